@@ -1,0 +1,15 @@
+"""Celery Harness: do my tasks survive?
+
+A harness that starts a real RabbitMQ and real Celery workers in containers, drives them with scenarios, and
+accounts for every single task. The rooms of the house, from the top down; imports only ever point down:
+
+    cli, plugin, (load)      the doors: the shell, pytest, Locust
+    run                      one run from up to report
+    scenario, stack          what is done, and what it is done to
+    producer, nodes          what sends, and the containers
+    evidence                 what happened, and the verdict: journal, results, effects, audit
+    errors, wait             what everything else stands on
+    inside                   what runs inside the containers; imports only the journal and the records
+"""
+
+__version__ = "0.1.0"

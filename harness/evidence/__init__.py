@@ -1,0 +1,1 @@
+"""What happened, and the verdict: journal, results, effects, audit. Knows neither Docker nor Celery."""

@@ -1,0 +1,177 @@
+"""The records that all evidence is made of: frozen, keyword-only, and nothing but the standard library.
+
+This module also runs inside every container, so it must import nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Json = Any
+"""A value that `json.dumps` writes: None, bool, int, float, str, and lists and string-keyed dicts of these."""
+
+
+class Kind(StrEnum):
+    """What a journal line says happened.
+
+    A task's life, from whoever publishes it: `intended`, then one of `accepted`, `refused`, `unknown`.
+    From the worker: `received`, `started`, `finished`, and `retried`, `revoked` or `discarded` where they
+    apply. From a process about itself: `opened` (a file's first line), `up`, `ready`, `settings`, `down`.
+    """
+
+    OPENED = "opened"
+    UP = "up"
+    READY = "ready"
+    SETTINGS = "settings"
+    DOWN = "down"
+    INTENDED = "intended"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    RECEIVED = "received"
+    STARTED = "started"
+    FINISHED = "finished"
+    RETRIED = "retried"
+    REVOKED = "revoked"
+    DISCARDED = "discarded"
+
+
+class Verdict(StrEnum):
+    """The three-valued answer of an audit. The worst wins: fail, then unknown, then pass."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password.
+    UNKNOWN = "unknown"
+    FAIL = "fail"
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of every command that ends with this verdict."""
+        return {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.UNKNOWN: 3}[self]
+
+    @staticmethod
+    def worst(verdicts: Sequence["Verdict"]) -> "Verdict":
+        """The worst of `verdicts`; pass if there are none."""
+        order = list(Verdict)
+        return max(verdicts, key=order.index, default=Verdict.PASS)
+
+
+class Fate(StrEnum):
+    """What became of a task that somebody sent. Every entry has exactly one.
+
+    ok          it ran, was recorded as expected, and had its effects as often as promised
+    failed      it ended in an accounted failure: recorded as FAILURE or REVOKED
+    pending     it was still in the broker, waiting for its time, or running when the run ended
+    refused     the broker surely did not take it, and the producer was told so
+    lost        it was accepted, and it or one of its effects never came to be
+    duplicated  it ran, or had an effect, more often than the promise allows
+    wrong       it was recorded with another result or state than was expected
+    unrecorded  it ran to its end, and the result table does not say so
+    recovered   nobody knew whether it was accepted, and it ran
+    unknown     the witnesses do not suffice to say
+    """
+
+    OK = "ok"
+    FAILED = "failed"
+    PENDING = "pending"
+    REFUSED = "refused"
+    LOST = "lost"
+    DUPLICATED = "duplicated"
+    WRONG = "wrong"
+    UNRECORDED = "unrecorded"
+    RECOVERED = "recovered"
+    UNKNOWN = "unknown"
+
+
+class Delivery(StrEnum):
+    """How often a task may run. A retry that the task itself asked for is not counted against this."""
+
+    AT_MOST_ONCE = "at-most-once"
+    AT_LEAST_ONCE = "at-least-once"
+
+
+class Effects(StrEnum):
+    """How often each expected effect may come to be.
+
+    ONCE_UNLESS_KILLED is for effects that no transaction can cover (a mail, a call to somebody's API): at
+    least once, and once more only for each execution of the task that began and never came to an end.
+    """
+
+    EXACTLY_ONCE = "exactly-once"
+    ONCE_UNLESS_KILLED = "once-unless-killed"
+    AT_LEAST_ONCE = "at-least-once"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What a scenario demands of every task it sends."""
+
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    effects: Effects = Effects.EXACTLY_ONCE
+    recorded: bool = True
+    """Each task that ends must have a row in `celery_taskmeta`."""
+    deadline_s: float | None = None
+    """Seconds from when a task was due until it first succeeded; None promises nothing."""
+
+    def to_json(self) -> dict[str, Json]:
+        """A dict for run.json; `from_json` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> "Promise":
+        """The promise that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
+        return cls(
+            delivery=Delivery(value["delivery"]),
+            effects=Effects(value["effects"]),
+            recorded=bool(value["recorded"]),
+            deadline_s=None if value["deadline_s"] is None else float(value["deadline_s"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One line of a journal."""
+
+    kind: Kind
+    t: float
+    """Unix time in seconds, by the clock of the machine that the process ran on."""
+    n: int
+    """The line's number in its file, from 0; a gap means that a line was lost."""
+    node: str
+    pid: int
+    task: str | None = None
+    data: Mapping[str, Json] = field(default_factory=dict)
+    """Whatever else the line said; the writers' docstrings list it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of `celery_taskmeta`, undecoded."""
+
+    task: str
+    status: str
+    result: bytes | None
+    """As stored: JSON since Celery 5.7 with its default serializer. Never unpickled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRow:
+    """One row of `celery_tasksetmeta`, undecoded."""
+
+    taskset: str
+    result: bytes | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something the audit has to say."""
+
+    code: str
+    """A short stable name, such as `lost` or `unexpected-row`."""
+    verdict: Verdict
+    """What this finding alone makes of the run; `pass` for a remark."""
+    count: int
+    text: str
+    """One sentence: what was seen."""
+    tasks: tuple[str, ...] = ()
+    """At most ten ids of the tasks concerned, in order."""

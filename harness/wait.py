@@ -1,0 +1,50 @@
+"""The one bounded wait. Nothing else in the harness sleeps for a condition."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from harness.errors import WaitTimeout
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Where time comes from. Unit tests inject one whose `sleep` only moves `now` on."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+REAL = Clock()
+
+
+def wait_until(
+    probe: Callable[[], T | None],
+    *,
+    what: str,
+    timeout_s: float,
+    interval_s: float = 0.05,
+    last_seen: Callable[[], str] | None = None,
+    clock: Clock = REAL,
+) -> T:
+    """Call `probe` until it returns something true, and return that.
+
+    The probe runs at least once, also when `timeout_s` is 0, and one last time at the deadline. An exception
+    from the probe ends the wait at once: a probe that expects a failure catches it itself.
+
+    Raises:
+        WaitTimeout: after `timeout_s` seconds; its message names `what` and ends with `last_seen()`.
+    """
+    deadline = clock.now() + timeout_s
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        left_s = deadline - clock.now()
+        if left_s <= 0:
+            seen = f"\n{last_seen()}" if last_seen else ""
+            raise WaitTimeout(f"{what}: not within {timeout_s:g} s.{seen}")
+        clock.sleep(min(interval_s, left_s))
