@@ -1,0 +1,415 @@
+"""The audit: gives every task exactly one fate, and the run a verdict. A pure function of the run folder.
+
+The witnesses are loaded into tables and reconciled by set operations (`audit.sql`), so a million tasks take
+seconds and bounded memory. DuckDB does the sets: it reads JSON lines in parallel and spills what does not fit.
+"""
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from harness.errors import HarnessError, ResultsError, RunFolderError
+from harness.evidence.folder import RunFolder
+from harness.evidence.records import Fate, Finding, Json, Promise, Verdict
+from harness.evidence.results import Results
+
+_MEMORY_MB = 300
+_NULL = r"\N"
+"""How a CSV file for the database writes NULL."""
+
+
+class AuditError(HarnessError):
+    """The audit contradicted itself: the fates do not add up to the entries. A defect of the harness."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What an audit says. `to_json` is what audit.json holds."""
+
+    name: str
+    entries: int
+    fates: Mapping[Fate, int]
+    """Every fate, also those that nobody met; the sum is `entries`."""
+    findings: tuple[Finding, ...]
+    e2e_ms: Mapping[str, float]
+    """Milliseconds from due to first success: p50, p95, p99, max; empty if nothing succeeded."""
+    workers: Mapping[str, int]
+    """Tasks begun, per node."""
+    witnesses: Mapping[str, Json]
+    """What was read of each witness."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of all findings."""
+        return Verdict.worst([finding.verdict for finding in self.findings])
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is accounted for and every promise was kept."""
+        return self.verdict is Verdict.PASS
+
+    def to_json(self) -> dict[str, Json]:
+        """The same folder gives the same value, wherever it lies."""
+        return {
+            "format": 1,
+            "name": self.name,
+            "verdict": self.verdict.value,
+            "entries": self.entries,
+            "fates": {fate.value: self.fates[fate] for fate in Fate},
+            "findings": [
+                {
+                    "code": finding.code,
+                    "verdict": finding.verdict.value,
+                    "count": finding.count,
+                    "text": finding.text,
+                    "tasks": list(finding.tasks),
+                }
+                for finding in self.findings
+            ],
+            "e2e_ms": dict(self.e2e_ms),
+            "workers": dict(self.workers),
+            "witnesses": dict(self.witnesses),
+        }
+
+    def text(self) -> str:
+        """A few plain lines for an assertion's message."""
+        met = ", ".join(f"{count} {fate.value}" for fate, count in self.fates.items() if count)
+        lines = [f"{self.verdict.value}: {self.entries} sent: {met or 'nothing'}"]
+        for finding in self.findings:
+            sample = f" ({', '.join(finding.tasks)})" if finding.tasks else ""
+            lines.append(f"  {finding.verdict.value:7} {finding.code}: {finding.text}{sample}")
+        return "\n".join(lines)
+
+
+def audit(folder: RunFolder) -> Audit:
+    """Audit a run. Reads the folder, writes nothing.
+
+    A witness that cannot be read makes the verdict unknown; it does not end the audit.
+
+    Raises:
+        RunFolderError: run.json is missing or says nothing usable.
+    """
+    settings = folder.read("run.json")
+    try:
+        promise = Promise.from_json(settings["promise"])
+        nodes = [str(node) for node in settings["nodes"]]
+        name = str(settings["name"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(
+            f"{folder.path / 'run.json'} is not what a run writes: {error!r} is missing or wrong."
+        ) from error
+    with _database() as database:
+        witnesses = _Witnesses(database, folder)
+        witnesses.load(nodes)
+        return _judge(database, witnesses, promise, name)
+
+
+@contextmanager
+def _database() -> Iterator["_Database"]:
+    with tempfile.TemporaryDirectory(prefix="celery-harness-audit-") as scratch:
+        connection = duckdb.connect(
+            ":memory:",
+            config={
+                "memory_limit": f"{_MEMORY_MB}MB",
+                "temp_directory": scratch,
+                "threads": str(min(os.cpu_count() or 1, 4)),
+                "preserve_insertion_order": "false",
+            },
+        )
+        try:
+            yield _Database(connection, Path(scratch))
+        finally:
+            connection.close()
+
+
+class _Database:
+    """The named queries of audit.sql, on one connection."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, scratch: Path) -> None:
+        self._connection = connection
+        self.scratch = scratch
+        text = Path(__file__).with_name("audit.sql").read_text()
+        sections = (section.partition("\n") for section in text.split("-- name: ")[1:])
+        self._queries = {name.strip(): body for name, _, body in sections}
+
+    def run(self, query: str, **values: Json) -> None:
+        """Run a query that makes a table."""
+        self._connection.execute(self._queries[query], values)
+
+    def all(self, query: str, **values: Json) -> list[tuple[Json, ...]]:
+        """All rows of a query."""
+        return self._connection.execute(self._queries[query], values).fetchall()
+
+    def sample(self, query: str, **values: Json) -> tuple[int, tuple[str, ...]]:
+        """How many ids a query finds, and the first ten of them in order."""
+        counting = f"SELECT count(*), min(task, 10) FROM ({self._queries[query].rstrip().rstrip(';')})"  # noqa: S608 - the query is ours.
+        ((count, tasks),) = self._connection.execute(counting, values).fetchall()
+        return int(count), tuple(tasks or ())
+
+    def stream(self, query: str) -> Iterator[tuple[Json, ...]]:
+        """The rows of a query, a thousand at a time."""
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(self._queries[query])
+            while rows := cursor.fetchmany(1_000):
+                yield from rows
+        finally:
+            cursor.close()
+
+    def insert(self, table: str, values: Iterable[tuple[Json, ...]]) -> None:
+        """Append rows to a table that has one column."""
+        for value in values:
+            self._connection.execute(f"INSERT INTO {table} VALUES ($1)", value)  # noqa: S608 - the table is ours.
+
+
+@dataclass
+class _Witnesses:
+    """Loads what each witness says, and keeps what is to be said of the witness itself."""
+
+    database: _Database
+    folder: RunFolder
+    findings: list[Finding] = field(default_factory=list)
+    about: dict[str, Json] = field(default_factory=dict)
+    incomplete: bool = False
+    """The journal or the broker's remains are not whole, so that nothing can be called lost."""
+    results_readable: bool = True
+    effects_readable: bool = True
+    workers: dict[str, int] = field(default_factory=dict)
+
+    def load(self, nodes: Sequence[str]) -> None:
+        """Read everything; every entry is in the table `fact` afterwards."""
+        # The rows come through Python while the database is busy with the journal, on another core.
+        exported = self.database.scratch / "results.csv"
+        with ThreadPoolExecutor(1) as pool:
+            rows = pool.submit(_export, Results.of_file(self.folder.results), exported)
+            self._journal(nodes)
+            self._effects()
+            self._results(rows, exported)
+        self._left()
+        self.database.run("effects_of")
+        self.database.run("facts")
+
+    def _journal(self, nodes: Sequence[str]) -> None:
+        files = [str(path) for path in sorted(self.folder.journal.glob("*.jsonl")) if path.stat().st_size]
+        torn = [path for path in files if _is_torn(Path(path))]
+        self.about["journal"] = {"files": len(files), "lines": 0, "torn": len(torn), "missing": 0}
+        if not files:
+            # An empty file still gives the tables their columns.
+            empty = self.database.scratch / "empty.jsonl"
+            empty.touch()
+            files = [str(empty)]
+        self.database.run("lines", files=files)
+        found = self.database.all("files")
+        missing = {file: count for file, _, _, count, _ in found if count}
+        self.about["journal"]["lines"] = sum(lines for _, _, lines, _, _ in found)
+        self.about["journal"]["missing"] = sum(missing.values())
+        if torn:
+            names = ", ".join(Path(path).name for path in torn)
+            self._say(
+                "journal-torn", Verdict.PASS, len(torn), f"the last line was cut off in {names}; it was passed over."
+            )
+        if missing:
+            names = ", ".join(f"{file} ({count})" for file, count in missing.items())
+            self._say("journal-incomplete", Verdict.UNKNOWN, sum(missing.values()), f"lines are missing in {names}.")
+        silent = sorted(set(nodes) - {node for _, node, _, _, _ in found})
+        if silent:
+            self._say("journal-silent", Verdict.UNKNOWN, len(silent), f"no journal of {', '.join(silent)}.")
+        self.incomplete = bool(missing or silent)
+        for query in ("entries", "runs", "wants", "undeclared"):
+            self.database.run(query)
+        self.workers = {node: starts for node, starts in self.database.all("workers") if node is not None}
+        self.database.run("forget_lines")
+
+    def _effects(self) -> None:
+        files = [str(path) for path in sorted(self.folder.effects.glob("*.jsonl"))]
+        torn = [path for path in files if _is_torn(Path(path))]
+        self.about["effects"] = {"files": len(files), "torn": len(torn)}
+        self.effects_readable = bool(files)
+        self.database.run("effects", files=files) if files else self.database.run("no_effects")
+        if torn:
+            names = ", ".join(Path(path).name for path in torn)
+            self._say(
+                "effects-torn", Verdict.PASS, len(torn), f"the last line was cut off in {names}; it was passed over."
+            )
+
+    def _results(self, rows: Future[int], exported: Path) -> None:
+        try:
+            count = rows.result()
+        except ResultsError as error:
+            self.results_readable = False
+            self.about["results"] = {"readable": False}
+            # The message names the file by its path, and an audit must not depend on where the folder lies.
+            said = str(error).replace(str(self.folder.path) + os.sep, "")
+            self._say("results-unreadable", Verdict.UNKNOWN, 1, said)
+            self.database.run("no_rows")
+            return
+        self.about["results"] = {"readable": True, "rows": count}
+        self.database.run("rows", file=str(exported)) if count else self.database.run("no_rows")
+        exported.unlink()
+
+    def _left(self) -> None:
+        try:
+            remains = self.folder.read("broker.json")
+            tasks = sorted({str(task) for task in (*remains["messages"], *remains["held"])})
+            readable = bool(remains["readable"])
+        except (RunFolderError, KeyError, TypeError) as error:
+            self._say(
+                "broker-unread",
+                Verdict.UNKNOWN,
+                1,
+                f"what was left in the broker is not known: {type(error).__name__}.",
+            )
+            self.incomplete, readable, tasks = True, False, []
+        else:
+            if not readable:
+                self._say("broker-unread", Verdict.UNKNOWN, 1, f"the broker could not be read: {remains.get('reason')}")
+                self.incomplete = True
+        self.about["broker"] = {"readable": readable, "left": len(tasks)}
+        self.database.run("left", tasks=tasks)
+
+    def _say(self, code: str, verdict: Verdict, count: int, text: str) -> None:
+        self.findings.append(Finding(code=code, verdict=verdict, count=count, text=text))
+
+
+def _is_torn(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        if not file.tell():
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+def _export(results: Results, target: Path) -> int:
+    """Write every row as task, status and result, the result only where it is text. Returns how many."""
+    count = 0
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        for task, status, result in results.tuples():
+            writer.writerow((task, status, *_as_text(result)))
+            count += 1
+    return count
+
+
+def _as_text(result: bytes | None) -> tuple[str, str]:
+    """What the column `encoding` says, and the text; whether that is JSON, the database decides."""
+    if result is None:
+        return "none", _NULL
+    try:
+        return "text", result.decode()
+    except UnicodeDecodeError:
+        return "bytes", _NULL
+
+
+def _judge(database: _Database, witnesses: _Witnesses, promise: Promise, name: str) -> Audit:
+    database.run("wrong")
+    database.insert("wrong", _really_wrong(database.stream("mismatches")))
+    database.run(
+        "fates",
+        incomplete=witnesses.incomplete,
+        results_readable=witnesses.results_readable,
+        effects_readable=witnesses.effects_readable,
+        delivery=promise.delivery.value,
+        effects=promise.effects.value,
+        recorded=promise.recorded,
+    )
+    met = {Fate(fate): int(count) for fate, count in database.all("counts")}
+    fates = {fate: met.get(fate, 0) for fate in Fate}
+    ((entries,),) = database.all("entry_count")
+    if sum(fates.values()) != entries:
+        raise AuditError(f"{entries} entries have {sum(fates.values())} fates: please report this run folder.")
+    findings = [
+        *witnesses.findings,
+        *_check_findings(witnesses.folder),
+        *_fate_findings(database, fates),
+        *_other_findings(database, promise),
+    ]
+    if not entries - fates[Fate.REFUSED]:
+        text = (
+            "no task was sent, so nothing was shown."
+            if not entries
+            else "every task was refused, so nothing was shown."
+        )
+        findings.append(Finding(code="nothing-sent", verdict=Verdict.UNKNOWN, count=entries, text=text))
+    ((count, *quantiles),) = database.all("e2e")
+    names = ("p50", "p95", "p99", "max")
+    return Audit(
+        name=name,
+        entries=entries,
+        fates=fates,
+        findings=tuple(findings),
+        e2e_ms={key: round(value, 3) for key, value in zip(names, quantiles, strict=True)} if count else {},
+        workers=witnesses.workers,
+        witnesses=witnesses.about,
+    )
+
+
+def _really_wrong(pairs: Iterable[tuple[Json, ...]]) -> Iterator[tuple[str]]:
+    """The tasks whose result differs from the expected as a value, not only as text."""
+    for task, expected, value in pairs:
+        if json.loads(expected) != json.loads(value):
+            yield (task,)
+
+
+_FATE_FINDINGS = (
+    (Fate.LOST, Verdict.FAIL, "accepted, and the task or its effect never came to be"),
+    (Fate.DUPLICATED, Verdict.FAIL, "ran or had an effect more often than promised"),
+    (Fate.WRONG, Verdict.FAIL, "recorded with another result or state than expected"),
+    (Fate.UNRECORDED, Verdict.FAIL, "ran to the end without a final row in celery_taskmeta"),
+    (Fate.UNKNOWN, Verdict.UNKNOWN, "the witnesses do not suffice to say what became of them"),
+    (Fate.PENDING, Verdict.UNKNOWN, "still in the broker or in a worker when the run ended"),
+    (Fate.REFUSED, Verdict.PASS, "refused by the broker, and the producer was told"),
+    (Fate.RECOVERED, Verdict.PASS, "not known to be accepted, and they ran"),
+)
+
+
+def _fate_findings(database: _Database, fates: Mapping[Fate, int]) -> Iterator[Finding]:
+    for fate, verdict, text in _FATE_FINDINGS:
+        if fates[fate]:
+            count, tasks = database.sample("of_fate", fate=fate.value)
+            yield Finding(code=fate.value, verdict=verdict, count=count, text=text, tasks=tasks)
+
+
+_OTHER_FINDINGS = (
+    ("failed_unexpectedly", Verdict.FAIL, "ended in a failure that nobody expected"),
+    ("refused_but_ran", Verdict.FAIL, "reported as refused to the producer, and ran"),
+    ("unexpected_executions", Verdict.FAIL, "executed, and no producer ever intended them"),
+    ("unexpected_rows", Verdict.FAIL, "in celery_taskmeta, and no producer ever intended them"),
+    ("unexpected_effects", Verdict.FAIL, "effects that no task was expected to have"),
+    ("undecoded", Verdict.PASS, "results that are not JSON, and were not decoded"),
+    ("ran_again", Verdict.PASS, "ran more than once, which the promise allows"),
+    ("had_again", Verdict.PASS, "had an effect more than once, which the promise allows"),
+    ("unfinished_rows", Verdict.PASS, "rows in celery_taskmeta that say neither success nor failure"),
+)
+
+
+def _other_findings(database: _Database, promise: Promise) -> Iterator[Finding]:
+    found = [(code, verdict, text, database.sample(code)) for code, verdict, text in _OTHER_FINDINGS]
+    if promise.deadline_s is not None:
+        text = f"succeeded later than {promise.deadline_s:g} s after they were due"
+        found.append(("late", Verdict.FAIL, text, database.sample("late", deadline_s=promise.deadline_s)))
+    for code, verdict, text, (count, tasks) in found:
+        if count:
+            yield Finding(code=code.replace("_", "-"), verdict=verdict, count=count, text=text, tasks=tasks)
+
+
+def _check_findings(folder: RunFolder) -> Iterator[Finding]:
+    """What the scenario's own checks found while the run's world was still there; see `run`."""
+    if not (folder.path / "checks.json").exists():
+        return
+    for found in folder.read("checks.json")["findings"]:
+        yield Finding(
+            code=str(found["code"]),
+            verdict=Verdict(found["verdict"]),
+            count=int(found["count"]),
+            text=str(found["text"]),
+            tasks=tuple(str(task) for task in found["tasks"]),
+        )

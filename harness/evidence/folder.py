@@ -1,0 +1,141 @@
+"""The run folder: what one run leaves behind, and all that an audit reads.
+
+<root>/<UTC time>-<name>/
+    run.json            what was run: versions, settings, seed, command, the promise, the witnesses expected
+    journal/*.jsonl     what was sent and what ran
+    results.sqlite3     the result tables
+    effects/*.jsonl     what the tasks did to the world, one line an effect: t, kind, key, task
+    broker.json         what was left in the queues at the end
+    checks.json         what the scenario's own checks found
+    control/            what the nodes are told while they run
+    app/                the application's own data
+    logs/<node>.log
+    audit.json          the verdict
+<root>/latest           points to the newest
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.errors import RunFolderError
+from harness.evidence.records import Json
+
+_INSIDE = ("journal", "effects", "logs", "control", "app")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run, and its JSON files."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, root: Path, name: str) -> "RunFolder":
+        """Make ``root/<UTC time>-<name>`` and point ``root/latest`` to it.
+
+        Raises:
+            RunFolderError: the folder cannot be made (no permission, no space).
+        """
+        stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            path = _make_new(root, stem)
+            for inside in _INSIDE:
+                (path / inside).mkdir()
+            _point(root / "latest", path.name)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot make a run folder under {root}: {error}. Is there space and permission?"
+            ) from error
+        return cls(path.absolute())
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An existing run folder.
+
+        Raises:
+            RunFolderError: there is no folder there, it cannot be read, or it holds no run.
+        """
+        if not path.is_dir():
+            raise RunFolderError(f"{path} is no folder. A run folder lies under .harness/runs; `latest` is the newest.")
+        folder = cls(path.resolve())
+        folder.read("run.json")
+        return folder
+
+    @property
+    def journal(self) -> Path:
+        """The folder of the journal files."""
+        return self.path / "journal"
+
+    @property
+    def results(self) -> Path:
+        """The SQLite file of the result tables."""
+        return self.path / "results.sqlite3"
+
+    @property
+    def effects(self) -> Path:
+        """The folder of the effects."""
+        return self.path / "effects"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the nodes' logs."""
+        return self.path / "logs"
+
+    def write(self, name: str, value: Json) -> None:
+        """Write `value` to the JSON file `name`, whole or not at all.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        target = self.path / name
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            partial.write_text(dump(value))
+            partial.replace(target)
+        except OSError as error:
+            raise RunFolderError(f"cannot write {target}: {error}") from error
+
+    def read(self, name: str) -> dict[str, Json]:
+        """The JSON object in the file `name`.
+
+        Raises:
+            RunFolderError: the file is missing, unreadable, or holds no JSON object.
+        """
+        target = self.path / name
+        try:
+            value = json.loads(target.read_bytes())
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"cannot read {target}: {error}") from error
+        if not isinstance(value, Mapping):
+            raise RunFolderError(f"{target} holds no JSON object.")
+        return dict(value)
+
+
+def dump(value: Json) -> str:
+    """`value` as the JSON text of every file of a run folder: indented, non-ASCII as it is, a final newline."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _make_new(root: Path, stem: str) -> Path:
+    # Runs of the same name can begin within one second.
+    for number in range(1, 10_000):
+        path = root / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise FileExistsError(root / stem)
+
+
+def _point(link: Path, target: str) -> None:
+    # Two runs may move the link at once; a rename is atomic where unlink and symlink are not.
+    fresh = link.with_name(f".latest.{os.getpid()}.{target}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)

@@ -1,0 +1,459 @@
+"""Every fate, every finding, and that each has something that turns it red."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import RunFolderError
+from harness.evidence import results
+from harness.evidence.audit import Audit, audit
+from harness.evidence.folder import RunFolder, dump
+from harness.evidence.records import Delivery, Effects, Fate, Promise, Verdict
+
+
+@dataclass
+class World:
+    """Writes the run folder that a run would have left."""
+
+    folder: RunFolder
+    promise: Promise = field(default_factory=Promise)
+    nodes: list[str] = field(default_factory=lambda: ["producer", "worker-1"])
+    remains: dict[str, Any] | None = field(
+        default_factory=lambda: {"readable": True, "queues": [], "messages": [], "held": []}
+    )
+    rows: list[tuple[str, str, bytes | None]] = field(default_factory=list)
+    mails: list[dict[str, Any]] = field(default_factory=list)
+    lines: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    clock: Iterator[int] = field(default_factory=lambda: count(1_000))
+
+    def say(self, node: str, kind: str, task: str | None = None, **data: Any) -> None:
+        lines = self.lines.setdefault(node, [{"n": 0, "t": 0.0, "kind": "opened", "node": node, "pid": 1}])
+        line = {"n": len(lines), "t": float(next(self.clock)), "kind": kind, **data}
+        lines.append(line if task is None else {**line, "task": task})
+
+    def intend(self, task: str, outcome: str | None = "accepted", **data: Any) -> None:
+        data = {"name": "mail", "expect_result": {"ok": task}, "effects": [f"mail:{task}"], **data}
+        self.say("producer", "intended", task, **data)
+        if outcome == "unconfirmed":
+            self.say("producer", "accepted", task, confirmed=False)
+        elif outcome:
+            self.say("producer", outcome, task, **({"confirmed": True} if outcome == "accepted" else {}))
+
+    def execute(self, task: str, state: str | None = "SUCCESS", node: str = "worker-1") -> None:
+        self.say(node, "started", task, retries=0)
+        if state:
+            self.say(node, "finished", task, state=state)
+
+    def record(self, task: str, status: str = "SUCCESS", result: Any = None) -> None:
+        value = {"ok": task} if result is None else result
+        self.rows.append((task, status, value if isinstance(value, bytes) else json.dumps(value).encode()))
+
+    def mail(self, task: str, key: str | None = None) -> None:
+        self.mails.append({"t": 1.0, "kind": "mail", "key": key or f"mail:{task}", "task": task})
+
+    def fine(self, task: str) -> None:
+        self.intend(task)
+        self.execute(task)
+        self.record(task)
+        self.mail(task)
+
+    def write(self) -> RunFolder:
+        self.folder.write("run.json", {"name": "test", "promise": self.promise.to_json(), "nodes": self.nodes})
+        if self.remains is not None:
+            self.folder.write("broker.json", self.remains)
+        for node, lines in self.lines.items():
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (self.folder.journal / f"{node}.1.1.jsonl").write_text(text)
+        (self.folder.effects / "mailbox.jsonl").write_text("".join(json.dumps(mail) + "\n" for mail in self.mails))
+        if not self.folder.results.exists():
+            results.create(self.folder.results)
+            connection = sqlite3.connect(self.folder.results)
+            connection.execute("CREATE TABLE celery_taskmeta (task_id TEXT UNIQUE, status TEXT, result BLOB)")
+            connection.executemany("INSERT INTO celery_taskmeta VALUES (?, ?, ?)", self.rows)
+            connection.commit()
+            connection.close()
+        return self.folder
+
+    def audit(self) -> Audit:
+        return audit(self.write())
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(RunFolder.create(tmp_path, "test"))
+    world.fine("a")
+    world.fine("b")
+    return world
+
+
+def codes(found: Audit, verdict: Verdict) -> set[str]:
+    return {finding.code for finding in found.findings if finding.verdict is verdict}
+
+
+def test_a_clean_run_passes(world: World) -> None:
+    found = world.audit()
+    assert found.verdict is Verdict.PASS
+    assert found.findings == ()
+    assert found.fates[Fate.OK] == found.entries == 2
+    assert found.workers == {"worker-1": 2}
+    assert found.e2e_ms["p50"] == 3000.0
+
+
+def lost_before_start(world: World) -> None:
+    world.intend("x")
+
+
+def lost_in_mid_task(world: World) -> None:
+    world.intend("x")
+    world.execute("x", state=None)
+
+
+def lost_effect(world: World) -> None:
+    world.intend("x")
+    world.execute("x")
+    world.record("x")
+
+
+def effect_twice(world: World) -> None:
+    world.fine("x")
+    world.mail("x")
+
+
+def another_result(world: World) -> None:
+    world.intend("x")
+    world.execute("x")
+    world.record("x", result={"ok": "y"})
+    world.mail("x")
+
+
+def success_where_failure_was_expected(world: World) -> None:
+    world.intend("x", expect_state="FAILURE", expect_result=None)
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+
+
+def another_error(world: World) -> None:
+    world.intend("x", expect_state="FAILURE", expect_error="MailRefused", expect_result=None, effects=[])
+    world.execute("x", state="FAILURE")
+    world.record("x", "FAILURE", {"exc_type": "KeyError"})
+
+
+def no_row(world: World) -> None:
+    world.intend("x")
+    world.execute("x")
+    world.mail("x")
+
+
+def row_still_started(world: World) -> None:
+    no_row(world)
+    world.record("x", "STARTED", b"{}")
+
+
+def nobody_knows(world: World) -> None:
+    world.intend("x", "unknown")
+
+
+def producer_died(world: World) -> None:
+    world.intend("x", None)
+
+
+def without_confirm_and_gone(world: World) -> None:
+    world.intend("x", "unconfirmed")
+
+
+def pickled(world: World) -> None:
+    world.intend("x")
+    world.execute("x")
+    world.record("x", result=b"\x80\x05K\x01.")
+    world.mail("x")
+
+
+def row_without_execution(world: World) -> None:
+    world.intend("x")
+    world.record("x")
+    world.mail("x")
+
+
+def left_in_the_broker(world: World) -> None:
+    world.intend("x")
+    assert world.remains
+    world.remains["messages"] = ["x"]
+
+
+@pytest.mark.parametrize(
+    ("provoke", "fate", "verdict"),
+    [
+        (lost_before_start, Fate.LOST, Verdict.FAIL),
+        (lost_in_mid_task, Fate.LOST, Verdict.FAIL),
+        (lost_effect, Fate.LOST, Verdict.FAIL),
+        (effect_twice, Fate.DUPLICATED, Verdict.FAIL),
+        (another_result, Fate.WRONG, Verdict.FAIL),
+        (success_where_failure_was_expected, Fate.WRONG, Verdict.FAIL),
+        (another_error, Fate.WRONG, Verdict.FAIL),
+        (no_row, Fate.UNRECORDED, Verdict.FAIL),
+        (row_still_started, Fate.UNRECORDED, Verdict.FAIL),
+        (nobody_knows, Fate.UNKNOWN, Verdict.UNKNOWN),
+        (producer_died, Fate.UNKNOWN, Verdict.UNKNOWN),
+        (without_confirm_and_gone, Fate.UNKNOWN, Verdict.UNKNOWN),
+        (pickled, Fate.UNKNOWN, Verdict.UNKNOWN),
+        (row_without_execution, Fate.UNKNOWN, Verdict.UNKNOWN),
+        (left_in_the_broker, Fate.PENDING, Verdict.UNKNOWN),
+    ],
+)
+def test_each_deviation_has_its_own_fate_and_no_other(
+    world: World, provoke: Callable[[World], None], fate: Fate, verdict: Verdict
+) -> None:
+    provoke(world)
+    found = world.audit()
+    assert {met: times for met, times in found.fates.items() if times} == {Fate.OK: 2, fate: 1}
+    assert found.verdict is verdict
+    assert codes(found, verdict) == {fate.value}
+    assert [finding.tasks for finding in found.findings if finding.code == fate.value] == [("x",)]
+
+
+def test_an_expected_failure_is_accounted_for_and_passes(world: World) -> None:
+    world.intend("x", expect_state="FAILURE", expect_error="MailRefused", expect_result=None, effects=[])
+    world.execute("x", state="FAILURE")
+    world.record("x", "FAILURE", {"exc_type": "MailRefused"})
+    found = world.audit()
+    assert (found.verdict, found.fates[Fate.FAILED]) == (Verdict.PASS, 1)
+
+
+def test_a_failure_that_nobody_expected_fails_the_run(world: World) -> None:
+    world.intend("x")
+    world.execute("x", state="FAILURE")
+    world.record("x", "FAILURE", {"exc_type": "KeyError"})
+    found = world.audit()
+    assert found.fates[Fate.FAILED] == 1
+    assert codes(found, Verdict.FAIL) == {"failed-unexpectedly"}
+
+
+def test_a_refused_task_is_accounted_for(world: World) -> None:
+    world.intend("x", "refused")
+    found = world.audit()
+    assert (found.verdict, found.fates[Fate.REFUSED]) == (Verdict.PASS, 1)
+
+
+def test_a_refused_task_that_ran_is_a_lie_of_the_broker(world: World) -> None:
+    world.intend("x", "refused")
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+    found = world.audit()
+    assert found.fates[Fate.RECOVERED] == 1
+    assert codes(found, Verdict.FAIL) == {"refused-but-ran"}
+
+
+def test_a_task_of_unknown_outcome_that_ran_is_recovered(world: World) -> None:
+    world.intend("x", "unknown")
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+    found = world.audit()
+    assert (found.verdict, found.fates[Fate.RECOVERED]) == (Verdict.PASS, 1)
+
+
+def test_a_publish_without_confirm_that_ran_is_ok(world: World) -> None:
+    world.intend("x", "unconfirmed")
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+    assert world.audit().fates[Fate.OK] == 3
+
+
+def test_a_retry_that_was_published_and_never_ran_is_lost(world: World) -> None:
+    world.intend("x")
+    world.execute("x", state="RETRY")
+    world.say("worker-1", "retried", "x")
+    world.say("worker-1", "intended", "x", name="mail")
+    world.say("worker-1", "accepted", "x", confirmed=True)
+    assert world.audit().fates[Fate.LOST] == 1
+
+
+def test_latency_counts_from_the_first_due_time_even_if_the_task_retried(world: World) -> None:
+    world.intend("x", due=1_000.0)
+    world.say("worker-1", "intended", "x", name="mail", due=5_000.0)
+    world.say("worker-1", "accepted", "x", confirmed=True)
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+    assert world.audit().e2e_ms["max"] == 13_000.0
+
+
+def test_running_twice_breaks_only_a_promise_of_at_most_once(world: World) -> None:
+    world.execute("a", state=None)
+    found = world.audit()
+    assert found.verdict is Verdict.PASS
+    assert codes(found, Verdict.PASS) == {"ran-again"}
+    world.promise = Promise(delivery=Delivery.AT_MOST_ONCE)
+    found = world.audit()
+    assert (found.fates[Fate.DUPLICATED], found.fates[Fate.OK]) == (1, 1)
+
+
+def test_a_second_effect_is_excused_by_a_death_only_where_the_promise_says_so(world: World) -> None:
+    world.promise = Promise(effects=Effects.ONCE_UNLESS_KILLED)
+    world.mail("a")
+    assert world.audit().fates[Fate.DUPLICATED] == 1
+    world.execute("a", state=None)
+    found = world.audit()
+    assert found.verdict is Verdict.PASS
+    assert "had-again" in codes(found, Verdict.PASS)
+    world.promise = Promise(effects=Effects.EXACTLY_ONCE)
+    assert world.audit().fates[Fate.DUPLICATED] == 1
+
+
+def test_a_death_that_the_parent_process_reported_is_still_a_death(world: World) -> None:
+    world.promise = Promise(effects=Effects.ONCE_UNLESS_KILLED)
+    world.execute("a", state=None)
+    world.say("worker-1", "finished", "a", state="FAILURE", outside=True)
+    world.mail("a")
+    assert world.audit().fates[Fate.DUPLICATED] == 0
+
+
+def test_what_nobody_sent_is_unexpected_in_every_witness(world: World) -> None:
+    world.execute("stranger")
+    world.record("stranger")
+    world.mail("stranger")
+    found = world.audit()
+    assert found.fates == {**dict.fromkeys(Fate, 0), Fate.OK: 2}
+    assert codes(found, Verdict.FAIL) == {"unexpected-executions", "unexpected-rows", "unexpected-effects"}
+
+
+def test_effects_of_a_task_that_declared_none_are_not_unexpected(world: World) -> None:
+    world.intend("x", effects=None)
+    world.execute("x")
+    world.record("x")
+    world.mail("x", key="mail:whatever")
+    assert world.audit().verdict is Verdict.PASS
+
+
+def test_the_order_of_an_objects_members_means_nothing(world: World) -> None:
+    world.intend("x", expect_result={"b": "ü", "a": 1})
+    world.execute("x")
+    world.record("x", result={"a": 1, "b": "ü"})
+    world.mail("x")
+    assert world.audit().fates[Fate.OK] == 3
+
+
+def test_a_task_that_ignores_its_result_needs_no_row(world: World) -> None:
+    world.intend("x", expect_result=None)
+    world.say("worker-1", "started", "x")
+    world.say("worker-1", "finished", "x", state="SUCCESS", ignored=True)
+    world.mail("x")
+    assert world.audit().fates[Fate.OK] == 3
+
+
+def test_a_deadline_that_passed_is_a_broken_promise(world: World) -> None:
+    world.promise = Promise(deadline_s=3.5)
+    assert world.audit().verdict is Verdict.PASS
+    world.promise = Promise(deadline_s=2.5)
+    found = world.audit()
+    assert codes(found, Verdict.FAIL) == {"late"}
+
+
+def test_a_run_without_tasks_is_unknown(tmp_path: Path) -> None:
+    world = World(RunFolder.create(tmp_path, "empty"), nodes=[])
+    found = world.audit()
+    assert (found.verdict, found.entries) == (Verdict.UNKNOWN, 0)
+    assert codes(found, Verdict.UNKNOWN) == {"nothing-sent"}
+
+
+def test_a_run_in_which_everything_was_refused_is_unknown(tmp_path: Path) -> None:
+    world = World(RunFolder.create(tmp_path, "refused"), nodes=["producer"])
+    world.intend("x", "refused")
+    assert codes(world.audit(), Verdict.UNKNOWN) == {"nothing-sent"}
+
+
+def test_a_line_cut_off_at_the_end_is_tolerated_and_said(world: World) -> None:
+    file = world.write().journal / "worker-1.1.1.jsonl"
+    file.write_text(file.read_text() + '{"n":9,"t":1.0,"kind":"star')
+    found = audit(world.folder)
+    assert found.verdict is Verdict.PASS
+    assert codes(found, Verdict.PASS) == {"journal-torn"}
+    assert found.fates[Fate.OK] == 2
+
+
+def test_a_line_missing_in_the_middle_makes_a_task_unknown_that_else_were_lost(world: World) -> None:
+    world.intend("x")
+    file = world.write().journal / "worker-1.1.1.jsonl"
+    assert audit(world.folder).fates[Fate.LOST] == 1
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:1] + lines[2:]))
+    found = audit(world.folder)
+    assert (found.fates[Fate.LOST], found.fates[Fate.UNKNOWN]) == (0, 1)
+    assert "journal-incomplete" in codes(found, Verdict.UNKNOWN)
+
+
+def test_a_damaged_line_in_the_middle_is_a_missing_line(world: World) -> None:
+    file = world.write().journal / "worker-1.1.1.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[:1], '{"n": 1, "t": 10\n', *lines[2:]]))
+    assert codes(audit(world.folder), Verdict.UNKNOWN) == {"journal-incomplete"}
+
+
+def test_a_node_without_a_journal_is_a_silent_witness(world: World) -> None:
+    world.nodes.append("worker-2")
+    assert codes(world.audit(), Verdict.UNKNOWN) == {"journal-silent"}
+
+
+def test_unreadable_results_are_unknown_and_never_a_pass(world: World) -> None:
+    world.folder.results.write_bytes(b"this is no database" * 100)
+    found = world.audit()
+    assert found.fates[Fate.UNKNOWN] == 2
+    assert codes(found, Verdict.UNKNOWN) == {"results-unreadable", "unknown"}
+    assert str(world.folder.path) not in found.text()
+
+
+def test_absent_results_are_unknown(world: World) -> None:
+    world.write().results.unlink()
+    assert "results-unreadable" in codes(audit(world.folder), Verdict.UNKNOWN)
+
+
+def test_absent_effects_are_unknown_and_not_lost(world: World) -> None:
+    (world.write().effects / "mailbox.jsonl").unlink()
+    found = audit(world.folder)
+    assert (found.fates[Fate.LOST], found.fates[Fate.UNKNOWN]) == (0, 2)
+
+
+def test_without_the_brokers_remains_nothing_is_lost_but_unknown(world: World) -> None:
+    world.intend("x")
+    world.remains = None
+    found = world.audit()
+    assert (found.fates[Fate.LOST], found.fates[Fate.UNKNOWN]) == (0, 1)
+    assert "broker-unread" in codes(found, Verdict.UNKNOWN)
+
+
+def test_what_the_scenarios_own_checks_found_counts(world: World) -> None:
+    finding = {"code": "attachment", "verdict": "fail", "count": 1, "text": "no attachment", "tasks": ["a"]}
+    world.folder.write("checks.json", {"findings": [finding]})
+    assert codes(world.audit(), Verdict.FAIL) == {"attachment"}
+
+
+def test_a_copy_of_the_folder_gives_the_same_audit_byte_for_byte(world: World, tmp_path: Path) -> None:
+    lost_before_start(world)
+    effect_twice(world)
+    world.folder.results.write_bytes(b"no database")
+    before = dump(world.audit().to_json())
+    copy = shutil.copytree(world.folder.path, tmp_path / "elsewhere")
+    assert dump(audit(RunFolder.open(copy)).to_json()) == before
+
+
+def test_a_folder_without_a_run_is_refused_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"run\.json"):
+        RunFolder.open(tmp_path)
+    with pytest.raises(RunFolderError, match="is no folder"):
+        RunFolder.open(tmp_path / "nothing")
+
+
+def test_a_run_file_of_something_else_is_refused(world: World) -> None:
+    world.write().write("run.json", {"name": "x"})
+    with pytest.raises(RunFolderError, match="promise"):
+        audit(world.folder)
