@@ -1,0 +1,221 @@
+"""The agent: connects the journal to a Celery process, then becomes `celery`.
+
+``python -m harness.inside.agent worker -A app --concurrency=2`` does what ``celery worker -A app
+--concurrency=2`` does, for any app, without a change to it. Two variables tell it where to write:
+
+    HARNESS_JOURNAL  the folder of the journal files
+    HARNESS_NODE     the name of this node
+
+Every process of the worker, the pool's children included, writes a file of its own. What it writes, and the
+members beside the task's id:
+
+    up         the process is there               argv, versions
+    settings   what the worker runs with          acks_late, prefetch, time limits and the like
+    ready      it consumes
+    down       it ended in good order
+    received   a message was taken from a queue   name, redelivered, eta
+    started    an execution begins                name, retries, redelivered
+    finished   an execution ended                 state, error, ignored (no row is to be expected), outside
+    retried    the task asked to run again        reason
+    revoked    it will not run                    reason
+    discarded  the worker refused the message     reason
+    intended, accepted                            as the producer's, for tasks sent by tasks and by beat
+
+`outside` marks an ending that the parent process reports for a child that was killed: the execution itself
+never came to an end.
+"""
+
+import os
+import platform
+import sqlite3
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import celery
+import kombu
+from celery import Celery, signals
+from celery.__main__ import main as celery_main
+
+from harness.evidence.journal import Writer
+from harness.evidence.records import Json, Kind
+
+_BUSY_TIMEOUT_MS = 60_000
+_SETTINGS = (
+    "task_acks_late",
+    "task_acks_on_failure_or_timeout",
+    "task_reject_on_worker_lost",
+    "task_time_limit",
+    "task_soft_time_limit",
+    "task_ignore_result",
+    "task_default_queue",
+    "worker_prefetch_multiplier",
+    "worker_concurrency",
+    "worker_pool",
+    "worker_cancel_long_running_tasks_on_connection_loss",
+    "broker_heartbeat",
+    "result_extended",
+    "timezone",
+)
+
+
+class Agent:
+    """Journals what the signals of Celery tell. One a process; pool children inherit it by fork."""
+
+    def __init__(self, journal: Writer) -> None:
+        """Connects nothing yet; see `connect`."""
+        self._journal = journal
+        self._running: set[str] = set()
+        """The tasks whose execution began in this process and did not end yet."""
+        self._confirms = False
+
+    def connect(self) -> None:
+        """Connect every signal. Strong references: the agent lives as long as the process."""
+        for signal, receiver in (
+            (signals.worker_ready, self._on_ready),
+            (signals.worker_shutdown, self._on_down),
+            (signals.beat_init, self._on_beat),
+            (signals.celeryd_after_setup, self._on_setup),
+            (signals.task_received, self._on_received),
+            (signals.task_prerun, self._on_started),
+            (signals.task_postrun, self._on_finished),
+            (signals.task_failure, self._on_failure),
+            (signals.task_retry, self._on_retried),
+            (signals.task_revoked, self._on_revoked),
+            (signals.task_rejected, self._on_rejected),
+            (signals.before_task_publish, self._on_publish),
+            (signals.after_task_publish, self._on_published),
+        ):
+            signal.connect(receiver, weak=False)
+
+    def up(self, argv: list[str]) -> None:
+        """Say that the process is there."""
+        versions = {"python": platform.python_version(), "celery": celery.__version__, "kombu": kombu.__version__}
+        self._journal.write(Kind.UP, argv=argv, versions=versions)
+
+    # Each receiver takes what Celery's signal of that name sends.
+
+    def _on_setup(self, instance: Any, conf: Any, **_: Any) -> None:
+        said = {name: _plain(conf.get(name)) for name in _SETTINGS}
+        said["concurrency"] = _plain(instance.concurrency)
+        said["confirm_publish"] = self._confirms = _confirms(instance.app)
+        self._journal.write(Kind.SETTINGS, **said)
+
+    def _on_beat(self, sender: Any, **_: Any) -> None:
+        self._confirms = _confirms(sender.app)
+        self._journal.write(Kind.SETTINGS, confirm_publish=self._confirms, timezone=_plain(sender.app.conf.timezone))
+        self._journal.write(Kind.READY)
+
+    def _on_ready(self, **_: Any) -> None:
+        self._journal.write(Kind.READY)
+
+    def _on_down(self, **_: Any) -> None:
+        self._journal.write(Kind.DOWN)
+
+    def _on_received(self, request: Any, **_: Any) -> None:
+        said: dict[str, Json] = {"name": request.name, "redelivered": _redelivered(request.delivery_info)}
+        if request.eta is not None:
+            said["eta"] = request.eta.timestamp()
+        self._journal.write(Kind.RECEIVED, request.id, **said)
+
+    def _on_started(self, task_id: str, task: Any, **_: Any) -> None:
+        self._running.add(task_id)
+        request = task.request
+        self._journal.write(
+            Kind.STARTED,
+            task_id,
+            name=task.name,
+            retries=request.retries,
+            redelivered=_redelivered(request.delivery_info),
+        )
+
+    def _on_finished(self, task_id: str, task: Any, state: str | None, retval: Any, **_: Any) -> None:
+        self._running.discard(task_id)
+        said: dict[str, Json] = {"state": state or "UNKNOWN"}
+        if isinstance(retval, BaseException):
+            said["error"] = _error(retval)
+        if task.ignore_result or task.request.ignore_result:
+            said["ignored"] = True
+        self._journal.write(Kind.FINISHED, task_id, **said)
+
+    def _on_failure(self, task_id: str, exception: BaseException, **_: Any) -> None:
+        # Inside an execution `finished` follows and says the same. Outside of one it is the parent, speaking
+        # for a child that is gone: WorkerLostError, TimeLimitExceeded.
+        if task_id not in self._running:
+            self._journal.write(Kind.FINISHED, task_id, state="FAILURE", error=_error(exception), outside=True)
+
+    def _on_retried(self, request: Any, reason: Any, **_: Any) -> None:
+        self._journal.write(Kind.RETRIED, request.id, reason=str(reason))
+
+    def _on_revoked(self, *, request: Any, terminated: bool, signum: Any, expired: bool, **_: Any) -> None:
+        reason = "expired" if expired else f"terminated by signal {signum}" if terminated else "revoked"
+        self._journal.write(Kind.REVOKED, request.id, reason=reason)
+
+    def _on_rejected(self, message: Any, exc: BaseException | None, **_: Any) -> None:
+        task = (message.headers or {}).get("id")
+        reason = _error(exc) if exc else "a message that is no task"
+        self._journal.write(Kind.DISCARDED, task if isinstance(task, str) else None, reason=reason)
+
+    def _on_publish(self, sender: str, headers: Mapping[str, Any], **_: Any) -> None:
+        said: dict[str, Json] = {"name": str(sender), "retries": headers.get("retries") or 0}
+        if headers.get("eta"):
+            said["due"] = datetime.fromisoformat(headers["eta"]).timestamp()
+        if headers.get("parent_id"):
+            said["parent"] = headers["parent_id"]
+        self._journal.write(Kind.INTENDED, headers["id"], **said)
+
+    def _on_published(self, headers: Mapping[str, Any], **_: Any) -> None:
+        self._journal.write(Kind.ACCEPTED, headers["id"], confirmed=self._confirms)
+
+
+def tune_sqlite(busy_timeout_ms: int = _BUSY_TIMEOUT_MS) -> None:
+    """Give every SQLite connection of this process a patient busy timeout, and one fsync less a commit.
+
+    Several worker processes write one result file: with Celery's default of 5 s a busy moment turns a finished
+    task into a FAILURE. WAL is in the file already; these two are settings of a connection.
+    """
+    try:
+        from sqlalchemy import event  # noqa: PLC0415 - an app without a database backend need not have it.
+        from sqlalchemy.engine import Engine  # noqa: PLC0415 - the same.
+    except ImportError:
+        return
+
+    def on_connect(connection: Any, _record: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute(f"PRAGMA busy_timeout={busy_timeout_ms:d}")
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+    event.listen(Engine, "connect", on_connect)
+
+
+def _confirms(app: Celery) -> bool:
+    return bool((app.conf.broker_transport_options or {}).get("confirm_publish"))
+
+
+def _redelivered(delivery_info: Mapping[str, Any] | None) -> bool:
+    return bool((delivery_info or {}).get("redelivered"))
+
+
+def _error(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def _plain(value: Any) -> Json:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def main(argv: list[str]) -> None:
+    """Journal this process, and run `celery` with the arguments given."""
+    folder, node = os.environ["HARNESS_JOURNAL"], os.environ["HARNESS_NODE"]
+    role = next((word for word in argv if word in {"worker", "beat"}), "celery")
+    agent = Agent(Writer(folder, node=node, role=role))
+    agent.up(argv)
+    agent.connect()
+    tune_sqlite()
+    sys.argv = ["celery", *argv]
+    celery_main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
