@@ -23,7 +23,6 @@ from harness.errors import UsageError
 from harness.evidence.journal import Writer
 from harness.evidence.records import Expect, Json, Kind
 
-
 _REPR_SIZE = 1024
 """Characters of the arguments that a worker's log and events show, as in `Task.argsrepr_maxsize`."""
 

@@ -64,16 +64,7 @@ class Audit:
             "verdict": self.verdict.value,
             "entries": self.entries,
             "fates": {fate.value: self.fates[fate] for fate in Fate},
-            "findings": [
-                {
-                    "code": finding.code,
-                    "verdict": finding.verdict.value,
-                    "count": finding.count,
-                    "text": finding.text,
-                    "tasks": list(finding.tasks),
-                }
-                for finding in self.findings
-            ],
+            "findings": [finding.to_json() for finding in self.findings],
             "e2e_ms": dict(self.e2e_ms),
             "workers": dict(self.workers),
             "witnesses": dict(self.witnesses),
@@ -405,11 +396,8 @@ def _check_findings(folder: RunFolder) -> Iterator[Finding]:
     """What the scenario's own checks found while the run's world was still there; see `run`."""
     if not (folder.path / "checks.json").exists():
         return
-    for found in folder.read("checks.json")["findings"]:
-        yield Finding(
-            code=str(found["code"]),
-            verdict=Verdict(found["verdict"]),
-            count=int(found["count"]),
-            text=str(found["text"]),
-            tasks=tuple(str(task) for task in found["tasks"]),
-        )
+    try:
+        yield from map(Finding.from_json, folder.read("checks.json")["findings"])
+    except (RunFolderError, KeyError, TypeError, ValueError) as error:
+        text = f"checks.json is not what a run writes: {type(error).__name__}."
+        yield Finding(code="checks-unreadable", verdict=Verdict.UNKNOWN, count=1, text=text)

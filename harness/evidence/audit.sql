@@ -6,7 +6,7 @@ CREATE TABLE line AS
 SELECT parse_filename(filename) AS file, * EXCLUDE (filename)
 FROM read_json($files, format = 'newline_delimited', ignore_errors = true, filename = true, columns = {
     n: 'BIGINT', t: 'DOUBLE', kind: 'VARCHAR', task: 'VARCHAR', node: 'VARCHAR', name: 'VARCHAR',
-    expect_state: 'VARCHAR', expect_result: 'JSON', expect_error: 'VARCHAR', effects: 'VARCHAR[]', due: 'DOUBLE',
+    expect: 'JSON', effects: 'VARCHAR[]', due: 'DOUBLE',
     confirmed: 'BOOLEAN', state: 'VARCHAR', outside: 'BOOLEAN', ignored: 'BOOLEAN'
 });
 
@@ -27,9 +27,7 @@ SELECT task,
        min(name) FILTER (kind = 'intended') AS name,
        min(t) FILTER (kind = 'intended') AS intended_t,
        arg_min(coalesce(due, t), t) FILTER (kind = 'intended') AS due_t,
-       coalesce(max(expect_state), 'SUCCESS') AS expect_state,
-       max(expect_result::VARCHAR) AS expect_result,
-       max(expect_error) AS expect_error,
+       max(expect::VARCHAR) AS expect,
        bool_or(kind = 'accepted') AS known,
        CASE WHEN coalesce(max(t) FILTER (kind = 'intended') > max(t) FILTER (kind <> 'intended'), true) THEN 'none'
             ELSE arg_max(CASE WHEN confirmed IS false THEN 'unconfirmed' ELSE kind END, t) FILTER (kind <> 'intended')
@@ -107,7 +105,10 @@ FROM want LEFT JOIN seen USING (key) GROUP BY want.task;
 -- name: facts
 -- All that is known of each entry, in one row.
 CREATE TABLE fact AS
-SELECT entry.*,
+SELECT entry.* EXCLUDE (expect),
+       coalesce(json_extract_string(entry.expect, '$.state'), 'SUCCESS') AS expect_state,
+       json_extract(entry.expect, '$.result')::VARCHAR AS expect_result,
+       json_extract_string(entry.expect, '$.error') AS expect_error,
        coalesce(run.starts, 0) AS starts,
        coalesce(run.ends, 0) AS ends,
        greatest(coalesce(run.starts - run.ends, 0), 0) AS cut_short,

@@ -128,6 +128,43 @@ class Promise:
         )
 
 
+class _Unchecked:
+    """The type of `UNCHECKED`."""
+
+    def __repr__(self) -> str:
+        return "UNCHECKED"
+
+
+UNCHECKED = _Unchecked()
+"""Says that a result may be anything; None cannot, because None can be expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expect:
+    """What a producer expects of one task."""
+
+    state: str = "SUCCESS"
+    """The state its row ends in: SUCCESS, FAILURE or REVOKED."""
+    result: Json = UNCHECKED
+    """The result of a SUCCESS."""
+    error: str | None = None
+    """The class name of the exception of a FAILURE; None takes any."""
+    effects: Sequence[str] | None = None
+    """The keys of its effects; an empty list expects none, None says nothing about effects."""
+
+    def to_json(self) -> dict[str, Json]:
+        """The members `expect` and `effects` of a journal line, each left out where it says nothing."""
+        expect: dict[str, Json] = {} if self.state == "SUCCESS" else {"state": self.state}
+        if self.result is not UNCHECKED:
+            expect["result"] = self.result
+        if self.error is not None:
+            expect["error"] = self.error
+        line: dict[str, Json] = {"expect": expect} if expect else {}
+        if self.effects is not None:
+            line["effects"] = list(self.effects)
+        return line
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """One line of a journal."""
@@ -175,3 +212,18 @@ class Finding:
     """One sentence: what was seen."""
     tasks: tuple[str, ...] = ()
     """At most ten ids of the tasks concerned, in order."""
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands in audit.json and checks.json."""
+        return {**asdict(self), "tasks": list(self.tasks)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> "Finding":
+        """The finding that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
+        return cls(
+            code=str(value["code"]),
+            verdict=Verdict(value["verdict"]),
+            count=int(value["count"]),
+            text=str(value["text"]),
+            tasks=tuple(str(task) for task in value["tasks"]),
+        )

@@ -169,22 +169,31 @@ class Agent:
         self._journal.write(Kind.ACCEPTED, headers["id"], confirmed=self._confirms)
 
 
-def tune_sqlite(busy_timeout_ms: int = _BUSY_TIMEOUT_MS) -> None:
-    """Give every SQLite connection of this process a patient busy timeout, and one fsync less a commit.
+def tune_sqlite(results_url: str) -> None:
+    """Give every connection to a SQLite result file a patient busy timeout, and one fsync less a commit.
 
     Several worker processes write one result file: with Celery's default of 5 s a busy moment turns a finished
-    task into a FAILURE. WAL is in the file already; these two are settings of a connection.
+    task into a FAILURE. WAL is in the file already; these two are settings of a connection. The app's own
+    databases are left as the app wants them.
+
+    Args:
+        results_url: Celery's result backend, such as ``db+sqlite:////harness/run/results.sqlite3``.
     """
     try:
-        from sqlalchemy import event  # noqa: PLC0415 - an app without a database backend need not have it.
+        from sqlalchemy import event, make_url  # noqa: PLC0415 - an app without a database backend need not have it.
         from sqlalchemy.engine import Engine  # noqa: PLC0415 - the same.
     except ImportError:
         return
+    if not results_url.startswith("db+sqlite"):
+        return
+    file = make_url(results_url.removeprefix("db+")).database
 
     def on_connect(connection: Any, _record: Any) -> None:
         if isinstance(connection, sqlite3.Connection):
-            connection.execute(f"PRAGMA busy_timeout={busy_timeout_ms:d}")
-            connection.execute("PRAGMA synchronous=NORMAL")
+            files = {row[2] for row in connection.execute("PRAGMA database_list")}
+            if file in files:
+                connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS:d}")
+                connection.execute("PRAGMA synchronous=NORMAL")
 
     event.listen(Engine, "connect", on_connect)
 
@@ -212,7 +221,7 @@ def main(argv: list[str]) -> None:
     agent = Agent(Writer(folder, node=node, role=role))
     agent.up(argv)
     agent.connect()
-    tune_sqlite()
+    tune_sqlite(os.environ.get("CELERY_RESULT_BACKEND", ""))
     sys.argv = ["celery", *argv]
     celery_main()
 

@@ -1,0 +1,74 @@
+"""The ledger: what the journal tells while a run still goes on. It decides nothing; the audit does that."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from harness.evidence.journal import Follower
+from harness.evidence.records import Event, Kind
+
+_OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
+_FINAL_STATES = frozenset({"SUCCESS", "FAILURE", "REJECTED", "IGNORED"})
+
+
+class Ledger:
+    """Follows the journal of a run: which tasks were sent, which are running, which have ended."""
+
+    def __init__(self, folder: Path) -> None:
+        """Follows the journal files in `folder`; nothing is read until `update`."""
+        self._follower = Follower(folder)
+        self._outcomes: dict[str, Kind] = {}
+        self._ended: set[str] = set()
+        self._held: dict[str, tuple[str, float]] = {}
+        """Per task that a worker took and did not end: the node, and when it last said something of it."""
+        self._up: dict[str, float] = {}
+
+    def update(self) -> None:
+        """Read what was added to the journal since the last time."""
+        # Files are read one after another, so a task's end can be read before its beginning was. Within one
+        # update the order of time is the order of the events; across updates an end is never taken back
+        # unless the task is published again.
+        for event in sorted(self._follower.read(), key=lambda event: event.t):
+            if event.kind is Kind.UP:
+                self._up[event.node] = event.t
+            elif event.task is not None:
+                self._take(event, event.task)
+
+    def _take(self, event: Event, task: str) -> None:
+        if event.kind is Kind.INTENDED:
+            self._outcomes.setdefault(task, Kind.INTENDED)
+        elif event.kind in _OUTCOMES:
+            if self._outcomes.get(task) is not Kind.ACCEPTED:
+                self._outcomes[task] = event.kind
+        elif event.kind in {Kind.RECEIVED, Kind.STARTED}:
+            self._held[task] = (event.node, event.t)
+        elif event.kind in {Kind.REVOKED, Kind.DISCARDED} or event.data.get("state") in _FINAL_STATES:
+            self._ended.add(task)
+            self._held.pop(task, None)
+        elif event.kind is Kind.FINISHED:
+            self._held.pop(task, None)
+
+    @property
+    def sent(self) -> int:
+        """How many tasks somebody intended to send."""
+        return len(self._outcomes)
+
+    @property
+    def ended(self) -> int:
+        """How many tasks came to an end, whichever."""
+        return len(self._ended & self._outcomes.keys())
+
+    def open(self) -> set[str]:
+        """The tasks that were not refused and have not ended."""
+        return {task for task, outcome in self._outcomes.items() if outcome is not Kind.REFUSED} - self._ended
+
+    def held(self, alive: Collection[str]) -> set[str]:
+        """The tasks that a worker has taken and not ended; what a node held before it died or restarted is not held.
+
+        Args:
+            alive: the names of the nodes that run now.
+        """
+        return {
+            task
+            for task, (node, t) in self._held.items()
+            if node in alive and t >= self._up.get(node, 0.0) and task not in self._ended
+        }

@@ -1,0 +1,269 @@
+"""The broker: one RabbitMQ node, and a vhost with a user of its own for everybody who asks."""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import cast
+from urllib.parse import quote
+
+import amqp
+import requests
+from amqp.exceptions import AMQPError
+
+from harness.errors import BrokerError, EngineError, WaitTimeout
+from harness.evidence.records import Json
+from harness.nodes.engine import Engine, NodeSpec
+from harness.nodes.node import Node
+from harness.wait import wait_until
+
+AMQP_PORT = 5672
+MANAGEMENT_PORT = 15672
+HOSTNAME = "broker"
+_ADMIN = "harness"
+_TIMEOUT_S = 10
+_PROBE_TIMEOUT_S = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """A user with rights on one vhost alone."""
+
+    user: str
+    password: str
+    vhost: str
+    amqp_url_inside: str
+    """For nodes on the broker's network."""
+    amqp_url_outside: str
+    """For processes of this machine; after a restart of the broker, `Broker.refresh` tells the new one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueCount:
+    """How many messages a queue holds at this moment."""
+
+    name: str
+    ready: int
+    unacked: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A message that waits in a queue, as its headers describe it; None for what they do not say."""
+
+    task: str | None
+    name: str | None
+    eta: str | None
+    """ISO 8601, when the sender asked for a time."""
+
+
+class Broker(Node):
+    """RabbitMQ with its management API, both on loopback.
+
+    RabbitMQ 4.0 writes down new vhosts, users and queues up to two seconds late. A SIGKILL within that time can
+    take a durable queue away together with persistent messages whose publishing was confirmed.
+    """
+
+    def __init__(self, engine: Engine, *, image: str, network: str, name: str = HOSTNAME) -> None:
+        """Nothing is started yet.
+
+        Args:
+            engine: what runs it.
+            image: RabbitMQ with the management plugin enabled.
+            network: where the nodes that use it are.
+            name: the node's name; on the network it is always `broker` too.
+        """
+        self._password = secrets.token_urlsafe(24)
+        spec = NodeSpec(
+            name=name,
+            image=image,
+            env={"RABBITMQ_DEFAULT_USER": _ADMIN, "RABBITMQ_DEFAULT_PASS": self._password},
+            ports=(AMQP_PORT, MANAGEMENT_PORT),
+            # RabbitMQ keeps its data under the name of the host: with another one, a restart would lose it.
+            hostname=HOSTNAME,
+            aliases=(HOSTNAME,),
+            user=None,
+        )
+        super().__init__(engine, spec, network=network, missing=self._lacks)
+        self._http = requests.Session()
+        self._http.auth = (_ADMIN, self._password)
+        # A proxy that the environment names has no way to this machine's loopback.
+        self._http.trust_env = False
+
+    def remove(self) -> None:
+        """Kill and forget it, with all its vhosts."""
+        super().remove()
+        self._http.close()
+
+    def create_vhost(self, name: str) -> Login:
+        """Make a vhost, and a user with a random password who may do everything there and nothing elsewhere.
+
+        Raises:
+            BrokerError: the broker refused.
+        """
+        user, password = f"{name}-{secrets.token_hex(3)}", secrets.token_urlsafe(24)
+        rights = {"configure": ".*", "write": ".*", "read": ".*"}
+        self._ask("PUT", f"vhosts/{_quoted(name)}", {})
+        self._ask("PUT", f"users/{_quoted(user)}", {"password": password, "tags": ""})
+        self._ask("PUT", f"permissions/{_quoted(name)}/{_quoted(user)}", rights)
+        return self.refresh(Login(user=user, password=password, vhost=name, amqp_url_inside="", amqp_url_outside=""))
+
+    def refresh(self, login: Login) -> Login:
+        """The same login with the URLs as they are now."""
+        host, port = self.container.host_port(AMQP_PORT)
+        return replace(
+            login,
+            amqp_url_inside=_url(login, HOSTNAME, AMQP_PORT),
+            amqp_url_outside=_url(login, host, port),
+        )
+
+    def delete_vhost(self, login: Login) -> None:
+        """Delete a vhost with all it holds, close its connections, and delete its user; a second time is fine.
+
+        Raises:
+            BrokerError: the broker refused.
+        """
+        self._ask("DELETE", f"vhosts/{_quoted(login.vhost)}", absent_is_fine=True)
+        self._ask("DELETE", f"users/{_quoted(login.user)}", absent_is_fine=True)
+
+    def queues(self, vhost: str) -> list[QueueCount]:
+        """All queues of a vhost with what they hold right now, sorted by name.
+
+        Raises:
+            BrokerError: the broker does not answer, there is no such vhost, or after 10 seconds it still does
+                not tell the number of messages of every queue.
+        """
+        path = f"queues/{_quoted(vhost)}?disable_stats=true"
+        untold: set[str] = set()
+
+        def probe() -> tuple[list[QueueCount]] | None:
+            nonlocal untold
+            # Totals are asked from the queues themselves, so they are live where statistics are up to five
+            # seconds old. But a queue that is slow to answer is left out, and a vhost that just came up may
+            # show none at all: only the list of names, which is kept elsewhere, tells that one is missing.
+            names = {queue["name"] for queue in self._ask("GET", path)}
+            counts = [
+                QueueCount(name=queue["name"], ready=queue["messages_ready"], unacked=queue["messages_unacknowledged"])
+                for queue in self._ask("GET", f"{path}&enable_queue_totals=true")
+                if "messages_ready" in queue and "messages_unacknowledged" in queue
+            ]
+            untold = names - {count.name for count in counts}
+            # In a tuple, because an empty list is an answer too and the wait takes only what is true.
+            return None if untold else (counts,)
+
+        try:
+            (counts,) = wait_until(probe, what="the broker counts its messages", timeout_s=_TIMEOUT_S)
+        except WaitTimeout:
+            missing = ", ".join(sorted(untold))
+            raise BrokerError(f"The broker does not say how many messages these queues hold: {missing}.") from None
+        return sorted(counts, key=lambda count: count.name)
+
+    def consumers(self, vhost: str, queue: str) -> int:
+        """How many consumers a queue has right now. Raises BrokerError, also if there is no such queue."""
+        try:
+            with self._amqp(vhost) as connection:
+                return cast("int", connection.channel().queue_declare(queue, passive=True).consumer_count)
+        except (OSError, AMQPError) as error:
+            raise BrokerError(f"Queue {queue!r} of vhost {vhost!r} could not be looked at: {error}") from error
+
+    def connections(self, vhost: str) -> list[str]:
+        """The names of the connections that others than us have open to a vhost right now. Raises BrokerError."""
+        return sorted(found["name"] for found in self._open_connections(vhost))
+
+    def close_connections(self, vhost: str) -> list[str]:
+        """Close every such connection from the broker's side, and return their names. Raises BrokerError."""
+        found = self._open_connections(vhost)
+        # A connection can be closed by its name only after the next sample of the statistics, by its user at
+        # once. Users have rights on one vhost alone, so no other vhost is hit.
+        for user in {connection["user"] for connection in found}:
+            self._ask("DELETE", f"connections/username/{_quoted(user)}", absent_is_fine=True)
+        return sorted(connection["name"] for connection in found)
+
+    def _open_connections(self, vhost: str) -> list[dict[str, Json]]:
+        # With these two parameters the list is the broker's own record, not a sample up to five seconds old.
+        everywhere = self._ask("GET", "connections?disable_stats=true&enable_queue_totals=true")
+        return [found for found in everywhere if found["vhost"] == vhost and found["user"] != _ADMIN]
+
+    def peek(self, vhost: str, queue: str) -> list[Waiting]:
+        """Every message that is ready in a queue, in its order. All of them stay.
+
+        They are fetched and given back, so from now on they carry the mark `redelivered`; and while the call
+        lasts, consumers do not get them. Peek at the end of a run, or at queues that nobody consumes.
+
+        Raises:
+            BrokerError: the queue could not be read to its end.
+        """
+        try:
+            with self._amqp(vhost) as connection:
+                channel = connection.channel()
+                waiting = []
+                while (message := channel.basic_get(queue)) is not None:
+                    headers = message.headers
+                    waiting.append(Waiting(task=headers.get("id"), name=headers.get("task"), eta=headers.get("eta")))
+                # The answer to this comes when the messages are back; a closed channel gives them back later.
+                channel.basic_recover(requeue=True)
+                return waiting
+        except (OSError, AMQPError) as error:
+            raise BrokerError(f"Queue {queue!r} of vhost {vhost!r} could not be read: {error}") from error
+
+    def _ask(self, method: str, path: str, body: Json = None, *, absent_is_fine: bool = False) -> Json:
+        """One request to the management API; the decoded answer, or None if it is empty."""
+        host, port = self.container.host_port(MANAGEMENT_PORT)
+        doing = f"{method} /api/{path.partition('?')[0]}"
+        try:
+            answer = self._http.request(
+                method, f"http://{host}:{port}/api/{path}", json=body, timeout=_TIMEOUT_S, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise BrokerError(f"The management API does not answer {doing}: {error}") from error
+        if absent_is_fine and answer.status_code == requests.codes.not_found:
+            return None
+        if not answer.ok:
+            raise BrokerError(f"The broker refused {doing}: {answer.status_code} {answer.text[:500]}")
+        return answer.json() if answer.content else None
+
+    @contextlib.contextmanager
+    def _amqp(self, vhost: str, timeout_s: float = _TIMEOUT_S) -> Iterator[amqp.Connection]:
+        host, port = self.container.host_port(AMQP_PORT)
+        connection = amqp.Connection(
+            host=f"{host}:{port}",
+            userid=_ADMIN,
+            password=self._password,
+            virtual_host=vhost,
+            connect_timeout=timeout_s,
+            read_timeout=timeout_s,
+            write_timeout=timeout_s,
+            confirm_publish=True,
+        )
+        try:
+            connection.connect()
+            yield connection
+        finally:
+            with contextlib.suppress(OSError, AMQPError):
+                connection.close()
+            # Closing fails on a connection that is broken already, and then leaves the socket open.
+            connection.collect()
+
+    def _lacks(self) -> str | None:
+        """Probe from the listener up to the management API, as a client would."""
+        try:
+            with self._amqp("/", _PROBE_TIMEOUT_S) as connection:
+                channel = connection.channel()
+                queue = cast("str", channel.queue_declare(exclusive=True).queue)
+                channel.basic_publish_confirm(amqp.Message(b"ready?"), routing_key=queue, timeout=_PROBE_TIMEOUT_S)
+                if channel.basic_get(queue, no_ack=True) is None:
+                    return "a confirmed message could not be fetched"
+            self._ask("GET", "vhosts")
+        except (OSError, AMQPError, EngineError) as error:
+            return f"AMQP ({error or type(error).__name__})"
+        except BrokerError as error:
+            return str(error)
+        return None
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _url(login: Login, host: str, port: int) -> str:
+    return f"amqp://{_quoted(login.user)}:{_quoted(login.password)}@{host}:{port}/{_quoted(login.vhost)}"

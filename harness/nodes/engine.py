@@ -1,0 +1,623 @@
+"""How a node is run: the one module that knows docker-py and testcontainers.
+
+Everything else sees an `Engine` that turns a `NodeSpec` into a `Container`. Whatever is started carries the
+label of its owner, the process that started it, so that `sweep` can tell what a dead owner left behind.
+"""
+
+import atexit
+import contextlib
+import hashlib
+import math
+import os
+import platform
+import secrets
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+import docker
+import psutil
+import requests
+from docker.context import Context, ContextAPI
+from docker.errors import APIError, DockerException, NotFound
+from docker.models.containers import Container as DockerPyContainer
+from docker.types import EndpointConfig, Mount
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer as TestContainer
+
+from harness.errors import EngineError, WaitTimeout
+from harness.wait import wait_until
+
+OWNER_LABEL = "celery-harness.owner"
+"""Which process started a container or a network: see `Owner`."""
+NODE_LABEL = "celery-harness.node"
+"""The node's name within its stack."""
+RUN_LABEL = "celery-harness.run"
+"""The name of the run that a node belongs to, where there is one."""
+
+LOOPBACK = "127.0.0.1"
+_PROBE_TIMEOUT_S = 5
+_REQUEST_TIMEOUT_S = 120
+_CONNECTIONS = 32
+_START_TOLERANCE_S = 2.0
+_REMOVAL_TIMEOUT_S = 20
+_HELD_TIMEOUT_S = 2
+
+
+# ------------------------------------------------------------------------------------------------- the engine
+
+
+def connect() -> docker.DockerClient:
+    """The container engine that the `docker` command would use: DOCKER_HOST, else the current context.
+
+    Raises:
+        EngineError: nothing answers within 5 seconds, or what answers is no engine.
+    """
+    try:
+        client = docker.from_env(timeout=_PROBE_TIMEOUT_S, max_pool_size=_CONNECTIONS)
+        client.ping()
+    except Exception as error:  # noqa: BLE001 - docker-py raises a bare Exception for a damaged context, among others.
+        raise EngineError(_no_engine(error)) from None
+    # Only the first answer has to be quick: building an image or stopping a node takes its time.
+    client.api.timeout = _REQUEST_TIMEOUT_S
+    return client
+
+
+def _no_engine(error: Exception) -> str:
+    where = _endpoint()
+    seen = str(error).removeprefix("Error while fetching server API version: ")
+    if "FileNotFoundError" in seen:
+        advice = "Is an engine installed and started? If it listens elsewhere, set DOCKER_HOST to its address."
+    elif "PermissionError" in seen:
+        advice = "Let this user use the engine (for Docker: the group `docker`, then log in again), or run it rootless."
+    elif "refused" in seen:
+        advice = "Nobody listens there: start the engine, or correct the address."
+    elif "timed out" in seen:
+        advice = f"It accepted the connection and said nothing for {_PROBE_TIMEOUT_S} s: restart the engine."
+    else:
+        advice = "`docker version` should show both a client and a server; when it does, try again."
+    return f"No container engine answers at {where}. Seen: {seen}. {advice}"
+
+
+def _endpoint() -> str:
+    """Where `connect` looks, in words: the address, and what named it."""
+    if address := os.environ.get("DOCKER_HOST"):
+        return f"{address} (from DOCKER_HOST)"
+    try:
+        # The annotations do not say that a context may be missing.
+        context = cast("Context | None", ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT")))
+    except Exception as error:  # noqa: BLE001 - docker-py raises a bare Exception for a damaged context.
+        return f"the current Docker context, which cannot be read ({error})"
+    if context is None:
+        return "the default socket (the current Docker context does not exist; DOCKER_HOST is not set)"
+    return f"{context.Host or 'the default socket'} (Docker context {context.Name!r}; DOCKER_HOST is not set)"
+
+
+@contextlib.contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    """Turn what the engine answers into an EngineError that says what was being done."""
+    try:
+        yield
+    except APIError as error:
+        raise EngineError(f"The engine failed at {doing}: {error.explanation or error}") from error
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"The engine did not answer at {doing}: {error}. Is it still running?") from error
+
+
+# -------------------------------------------------------------------------------------------------- ownership
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """A process, named so that no other process of any machine has the same name."""
+
+    place: str
+    """The machine and its pid namespace; pids mean nothing outside of it."""
+    boot: str
+    """The boot of that machine; `-` where the system does not tell boots apart."""
+    pid: int
+    start_s: float
+    """When the process started, in seconds since the boot: unlike a Unix time, no clock change moves it."""
+
+    @classmethod
+    def here(cls) -> "Owner":
+        """The current process."""
+        pid = os.getpid()
+        return cls(place=_place(), boot=_boot(), pid=pid, start_s=_process_start_s(pid) or 0.0)
+
+    @classmethod
+    def from_label(cls, label: str) -> "Owner | None":
+        """The owner whose `str` is `label`; None if it is nobody's."""
+        try:
+            place, boot, pid, start_s = label.split("/")
+            return cls(place=place, boot=boot, pid=int(pid), start_s=float(start_s))
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return f"{self.place}/{self.boot}/{self.pid}/{self.start_s:.2f}"
+
+
+def owner_is_dead(label: str, here: Owner, process_start_s: Callable[[int], float | None]) -> bool:
+    """Whether the owner named by `label` surely runs no more.
+
+    Args:
+        label: the value of an owner label.
+        here: any process of the place from which we judge. Owners of other places are never called dead.
+        process_start_s: when the process with this pid started, in seconds since the boot; None if there is
+            no such process, NaN if there is one and no more can be seen of it.
+    """
+    owner = Owner.from_label(label)
+    if owner is None or owner.place != here.place:
+        return False
+    if owner.boot != here.boot:
+        return True
+    start_s = process_start_s(owner.pid)
+    # A process that started at another time has only inherited the number. NaN compares false: it lives.
+    return start_s is None or abs(start_s - owner.start_s) > _START_TOLERANCE_S
+
+
+def _process_start_s(pid: int) -> float | None:
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return process.create_time() - psutil.boot_time()
+    except psutil.AccessDenied:
+        return math.nan
+    except psutil.NoSuchProcess:
+        # Where /proc hides the processes of other users, only the system call knows that they are there.
+        return math.nan if psutil.pid_exists(pid) else None
+
+
+def _place() -> str:
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = f"{uuid.getnode():x}"
+    # Containers of one image may share a machine id and differ in the host name; virtual machines of one
+    # template the other way round.
+    name = hashlib.sha256(f"{machine} {platform.node()}".encode()).hexdigest()[:16]
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - the link's target is what is asked for.
+    except OSError:
+        namespace = 0
+    return f"{name}.{namespace}"
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "-"
+
+
+# ------------------------------------------------------------------------------------------------- containers
+
+
+class Status(StrEnum):
+    """What a container is doing."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    EXITED = "exited"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """A container's status, and how it ended if it did."""
+
+    status: Status
+    exit_code: int | None = None
+    """None unless the status is `exited`; 128 + n if signal n ended it."""
+    out_of_memory: bool = False
+
+    def __str__(self) -> str:
+        if self.exit_code is None:
+            return self.status.value
+        return f"exited with {self.exit_code}{' (out of memory)' if self.out_of_memory else ''}"
+
+
+class Output(NamedTuple):
+    """What a command inside a container answered."""
+
+    exit_code: int
+    text: str
+
+
+class Container(Protocol):
+    """A started node, seen from outside. Nothing in here is particular to containers.
+
+    Every method may raise EngineError. After `remove`, `state` is `gone` and `remove` does nothing.
+    """
+
+    @property
+    def id(self) -> str:
+        """What the engine calls it."""
+
+    def state(self) -> State:
+        """What it is doing now."""
+
+    def logs(self, tail: int | None = None) -> str:
+        """Its output and errors, the last `tail` lines or all; also after it exited, empty once it is gone."""
+
+    def host_port(self, port: int) -> tuple[str, int]:
+        """Where this machine reaches a published port now. A restart or a reconnection may change it."""
+
+    def kill(self, signal: str = "SIGKILL") -> None:
+        """Send a signal to its first process."""
+
+    def pause(self) -> None:
+        """Freeze all its processes."""
+
+    def unpause(self) -> None:
+        """Let them go on."""
+
+    def stop(self, timeout_s: int) -> None:
+        """Ask it to stop with SIGTERM, and kill it after `timeout_s` seconds."""
+
+    def start(self) -> None:
+        """Start it again with the same command and disk, after it exited."""
+
+    def exec(self, command: Sequence[str], *, user: str = "") -> Output:
+        """Run a command inside and wait for it."""
+
+    def disconnect(self) -> None:
+        """Take it off its network; what it sends and what is sent to it is lost."""
+
+    def reconnect(self) -> None:
+        """Put it back on its network under its old names."""
+
+    def remove(self) -> None:
+        """Kill it if it runs, and forget it with its anonymous volumes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountSpec:
+    """A folder or file of this machine that a container sees."""
+
+    host: Path
+    inside: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSpec:
+    """All there is to say about a container before it is started."""
+
+    name: str
+    """Unique within its stack; letters, digits, `-` and `_`."""
+    image: str
+    command: tuple[str, ...] = ()
+    """Empty for the image's own."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[MountSpec, ...] = ()
+    ports: tuple[int, ...] = ()
+    """TCP ports to publish on 127.0.0.1, each under a port that the engine picks."""
+    hostname: str | None = None
+    """None for the node's name."""
+    aliases: tuple[str, ...] = ()
+    """More names for it on its network; the node's name is always one."""
+    user: str | None = field(default_factory=lambda: f"{os.getuid()}:{os.getgid()}")
+    """By default the caller, so that it leaves no file that the caller cannot delete; None for the image's own."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    working_dir: str | None = None
+    tmpfs: Mapping[str, str] = field(default_factory=dict)
+    """Path inside to mount options, such as ``{"/full": "size=1m"}``."""
+
+
+class Engine:
+    """Starts and removes containers and networks, each under the label of the current process.
+
+    Threads may share an engine. A process that forks makes a new one in the child. What is left when the
+    interpreter exits is removed then.
+    """
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        """Asks the engine nothing yet.
+
+        Args:
+            client: from `connect`.
+        """
+        self.client = client
+        self._pid = os.getpid()
+        # A watchdog container would have to be pulled; owner labels and `sweep` do its work.
+        testcontainers_config.ryuk_disabled = True
+        atexit.register(self._at_exit)
+
+    def run(self, spec: NodeSpec, *, network: str | None = None) -> Container:
+        """Create and start a container.
+
+        Args:
+            spec: what to run; its image must be there already.
+            network: from `create_network`; None for the engine's default network, which has no names.
+
+        Raises:
+            EngineError: the engine refused, for instance because a mounted folder does not exist.
+        """
+        with _explained(f"looking for the image {spec.image}"):
+            try:
+                self.client.images.get(spec.image)
+            except NotFound:
+                # Left to itself, testcontainers would now try to pull it.
+                raise EngineError(f"The image {spec.image} of {spec.name} is not there any more.") from None
+        container = _foreign(spec, self.client)
+        options = _options(spec)
+        options["labels"] = self._labels() | {NODE_LABEL: spec.name} | options["labels"]
+        names = [spec.name, *spec.aliases]
+        options["network"] = network or "bridge"
+        if network:
+            # The version is that of the API; aliases came with 1.22, which every engine of today has.
+            options["networking_config"] = {network: EndpointConfig(self.client.api.api_version, aliases=names)}
+        container.with_kwargs(**options)
+        with _explained(f"starting {spec.name} from {spec.image}"):
+            try:
+                container.start()
+            except BaseException:
+                # A container that was created and could not be started is of no use to anybody.
+                self._forget_half_started(container)
+                raise
+        return _DockerContainer(container.get_wrapped_container(), network=network, names=names)
+
+    def create_network(self, name: str, *, labels: Mapping[str, str] | None = None) -> str:
+        """Make a network whose nodes reach each other by name, and return its full name.
+
+        Args:
+            name: what the name begins with.
+            labels: more labels.
+        """
+        full_name = f"celery-harness-{name}-{secrets.token_hex(4)}"
+        with _explained(f"creating the network {full_name}"):
+            self.client.networks.create(full_name, driver="bridge", labels=self._labels() | dict(labels or {}))
+        return full_name
+
+    def remove_network(self, name: str) -> None:
+        """Remove a network that no container is on any more; nothing happens if it is gone."""
+        with _explained(f"removing the network {name}"), contextlib.suppress(NotFound):
+            self.client.api.remove_network(name)
+
+    def remove_mine(self) -> list[str]:
+        """Remove every container, network and volume that this process started; their names."""
+        mine = str(Owner.here())
+        return _remove(self.client, lambda owner: owner == mine)
+
+    def _labels(self) -> dict[str, str]:
+        return {OWNER_LABEL: str(Owner.here())}
+
+    def _at_exit(self) -> None:
+        # A forked child inherits this registration and the parent's connections, which are not its to use.
+        if os.getpid() != self._pid:
+            return
+        # Nobody is left to be told; the next start sweeps what could not be removed now.
+        with contextlib.suppress(EngineError):
+            self.remove_mine()
+
+    @staticmethod
+    def _forget_half_started(container: TestContainer) -> None:
+        if container._container is not None:  # noqa: SLF001 - get_wrapped_container raises where there is none.
+            with contextlib.suppress(APIError):
+                container.get_wrapped_container().remove(force=True, v=True)
+
+
+_environment = threading.Lock()
+
+
+def _foreign(spec: NodeSpec, client: docker.DockerClient) -> TestContainer:
+    """The testcontainers idea of `spec`, talking through `client`."""
+    # testcontainers looks for an engine of its own and writes DOCKER_HOST into the environment. Giving the
+    # API version keeps it from connecting; then it gets our client, so that both talk to the same engine.
+    with _environment:
+        before = os.environ.get("DOCKER_HOST")
+        container = TestContainer(spec.image, docker_client_kw={"version": client.api.api_version})
+        if before is None:
+            os.environ.pop("DOCKER_HOST", None)
+        else:
+            os.environ["DOCKER_HOST"] = before
+    own = container.get_docker_client()
+    own.client.close()
+    own.client = client
+    # The reference is complete; a prefix for images of the public registry must not be put before it.
+    container.image = spec.image
+    container.env = dict(spec.env)
+    # An address alone means: this address, and any free port. testcontainers passes it on as it is.
+    container.ports = cast("dict[str, int | None]", {f"{port}/tcp": (LOOPBACK,) for port in spec.ports})
+    container.tmpfs = dict(spec.tmpfs)
+    container.with_name(f"celery-harness-{spec.name}-{secrets.token_hex(4)}")
+    if spec.command:
+        container.with_command(list(spec.command))
+    return container
+
+
+def _options(spec: NodeSpec) -> dict[str, Any]:
+    """What testcontainers has no method for; `with_kwargs` takes all of it at once or forgets."""
+    options: dict[str, Any] = {
+        "hostname": spec.hostname or spec.name,
+        "labels": dict(spec.labels),
+        # Unlike a volume mapping, a mount of a path that does not exist is an error, not an empty new folder.
+        "mounts": [
+            Mount(target=mount.inside, source=str(mount.host.absolute()), type="bind", read_only=mount.read_only)
+            for mount in spec.mounts
+        ],
+    }
+    if spec.user is not None:
+        options["user"] = spec.user
+    if spec.working_dir is not None:
+        options["working_dir"] = spec.working_dir
+    return options
+
+
+class _DockerContainer:
+    """A `Container` of Docker's."""
+
+    def __init__(self, wrapped: DockerPyContainer, *, network: str | None, names: Sequence[str]) -> None:
+        self._wrapped = wrapped
+        self._network = network
+        self._names = list(names)
+        self._api = cast("docker.APIClient", wrapped.client.api)  # type: ignore[union-attr]  # a started one has a client
+
+    @property
+    def id(self) -> str:
+        return cast("str", self._wrapped.id)
+
+    def state(self) -> State:
+        with self._doing("looking at"):
+            try:
+                state = self._api.inspect_container(self.id)["State"]
+            except NotFound:
+                return State(status=Status.GONE)
+        if state["Paused"]:
+            return State(status=Status.PAUSED)
+        if state["Running"]:
+            return State(status=Status.RUNNING)
+        return State(status=Status.EXITED, exit_code=state["ExitCode"], out_of_memory=state.get("OOMKilled", False))
+
+    def logs(self, tail: int | None = None) -> str:
+        with self._doing("reading the log of"), contextlib.suppress(NotFound):
+            text: bytes = self._wrapped.logs(tail="all" if tail is None else tail)
+            return text.decode(errors="replace")
+        return ""
+
+    def host_port(self, port: int) -> tuple[str, int]:
+        with self._doing("looking up a port of"):
+            bound = self._api.port(self.id, port)
+        if not bound:
+            raise EngineError(f"Port {port} of {self._names[0]} is not published; it is {self.state()}.")
+        return LOOPBACK, int(bound[0]["HostPort"])
+
+    def kill(self, signal: str = "SIGKILL") -> None:
+        with self._doing(f"sending {signal} to"):
+            self._wrapped.kill(signal)
+
+    def pause(self) -> None:
+        with self._doing("pausing"):
+            self._wrapped.pause()
+
+    def unpause(self) -> None:
+        with self._doing("unpausing"):
+            self._wrapped.unpause()
+
+    def stop(self, timeout_s: int) -> None:
+        with self._doing("stopping"):
+            self._wrapped.stop(timeout=timeout_s)
+
+    def start(self) -> None:
+        with self._doing("starting again"):
+            self._wrapped.start()
+
+    def exec(self, command: Sequence[str], *, user: str = "") -> Output:
+        with self._doing(f"running {command[0]} in"):
+            code, text = self._wrapped.exec_run(list(command), user=user)
+        return Output(cast("int", code), cast("bytes", text).decode(errors="replace"))
+
+    def disconnect(self) -> None:
+        with self._doing("disconnecting"):
+            self._api.disconnect_container_from_network(self.id, self._its_network(), force=True)
+
+    def reconnect(self) -> None:
+        with self._doing("reconnecting"):
+            self._api.connect_container_to_network(self.id, self._its_network(), aliases=self._names)
+
+    def remove(self) -> None:
+        with self._doing("removing"):
+            _remove_container(self._api, self.id)
+
+    def _its_network(self) -> str:
+        if self._network is None:
+            raise EngineError(f"{self._names[0]} was started on no network of its own, so it cannot leave it.")
+        return self._network
+
+    def _doing(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return _explained(f"{what} {self._names[0]}")
+
+
+# --------------------------------------------------------------------------------------------------- sweeping
+
+
+def sweep(client: docker.DockerClient) -> list[str]:
+    """Remove the containers, networks and volumes of every dead owner of this place, and return their names.
+
+    What a living process started, here or elsewhere, stays. Any number of sweepers may be at it at once.
+
+    Raises:
+        EngineError: the engine does not answer or failed to remove something.
+    """
+    here = Owner.here()
+    return _remove(client, lambda owner: owner_is_dead(owner, here, _process_start_s))
+
+
+def remove_all(client: docker.DockerClient) -> list[str]:
+    """Remove everything that carries an owner label, dead or alive, ours or not, and return the names.
+
+    Raises:
+        EngineError: the engine does not answer or failed to remove something.
+    """
+    return _remove(client, lambda _: True)
+
+
+def _remove(client: docker.DockerClient, doomed: Callable[[str], bool]) -> list[str]:
+    """Remove what carries an owner label that is doomed; containers first, because they hold the rest."""
+    # The low-level lists are one request each. docker-py's own objects would inspect each thing again, and
+    # trip over one that another sweeper removes in between.
+    api = client.api
+    ours = {"label": OWNER_LABEL}
+    with _explained("removing what was left behind"):
+        containers = [found for found in api.containers(all=True, filters=ours) if doomed(found["Labels"][OWNER_LABEL])]
+        for container in containers:
+            _remove_container(api, container["Id"])
+        networks = [found for found in api.networks(filters=ours) if doomed(found["Labels"][OWNER_LABEL])]
+        volumes = [
+            found for found in api.volumes(filters=ours)["Volumes"] or [] if doomed(found["Labels"][OWNER_LABEL])
+        ]
+        return [
+            *(container["Names"][0].removeprefix("/") for container in containers),
+            *(found["Name"] for found in networks if _remove_held(api.remove_network, found["Id"])),
+            *(found["Name"] for found in volumes if _remove_held(api.remove_volume, found["Name"])),
+        ]
+
+
+def _remove_container(api: docker.APIClient, name: str) -> None:
+    try:
+        api.remove_container(name, force=True, v=True)
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != requests.codes.conflict:
+            raise
+        # Somebody else is removing it. It is not gone before they are done, and its network is still held.
+        wait_until(
+            lambda: _is_gone(api, name), what=f"another process removes container {name}", timeout_s=_REMOVAL_TIMEOUT_S
+        )
+
+
+def _is_gone(api: docker.APIClient, name: str) -> bool:
+    try:
+        api.inspect_container(name)
+    except NotFound:
+        return True
+    return False
+
+
+def _remove_held(remove: Callable[[str], object], name: str) -> bool:
+    """Remove a network or volume; False if a container that is not ours to remove holds it."""
+
+    def attempt() -> bool:
+        try:
+            remove(name)
+        except NotFound:
+            return True
+        except APIError as error:
+            # Docker says "forbidden" of a network and "conflict" of a volume that is in use.
+            if error.status_code not in {requests.codes.forbidden, requests.codes.conflict}:
+                raise
+            return False
+        return True
+
+    try:
+        return wait_until(attempt, what=f"nothing holds {name}", timeout_s=_HELD_TIMEOUT_S)
+    except WaitTimeout:
+        return False

@@ -1,0 +1,704 @@
+"""Where the images of the nodes come from.
+
+There are two: the broker's, and one that everything written in Python runs from. Each is the harness's own
+Dockerfile on a base, and the base comes from the first source that has it: the engine itself, a registry, or,
+where no registry answers, the distribution's packages. An image's tag is a hash of everything that goes into it,
+so a second start finds it by name and builds nothing, and an edit is never overlooked.
+
+What the environment may say:
+
+- ``HARNESS_IMAGES``: ``pull`` or ``bootstrap`` to have the bases from there and from nowhere else.
+- ``HARNESS_REGISTRY``: a prefix for the official bases, such as ``mirror:5000`` or ``mirror:5000/library``.
+- ``HARNESS_RABBITMQ_IMAGE``, ``HARNESS_WORKER_IMAGE``: an image to use as it is, instead of ours.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import docker
+import requests
+from docker import auth
+from docker.errors import APIError, DockerException, ImageNotFound
+from docker.utils import parse_repository_tag
+
+from harness.errors import EngineError, ImageError, UsageError
+from harness.wait import wait_until
+
+Say = Callable[[str], None]
+"""Gets one line of progress. It may be called from another thread while `ensure` runs."""
+
+LABEL = "celery-harness.image"
+"""What an image of ours is: `rabbitmq`, `node`, or the base of one."""
+
+_REPOSITORY = "celery-harness"
+# Raise it when this module builds differently from the same files.
+_RECIPE_VERSION = 1
+_SUITE = "trixie"
+_PYTHON_VERSION = "3.13"
+# The minor version of the oldest C library that a base may have: Debian 12's. Wheels for 2.17 and up will do.
+_GLIBC_MINORS = range(36, 16, -1)
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_KEEP_SMALL = (
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+)
+
+_REGISTRY_TIMEOUT_S = 10
+_PULL_SILENCE_S = 120
+_COMMAND_TIMEOUT_S = 1200
+_LOCK_TIMEOUT_S = 2 * _COMMAND_TIMEOUT_S
+_BEAT_S = 8
+_LAST_LINES = 15
+
+
+class Image(StrEnum):
+    """The images there are."""
+
+    RABBITMQ = "rabbitmq"
+    NODE = "node"
+
+
+class Source(StrEnum):
+    """Where a base comes from."""
+
+    PULL = "pull"
+    BOOTSTRAP = "bootstrap"
+
+
+class Fact(NamedTuple):
+    """Something the doctor can tell about images."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    official: str
+    packages: tuple[str, ...]
+    dockerfile: str
+    files: tuple[str, ...]
+    """What the Dockerfile copies, beside wheels."""
+    wheels: bool
+    replaced_by: str
+    """The variable that names an image to use instead."""
+
+
+_RECIPES = {
+    Image.RABBITMQ: _Recipe(
+        official="rabbitmq:4.2-management",
+        packages=("rabbitmq-server",),
+        dockerfile="rabbitmq.Dockerfile",
+        files=("rabbitmq.conf", "enabled_plugins"),
+        wheels=False,
+        replaced_by="HARNESS_RABBITMQ_IMAGE",
+    ),
+    Image.NODE: _Recipe(
+        official="python:3.13-slim",
+        packages=("ca-certificates", "libfaketime", "python3", "python3-venv", "tzdata"),
+        dockerfile="node.Dockerfile",
+        files=(),
+        wheels=True,
+        replaced_by="HARNESS_WORKER_IMAGE",
+    ),
+}
+
+
+class _PullError(Exception):
+    """A reference could not be pulled; the message is the reason, for a person."""
+
+
+# ------------------------------------------------------------------------------------------------ the way in
+
+
+def ensure(client: docker.DockerClient, which: Image, *, say: Say, context: Path | None = None) -> str:
+    """Have an image, building it if need be, and return its reference.
+
+    Any number of processes may do so at once: one builds, the others wait for it.
+
+    Args:
+        client: from `harness.nodes.engine.connect`.
+        which: the image.
+        say: gets a line for each step, and another every few seconds of a long one.
+        context: the folder of the Dockerfiles; None for the project's own.
+
+    Raises:
+        UsageError: ``HARNESS_IMAGES`` names no source.
+        ImageError: no source has the base, or the build failed.
+        EngineError: the engine does not answer.
+    """
+    with _explained(f"providing the image {which}"):
+        if reference := os.environ.get(_RECIPES[which].replaced_by):
+            return _replacement(client, which, reference, say)
+        plans = _plans(client, which, context or _own_context())
+        if tag := _present_one(client, plans):
+            say(f"{which}: {tag} is present")
+            return tag
+        with _locked(f"image-{which}", say):
+            if tag := _present_one(client, plans):
+                say(f"{which}: {tag} is present, another process has built it")
+                return tag
+            return _provide(client, plans, say)
+
+
+def ours(client: docker.DockerClient) -> list[str]:
+    """The tags of all images that the harness made, bases included, sorted.
+
+    Raises:
+        EngineError: the engine does not answer.
+    """
+    with _explained("listing images"):
+        images = client.api.images(filters={"label": LABEL})
+    # An image that somebody built on top of one of ours has inherited the label, and is not ours.
+    tags = (tag for image in images for tag in image["RepoTags"] or ())
+    return sorted(tag for tag in tags if tag.startswith(f"{_REPOSITORY}/"))
+
+
+def sources(client: docker.DockerClient) -> list[Fact]:
+    """What `ensure` would find, without a build and without asking a registry.
+
+    Raises:
+        UsageError: ``HARNESS_IMAGES`` names no source.
+        EngineError: the engine does not answer.
+    """
+    with _explained("looking for images"):
+        facts = [_image_fact(client, which) for which in Image]
+    path = shutil.which("mmdebstrap")
+    lacking = "not installed; needed only where no registry answers: " + _how_to_get_mmdebstrap()
+    pip = importlib.util.find_spec("pip") is not None
+    no_pip = f"{sys.executable} has no pip, which fetches the node image's wheels: {sys.executable} -m ensurepip"
+    return [
+        *facts,
+        Fact("mmdebstrap", path is not None, path or lacking),
+        Fact("pip", pip, f"of {sys.executable}" if pip else no_pip),
+    ]
+
+
+def _image_fact(client: docker.DockerClient, which: Image) -> Fact:
+    name = f"image {which}"
+    variable = _RECIPES[which].replaced_by
+    if reference := os.environ.get(variable):
+        present = _present(client, reference)
+        return Fact(name, present, f"{reference} (from {variable}), {'present' if present else 'to be pulled'}")
+    try:
+        plans = _plans(client, which, _own_context())
+    except ImageError as error:
+        return Fact(name, ok=False, detail=str(error))
+    if tag := _present_one(client, plans):
+        return Fact(name, ok=True, detail=f"{tag}, present")
+    bases = " or ".join(plan.base if _present(client, plan.base) else f"{plan.base} ({plan.source})" for plan in plans)
+    return Fact(name, ok=False, detail=f"not built yet; the first start builds it on {bases}")
+
+
+def _replacement(client: docker.DockerClient, which: Image, reference: str, say: Say) -> str:
+    variable = _RECIPES[which].replaced_by
+    if _present(client, reference):
+        say(f"{which}: {reference} is present (from {variable})")
+        return reference
+    try:
+        _pull(client, reference, say)
+    except _PullError as error:
+        raise ImageError(
+            f"{variable} names {reference}, which is neither present nor can be pulled: {error}. "
+            f"Build, load or pull it, or unset {variable}."
+        ) from None
+    return reference
+
+
+# ------------------------------------------------------------------------------------------------ what to build
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """An image from one source, down to the last ingredient, before anything is done."""
+
+    which: Image
+    source: Source
+    base: str
+    tag: str
+    architecture: str
+    files: Mapping[str, bytes]
+    """The build context but for the wheels."""
+    pins: tuple[str, ...]
+
+
+def _plans(client: docker.DockerClient, which: Image, context: Path) -> list[Plan]:
+    """The image from each source that is allowed, the first to try first."""
+    architecture = client.version()["Arch"]
+    if architecture not in _MACHINES:
+        raise ImageError(
+            f"The engine runs on {architecture}; images are made for {' and '.join(_MACHINES)}. "
+            f"Name images of your own: {' and '.join(recipe.replaced_by for recipe in _RECIPES.values())}."
+        )
+    return [plan_image(which, source, architecture=architecture, context=context) for source in allowed_sources()]
+
+
+def allowed_sources() -> list[Source]:
+    """The sources to try, in that order.
+
+    Raises:
+        UsageError: ``HARNESS_IMAGES`` names none.
+    """
+    forced = os.environ.get("HARNESS_IMAGES")
+    if not forced:
+        return list(Source)
+    try:
+        return [Source(forced)]
+    except ValueError:
+        raise UsageError(
+            f"HARNESS_IMAGES is {forced!r}; it can be {' or '.join(Source)}, or be unset to try both in that order."
+        ) from None
+
+
+def plan_image(which: Image, source: Source, *, architecture: str, context: Path) -> Plan:
+    """Gather what goes into an image and name it by that.
+
+    Raises:
+        ImageError: a file of the build context is missing, or a requirement has no version.
+    """
+    recipe = _RECIPES[which]
+    base = _base_reference(which, source, architecture)
+    names = (recipe.dockerfile, *recipe.files)
+    try:
+        files = {name: (context / name).read_bytes() for name in names}
+        pins = _pins(context) if recipe.wheels else ()
+    except OSError as error:
+        raise ImageError(f"The image {which} cannot be built: {error}. Is the installation complete?") from error
+    ingredients = [
+        f"recipe {_RECIPE_VERSION}",
+        f"base {base}",
+        f"architecture {architecture}",
+        *(f"file {name} {hashlib.sha256(content).hexdigest()}" for name, content in files.items()),
+        *(f"wheel {pin}" for pin in pins),
+    ]
+    tag = f"{_REPOSITORY}/{which}:{source}-{_digest(ingredients)}"
+    return Plan(which=which, source=source, base=base, tag=tag, architecture=architecture, files=files, pins=pins)
+
+
+def _base_reference(which: Image, source: Source, architecture: str) -> str:
+    recipe = _RECIPES[which]
+    if source is Source.PULL:
+        registry = os.environ.get("HARNESS_REGISTRY", "").rstrip("/")
+        return f"{registry}/{recipe.official}" if registry else recipe.official
+    ingredients = [f"recipe {_RECIPE_VERSION}", _SUITE, architecture, *recipe.packages, *_KEEP_SMALL]
+    return f"{_REPOSITORY}/base-{which}:{_digest(ingredients)}"
+
+
+def _digest(ingredients: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:12]
+
+
+def _own_context() -> Path:
+    """The Dockerfiles: inside the package if it is installed, beside it in the repository."""
+    # In this order, because the neighbour of an installed package may well be docker-py, which is named docker.
+    candidates = [Path(__file__).parents[depth] / "docker" for depth in (1, 2)]
+    for folder in candidates:
+        if (folder / "node.Dockerfile").is_file():
+            return folder
+    raise ImageError(f"No Dockerfiles in {' or '.join(map(str, candidates))}. Is the installation complete?")
+
+
+def _pins(context: Path) -> tuple[str, ...]:
+    """Every requirement of the node image with its version, sorted."""
+    inside = context / "constraints.txt"
+    constraints = inside if inside.is_file() else context.parent / "constraints.txt"
+    versions = {}
+    for line in _content_lines(constraints):
+        name, _, version = line.partition("==")
+        versions[_normalized(name)] = version
+    names = {_normalized(line) for line in _content_lines(context / "node-requirements.txt")}
+    if missing := sorted(name for name in names if not versions.get(name)):
+        raise ImageError(f"{constraints} gives no version (name==version) of {', '.join(missing)}.")
+    return tuple(sorted(f"{name}=={versions[name]}" for name in names))
+
+
+def _content_lines(path: Path) -> list[str]:
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def _normalized(name: str) -> str:
+    """Two spellings of a Python package's name are the same package if this is the same."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+# ------------------------------------------------------------------------------------------------ doing it
+
+
+def _provide(client: docker.DockerClient, plans: Sequence[Plan], say: Say) -> str:
+    """Build the image from the first source that has its base."""
+    for attempt in plans:
+        if attempt.source is Source.BOOTSTRAP:
+            _bootstrap(client, attempt, say)
+        elif not _present(client, attempt.base):
+            try:
+                _pull(client, attempt.base, say)
+            except _PullError as error:
+                if attempt is plans[-1]:
+                    raise _nothing_to_pull(attempt, error) from None
+                say(f"{attempt.which}: {attempt.base} cannot be pulled ({error}), so its base is made from packages")
+                continue
+        _build(client, attempt, say)
+        return attempt.tag
+    raise AssertionError("The last source provides the base or has raised.")
+
+
+def _nothing_to_pull(attempt: Plan, error: _PullError) -> ImageError:
+    return ImageError(
+        f"HARNESS_IMAGES=pull, and {attempt.base} cannot be pulled: {error}. Set HARNESS_REGISTRY to a registry that "
+        f"can be reached, `docker load` the image, name one of your own in {_RECIPES[attempt.which].replaced_by}, or "
+        "unset HARNESS_IMAGES to have the base made from Debian's packages."
+    )
+
+
+def _present_one(client: docker.DockerClient, plans: Sequence[Plan]) -> str | None:
+    return next((plan.tag for plan in plans if _present(client, plan.tag)), None)
+
+
+def _present(client: docker.DockerClient, reference: str) -> bool:
+    try:
+        client.images.get(reference)
+    except ImageNotFound:
+        return False
+    return True
+
+
+def _build(client: docker.DockerClient, plan: Plan, say: Say) -> None:
+    wheels = _wheels(plan, say) if plan.pins else None
+    lines: list[str] = []
+    with tempfile.TemporaryFile() as archive, _step(say, f"{plan.which}: building {plan.tag} on {plan.base}"):
+        _pack(archive, plan.files, wheels)
+        archive.seek(0)
+        events = client.api.build(
+            fileobj=archive,
+            custom_context=True,
+            dockerfile=_RECIPES[plan.which].dockerfile,
+            buildargs={"BASE": plan.base},
+            labels={LABEL: plan.which.value},
+            tag=plan.tag,
+            rm=True,
+            forcerm=True,
+            use_config_proxy=True,
+            timeout=_COMMAND_TIMEOUT_S,
+            decode=True,
+        )
+        for event in events:
+            lines += event.get("stream", "").splitlines()
+            if "error" in event:
+                raise ImageError(f"Building {plan.tag} failed: {event['error']}\n{_tail(lines)}")
+    for line in lines:
+        # A Dockerfile of ours can do without something, and must then not do so in silence.
+        if line.startswith("celery-harness:"):
+            say(f"{plan.which}:{line.partition(':')[2]}")
+    if not _present(client, plan.tag):
+        raise ImageError(f"Building {plan.tag} ended without an error and without an image.\n{_tail(lines)}")
+
+
+def _pack(archive: IO[bytes], files: Mapping[str, bytes], wheels: Path | None) -> None:
+    """Write a build context. Owner and times are left at zero, so equal contents make equal layers."""
+    contents = dict(files)
+    if wheels is not None:
+        contents |= {f"wheels/{wheel.name}": wheel.read_bytes() for wheel in sorted(wheels.iterdir())}
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mode = 0o644
+            tar.addfile(member, io.BytesIO(content))
+
+
+# ------------------------------------------------------------------------------------------------ registries
+
+
+def _pull(client: docker.DockerClient, reference: str, say: Say) -> None:
+    """Pull an image; quick to give up if its registry says nothing.
+
+    Raises:
+        _PullError: the registry does not answer, or does not have it.
+    """
+    registry, _ = auth.resolve_repository_name(reference)
+    credentials = auth.get_config_header(client.api, registry)
+    headers = {"X-Registry-Auth": credentials.decode()} if credentials else {}
+    repository, tag = parse_repository_tag(reference)
+    with _step(say, f"pulling {reference}"):
+        # The engine asks the registry for this at once, so it tells who answers from who would keep us waiting.
+        # An engine without this request says "not found", as does a registry without the image: the pull will tell.
+        with _call(client, "GET", f"distribution/{reference}/json", _REGISTRY_TIMEOUT_S, headers=headers) as answer:
+            if answer.status_code != requests.codes.not_found:
+                _refuse_error(answer)
+        wanted = {"fromImage": repository, "tag": tag or "latest"}
+        with _call(client, "POST", "images/create", _PULL_SILENCE_S, headers=headers, params=wanted) as answer:
+            _refuse_error(answer)
+            for line in answer.iter_lines():
+                if error := json.loads(line).get("error"):
+                    raise _PullError(error)
+
+
+@contextlib.contextmanager
+def _call(
+    client: docker.DockerClient,
+    method: str,
+    path: str,
+    silence_s: float,
+    *,
+    headers: Mapping[str, str],
+    params: Mapping[str, str] | None = None,
+) -> Iterator[requests.Response]:
+    """A request to the engine that ends with a _PullError when nothing was heard for `silence_s` seconds."""
+    # docker-py would wait for ever, here. But it is a session of requests, which lets us say how long.
+    url = f"{client.api.base_url}/v{client.api.api_version}/{path}"
+    try:
+        with client.api.request(
+            method, url, headers=dict(headers), params=params, timeout=silence_s, stream=True
+        ) as response:
+            yield response
+    except (requests.Timeout, requests.ConnectionError) as error:
+        # While a body is read, requests calls a time-out a connection error.
+        if "timed out" not in str(error):
+            raise
+        raise _PullError(f"no answer for {silence_s:g} s") from None
+
+
+def _refuse_error(response: requests.Response) -> None:
+    if response.ok:
+        return
+    try:
+        reason = response.json()["message"]
+    except (ValueError, KeyError):
+        reason = response.text
+    raise _PullError(reason.strip() or f"the engine answered {response.status_code}")
+
+
+# ------------------------------------------------------------------------------------------------ packages
+
+
+def _bootstrap(client: docker.DockerClient, plan: Plan, say: Say) -> None:
+    """Make a base from the distribution's packages, unless it is there."""
+    with _locked(f"base-{plan.which}", say):
+        if _present(client, plan.base):
+            return
+        program = find_mmdebstrap(say)
+        packages = _RECIPES[plan.which].packages
+        with tempfile.TemporaryDirectory(dir=_cache(), prefix="bootstrap-") as folder:
+            tree = Path(folder, "base.tar")
+            command = [
+                program,
+                "--variant=minbase",
+                f"--architectures={plan.architecture}",
+                *(f"--dpkgopt={option}" for option in _KEEP_SMALL),
+                f"--include={','.join(packages)}",
+                _SUITE,
+                str(tree),
+                *_mirror(),
+            ]
+            _run(command, what=f"{plan.which}: bootstrapping Debian {_SUITE} with {', '.join(packages)}", say=say)
+            with _step(say, f"{plan.which}: importing {tree.stat().st_size / 1e6:.0f} MB as {plan.base}"):
+                _import(client, tree, plan)
+
+
+def _import(client: docker.DockerClient, tree: Path, plan: Plan) -> None:
+    repository, tag = parse_repository_tag(plan.base)
+    answer = client.api.import_image_from_file(
+        str(tree), repository=repository, tag=tag, changes=[f"LABEL {LABEL}=base-{plan.which}"]
+    )
+    if not _present(client, plan.base):
+        raise ImageError(f"The engine did not import {plan.base}; it said: {answer}")
+
+
+def find_mmdebstrap(say: Say) -> str:
+    """The path of mmdebstrap, which is installed first if it is missing and we are root.
+
+    Raises:
+        ImageError: it is missing and cannot be installed; the message names the packages.
+    """
+    if path := shutil.which("mmdebstrap"):
+        return path
+    apt_get = shutil.which("apt-get")
+    if os.geteuid() != 0 or apt_get is None:
+        raise ImageError(
+            f"No registry gives the base, and to make one mmdebstrap is missing. {_how_to_get_mmdebstrap()}"
+        )
+    packages = ["mmdebstrap", "debian-archive-keyring"]
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    _run([apt_get, "update"], what="mmdebstrap is missing: updating the package lists", say=say)
+    install = [apt_get, "install", "--yes", "--no-install-recommends", *packages]
+    _run(install, what=f"installing {' and '.join(packages)}", say=say, environment=environment)
+    if path := shutil.which("mmdebstrap"):
+        return path
+    raise ImageError("apt-get installed mmdebstrap, and it is still not on PATH.")
+
+
+def _how_to_get_mmdebstrap() -> str:
+    if shutil.which("apt-get"):
+        return "As root: apt-get install mmdebstrap uidmap debian-archive-keyring"
+    names = " and ".join(recipe.replaced_by for recipe in _RECIPES.values())
+    return f"Install the package mmdebstrap, or set HARNESS_REGISTRY to a registry that answers, or {names} to images."
+
+
+def _mirror() -> list[str]:
+    """The mirror that this machine's own apt uses, if it is a Debian; otherwise mmdebstrap finds one itself."""
+    apt_get = shutil.which("apt-get")
+    if apt_get is None:
+        return []
+    columns = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Label: Debian"]
+    listing = subprocess.run([apt_get, *columns], capture_output=True, text=True, check=False)  # noqa: S603 - a fixed command.
+    # It may also name a compact disc, which mmdebstrap could not reach.
+    return [uri for uri in listing.stdout.split() if uri.startswith("http")][:1]
+
+
+# ------------------------------------------------------------------------------------------------ wheels
+
+
+def platforms(architecture: str) -> list[str]:
+    """The platforms whose wheels an image for `architecture` (Docker's name) can use, as pip names them."""
+    machine = _MACHINES[architecture]
+    return [*(f"manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS), f"manylinux2014_{machine}"]
+
+
+def _wheels(plan: Plan, say: Say) -> Path:
+    """A folder with the wheel of each of the plan's pins and nothing else."""
+    folder = _cache() / f"wheels-{_digest([_PYTHON_VERSION, plan.architecture, *plan.pins])}"
+    with _locked("wheels", say):
+        if folder.is_dir():
+            return folder
+        with tempfile.TemporaryDirectory(dir=_cache(), prefix="wheels-partial-") as partial:
+            command = [
+                sys.executable,
+                *("-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"),
+                *("--implementation", "cp", "--python-version", _PYTHON_VERSION),
+                *(option for platform in platforms(plan.architecture) for option in ("--platform", platform)),
+                *("--dest", f"{partial}/wheels"),
+                *plan.pins,
+            ]
+            _run(command, what=f"{plan.which}: downloading {len(plan.pins)} wheels", say=say)
+            # A folder of this name is complete, because it only ever appears as a whole.
+            Path(partial, "wheels").rename(folder)
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------ how it is done
+
+
+@contextlib.contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except APIError as error:
+        raise EngineError(f"The engine failed at {doing}: {error.explanation or error}") from error
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"The engine did not answer at {doing}: {error}. Is it still running?") from error
+
+
+@contextlib.contextmanager
+def _step(say: Say, what: str) -> Iterator[None]:
+    """Say `what` begins, again every few seconds that it goes on, and how long it took."""
+    start_s = time.monotonic()
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.wait(_BEAT_S):
+            say(f"{what}: {time.monotonic() - start_s:.0f} s so far")
+
+    say(f"{what} ...")
+    beat = threading.Thread(target=go_on, daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beat.join()
+    say(f"{what}: done in {time.monotonic() - start_s:.1f} s")
+
+
+def _run(command: Sequence[str], *, what: str, say: Say, environment: Mapping[str, str] | None = None) -> None:
+    """Run a program to its end, and no longer than that, whatever happens here meanwhile."""
+    env = {**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})}
+    with (
+        _step(say, what),
+        subprocess.Popen(  # noqa: S603 - each command is put together in this module.
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+    ):
+        try:
+            output, _ = process.communicate(timeout=_COMMAND_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise ImageError(f"{what}: not done within {_COMMAND_TIMEOUT_S} s, given up.") from None
+        except BaseException:
+            _end(process)
+            raise
+    if process.returncode != 0:
+        raise ImageError(
+            f"{what}: {Path(command[0]).name} failed with exit code {process.returncode}.\n{_tail(output.splitlines())}"
+        )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    # Asked politely, mmdebstrap removes its temporary root file system.
+    process.terminate()
+    try:
+        process.communicate(timeout=_REGISTRY_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _tail(lines: Sequence[str]) -> str:
+    plain = (re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in lines)
+    return "\n".join([line for line in plain if line][-_LAST_LINES:])
+
+
+def _cache() -> Path:
+    """A folder of the user's own that outlives the process.
+
+    Raises:
+        ImageError: there is none that can be written.
+    """
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+        folder = home / "celery-harness"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "writable").touch()
+    except (OSError, RuntimeError) as error:
+        # A build account may have no home, or none that it can write to.
+        raise ImageError(f"No folder to cache in: {error}. Set XDG_CACHE_HOME to one that can be written.") from None
+    return folder
+
+
+@contextlib.contextmanager
+def _locked(name: str, say: Say) -> Iterator[None]:
+    """Be the only process of this user that does the thing of this name."""
+    with Path(_cache(), f"{name}.lock").open("w") as file:
+
+        def attempt() -> bool:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        if not attempt():
+            say(f"waiting for another process that is at it: {name}")
+            wait_until(attempt, what=f"the lock {file.name}", timeout_s=_LOCK_TIMEOUT_S)
+        # The system releases the lock when the file is closed, also when the process is killed.
+        yield

@@ -1,0 +1,103 @@
+"""One run of a scenario: up, drive, settle, audit, down. It leaves a run folder."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.evidence.audit import Audit
+from harness.evidence.folder import RunFolder
+from harness.evidence.records import Finding, Verdict
+from harness.scenario import Drive, Scenario
+from harness.stack import Session, Stack, StackSpec
+
+Progress = Callable[[str, int, int], None]
+"""Takes what goes on (`sent` or `ended`), how many are done, and how many there are."""
+
+
+def find_scenario(name: str, folder: Path) -> Scenario:
+    """Import the scenario called `name` from `folder`.
+
+    Args:
+        name: `emails` for the module `scenarios.emails`, or any dotted module; it holds an instance `scenario`.
+        folder: where modules are looked for first.
+
+    Raises:
+        UsageError: there is no such module, or it holds no scenario.
+    """
+    module_name = name if "." in name else f"scenarios.{name}"
+    place = str(folder.absolute())
+    if place not in sys.path:
+        sys.path.insert(0, place)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise UsageError(
+                f"the scenario {module_name} needs the module {error.name}, which is not installed."
+            ) from error
+        known = sorted(path.stem for path in (folder / "scenarios").glob("[!_]*.py"))
+        hint = f" There are: {', '.join(known)}." if known and "." not in name else ""
+        raise UsageError(f"no scenario {name!r}: {folder} has no module {module_name}.{hint}") from error
+    scenario = getattr(module, "scenario", None)
+    if not isinstance(scenario, Scenario):
+        raise UsageError(f"the module {module_name} has no `scenario`, an instance of harness.scenario.Scenario.")
+    return scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one run does."""
+
+    scenario: Scenario
+    drive: Drive
+    root: Path
+    """Where run folders are made."""
+    app: str | None = None
+    """Another app than the scenario's own."""
+    app_folder: Path = field(default_factory=Path.cwd)
+    workers: int = 1
+    options: Sequence[str] | None = None
+    timeout_s: float = 60.0
+    """Seconds without any task ending after which waiting ends."""
+
+
+def execute(session: Session, plan: Plan, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
+    """Run a plan and return the folder it leaves and the audit in it.
+
+    Raises:
+        HarnessError: the stack could not be started, or a run folder could not be written.
+    """
+    scenario = plan.scenario
+    spec = StackSpec(
+        app=plan.app or scenario.app,
+        app_folder=plan.app_folder,
+        workers=plan.workers,
+        options=scenario.worker_options if plan.options is None else plan.options,
+        mailbox=scenario.mailbox,
+        env=scenario.env,
+    )
+    session.start()
+    folder = RunFolder.create(plan.root, scenario.name)
+    about = {"scenario": scenario.name, "count": plan.drive.count, "seed": plan.drive.seed}
+    with Stack(session, spec, folder, promise=scenario.promise, about=about) as stack:
+        for number in range(plan.drive.count):
+            scenario.step(stack.producer, number, plan.drive.seed)
+            progress("sent", number + 1, plan.drive.count)
+        audit = stack.settle(
+            plan.timeout_s,
+            checks=lambda: checked(scenario, stack, plan.drive),
+            watch=lambda ledger: progress("ended", ledger.ended, ledger.sent),
+        )
+    return folder, audit
+
+
+def checked(scenario: Scenario, stack: Stack, drive: Drive) -> Iterator[Finding]:
+    """What the scenario's own check finds; a check that crashes is a finding too, and the verdict unknown."""
+    try:
+        yield from scenario.check(stack, drive)
+    except Exception as error:  # noqa: BLE001 - whatever a check does wrong, the run is still to be audited.
+        text = f"the check of {scenario.name} crashed: {type(error).__name__}: {error}"
+        yield Finding(code="check-crashed", verdict=Verdict.UNKNOWN, count=1, text=text)

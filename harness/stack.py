@@ -1,0 +1,460 @@
+"""The stack: a vhost, workers, a mailbox, results and a producer of one's own, on a broker that many stacks share."""
+
+import platform
+import secrets
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness import __version__
+from harness.errors import EngineError, HarnessError, UsageError, WaitTimeout
+from harness.evidence import results
+from harness.evidence.audit import Audit, audit
+from harness.evidence.folder import RunFolder
+from harness.evidence.journal import Writer
+from harness.evidence.ledger import Ledger
+from harness.evidence.records import Finding, Json, Kind, Promise
+from harness.evidence.results import Results
+from harness.nodes import images
+from harness.nodes.broker import Broker, Login
+from harness.nodes.engine import Engine, connect, sweep
+from harness.nodes.mailbox import SMTP_PORT, Mailbox
+from harness.nodes.node import Node
+from harness.nodes.worker import Worker
+from harness.producer import Producer
+from harness.wait import REAL, wait_until
+
+_CALM_S = 1.0
+"""How long nothing may be in flight before tasks that have not ended are given up."""
+_LOG_LINES = 20
+_PRODUCER = "producer"
+
+Say = Callable[[str], None]
+"""Takes a line of progress."""
+
+
+class Session:
+    """What stacks share: the engine, the images, a network, and one broker. Starts on first use, ends with `close`."""
+
+    def __init__(self, say: Say = lambda _: None) -> None:
+        """Nothing is started yet; `say` is told what takes its time."""
+        self._say = say
+        self._engine: Engine | None = None
+        self._network = ""
+        self._broker: Broker | None = None
+        self._node_image = ""
+
+    def __enter__(self) -> Self:
+        """The session itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take everything down."""
+        self.close()
+
+    def start(self) -> None:
+        """Sweep what dead owners left, find or build the images, start the broker; the second time does nothing.
+
+        Raises:
+            EngineError: no engine answers.
+            ImageError: an image can neither be found nor made.
+            StartError: the broker does not come up.
+        """
+        if self._broker is not None:
+            return
+        client = connect()
+        swept = sweep(client)
+        if swept:
+            self._say(f"swept {len(swept)} leftovers of a run that was killed")
+        rabbitmq = images.ensure(client, images.Image.RABBITMQ, say=self._say)
+        self._node_image = images.ensure(client, images.Image.NODE, say=self._say)
+        self._engine = Engine(client)
+        try:
+            self._network = self._engine.create_network("session")
+            self._broker = Broker(self._engine, image=rabbitmq, network=self._network)
+            self._broker.start()
+            self._broker.wait_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Remove the broker and the network; nothing happens if they were never started."""
+        if self._broker is not None:
+            self._broker.remove()
+            self._broker = None
+        if self._engine is not None and self._network:
+            self._engine.remove_network(self._network)
+            self._network = ""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, from the start on."""
+        self.start()
+        if self._engine is None:
+            raise EngineError("the session has been closed.")
+        return self._engine
+
+    @property
+    def broker(self) -> Broker:
+        """The broker, which the first use starts."""
+        self.start()
+        if self._broker is None:
+            raise EngineError("the session has been closed.")
+        return self._broker
+
+    @property
+    def network(self) -> str:
+        """The network that all nodes are on."""
+        return self._network
+
+    @property
+    def node_image(self) -> str:
+        """The image of workers and mailboxes."""
+        return self._node_image
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSpec:
+    """What a stack is made of."""
+
+    app: str
+    """What `celery -A` gets, such as `scenarios.app`."""
+    app_folder: Path = field(default_factory=Path.cwd)
+    """The folder that the app is imported from."""
+    workers: int = 1
+    options: Sequence[str] | None = None
+    """Options of `celery worker`; None takes DEFAULT_OPTIONS of `nodes.worker`."""
+    mailbox: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+    """More environment for the workers."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be started."""
+        if self.workers < 0:
+            raise UsageError(f"{self.workers} workers cannot be started; give 0 or more.")
+        if not self.app_folder.is_dir():
+            raise UsageError(f"{self.app_folder} is no folder, so no app can be imported from it.")
+
+    def to_json(self) -> dict[str, Json]:
+        """The settings for run.json. Paths and secrets stay out of it."""
+        return {
+            "app": self.app,
+            "workers": self.workers,
+            "options": None if self.options is None else list(self.options),
+            "mailbox": self.mailbox,
+            "env": sorted(self.env),
+        }
+
+
+class Stack:
+    """A fresh, isolated stack. A context manager: everything it starts is gone when it ends."""
+
+    def __init__(
+        self,
+        session: Session,
+        spec: StackSpec,
+        folder: RunFolder,
+        *,
+        promise: Promise | None = None,
+        about: Mapping[str, Json] | None = None,
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            session: where the broker is.
+            spec: what to start.
+            folder: the run's folder, new and empty.
+            promise: what is demanded of every task.
+            about: more for run.json, such as scenario and seed.
+        """
+        self._session = session
+        self.spec = spec
+        self.folder = folder
+        self.promise = promise or Promise()
+        self._about = dict(about or {})
+        self.workers: list[Worker] = []
+        self._mailbox: Mailbox | None = None
+        self._producer: Producer | None = None
+        self._login: Login | None = None
+        self._ledger = Ledger(folder.journal)
+        self._closing = ExitStack()
+        self.audited: Audit | None = None
+        """What the last `settle` found."""
+
+    def __enter__(self) -> Self:
+        """Start everything; return when all nodes are ready."""
+        try:
+            self._up()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take everything down, whatever happened."""
+        self.close()
+
+    def _up(self) -> None:
+        broker = self._session.broker
+        # The file must be in WAL before the first worker opens it.
+        results.create(self.folder.results)
+        name = self.folder.path.name
+        self._login = broker.create_vhost(name)
+        self._closing.callback(broker.delete_vhost, self._login)
+        journal = Writer(self.folder.journal, node=_PRODUCER, role="producer")
+        self._closing.callback(journal.close)
+        journal.write(Kind.UP)
+        self._producer = self._closing.enter_context(Producer(self._login.amqp_url_outside, journal))
+        nodes: list[Node] = []
+        if self.spec.mailbox:
+            self._mailbox = Mailbox(
+                self._session.engine,
+                image=self._session.node_image,
+                run_folder=self.folder.path,
+                network=self._session.network,
+                # Stacks share the network, so that the plain name could be another stack's mailbox.
+                host=f"mailbox-{secrets.token_hex(4)}",
+            )
+            nodes.append(self._mailbox)
+        self.workers = [self._worker(f"worker-{number}") for number in range(1, self.spec.workers + 1)]
+        nodes += self.workers
+        self._write_run_file([_PRODUCER, *(node.name for node in nodes)])
+        self._closing.callback(self._remove, nodes)
+        if nodes:
+            with ThreadPoolExecutor(len(nodes)) as pool:
+                list(pool.map(Node.start, nodes))
+        for node in nodes:
+            node.wait_ready()
+
+    def _worker(self, name: str) -> Worker:
+        login = self._running_login()
+        env = dict(self.spec.env)
+        if self._mailbox is not None:
+            env = {"SMTP_HOST": self._mailbox.host, "SMTP_PORT": str(SMTP_PORT), **env}
+        return Worker(
+            self._session.engine,
+            name=name,
+            image=self._session.node_image,
+            app=self.spec.app,
+            app_folder=self.spec.app_folder,
+            run_folder=self.folder.path,
+            network=self._session.network,
+            broker_url=login.amqp_url_inside,
+            options=self.spec.options,
+            env=env,
+            labels={"celery-harness.run": self.folder.path.name},
+        )
+
+    def _running_login(self) -> Login:
+        if self._login is None:
+            raise UsageError("the stack is not running; use it as `with Stack(...) as stack:`.")
+        return self._login
+
+    @property
+    def producer(self) -> Producer:
+        """Sends tasks to this stack."""
+        if self._producer is None:
+            raise UsageError("the stack is not running; use it as `with Stack(...) as stack:`.")
+        return self._producer
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """The mail server of this stack."""
+        if self._mailbox is None:
+            raise UsageError("this stack has no mailbox; ask for one with mailbox=True.")
+        return self._mailbox
+
+    @property
+    def results(self) -> Results:
+        """The result tables of this stack."""
+        return Results.of_file(self.folder.results)
+
+    @property
+    def broker(self) -> Broker:
+        """The broker, which other stacks share: what is done to it is done to all of them."""
+        return self._session.broker
+
+    @property
+    def login(self) -> Login:
+        """The user and the vhost of this stack."""
+        return self._running_login()
+
+    def add_worker(self) -> Worker:
+        """Start one more worker of the same kind, and return it when it is ready."""
+        worker = self._worker(f"worker-{len(self.workers) + 1}")
+        self.workers.append(worker)
+        self._closing.callback(self._remove, [worker])
+        self._write_run_file([*self.folder.read("run.json")["nodes"], worker.name])
+        worker.start()
+        worker.wait_ready()
+        return worker
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the journal tells up to now."""
+        self._ledger.update()
+        return self._ledger
+
+    def settle(
+        self,
+        timeout_s: float = 60.0,
+        *,
+        checks: Callable[[], Iterable[Finding]] | None = None,
+        watch: Callable[[Ledger], None] = lambda _: None,
+    ) -> Audit:
+        """Wait until nothing is in flight, note what is left in the broker, and audit.
+
+        In flight is what waits in a queue, what a worker holds, and what was sent and has not ended. When
+        only the last is left and nothing moves for a second, it is given up: the audit says what became of it.
+        The deadline is no error either; what is in flight then is pending.
+
+        Args:
+            timeout_s: seconds to wait for the next task to end; as long as tasks end, it goes on.
+            checks: what the scenario itself has to say, asked after everything came to rest.
+            watch: is shown the ledger each time it was brought up to date.
+        """
+        calm = _Calm()
+
+        def at_rest() -> bool:
+            motion = self._motion()
+            watch(self._ledger)
+            return calm.lasts(motion)
+
+        ended = -1
+        while ended < self._ledger.ended:
+            ended = self._ledger.ended
+            with suppress(WaitTimeout):
+                wait_until(at_rest, what="everything came to rest", timeout_s=timeout_s)
+                break
+        self.folder.write("broker.json", self._remains())
+        if checks is not None:
+            self.folder.write("checks.json", {"findings": [finding.to_json() for finding in checks()]})
+        self.audited = audit(self.folder)
+        self.folder.write("audit.json", self.audited.to_json())
+        return self.audited
+
+    def _motion(self) -> "_Motion":
+        try:
+            counts = self.broker.queues(self.login.vhost)
+        except HarnessError:
+            # A broker that is down or paused may still hold everything.
+            return _Motion(in_broker=True, held=True, open=True)
+        # The queues are asked before the journal is read: a task leaves its queue after it left its trace.
+        ledger = self.ledger
+        return _Motion(
+            in_broker=any(count.ready or count.unacked for count in counts),
+            held=bool(ledger.held(self._alive())),
+            open=bool(ledger.open()),
+        )
+
+    def _alive(self) -> set[str]:
+        return {worker.name for worker in self.workers if worker.is_up()}
+
+    def _remains(self) -> dict[str, Json]:
+        """What broker.json holds: the ids of the tasks still in a queue, and of those in a worker's hands."""
+        held = sorted(self.ledger.held(self._alive()))
+        try:
+            counts = self.broker.queues(self.login.vhost)
+            waiting = [
+                message for count in counts if count.ready for message in self.broker.peek(self.login.vhost, count.name)
+            ]
+        except HarnessError as error:
+            reason = str(error).partition("\n")[0]
+            return {"readable": False, "reason": reason, "queues": [], "messages": [], "held": held}
+        unacked = sum(count.unacked for count in counts)
+        remains: dict[str, Json] = {
+            "readable": True,
+            "queues": [{"name": count.name, "ready": count.ready, "unacked": count.unacked} for count in counts],
+            "messages": sorted(message.task for message in waiting if message.task is not None),
+            "held": held,
+        }
+        if unacked > len(held):
+            # Some worker holds messages and did not journal it, so the tasks in them could be any.
+            remains |= {
+                "readable": False,
+                "reason": f"{unacked} messages are unacknowledged, {len(held)} are accounted for",
+            }
+        return remains
+
+    def logs(self, lines: int = _LOG_LINES) -> Iterator[tuple[str, str]]:
+        """The last lines of each node of this stack, as name and text."""
+        for node in (*self.workers, *([self._mailbox] if self._mailbox else [])):
+            yield node.name, node.last_lines(lines)
+
+    def close(self) -> None:
+        """Save the logs and take down what this stack started. A second time does nothing."""
+        self._closing.close()
+        self._producer = self._login = None
+
+    def _remove(self, nodes: Sequence[Node]) -> None:
+        with ThreadPoolExecutor(len(nodes) or 1) as pool:
+            list(pool.map(self._remove_one, nodes))
+
+    def _remove_one(self, node: Node) -> None:
+        try:
+            node.save_logs(self.folder.logs)
+        finally:
+            node.remove()
+
+    def _write_run_file(self, nodes: Sequence[str]) -> None:
+        self.folder.write(
+            "run.json",
+            {
+                "format": 1,
+                "name": self.folder.path.name,
+                **self._about,
+                "command": shlex.join(sys.argv),
+                "versions": _versions(),
+                "stack": self.spec.to_json(),
+                "promise": self.promise.to_json(),
+                "nodes": list(nodes),
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Motion:
+    """What is still in flight."""
+
+    in_broker: bool
+    held: bool
+    open: bool
+
+
+class _Calm:
+    """Tells rest from a pause: nothing open is rest at once, something open only after a while without motion."""
+
+    def __init__(self) -> None:
+        self._since_s: float | None = None
+
+    def lasts(self, motion: _Motion) -> bool:
+        """Whether everything came to rest, now that this was seen."""
+        if motion.in_broker or motion.held:
+            self._since_s = None
+            return False
+        if not motion.open:
+            return True
+        now_s = REAL.now()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        return now_s - self._since_s >= _CALM_S
+
+
+def _versions() -> dict[str, str]:
+    packages = ("celery", "kombu", "sqlalchemy", "testcontainers", "docker")
+    return {
+        "harness": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }

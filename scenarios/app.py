@@ -1,0 +1,78 @@
+"""The Celery app of the scenarios, with the settings that a careful production user would choose.
+
+It runs without the harness: ``CELERY_BROKER_URL=amqp://... celery -A scenarios.app worker --loglevel=info``.
+The environment says where things are: CELERY_BROKER_URL and CELERY_RESULT_BACKEND (Celery reads these by
+itself, and they win over what is set here), and APP_DATABASE_URL for the app's own database.
+"""
+
+import contextlib
+import functools
+import os
+import sqlite3
+
+from celery import Celery
+from sqlalchemy import Engine, create_engine, event
+
+
+def prepare_sqlite(engine: Engine, lock_timeout_s: float = 60) -> None:
+    """Give every new connection of a SQLite engine WAL and patience; other databases are left alone.
+
+    The results want much patience: Celery gives up after four attempts, and then a task that did its work is
+    recorded as a failure, or not at all.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA busy_timeout = {lock_timeout_s * 1000:.0f}")
+        # A new file is changed to WAL once, for everybody. That step alone knows no patience: with two
+        # processes at it, one is told at once that the file is locked, and finds it changed right after.
+        with contextlib.suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = WAL")
+        # With WAL this loses nothing when a process dies; a power cut may cost the last transactions.
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def database(*, lock_timeout_s: float = 60) -> Engine:
+    """The engine of the app's own database, made at its first use in each process.
+
+    Args:
+        lock_timeout_s: how long a statement waits for a locked SQLite file.
+    """
+    return _engine(os.getpid(), os.environ.get("APP_DATABASE_URL", "sqlite:///app.sqlite3"), lock_timeout_s)
+
+
+@functools.cache
+def _engine(_pid: int, url: str, lock_timeout_s: float) -> Engine:
+    # The process id keeps a pool child from using an engine that it inherited. The inherited one stays in this
+    # cache on purpose: to drop it would close its connections, and a SQLite connection that is closed in a
+    # forked child can take the parent's WAL away.
+    engine = create_engine(url)
+    prepare_sqlite(engine, lock_timeout_s)
+    return engine
+
+
+app = Celery("scenarios", include=["scenarios.emails"])
+app.conf.update(
+    result_backend="db+sqlite:///results.sqlite3",
+    database_engine_callback=prepare_sqlite,
+    # Names, arguments and workers of all tasks are in the logs; in each result row they would only cost time.
+    result_extended=False,
+    task_serializer="json",
+    result_serializer="json",
+    accept_content=["json"],
+    # A message is acknowledged after its task, and a task whose pool process died is sent again, as often as
+    # its max_retries allow. Every task of this app can bear to run twice.
+    task_acks_late=True,
+    task_retry_on_worker_lost=True,
+    # No more than one message waits in a worker that is busy or about to die.
+    worker_prefetch_multiplier=1,
+    # STARTED costs one more write for each task, and a killed worker leaves it behind for ever.
+    task_track_started=False,
+    # Without confirms, a message sent to a dying broker is gone and nobody is told.
+    broker_transport_options={"confirm_publish": True},
+    broker_connection_retry_on_startup=True,
+    enable_utc=True,
+    timezone="UTC",
+)
