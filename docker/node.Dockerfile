@@ -4,16 +4,21 @@ ARG BASE
 FROM ${BASE}
 
 # Only beat under a shifted clock needs libfaketime. The official Python has none, and the build may have no way to
-# Debian's packages: then the image is built without, and the line beginning with "celery-harness:" is told to the caller.
+# Debian's packages: then the image is built without it, and the line beginning with "celery-harness:" is told to the
+# caller. The link is where the caller finds the library, whatever the architecture.
 RUN find_library() { find /usr/lib -path '*/faketime/libfaketime.so.1' | head -n 1; }; \
     if [ -z "$(find_library)" ]; then \
-        { apt-get -o Acquire::http::Timeout=10 -o Acquire::Retries=0 update \
-            && apt-get install --yes --no-install-recommends libfaketime; } \
-        || echo "celery-harness: no libfaketime in the node image, so beat cannot run under a shifted clock"; \
+        apt-get -o Acquire::http::Timeout=10 -o Acquire::Retries=0 update \
+            && apt-get install --yes --no-install-recommends libfaketime; \
         rm -rf /var/lib/apt/lists/*; \
     fi; \
-    mkdir -p /opt/faketime \
-    && if [ -n "$(find_library)" ]; then ln -s "$(find_library)" /opt/faketime/libfaketime.so.1; fi
+    library="$(find_library)"; \
+    mkdir -p /opt/faketime; \
+    if [ -n "$library" ]; then \
+        ln -s "$library" /opt/faketime/libfaketime.so.1; \
+    else \
+        echo "celery-harness: no libfaketime in the node image, so beat cannot run under a shifted clock"; \
+    fi
 
 COPY wheels /tmp/wheels
 

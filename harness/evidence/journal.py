@@ -115,10 +115,13 @@ class Tail:
         self._node, self._pid = node, int(pid) if pid.isdigit() else -1
 
     def read(self) -> list[Event]:
-        """The complete lines since the last call, as events, in the file's order."""
-        with self.path.open("rb") as file:
-            file.seek(self._offset)
-            new = file.read()
+        """The complete lines since the last call, as events, in the file's order; none if the file is gone."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                new = file.read()
+        except FileNotFoundError:
+            return []
         complete, newline, rest = new.rpartition(b"\n")
         self.torn = bool(rest)
         self._offset += len(complete) + len(newline)

@@ -1,5 +1,6 @@
 """The ledger: what the journal tells while a run still goes on. It decides nothing; the audit does that."""
 
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
@@ -17,6 +18,8 @@ class Ledger:
         """Follows the journal files in `folder`; nothing is read until `update`."""
         self._follower = Follower(folder)
         self._outcomes: dict[str, Kind] = {}
+        self._started: set[str] = set()
+        self._retries: Counter[str] = Counter()
         self._ended: set[str] = set()
         self._held: dict[str, tuple[str, float]] = {}
         """Per task that a worker took and did not end: the node, and when it last said something of it."""
@@ -41,9 +44,13 @@ class Ledger:
                 self._outcomes[task] = event.kind
         elif event.kind in {Kind.RECEIVED, Kind.STARTED}:
             self._held[task] = (event.node, event.t)
+            if event.kind is Kind.STARTED:
+                self._started.add(task)
         elif event.kind in {Kind.REVOKED, Kind.DISCARDED} or event.data.get("state") in _FINAL_STATES:
             self._ended.add(task)
             self._held.pop(task, None)
+        elif event.kind is Kind.RETRIED:
+            self._retries[task] += 1
         elif event.kind is Kind.FINISHED:
             self._held.pop(task, None)
 
@@ -56,6 +63,18 @@ class Ledger:
     def ended(self) -> int:
         """How many tasks came to an end, whichever."""
         return len(self._ended & self._outcomes.keys())
+
+    def retries(self, task: str) -> int:
+        """How often a task asked to run again."""
+        return self._retries[task]
+
+    def holder(self, task: str) -> str | None:
+        """The node that took a task last and did not end it."""
+        return self._held[task][0] if task in self._held else None
+
+    def started(self) -> set[str]:
+        """The tasks that a worker began at least once."""
+        return set(self._started)
 
     def open(self) -> set[str]:
         """The tasks that were not refused and have not ended."""

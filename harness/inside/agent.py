@@ -1,6 +1,6 @@
 """The agent: connects the journal to a Celery process, then becomes `celery`.
 
-``python -m harness.inside.agent worker -A app --concurrency=2`` does what ``celery worker -A app
+``python -m harness.inside.agent -A app worker --concurrency=2`` does what ``celery -A app worker
 --concurrency=2`` does, for any app, without a change to it. Two variables tell it where to write:
 
     HARNESS_JOURNAL  the folder of the journal files

@@ -10,12 +10,14 @@ import hashlib
 import math
 import os
 import platform
+import re
 import secrets
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -29,7 +31,7 @@ from docker.types import EndpointConfig, Mount
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer as TestContainer
 
-from harness.errors import EngineError, WaitTimeout
+from harness.errors import EngineError, UsageError, WaitTimeout
 from harness.wait import wait_until
 
 OWNER_LABEL = "celery-harness.owner"
@@ -39,9 +41,12 @@ NODE_LABEL = "celery-harness.node"
 RUN_LABEL = "celery-harness.run"
 """The name of the run that a node belongs to, where there is one."""
 
+CALLER = "caller"
+"""The user of a node that is to be whoever runs this process, as seen from outside."""
 LOOPBACK = "127.0.0.1"
 _PROBE_TIMEOUT_S = 5
 _REQUEST_TIMEOUT_S = 120
+_EXIT_TIMEOUT_S = 20
 _CONNECTIONS = 32
 _START_TOLERANCE_S = 2.0
 _REMOVAL_TIMEOUT_S = 20
@@ -137,6 +142,15 @@ class Owner:
             return cls(place=place, boot=boot, pid=int(pid), start_s=float(start_s))
         except ValueError:
             return None
+
+    def is_named_by(self, label: str) -> bool:
+        """Whether `label` means this process; the start times may differ by a rounding."""
+        other = Owner.from_label(label)
+        return (
+            other is not None
+            and (other.place, other.boot, other.pid) == (self.place, self.boot, self.pid)
+            and abs(other.start_s - self.start_s) <= _START_TOLERANCE_S
+        )
 
     def __str__(self) -> str:
         return f"{self.place}/{self.boot}/{self.pid}/{self.start_s:.2f}"
@@ -303,12 +317,17 @@ class NodeSpec:
     """None for the node's name."""
     aliases: tuple[str, ...] = ()
     """More names for it on its network; the node's name is always one."""
-    user: str | None = field(default_factory=lambda: f"{os.getuid()}:{os.getgid()}")
+    user: str | None = CALLER
     """By default the caller, so that it leaves no file that the caller cannot delete; None for the image's own."""
     labels: Mapping[str, str] = field(default_factory=dict)
     working_dir: str | None = None
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     """Path inside to mount options, such as ``{"/full": "size=1m"}``."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a name that could not be the name of a host and of a file."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}", self.name):
+            raise UsageError(f"{self.name!r} cannot name a node: use at most 41 letters, digits, `-` and `_`.")
 
 
 class Engine:
@@ -347,7 +366,7 @@ class Engine:
                 # Left to itself, testcontainers would now try to pull it.
                 raise EngineError(f"The image {spec.image} of {spec.name} is not there any more.") from None
         container = _foreign(spec, self.client)
-        options = _options(spec)
+        options = _options(spec, self._security)
         options["labels"] = self._labels() | {NODE_LABEL: spec.name} | options["labels"]
         names = [spec.name, *spec.aliases]
         options["network"] = network or "bridge"
@@ -383,8 +402,15 @@ class Engine:
 
     def remove_mine(self) -> list[str]:
         """Remove every container, network and volume that this process started; their names."""
-        mine = str(Owner.here())
-        return _remove(self.client, lambda owner: owner == mine)
+        here = Owner.here()
+        return _remove(self.client, here.is_named_by)
+
+    @cached_property
+    def _security(self) -> frozenset[str]:
+        """What the engine says of its security, such as `rootless` and `selinux`."""
+        with _explained("describing itself"):
+            said: list[str] = self.client.info().get("SecurityOptions") or []
+        return frozenset(option.removeprefix("name=").partition(",")[0] for option in said)
 
     def _labels(self) -> dict[str, str]:
         return {OWNER_LABEL: str(Owner.here())}
@@ -393,6 +419,7 @@ class Engine:
         # A forked child inherits this registration and the parent's connections, which are not its to use.
         if os.getpid() != self._pid:
             return
+        self.client.api.timeout = _EXIT_TIMEOUT_S
         # Nobody is left to be told; the next start sweeps what could not be removed now.
         with contextlib.suppress(EngineError):
             self.remove_mine()
@@ -433,7 +460,7 @@ def _foreign(spec: NodeSpec, client: docker.DockerClient) -> TestContainer:
     return container
 
 
-def _options(spec: NodeSpec) -> dict[str, Any]:
+def _options(spec: NodeSpec, security: frozenset[str]) -> dict[str, Any]:
     """What testcontainers has no method for; `with_kwargs` takes all of it at once or forgets."""
     options: dict[str, Any] = {
         "hostname": spec.hostname or spec.name,
@@ -444,8 +471,14 @@ def _options(spec: NodeSpec) -> dict[str, Any]:
             for mount in spec.mounts
         ],
     }
-    if spec.user is not None:
+    if spec.user == CALLER:
+        # A rootless engine runs as the caller itself, and shows it as root inside.
+        options["user"] = "0:0" if "rootless" in security else f"{os.getuid()}:{os.getgid()}"
+    elif spec.user is not None:
         options["user"] = spec.user
+    if "selinux" in security:
+        # Nothing that is mounted could be read otherwise. Relabelling it would change the caller's own files.
+        options["security_opt"] = ["label=disable"]
     if spec.working_dir is not None:
         options["working_dir"] = spec.working_dir
     return options

@@ -66,6 +66,7 @@ _KEEP_SMALL = (
 _REGISTRY_TIMEOUT_S = 10
 _PULL_SILENCE_S = 120
 _COMMAND_TIMEOUT_S = 1200
+_END_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 2 * _COMMAND_TIMEOUT_S
 _BEAT_S = 8
 _LAST_LINES = 15
@@ -451,7 +452,8 @@ def _pull(client: docker.DockerClient, reference: str, say: Say) -> None:
         with _call(client, "POST", "images/create", _PULL_SILENCE_S, headers=headers, params=wanted) as answer:
             _refuse_error(answer)
             for line in answer.iter_lines():
-                if error := json.loads(line).get("error"):
+                # A line break that arrives in two pieces looks like an empty line.
+                if line and (error := json.loads(line).get("error")):
                     raise _PullError(error)
 
 
@@ -637,7 +639,7 @@ def _run(command: Sequence[str], *, what: str, say: Say, environment: Mapping[st
     with (
         _step(say, what),
         subprocess.Popen(  # noqa: S603 - each command is put together in this module.
-            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as process,
     ):
         try:
@@ -648,17 +650,16 @@ def _run(command: Sequence[str], *, what: str, say: Say, environment: Mapping[st
         except BaseException:
             _end(process)
             raise
-    if process.returncode != 0:
-        raise ImageError(
-            f"{what}: {Path(command[0]).name} failed with exit code {process.returncode}.\n{_tail(output.splitlines())}"
-        )
+        if process.returncode != 0:
+            name, lines = Path(command[0]).name, output.decode(errors="replace").splitlines()
+            raise ImageError(f"{what}: {name} failed with exit code {process.returncode}.\n{_tail(lines)}")
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     # Asked politely, mmdebstrap removes its temporary root file system.
     process.terminate()
     try:
-        process.communicate(timeout=_REGISTRY_TIMEOUT_S)
+        process.communicate(timeout=_END_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
 

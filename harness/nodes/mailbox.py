@@ -1,6 +1,7 @@
 """The mailbox: a real SMTP server that keeps every mail, and answers as it is told."""
 
 import json
+import re
 import smtplib
 import threading
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from harness.nodes.worker import inside_env, inside_mounts
 SMTP_PORT = 1025
 HOSTNAME = "mailbox"
 _PROBE_TIMEOUT_S = 3
+_LONGEST_DELAY_S = 3600
+_LONGEST_DELAY_S = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +102,16 @@ class Mailbox(Node):
         Args:
             recipient: an address or a pattern of them, such as ``*@example.com``.
             reply: a line of 4xx or 5xx, such as ``451 4.3.0 try again later``; None takes the mail.
-            delay_s: seconds to wait before the answer.
+            delay_s: seconds to wait before the answer, below 3600.
             times: how many recipients to answer so; None for all to come.
 
         Raises:
             UsageError: the reply is no refusal, or a number makes no sense.
         """
-        if reply is not None and (reply[:1] not in {"4", "5"} or not reply[:3].isdigit() or "\n" in reply):
-            raise UsageError(f"{reply!r} is no refusal: it must be one line that begins with 4xx or 5xx and a text.")
-        if delay_s < 0 or (times is not None and times < 1):
-            raise UsageError(f"A delay of {delay_s} s, {times} times, makes no sense.")
+        if reply is not None and not re.fullmatch(r"[45]\d\d [^\r\n]+", reply):
+            raise UsageError(f"{reply!r} is no refusal: it must be one line of a 4xx or 5xx code, a space and a text.")
+        if not 0 <= delay_s < _LONGEST_DELAY_S or (times is not None and times < 1):
+            raise UsageError(f"A rule with delay_s={delay_s} and times={times} makes no sense.")
         with self._rules_lock:
             # A number is never used again: the server counts by it how often a rule was applied.
             self._last_id += 1
@@ -129,7 +132,7 @@ class Mailbox(Node):
             return []
         # The last line may still be on its way to the disk.
         complete, _, _ = index.read_bytes().rpartition(b"\n")
-        return [self._mail(json.loads(line)) for line in complete.splitlines() if line]
+        return [self._mail(json.loads(line)) for line in complete.splitlines() if line.endswith(b"}")]
 
     def _mail(self, entry: Mapping[str, Json]) -> Mail:
         return Mail(

@@ -39,7 +39,7 @@ class World:
         lines.append(line if task is None else {**line, "task": task})
 
     def intend(self, task: str, outcome: str | None = "accepted", **data: Any) -> None:
-        data = {"name": "mail", "expect_result": {"ok": task}, "effects": [f"mail:{task}"], **data}
+        data = {"name": "mail", "expect": {"result": {"ok": task}}, "effects": [f"mail:{task}"], **data}
         self.say("producer", "intended", task, **data)
         if outcome == "unconfirmed":
             self.say("producer", "accepted", task, confirmed=False)
@@ -134,14 +134,14 @@ def another_result(world: World) -> None:
 
 
 def success_where_failure_was_expected(world: World) -> None:
-    world.intend("x", expect_state="FAILURE", expect_result=None)
+    world.intend("x", expect={"state": "FAILURE"})
     world.execute("x")
     world.record("x")
     world.mail("x")
 
 
 def another_error(world: World) -> None:
-    world.intend("x", expect_state="FAILURE", expect_error="MailRefused", expect_result=None, effects=[])
+    world.intend("x", expect={"state": "FAILURE", "error": "MailRefused"}, effects=[])
     world.execute("x", state="FAILURE")
     world.record("x", "FAILURE", {"exc_type": "KeyError"})
 
@@ -220,7 +220,7 @@ def test_each_deviation_has_its_own_fate_and_no_other(
 
 
 def test_an_expected_failure_is_accounted_for_and_passes(world: World) -> None:
-    world.intend("x", expect_state="FAILURE", expect_error="MailRefused", expect_result=None, effects=[])
+    world.intend("x", expect={"state": "FAILURE", "error": "MailRefused"}, effects=[])
     world.execute("x", state="FAILURE")
     world.record("x", "FAILURE", {"exc_type": "MailRefused"})
     found = world.audit()
@@ -336,7 +336,7 @@ def test_effects_of_a_task_that_declared_none_are_not_unexpected(world: World) -
 
 
 def test_the_order_of_an_objects_members_means_nothing(world: World) -> None:
-    world.intend("x", expect_result={"b": "ü", "a": 1})
+    world.intend("x", expect={"result": {"b": "ü", "a": 1}})
     world.execute("x")
     world.record("x", result={"a": 1, "b": "ü"})
     world.mail("x")
@@ -344,11 +344,20 @@ def test_the_order_of_an_objects_members_means_nothing(world: World) -> None:
 
 
 def test_a_task_that_ignores_its_result_needs_no_row(world: World) -> None:
-    world.intend("x", expect_result=None)
+    world.intend("x", expect={})
     world.say("worker-1", "started", "x")
     world.say("worker-1", "finished", "x", state="SUCCESS", ignored=True)
     world.mail("x")
     assert world.audit().fates[Fate.OK] == 3
+
+
+@pytest.mark.parametrize(("result", "fate"), [(None, Fate.OK), (1, Fate.WRONG)])
+def test_none_can_be_expected(world: World, result: Any, fate: Fate) -> None:
+    world.intend("x", expect={"result": None})
+    world.execute("x")
+    world.record("x", result=json.dumps(result).encode())
+    world.mail("x")
+    assert world.audit().fates[fate] == 2 + (fate is Fate.OK) - (fate is Fate.WRONG)
 
 
 def test_a_deadline_that_passed_is_a_broken_promise(world: World) -> None:

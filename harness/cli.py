@@ -1,0 +1,211 @@
+"""The shell door: `harness run`, `audit`, `doctor`, `clean`.
+
+Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
+"""
+
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from harness import __version__
+from harness.errors import HarnessError
+from harness.evidence import report
+from harness.evidence.audit import Audit, audit
+from harness.evidence.folder import RunFolder
+from harness.nodes import images
+from harness.nodes.engine import connect, remove_all, sweep
+from harness.run import Plan, execute, find_scenario
+from harness.scenario import Drive
+from harness.stack import Session
+
+_RUNS = Path(".harness") / "runs"
+_WRONG_USE = 2
+_INTERRUPTED = 130
+_LOW_DISK_GB = 2.0
+_FOLDER = click.Path(path_type=Path)
+
+
+def main() -> None:
+    """The command `harness`."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        # Everything was taken down on the way here.
+        Console(stderr=True).print("interrupted; everything that was started has been taken down.")
+        sys.exit(_INTERRUPTED)
+    except HarnessError as error:
+        Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", str(error), highlight=False, markup=True)
+        sys.exit(_WRONG_USE)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="harness")
+def cli() -> None:
+    """Do my tasks survive? Real RabbitMQ, real Celery workers, and every task accounted for."""
+
+
+@cli.command()
+@click.argument("scenario")
+@click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="How many steps to drive.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed sends the same tasks.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="How many workers to start.")
+@click.option(
+    "--worker-option",
+    "options",
+    multiple=True,
+    help="An option of `celery worker`, instead of the harness's own; repeatable.",
+)
+@click.option("--app", help="Another Celery app than the scenario's, as `celery -A` takes it.")
+@click.option(
+    "--app-dir",
+    type=_FOLDER,
+    default=Path(),
+    help="The folder that scenario and app are imported from.  [default: here]",
+)
+@click.option("--runs", "root", type=_FOLDER, default=_RUNS, show_default=True, help="Where the run folder is made.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds without any task ending after which waiting ends.",
+)
+def run(
+    *,
+    scenario: str,
+    count: int,
+    seed: int,
+    workers: int,
+    options: tuple[str, ...],
+    app: str | None,
+    app_dir: Path,
+    root: Path,
+    timeout_s: float,
+) -> int:
+    """Run SCENARIO on a stack of its own, and account for every task.
+
+    SCENARIO is the name of a module in scenarios/, such as `emails`, or any dotted module.
+    """
+    plan = Plan(
+        scenario=find_scenario(scenario, app_dir),
+        drive=Drive(count=count, seed=seed),
+        root=root,
+        app=app,
+        app_folder=app_dir.absolute(),
+        workers=workers,
+        options=options or None,
+        timeout_s=timeout_s,
+    )
+    console = Console()
+    with _progress() as (say, tell), Session(say) as session:
+        folder, audited = execute(session, plan, tell)
+    _show(console, audited)
+    console.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
+    return audited.verdict.exit_code
+
+
+@cli.command("audit")
+@click.argument("folder", type=_FOLDER, default=_RUNS / "latest")
+def audit_(folder: Path) -> int:
+    """Audit a run again, from nothing but its FOLDER (the newest, unless given), and rewrite its audit.json."""
+    opened = RunFolder.open(folder)
+    audited = audit(opened)
+    opened.write("audit.json", audited.to_json())
+    _show(Console(), audited)
+    return audited.verdict.exit_code
+
+
+@cli.command()
+def doctor() -> int:
+    """Look at what a run needs: engine, images, their sources, disk. Says what to do about each red line."""
+    console = Console(soft_wrap=True)
+    healthy = True
+
+    def line(name: str, detail: str, *, ok: bool) -> None:
+        nonlocal healthy
+        healthy &= ok
+        console.print("[green]ok [/]" if ok else "[bold red]bad[/]", f"{name}: ", end="", highlight=False)
+        console.print(detail, markup=False, highlight=False)
+
+    line("harness", f"{__version__}, Python {sys.version.partition(' ')[0]}", ok=True)
+    free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
+    advice = (
+        "" if free_gb >= _LOW_DISK_GB else f"; runs and images want {_LOW_DISK_GB:g} GB: make room, or run elsewhere"
+    )
+    line("disk", f"{free_gb:.1f} GB free here{advice}", ok=free_gb >= _LOW_DISK_GB)
+    try:
+        client = connect()
+        version = client.version()
+        line("engine", f"{version['Version']}, API {version['ApiVersion']}, {version['Os']}/{version['Arch']}", ok=True)
+        for name, ok, detail in images.sources(client):
+            line(name, detail, ok=ok)
+    except HarnessError as error:
+        line("engine", str(error), ok=False)
+    return 0 if healthy else _WRONG_USE
+
+
+@cli.command()
+@click.option(
+    "--all", "everything", is_flag=True, help="Also what living runs have started, of anybody on this engine."
+)
+@click.option("--runs", is_flag=True, help="Also the run folders below .harness/runs.")
+@click.option("--images", "with_images", is_flag=True, help="Also the images that the harness built.")
+def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
+    """Remove the containers, networks and volumes that killed runs left behind."""
+    console = Console(soft_wrap=True, highlight=False)
+    client = connect()
+    removed = remove_all(client) if everything else sweep(client)
+    for name in removed:
+        console.print(f"removed {name}", markup=False)
+    if with_images:
+        for tag in images.ours(client):
+            client.images.remove(tag, force=True)
+            console.print(f"removed image {tag}", markup=False)
+    if runs and _RUNS.is_dir():
+        shutil.rmtree(_RUNS)
+        console.print(f"removed {_RUNS}", markup=False)
+    if not (removed or runs or with_images):
+        console.print("nothing was left behind.")
+
+
+def _show(console: Console, audited: Audit) -> None:
+    console.print(report.accounting(audited))
+    found = report.findings(audited)
+    if found is not None:
+        console.print(found)
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
+    """A line for each thing that takes its time, and a bar each for what was sent and what has ended."""
+    columns = (TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        known: dict[str, Any] = {}
+
+        def say(line: str) -> None:
+            bars.console.print(line, markup=False, highlight=False)
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in known:
+                known[what] = bars.add_task(what, total=total)
+            bars.update(known[what], completed=done, total=total)
+
+        yield say, tell

@@ -1,0 +1,84 @@
+"""Audits as tables for a terminal."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from harness.evidence.audit import Audit
+from harness.evidence.records import Fate, Verdict
+
+_STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
+_UNWANTED = frozenset({Fate.LOST, Fate.DUPLICATED, Fate.WRONG, Fate.UNRECORDED, Fate.UNKNOWN, Fate.PENDING})
+
+
+def verdict(audit: Audit) -> Text:
+    """The verdict in its colour."""
+    return Text(audit.verdict.value, style=_STYLES[audit.verdict])
+
+
+def accounting(audit: Audit) -> Table:
+    """One run: sent, every fate, and how long the tasks took."""
+    table = Table(title=audit.name, title_justify="left", show_header=False, pad_edge=False)
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    table.add_row("sent", str(audit.entries))
+    for fate, count in audit.fates.items():
+        style = "dim" if not count else "red" if fate in _UNWANTED else ""
+        table.add_row(f"  {fate.value}", str(count), style=style)
+    for name, value_ms in audit.e2e_ms.items():
+        table.add_row(f"end to end {name}", _duration(value_ms))
+    for node, starts in audit.workers.items():
+        table.add_row(f"runs on {node}", str(starts))
+    table.add_row("verdict", verdict(audit))
+    return table
+
+
+def findings(audit: Audit) -> Table | None:
+    """What the audit has to say, worst first; None if nothing."""
+    if not audit.findings:
+        return None
+    table = Table(title="findings", title_justify="left", pad_edge=False)
+    for column in ("verdict", "what", "count"):
+        table.add_column(column, no_wrap=True, justify="right" if column == "count" else "left")
+    table.add_column("in words", overflow="fold")
+    order = list(Verdict)
+    for finding in sorted(audit.findings, key=lambda finding: -order.index(finding.verdict)):
+        words = finding.text
+        if finding.tasks:
+            more = " …" if finding.count > len(finding.tasks) else ""
+            words = f"{words}: {', '.join(finding.tasks)}{more}"
+        style = _STYLES[finding.verdict]
+        table.add_row(Text(finding.verdict.value, style=style), finding.code, str(finding.count), Text(words))
+    return table
+
+
+def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
+    """Many runs, a line each and their sum."""
+    sent = sum(audit.entries for _, audit in rows)
+    total = {fate: sum(audit.fates[fate] for _, audit in rows) for fate in Fate}
+    table = Table(title="accounting", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_footer=True)
+    table.add_column("run", footer=f"{len(rows)} runs", overflow="fold", ratio=1)
+    table.add_column("sent", justify="right", footer=str(sent))
+    table.add_column("fates", footer=_fates(total))
+    table.add_column("p95", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for name, audit in rows:
+        p95 = _duration(audit.e2e_ms["p95"]) if audit.e2e_ms else "-"
+        table.add_row(name, str(audit.entries), _fates(audit.fates), p95, verdict(audit))
+    return table
+
+
+def _fates(counts: Mapping[Fate, int]) -> Text:
+    """The fates that were met, the unwanted ones in red."""
+    met = [
+        Text(f"{count} {fate.value}", style="red" if fate in _UNWANTED else "")
+        for fate, count in counts.items()
+        if count
+    ]
+    return Text(", ").join(met) if met else Text("none")
+
+
+def _duration(value_ms: float) -> str:
+    return f"{value_ms:.0f} ms" if value_ms < 10_000 else f"{value_ms / 1000:.1f} s"  # noqa: PLR2004 - legible digits.

@@ -1,0 +1,181 @@
+"""The pytest door: a stack for each test, and an accounting of every task at the end.
+
+    @pytest.mark.stack(app="scenarios.app", workers=2, options=["--concurrency=4"])
+    def test_receipts(stack, mailbox, results):
+        stack.producer.send("scenarios.emails.send_receipt", kwargs={"order": order})
+        assert stack.settle().passed
+
+Fixtures: `stack`, fresh and isolated; `mailbox`, whose use gives the stack one; `results`, the result tables. A
+test that sends tasks and does not settle is settled after it, and fails unless the audit passes.
+"""
+
+import re
+import signal
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from harness.errors import HarnessError
+from harness.evidence import report
+from harness.evidence.audit import Audit
+from harness.evidence.folder import RunFolder
+from harness.evidence.records import Promise
+from harness.evidence.results import Results
+from harness.nodes.mailbox import Mailbox
+from harness.stack import Session, Stack, StackSpec
+
+_RUNS = Path(".harness") / "runs"
+_MARKER = (
+    "stack(app, app_folder=None, workers=1, options=None, env=None, promise=None): what the `stack` fixture starts. "
+    "app: what `celery -A` gets; app_folder: where it is imported from (the rootdir); workers: how many; options: of "
+    "`celery worker`; env: more environment for the workers; promise: a harness.evidence.records.Promise."
+)
+_stack_key = pytest.StashKey[Stack]()
+_failed_key = pytest.StashKey[bool]()
+_audits_key = pytest.StashKey[list[tuple[str, Audit, Path]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker; let SIGTERM clean up as Ctrl-C does."""
+    config.addinivalue_line("markers", _MARKER)
+    config.stash[_audits_key] = []
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
+        config.add_cleanup(_restore_sigterm)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    # As pytest itself does for Ctrl-C: fixtures are torn down, and the summary is written.
+    raise KeyboardInterrupt("SIGTERM")
+
+
+def _restore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def _harness_session(request: pytest.FixtureRequest) -> Iterator[Session]:
+    reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
+    capture: Any = request.config.pluginmanager.get_plugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(f"harness: {line}")
+
+    with Session(say) as session:
+        try:
+            session.start()
+        except HarnessError as error:
+            # pytest keeps this for every test that asks for a stack, so nothing is tried twice.
+            pytest.fail(str(error), pytrace=False)
+        yield session
+
+
+@pytest.fixture
+def stack(request: pytest.FixtureRequest, _harness_session: Session) -> Iterator[Stack]:
+    """A fresh stack, as the marker `stack` describes it; everything is gone after the test."""
+    marker = request.node.get_closest_marker("stack")
+    if marker is None:
+        raise pytest.UsageError(f"{request.node.nodeid} uses `stack` without a marker: @pytest.mark.stack(app=...).")
+    try:
+        spec, promise = _spec(request, *marker.args, **marker.kwargs)
+        folder = RunFolder.create(request.config.rootpath / _RUNS, _slug(request.node.name))
+        running = Stack(_harness_session, spec, folder, promise=promise, about={"test": request.node.nodeid})
+        request.node.stash[_stack_key] = running
+        running.__enter__()
+    except HarnessError as error:
+        pytest.fail(str(error), pytrace=False)
+    try:
+        yield running
+        _settle(request, running)
+    finally:
+        running.close()
+        request.node.stash.get(_stack_key, None)
+        if running.audited is not None:
+            request.config.stash[_audits_key].append((request.node.name, running.audited, folder.path))
+
+
+def _spec(
+    request: pytest.FixtureRequest,
+    app: str,
+    *,
+    app_folder: Path | str | None = None,
+    workers: int = 1,
+    options: Sequence[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    promise: Promise | None = None,
+) -> tuple[StackSpec, Promise | None]:
+    """What the marker says; its arguments are these."""
+    spec = StackSpec(
+        app=app,
+        app_folder=Path(app_folder or request.config.rootpath),
+        workers=workers,
+        options=options,
+        mailbox="mailbox" in request.fixturenames,
+        env=env or {},
+    )
+    return spec, promise
+
+
+def _settle(request: pytest.FixtureRequest, running: Stack) -> None:
+    """Account for what a test sent and did not ask about."""
+    if request.node.stash.get(_failed_key, False) or running.audited is not None or not running.ledger.sent:
+        return
+    audit = running.settle()
+    if not audit.passed:
+        pytest.fail(
+            f"the test passed, its tasks did not.\n{audit.text()}\nrun folder: {running.folder.path}", pytrace=False
+        )
+
+
+@pytest.fixture
+def mailbox(stack: Stack) -> Mailbox:
+    """The mail server of the test's stack."""
+    return stack.mailbox
+
+
+@pytest.fixture
+def results(stack: Stack) -> Results:
+    """The result tables of the test's stack."""
+    return stack.results
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the nodes' last log lines and the run folder to a failing test, while its stack is still up."""
+    made = yield
+    running = item.stash.get(_stack_key, None)
+    if made.failed and running is not None and call.when == "call":
+        item.stash[_failed_key] = True
+        made.sections.append(("run folder", str(running.folder.path)))
+        for name, text in running.logs():
+            made.sections.append((f"last log lines of {name}", text))
+    return made
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The accounting table: a line for each stack that was audited."""
+    audits = config.stash[_audits_key]
+    if not audits:
+        return
+    terminalreporter.section("celery harness")
+    console = Console(
+        file=terminalreporter._tw._file,  # noqa: SLF001 - the writer of the terminal has no public name.
+        width=terminalreporter._tw.fullwidth,  # noqa: SLF001 - the same.
+        force_terminal=terminalreporter.hasmarkup,
+        no_color=not terminalreporter.hasmarkup,
+    )
+    console.print(report.ledger([(name, audit) for name, audit, _ in audits]))
+    console.print(f"run folders: {audits[-1][2].parent}", soft_wrap=True, highlight=False)
+
+
+def _slug(name: str) -> str:
+    """A test's name as part of a folder's and a vhost's."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")[:60]

@@ -1,0 +1,71 @@
+"""All set-up in one command: ``nox -s integration`` and ``nox -s tests``, with pytest's arguments after ``--``."""
+
+import hashlib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.3.2"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
+
+_ROOT = Path(__file__).parent
+_OLDEST = (3, 11)
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """The scenarios, end to end, and the accounting of every task they sent."""
+    _install(session, "test")
+    session.run("pytest", "tests/integration", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The linters, the type checker, and every test but the scenarios."""
+    _install(session, "dev")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("pytest", "tests/unit", "tests/contract", "tests/docker", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks; their arguments follow ``--``."""
+    _install(session, "test")
+    session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+def _install(session: nox.Session, group: str) -> None:
+    """Install the project, editable, and one of its dependency groups, unless that was done before.
+
+    pip takes seconds to find that nothing is missing, so what was installed is remembered in the environment:
+    when nox makes that anew, it is forgotten with it.
+    """
+    _refuse_old_python(session)
+    hashed = hashlib.sha256(group.encode())
+    for name in ("pyproject.toml", "constraints.txt"):
+        hashed.update((_ROOT / name).read_bytes())
+    wanted = hashed.hexdigest()
+    stamp = Path(session.virtualenv.location, "celery-harness-installed")
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    # Nothing may vouch for an installation that is broken off, or that `--no-install` leaves out.
+    stamp.unlink(missing_ok=True)
+    session.install("--constraint", "constraints.txt", "--editable", ".[pytest,scenarios]", "--group", group)
+    remember = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+    session.run_install("python", "-c", remember, stamp, wanted, log=False)
+
+
+def _refuse_old_python(session: nox.Session) -> None:
+    said = session.run_install("python", "-c", "import sys; print(*sys.version_info[:3])", silent=True, log=False)
+    if not isinstance(said, str):
+        return  # `--no-install`: nothing is asked of the environment.
+    version = tuple(int(part) for part in said.split())
+    if version < _OLDEST:
+        oldest, found = ".".join(map(str, _OLDEST)), ".".join(map(str, version))
+        session.error(
+            f"Celery Harness needs Python {oldest} or newer, and this is {found}: "
+            f"python{oldest} -m pip install nox && python{oldest} -m nox -s {session.name}"
+        )

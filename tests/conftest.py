@@ -1,0 +1,29 @@
+"""What the tests of every folder share."""
+
+import functools
+import os
+
+import pytest
+
+from harness.errors import EngineError
+from harness.nodes.engine import connect
+
+
+@functools.cache
+def _no_engine() -> str | None:
+    """Why no engine can be used; None if one answers."""
+    try:
+        connect().close()
+    except EngineError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture(autouse=True)
+def _engine_or_skip(request: pytest.FixtureRequest) -> None:
+    """A test marked `docker` is skipped where there is no engine; in CI that is an error."""
+    if request.node.get_closest_marker("docker") is None or (reason := _no_engine()) is None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

@@ -1,0 +1,180 @@
+"""What every `Container` must do, whatever it is made of. Another way to run nodes adds itself to `RUNNERS`."""
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from harness.errors import EngineError
+from harness.nodes.engine import Container, Engine, NodeSpec, State, Status, connect
+from harness.nodes.images import Image, ensure
+from harness.wait import wait_until
+
+pytestmark = pytest.mark.docker
+
+PORT = 8000
+# It greets whoever connects, and counts its starts in a file, to show what outlives a stop.
+PROGRAM = f"""
+import pathlib, signal, socket, sys
+starts = pathlib.Path("/tmp/starts")
+starts.write_text((starts.read_text() if starts.exists() else "") + "x")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+server = socket.create_server(("0.0.0.0", {PORT}))
+print("start", len(starts.read_text()), flush=True)
+while True:
+    client, _ = server.accept()
+    with client:
+        client.sendall(b"hello")
+"""
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+)
+
+Runner = Callable[[str], Container]
+"""Runs a Python program on a network of its own and returns the container."""
+
+
+def docker_runner() -> Iterator[Runner]:
+    client = connect()
+    engine = Engine(client)
+    image = ensure(client, Image.NODE, say=print)
+    network = engine.create_network("contract")
+
+    def run(program: str) -> Container:
+        spec = NodeSpec(name="subject", image=image, command=("python", "-uc", program), ports=(PORT,))
+        return engine.run(spec, network=network)
+
+    yield run
+    engine.remove_network(network)
+    client.close()
+
+
+RUNNERS = {"docker": docker_runner}
+
+
+@pytest.fixture(scope="module", params=RUNNERS.values(), ids=list(RUNNERS))
+def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
+    yield from request.param()
+
+
+@pytest.fixture
+def run(runner: Runner) -> Iterator[Runner]:
+    """The runner, which forgets at the end of the test all that it started."""
+    started: list[Container] = []
+
+    def remembering(program: str) -> Container:
+        started.append(runner(program))
+        return started[-1]
+
+    yield remembering
+    for container in started:
+        container.remove()
+
+
+@pytest.fixture
+def container(run: Runner) -> Container:
+    """The program, up and greeting."""
+    container = run(PROGRAM)
+    wait_greeting(container)
+    return container
+
+
+def greeting(container: Container, timeout_s: float = 1.0) -> bytes:
+    """What the program says to a client; empty if it says nothing."""
+    try:
+        with socket.create_connection(container.host_port(PORT), timeout_s) as client:
+            client.settimeout(timeout_s)
+            return client.recv(5)
+    except (OSError, EngineError):
+        return b""
+
+
+def wait_greeting(container: Container) -> None:
+    wait_until(lambda: greeting(container) == b"hello", what="a greeting", timeout_s=20)
+
+
+def wait_exited(container: Container) -> State:
+    wait_until(lambda: container.state().status is Status.EXITED, what="the exit", timeout_s=20)
+    return container.state()
+
+
+def test_it_runs_and_its_port_is_on_loopback(container: Container) -> None:
+    assert container.state() == State(status=Status.RUNNING)
+    assert container.host_port(PORT)[0] == "127.0.0.1"
+
+
+def test_a_port_that_was_not_published_is_an_error(container: Container) -> None:
+    with pytest.raises(EngineError, match="not published"):
+        container.host_port(PORT + 1)
+
+
+def test_a_program_that_ends_is_exited_with_its_code_and_its_log_stays(run: Runner) -> None:
+    ended = run("print('one'); print('two'); raise SystemExit(3)")
+    assert wait_exited(ended) == State(status=Status.EXITED, exit_code=3)
+    assert ended.logs().splitlines() == ["one", "two"]
+    assert ended.logs(tail=1).splitlines() == ["two"]
+
+
+def test_a_kill_ends_it_at_once_and_says_by_which_signal(container: Container) -> None:
+    container.kill()
+    assert wait_exited(container).exit_code == 128 + 9
+
+
+def test_a_signal_reaches_the_program(container: Container) -> None:
+    container.kill("SIGTERM")
+    assert wait_exited(container).exit_code == 7
+
+
+def test_a_paused_one_says_nothing_until_it_is_unpaused(container: Container) -> None:
+    container.pause()
+    assert container.state().status is Status.PAUSED
+    assert greeting(container, timeout_s=0.3) == b""
+    container.unpause()
+    assert container.state().status is Status.RUNNING
+    assert greeting(container) == b"hello"
+
+
+def test_a_paused_one_can_be_killed(container: Container) -> None:
+    container.pause()
+    container.kill()
+    assert wait_exited(container).exit_code == 128 + 9
+
+
+def test_stop_lets_it_end_by_itself(container: Container) -> None:
+    container.stop(10)
+    assert container.state() == State(status=Status.EXITED, exit_code=7)
+
+
+def test_stop_kills_what_does_not_listen(run: Runner) -> None:
+    deaf = run(STUBBORN)
+    wait_until(lambda: "deaf" in deaf.logs(), what="the program is deaf", timeout_s=20)
+    deaf.stop(1)
+    assert deaf.state().exit_code == 128 + 9
+
+
+def test_started_again_it_has_its_files_and_its_log(container: Container) -> None:
+    container.stop(10)
+    container.start()
+    wait_greeting(container)
+    assert container.logs().splitlines() == ["start 1", "start 2"]
+
+
+def test_a_command_inside_answers_with_its_code_and_its_output(container: Container) -> None:
+    assert container.exec(["python", "-c", "print('inside'); raise SystemExit(4)"]) == (4, "inside\n")
+
+
+def test_off_its_network_it_is_out_of_reach_until_it_is_put_back(container: Container) -> None:
+    container.disconnect()
+    assert container.state().status is Status.RUNNING
+    assert greeting(container, timeout_s=0.3) == b""
+    container.reconnect()
+    wait_greeting(container)
+
+
+def test_removed_it_is_gone_and_a_second_time_is_fine(container: Container) -> None:
+    container.remove()
+    container.remove()
+    assert container.state().status is Status.GONE
+    assert container.logs() == ""
+    with pytest.raises(EngineError):
+        container.kill()

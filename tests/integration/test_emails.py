@@ -1,0 +1,102 @@
+"""Receipts by mail, end to end: sent, delivered once, recorded, and every task accounted for."""
+
+import pytest
+
+from harness.evidence.records import Expect, Fate, Verdict
+from harness.evidence.results import Results
+from harness.nodes.mailbox import Mailbox
+from harness.run import checked
+from harness.scenario import Drive
+from harness.stack import Stack
+from harness.wait import wait_until
+from scenarios.emails import Order, expected_result, make_order, message_id, scenario
+
+# Short limits, so that a slow server and a killed worker cost seconds.
+LIMITS = {"EMAILS_SOFT_TIME_LIMIT_S": "2", "EMAILS_HARD_TIME_LIMIT_S": "4"}
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.stack(app=scenario.app, workers=2, env={**scenario.env, **LIMITS}, promise=scenario.promise),
+]
+SEED = 7
+
+
+def order_of(number: int) -> Order:
+    return make_order(number, SEED)
+
+
+def send(stack: Stack, number: int, expect: Expect | None = None) -> str:
+    order = order_of(number)
+    fine = Expect(result=expected_result(order), effects=[f"mail:{message_id(order)}"])
+    sent = stack.producer.send("scenarios.emails.send_receipt", kwargs={"order": order}, expect=expect or fine)
+    assert sent.accepted
+    return sent.task
+
+
+def test_every_receipt_arrives_once_and_is_recorded(stack: Stack, mailbox: Mailbox, results: Results) -> None:
+    drive = Drive(count=100, seed=SEED)
+    for number in range(drive.count):
+        scenario.step(stack.producer, number, drive.seed)
+    audit = stack.settle(checks=lambda: checked(scenario, stack, drive))
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert audit.fates[Fate.OK] == audit.entries == drive.count
+    assert sum(audit.workers.values()) == drive.count
+    assert set(audit.workers) == {"worker-1", "worker-2"}
+    # The same once more, without the audit: three witnesses read by hand.
+    assert results.count("SUCCESS") == results.count() == drive.count
+    keys = [mail.key for mail in mailbox.messages()]
+    assert sorted(keys) == sorted(f"mail:{message_id(order_of(number))}" for number in range(drive.count))
+
+
+def test_a_busy_mail_server_is_tried_again_until_it_takes_the_mail(stack: Stack, mailbox: Mailbox) -> None:
+    mailbox.answer(order_of(0)["customer"]["email"], "451 4.3.0 try again later", times=2)
+    task = send(stack, 0)
+    send(stack, 1)
+    audit = stack.settle()
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert audit.fates[Fate.OK] == 2
+    assert len(mailbox.messages()) == 2
+    assert stack.ledger.retries(task) == 2
+
+
+def test_a_refused_recipient_is_a_failure_and_not_tried_again(stack: Stack, mailbox: Mailbox) -> None:
+    mailbox.answer(order_of(0)["customer"]["email"], "550 5.1.1 no such user")
+    task = send(stack, 0, Expect(state="FAILURE", error="MailRefused", effects=[]))
+    send(stack, 1)
+    audit = stack.settle()
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert (audit.fates[Fate.FAILED], audit.fates[Fate.OK]) == (1, 1)
+    assert stack.ledger.retries(task) == 0
+
+
+def test_a_slow_mail_server_runs_into_the_soft_time_limit(stack: Stack, mailbox: Mailbox) -> None:
+    mailbox.answer(order_of(0)["customer"]["email"], delay_s=30)
+    send(stack, 0, Expect(state="FAILURE", error="SoftTimeLimitExceeded", effects=[]))
+    send(stack, 1)
+    audit = stack.settle()
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert (audit.fates[Fate.FAILED], audit.fates[Fate.OK]) == (1, 1)
+
+
+def test_the_same_order_twice_is_one_mail(stack: Stack, mailbox: Mailbox) -> None:
+    send(stack, 0)
+    send(stack, 0)
+    audit = stack.settle()
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert audit.fates[Fate.OK] == 2
+    assert len(mailbox.messages()) == 1
+
+
+def test_no_receipt_is_lost_or_doubled_when_a_worker_is_killed(stack: Stack, mailbox: Mailbox) -> None:
+    # The server is slow to one customer, so that the kill comes in the middle of that conversation.
+    mailbox.answer(order_of(0)["customer"]["email"], delay_s=1.5, times=1)
+    held_up = send(stack, 0)
+    for number in range(1, 40):
+        send(stack, number)
+    wait_until(lambda: held_up in stack.ledger.started(), what="the first receipt is being sent", timeout_s=20)
+    victim = stack.ledger.holder(held_up)
+    next(worker for worker in stack.workers if worker.name == victim).kill()
+    audit = stack.settle()
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert audit.fates[Fate.OK] == 40
+    assert "ran-again" in {finding.code for finding in audit.findings}
+    assert len(mailbox.messages()) == 40

@@ -1,0 +1,146 @@
+"""What the nodes decide before any container is there."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import docker
+import pytest
+
+from harness.errors import EngineError, UsageError
+from harness.nodes.engine import Engine, NodeSpec, State, Status, _options
+from harness.nodes.mailbox import Mailbox
+from harness.nodes.node import Node
+from harness.nodes.worker import DEFAULT_OPTIONS, Worker
+
+# With its version given, the client asks no engine before it has to.
+ENGINE = Engine(docker.DockerClient(version="1.41"))
+SPEC = NodeSpec(name="node", image="image")
+
+MakeWorker = Callable[..., Worker]
+
+
+@pytest.fixture
+def make_worker(tmp_path: Path) -> MakeWorker:
+    def make(options: list[str] | None = None, env: dict[str, str] | None = None) -> Worker:
+        return Worker(
+            ENGINE,
+            name="worker",
+            image="image",
+            app="shop.app:celery",
+            app_folder=tmp_path / "app",
+            run_folder=tmp_path / "run",
+            network="network",
+            broker_url="amqp://inside",
+            options=options,
+            env=env,
+        )
+
+    return make
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path) -> Mailbox:
+    return Mailbox(ENGINE, image="image", run_folder=tmp_path, network="network")
+
+
+def rules(folder: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads((folder / "control" / "mailbox.json").read_text())["rules"]
+    return found
+
+
+def test_a_node_runs_as_the_caller() -> None:
+    assert _options(SPEC, frozenset())["user"] == f"{os.getuid()}:{os.getgid()}"
+
+
+def test_under_a_rootless_engine_the_caller_is_root() -> None:
+    assert _options(SPEC, frozenset({"rootless"}))["user"] == "0:0"
+
+
+@pytest.mark.parametrize("security", [frozenset[str](), frozenset({"rootless"})])
+def test_a_node_can_run_as_the_images_own_user(security: frozenset[str]) -> None:
+    assert "user" not in _options(NodeSpec(name="node", image="image", user=None), security)
+
+
+def test_selinux_is_told_to_let_mounts_be_read_and_nobody_else_is_told_anything() -> None:
+    assert _options(SPEC, frozenset({"selinux"}))["security_opt"] == ["label=disable"]
+    assert "security_opt" not in _options(SPEC, frozenset({"seccomp"}))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "a/b", "-a", "ä", "a" * 42])
+def test_a_name_that_is_no_name_of_a_host_is_a_wrong_use(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a node"):
+        NodeSpec(name=name, image="image")
+
+
+def test_a_state_says_how_a_container_ended() -> None:
+    assert str(State(status=Status.RUNNING)) == "running"
+    assert str(State(status=Status.EXITED, exit_code=0)) == "exited with 0"
+    assert str(State(status=Status.EXITED, exit_code=137, out_of_memory=True)) == "exited with 137 (out of memory)"
+
+
+def test_a_node_that_was_never_started_says_so_and_can_be_removed() -> None:
+    node = Node(ENGINE, SPEC)
+    with pytest.raises(EngineError, match="has not been started"):
+        node.kill()
+    node.remove()
+
+
+def test_a_worker_gets_the_default_options_only_if_it_is_given_none(make_worker: MakeWorker) -> None:
+    command = make_worker().spec.command
+    head = ("python", "-m", "harness.inside.agent", "-A", "shop.app:celery", "worker", "--hostname=worker@%h")
+    assert command == (*head, *DEFAULT_OPTIONS)
+    assert make_worker(options=["--pool=solo"]).spec.command == (*head, "--pool=solo")
+    assert make_worker(options=[]).spec.command == head
+
+
+def test_the_callers_environment_wins(make_worker: MakeWorker) -> None:
+    spec = make_worker(env={"CELERY_BROKER_URL": "amqp://elsewhere", "MORE": "1"}).spec
+    assert spec.env["CELERY_BROKER_URL"] == "amqp://elsewhere"
+    assert spec.env["MORE"] == "1"
+    assert spec.env["CELERY_RESULT_BACKEND"] == "db+sqlite:////harness/run/results.sqlite3"
+
+
+def test_only_the_run_folder_can_be_written_to(make_worker: MakeWorker, tmp_path: Path) -> None:
+    mounts = make_worker().spec.mounts
+    assert {mount.inside for mount in mounts} == {"/harness-code/harness", "/harness/run", "/app"}
+    assert [mount.host for mount in mounts if not mount.read_only] == [tmp_path / "run"]
+
+
+def test_every_rule_of_a_mailbox_has_a_number_of_its_own_also_after_they_were_cleared(
+    mailbox: Mailbox, tmp_path: Path
+) -> None:
+    mailbox.answer("*@a.example", "451 4.3.0 later", times=2)
+    mailbox.answer("*", delay_s=1.5)
+    assert rules(tmp_path) == [
+        {"id": 1, "recipient": "*@a.example", "reply": "451 4.3.0 later", "delay_s": 0.0, "times": 2},
+        {"id": 2, "recipient": "*", "reply": None, "delay_s": 1.5, "times": None},
+    ]
+    mailbox.clear()
+    assert rules(tmp_path) == []
+    mailbox.answer("*", "550 no")
+    assert [rule["id"] for rule in rules(tmp_path)] == [3]
+
+
+@pytest.mark.parametrize("reply", ["250 OK", "later", "451 x\r\n250 y", "", "450", "45"])
+def test_an_answer_that_is_no_refusal_is_a_wrong_use(mailbox: Mailbox, reply: str) -> None:
+    with pytest.raises(UsageError, match="no refusal"):
+        mailbox.answer("*", reply)
+
+
+@pytest.mark.parametrize(("delay_s", "times"), [(-1.0, None), (float("nan"), None), (3600.0, None), (0.0, 0)])
+def test_a_rule_that_could_not_be_obeyed_is_a_wrong_use(mailbox: Mailbox, delay_s: float, times: int | None) -> None:
+    with pytest.raises(UsageError, match="makes no sense"):
+        mailbox.answer("*", delay_s=delay_s, times=times)
+
+
+def test_a_mail_whose_line_is_not_complete_has_not_arrived_yet(mailbox: Mailbox, tmp_path: Path) -> None:
+    assert mailbox.messages() == []
+    (tmp_path / "effects" / "mail").mkdir(parents=True)
+    (tmp_path / "effects" / "mail" / "000001.eml").write_bytes(b"Subject: one\r\n\r\nHello\r\n")
+    line = json.dumps({"key": "mail:1", "task": None, "recipients": ["a@b.example"], "file": "effects/mail/000001.eml"})
+    (tmp_path / "effects" / "mailbox.jsonl").write_text(f"{line}\n{line[:20]}")
+    (mail,) = mailbox.messages()
+    assert (mail.key, mail.task, mail.recipients) == ("mail:1", None, ("a@b.example",))
+    assert mail.parsed["Subject"] == "one"
