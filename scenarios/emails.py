@@ -347,7 +347,7 @@ def _again(task: Task, error: Exception, countdown_s: float) -> Exception:
     return again
 
 
-@app.task(  # type: ignore[untyped-decorator]  # Celery ships no types.
+@app.task(
     bind=True,
     name="scenarios.emails.send_receipt",
     acks_late=True,

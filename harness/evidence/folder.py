@@ -60,8 +60,14 @@ class RunFolder:
         Raises:
             RunFolderError: there is no folder there, it cannot be read, or it holds no run.
         """
-        if not path.is_dir():
-            raise RunFolderError(f"{path} is no folder. A run folder lies under .harness/runs; `latest` is the newest.")
+        advice = "A run folder lies under .harness/runs; `latest` is the newest."
+        try:
+            if not path.is_dir():
+                raise RunFolderError(f"{path} is no folder. {advice}")
+            if not (path / "run.json").exists():
+                raise RunFolderError(f"{path} is no run folder: it has no run.json. {advice}")
+        except OSError as error:
+            raise RunFolderError(f"cannot look into {path}: {error}") from error
         folder = cls(path.resolve())
         folder.read("run.json")
         return folder
@@ -95,7 +101,8 @@ class RunFolder:
         target = self.path / name
         partial = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            partial.write_text(dump(value))
+            # A command's arguments may hold bytes that are no text; `read` understands this form of them.
+            partial.write_text(dump(value), encoding="utf-8", errors="surrogatepass")
             partial.replace(target)
         except OSError as error:
             raise RunFolderError(f"cannot write {target}: {error}") from error

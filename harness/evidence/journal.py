@@ -49,7 +49,7 @@ class Writer:
         """Append one line, stamped with the current time.
 
         Raises:
-            JournalError: the line could not be written (a full disk, a folder that is gone).
+            JournalError: the line could not be written (a full disk, a folder that is gone, a value that is not JSON).
         """
         if os.getpid() != self._pid:
             self._open()
@@ -78,7 +78,10 @@ class Writer:
         if task is not None:
             entry["task"] = task
         entry.update(data)
-        line = _encode(entry).encode() + b"\n"
+        try:
+            line = _encode(entry).encode() + b"\n"
+        except (TypeError, ValueError) as error:
+            raise JournalError(f"the journal of {self._node} cannot say {kind.value!r}: {error}") from error
         if self._torn:
             # What a failed write left behind must not spoil this line too.
             line = b"\n" + line

@@ -28,8 +28,7 @@ class Ledger:
     def update(self) -> None:
         """Read what was added to the journal since the last time."""
         # Files are read one after another, so a task's end can be read before its beginning was. Within one
-        # update the order of time is the order of the events; across updates an end is never taken back
-        # unless the task is published again.
+        # update the order of time is the order of the events; across updates an end is never taken back.
         for event in sorted(self._follower.read(), key=lambda event: event.t):
             if event.kind is Kind.UP:
                 self._up[event.node] = event.t

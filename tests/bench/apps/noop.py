@@ -1,0 +1,26 @@
+"""An app whose only task does nothing, to measure what is around it."""
+
+import sqlite3
+
+from celery import Celery
+from sqlalchemy import Engine, event
+
+app = Celery("noop")
+app.conf.worker_prefetch_multiplier = 64
+
+
+def patient(engine: Engine) -> None:
+    """What the agent does to the result file's connections, so that with and without it differ by the journal alone."""
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA busy_timeout=60000")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+
+app.conf.database_engine_callback = patient
+
+
+@app.task(name="noop")
+def noop() -> None:
+    """Do nothing."""

@@ -1,0 +1,208 @@
+"""The benchmarks: each figure beside its target, ratios from one run. `python tests/bench/run.py [NAME ...]`."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import kombu
+from rich.console import Console
+from rich.table import Table
+
+from harness.evidence.folder import RunFolder
+from harness.evidence.journal import Writer
+from harness.nodes.engine import NodeSpec
+from harness.nodes.worker import Worker
+from harness.producer import Producer
+from harness.stack import Session, Stack, StackSpec
+from harness.wait import wait_until
+
+HERE = Path(__file__).parent
+APPS = HERE / "apps"
+ROUNDS = 5
+MESSAGES = 1_000
+TASKS = 4_000
+AUDITED = 1_000_000
+Figure = tuple[str, str, str, bool]
+"""What was measured, the figure, its target, and whether it was met."""
+console = Console(soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def a_stack(session: Session, root: Path, workers: int) -> Iterator[Stack]:
+    folder = RunFolder.create(root, "bench")
+    with Stack(session, StackSpec(app="noop", app_folder=APPS, workers=workers), folder) as stack:
+        yield stack
+
+
+def stack_start(session: Session, root: Path) -> Iterator[Figure]:
+    """From nothing to a vhost, a user, a result file and one worker that consumes; the broker is up."""
+    seconds = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        with a_stack(session, root, workers=1):
+            seconds.append(time.perf_counter() - began)
+    median = statistics.median(seconds)
+    yield "isolated stack with one worker, start", f"{median:.2f} s ({_spread(seconds)})", "< 2 s", median < 2
+
+
+def publish(session: Session, root: Path) -> Iterator[Figure]:
+    """producer.send beside a loop that only publishes the same message with confirms, in turns."""
+    with a_stack(session, root, workers=0) as stack:
+        url = stack.login.amqp_url_outside
+        with kombu.Connection(url, transport_options={"confirm_publish": True}) as connection:
+            bare = _bare_loop(connection)
+            with Producer(url, Writer(stack.folder.journal, node="bench", role="producer")) as producer:
+
+                def send(count: int) -> None:
+                    for number in range(count):
+                        if not producer.send("noop", kwargs={"number": number}).accepted:
+                            raise RuntimeError("the broker did not accept a task")
+
+                for warm_up in (bare, send):
+                    warm_up(100)
+                pairs = [(_rate(send, MESSAGES), _rate(bare, MESSAGES)) for _ in range(ROUNDS)]
+    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+    yield "producer.send", f"{ours:.0f}/s beside {theirs:.0f}/s bare: {ratio:.2f}", ">= 0.85", ratio >= 0.85
+
+
+def _bare_loop(connection: kombu.Connection) -> Callable[[int], None]:
+    """Publishes what Celery publishes for a task, to a queue of the same kind, and does nothing else."""
+    channel = connection.default_channel
+    channel.queue_declare("bare", durable=True, auto_delete=False)
+    producer = kombu.Producer(channel)
+    always: dict[str, object] = {
+        "lang": "py", "task": "noop", "shadow": None, "eta": None, "expires": None, "group": None, "group_index": None,
+        "retries": 0, "timelimit": [None, None], "parent_id": None, "argsrepr": "()", "kwargsrepr": "{'number': 1}",
+        "origin": "bench@bench", "ignore_result": False, "replaced_task_nesting": 0, "stamped_headers": None,
+        "stamps": {},
+    }  # fmt: skip
+    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+    def loop(count: int) -> None:
+        for number in range(count):
+            task = str(uuid.uuid4())
+            producer.publish(
+                ([], {"number": number}, embed),
+                routing_key="bare",
+                headers={**always, "id": task, "root_id": task},
+                serializer="json",
+                delivery_mode=2,
+                correlation_id=task,
+                reply_to=task,
+                confirm_timeout=5,
+            )
+
+    return loop
+
+
+def agent(session: Session, root: Path) -> Iterator[Figure]:
+    """Tasks a second through one worker, with the agent and as plain `celery`, in turns."""
+    pairs = [(_throughput(session, root, plain=False), _throughput(session, root, plain=True)) for _ in range(3)]
+    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+    yield "worker under the agent", f"{ours:.0f}/s beside {theirs:.0f}/s plain: {ratio:.3f}", ">= 0.95", ratio >= 0.95
+
+
+def _throughput(session: Session, root: Path, *, plain: bool) -> float:
+    """A queue is filled, then one worker empties it; counted in the result table, which both have."""
+    with a_stack(session, root, workers=0) as stack:
+        for _ in range(TASKS):
+            stack.producer.send("noop")
+        worker = Worker(
+            session.engine,
+            name="worker-1",
+            image=session.node_image,
+            app="noop",
+            app_folder=APPS,
+            run_folder=stack.folder.path,
+            network=session.network,
+            broker_url=stack.login.amqp_url_inside,
+        )
+        if plain:
+            worker.spec = _without_agent(worker.spec)
+        began, first = _reach(worker, stack, TASKS // 10)
+        ended, last = _reach(worker, stack, TASKS)
+        worker.remove()
+    return (last - first) / (ended - began)
+
+
+def _without_agent(spec: NodeSpec) -> NodeSpec:
+    return replace(spec, command=("celery", *spec.command[3:]))
+
+
+def _reach(worker: Worker, stack: Stack, count: int) -> tuple[float, int]:
+    if not worker.is_up():
+        worker.start()
+
+    def reached() -> int | None:
+        done = stack.results.count()
+        return done if done >= count else None
+
+    done = wait_until(reached, what=f"{count} tasks have run", timeout_s=120, interval_s=0.02)
+    return time.perf_counter(), done
+
+
+def audit(_session: Session, root: Path) -> Iterator[Figure]:
+    """One audit of a million tasks, in a process of its own, as `harness audit` would do it."""
+    console.print(f"writing the evidence of {AUDITED:,} tasks ...")
+    script = [sys.executable, str(HERE / "synthetic.py"), str(root), str(AUDITED)]
+    made = subprocess.run(script, check=True, capture_output=True, text=True)  # noqa: S603 - our own script.
+    folder = made.stdout.strip()
+    began = time.perf_counter()
+    process = subprocess.Popen(  # noqa: S603 - the harness itself.
+        [sys.executable, "-m", "harness", "audit", folder], stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    verdict = json.loads((Path(folder) / "audit.json").read_text())["verdict"]
+    if process.returncode or verdict != "pass":
+        raise RuntimeError(f"the audit ended with {process.returncode}, {verdict}")
+    peak_mb = usage.ru_maxrss / 1024
+    yield f"audit of {AUDITED:,} tasks, time", f"{seconds:.1f} s", "< 15 s", seconds < 15
+    yield f"audit of {AUDITED:,} tasks, peak memory", f"{peak_mb:.0f} MB", "< 500 MB", peak_mb < 500
+    shutil.rmtree(folder)
+
+
+def _rate(loop: Callable[[int], None], count: int) -> float:
+    began = time.perf_counter()
+    loop(count)
+    return count / (time.perf_counter() - began)
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+BENCHMARKS = {"stack": stack_start, "publish": publish, "agent": agent, "audit": audit}
+
+
+def main(names: Sequence[str]) -> None:
+    """Run the benchmarks called `names`, or all."""
+    unknown = set(names) - BENCHMARKS.keys()
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}.")
+    table = Table(title=f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the start")
+    for column in ("figure", "measured", "target", "met"):
+        table.add_column(column)
+    with tempfile.TemporaryDirectory(prefix="celery-harness-bench-") as scratch, Session(console.print) as session:
+        for name in names or BENCHMARKS:
+            for what, measured, target, met in BENCHMARKS[name](session, Path(scratch)):
+                console.print(f"{what}: {measured}")
+                table.add_row(what, measured, target, "yes" if met else "no")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

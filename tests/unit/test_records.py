@@ -1,0 +1,70 @@
+"""The records, and that what is written to a file is what is read back."""
+
+import json
+from typing import Any
+
+import pytest
+
+from harness.evidence.records import Delivery, Effects, Expect, Fate, Finding, Promise, Verdict
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "worst"),
+    [
+        ([], Verdict.PASS),
+        ([Verdict.PASS, Verdict.UNKNOWN], Verdict.UNKNOWN),
+        ([Verdict.FAIL, Verdict.UNKNOWN, Verdict.PASS], Verdict.FAIL),
+    ],
+)
+def test_the_worst_verdict_wins(verdicts: list[Verdict], worst: Verdict) -> None:
+    assert Verdict.worst(verdicts) is worst
+
+
+def test_only_a_pass_exits_with_0() -> None:
+    assert {verdict.value: verdict.exit_code for verdict in Verdict} == {"pass": 0, "fail": 1, "unknown": 3}
+
+
+def test_there_are_ten_fates() -> None:
+    assert [fate.value for fate in Fate] == (
+        "ok failed pending refused lost duplicated wrong unrecorded recovered unknown".split()
+    )
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [
+        Promise(),
+        Promise(delivery=Delivery.AT_MOST_ONCE, effects=Effects.ONCE_UNLESS_KILLED, recorded=False, deadline_s=1.5),
+    ],
+)
+def test_a_promise_comes_back_as_it_was_written(promise: Promise) -> None:
+    assert Promise.from_json(json.loads(json.dumps(promise.to_json()))) == promise
+
+
+@pytest.mark.parametrize(
+    "damage", [{"delivery": "sometimes"}, {"effects": None}, {"deadline_s": "soon"}, {"deadline_s": []}]
+)
+def test_a_promise_that_was_tampered_with_is_refused(damage: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        Promise.from_json(Promise().to_json() | damage)
+
+
+def test_a_finding_comes_back_as_it_was_written() -> None:
+    finding = Finding(code="lost", verdict=Verdict.FAIL, count=2, text="gone", tasks=("a", "b"))
+    assert Finding.from_json(json.loads(json.dumps(finding.to_json()))) == finding
+
+
+@pytest.mark.parametrize(
+    ("expect", "line"),
+    [
+        (Expect(), {}),
+        (Expect(result=None), {"expect": {"result": None}}),
+        (Expect(effects=[]), {"effects": []}),
+        (
+            Expect(state="FAILURE", error="MailRefused", effects=("mail:1",)),
+            {"expect": {"state": "FAILURE", "error": "MailRefused"}, "effects": ["mail:1"]},
+        ),
+    ],
+)
+def test_an_expectation_says_only_what_it_demands(expect: Expect, line: dict[str, Any]) -> None:
+    assert expect.to_json() == line
