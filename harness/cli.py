@@ -47,7 +47,10 @@ def main() -> None:
         Console(stderr=True).print("interrupted; everything that was started has been taken down.")
         sys.exit(_INTERRUPTED)
     except HarnessError as error:
-        Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", str(error), highlight=False, markup=True)
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print("[bold red]error:[/] ", end="")
+        # What went wrong is somebody else's text, which may hold brackets; notes tell what went wrong after it.
+        console.print("\n".join([str(error), *getattr(error, "__notes__", ())]), markup=False)
         sys.exit(_WRONG_USE)
 
 
@@ -139,10 +142,11 @@ def doctor() -> int:
     console = Console(soft_wrap=True)
     healthy = True
 
-    def line(name: str, detail: str, *, ok: bool) -> None:
+    def line(name: str, detail: str, *, ok: bool | None) -> None:
         nonlocal healthy
-        healthy &= ok
-        console.print("[green]ok [/]" if ok else "[bold red]bad[/]", f"{name}: ", end="", highlight=False)
+        healthy &= ok is not False
+        mark = {True: "[green]ok  [/]", None: "[yellow]note[/]", False: "[bold red]bad [/]"}[ok]
+        console.print(mark, f"{name}: ", end="", highlight=False)
         console.print(detail, markup=False, highlight=False)
 
     line("harness", f"{__version__}, Python {sys.version.partition(' ')[0]}", ok=True)

@@ -195,8 +195,12 @@ class Stack:
         """Start everything; return when all nodes are ready."""
         try:
             self._up()
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            try:
+                self.close()
+            except HarnessError as also:
+                # What went wrong first is what has to be known.
+                error.add_note(str(also))
             raise
         return self
 

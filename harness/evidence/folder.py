@@ -16,6 +16,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from pathlib import Path
 from harness.errors import RunFolderError
 from harness.evidence.records import Json
 
+_LEAST_FREE_MB = 50
+"""Less than this is gone before a worker has written its first lines."""
 _INSIDE = ("journal", "effects", "logs", "control", "app")
 
 
@@ -38,11 +41,14 @@ class RunFolder:
         """Make ``root/<UTC time>-<name>`` and point ``root/latest`` to it.
 
         Raises:
-            RunFolderError: the folder cannot be made (no permission, no space).
+            RunFolderError: the folder cannot be made (no permission), or there is hardly any space.
         """
         stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}"
         try:
             root.mkdir(parents=True, exist_ok=True)
+            free_mb = shutil.disk_usage(root).free / 1e6
+            if free_mb < _LEAST_FREE_MB:
+                raise RunFolderError(f"only {free_mb:.1f} MB are free at {root}: make room, or let runs lie elsewhere.")
             path = _make_new(root, stem)
             for inside in _INSIDE:
                 (path / inside).mkdir()

@@ -71,7 +71,9 @@ class Results:
             self._url = sa.make_url(url.removeprefix("db+"))
             self._engine = self._connect()
         except (sa.exc.ArgumentError, ImportError) as error:
-            raise ResultsError(f"cannot use the results URL {url!r}: {error}") from error
+            # What stands before the last @ may be a password.
+            shown = url.rpartition("@")[2]
+            raise ResultsError(f"cannot use the results URL {shown!r}: {error}") from error
 
     @classmethod
     def of_file(cls, path: Path) -> "Results":

@@ -90,7 +90,8 @@ class Fact(NamedTuple):
     """Something the doctor can tell about images."""
 
     name: str
-    ok: bool
+    ok: bool | None
+    """None for what is not there and need not be: it will be made, or is needed only elsewhere."""
     detail: str
 
 
@@ -191,7 +192,7 @@ def sources(client: docker.DockerClient) -> list[Fact]:
     no_pip = f"{sys.executable} has no pip, which fetches the node image's wheels: {sys.executable} -m ensurepip"
     return [
         *facts,
-        Fact("mmdebstrap", path is not None, path or lacking),
+        Fact("mmdebstrap", True if path else None, path or lacking),
         Fact("pip", pip, f"of {sys.executable}" if pip else no_pip),
     ]
 
@@ -201,7 +202,7 @@ def _image_fact(client: docker.DockerClient, which: Image) -> Fact:
     variable = _RECIPES[which].replaced_by
     if reference := os.environ.get(variable):
         present = _present(client, reference)
-        return Fact(name, present, f"{reference} (from {variable}), {'present' if present else 'to be pulled'}")
+        return Fact(name, present or None, f"{reference} (from {variable}), {'present' if present else 'to be pulled'}")
     try:
         plans = _plans(client, which, _own_context())
     except ImageError as error:
@@ -209,7 +210,7 @@ def _image_fact(client: docker.DockerClient, which: Image) -> Fact:
     if tag := _present_one(client, plans):
         return Fact(name, ok=True, detail=f"{tag}, present")
     bases = " or ".join(plan.base if _present(client, plan.base) else f"{plan.base} ({plan.source})" for plan in plans)
-    return Fact(name, ok=False, detail=f"not built yet; the first start builds it on {bases}")
+    return Fact(name, ok=None, detail=f"not built yet; the first start builds it on {bases}")
 
 
 def _replacement(client: docker.DockerClient, which: Image, reference: str, say: Say) -> str:

@@ -16,7 +16,7 @@ from harness.errors import EngineError, UsageError
 from harness.evidence.records import Json
 from harness.nodes.engine import Engine, NodeSpec
 from harness.nodes.node import Node
-from harness.nodes.worker import inside_env, inside_mounts
+from harness.nodes.worker import inside_command, inside_env, inside_mounts
 
 SMTP_PORT = 1025
 HOSTNAME = "mailbox"
@@ -79,7 +79,7 @@ class Mailbox(Node):
         spec = NodeSpec(
             name=HOSTNAME,
             image=image,
-            command=("python", "-m", "harness.inside.smtp"),
+            command=inside_command("smtp"),
             env=inside_env(HOSTNAME),
             mounts=inside_mounts(run_folder),
             ports=(SMTP_PORT,),

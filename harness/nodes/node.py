@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.errors import EngineError, StartError, WaitTimeout
+from harness.errors import EngineError, RunFolderError, StartError, WaitTimeout
 from harness.nodes.engine import Container, Engine, NodeSpec, State, Status
 from harness.wait import wait_until
 
@@ -108,11 +108,18 @@ class Node:
         self.start()
 
     def save_logs(self, folder: Path) -> Path | None:
-        """Write everything it ever said to ``folder/<name>.log``; None if it was never started or is gone."""
+        """Write everything it ever said to ``folder/<name>.log``; None if it was never started or is gone.
+
+        Raises:
+            RunFolderError: the file cannot be written.
+        """
         if self._container is None or self._container.state().status is Status.GONE:
             return None
         path = folder / f"{self.name}.log"
-        path.write_text(self._container.logs(), encoding="utf-8")
+        try:
+            path.write_text(self._container.logs(), encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"cannot write {path}: {error}") from error
         return path
 
     def remove(self) -> None:

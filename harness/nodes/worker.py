@@ -45,7 +45,7 @@ def agent_spec(
     return NodeSpec(
         name=name,
         image=image,
-        command=("python", "-m", "harness.inside.agent", *command),
+        command=(*inside_command("agent"), *command),
         env=inside_env(name)
         | {
             "PYTHONPATH": f"{CODE_INSIDE}:{APP_INSIDE}",
@@ -57,6 +57,11 @@ def agent_spec(
         labels=dict(labels or {}),
         working_dir=APP_INSIDE,
     )
+
+
+def inside_command(module: str) -> tuple[str, ...]:
+    """How a module of `harness.inside` is run. `-P`: a folder of the app's named `harness` must not come first."""
+    return ("python", "-P", "-m", f"harness.inside.{module}")
 
 
 def inside_env(name: str) -> dict[str, str]:

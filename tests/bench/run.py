@@ -21,7 +21,7 @@ from rich.table import Table
 from harness.evidence.folder import RunFolder
 from harness.evidence.journal import Writer
 from harness.nodes.engine import NodeSpec
-from harness.nodes.worker import Worker
+from harness.nodes.worker import Worker, inside_command
 from harness.producer import Producer
 from harness.stack import Session, Stack, StackSpec
 from harness.wait import wait_until
@@ -138,7 +138,7 @@ def _throughput(session: Session, root: Path, *, plain: bool) -> float:
 
 
 def _without_agent(spec: NodeSpec) -> NodeSpec:
-    return replace(spec, command=("celery", *spec.command[3:]))
+    return replace(spec, command=("celery", *spec.command[len(inside_command("agent")) :]))
 
 
 def _reach(worker: Worker, stack: Stack, count: int) -> tuple[float, int]:
@@ -157,12 +157,10 @@ def audit(_session: Session, root: Path) -> Iterator[Figure]:
     """One audit of a million tasks, in a process of its own, as `harness audit` would do it."""
     console.print(f"writing the evidence of {AUDITED:,} tasks ...")
     script = [sys.executable, str(HERE / "synthetic.py"), str(root), str(AUDITED)]
-    made = subprocess.run(script, check=True, capture_output=True, text=True)  # noqa: S603 - our own script.
+    made = subprocess.run(script, check=True, capture_output=True, text=True)
     folder = made.stdout.strip()
     began = time.perf_counter()
-    process = subprocess.Popen(  # noqa: S603 - the harness itself.
-        [sys.executable, "-m", "harness", "audit", folder], stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, "-m", "harness", "audit", folder], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)

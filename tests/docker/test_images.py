@@ -242,7 +242,7 @@ def registry(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFacto
     )
     with (
         (folder / "log").open("w") as log,
-        subprocess.Popen([program, "serve", settings], stdout=log, stderr=log) as it,  # noqa: S603 - it is ours.
+        subprocess.Popen([program, "serve", settings], stdout=log, stderr=log) as it,
     ):
         try:
             wait_until(lambda: _answers(address), what="the registry", timeout_s=20)
@@ -258,7 +258,7 @@ def _unpacked_registry(folder: Path) -> str:
     """The registry out of its package, which is not installed, because that would start a service."""
 
     def run(*command: str) -> None:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)  # noqa: S603 - the commands are below.
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
     try:
         run("apt-get", "download", "docker-registry")

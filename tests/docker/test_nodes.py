@@ -104,9 +104,7 @@ sys.stdin.read()
 def another_process(image: str, containers: int) -> Iterator["subprocess.Popen[str]"]:
     """A process with some containers and a network of its own. It ends when its input does."""
     command = [sys.executable, "-c", CHILD, image, str(containers)]
-    with subprocess.Popen(  # noqa: S603 - a program of this file, run by this Python.
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "started\n"

@@ -1,0 +1,115 @@
+"""The shell door with a real engine: what it prints, how it ends, and that nothing is left behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from harness.nodes.engine import OWNER_LABEL, connect, sweep
+from harness.wait import wait_until
+
+pytestmark = pytest.mark.docker
+ROOT = Path(__file__).parents[2]
+HARNESS = [sys.executable, "-m", "harness"]
+
+
+@pytest.fixture
+def client() -> Iterator[docker.DockerClient]:
+    client = connect()
+    yield client
+    client.close()
+
+
+def harness(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HARNESS, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "NO_COLOR": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def started_by(client: docker.DockerClient, pid: int) -> list[str]:
+    """The containers and networks of one process that are there now."""
+    ours = {"label": OWNER_LABEL}
+    found = [*client.api.containers(all=True, filters=ours), *client.api.networks(filters=ours)]
+    return [str(one["Id"]) for one in found if one["Labels"][OWNER_LABEL].split("/")[2] == str(pid)]
+
+
+def running(client: docker.DockerClient, runs: Path) -> subprocess.Popen[str]:
+    """A run that is in the middle of its work."""
+    command = [*HARNESS, "run", "emails", "--count", "20000", "--runs", str(runs)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_until(lambda: any(runs.glob("*/effects/mail/*.eml")), what="mails arrive", timeout_s=120)
+    assert len(started_by(client, process.pid)) >= 3
+    return process
+
+
+def test_a_run_passes_says_so_and_can_be_audited_again_elsewhere(tmp_path: Path) -> None:
+    done = harness("run", "emails", "--count", "30", "--seed", "7", "--runs", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = (path for path in tmp_path.iterdir() if path.name != "latest")
+    assert (tmp_path / "latest").resolve() == folder
+    assert str(folder) in done.stdout
+    assert "verdict" in done.stdout
+    first = (folder / "audit.json").read_bytes()
+    assert json.loads(first)["fates"]["ok"] == 30
+    assert (folder / "logs" / "worker-1.log").stat().st_size
+    copy = shutil.copytree(folder, tmp_path / "elsewhere")
+    (copy / "audit.json").unlink()
+    assert harness("audit", copy).returncode == 0
+    assert (copy / "audit.json").read_bytes() == first
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_takes_everything_down(
+    client: docker.DockerClient, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = running(client, tmp_path)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert started_by(client, process.pid) == []
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next_start(client: docker.DockerClient, tmp_path: Path) -> None:
+    process = running(client, tmp_path)
+    process.kill()
+    process.communicate(timeout=60)
+    assert started_by(client, process.pid)
+    assert sweep(client)
+    assert started_by(client, process.pid) == []
+
+
+def test_an_app_that_does_not_import_is_one_clear_error(tmp_path: Path) -> None:
+    done = harness("run", "emails", "--app", "no.such.app", "--runs", tmp_path)
+    assert done.returncode == 2
+    assert "No module named 'no'" in done.stderr
+    assert "worker-1 exited" in done.stderr
+    assert 'File "' not in done.stderr.split("last log lines")[0]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a file system of its own")
+def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(full)], check=True)
+    try:
+        (full / "filler").write_bytes(b"x" * 32_768)
+        done = harness("run", "emails", "--count", "5", "--runs", full)
+    finally:
+        subprocess.run(["umount", "--lazy", str(full)], check=True)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"MB are free at {full}" in done.stderr
