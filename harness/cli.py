@@ -47,7 +47,7 @@ def main() -> None:
         Console(stderr=True).print("interrupted; everything that was started has been taken down.")
         sys.exit(_INTERRUPTED)
     except HarnessError as error:
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
         console.print("[bold red]error:[/] ", end="")
         # What went wrong is somebody else's text, which may hold brackets; notes tell what went wrong after it.
         console.print("\n".join([str(error), *getattr(error, "__notes__", ())]), markup=False)
@@ -117,11 +117,11 @@ def run(
         options=options or None,
         timeout_s=timeout_s,
     )
-    console = Console()
+    console = Console(emoji=False)
     with _progress() as (say, tell), Session(say) as session:
         folder, audited = execute(session, plan, tell)
     _show(console, audited)
-    console.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
+    console.print(f"run folder: {folder.path}", soft_wrap=True, markup=False, highlight=False)
     return audited.verdict.exit_code
 
 
@@ -132,14 +132,14 @@ def audit_(folder: Path) -> int:
     opened = RunFolder.open(folder)
     audited = audit(opened)
     opened.write("audit.json", audited.to_json())
-    _show(Console(), audited)
+    _show(Console(emoji=False), audited)
     return audited.verdict.exit_code
 
 
 @cli.command()
 def doctor() -> int:
     """Look at what a run needs: engine, images, their sources, disk. Says what to do about each red line."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, emoji=False)
     healthy = True
 
     def line(name: str, detail: str, *, ok: bool | None) -> None:
@@ -174,7 +174,7 @@ def doctor() -> int:
 @click.option("--images", "with_images", is_flag=True, help="Also the images that the harness built.")
 def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
     """Remove the containers, networks and volumes that killed runs left behind."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, emoji=False)
     client = connect()
     removed = remove_all(client) if everything else sweep(client)
     for name in removed:
@@ -201,7 +201,7 @@ def _show(console: Console, audited: Audit) -> None:
 def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
     """A line for each thing that takes its time, and a bar each for what was sent and what has ended."""
     columns = (TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=Console(stderr=True, emoji=False)) as bars:
         known: dict[str, Any] = {}
 
         def say(line: str) -> None:

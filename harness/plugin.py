@@ -72,7 +72,7 @@ def _harness_session(request: pytest.FixtureRequest) -> Iterator[Session]:
             session.start()
         except HarnessError as error:
             # pytest keeps this for every test that asks for a stack, so nothing is tried twice.
-            pytest.fail(str(error), pytrace=False)
+            raise _failed(error) from None
         yield session
 
 
@@ -89,7 +89,7 @@ def stack(request: pytest.FixtureRequest, _harness_session: Session) -> Iterator
         request.node.stash[_stack_key] = running
         running.__enter__()
     except HarnessError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise _failed(error) from None
     try:
         yield running
         _settle(request, running)
@@ -120,6 +120,12 @@ def _spec(
         env=env or {},
     )
     return spec, promise
+
+
+def _failed(error: HarnessError) -> BaseException:
+    """What makes pytest print the message alone."""
+    notes: Sequence[str] = getattr(error, "__notes__", ())
+    return pytest.fail.Exception("\n".join([str(error), *notes]), pytrace=False)
 
 
 def _settle(request: pytest.FixtureRequest, running: Stack) -> None:
@@ -171,9 +177,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         width=terminalreporter._tw.fullwidth,  # noqa: SLF001 - the same.
         force_terminal=terminalreporter.hasmarkup,
         no_color=not terminalreporter.hasmarkup,
+        emoji=False,
     )
     console.print(report.ledger([(name, audit) for name, audit, _ in audits]))
-    console.print(f"run folders: {audits[-1][2].parent}", soft_wrap=True, highlight=False)
+    console.print(f"run folders: {audits[-1][2].parent}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _slug(name: str) -> str:

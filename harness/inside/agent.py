@@ -27,6 +27,7 @@ never came to an end.
 
 import os
 import platform
+import runpy
 import sqlite3
 import sys
 from collections.abc import Mapping
@@ -36,7 +37,6 @@ from typing import Any
 import celery
 import kombu
 from celery import Celery, signals
-from celery.__main__ import main as celery_main
 
 from harness.evidence.journal import Writer
 from harness.evidence.records import Json, Kind
@@ -223,7 +223,8 @@ def main(argv: list[str]) -> None:
     agent.connect()
     tune_sqlite(os.environ.get("CELERY_RESULT_BACKEND", ""))
     sys.argv = ["celery", *argv]
-    celery_main()
+    # As `python -m celery` would: Celery's own messages then name that command.
+    runpy.run_module("celery", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

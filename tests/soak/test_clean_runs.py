@@ -1,0 +1,26 @@
+"""A hundred clean runs: whatever is flaky in the harness itself shows here."""
+
+import pytest
+
+from harness.evidence.records import Fate, Verdict
+from harness.nodes.mailbox import Mailbox
+from harness.run import checked
+from harness.scenario import Drive
+from harness.stack import Stack
+from scenarios.emails import scenario
+
+COUNT = 50
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.stack(app=scenario.app, env=scenario.env, promise=scenario.promise),
+]
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_fifty_receipts(stack: Stack, mailbox: Mailbox, seed: int) -> None:
+    drive = Drive(count=COUNT, seed=seed)
+    for number in range(drive.count):
+        scenario.step(stack.producer, number, drive.seed)
+    audit = stack.settle(checks=lambda: checked(scenario, stack, drive))
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert audit.fates[Fate.OK] == len(mailbox.messages()) == COUNT
