@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.evidence import report
 from harness.evidence.audit import Audit
 from harness.evidence.folder import RunFolder
@@ -64,6 +64,8 @@ def _harness_session(request: pytest.FixtureRequest) -> Iterator[Session]:
     capture: Any = request.config.pluginmanager.get_plugin("capturemanager")
 
     def say(line: str) -> None:
+        if reporter is None:  # As in a worker of pytest-xdist.
+            return
         with capture.global_and_fixture_disabled():
             reporter.write_line(f"harness: {line}")
 
@@ -77,15 +79,14 @@ def _harness_session(request: pytest.FixtureRequest) -> Iterator[Session]:
 
 
 @pytest.fixture
-def stack(request: pytest.FixtureRequest, _harness_session: Session) -> Iterator[Stack]:
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A fresh stack, as the marker `stack` describes it; everything is gone after the test."""
-    marker = request.node.get_closest_marker("stack")
-    if marker is None:
-        raise pytest.UsageError(f"{request.node.nodeid} uses `stack` without a marker: @pytest.mark.stack(app=...).")
     try:
-        spec, promise = _spec(request, *marker.args, **marker.kwargs)
+        spec, promise = _marked(request)
+        # Not before the marker was found to be right: this starts a broker.
+        session: Session = request.getfixturevalue("_harness_session")
         folder = RunFolder.create(request.config.rootpath / _RUNS, _slug(request.node.name))
-        running = Stack(_harness_session, spec, folder, promise=promise, about={"test": request.node.nodeid})
+        running = Stack(session, spec, folder, promise=promise, about={"test": request.node.nodeid})
         request.node.stash[_stack_key] = running
         running.__enter__()
     except HarnessError as error:
@@ -95,9 +96,20 @@ def stack(request: pytest.FixtureRequest, _harness_session: Session) -> Iterator
         _settle(request, running)
     finally:
         running.close()
-        request.node.stash.get(_stack_key, None)
         if running.audited is not None:
             request.config.stash[_audits_key].append((request.node.name, running.audited, folder.path))
+
+
+def _marked(request: pytest.FixtureRequest) -> tuple[StackSpec, Promise | None]:
+    """What the marker of a test describes."""
+    marker = request.node.get_closest_marker("stack")
+    if marker is None:
+        raise UsageError(f"{request.node.nodeid} uses `stack` without a marker: @pytest.mark.stack(app=...).")
+    try:
+        return _spec(request, *marker.args, **marker.kwargs)
+    except TypeError as error:
+        said = str(error).removeprefix("_spec() ")
+        raise UsageError(f"{request.node.nodeid} has a marker that cannot be: {said}. There is {_MARKER}") from error
 
 
 def _spec(

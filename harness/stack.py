@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from harness.evidence.ledger import Ledger
 from harness.evidence.records import Finding, Json, Kind, Promise
 from harness.evidence.results import Results
 from harness.nodes import images
-from harness.nodes.broker import Broker, Login
+from harness.nodes.broker import Broker, Login, QueueCount
 from harness.nodes.engine import Engine, connect, sweep
 from harness.nodes.mailbox import SMTP_PORT, Mailbox
 from harness.nodes.node import Node
@@ -49,7 +50,7 @@ class Session:
         self._engine: Engine | None = None
         self._network = ""
         self._broker: Broker | None = None
-        self._node_image = ""
+        self._worker_image = ""
 
     def __enter__(self) -> Self:
         """The session itself."""
@@ -76,7 +77,7 @@ class Session:
         if swept:
             self._say(f"swept {len(swept)} leftovers of a run that was killed")
         rabbitmq = images.ensure(client, images.Image.RABBITMQ, say=self._say)
-        self._node_image = images.ensure(client, images.Image.NODE, say=self._say)
+        self._worker_image = images.ensure(client, images.Image.NODE, say=self._say)
         self._engine = Engine(client)
         try:
             self._network = self._engine.create_network("session")
@@ -118,9 +119,16 @@ class Session:
         return self._network
 
     @property
-    def node_image(self) -> str:
-        """The image of workers and mailboxes."""
-        return self._node_image
+    def worker_image(self) -> str:
+        """The image of workers."""
+        return self._worker_image
+
+    @cached_property
+    def mailbox_image(self) -> str:
+        """The image of mailboxes: always the harness's own, because one's own worker image need hold no mail server."""
+        if not images.is_replaced(images.Image.NODE):
+            return self._worker_image
+        return images.ensure(self.engine.client, images.Image.NODE, say=self._say, ours=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +233,7 @@ class Stack:
         if self.spec.mailbox:
             self._mailbox = Mailbox(
                 self._session.engine,
-                image=self._session.node_image,
+                image=self._session.mailbox_image,
                 run_folder=self.folder.path,
                 network=self._session.network,
                 # Stacks share the network, so that the plain name could be another stack's mailbox.
@@ -250,7 +258,7 @@ class Stack:
         return Worker(
             self._session.engine,
             name=name,
-            image=self._session.node_image,
+            image=self._session.worker_image,
             app=self.spec.app,
             app_folder=self.spec.app_folder,
             run_folder=self.folder.path,
@@ -351,7 +359,7 @@ class Stack:
 
     def _motion(self) -> "_Motion":
         try:
-            counts = self.broker.queues(self.login.vhost)
+            counts = self._task_queues()
         except HarnessError:
             # A broker that is down or paused may still hold everything.
             return _Motion(in_broker=True, held=True, open=True)
@@ -363,6 +371,11 @@ class Stack:
             open=bool(ledger.open()),
         )
 
+    def _task_queues(self) -> list[QueueCount]:
+        """What the queues hold, without those through which workers hear of events and remote control."""
+        counts = self.broker.queues(self.login.vhost)
+        return [count for count in counts if not (count.name.startswith("celeryev.") or count.name.endswith(".pidbox"))]
+
     def _alive(self) -> set[str]:
         return {worker.name for worker in self.workers if worker.is_up()}
 
@@ -370,7 +383,7 @@ class Stack:
         """What broker.json holds: the ids of the tasks still in a queue, and of those in a worker's hands."""
         held = sorted(self.ledger.held(self._alive()))
         try:
-            counts = self.broker.queues(self.login.vhost)
+            counts = self._task_queues()
             waiting = [
                 message for count in counts if count.ready for message in self.broker.peek(self.login.vhost, count.name)
             ]

@@ -134,7 +134,14 @@ class _PullError(Exception):
 # ------------------------------------------------------------------------------------------------ the way in
 
 
-def ensure(client: docker.DockerClient, which: Image, *, say: Say, context: Path | None = None) -> str:
+def is_replaced(which: Image) -> bool:
+    """Whether the environment names somebody's own image instead of ours."""
+    return bool(os.environ.get(_RECIPES[which].replaced_by))
+
+
+def ensure(
+    client: docker.DockerClient, which: Image, *, say: Say, context: Path | None = None, ours: bool = False
+) -> str:
     """Have an image, building it if need be, and return its reference.
 
     Any number of processes may do so at once: one builds, the others wait for it.
@@ -144,6 +151,7 @@ def ensure(client: docker.DockerClient, which: Image, *, say: Say, context: Path
         which: the image.
         say: gets a line for each step, and another every few seconds of a long one.
         context: the folder of the Dockerfiles; None for the project's own.
+        ours: pass over a replacement that the environment names.
 
     Raises:
         UsageError: ``HARNESS_IMAGES`` names no source.
@@ -151,7 +159,7 @@ def ensure(client: docker.DockerClient, which: Image, *, say: Say, context: Path
         EngineError: the engine does not answer.
     """
     with _explained(f"providing the image {which}"):
-        if reference := os.environ.get(_RECIPES[which].replaced_by):
+        if not ours and (reference := os.environ.get(_RECIPES[which].replaced_by)):
             return _replacement(client, which, reference, say)
         plans = _plans(client, which, context or _own_context())
         if tag := _present_one(client, plans):

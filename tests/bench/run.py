@@ -122,7 +122,7 @@ def _throughput(session: Session, root: Path, *, plain: bool) -> float:
         worker = Worker(
             session.engine,
             name="worker-1",
-            image=session.node_image,
+            image=session.worker_image,
             app="noop",
             app_folder=APPS,
             run_folder=stack.folder.path,
