@@ -31,10 +31,17 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
-def bench(session: nox.Session) -> None:
-    """The benchmarks; their arguments follow ``--``."""
+def soak(session: nox.Session) -> None:
+    """A hundred clean runs, which take a while: whatever is flaky in the harness itself shows here."""
     _install(session, "test")
-    session.run("python", "benchmarks/run.py", *session.posargs)
+    session.run("pytest", "tests/soak", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks, or those named after ``--``, each beside its target."""
+    _install(session, "test")
+    session.run("python", "tests/bench/run.py", *session.posargs)
 
 
 def _install(session: nox.Session, group: str) -> None:

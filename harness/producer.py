@@ -57,8 +57,9 @@ class Producer:
         """
         self._journal = journal
         self._timeout_s = timeout_s
-        # Given in the constructor, both win over CELERY_BROKER_URL and CELERY_RESULT_BACKEND in the environment.
-        self._app = Celery("harness.producer", broker=broker_url, backend="disabled", set_as_current=False)
+        self._app = Celery("harness.producer", broker=broker_url, set_as_current=False)
+        # What the environment says of results (CELERY_RESULT_BACKEND) wins over the constructor, but not over this.
+        self._app.backend_cls = "disabled"
         self._app.conf.update(task_serializer="json", accept_content=["json"])
         self._url = broker_url
         self._idle: deque[_Link] = deque()

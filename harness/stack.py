@@ -432,7 +432,7 @@ class Stack:
                 "format": 1,
                 "name": self.folder.path.name,
                 **self._about,
-                "command": shlex.join(sys.argv),
+                "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
                 "versions": _versions(),
                 "stack": self.spec.to_json(),
                 "promise": self.promise.to_json(),

@@ -38,8 +38,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.schema import CreateTable
 
-from harness.evidence.records import Delivery, Effects, Expect, Finding, Promise, Verdict
-from harness.scenario import Drive, Scenario
+from harness import Delivery, Drive, Effects, Expect, Finding, Promise, Scenario, Verdict
 from scenarios.app import app, database
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ def verdict(audit: Audit) -> Text:
 
 def accounting(audit: Audit) -> Table:
     """One run: sent, every fate, and how long the tasks took."""
-    table = Table(title=audit.name, title_justify="left", show_header=False, pad_edge=False)
+    table = Table(title=Text(audit.name), title_justify="left", show_header=False, pad_edge=False)
     table.add_column("what")
     table.add_column("figure", justify="right")
     table.add_row("sent", str(audit.entries))
@@ -30,7 +30,7 @@ def accounting(audit: Audit) -> Table:
     for name, value_ms in audit.e2e_ms.items():
         table.add_row(f"end to end {name}", _duration(value_ms))
     for node, starts in audit.workers.items():
-        table.add_row(f"runs on {node}", str(starts))
+        table.add_row(Text(f"runs on {node}"), str(starts))
     table.add_row("verdict", verdict(audit))
     return table
 
@@ -66,7 +66,8 @@ def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
     table.add_column("verdict", no_wrap=True)
     for name, audit in rows:
         p95 = _duration(audit.e2e_ms["p95"]) if audit.e2e_ms else "-"
-        table.add_row(name, str(audit.entries), _fates(audit.fates), p95, verdict(audit))
+        # A parametrized test has brackets in its name, which must not be taken for markup.
+        table.add_row(Text(name), str(audit.entries), _fates(audit.fates), p95, verdict(audit))
     return table
 
 

@@ -103,7 +103,7 @@ def _endpoint() -> str:
 
 
 @contextlib.contextmanager
-def _explained(doing: str) -> Iterator[None]:
+def explained(doing: str) -> Iterator[None]:
     """Turn what the engine answers into an EngineError that says what was being done."""
     try:
         yield
@@ -359,7 +359,7 @@ class Engine:
         Raises:
             EngineError: the engine refused, for instance because a mounted folder does not exist.
         """
-        with _explained(f"looking for the image {spec.image}"):
+        with explained(f"looking for the image {spec.image}"):
             try:
                 self.client.images.get(spec.image)
             except NotFound:
@@ -374,7 +374,7 @@ class Engine:
             # The version is that of the API; aliases came with 1.22, which every engine of today has.
             options["networking_config"] = {network: EndpointConfig(self.client.api.api_version, aliases=names)}
         container.with_kwargs(**options)
-        with _explained(f"starting {spec.name} from {spec.image}"):
+        with explained(f"starting {spec.name} from {spec.image}"):
             try:
                 container.start()
             except BaseException:
@@ -391,13 +391,13 @@ class Engine:
             labels: more labels.
         """
         full_name = f"celery-harness-{name}-{secrets.token_hex(4)}"
-        with _explained(f"creating the network {full_name}"):
+        with explained(f"creating the network {full_name}"):
             self.client.networks.create(full_name, driver="bridge", labels=self._labels() | dict(labels or {}))
         return full_name
 
     def remove_network(self, name: str) -> None:
         """Remove a network that no container is on any more; nothing happens if it is gone."""
-        with _explained(f"removing the network {name}"), contextlib.suppress(NotFound):
+        with explained(f"removing the network {name}"), contextlib.suppress(NotFound):
             self.client.api.remove_network(name)
 
     def remove_mine(self) -> list[str]:
@@ -408,7 +408,7 @@ class Engine:
     @cached_property
     def _security(self) -> frozenset[str]:
         """What the engine says of its security, such as `rootless` and `selinux`."""
-        with _explained("describing itself"):
+        with explained("describing itself"):
             said: list[str] = self.client.info().get("SecurityOptions") or []
         return frozenset(option.removeprefix("name=").partition(",")[0] for option in said)
 
@@ -565,7 +565,7 @@ class _DockerContainer:
         return self._network
 
     def _doing(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return _explained(f"{what} {self._names[0]}")
+        return explained(f"{what} {self._names[0]}")
 
 
 # --------------------------------------------------------------------------------------------------- sweeping
@@ -598,7 +598,7 @@ def _remove(client: docker.DockerClient, doomed: Callable[[str], bool]) -> list[
     # trip over one that another sweeper removes in between.
     api = client.api
     ours = {"label": OWNER_LABEL}
-    with _explained("removing what was left behind"):
+    with explained("removing what was left behind"):
         containers = [found for found in api.containers(all=True, filters=ours) if doomed(found["Labels"][OWNER_LABEL])]
         for container in containers:
             _remove_container(api, container["Id"])

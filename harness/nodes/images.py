@@ -36,10 +36,11 @@ from typing import IO, NamedTuple
 import docker
 import requests
 from docker import auth
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import ImageNotFound
 from docker.utils import parse_repository_tag
 
-from harness.errors import EngineError, ImageError, UsageError
+from harness.errors import ImageError, UsageError
+from harness.nodes.engine import explained
 from harness.wait import wait_until
 
 Say = Callable[[str], None]
@@ -158,7 +159,7 @@ def ensure(
         ImageError: no source has the base, or the build failed.
         EngineError: the engine does not answer.
     """
-    with _explained(f"providing the image {which}"):
+    with explained(f"providing the image {which}"):
         if not ours and (reference := os.environ.get(_RECIPES[which].replaced_by)):
             return _replacement(client, which, reference, say)
         plans = _plans(client, which, context or _own_context())
@@ -178,7 +179,7 @@ def ours(client: docker.DockerClient) -> list[str]:
     Raises:
         EngineError: the engine does not answer.
     """
-    with _explained("listing images"):
+    with explained("listing images"):
         images = client.api.images(filters={"label": LABEL})
     # An image that somebody built on top of one of ours has inherited the label, and is not ours.
     tags = (tag for image in images for tag in image["RepoTags"] or ())
@@ -192,7 +193,7 @@ def sources(client: docker.DockerClient) -> list[Fact]:
         UsageError: ``HARNESS_IMAGES`` names no source.
         EngineError: the engine does not answer.
     """
-    with _explained("looking for images"):
+    with explained("looking for images"):
         facts = [_image_fact(client, which) for which in Image]
     path = shutil.which("mmdebstrap")
     lacking = "not installed; needed only where no registry answers: " + _how_to_get_mmdebstrap()
@@ -609,16 +610,6 @@ def _wheels(plan: Plan, say: Say) -> Path:
 
 
 # ------------------------------------------------------------------------------------------------ how it is done
-
-
-@contextlib.contextmanager
-def _explained(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except APIError as error:
-        raise EngineError(f"The engine failed at {doing}: {error.explanation or error}") from error
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"The engine did not answer at {doing}: {error}. Is it still running?") from error
 
 
 @contextlib.contextmanager

@@ -2,11 +2,10 @@
 
 import pytest
 
-from harness.evidence.records import Expect, Fate, Verdict
+from harness import Drive, Expect, Fate, Verdict
 from harness.evidence.results import Results
 from harness.nodes.mailbox import Mailbox
 from harness.run import checked
-from harness.scenario import Drive
 from harness.stack import Stack
 from harness.wait import wait_until
 from scenarios.emails import Order, expected_result, make_order, message_id, scenario

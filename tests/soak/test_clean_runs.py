@@ -2,10 +2,9 @@
 
 import pytest
 
-from harness.evidence.records import Fate, Verdict
+from harness import Drive, Fate, Verdict
 from harness.nodes.mailbox import Mailbox
 from harness.run import checked
-from harness.scenario import Drive
 from harness.stack import Stack
 from scenarios.emails import scenario
 

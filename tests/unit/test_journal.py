@@ -75,7 +75,7 @@ writer.write(Kind.STARTED, "after")
 def start(code: str, folder: Path) -> subprocess.Popen[str]:
     """A process with the standard library (-S: and nothing else) and the harness."""
     command = [sys.executable, "-S", "-c", code, str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)})  # noqa: S603 - our own code.
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)})
 
 
 def finish(code: str, folder: Path) -> str:

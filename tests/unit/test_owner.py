@@ -85,7 +85,7 @@ def test_this_process_is_alive_in_its_own_eyes() -> None:
 
 def test_a_process_that_ended_is_dead_even_before_its_parent_has_waited_for_it() -> None:
     here = Owner.here()
-    with subprocess.Popen(["true"]) as child:  # noqa: S607 - any command that ends will do.
+    with subprocess.Popen(["true"]) as child:
         # It ended and is not waited for: a zombie, which has a pid and a start time still.
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert owner_is_dead(str(replace(here, pid=child.pid)), here, _process_start_s)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.evidence.records import Delivery, Effects, Expect, Fate, Finding, Promise, Verdict
+from harness.evidence.records import Delivery, Effects, Expect, Finding, Promise, Verdict
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,6 @@ def test_the_worst_verdict_wins(verdicts: list[Verdict], worst: Verdict) -> None
 
 def test_only_a_pass_exits_with_0() -> None:
     assert {verdict.value: verdict.exit_code for verdict in Verdict} == {"pass": 0, "fail": 1, "unknown": 3}
-
-
-def test_there_are_ten_fates() -> None:
-    assert [fate.value for fate in Fate] == (
-        "ok failed pending refused lost duplicated wrong unrecorded recovered unknown".split()
-    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,326 @@
+"""The agent: its receivers on Celery's own signals, sent by Celery's own tracer and publisher."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import celery
+import pytest
+import sqlalchemy as sa
+from celery import Celery, signals
+from celery.app.trace import build_tracer
+from celery.beat import Service
+from celery.exceptions import Ignore, Reject, WorkerLostError
+
+from harness.evidence import journal
+from harness.evidence.journal import Writer
+from harness.evidence.records import Kind
+from harness.inside import agent as module
+from harness.inside.agent import Agent, tune_sqlite
+
+CONNECTED = tuple(getattr(signals, name) for name in signals.__all__)
+
+Run = Callable[..., None]
+Lines = list[tuple[str, str | None, dict[str, Any]]]
+
+
+@pytest.fixture
+def _signals_restored() -> Iterator[None]:
+    before = [list(signal.receivers) for signal in CONNECTED]
+    yield
+    for signal, receivers in zip(CONNECTED, before, strict=True):
+        signal.receivers = receivers
+        signal.sender_receivers_cache.clear()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def agent(folder: Path, _signals_restored: None) -> Iterator[Agent]:
+    with closing(Writer(folder, node="worker-1", role="worker")) as writer:
+        agent = Agent(writer)
+        agent.connect()
+        yield agent
+
+
+def pay(amount: int) -> int:
+    return 100 // amount
+
+
+def quiet() -> None:
+    """Nobody wants to know."""
+
+
+def again(self: Any) -> None:
+    raise self.retry(exc=ConnectionError("the bank is closed"), countdown=60)
+
+
+def give_up(how: str) -> None:
+    raise Ignore if how == "ignore" else Reject
+
+
+@pytest.fixture
+def app() -> Iterator[Celery]:
+    """An app as a worker has it, but for its broker and its results, which are in memory."""
+    app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app.conf.task_default_queue = "of-the-agents-tests"
+
+    app.task(pay, name="pay")
+    app.task(quiet, name="quiet", ignore_result=True)
+    app.task(again, name="again", bind=True)
+    app.task(give_up, name="give_up")
+    with closing(app):
+        yield app
+
+
+@pytest.fixture
+def run(app: Celery) -> Run:
+    """Executes a task as a worker's pool process does."""
+
+    def execute(name: str, *args: Any, task_id: str = "t-1", **request: Any) -> None:
+        task = app.tasks[name]
+        trace = build_tracer(name, task, app=app)
+        said = {"id": task_id, "task": name, "retries": 0, "delivery_info": {}, **request}
+        trace(task_id, args, {}, said)
+
+    return execute
+
+
+def said(folder: Path) -> Lines:
+    """What the journal says after its first line."""
+    return [
+        (event.kind.value, event.task, dict(event.data))
+        for event in journal.read(folder)
+        if event.kind is not Kind.OPENED
+    ]
+
+
+STARTED = {"retries": 0, "redelivered": False}
+
+
+@pytest.mark.usefixtures("agent")
+def test_an_execution_is_a_start_and_an_end_with_its_state(run: Run, folder: Path) -> None:
+    run("pay", 4)
+    assert said(folder) == [("started", "t-1", {"name": "pay", **STARTED}), ("finished", "t-1", {"state": "SUCCESS"})]
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_start_says_whether_the_message_came_before_and_how_often_the_task_retried(run: Run, folder: Path) -> None:
+    run("pay", 4, retries=2, delivery_info={"redelivered": True})
+    assert said(folder)[0] == ("started", "t-1", {"name": "pay", "retries": 2, "redelivered": True})
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_failure_is_one_end_with_its_error(run: Run, folder: Path) -> None:
+    run("pay", 0)
+    _, *ends = said(folder)
+    assert [(kind, data["state"], data["error"].partition(":")[0], "outside" in data) for kind, _, data in ends] == [
+        ("finished", "FAILURE", "ZeroDivisionError", False)
+    ]
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize(
+    ("name", "args", "asked"), [("quiet", (), {}), ("pay", (4,), {"ignore_result": True})], ids=["by task", "by sender"]
+)
+def test_an_end_says_when_no_row_is_to_be_expected(
+    run: Run, folder: Path, name: str, args: tuple[int, ...], asked: dict[str, Any]
+) -> None:
+    run(name, *args, **asked)
+    assert said(folder)[-1] == ("finished", "t-1", {"state": "SUCCESS", "ignored": True})
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize(("how", "state"), [("ignore", "IGNORED"), ("reject", "REJECTED")])
+def test_a_task_that_gives_itself_up_ends(run: Run, folder: Path, how: str, state: str) -> None:
+    run("give_up", how)
+    (_, _, end) = said(folder)[-1]
+    assert end["state"] == state
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_retry_is_published_and_ends_the_execution_but_not_the_task(run: Run, folder: Path) -> None:
+    run("again", delivery_info={"routing_key": "of-the-agents-tests"})
+    lines = said(folder)
+    assert [(kind, task) for kind, task, _ in lines] == [
+        (kind, "t-1") for kind in ("started", "intended", "accepted", "retried", "finished")
+    ]
+    _, intended, _, retried, finished = (data for _, _, data in lines)
+    assert (intended["name"], intended["retries"]) == ("again", 1)
+    assert intended["due"] > datetime.now(UTC).timestamp() + 30
+    assert "the bank is closed" in retried["reason"]
+    assert finished["state"] == "RETRY"
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_failure_that_the_parent_process_reports_is_outside_of_any_execution(app: Celery, folder: Path) -> None:
+    error = WorkerLostError("signal 9 (SIGKILL)")
+    signals.task_failure.send(sender=app.tasks["pay"], task_id="t-1", exception=error)
+    assert said(folder) == [
+        ("finished", "t-1", {"state": "FAILURE", "error": "WorkerLostError: signal 9 (SIGKILL)", "outside": True})
+    ]
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_message_that_was_taken_says_when_it_is_due(app: Celery, folder: Path) -> None:
+    due = datetime(2026, 1, 2, tzinfo=UTC)
+    for task, eta in (("t-1", None), ("t-2", due)):
+        request = SimpleNamespace(id=task, name="pay", delivery_info={"redelivered": True}, eta=eta)
+        signals.task_received.send(sender=app, request=request)
+    assert said(folder) == [
+        ("received", "t-1", {"name": "pay", "redelivered": True}),
+        ("received", "t-2", {"name": "pay", "redelivered": True, "eta": due.timestamp()}),
+    ]
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({}, "revoked"),
+        ({"expired": True}, "expired"),
+        ({"terminated": True, "signum": "SIGTERM"}, "terminated by signal SIGTERM"),
+    ],
+)
+def test_a_revoked_task_says_why_it_will_not_run(app: Celery, folder: Path, how: dict[str, Any], reason: str) -> None:
+    sent = {"terminated": False, "signum": None, "expired": False} | how
+    signals.task_revoked.send(sender=app.tasks["pay"], request=SimpleNamespace(id="t-1"), **sent)
+    assert said(folder) == [("revoked", "t-1", {"reason": reason})]
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize(
+    ("headers", "error", "line"),
+    [
+        ({"id": "t-1"}, ValueError("no args"), ("discarded", "t-1", {"reason": "ValueError: no args"})),
+        (None, None, ("discarded", None, {"reason": "a message that is no task"})),
+        ({"id": 5}, None, ("discarded", None, {"reason": "a message that is no task"})),
+    ],
+)
+def test_a_message_that_the_worker_refuses_is_discarded(
+    app: Celery, folder: Path, headers: Any, error: Exception | None, line: Any
+) -> None:
+    signals.task_rejected.send(sender=app, message=SimpleNamespace(headers=headers), exc=error)
+    assert said(folder) == [line]
+
+
+@pytest.mark.usefixtures("agent")
+def test_what_a_task_sends_is_journaled_as_a_producer_would(app: Celery, folder: Path) -> None:
+    app.send_task("pay", (4,), task_id="t-2", parent_id="t-1")
+    assert said(folder) == [
+        ("intended", "t-2", {"name": "pay", "retries": 0, "parent": "t-1"}),
+        ("accepted", "t-2", {"confirmed": False}),
+    ]
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize("confirms", [True, False])
+def test_a_publish_counts_as_confirmed_only_where_the_app_asks_for_confirms(
+    app: Celery, folder: Path, *, confirms: bool
+) -> None:
+    app.conf.update(broker_transport_options={"confirm_publish": confirms}, task_acks_late=True, timezone="UTC")
+    signals.celeryd_after_setup.send(sender="w@w", instance=SimpleNamespace(app=app, concurrency=2), conf=app.conf)
+    app.send_task("pay", (4,), task_id="t-2")
+    (_, _, settings), _, accepted = said(folder)
+    assert (settings["confirm_publish"], settings["concurrency"], settings["task_acks_late"]) == (confirms, 2, True)
+    assert accepted == ("accepted", "t-2", {"confirmed": confirms})
+
+
+@pytest.mark.usefixtures("agent")
+def test_beat_says_what_it_runs_with_and_that_it_is_ready(app: Celery, folder: Path) -> None:
+    app.conf.update(broker_transport_options={"confirm_publish": True}, timezone="Europe/Stockholm")
+    signals.beat_init.send(sender=Service(app))
+    assert said(folder) == [
+        ("settings", None, {"confirm_publish": True, "timezone": "Europe/Stockholm"}),
+        ("ready", None, {}),
+    ]
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_worker_says_when_it_consumes_and_when_it_leaves(app: Celery, folder: Path) -> None:
+    signals.worker_ready.send(sender=app)
+    signals.worker_shutdown.send(sender=app)
+    assert [kind for kind, _, _ in said(folder)] == ["ready", "down"]
+
+
+@pytest.fixture
+def _as_a_node(_signals_restored: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a container gives the agent."""
+    monkeypatch.setattr(sys, "argv", ["agent"])
+    monkeypatch.setenv("HARNESS_JOURNAL", str(folder))
+    monkeypatch.setenv("HARNESS_NODE", "node-1")
+    monkeypatch.delenv("CELERY_RESULT_BACKEND", raising=False)
+
+
+@pytest.mark.usefixtures("_as_a_node")
+@pytest.mark.parametrize(
+    ("argv", "role", "output"),
+    [
+        (["--quiet", "worker", "--help"], "worker", "celery worker [OPTIONS]"),
+        (["beat", "--help"], "beat", "celery beat [OPTIONS]"),
+        (["--version"], "celery", celery.__version__),
+    ],
+)
+def test_the_agent_says_that_it_is_up_and_becomes_celery(
+    folder: Path, capsys: pytest.CaptureFixture[str], argv: list[str], role: str, output: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        module.main(argv)
+    assert not ended.value.code
+    assert output in capsys.readouterr().out
+    opened, up = journal.read(folder)
+    assert (opened.node, opened.data["role"]) == ("node-1", role)
+    assert (up.kind, up.data["argv"], set(up.data["versions"])) == (Kind.UP, argv, {"python", "celery", "kombu"})
+
+
+@pytest.fixture
+def _listeners_removed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The agent listens for as long as its process lives, which here is everybody's."""
+    listening: list[tuple[Any, ...]] = []
+    listen = sa.event.listen
+
+    def remembered(target: Any, *given: Any, **options: Any) -> None:
+        listen(target, *given, **options)
+        if target is sa.Engine:
+            listening.append((target, *given))
+
+    monkeypatch.setattr(sa.event, "listen", remembered)
+    yield
+    for given in listening:
+        sa.event.remove(*given)
+
+
+def settings_of(url: str) -> tuple[int, int]:
+    """Busy timeout in ms, and `synchronous`: 2 is FULL, 1 is NORMAL."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        timeout, synchronous = (
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("busy_timeout", "synchronous")
+        )
+    return timeout, synchronous
+
+
+@pytest.mark.usefixtures("_listeners_removed")
+def test_only_connections_to_the_result_file_are_tuned(tmp_path: Path) -> None:
+    results, other = (f"sqlite:///{tmp_path / name}.sqlite3" for name in ("results", "app"))
+    untuned = settings_of(results)
+    tune_sqlite(f"db+{results}")
+    assert settings_of(results) == (60_000, 1)
+    assert settings_of(other) == untuned != (60_000, 1)
+
+
+@pytest.mark.usefixtures("_listeners_removed")
+@pytest.mark.parametrize("url", ["", "redis://localhost/0", "db+postgresql://localhost/results"])
+def test_other_result_backends_are_left_alone(tmp_path: Path, url: str) -> None:
+    before = settings_of(f"sqlite:///{tmp_path}/a.sqlite3")
+    tune_sqlite(url)
+    assert settings_of(f"sqlite:///{tmp_path}/a.sqlite3") == before

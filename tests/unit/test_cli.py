@@ -1,0 +1,279 @@
+"""The shell door: what is printed, and the exit code. No engine answers here."""
+
+import gc
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from harness import __version__
+from harness.cli import cli, main
+from harness.errors import HarnessError
+from harness.evidence import results
+from harness.evidence.folder import RunFolder
+from harness.evidence.records import Promise
+
+ROOT = Path(__file__).parents[2]
+ESCAPE = "\x1b"
+
+# The library of the engine leaves a socket that found nobody to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+Shell = Callable[..., Ended]
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Shell]:
+    """Runs `harness` with some arguments, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code or 0
+        assert isinstance(code, int)
+        out, err = capsys.readouterr()
+        return Ended(code=code, out=out, err=err)
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def _no_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """Gives `harness` one more command, `extra`."""
+    return lambda does: monkeypatch.setitem(cli.commands, "extra", click.command("extra")(does))
+
+
+def line(n: int, kind: str, **data: Any) -> str:
+    return json.dumps({"n": n, "t": 1_000.0 + n, "kind": kind, **data}) + "\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """What a run leaves that sent one task to one worker, and passes."""
+    folder = RunFolder.create(tmp_path / ".harness" / "runs", "payments")
+    folder.write("run.json", {"name": "payments", "promise": Promise().to_json(), "nodes": ["producer", "worker-1"]})
+    folder.write("broker.json", {"readable": True, "queues": [], "messages": [], "held": []})
+    for node, happened in (("producer", ("intended", "accepted")), ("worker-1", ("started", "finished"))):
+        lines = [line(0, "opened", node=node, pid=1)]
+        lines += [line(n, kind, task="t-1", state="SUCCESS") for n, kind in enumerate(happened, start=1)]
+        (folder.journal / f"{node}.1.1.jsonl").write_text("".join(lines))
+    results.create(folder.results)
+    with closing(sqlite3.connect(folder.results)) as connection, connection:
+        connection.execute("CREATE TABLE celery_taskmeta (task_id TEXT, status TEXT, result BLOB)")
+        connection.execute("INSERT INTO celery_taskmeta VALUES ('t-1', 'SUCCESS', ?)", [b"null"])
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------ how it is used
+
+
+@pytest.mark.parametrize("name", ["", *cli.commands])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_command_explains_itself(shell: Shell, name: str, flag: str) -> None:
+    ended = shell(*([name] if name else []), flag)
+    assert (ended.code, ended.err) == (0, "")
+    usage = ended.out.partition("[OPTIONS]")[0]
+    assert usage.startswith("Usage: ")
+    assert usage.endswith(f"harness {name}".strip() + " ")
+
+
+def test_the_version_is_told(shell: Shell) -> None:
+    assert shell("--version").out == f"harness, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "emails", "--count", "-1"], "'--count': -1"),
+        (["run", "emails", "--workers", "0"], "'--workers': 0"),
+        (["run", "emails", "--timeout", "soon"], "'--timeout'"),
+        (["run"], "SCENARIO"),
+        (["nosuch"], "nosuch"),
+    ],
+)
+def test_a_wrong_option_exits_with_2_and_is_named(shell: Shell, arguments: list[str], said: str) -> None:
+    ended = shell(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+    assert ended.err.startswith("Usage: ")
+
+
+def test_a_scenario_that_is_not_there_exits_with_2_and_names_those_that_are(shell: Shell) -> None:
+    ended = shell("run", "nosuch", "--app-dir", str(ROOT))
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: no scenario 'nosuch': ")
+    assert "emails" in ended.err
+
+
+@pytest.mark.usefixtures("_no_engine")
+def test_a_folder_of_the_app_that_is_not_there_exits_with_2(shell: Shell, tmp_path: Path) -> None:
+    ended = shell("run", "emails", "--app-dir", str(tmp_path / "nowhere"))
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{tmp_path / 'nowhere'} is no folder" in ended.err
+
+
+# -------------------------------------------------------------------------------------------------------- audit
+
+
+def drop_the_row(folder: RunFolder) -> None:
+    with closing(sqlite3.connect(folder.results)) as connection, connection:
+        connection.execute("DELETE FROM celery_taskmeta")
+
+
+def drop_what_was_left_in_the_broker(folder: RunFolder) -> None:
+    (folder.path / "broker.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "verdict"),
+    [
+        (lambda _: None, 0, "pass"),
+        (drop_the_row, 1, "fail"),
+        (drop_what_was_left_in_the_broker, 3, "unknown"),
+    ],
+)
+def test_the_verdict_of_an_audit_is_its_exit_code(
+    shell: Shell, folder: RunFolder, damage: Callable[[RunFolder], None], code: int, verdict: str
+) -> None:
+    damage(folder)
+    ended = shell("audit", str(folder.path))
+    assert (ended.code, ended.err) == (code, "")
+    assert folder.read("audit.json")["verdict"] == verdict
+    assert ended.out.splitlines()[0].strip() == "payments"
+    assert verdict in ended.out
+    assert ESCAPE not in ended.out
+
+
+def test_the_newest_run_is_audited_unless_another_is_named(shell: Shell, folder: RunFolder) -> None:
+    assert shell("audit").code == 0
+    assert (folder.path / "audit.json").exists()
+
+
+def truncate_the_run_file(path: Path) -> None:
+    (path / "run.json").write_text('{"name": "pay')
+
+
+def another_run_file(path: Path) -> None:
+    (path / "run.json").write_text("{}")
+
+
+def a_folder_for_a_file(path: Path) -> None:
+    (path / "run.json").mkdir()
+
+
+@pytest.mark.parametrize("damage", [lambda _: None, truncate_the_run_file, another_run_file, a_folder_for_a_file])
+def test_what_is_no_run_folder_exits_with_2_and_is_named(
+    shell: Shell, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(tmp_path)
+    ended = shell("audit", str(tmp_path))
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: ")
+    assert str(tmp_path) in ended.err
+    assert "run.json" in ended.err
+    assert not (tmp_path / "audit.json").exists()
+
+
+def test_without_any_run_there_is_nothing_to_audit(shell: Shell) -> None:
+    ended = shell("audit")
+    assert ended.code == 2
+    assert ended.err.startswith("error: .harness/runs/latest is no folder.")
+
+
+# --------------------------------------------------------------------------------------------- where no engine is
+
+
+@pytest.mark.usefixtures("_no_engine")
+@pytest.mark.parametrize("arguments", [["run", "emails"], ["clean"]])
+def test_without_an_engine_one_paragraph_says_what_to_do(shell: Shell, tmp_path: Path, arguments: list[str]) -> None:
+    ended = shell(*arguments)
+    assert ended.code == 2
+    (paragraph,) = ended.err.strip().split("\n")
+    assert paragraph.startswith("error: No container engine answers at unix:///nonexistent (from DOCKER_HOST).")
+    assert "set DOCKER_HOST" in paragraph
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("_no_engine")
+def test_the_doctor_marks_what_is_bad_and_says_what_to_do(shell: Shell) -> None:
+    ended = shell("doctor")
+    assert (ended.code, ended.err) == (2, "")
+    marks = {text.split()[1]: (text.split()[0], text) for text in ended.out.splitlines()}
+    assert marks["harness:"][0] == "ok"
+    mark, text = marks["engine:"]
+    assert mark == "bad"
+    assert "Is an engine installed and started?" in text
+
+
+# ------------------------------------------------------------------------------------------- what is said, and how
+
+
+@pytest.mark.usefixtures("_no_engine")
+def test_colours_are_left_out_where_nobody_wants_them(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ESCAPE not in shell("doctor").out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert f"{ESCAPE}[32m" in shell("doctor").out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert f"{ESCAPE}[3" not in shell("doctor").out
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["a[/]b", "[bold]x[/bold]", "[link=x]", "C:\\[x]", "the vhost :lock: is gone", "x" * 500, "two\nlines"],
+    ids=["closing tag", "tags", "link", "backslash", "emoji", "long", "lines"],
+)
+def test_an_error_is_printed_as_it_is(shell: Shell, command: Callable[..., None], said: str) -> None:
+    def fails() -> None:
+        raise HarnessError(said)
+
+    command(fails)
+    ended = shell("extra")
+    assert (ended.code, ended.out, ended.err) == (2, "", f"error: {said}\n")
+
+
+def test_sigterm_unwinds_everything_and_says_so(shell: Shell, command: Callable[..., None]) -> None:
+    unwound: list[bool] = []
+
+    def waits() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            unwound.append(True)
+
+    command(waits)
+    ended = shell("extra")
+    assert (ended.code, unwound) == (130, [True])
+    assert "taken down" in ended.err

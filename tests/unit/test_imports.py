@@ -1,0 +1,219 @@
+"""Imports point down, and each library is known to those modules alone that are there to know it."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import harness
+
+ROOT = Path(__file__).parents[2]
+
+# A module may import what stands in a line below its own, and its neighbours within one package.
+FLOORS = (
+    ("harness.__main__",),
+    ("harness.cli", "harness.plugin", "harness.load"),
+    ("harness.run",),
+    ("harness.scenario", "harness.stack", "harness.faults"),
+    ("harness.producer", "harness.nodes"),
+    ("harness.evidence",),
+    ("harness.wait",),
+    ("harness.errors",),
+)
+
+# Who may import what is not of the standard library; what is not listed, nobody may.
+KNOWN_TO = {
+    "aiosmtpd": ("harness.inside.smtp",),
+    "amqp": ("harness.producer", "harness.nodes.broker"),
+    "celery": ("harness.producer", "harness.inside", "scenarios"),
+    "click": ("harness.cli",),
+    "docker": ("harness.nodes",),
+    "duckdb": ("harness.evidence.audit",),
+    "jinja2": ("harness.evidence.report", "scenarios"),
+    "kombu": ("harness.producer", "harness.inside", "scenarios"),
+    "locust": ("harness.load",),
+    "psutil": ("harness.nodes",),
+    "pytest": ("harness.plugin",),
+    "requests": ("harness.nodes",),
+    "rich": ("harness.evidence.report", "harness.cli", "harness.plugin"),
+    "sqlalchemy": ("harness.evidence.results", "harness.inside.agent", "scenarios"),
+    "testcontainers": ("harness.nodes.engine",),
+}
+
+PUBLIC = tuple(f"harness.{name}" for name in harness.__all__)
+
+# What these may import of the harness; beyond it the floors decide.
+ONLY = {
+    "harness.inside": ("harness.inside", "harness.evidence.journal", "harness.evidence.records", "harness.errors"),
+    "harness.evidence.journal": ("harness.evidence.records", "harness.errors"),
+    "harness.evidence.records": (),
+    "harness.errors": (),
+    "harness.scenario": ("harness.evidence.records",),
+    # A worker imports the scenario, and has neither an engine nor pytest.
+    "scenarios": (*PUBLIC, "harness.evidence.records", "harness.scenario", "scenarios"),
+}
+ONLY_HARNESS_ITSELF = ("harness.evidence.records", "harness.scenario")
+"""What `harness` may offer as its own: it is loaded with any of its modules, in every container."""
+
+Imports = Mapping[str, frozenset[str]]
+"""Per module, what it imports: modules, or names in them."""
+
+
+def imports_of(root: Path) -> Imports:
+    """All modules of `harness` and `scenarios` below `root`, with what each imports when it runs."""
+    files = [path for package in ("harness", "scenarios") for path in (root / package).rglob("*.py")]
+    return {_name(path.relative_to(root)): frozenset(_imported(ast.parse(path.read_text()))) for path in files}
+
+
+def _name(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # Relative imports are forbidden, so that this function need not know packages.
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from _imported(ast.Module(body=node.orelse, type_ignores=[]))
+        else:
+            yield from _imported(node)
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    """Whether a module or a name in one belongs to one of the packages or modules."""
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def floor(name: str) -> int | None:
+    """Counted from the top; None for what has no place in the house, such as `harness` itself."""
+    return next((number for number, rooms in enumerate(FLOORS) if within(name, rooms)), None)
+
+
+def faults(imports: Imports) -> Iterator[str]:
+    """What is wrong with the imports, one line each."""
+    for module, names in imports.items():
+        for name in names:
+            for reason in _reasons(module, name):
+                yield f"{module} imports {name}: {reason}"
+    try:
+        TopologicalSorter(_graph(imports)).prepare()
+    except CycleError as error:
+        yield f"a cycle: {' -> '.join(error.args[1])}"
+
+
+def _reasons(module: str, name: str) -> Iterator[str]:
+    top = name.partition(".")[0]
+    if top not in {"harness", "scenarios", *KNOWN_TO} and top not in sys.stdlib_module_names:
+        yield "nobody may"
+    if top in KNOWN_TO and not within(module, KNOWN_TO[top]):
+        yield f"only {', '.join(KNOWN_TO[top])} may"
+    if top == "scenarios" and not within(module, ("scenarios",)):
+        yield "the harness knows no scenario"
+    if top == "harness":
+        yield from _reasons_inside(module, name)
+
+
+def _reasons_inside(module: str, name: str) -> Iterator[str]:
+    if within(name, ("harness.inside",)) and not within(module, ("harness.inside",)):
+        yield "what is inside is never imported from outside"
+    if module == "harness" and not within(name, ONLY_HARNESS_ITSELF):
+        yield f"harness itself may import {', '.join(ONLY_HARNESS_ITSELF)}"
+    for package, allowed in ONLY.items():
+        if within(module, (package,)) and not within(name, allowed):
+            yield f"{package} may import {', '.join(allowed) or 'nothing of the harness'}"
+    here, there = floor(module), floor(name)
+    if here is not None and there is not None:
+        package = ".".join(module.split(".")[:2])
+        neighbours = module != package and within(name, (package,))
+        if here > there or (here == there and not neighbours):
+            yield "imports point down"
+
+
+def _graph(imports: Imports) -> dict[str, set[str]]:
+    """The modules that each module imports; a name in a module stands for the module."""
+    graph: dict[str, set[str]] = {}
+    for module, names in imports.items():
+        targets = {name if name in imports else name.rpartition(".")[0] for name in names}
+        # A package's own `__init__` is there before its modules are, and imports none of them.
+        graph[module] = {target for target in targets if target in imports and target != module}
+    return graph
+
+
+@pytest.fixture(scope="module")
+def imports() -> Imports:
+    return imports_of(ROOT)
+
+
+def test_every_module_was_read_and_has_its_place(imports: Imports) -> None:
+    placed = {module for module in imports if floor(module) is not None}
+    elsewhere = {module for module in imports if within(module, ("harness.inside", "scenarios"))}
+    assert imports.keys() - placed - elsewhere == {"harness"}
+    assert {"harness.cli", "harness.evidence.audit", "harness.nodes.engine", "harness.stack"} <= placed
+
+
+def test_imports_point_down_and_libraries_stay_where_they_belong(imports: Imports) -> None:
+    assert list(faults(imports)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "reason"),
+    [
+        ("harness/evidence/audit.py", "from harness.nodes import images", "imports point down"),
+        ("harness/evidence/audit.py", "from harness.producer import Producer", "imports point down"),
+        ("harness/errors.py", "import harness.wait", "imports point down"),
+        ("harness/producer.py", "from harness.nodes.broker import Login", "imports point down"),
+        ("harness/plugin.py", "from harness import cli", "imports point down"),
+        ("harness/run.py", "import scenarios.emails", "the harness knows no scenario"),
+        ("harness/stack.py", "from harness.inside import smtp", "what is inside is never imported from outside"),
+        ("harness/inside/agent.py", "from harness.evidence.folder import RunFolder", "harness.inside may import"),
+        ("harness/inside/agent.py", "import docker", "only harness.nodes may"),
+        ("harness/evidence/journal.py", "from harness.evidence import results", "harness.evidence.journal may import"),
+        ("harness/evidence/records.py", "import harness.errors", "nothing of the harness"),
+        ("harness/__init__.py", "from harness.stack import Stack", "harness itself may import"),
+        ("harness/scenario.py", "from harness.stack import Stack", "harness.scenario may import"),
+        ("harness/evidence/journal.py", "import sqlalchemy", "only harness.evidence.results"),
+        ("harness/nodes/broker.py", "import testcontainers.core", "only harness.nodes.engine may"),
+        ("harness/nodes/broker.py", "import kombu", "only harness.producer"),
+        ("harness/stack.py", "def late():\n    from docker import client", "only harness.nodes may"),
+        ("harness/stack.py", "import pytest", "only harness.plugin may"),
+        ("harness/plugin.py", "import click", "only harness.cli may"),
+        ("harness/stack.py", "import numpy", "nobody may"),
+        ("harness/stack.py", "from .nodes import images", "nobody may"),
+        ("scenarios/emails.py", "from harness.stack import Stack", "scenarios may import"),
+        ("scenarios/emails.py", "import docker", "only harness.nodes may"),
+        ("harness/evidence/a.py", "import harness.evidence.b", "a cycle: harness.evidence.a -> harness.evidence.b"),
+    ],
+)
+def test_a_forbidden_import_is_reported(tmp_path: Path, path: str, line: str, reason: str) -> None:
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"import json\n{line}\n")
+    if "cycle" in reason:
+        file.with_name("b.py").write_text("from harness.evidence.a import thing\n")
+    found = list(faults(imports_of(tmp_path)))
+    assert any(reason in fault for fault in found), found
+
+
+def test_what_only_a_type_checker_imports_is_no_import(tmp_path: Path) -> None:
+    file = tmp_path / "harness" / "scenario.py"
+    file.parent.mkdir()
+    file.write_text("if TYPE_CHECKING:\n    from harness.stack import Stack\nelse:\n    import docker\n")
+    assert imports_of(tmp_path) == {"harness.scenario": {"docker"}}
+
+
+def test_what_runs_inside_a_container_loads_nothing_that_is_not_there() -> None:
+    code = "import sys, harness.inside.agent, harness.inside.smtp, harness.scenario; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert {"harness", "celery", "aiosmtpd"} <= loaded
+    assert loaded & {"docker", "testcontainers", "pytest", "duckdb", "rich", "locust"} == set()

@@ -1,0 +1,143 @@
+"""The ledger: what a run still waits for, told from its journal alone."""
+
+import json
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.evidence.ledger import Ledger
+
+ALIVE = ["worker-1", "worker-2"]
+
+Say = Callable[..., None]
+
+
+@pytest.fixture
+def say(tmp_path: Path) -> Say:
+    """Adds a line to the journal of a node; each is a second later than the one before, unless it says when."""
+    seconds = count(1_000)
+
+    def write(node: str, kind: str, task: str | None = None, **data: Any) -> None:
+        path = tmp_path / f"{node}.1.1.jsonl"
+        line = {"n": 0, "t": float(next(seconds)), "kind": kind, **({"task": task} if task else {}), **data}
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    return write
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path)
+
+
+def sends(say: Say, task: str, outcome: str = "accepted") -> None:
+    say("producer", "intended", task)
+    say("producer", outcome, task)
+
+
+def test_nothing_is_known_of_an_empty_journal(ledger: Ledger) -> None:
+    ledger.update()
+    assert (ledger.sent, ledger.ended, ledger.open(), ledger.held(ALIVE)) == (0, 0, set(), set())
+
+
+def test_a_task_is_open_until_it_ends(ledger: Ledger, say: Say) -> None:
+    sends(say, "a")
+    sends(say, "b")
+    ledger.update()
+    assert (ledger.sent, ledger.ended, ledger.open()) == (2, 0, {"a", "b"})
+    say("worker-1", "finished", "a", state="SUCCESS")
+    ledger.update()
+    assert (ledger.sent, ledger.ended, ledger.open()) == (2, 1, {"b"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [
+        ("finished", "SUCCESS"),
+        ("finished", "FAILURE"),
+        ("finished", "REJECTED"),
+        ("finished", "IGNORED"),
+        ("revoked", None),
+        ("discarded", None),
+    ],
+)
+def test_whatever_ends_a_task_it_is_held_no_more(ledger: Ledger, say: Say, kind: str, state: str | None) -> None:
+    sends(say, "a")
+    say("worker-1", "received", "a")
+    ledger.update()
+    assert ledger.held(ALIVE) == {"a"}
+    say("worker-1", kind, "a", **({"state": state} if state else {}))
+    ledger.update()
+    assert (ledger.ended, ledger.open(), ledger.held(ALIVE)) == (1, set(), set())
+
+
+def test_a_task_that_retries_is_neither_held_nor_ended(ledger: Ledger, say: Say) -> None:
+    sends(say, "a")
+    say("worker-1", "started", "a")
+    say("worker-1", "finished", "a", state="RETRY")
+    ledger.update()
+    assert (ledger.ended, ledger.open(), ledger.held(ALIVE)) == (0, {"a"}, set())
+
+
+def test_a_refused_task_was_sent_and_is_not_open(ledger: Ledger, say: Say) -> None:
+    sends(say, "a", "refused")
+    ledger.update()
+    assert (ledger.sent, ledger.open()) == (1, set())
+
+
+def test_a_task_of_unknown_outcome_is_open(ledger: Ledger, say: Say) -> None:
+    sends(say, "a", "unknown")
+    say("producer", "intended", "b")
+    ledger.update()
+    assert ledger.open() == {"a", "b"}
+
+
+def test_what_was_once_accepted_stays_open_when_a_later_publish_is_refused(ledger: Ledger, say: Say) -> None:
+    sends(say, "a")
+    say("worker-1", "refused", "a")
+    ledger.update()
+    assert ledger.open() == {"a"}
+
+
+def test_what_a_dead_node_held_is_not_held(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "started", "a")
+    say("worker-2", "started", "b")
+    ledger.update()
+    assert ledger.held(["worker-2"]) == {"b"}
+
+
+def test_what_a_node_held_before_it_restarted_is_not_held(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "up")
+    say("worker-1", "started", "a")
+    say("worker-1", "up")
+    say("worker-1", "started", "b")
+    ledger.update()
+    assert ledger.held(ALIVE) == {"b"}
+
+
+def test_a_task_that_moved_to_another_worker_is_held_there(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "started", "a")
+    say("worker-2", "started", "a")
+    ledger.update()
+    assert (ledger.held(["worker-1"]), ledger.held(["worker-2"])) == (set(), {"a"})
+
+
+def test_an_end_that_is_read_before_the_beginning_counts(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "finished", "a", state="SUCCESS")
+    ledger.update()
+    assert ledger.ended == 0  # Nobody has sent it, as far as is known.
+    sends(say, "a")
+    say("worker-2", "started", "a", t=1.0)
+    ledger.update()
+    assert (ledger.sent, ledger.ended, ledger.open(), ledger.held(ALIVE)) == (1, 1, set(), set())
+
+
+def test_within_one_reading_time_decides_and_not_the_order_of_the_files(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "finished", "a", state="RETRY", t=5.0)
+    say("worker-2", "started", "a", t=4.0)
+    ledger.update()
+    assert ledger.held(ALIVE) == set()

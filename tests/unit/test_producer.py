@@ -1,0 +1,155 @@
+"""The producer: what it journals and when it gives up. Confirms need a broker; they are tested with one."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import kombu
+import pytest
+
+from harness.errors import UsageError
+from harness.evidence import journal
+from harness.evidence.journal import Writer
+from harness.evidence.records import Expect, Kind
+from harness.producer import Producer, Sent, _Link
+
+TIMEOUT_S = 0.2
+BOUND_S = 5.0
+"""Far above the time-out, for a machine that is busy; far below any default of the libraries."""
+
+Make = Callable[[str], Producer]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def make(folder: Path) -> Iterator[Make]:
+    with closing(Writer(folder, node="producer", role="producer")) as writer:
+        yield lambda url: Producer(url, writer, timeout_s=TIMEOUT_S)
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A server that accepts connections and says nothing: the kernel does the accepting."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def connect_to_memory(producer: Producer) -> None:
+    connection = kombu.Connection("memory://")
+    link = _Link(connection, producer._app.amqp.Producer(connection, auto_declare=False))  # noqa: SLF001 - the app is its own.
+    producer._idle.append(link)  # noqa: SLF001 - by itself it connects to nothing but AMQP.
+
+
+@pytest.fixture
+def in_memory(make: Make) -> Iterator[Producer]:
+    """A producer that is connected already, to a broker in memory: it takes everything and confirms nothing."""
+    with closing(make("amqp://127.0.0.1:1//")) as producer:
+        connect_to_memory(producer)
+        yield producer
+
+
+def url(port: int) -> str:
+    return f"amqp://user:password@127.0.0.1:{port}/vhost"
+
+
+def said(folder: Path) -> list[tuple[Kind, str | None, dict[str, Any]]]:
+    _, *events = journal.read(folder)
+    return [(event.kind, event.task, dict(event.data)) for event in events]
+
+
+def test_where_nobody_listens_a_task_is_refused_at_once(make: Make, free_port: int, folder: Path) -> None:
+    sent = make(url(free_port)).send("pay", task_id="t-1")
+    assert (sent.task, sent.outcome, sent.accepted) == ("t-1", Kind.REFUSED, False)
+    assert sent.reason
+    assert sent.reason.startswith("no connection: ConnectionRefusedError")
+    assert said(folder) == [
+        (Kind.INTENDED, "t-1", {"name": "pay"}),
+        (Kind.REFUSED, "t-1", {"reason": sent.reason}),
+    ]
+
+
+def test_a_broker_that_says_nothing_is_given_up_in_time(make: Make, listener: socket.socket, folder: Path) -> None:
+    begun_s = time.monotonic()
+    sent = make(url(listener.getsockname()[1])).send("pay")
+    assert TIMEOUT_S <= time.monotonic() - begun_s < BOUND_S
+    assert sent == Sent(task=sent.task, outcome=Kind.REFUSED, reason="no connection: TimeoutError: timed out")
+    assert [kind for kind, _, _ in said(folder)] == [Kind.INTENDED, Kind.REFUSED]
+
+
+def test_each_send_tries_again_to_connect(make: Make, free_port: int, folder: Path) -> None:
+    producer = make(url(free_port))
+    outcomes = [producer.send("pay").outcome for _ in range(2)]
+    assert outcomes == [Kind.REFUSED, Kind.REFUSED]
+    assert len({task for _, task, _ in said(folder)}) == 2
+
+
+def test_the_intent_says_what_is_expected_and_when_the_task_is_due(make: Make, free_port: int, folder: Path) -> None:
+    expect = Expect(result={"ok": True}, effects=["mail:1"])
+    before_s = time.time()
+    make(url(free_port)).send("pay", expect=expect, countdown_s=60)
+    (_, _, intent), _ = said(folder)
+    assert before_s + 60 <= intent.pop("due") <= time.time() + 60
+    assert intent == {"name": "pay", "expect": {"result": {"ok": True}}, "effects": ["mail:1"]}
+
+
+@pytest.mark.parametrize("value", [object(), {1: {2, 3}}])
+def test_arguments_that_are_not_json_are_a_wrong_use_and_surely_not_sent(
+    in_memory: Producer, folder: Path, value: object
+) -> None:
+    with pytest.raises(UsageError, match="the arguments of pay are not JSON"):
+        in_memory.send("pay", [value], task_id="t-1")
+    (intended, _, _), (refused, task, data) = said(folder)
+    assert (intended, refused, task) == (Kind.INTENDED, Kind.REFUSED, "t-1")
+    assert data["reason"]
+
+
+def test_what_is_sent_is_celerys_message_and_asks_for_no_result_of_ours(in_memory: Producer, folder: Path) -> None:
+    sent = in_memory.send("pay", [4], {"currency": "SEK"}, task_id="t-1", queue="of-the-producers-tests")
+    assert sent == Sent(task="t-1", outcome=Kind.ACCEPTED)
+    assert said(folder) == [(Kind.INTENDED, "t-1", {"name": "pay"}), (Kind.ACCEPTED, "t-1", {"confirmed": True})]
+    with kombu.Connection("memory://") as connection, connection.SimpleQueue("of-the-producers-tests") as queue:
+        message = queue.get_nowait()
+    assert (message.headers["id"], message.headers["task"]) == ("t-1", "pay")
+    args, kwargs, _ = json.loads(message.body)
+    assert (args, kwargs) == ([4], {"currency": "SEK"})
+
+
+def test_the_environments_broker_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket, make: Make, free_port: int
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", url(listener.getsockname()[1]))
+    producer = make(url(free_port))
+    assert producer.send("pay").outcome is Kind.REFUSED
+    connect_to_memory(producer)
+    with closing(producer):
+        assert producer.send("pay").accepted
+    listener.setblocking(False)  # noqa: FBT003 - the socket's own signature.
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+def test_the_environments_results_are_not_opened(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_memory: Producer
+) -> None:
+    results = tmp_path / "results.sqlite3"
+    monkeypatch.setenv("CELERY_RESULT_BACKEND", f"db+sqlite:///{results}")
+    assert in_memory.send("pay").accepted
+    assert not results.exists()

@@ -1,0 +1,160 @@
+"""The result tables: read only, beside a writer, and never unpickled."""
+
+import json
+import pickle
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from harness.errors import ResultsError
+from harness.evidence.records import GroupRow, Row
+from harness.evidence.results import Results, create, decode
+
+ROWS = [("a", "SUCCESS", b'{"ok": 1}'), ("b", "FAILURE", b"{}"), ("c", "STARTED", None)]
+
+
+def fill(path: Path) -> sqlite3.Connection:
+    """What a worker would have left; its connection is still open."""
+    create(path)
+    writer = sqlite3.connect(path)
+    writer.execute("CREATE TABLE celery_taskmeta (id INTEGER, task_id TEXT UNIQUE, status TEXT, result BLOB)")
+    writer.execute("CREATE TABLE celery_tasksetmeta (id INTEGER, taskset_id TEXT UNIQUE, result BLOB)")
+    writer.executemany("INSERT INTO celery_taskmeta (task_id, status, result) VALUES (?, ?, ?)", ROWS)
+    writer.execute("INSERT INTO celery_tasksetmeta (taskset_id, result) VALUES ('g', '[]')")
+    writer.commit()
+    return writer
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "results.sqlite3"
+
+
+@pytest.fixture
+def writer(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(fill(path)) as writer:
+        yield writer
+
+
+@pytest.fixture
+def results(path: Path, writer: sqlite3.Connection) -> Results:
+    del writer
+    return Results.of_file(path)
+
+
+def test_a_new_file_is_in_wal_mode_and_stays_so(path: Path) -> None:
+    create(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_file_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"nowhere/results\.sqlite3.* full or read-only\?"):
+        create(tmp_path / "nowhere" / "results.sqlite3")
+
+
+def test_what_cannot_be_in_wal_mode_is_refused() -> None:
+    with pytest.raises(ResultsError, match=r"WAL mode \(it stays memory\)"):
+        create(Path(":memory:"))
+
+
+def test_rows_are_read_as_they_are_stored(results: Results) -> None:
+    assert list(results.rows()) == [Row(task=task, status=status, result=result) for task, status, result in ROWS]
+    assert list(results.tuples()) == ROWS
+
+
+def test_one_row_is_found_by_its_task(results: Results) -> None:
+    assert results.row("a") == Row(task="a", status="SUCCESS", result=b'{"ok": 1}')
+    assert results.row("nobody") is None
+
+
+def test_rows_are_counted_all_or_by_status(results: Results) -> None:
+    assert (results.count(), results.count("SUCCESS"), results.count("REVOKED")) == (3, 1, 0)
+
+
+def test_groups_are_read(results: Results) -> None:
+    (group,) = results.groups()
+    assert group == GroupRow(taskset="g", result=group.result)
+
+
+def test_nothing_can_be_written_through_it(results: Results) -> None:
+    engine = results._engine  # noqa: SLF001 - it is the connection that has to refuse.
+    with engine.connect() as connection, pytest.raises(sa.exc.OperationalError, match="readonly"):
+        connection.execute(sa.text("DELETE FROM celery_taskmeta"))
+    assert results.count() == 3
+
+
+def test_a_writer_in_a_transaction_keeps_nobody_from_reading(writer: sqlite3.Connection, results: Results) -> None:
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("DELETE FROM celery_taskmeta")
+    assert results.count() == 3
+    writer.commit()
+    assert results.count() == 0
+
+
+def test_tables_that_are_not_there_yet_have_no_rows(path: Path) -> None:
+    create(path)
+    results = Results.of_file(path)
+    assert (list(results.rows()), list(results.tuples()), results.groups()) == ([], [], [])
+    assert (results.count(), results.row("a")) == (0, None)
+
+
+def test_a_missing_file_is_an_error_and_is_not_made(path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"results\.sqlite3: unable to open"):
+        Results.of_file(path).count()
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_database_is_an_error(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(ResultsError, match="not a database"):
+        list(Results.of_file(path).rows())
+
+
+@pytest.mark.parametrize("name", ["a b", "why?mode=rw", "100%", "50%25", "c#", "ä", "a&b=c"])
+def test_a_path_may_hold_what_means_something_in_a_url(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "results.sqlite3"
+    path.parent.mkdir()
+    fill(path).close()
+    assert Results.of_file(path).count() == 3
+
+
+@pytest.mark.parametrize("prefix", ["", "db+"])
+def test_celerys_form_of_a_url_is_understood(path: Path, results: Results, prefix: str) -> None:
+    assert Results(f"{prefix}sqlite:///{path}").count() == results.count()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "results.sqlite3", "redis://localhost/0", "postgresql+nosuchdriver://u:secret@h/d"]
+)
+def test_a_url_that_cannot_be_used_is_an_error_without_a_password(url: str) -> None:
+    with pytest.raises(ResultsError, match="cannot use the results URL") as caught:
+        Results(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stored", "value"), [(None, None), (b"null", None), (b'{"a": [1, "\xc3\xa4"]}', {"a": [1, "ä"]})]
+)
+def test_a_json_result_is_decoded(stored: bytes | None, value: object) -> None:
+    assert decode(Row(task="a", status="SUCCESS", result=stored)) == value
+
+
+class Bomb:
+    """Goes off when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return pytest.fail, ("it was unpickled",)
+
+
+@pytest.mark.parametrize(
+    ("stored", "what"),
+    [(pickle.dumps(Bomb()), "pickled"), (b"\xff", "not JSON"), (json.dumps("a").encode()[:-1], "not JSON")],
+)
+def test_what_is_not_json_is_not_decoded(stored: bytes, what: str) -> None:
+    with pytest.raises(ResultsError, match=f"task a is {what}, and is not decoded"):
+        decode(Row(task="a", status="SUCCESS", result=stored))

@@ -1,0 +1,126 @@
+"""Scenarios: how they are found, and what a check that crashes means."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from harness.errors import UsageError
+from harness.evidence.records import Delivery, Finding, Promise, Verdict
+from harness.run import checked, find_scenario
+from harness.scenario import Drive, Scenario
+from harness.stack import Stack
+
+if TYPE_CHECKING:
+    from harness.producer import Producer
+
+DRIVE = Drive(count=1, seed=1)
+# A scenario that is not driven needs neither.
+NO_STACK = cast("Stack", None)
+NO_PRODUCER = cast("Producer", None)
+
+SCENARIO = """
+from harness.scenario import Scenario
+
+class Payments(Scenario):
+    name = "payments"
+    app = "shop.app"
+
+scenario = Payments()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _modules_forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test imports is not there for the next one."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = dict(sys.modules)
+    # Which package `scenarios` there is, is the finding's to decide.
+    for name in [name for name in before if name.partition(".")[0] == "scenarios"]:
+        del sys.modules[name]
+    yield
+    for name in sys.modules.keys() - before.keys():
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "scenarios").mkdir()
+    for name in ("__init__", "_helpers", "payments", "refunds"):
+        (tmp_path / "scenarios" / f"{name}.py").write_text(SCENARIO if name == "payments" else "")
+    return tmp_path
+
+
+def test_a_scenario_is_found_by_its_short_name_and_by_its_modules(folder: Path) -> None:
+    assert find_scenario("payments", folder) is find_scenario("scenarios.payments", folder)
+
+
+def test_a_scenario_that_is_not_there_is_refused_with_those_that_are(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"no scenario 'nosuch': .* There are: payments, refunds\."):
+        find_scenario("nosuch", folder)
+
+
+@pytest.mark.parametrize("name", ["shop.nosuch", "payments.nosuch", "scenarios.payments.nosuch"])
+def test_a_dotted_name_is_a_module_and_never_guessed_at(folder: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"has no module {name}\\.$"):
+        find_scenario(name, folder)
+
+
+def test_where_there_are_no_scenarios_nothing_is_proposed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no module scenarios\.nosuch_[.]$"):
+        find_scenario("nosuch_", tmp_path)
+
+
+def test_a_module_without_a_scenario_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"scenarios\.refunds has no `scenario`"):
+        find_scenario("refunds", folder)
+
+
+def test_a_scenario_that_needs_what_is_not_installed_says_what(folder: Path) -> None:
+    (folder / "scenarios" / "refunds.py").write_text("import scenarios.payments, paperwork.forms")
+    with pytest.raises(UsageError, match=r"scenarios\.refunds needs the module paperwork, which is not installed"):
+        find_scenario("refunds", folder)
+
+
+class Checked(Scenario):
+    """Says what it is given to say."""
+
+    name = "checked"
+    app = "shop.app"
+
+    def __init__(self, finds: Iterable[Finding]) -> None:
+        """What `check` shall find."""
+        self.finds = finds
+
+    def check(self, stack: Stack, drive: Drive) -> Iterable[Finding]:
+        del stack, drive
+        return self.finds
+
+
+FINDING = Finding(code="late", verdict=Verdict.FAIL, count=1, text="late")
+
+
+def test_what_a_check_finds_is_passed_on() -> None:
+    assert list(checked(Checked([FINDING]), NO_STACK, DRIVE)) == [FINDING]
+
+
+def test_a_check_that_crashes_keeps_what_it_found_and_is_unknown() -> None:
+    def crashes() -> Iterator[Finding]:
+        yield FINDING
+        raise KeyError("text")
+
+    found, crashed = checked(Checked(crashes()), NO_STACK, DRIVE)
+    assert found == FINDING
+    assert (crashed.code, crashed.verdict) == ("check-crashed", Verdict.UNKNOWN)
+    assert crashed.text == "the check of checked crashed: KeyError: 'text'"
+
+
+def test_a_scenario_demands_at_least_once_and_checks_nothing_of_its_own_unless_it_says_so() -> None:
+    scenario = Scenario()
+    assert scenario.promise == Promise(delivery=Delivery.AT_LEAST_ONCE)
+    assert list(scenario.check(NO_STACK, DRIVE)) == []
+    with pytest.raises(NotImplementedError):
+        scenario.step(NO_PRODUCER, 0, 1)
