@@ -32,18 +32,21 @@ from harness.stack import Session, Stack, StackSpec
 _RUNS = Path(".harness") / "runs"
 _MARKER = (
     "stack(app, app_folder=None, workers=1, options=None, env=None, promise=None): what the `stack` fixture starts. "
-    "app: what `celery -A` gets; app_folder: where it is imported from (the rootdir); workers: how many; options: of "
-    "`celery worker`; env: more environment for the workers; promise: a harness.evidence.records.Promise."
+    "app: what `celery -A` gets; app_folder: where it is imported from, relative to the rootdir; workers: how many; "
+    "options: of `celery worker`; env: more environment for the workers; promise: a harness.Promise."
 )
 _stack_key = pytest.StashKey[Stack]()
 _failed_key = pytest.StashKey[bool]()
 _audits_key = pytest.StashKey[list[tuple[str, Audit, Path]]]()
+_ATTRIBUTE = "celery_harness"
+"""Of a test's report: its audit and its run folder. A worker of pytest-xdist sends reports, and nothing else, home."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; let SIGTERM clean up as Ctrl-C does."""
     config.addinivalue_line("markers", _MARKER)
     config.stash[_audits_key] = []
+    config.pluginmanager.register(_Accountant(config.stash[_audits_key]), "celery-harness-accountant")
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
         config.add_cleanup(_restore_sigterm)
@@ -96,8 +99,6 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
         _settle(request, running)
     finally:
         running.close()
-        if running.audited is not None:
-            request.config.stash[_audits_key].append((request.node.name, running.audited, folder.path))
 
 
 def _marked(request: pytest.FixtureRequest) -> tuple[StackSpec, Promise | None]:
@@ -125,7 +126,7 @@ def _spec(
     """What the marker says; its arguments are these."""
     spec = StackSpec(
         app=app,
-        app_folder=Path(app_folder or request.config.rootpath),
+        app_folder=request.config.rootpath / (app_folder or ""),
         workers=workers,
         options=options,
         mailbox="mailbox" in request.fixturenames,
@@ -175,7 +176,23 @@ def pytest_runtest_makereport(
         made.sections.append(("run folder", str(running.folder.path)))
         for name, text in running.logs():
             made.sections.append((f"last log lines of {name}", text))
+    if call.when == "teardown" and running is not None and running.audited is not None:
+        said = {"name": item.name, "audit": running.audited.to_json(), "folder": str(running.folder.path)}
+        setattr(made, _ATTRIBUTE, said)
     return made
+
+
+class _Accountant:
+    """Collects the audits from the tests' reports, wherever the tests ran."""
+
+    def __init__(self, audits: list[tuple[str, Audit, Path]]) -> None:
+        self._audits = audits
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the audit out of a report that carries one."""
+        said = getattr(report, _ATTRIBUTE, None)
+        if said is not None:
+            self._audits.append((said["name"], Audit.from_json(said["audit"]), Path(said["folder"])))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

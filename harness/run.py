@@ -1,6 +1,7 @@
 """One run of a scenario: up, drive, settle, audit, down. It leaves a run folder."""
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,9 +39,13 @@ def find_scenario(name: str, folder: Path) -> Scenario:
             raise UsageError(
                 f"the scenario {module_name} needs the module {error.name}, which is not installed."
             ) from error
-        known = sorted(path.stem for path in (folder / "scenarios").glob("[!_]*.py"))
+        modules = sorted((folder / "scenarios").glob("[!_]*.py"))
+        known = [path.stem for path in modules if re.search(r"^scenario\b", path.read_text(), re.MULTILINE)]
         hint = f" There are: {', '.join(known)}." if known and "." not in name else ""
         raise UsageError(f"no scenario {name!r}: {folder} has no module {module_name}.{hint}") from error
+    except Exception as error:
+        # Somebody else's module may raise anything while it is imported.
+        raise UsageError(f"the scenario {module_name} cannot be imported: {type(error).__name__}: {error}") from error
     scenario = getattr(module, "scenario", None)
     if not isinstance(scenario, Scenario):
         raise UsageError(f"the module {module_name} has no `scenario`, an instance of harness.scenario.Scenario.")

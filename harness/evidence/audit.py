@@ -70,6 +70,19 @@ class Audit:
             "witnesses": dict(self.witnesses),
         }
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> "Audit":
+        """The audit that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
+        return cls(
+            name=str(value["name"]),
+            entries=int(value["entries"]),
+            fates={fate: int(value["fates"][fate.value]) for fate in Fate},
+            findings=tuple(map(Finding.from_json, value["findings"])),
+            e2e_ms=dict(value["e2e_ms"]),
+            workers=dict(value["workers"]),
+            witnesses=dict(value["witnesses"]),
+        )
+
     def text(self) -> str:
         """A few plain lines for an assertion's message."""
         met = ", ".join(f"{count} {fate.value}" for fate, count in self.fates.items() if count)
@@ -86,7 +99,7 @@ def audit(folder: RunFolder) -> Audit:
     A witness that cannot be read makes the verdict unknown; it does not end the audit.
 
     Raises:
-        RunFolderError: run.json is missing or says nothing usable.
+        RunFolderError: run.json is missing or says nothing usable, or a witness is beyond reading.
     """
     settings = folder.read("run.json")
     try:
@@ -97,10 +110,13 @@ def audit(folder: RunFolder) -> Audit:
         raise RunFolderError(
             f"{folder.path / 'run.json'} is not what a run writes: {error!r} is missing or wrong."
         ) from error
-    with _database() as database:
-        witnesses = _Witnesses(database, folder)
-        witnesses.load(nodes)
-        return _judge(database, witnesses, promise, name)
+    try:
+        with _database() as database:
+            witnesses = _Witnesses(database, folder)
+            witnesses.load(nodes)
+            return _judge(database, witnesses, promise, name)
+    except duckdb.Error as error:
+        raise RunFolderError(f"the evidence in {folder.path} cannot be audited: {error}") from error
 
 
 @contextmanager
@@ -189,8 +205,8 @@ class _Witnesses:
         self.database.run("facts")
 
     def _journal(self, nodes: Sequence[str]) -> None:
-        files = [str(path) for path in sorted(self.folder.journal.glob("*.jsonl")) if path.stat().st_size]
-        torn = [path for path in files if _is_torn(Path(path))]
+        files = [path for path in _lines_in(self.folder.journal) if Path(path).stat().st_size]
+        torn = {Path(path).name for path in files if _is_torn(Path(path))}
         self.about["journal"] = {"files": len(files), "lines": 0, "torn": len(torn), "missing": 0}
         if not files:
             # An empty file still gives the tables their columns.
@@ -199,14 +215,13 @@ class _Witnesses:
             files = [str(empty)]
         self.database.run("lines", files=files)
         found = self.database.all("files")
-        missing = {file: count for file, _, _, count, _ in found if count}
+        # A line that is cut off is no JSON either, and is spoken of by itself.
+        missing = {
+            file: count for file, _, _, gaps, damaged in found if (count := max(abs(gaps), damaged - (file in torn)))
+        }
         self.about["journal"]["lines"] = sum(lines for _, _, lines, _, _ in found)
         self.about["journal"]["missing"] = sum(missing.values())
-        if torn:
-            names = ", ".join(Path(path).name for path in torn)
-            self._say(
-                "journal-torn", Verdict.PASS, len(torn), f"the last line was cut off in {names}; it was passed over."
-            )
+        self._say_torn("journal", torn)
         if missing:
             names = ", ".join(f"{file} ({count})" for file, count in missing.items())
             self._say("journal-incomplete", Verdict.UNKNOWN, sum(missing.values()), f"lines are missing in {names}.")
@@ -220,16 +235,18 @@ class _Witnesses:
         self.database.run("forget_lines")
 
     def _effects(self) -> None:
-        files = [str(path) for path in sorted(self.folder.effects.glob("*.jsonl"))]
-        torn = [path for path in files if _is_torn(Path(path))]
+        files = _lines_in(self.folder.effects)
+        torn = {Path(path).name for path in files if _is_torn(Path(path))}
         self.about["effects"] = {"files": len(files), "torn": len(torn)}
-        self.effects_readable = bool(files)
         self.database.run("effects", files=files) if files else self.database.run("no_effects")
-        if torn:
-            names = ", ".join(Path(path).name for path in torn)
-            self._say(
-                "effects-torn", Verdict.PASS, len(torn), f"the last line was cut off in {names}; it was passed over."
-            )
+        self._say_torn("effects", torn)
+        damaged = {
+            file: count for file, lines in self.database.all("damaged_effects") if (count := lines - (file in torn))
+        }
+        if damaged:
+            names = ", ".join(f"{file} ({count})" for file, count in damaged.items())
+            self._say("effects-damaged", Verdict.UNKNOWN, sum(damaged.values()), f"lines cannot be read in {names}.")
+        self.effects_readable = bool(files) and not damaged
 
     def _results(self, rows: Future[int], exported: Path) -> None:
         try:
@@ -266,8 +283,18 @@ class _Witnesses:
         self.about["broker"] = {"readable": readable, "left": len(tasks)}
         self.database.run("left", tasks=tasks)
 
+    def _say_torn(self, witness: str, files: set[str]) -> None:
+        if files:
+            text = f"the last line was cut off in {', '.join(sorted(files))}; it was passed over."
+            self._say(f"{witness}-torn", Verdict.PASS, len(files), text)
+
     def _say(self, code: str, verdict: Verdict, count: int, text: str) -> None:
         self.findings.append(Finding(code=code, verdict=verdict, count=count, text=text))
+
+
+def _lines_in(folder: Path) -> list[str]:
+    """The JSON-lines files of a folder, in order."""
+    return [str(path) for path in sorted(folder.glob("*.jsonl")) if path.is_file()]
 
 
 def _is_torn(path: Path) -> bool:
@@ -290,12 +317,13 @@ def _export(results: Results, target: Path) -> int:
     return count
 
 
-def _as_text(result: bytes | None) -> tuple[str, str]:
+def _as_text(result: bytes | str | None) -> tuple[str, str]:
     """What the column `encoding` says, and the text; whether that is JSON, the database decides."""
     if result is None:
         return "none", _NULL
     try:
-        return "text", result.decode()
+        # SQLite keeps what it is given, whatever the column is declared as.
+        return "text", result if isinstance(result, str) else result.decode()
     except UnicodeDecodeError:
         return "bytes", _NULL
 

@@ -75,6 +75,9 @@ FROM read_json($files, format = 'newline_delimited', ignore_errors = true, filen
     kind: 'VARCHAR', key: 'VARCHAR', task: 'VARCHAR'
 });
 
+-- name: damaged_effects
+SELECT file, count(*) AS lines FROM effect WHERE key IS NULL GROUP BY file ORDER BY file;
+
 -- name: no_effects
 CREATE TABLE effect (key VARCHAR, task VARCHAR, kind VARCHAR, file VARCHAR);
 

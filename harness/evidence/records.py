@@ -115,7 +115,7 @@ class Promise:
 
     def to_json(self) -> dict[str, Json]:
         """A dict for run.json; `from_json` reads it back."""
-        return asdict(self)
+        return {**asdict(self), "delivery": self.delivery.value, "effects": self.effects.value}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "Promise":
@@ -215,7 +215,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Json]:
         """As it stands in audit.json and checks.json."""
-        return {**asdict(self), "tasks": list(self.tasks)}
+        return {**asdict(self), "verdict": self.verdict.value, "tasks": list(self.tasks)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "Finding":

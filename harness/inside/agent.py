@@ -84,6 +84,7 @@ class Agent:
             (signals.task_retry, self._on_retried),
             (signals.task_revoked, self._on_revoked),
             (signals.task_rejected, self._on_rejected),
+            (signals.task_unknown, self._on_unknown),
             (signals.before_task_publish, self._on_publish),
             (signals.after_task_publish, self._on_published),
         ):
@@ -156,6 +157,9 @@ class Agent:
         task = (message.headers or {}).get("id")
         reason = _error(exc) if exc else "a message that is no task"
         self._journal.write(Kind.DISCARDED, task if isinstance(task, str) else None, reason=reason)
+
+    def _on_unknown(self, id: str, exc: BaseException, **_: Any) -> None:  # noqa: A002 - the signal's own name for it.
+        self._journal.write(Kind.DISCARDED, id, reason=_error(exc))
 
     def _on_publish(self, sender: str, headers: Mapping[str, Any], **_: Any) -> None:
         said: dict[str, Json] = {"name": str(sender), "retries": headers.get("retries") or 0}

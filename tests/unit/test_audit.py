@@ -408,6 +408,34 @@ def test_a_damaged_line_in_the_middle_is_a_missing_line(world: World) -> None:
     assert codes(audit(world.folder), Verdict.UNKNOWN) == {"journal-incomplete"}
 
 
+def test_damaged_lines_at_the_end_are_missing_too(world: World) -> None:
+    file = world.write().journal / "worker-1.1.1.jsonl"
+    file.write_text(file.read_text() + "nonsense\nmore of it\n")
+    assert codes(audit(world.folder), Verdict.UNKNOWN) == {"journal-incomplete"}
+
+
+def test_a_damaged_line_of_effects_makes_a_missing_effect_unknown(world: World) -> None:
+    file = world.write().effects / "mailbox.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(["nonsense\n", *lines[1:]]))
+    found = audit(world.folder)
+    assert codes(found, Verdict.UNKNOWN) == {"effects-damaged", "unknown"}
+    assert (found.fates[Fate.LOST], found.fates[Fate.UNKNOWN]) == (0, 1)
+
+
+def test_an_audit_survives_its_own_json(world: World) -> None:
+    effect_twice(world)
+    found = world.audit()
+    assert Audit.from_json(json.loads(dump(found.to_json()))) == found
+
+
+def test_a_witness_beyond_reading_is_said_with_its_folder(world: World) -> None:
+    file = world.write().journal / "worker-1.1.1.jsonl"
+    file.write_text(file.read_text() + json.dumps({"n": 5, "kind": "up", "argv": "x" * 40_000_000}) + "\n")
+    with pytest.raises(RunFolderError, match="cannot be audited"):
+        audit(world.folder)
+
+
 def test_a_node_without_a_journal_is_a_silent_witness(world: World) -> None:
     world.nodes.append("worker-2")
     assert codes(world.audit(), Verdict.UNKNOWN) == {"journal-silent"}
