@@ -61,6 +61,7 @@ class Producer:
         # What the environment says of results (CELERY_RESULT_BACKEND) wins over the constructor, but not over this.
         self._app.backend_cls = "disabled"
         self._app.conf.update(task_serializer="json", accept_content=["json"])
+        self._send_message = self._app.amqp.send_task_message
         self._url = broker_url
         self._idle: deque[_Link] = deque()
 
@@ -87,7 +88,10 @@ class Producer:
         *,
         expect: Expect | None = None,
         countdown_s: float | None = None,
-        **options: Any,
+        expires_s: float | None = None,
+        queue: str = "celery",
+        priority: int | None = None,
+        task_id: str | None = None,
     ) -> Sent:
         """Send one task, once: nothing is tried again, so that the outcome is one of three.
 
@@ -100,20 +104,38 @@ class Producer:
             kwargs: its keyword arguments, JSON.
             expect: what the audit shall demand; nothing beyond SUCCESS if not given.
             countdown_s: seconds that the worker holds the task back.
-            options: any option of `Celery.send_task`, such as `queue`, `priority` or `expires`.
+            expires_s: seconds after which it is not to be run any more.
+            queue: where it is sent; the default is Celery's.
+            priority: 0 to 255, for a queue that has priorities.
+            task_id: its id; a new one if not given.
 
         Raises:
             UsageError: the arguments cannot be written as JSON. It is journaled as refused.
             JournalError: the intent or the outcome could not be written.
         """
-        task = str(options.pop("task_id", None) or uuid.uuid4())
+        task = task_id or str(uuid.uuid4())
         intent: dict[str, Json] = {"name": name, **(expect or Expect()).to_json()}
         if countdown_s is not None:
             intent["due"] = time.time() + countdown_s
-            options["countdown"] = countdown_s
         self._journal.write(Kind.INTENDED, task, **intent)
+        # What `Celery.send_task` does, without its second half: an AsyncResult, and settings that it looks up
+        # for each task. Together they take as long as all the rest.
+        message = self._app.amqp.as_task_v2(
+            task,
+            name,
+            list(args),
+            dict(kwargs or {}),
+            countdown=countdown_s,
+            expires=expires_s,
+            # Celery's own rendering of the arguments walks through them in Python.
+            argsrepr=repr(args)[:_REPR_SIZE],
+            kwargsrepr=repr(kwargs or {})[:_REPR_SIZE],
+        )
+        options = {"priority": priority, "expiration": expires_s}
         try:
-            sent = self._publish(task, name, args, kwargs or {}, options)
+            sent = self._publish(
+                task, name, message, queue, {key: value for key, value in options.items() if value is not None}
+            )
         except EncodeError as error:
             self._journal.write(Kind.REFUSED, task, reason=str(error))
             raise UsageError(f"the arguments of {name} are not JSON: {error}") from error
@@ -123,27 +145,21 @@ class Producer:
             self._journal.write(sent.outcome, task, reason=sent.reason)
         return sent
 
-    def _publish(
-        self, task: str, name: str, args: Sequence[Json], kwargs: Mapping[str, Json], options: Mapping[str, Any]
-    ) -> Sent:
+    def _publish(self, task: str, name: str, message: Any, queue: str, options: Mapping[str, Any]) -> Sent:
         try:
             link = self._link()
         except (OSError, amqp.AMQPError, OperationalError) as error:
             # Not connected is not published.
             return Sent(task=task, outcome=Kind.REFUSED, reason=f"no connection: {_said(error)}")
         try:
-            self._app.send_task(
+            self._send_message(
+                link.producer,
                 name,
-                args=list(args),
-                kwargs=dict(kwargs),
-                task_id=task,
-                producer=link.producer,
+                message,
+                queue=self._app.amqp.queues[queue],
                 retry=False,
                 confirm_timeout=self._timeout_s,
-                # Celery's own rendering of the arguments walks them in Python, for as long as all the rest takes.
-                argsrepr=repr(args)[:_REPR_SIZE],
-                kwargsrepr=repr(kwargs)[:_REPR_SIZE],
-                **link.declaring(options.get("queue")),
+                **link.declaring(queue),
                 **options,
             )
         except amqp.exceptions.MessageNacked:
@@ -176,7 +192,7 @@ class _Link:
 
     connection: kombu.Connection
     producer: Any
-    _declared: set[str | None] = field(default_factory=set)
+    _declared: set[str] = field(default_factory=set)
     _poll: select.poll = field(default_factory=select.poll)
 
     @classmethod
@@ -193,7 +209,7 @@ class _Link:
             raise
         return link
 
-    def declaring(self, queue: str | None) -> dict[str, Any]:
+    def declaring(self, queue: str) -> dict[str, Any]:
         """The option that keeps a queue from being declared again: even where Kombu remembers, asking it is slow."""
         if queue in self._declared:
             return {"declare": ()}
