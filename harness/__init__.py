@@ -6,6 +6,7 @@ accounts for every single task. The rooms of the house, from the top down; impor
     cli, plugin, (load)      the doors: the shell, pytest, Locust
     run                      one run from up to report
     scenario, stack          what is done, and what it is done to
+    session                  what stacks share: the engine, the images, a network, one broker
     producer, nodes          what sends, and the containers
     evidence                 what happened, and the verdict: journal, results, effects, audit
     errors, wait             what everything else stands on

@@ -25,7 +25,7 @@ from harness.nodes import images
 from harness.nodes.engine import connect, remove_all, sweep
 from harness.run import Plan, execute, find_scenario
 from harness.scenario import Drive
-from harness.stack import Session
+from harness.session import Session
 
 _RUNS = Path(".harness") / "runs"
 _WRONG_USE = 2

@@ -27,7 +27,8 @@ from harness.evidence.folder import RunFolder
 from harness.evidence.records import Promise
 from harness.evidence.results import Results
 from harness.nodes.mailbox import Mailbox
-from harness.stack import Session, Stack, StackSpec
+from harness.session import Session
+from harness.stack import Stack, StackSpec
 
 _RUNS = Path(".harness") / "runs"
 _MARKER = (

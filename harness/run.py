@@ -12,7 +12,8 @@ from harness.evidence.audit import Audit
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Finding, Verdict
 from harness.scenario import Drive, Scenario
-from harness.stack import Session, Stack, StackSpec
+from harness.session import Session
+from harness.stack import Stack, StackSpec
 
 Progress = Callable[[str, int, int], None]
 """Takes what goes on (`sent` or `ended`), how many are done, and how many there are."""

@@ -1,4 +1,4 @@
-"""The stack: a vhost, workers, a mailbox, results and a producer of one's own, on a broker that many stacks share."""
+"""The stack: a vhost, workers, a mailbox, results and a producer of one's own, on a session's broker."""
 
 import platform
 import secrets
@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from harness import __version__
-from harness.errors import EngineError, HarnessError, UsageError, WaitTimeout
+from harness.errors import HarnessError, RunFolderError, UsageError, WaitTimeout
 from harness.evidence import results
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
@@ -23,112 +22,20 @@ from harness.evidence.journal import Writer
 from harness.evidence.ledger import Ledger
 from harness.evidence.records import Finding, Json, Kind, Promise
 from harness.evidence.results import Results
-from harness.nodes import images
 from harness.nodes.broker import Broker, Login, QueueCount
-from harness.nodes.engine import Engine, connect, sweep
+from harness.nodes.engine import RUN_LABEL
 from harness.nodes.mailbox import SMTP_PORT, Mailbox
 from harness.nodes.node import Node
 from harness.nodes.worker import Worker
 from harness.producer import Producer
+from harness.session import Session
 from harness.wait import REAL, wait_until
 
 _CALM_S = 1.0
 """How long nothing may be in flight before tasks that have not ended are given up."""
 _LOG_LINES = 20
+_BROKER_LOG_LINES = 300
 _PRODUCER = "producer"
-
-Say = Callable[[str], None]
-"""Takes a line of progress."""
-
-
-class Session:
-    """What stacks share: the engine, the images, a network, and one broker. Starts on first use, ends with `close`."""
-
-    def __init__(self, say: Say = lambda _: None) -> None:
-        """Nothing is started yet; `say` is told what takes its time."""
-        self._say = say
-        self._engine: Engine | None = None
-        self._network = ""
-        self._broker: Broker | None = None
-        self._worker_image = ""
-
-    def __enter__(self) -> Self:
-        """The session itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take everything down."""
-        self.close()
-
-    def start(self) -> None:
-        """Sweep what dead owners left, find or build the images, start the broker; the second time does nothing.
-
-        Raises:
-            EngineError: no engine answers.
-            ImageError: an image can neither be found nor made.
-            StartError: the broker does not come up.
-        """
-        if self._broker is not None:
-            return
-        client = connect()
-        swept = sweep(client)
-        if swept:
-            self._say(f"swept {len(swept)} leftovers of a run that was killed")
-        rabbitmq = images.ensure(client, images.Image.RABBITMQ, say=self._say)
-        self._worker_image = images.ensure(client, images.Image.NODE, say=self._say)
-        self._engine = Engine(client)
-        try:
-            self._network = self._engine.create_network("session")
-            self._broker = Broker(self._engine, image=rabbitmq, network=self._network)
-            self._broker.start()
-            self._broker.wait_ready()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Remove the broker and the network; nothing happens if they were never started."""
-        if self._broker is not None:
-            self._broker.remove()
-            self._broker = None
-        if self._engine is not None and self._network:
-            self._engine.remove_network(self._network)
-            self._network = ""
-
-    @property
-    def engine(self) -> Engine:
-        """The engine, from the start on."""
-        self.start()
-        if self._engine is None:
-            raise EngineError("the session has been closed.")
-        return self._engine
-
-    @property
-    def broker(self) -> Broker:
-        """The broker, which the first use starts."""
-        self.start()
-        if self._broker is None:
-            raise EngineError("the session has been closed.")
-        return self._broker
-
-    @property
-    def network(self) -> str:
-        """The network that all nodes are on."""
-        return self._network
-
-    @property
-    def worker_image(self) -> str:
-        """The image of workers."""
-        return self._worker_image
-
-    @cached_property
-    def mailbox_image(self) -> str:
-        """The image of mailboxes: always the harness's own, because one's own worker image need hold no mail server."""
-        if not images.is_replaced(images.Image.NODE):
-            return self._worker_image
-        return images.ensure(self.engine.client, images.Image.NODE, say=self._say, ours=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +132,7 @@ class Stack:
         name = self.folder.path.name
         self._login = broker.create_vhost(name)
         self._closing.callback(broker.delete_vhost, self._login)
+        self._closing.callback(self._save_broker_log)
         journal = Writer(self.folder.journal, node=_PRODUCER, role="producer")
         self._closing.callback(journal.close)
         journal.write(Kind.UP)
@@ -266,7 +174,7 @@ class Stack:
             broker_url=login.amqp_url_inside,
             options=self.spec.options,
             env=env,
-            labels={"celery-harness.run": self.folder.path.name},
+            labels={RUN_LABEL: self.folder.path.name},
         )
 
     def _running_login(self) -> Login:
@@ -424,6 +332,14 @@ class Stack:
             node.save_logs(self.folder.logs)
         finally:
             node.remove()
+
+    def _save_broker_log(self) -> None:
+        # Many stacks share that log, so that only its end has to do with this one.
+        path = self.folder.logs / f"{self.broker.name}.log"
+        try:
+            path.write_text(self.broker.last_lines(_BROKER_LOG_LINES) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"cannot write {path}: {error}") from error
 
     def _write_run_file(self, nodes: Sequence[str]) -> None:
         self.folder.write(

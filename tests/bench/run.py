@@ -23,7 +23,8 @@ from harness.evidence.journal import Writer
 from harness.nodes.engine import NodeSpec
 from harness.nodes.worker import Worker, inside_command
 from harness.producer import Producer
-from harness.stack import Session, Stack, StackSpec
+from harness.session import Session
+from harness.stack import Stack, StackSpec
 from harness.wait import wait_until
 
 HERE = Path(__file__).parent

@@ -19,6 +19,7 @@ FLOORS = (
     ("harness.cli", "harness.plugin", "harness.load"),
     ("harness.run",),
     ("harness.scenario", "harness.stack", "harness.faults"),
+    ("harness.session",),
     ("harness.producer", "harness.nodes"),
     ("harness.evidence",),
     ("harness.wait",),
