@@ -22,7 +22,8 @@ from harness.evidence import report
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
 from harness.nodes import images
-from harness.nodes.engine import connect, remove_all, sweep
+from harness.nodes.engine import connect
+from harness.nodes.owner import remove_all, sweep
 from harness.run import Plan, execute, find_scenario
 from harness.scenario import Drive
 from harness.session import Session

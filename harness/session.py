@@ -8,7 +8,8 @@ from typing import Self
 from harness.errors import EngineError
 from harness.nodes import images
 from harness.nodes.broker import Broker
-from harness.nodes.engine import Engine, connect, sweep
+from harness.nodes.engine import Engine, connect
+from harness.nodes.owner import sweep
 
 Say = Callable[[str], None]
 """Takes a line of progress."""

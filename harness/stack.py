@@ -23,9 +23,9 @@ from harness.evidence.ledger import Ledger
 from harness.evidence.records import Finding, Json, Kind, Promise
 from harness.evidence.results import Results
 from harness.nodes.broker import Broker, Login, QueueCount
-from harness.nodes.engine import RUN_LABEL
 from harness.nodes.mailbox import SMTP_PORT, Mailbox
 from harness.nodes.node import Node
+from harness.nodes.owner import RUN_LABEL
 from harness.nodes.worker import Worker
 from harness.producer import Producer
 from harness.session import Session

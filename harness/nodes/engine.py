@@ -1,20 +1,16 @@
-"""How a node is run: the one module that knows docker-py and testcontainers.
+"""How a node is run: the one module that knows testcontainers.
 
 Everything else sees an `Engine` that turns a `NodeSpec` into a `Container`. Whatever is started carries the
-label of its owner, the process that started it, so that `sweep` can tell what a dead owner left behind.
+label of its owner: see `harness.nodes.owner`.
 """
 
 import atexit
 import contextlib
-import hashlib
-import math
 import os
-import platform
 import re
 import secrets
 import threading
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -22,24 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 import docker
-import psutil
-import requests
 from docker.context import Context, ContextAPI
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, NotFound
 from docker.models.containers import Container as DockerPyContainer
 from docker.types import EndpointConfig, Mount
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer as TestContainer
 
-from harness.errors import EngineError, UsageError, WaitTimeout
-from harness.wait import wait_until
-
-OWNER_LABEL = "celery-harness.owner"
-"""Which process started a container or a network: see `Owner`."""
-NODE_LABEL = "celery-harness.node"
-"""The node's name within its stack."""
-RUN_LABEL = "celery-harness.run"
-"""The name of the run that a node belongs to, where there is one."""
+from harness.errors import EngineError, UsageError
+from harness.nodes.owner import NODE_LABEL, OWNER_LABEL, Owner, explained, remove_container, remove_doomed
 
 CALLER = "caller"
 """The user of a node that is to be whoever runs this process, as seen from outside."""
@@ -48,9 +35,6 @@ _PROBE_TIMEOUT_S = 5
 _REQUEST_TIMEOUT_S = 120
 _EXIT_TIMEOUT_S = 20
 _CONNECTIONS = 32
-_START_TOLERANCE_S = 2.0
-_REMOVAL_TIMEOUT_S = 20
-_HELD_TIMEOUT_S = 2
 
 
 # ------------------------------------------------------------------------------------------------- the engine
@@ -100,114 +84,6 @@ def _endpoint() -> str:
     if context is None:
         return "the default socket (the current Docker context does not exist; DOCKER_HOST is not set)"
     return f"{context.Host or 'the default socket'} (Docker context {context.Name!r}; DOCKER_HOST is not set)"
-
-
-@contextlib.contextmanager
-def explained(doing: str) -> Iterator[None]:
-    """Turn what the engine answers into an EngineError that says what was being done."""
-    try:
-        yield
-    except APIError as error:
-        raise EngineError(f"The engine failed at {doing}: {error.explanation or error}") from error
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"The engine did not answer at {doing}: {error}. Is it still running?") from error
-
-
-# -------------------------------------------------------------------------------------------------- ownership
-
-
-@dataclass(frozen=True, kw_only=True)
-class Owner:
-    """A process, named so that no other process of any machine has the same name."""
-
-    place: str
-    """The machine and its pid namespace; pids mean nothing outside of it."""
-    boot: str
-    """The boot of that machine; `-` where the system does not tell boots apart."""
-    pid: int
-    start_s: float
-    """When the process started, in seconds since the boot: unlike a Unix time, no clock change moves it."""
-
-    @classmethod
-    def here(cls) -> "Owner":
-        """The current process."""
-        pid = os.getpid()
-        return cls(place=_place(), boot=_boot(), pid=pid, start_s=_process_start_s(pid) or 0.0)
-
-    @classmethod
-    def from_label(cls, label: str) -> "Owner | None":
-        """The owner whose `str` is `label`; None if it is nobody's."""
-        try:
-            place, boot, pid, start_s = label.split("/")
-            return cls(place=place, boot=boot, pid=int(pid), start_s=float(start_s))
-        except ValueError:
-            return None
-
-    def is_named_by(self, label: str) -> bool:
-        """Whether `label` means this process; the start times may differ by a rounding."""
-        other = Owner.from_label(label)
-        return (
-            other is not None
-            and (other.place, other.boot, other.pid) == (self.place, self.boot, self.pid)
-            and abs(other.start_s - self.start_s) <= _START_TOLERANCE_S
-        )
-
-    def __str__(self) -> str:
-        return f"{self.place}/{self.boot}/{self.pid}/{self.start_s:.2f}"
-
-
-def owner_is_dead(label: str, here: Owner, process_start_s: Callable[[int], float | None]) -> bool:
-    """Whether the owner named by `label` surely runs no more.
-
-    Args:
-        label: the value of an owner label.
-        here: any process of the place from which we judge. Owners of other places are never called dead.
-        process_start_s: when the process with this pid started, in seconds since the boot; None if there is
-            no such process, NaN if there is one and no more can be seen of it.
-    """
-    owner = Owner.from_label(label)
-    if owner is None or owner.place != here.place:
-        return False
-    if owner.boot != here.boot:
-        return True
-    start_s = process_start_s(owner.pid)
-    # A process that started at another time has only inherited the number. NaN compares false: it lives.
-    return start_s is None or abs(start_s - owner.start_s) > _START_TOLERANCE_S
-
-
-def _process_start_s(pid: int) -> float | None:
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return process.create_time() - psutil.boot_time()
-    except psutil.AccessDenied:
-        return math.nan
-    except psutil.NoSuchProcess:
-        # Where /proc hides the processes of other users, only the system call knows that they are there.
-        return math.nan if psutil.pid_exists(pid) else None
-
-
-def _place() -> str:
-    try:
-        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        machine = f"{uuid.getnode():x}"
-    # Containers of one image may share a machine id and differ in the host name; virtual machines of one
-    # template the other way round.
-    name = hashlib.sha256(f"{machine} {platform.node()}".encode()).hexdigest()[:16]
-    try:
-        namespace = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - the link's target is what is asked for.
-    except OSError:
-        namespace = 0
-    return f"{name}.{namespace}"
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return "-"
 
 
 # ------------------------------------------------------------------------------------------------- containers
@@ -403,7 +279,7 @@ class Engine:
     def remove_mine(self) -> list[str]:
         """Remove every container, network and volume that this process started; their names."""
         here = Owner.here()
-        return _remove(self.client, here.is_named_by)
+        return remove_doomed(self.client, here.is_named_by)
 
     @cached_property
     def _security(self) -> frozenset[str]:
@@ -557,7 +433,7 @@ class _DockerContainer:
 
     def remove(self) -> None:
         with self._doing("removing"):
-            _remove_container(self._api, self.id)
+            remove_container(self._api, self.id)
 
     def _its_network(self) -> str:
         if self._network is None:
@@ -566,91 +442,3 @@ class _DockerContainer:
 
     def _doing(self, what: str) -> contextlib.AbstractContextManager[None]:
         return explained(f"{what} {self._names[0]}")
-
-
-# --------------------------------------------------------------------------------------------------- sweeping
-
-
-def sweep(client: docker.DockerClient) -> list[str]:
-    """Remove the containers, networks and volumes of every dead owner of this place, and return their names.
-
-    What a living process started, here or elsewhere, stays. Any number of sweepers may be at it at once.
-
-    Raises:
-        EngineError: the engine does not answer or failed to remove something.
-    """
-    here = Owner.here()
-    return _remove(client, lambda owner: owner_is_dead(owner, here, _process_start_s))
-
-
-def remove_all(client: docker.DockerClient) -> list[str]:
-    """Remove everything that carries an owner label, dead or alive, ours or not, and return the names.
-
-    Raises:
-        EngineError: the engine does not answer or failed to remove something.
-    """
-    return _remove(client, lambda _: True)
-
-
-def _remove(client: docker.DockerClient, doomed: Callable[[str], bool]) -> list[str]:
-    """Remove what carries an owner label that is doomed; containers first, because they hold the rest."""
-    # The low-level lists are one request each. docker-py's own objects would inspect each thing again, and
-    # trip over one that another sweeper removes in between.
-    api = client.api
-    ours = {"label": OWNER_LABEL}
-    with explained("removing what was left behind"):
-        containers = [found for found in api.containers(all=True, filters=ours) if doomed(found["Labels"][OWNER_LABEL])]
-        for container in containers:
-            _remove_container(api, container["Id"])
-        networks = [found for found in api.networks(filters=ours) if doomed(found["Labels"][OWNER_LABEL])]
-        volumes = [
-            found for found in api.volumes(filters=ours)["Volumes"] or [] if doomed(found["Labels"][OWNER_LABEL])
-        ]
-        return [
-            *(container["Names"][0].removeprefix("/") for container in containers),
-            *(found["Name"] for found in networks if _remove_held(api.remove_network, found["Id"])),
-            *(found["Name"] for found in volumes if _remove_held(api.remove_volume, found["Name"])),
-        ]
-
-
-def _remove_container(api: docker.APIClient, name: str) -> None:
-    try:
-        api.remove_container(name, force=True, v=True)
-    except NotFound:
-        return
-    except APIError as error:
-        if error.status_code != requests.codes.conflict:
-            raise
-        # Somebody else is removing it. It is not gone before they are done, and its network is still held.
-        wait_until(
-            lambda: _is_gone(api, name), what=f"another process removes container {name}", timeout_s=_REMOVAL_TIMEOUT_S
-        )
-
-
-def _is_gone(api: docker.APIClient, name: str) -> bool:
-    try:
-        api.inspect_container(name)
-    except NotFound:
-        return True
-    return False
-
-
-def _remove_held(remove: Callable[[str], object], name: str) -> bool:
-    """Remove a network or volume; False if a container that is not ours to remove holds it."""
-
-    def attempt() -> bool:
-        try:
-            remove(name)
-        except NotFound:
-            return True
-        except APIError as error:
-            # Docker says "forbidden" of a network and "conflict" of a volume that is in use.
-            if error.status_code not in {requests.codes.forbidden, requests.codes.conflict}:
-                raise
-            return False
-        return True
-
-    try:
-        return wait_until(attempt, what=f"nothing holds {name}", timeout_s=_HELD_TIMEOUT_S)
-    except WaitTimeout:
-        return False

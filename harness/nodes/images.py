@@ -3,7 +3,8 @@
 There are two: the broker's, and one that everything written in Python runs from. Each is the harness's own
 Dockerfile on a base, and the base comes from the first source that has it: the engine itself, a registry, or,
 where no registry answers, the distribution's packages. An image's tag is a hash of everything that goes into it,
-so a second start finds it by name and builds nothing, and an edit is never overlooked.
+so a second start finds it by name and builds nothing, and an edit is never overlooked. How packages and wheels are
+fetched is a matter of `harness.nodes.packages`.
 
 What the environment may say:
 
@@ -13,7 +14,6 @@ What the environment may say:
 """
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
 import io
@@ -21,13 +21,10 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -40,37 +37,30 @@ from docker.errors import ImageNotFound
 from docker.utils import parse_repository_tag
 
 from harness.errors import ImageError, UsageError
-from harness.nodes.engine import explained
-from harness.wait import wait_until
-
-Say = Callable[[str], None]
-"""Gets one line of progress. It may be called from another thread while `ensure` runs."""
+from harness.nodes.owner import explained
+from harness.nodes.packages import (
+    COMMAND_TIMEOUT_S,
+    KEEP_SMALL,
+    MACHINES,
+    SUITE,
+    Say,
+    bootstrapped,
+    digest,
+    fetch_wheels,
+    how_to_get_mmdebstrap,
+    locked,
+    step,
+    tail,
+)
 
 LABEL = "celery-harness.image"
 """What an image of ours is: `rabbitmq`, `node`, or the base of one."""
 
 _REPOSITORY = "celery-harness"
-# Raise it when this module builds differently from the same files.
+# Raise it when this module or `packages` builds differently from the same files.
 _RECIPE_VERSION = 1
-_SUITE = "trixie"
-_PYTHON_VERSION = "3.13"
-# The minor version of the oldest C library that a base may have: Debian 12's. Wheels for 2.17 and up will do.
-_GLIBC_MINORS = range(36, 16, -1)
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-_KEEP_SMALL = (
-    "path-exclude=/usr/share/man/*",
-    "path-exclude=/usr/share/locale/*",
-    "path-exclude=/usr/share/doc/*",
-    "path-include=/usr/share/doc/*/copyright",
-)
-
 _REGISTRY_TIMEOUT_S = 10
 _PULL_SILENCE_S = 120
-_COMMAND_TIMEOUT_S = 1200
-_END_TIMEOUT_S = 10
-_LOCK_TIMEOUT_S = 2 * _COMMAND_TIMEOUT_S
-_BEAT_S = 8
-_LAST_LINES = 15
 
 
 class Image(StrEnum):
@@ -166,7 +156,7 @@ def ensure(
         if tag := _present_one(client, plans):
             say(f"{which}: {tag} is present")
             return tag
-        with _locked(f"image-{which}", say):
+        with locked(f"image-{which}", say):
             if tag := _present_one(client, plans):
                 say(f"{which}: {tag} is present, another process has built it")
                 return tag
@@ -196,7 +186,7 @@ def sources(client: docker.DockerClient) -> list[Fact]:
     with explained("looking for images"):
         facts = [_image_fact(client, which) for which in Image]
     path = shutil.which("mmdebstrap")
-    lacking = "not installed; needed only where no registry answers: " + _how_to_get_mmdebstrap()
+    lacking = "not installed; needed only where no registry answers: " + how_to_get_mmdebstrap(_otherwise())
     pip = importlib.util.find_spec("pip") is not None
     no_pip = f"{sys.executable} has no pip, which fetches the node image's wheels: {sys.executable} -m ensurepip"
     return [
@@ -257,9 +247,9 @@ class Plan:
 def _plans(client: docker.DockerClient, which: Image, context: Path) -> list[Plan]:
     """The image from each source that is allowed, the first to try first."""
     architecture = client.version()["Arch"]
-    if architecture not in _MACHINES:
+    if architecture not in MACHINES:
         raise ImageError(
-            f"The engine runs on {architecture}; images are made for {' and '.join(_MACHINES)}. "
+            f"The engine runs on {architecture}; images are made for {' and '.join(MACHINES)}. "
             f"Name images of your own: {' and '.join(recipe.replaced_by for recipe in _RECIPES.values())}."
         )
     return [plan_image(which, source, architecture=architecture, context=context) for source in allowed_sources()]
@@ -303,7 +293,7 @@ def plan_image(which: Image, source: Source, *, architecture: str, context: Path
         *(f"file {name} {hashlib.sha256(content).hexdigest()}" for name, content in files.items()),
         *(f"wheel {pin}" for pin in pins),
     ]
-    tag = f"{_REPOSITORY}/{which}:{source}-{_digest(ingredients)}"
+    tag = f"{_REPOSITORY}/{which}:{source}-{digest(ingredients)}"
     return Plan(which=which, source=source, base=base, tag=tag, architecture=architecture, files=files, pins=pins)
 
 
@@ -312,12 +302,8 @@ def _base_reference(which: Image, source: Source, architecture: str) -> str:
     if source is Source.PULL:
         registry = os.environ.get("HARNESS_REGISTRY", "").rstrip("/")
         return f"{registry}/{recipe.official}" if registry else recipe.official
-    ingredients = [f"recipe {_RECIPE_VERSION}", _SUITE, architecture, *recipe.packages, *_KEEP_SMALL]
-    return f"{_REPOSITORY}/base-{which}:{_digest(ingredients)}"
-
-
-def _digest(ingredients: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:12]
+    ingredients = [f"recipe {_RECIPE_VERSION}", SUITE, architecture, *recipe.packages, *KEEP_SMALL]
+    return f"{_REPOSITORY}/base-{which}:{digest(ingredients)}"
 
 
 def _own_context() -> Path:
@@ -396,9 +382,9 @@ def _present(client: docker.DockerClient, reference: str) -> bool:
 
 
 def _build(client: docker.DockerClient, plan: Plan, say: Say) -> None:
-    wheels = _wheels(plan, say) if plan.pins else None
+    wheels = fetch_wheels(plan.pins, architecture=plan.architecture, name=plan.which, say=say) if plan.pins else None
     lines: list[str] = []
-    with tempfile.TemporaryFile() as archive, _step(say, f"{plan.which}: building {plan.tag} on {plan.base}"):
+    with tempfile.TemporaryFile() as archive, step(say, f"{plan.which}: building {plan.tag} on {plan.base}"):
         _pack(archive, plan.files, wheels)
         archive.seek(0)
         events = client.api.build(
@@ -411,19 +397,19 @@ def _build(client: docker.DockerClient, plan: Plan, say: Say) -> None:
             rm=True,
             forcerm=True,
             use_config_proxy=True,
-            timeout=_COMMAND_TIMEOUT_S,
+            timeout=COMMAND_TIMEOUT_S,
             decode=True,
         )
         for event in events:
             lines += event.get("stream", "").splitlines()
             if "error" in event:
-                raise ImageError(f"Building {plan.tag} failed: {event['error']}\n{_tail(lines)}")
+                raise ImageError(f"Building {plan.tag} failed: {event['error']}\n{tail(lines)}")
     for line in lines:
         # A Dockerfile of ours can do without something, and must then not do so in silence.
         if line.startswith("celery-harness:"):
             say(f"{plan.which}:{line.partition(':')[2]}")
     if not _present(client, plan.tag):
-        raise ImageError(f"Building {plan.tag} ended without an error and without an image.\n{_tail(lines)}")
+        raise ImageError(f"Building {plan.tag} ended without an error and without an image.\n{tail(lines)}")
 
 
 def _pack(archive: IO[bytes], files: Mapping[str, bytes], wheels: Path | None) -> None:
@@ -452,7 +438,7 @@ def _pull(client: docker.DockerClient, reference: str, say: Say) -> None:
     credentials = auth.get_config_header(client.api, registry)
     headers = {"X-Registry-Auth": credentials.decode()} if credentials else {}
     repository, tag = parse_repository_tag(reference)
-    with _step(say, f"pulling {reference}"):
+    with step(say, f"pulling {reference}"):
         # The engine asks the registry for this at once, so it tells who answers from who would keep us waiting.
         # An engine without this request says "not found", as does a registry without the image: the pull will tell.
         with _call(client, "GET", f"distribution/{reference}/json", _REGISTRY_TIMEOUT_S, headers=headers) as answer:
@@ -502,31 +488,25 @@ def _refuse_error(response: requests.Response) -> None:
     raise _PullError(reason.strip() or f"the engine answered {response.status_code}")
 
 
-# ------------------------------------------------------------------------------------------------ packages
+# ------------------------------------------------------------------------------------------------ bases of our own
 
 
 def _bootstrap(client: docker.DockerClient, plan: Plan, say: Say) -> None:
     """Make a base from the distribution's packages, unless it is there."""
-    with _locked(f"base-{plan.which}", say):
+    with locked(f"base-{plan.which}", say):
         if _present(client, plan.base):
             return
-        program = find_mmdebstrap(say)
-        packages = _RECIPES[plan.which].packages
-        with tempfile.TemporaryDirectory(dir=_cache(), prefix="bootstrap-") as folder:
-            tree = Path(folder, "base.tar")
-            command = [
-                program,
-                "--variant=minbase",
-                f"--architectures={plan.architecture}",
-                *(f"--dpkgopt={option}" for option in _KEEP_SMALL),
-                f"--include={','.join(packages)}",
-                _SUITE,
-                str(tree),
-                *_mirror(),
-            ]
-            _run(command, what=f"{plan.which}: bootstrapping Debian {_SUITE} with {', '.join(packages)}", say=say)
-            with _step(say, f"{plan.which}: importing {tree.stat().st_size / 1e6:.0f} MB as {plan.base}"):
-                _import(client, tree, plan)
+        with (
+            bootstrapped(
+                _RECIPES[plan.which].packages,
+                architecture=plan.architecture,
+                name=plan.which,
+                otherwise=_otherwise(),
+                say=say,
+            ) as tree,
+            step(say, f"{plan.which}: importing {tree.stat().st_size / 1e6:.0f} MB as {plan.base}"),
+        ):
+            _import(client, tree, plan)
 
 
 def _import(client: docker.DockerClient, tree: Path, plan: Plan) -> None:
@@ -538,168 +518,7 @@ def _import(client: docker.DockerClient, tree: Path, plan: Plan) -> None:
         raise ImageError(f"The engine did not import {plan.base}; it said: {answer}")
 
 
-def find_mmdebstrap(say: Say) -> str:
-    """The path of mmdebstrap, which is installed first if it is missing and we are root.
-
-    Raises:
-        ImageError: it is missing and cannot be installed; the message names the packages.
-    """
-    if path := shutil.which("mmdebstrap"):
-        return path
-    apt_get = shutil.which("apt-get")
-    if os.geteuid() != 0 or apt_get is None:
-        raise ImageError(
-            f"No registry gives the base, and to make one mmdebstrap is missing. {_how_to_get_mmdebstrap()}"
-        )
-    packages = ["mmdebstrap", "debian-archive-keyring"]
-    environment = {"DEBIAN_FRONTEND": "noninteractive"}
-    _run([apt_get, "update"], what="mmdebstrap is missing: updating the package lists", say=say)
-    install = [apt_get, "install", "--yes", "--no-install-recommends", *packages]
-    _run(install, what=f"installing {' and '.join(packages)}", say=say, environment=environment)
-    if path := shutil.which("mmdebstrap"):
-        return path
-    raise ImageError("apt-get installed mmdebstrap, and it is still not on PATH.")
-
-
-def _how_to_get_mmdebstrap() -> str:
-    if shutil.which("apt-get"):
-        return "As root: apt-get install mmdebstrap uidmap debian-archive-keyring"
+def _otherwise() -> str:
+    """What else helps where a base cannot be made from packages."""
     names = " and ".join(recipe.replaced_by for recipe in _RECIPES.values())
-    return f"Install the package mmdebstrap, or set HARNESS_REGISTRY to a registry that answers, or {names} to images."
-
-
-def _mirror() -> list[str]:
-    """The mirror that this machine's own apt uses, if it is a Debian; otherwise mmdebstrap finds one itself."""
-    apt_get = shutil.which("apt-get")
-    if apt_get is None:
-        return []
-    columns = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Label: Debian"]
-    listing = subprocess.run([apt_get, *columns], capture_output=True, text=True, check=False)  # noqa: S603 - a fixed command.
-    # It may also name a compact disc, which mmdebstrap could not reach.
-    return [uri for uri in listing.stdout.split() if uri.startswith("http")][:1]
-
-
-# ------------------------------------------------------------------------------------------------ wheels
-
-
-def platforms(architecture: str) -> list[str]:
-    """The platforms whose wheels an image for `architecture` (Docker's name) can use, as pip names them."""
-    machine = _MACHINES[architecture]
-    return [*(f"manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS), f"manylinux2014_{machine}"]
-
-
-def _wheels(plan: Plan, say: Say) -> Path:
-    """A folder with the wheel of each of the plan's pins and nothing else."""
-    folder = _cache() / f"wheels-{_digest([_PYTHON_VERSION, plan.architecture, *plan.pins])}"
-    with _locked("wheels", say):
-        if folder.is_dir():
-            return folder
-        with tempfile.TemporaryDirectory(dir=_cache(), prefix="wheels-partial-") as partial:
-            command = [
-                sys.executable,
-                *("-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"),
-                *("--implementation", "cp", "--python-version", _PYTHON_VERSION),
-                *(option for platform in platforms(plan.architecture) for option in ("--platform", platform)),
-                *("--dest", f"{partial}/wheels"),
-                *plan.pins,
-            ]
-            _run(command, what=f"{plan.which}: downloading {len(plan.pins)} wheels", say=say)
-            # A folder of this name is complete, because it only ever appears as a whole.
-            Path(partial, "wheels").rename(folder)
-    return folder
-
-
-# ------------------------------------------------------------------------------------------------ how it is done
-
-
-@contextlib.contextmanager
-def _step(say: Say, what: str) -> Iterator[None]:
-    """Say `what` begins, again every few seconds that it goes on, and how long it took."""
-    start_s = time.monotonic()
-    over = threading.Event()
-
-    def go_on() -> None:
-        while not over.wait(_BEAT_S):
-            say(f"{what}: {time.monotonic() - start_s:.0f} s so far")
-
-    say(f"{what} ...")
-    beat = threading.Thread(target=go_on, daemon=True)
-    beat.start()
-    try:
-        yield
-    finally:
-        over.set()
-        beat.join()
-    say(f"{what}: done in {time.monotonic() - start_s:.1f} s")
-
-
-def _run(command: Sequence[str], *, what: str, say: Say, environment: Mapping[str, str] | None = None) -> None:
-    """Run a program to its end, and no longer than that, whatever happens here meanwhile."""
-    env = {**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})}
-    with (
-        _step(say, what),
-        subprocess.Popen(  # noqa: S603 - each command is put together in this module.
-            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as process,
-    ):
-        try:
-            output, _ = process.communicate(timeout=_COMMAND_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            _end(process)
-            raise ImageError(f"{what}: not done within {_COMMAND_TIMEOUT_S} s, given up.") from None
-        except BaseException:
-            _end(process)
-            raise
-        if process.returncode != 0:
-            name, lines = Path(command[0]).name, output.decode(errors="replace").splitlines()
-            raise ImageError(f"{what}: {name} failed with exit code {process.returncode}.\n{_tail(lines)}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    # Asked politely, mmdebstrap removes its temporary root file system.
-    process.terminate()
-    try:
-        process.communicate(timeout=_END_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-
-
-def _tail(lines: Sequence[str]) -> str:
-    plain = (re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in lines)
-    return "\n".join([line for line in plain if line][-_LAST_LINES:])
-
-
-def _cache() -> Path:
-    """A folder of the user's own that outlives the process.
-
-    Raises:
-        ImageError: there is none that can be written.
-    """
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-        folder = home / "celery-harness"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "writable").touch()
-    except (OSError, RuntimeError) as error:
-        # A build account may have no home, or none that it can write to.
-        raise ImageError(f"No folder to cache in: {error}. Set XDG_CACHE_HOME to one that can be written.") from None
-    return folder
-
-
-@contextlib.contextmanager
-def _locked(name: str, say: Say) -> Iterator[None]:
-    """Be the only process of this user that does the thing of this name."""
-    with Path(_cache(), f"{name}.lock").open("w") as file:
-
-        def attempt() -> bool:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-        if not attempt():
-            say(f"waiting for another process that is at it: {name}")
-            wait_until(attempt, what=f"the lock {file.name}", timeout_s=_LOCK_TIMEOUT_S)
-        # The system releases the lock when the file is closed, also when the process is killed.
-        yield
+    return f"set HARNESS_REGISTRY to a registry that answers, or {names} to images"

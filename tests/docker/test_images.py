@@ -18,9 +18,9 @@ import pytest
 import requests
 from amqp.exceptions import AMQPError
 
-from harness.errors import EngineError, ImageError
+from harness.errors import ImageError
 from harness.nodes import images
-from harness.nodes.engine import LOOPBACK, Engine, NodeSpec, connect
+from harness.nodes.engine import LOOPBACK, Engine, NodeSpec
 from harness.nodes.images import LABEL, Image, Source, ensure, ours, plan_image, sources
 from harness.wait import wait_until
 
@@ -52,18 +52,6 @@ RUN ln -s /usr/bin/python3.13 /usr/local/bin/python3 \
     && rm -rf /usr/bin/python3 /usr/lib/*/faketime /etc/apt/sources.list /etc/apt/sources.list.d/*
 CMD ["python3"]
 """
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[docker.DockerClient]:
-    try:
-        client = connect()
-    except EngineError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    yield client
-    client.close()
 
 
 @pytest.fixture(autouse=True)

@@ -26,23 +26,17 @@ from harness.evidence.journal import read
 from harness.evidence.records import Kind
 from harness.nodes import engine as engines
 from harness.nodes.broker import Broker, Login, QueueCount
-from harness.nodes.engine import NODE_LABEL, OWNER_LABEL, RUN_LABEL, Engine, NodeSpec, Owner, connect, sweep
+from harness.nodes.engine import Engine, NodeSpec
 from harness.nodes.images import Image, ensure
 from harness.nodes.mailbox import SMTP_PORT, Mailbox
 from harness.nodes.node import Node
+from harness.nodes.owner import NODE_LABEL, OWNER_LABEL, RUN_LABEL, Owner, sweep
 from harness.nodes.worker import Worker
 from harness.wait import wait_until
 
 pytestmark = pytest.mark.docker
 
 SLEEPER = ("python", "-c", "import time; time.sleep(600)")
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[docker.DockerClient]:
-    client = connect()
-    yield client
-    client.close()
 
 
 @pytest.fixture(scope="module")

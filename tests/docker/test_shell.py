@@ -6,25 +6,19 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import docker
 import pytest
 
-from harness.nodes.engine import OWNER_LABEL, connect, sweep
+from harness.nodes.owner import sweep
 from harness.wait import wait_until
 
 pytestmark = pytest.mark.docker
 ROOT = Path(__file__).parents[2]
+StartedBy = Callable[[int], list[str]]
 HARNESS = [sys.executable, "-m", "harness"]
-
-
-@pytest.fixture
-def client() -> Iterator[docker.DockerClient]:
-    client = connect()
-    yield client
-    client.close()
 
 
 def harness(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -39,19 +33,12 @@ def harness(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
     )
 
 
-def started_by(client: docker.DockerClient, pid: int) -> list[str]:
-    """The containers and networks of one process that are there now."""
-    ours = {"label": OWNER_LABEL}
-    found = [*client.api.containers(all=True, filters=ours), *client.api.networks(filters=ours)]
-    return [str(one["Id"]) for one in found if one["Labels"][OWNER_LABEL].split("/")[2] == str(pid)]
-
-
-def running(client: docker.DockerClient, runs: Path) -> subprocess.Popen[str]:
+def running(started_by: StartedBy, runs: Path) -> subprocess.Popen[str]:
     """A run that is in the middle of its work."""
     command = [*HARNESS, "run", "emails", "--count", "20000", "--runs", str(runs)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_until(lambda: any(runs.glob("*/effects/mail/*.eml")), what="mails arrive", timeout_s=120)
-    assert len(started_by(client, process.pid)) >= 3
+    assert len(started_by(process.pid)) >= 3
     return process
 
 
@@ -73,23 +60,25 @@ def test_a_run_passes_says_so_and_can_be_audited_again_elsewhere(tmp_path: Path)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_takes_everything_down(
-    client: docker.DockerClient, tmp_path: Path, number: signal.Signals
+    started_by: StartedBy, tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = running(client, tmp_path)
+    process = running(started_by, tmp_path)
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    assert started_by(client, process.pid) == []
+    assert started_by(process.pid) == []
 
 
-def test_what_a_killed_run_left_is_swept_by_the_next_start(client: docker.DockerClient, tmp_path: Path) -> None:
-    process = running(client, tmp_path)
+def test_what_a_killed_run_left_is_swept_by_the_next_start(
+    client: docker.DockerClient, started_by: StartedBy, tmp_path: Path
+) -> None:
+    process = running(started_by, tmp_path)
     process.kill()
     process.communicate(timeout=60)
-    assert started_by(client, process.pid)
+    assert started_by(process.pid)
     assert sweep(client)
-    assert started_by(client, process.pid) == []
+    assert started_by(process.pid) == []
 
 
 def test_an_app_that_does_not_import_is_one_clear_error(tmp_path: Path) -> None:

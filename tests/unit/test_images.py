@@ -9,7 +9,8 @@ import pytest
 
 from harness.errors import ImageError, UsageError
 from harness.nodes import images
-from harness.nodes.images import Image, Plan, Source, allowed_sources, find_mmdebstrap, plan_image, platforms
+from harness.nodes.images import Image, Plan, Source, allowed_sources, plan_image
+from harness.nodes.packages import find_mmdebstrap, platforms
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -151,13 +152,13 @@ def test_without_root_the_missing_packages_are_named(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(ImageError, match="apt-get install mmdebstrap uidmap"):
-        find_mmdebstrap(pytest.fail)
+        find_mmdebstrap(pytest.fail, otherwise="")
 
 
 def test_without_apt_another_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ImageError, match="HARNESS_REGISTRY") as caught:
-        find_mmdebstrap(pytest.fail)
+    with pytest.raises(ImageError, match="or name an image of your own") as caught:
+        find_mmdebstrap(pytest.fail, otherwise="name an image of your own")
     assert "apt-get" not in str(caught.value)
 
 
@@ -167,14 +168,14 @@ def test_root_installs_what_is_missing_and_says_so(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     said: list[str] = []
     with pytest.raises(ImageError, match="apt-get failed with exit code 1"):
-        find_mmdebstrap(said.append)
+        find_mmdebstrap(said.append, otherwise="")
     assert "mmdebstrap is missing" in said[0]
 
 
 def test_an_mmdebstrap_that_is_there_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = executable(tmp_path / "mmdebstrap")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_mmdebstrap(pytest.fail) == path
+    assert find_mmdebstrap(pytest.fail, otherwise="") == path
 
 
 @pytest.mark.parametrize(("architecture", "machine"), [("amd64", "x86_64"), ("arm64", "aarch64")])

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from harness.errors import EngineError
-from harness.nodes.engine import Owner, _process_start_s, connect, owner_is_dead
+from harness.nodes.engine import connect
+from harness.nodes.owner import Owner, _process_start_s, owner_is_dead
 
 HERE = Owner(place="machine.1", boot="boot-1", pid=100, start_s=50.0)
 OWNER = replace(HERE, pid=200, start_s=1000.25)

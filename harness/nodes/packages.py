@@ -1,0 +1,269 @@
+"""How what goes into an image is fetched: Debian's packages by mmdebstrap, and Python's wheels by pip.
+
+Nothing here knows an image or asks the engine. What was fetched and is of use again stays in a cache folder of the
+user's; a lock keeps the user's other processes from fetching the same at the same time.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from harness.errors import ImageError
+from harness.wait import wait_until
+
+Say = Callable[[str], None]
+"""Gets one line of progress. It may be called from another thread while a step goes on."""
+
+SUITE = "trixie"
+"""The release of Debian that the packages are from."""
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+"""The architectures there are packages for: Docker's name, and that of wheels."""
+KEEP_SMALL = (
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+)
+"""What dpkg leaves out."""
+COMMAND_TIMEOUT_S = 1200
+"""How long one command may take, such as a bootstrap or a build."""
+
+_PYTHON_VERSION = "3.13"
+# The minor version of the oldest C library that a base may have: Debian 12's. Wheels for 2.17 and up will do.
+_GLIBC_MINORS = range(36, 16, -1)
+_END_TIMEOUT_S = 10
+_LOCK_TIMEOUT_S = 2 * COMMAND_TIMEOUT_S
+_BEAT_S = 8
+_LAST_LINES = 15
+
+
+# ------------------------------------------------------------------------------------------------ packages
+
+
+@contextlib.contextmanager
+def bootstrapped(packages: Sequence[str], *, architecture: str, name: str, otherwise: str, say: Say) -> Iterator[Path]:
+    """Make a minimal system with `packages`: an archive of its files, which is deleted in the end.
+
+    Args:
+        packages: names of Debian packages; what they depend on comes with them.
+        architecture: Docker's name of it.
+        name: what it is made for, in words for `say`.
+        otherwise: see `find_mmdebstrap`.
+        say: gets the progress.
+
+    Raises:
+        ImageError: there is no mmdebstrap, or it failed.
+    """
+    program = find_mmdebstrap(say, otherwise=otherwise)
+    with tempfile.TemporaryDirectory(dir=_cache(), prefix="bootstrap-") as folder:
+        tree = Path(folder, "base.tar")
+        command = [
+            program,
+            "--variant=minbase",
+            f"--architectures={architecture}",
+            *(f"--dpkgopt={option}" for option in KEEP_SMALL),
+            f"--include={','.join(packages)}",
+            SUITE,
+            str(tree),
+            *_mirror(),
+        ]
+        _run(command, what=f"{name}: bootstrapping Debian {SUITE} with {', '.join(packages)}", say=say)
+        yield tree
+
+
+def find_mmdebstrap(say: Say, *, otherwise: str) -> str:
+    """The path of mmdebstrap, which is installed first if it is missing and we are root.
+
+    Args:
+        say: gets the progress of its installation.
+        otherwise: what else helps, for the error's message.
+
+    Raises:
+        ImageError: it is missing and cannot be installed; the message names the packages.
+    """
+    if path := shutil.which("mmdebstrap"):
+        return path
+    apt_get = shutil.which("apt-get")
+    if os.geteuid() != 0 or apt_get is None:
+        raise ImageError(
+            f"No registry gives the base, and to make one mmdebstrap is missing. {how_to_get_mmdebstrap(otherwise)}"
+        )
+    packages = ["mmdebstrap", "debian-archive-keyring"]
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    _run([apt_get, "update"], what="mmdebstrap is missing: updating the package lists", say=say)
+    install = [apt_get, "install", "--yes", "--no-install-recommends", *packages]
+    _run(install, what=f"installing {' and '.join(packages)}", say=say, environment=environment)
+    if path := shutil.which("mmdebstrap"):
+        return path
+    raise ImageError("apt-get installed mmdebstrap, and it is still not on PATH.")
+
+
+def how_to_get_mmdebstrap(otherwise: str) -> str:
+    """What to do on this machine, in a sentence; where that is unsure, also what else helps."""
+    if shutil.which("apt-get"):
+        return "As root: apt-get install mmdebstrap uidmap debian-archive-keyring"
+    return f"Install the package mmdebstrap, or {otherwise}."
+
+
+def _mirror() -> list[str]:
+    """The mirror that this machine's own apt uses, if it is a Debian; otherwise mmdebstrap finds one itself."""
+    apt_get = shutil.which("apt-get")
+    if apt_get is None:
+        return []
+    columns = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Label: Debian"]
+    listing = subprocess.run([apt_get, *columns], capture_output=True, text=True, check=False)  # noqa: S603 - a fixed command.
+    # It may also name a compact disc, which mmdebstrap could not reach.
+    return [uri for uri in listing.stdout.split() if uri.startswith("http")][:1]
+
+
+# ------------------------------------------------------------------------------------------------ wheels
+
+
+def platforms(architecture: str) -> list[str]:
+    """The platforms whose wheels an image for `architecture` (Docker's name) can use, as pip names them."""
+    machine = MACHINES[architecture]
+    return [*(f"manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS), f"manylinux2014_{machine}"]
+
+
+def fetch_wheels(pins: Sequence[str], *, architecture: str, name: str, say: Say) -> Path:
+    """A folder with the wheel of each of `pins` and nothing else, downloaded unless it is there.
+
+    Args:
+        pins: requirements with their versions, all that are needed.
+        architecture: Docker's name of it.
+        name: what they are for, in words for `say`.
+        say: gets the progress.
+
+    Raises:
+        ImageError: pip failed, or there is no folder to keep them in.
+    """
+    folder = _cache() / f"wheels-{digest([_PYTHON_VERSION, architecture, *pins])}"
+    with locked("wheels", say):
+        if folder.is_dir():
+            return folder
+        with tempfile.TemporaryDirectory(dir=_cache(), prefix="wheels-partial-") as partial:
+            command = [
+                sys.executable,
+                *("-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"),
+                *("--implementation", "cp", "--python-version", _PYTHON_VERSION),
+                *(option for platform in platforms(architecture) for option in ("--platform", platform)),
+                *("--dest", f"{partial}/wheels"),
+                *pins,
+            ]
+            _run(command, what=f"{name}: downloading {len(pins)} wheels", say=say)
+            # A folder of this name is complete, because it only ever appears as a whole.
+            Path(partial, "wheels").rename(folder)
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------ how it is done
+
+
+def digest(ingredients: Sequence[str]) -> str:
+    """A short name for what is made of these ingredients: other ones, or in another order, give another name."""
+    return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def step(say: Say, what: str) -> Iterator[None]:
+    """Say `what` begins, again every few seconds that it goes on, and how long it took."""
+    start_s = time.monotonic()
+    over = threading.Event()
+
+    def go_on() -> None:
+        while not over.wait(_BEAT_S):
+            say(f"{what}: {time.monotonic() - start_s:.0f} s so far")
+
+    say(f"{what} ...")
+    beat = threading.Thread(target=go_on, daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beat.join()
+    say(f"{what}: done in {time.monotonic() - start_s:.1f} s")
+
+
+def _run(command: Sequence[str], *, what: str, say: Say, environment: Mapping[str, str] | None = None) -> None:
+    """Run a program to its end, and no longer than that, whatever happens here meanwhile."""
+    env = {**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})}
+    with (
+        step(say, what),
+        subprocess.Popen(  # noqa: S603 - each command is put together in this module.
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        try:
+            output, _ = process.communicate(timeout=COMMAND_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise ImageError(f"{what}: not done within {COMMAND_TIMEOUT_S} s, given up.") from None
+        except BaseException:
+            _end(process)
+            raise
+        if process.returncode != 0:
+            name, lines = Path(command[0]).name, output.decode(errors="replace").splitlines()
+            raise ImageError(f"{what}: {name} failed with exit code {process.returncode}.\n{tail(lines)}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    # Asked politely, mmdebstrap removes its temporary root file system.
+    process.terminate()
+    try:
+        process.communicate(timeout=_END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def tail(lines: Sequence[str]) -> str:
+    """The last lines of what a program said that are not empty, without colours."""
+    plain = (re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in lines)
+    return "\n".join([line for line in plain if line][-_LAST_LINES:])
+
+
+def _cache() -> Path:
+    """A folder of the user's own that outlives the process.
+
+    Raises:
+        ImageError: there is none that can be written.
+    """
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+        folder = home / "celery-harness"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "writable").touch()
+    except (OSError, RuntimeError) as error:
+        # A build account may have no home, or none that it can write to.
+        raise ImageError(f"No folder to cache in: {error}. Set XDG_CACHE_HOME to one that can be written.") from None
+    return folder
+
+
+@contextlib.contextmanager
+def locked(name: str, say: Say) -> Iterator[None]:
+    """Be the only process of this user that does the thing of this name."""
+    with Path(_cache(), f"{name}.lock").open("w") as file:
+
+        def attempt() -> bool:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        if not attempt():
+            say(f"waiting for another process that is at it: {name}")
+            wait_until(attempt, what=f"the lock {file.name}", timeout_s=_LOCK_TIMEOUT_S)
+        # The system releases the lock when the file is closed, also when the process is killed.
+        yield

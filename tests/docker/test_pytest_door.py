@@ -1,0 +1,87 @@
+"""The pytest door with a real engine, as its user sees it: a project of somebody else's, in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.wait import wait_until
+
+pytestmark = pytest.mark.docker
+PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no"]
+APP = Path(__file__).parent / "apps" / "faulty.py"
+TESTS = """
+import time
+from pathlib import Path
+import pytest
+from harness import Expect
+
+pytestmark = pytest.mark.stack(app="faulty")
+
+def test_that_fails(stack):
+    stack.producer.send("act", kwargs={"key": "a"})
+    assert stack.settle().entries == 2
+
+def test_that_does_not_look(stack):
+    stack.producer.send("act", kwargs={"key": "a", "times": 2}, expect=Expect(effects=["a"]))
+
+def test_that_looks_for_itself(stack):
+    stack.producer.send("act", kwargs={"key": "a", "times": 2}, expect=Expect(effects=["a"]))
+    assert not stack.settle().passed
+
+def test_that_hangs(stack):
+    Path("hangs").touch()
+    time.sleep(300)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "faulty.py").write_text(APP.read_text())
+    (tmp_path / "test_faulty.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").touch()
+    return tmp_path
+
+
+def test_a_failing_test_shows_logs_and_run_folder_and_unsettled_tasks_are_accounted_for(project: Path) -> None:
+    done = subprocess.run(
+        [*PYTEST, "-k", "not hangs"], cwd=project, capture_output=True, text=True, timeout=240, check=False
+    )
+    said = done.stdout
+    assert done.returncode == 1, said + done.stderr
+    assert "1 failed, 2 passed, 1 deselected, 1 error" in said
+    assert "last log lines of worker-1" in said
+    assert "Task act[" in said
+    folders = [path for path in (project / ".harness" / "runs").iterdir() if path.name != "latest"]
+    assert len(folders) == 3
+    assert any(str(folder) in said for folder in folders if "test_that_fails" in folder.name)
+    assert "the test passed, its tasks did not" in said
+    accounting = said.partition("celery harness")[2]
+    assert "1 ok" in accounting
+    assert "2 duplicated" in accounting
+    assert (folders[0] / "logs" / "broker.log").stat().st_size
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_session_takes_everything_down(
+    started_by: Callable[[int], list[str]], project: Path, number: signal.Signals
+) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [*PYTEST, "-k", "hangs"],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_until((project / "hangs").exists, what="the test hangs", timeout_s=120)
+    assert len(started_by(process.pid)) >= 3
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, said
+    assert started_by(process.pid) == []
