@@ -92,9 +92,14 @@ def execute(session: Session, plan: Plan, progress: Progress = lambda *_: None) 
         for number in range(plan.drive.count):
             scenario.step(stack.producer, number, plan.drive.seed)
             progress("sent", number + 1, plan.drive.count)
+
+        def checks() -> Iterator[Finding]:
+            session.say("everything came to rest; checking and auditing")
+            return checked(scenario, stack, plan.drive)
+
         audit = stack.settle(
             plan.timeout_s,
-            checks=lambda: checked(scenario, stack, plan.drive),
+            checks=checks,
             watch=lambda ledger: progress("ended", ledger.ended, ledger.sent),
         )
     return folder, audit

@@ -20,7 +20,8 @@ class Session:
 
     def __init__(self, say: Say = lambda _: None) -> None:
         """Nothing is started yet; `say` is told what takes its time."""
-        self._say = say
+        self.say = say
+        """Takes a line of progress."""
         self._engine: Engine | None = None
         self._network = ""
         self._broker: Broker | None = None
@@ -49,9 +50,9 @@ class Session:
         client = connect()
         swept = sweep(client)
         if swept:
-            self._say(f"swept {len(swept)} leftovers of a run that was killed")
-        rabbitmq = images.ensure(client, images.Image.RABBITMQ, say=self._say)
-        self._worker_image = images.ensure(client, images.Image.NODE, say=self._say)
+            self.say(f"swept {len(swept)} leftovers of a run that was killed")
+        rabbitmq = images.ensure(client, images.Image.RABBITMQ, say=self.say)
+        self._worker_image = images.ensure(client, images.Image.NODE, say=self.say)
         self._engine = Engine(client)
         try:
             self._network = self._engine.create_network("session")
@@ -102,4 +103,4 @@ class Session:
         """The image of mailboxes: always the harness's own, because one's own worker image need hold no mail server."""
         if not images.is_replaced(images.Image.NODE):
             return self._worker_image
-        return images.ensure(self.engine.client, images.Image.NODE, say=self._say, ours=True)
+        return images.ensure(self.engine.client, images.Image.NODE, say=self.say, ours=True)

@@ -129,6 +129,7 @@ class Stack:
         broker = self._session.broker
         # The file must be in WAL before the first worker opens it.
         results.create(self.folder.results)
+        self._closing.callback(results.fold, self.folder.results)
         name = self.folder.path.name
         self._login = broker.create_vhost(name)
         self._closing.callback(broker.delete_vhost, self._login)

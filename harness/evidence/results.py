@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +17,7 @@ TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 """The states after which Celery does not run a task again (celery.states.READY_STATES)."""
 
 _BUSY_TIMEOUT_S = 60.0
+_FOLD_TIMEOUT_S = 5.0
 _META = sa.MetaData()
 _TASKS = sa.Table(
     "celery_taskmeta",
@@ -53,6 +54,16 @@ def create(path: Path) -> None:
         ) from error
     if mode != "wal":
         raise ResultsError(f"{path} cannot be put into WAL mode (it stays {mode}): use a local file system.")
+
+
+def fold(path: Path) -> None:
+    """Write what the write-ahead log still holds into the file itself, so that the file can be copied alone.
+
+    A worker that is killed leaves its log behind. Call it when nobody uses the file any more; where it cannot be
+    done, for lack of space say, everything stays as it is, and every reader still finds all rows.
+    """
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=_FOLD_TIMEOUT_S)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class Results:

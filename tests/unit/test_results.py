@@ -3,6 +3,8 @@
 import json
 import pickle
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +14,7 @@ import sqlalchemy as sa
 
 from harness.errors import ResultsError
 from harness.evidence.records import GroupRow, Row
-from harness.evidence.results import Results, create, decode
+from harness.evidence.results import Results, create, decode, fold
 
 ROWS = [("a", "SUCCESS", b'{"ok": 1}'), ("b", "FAILURE", b"{}"), ("c", "STARTED", None)]
 
@@ -158,3 +160,19 @@ class Bomb:
 def test_what_is_not_json_is_not_decoded(stored: bytes, what: str) -> None:
     with pytest.raises(ResultsError, match=f"task a is {what}, and is not decoded"):
         decode(Row(task="a", status="SUCCESS", result=stored))
+
+
+def test_folding_leaves_one_file_that_holds_everything(tmp_path: Path) -> None:
+    path = tmp_path / "results.sqlite3"
+    create(path)
+    # A process that is killed closes nothing.
+    code = (
+        "import os, sqlite3, sys; database = sqlite3.connect(sys.argv[1]);"
+        "database.execute('CREATE TABLE celery_taskmeta (task_id TEXT, status TEXT, result BLOB)');"
+        "database.execute(\"INSERT INTO celery_taskmeta VALUES ('a', 'SUCCESS', NULL)\"); database.commit(); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert path.with_name("results.sqlite3-wal").stat().st_size
+    fold(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["results.sqlite3"]
+    assert Results.of_file(path).count("SUCCESS") == 1
