@@ -169,7 +169,8 @@ def test_folding_leaves_one_file_that_holds_everything(tmp_path: Path) -> None:
     code = (
         "import os, sqlite3, sys; database = sqlite3.connect(sys.argv[1]);"
         "database.execute('CREATE TABLE celery_taskmeta (task_id TEXT, status TEXT, result BLOB)');"
-        "database.execute(\"INSERT INTO celery_taskmeta VALUES ('a', 'SUCCESS', NULL)\"); database.commit(); os._exit(1)"
+        "database.execute(\"INSERT INTO celery_taskmeta VALUES ('a', 'SUCCESS', NULL)\");"
+        "database.commit(); os._exit(1)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert path.with_name("results.sqlite3-wal").stat().st_size
