@@ -75,7 +75,7 @@ def test_without_an_engine_every_test_that_needs_one_gets_one_paragraph(run: Run
     [
         ("", "*::test_it uses `stack` without a marker: @pytest.mark.stack(app=...)."),
         ("@pytest.mark.stack", "*cannot be: missing 1 required positional argument: 'app'. There is stack(app, *"),
-        ("@pytest.mark.stack(app='shop', worker=2)", "*unexpected keyword argument 'worker'. There is stack(app, *"),
+        ("@pytest.mark.stack(app='shop', worker=2)", "*unexpected keyword argument 'worker'*There is stack(app, *"),
         ("@pytest.mark.stack(app='shop', workers=-1)", "-1 workers cannot be started*"),
         ("@pytest.mark.stack(app='shop', app_folder='/nowhere')", "/nowhere is no folder*"),
     ],
