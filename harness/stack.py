@@ -232,6 +232,7 @@ class Stack:
         self,
         timeout_s: float = 60.0,
         *,
+        limit_s: float = 3600.0,
         checks: Callable[[], Iterable[Finding]] | None = None,
         watch: Callable[[Ledger], None] = lambda _: None,
     ) -> Audit:
@@ -243,22 +244,19 @@ class Stack:
 
         Args:
             timeout_s: seconds to wait for the next task to end; as long as tasks end, it goes on.
+            limit_s: seconds to wait in all, for tasks that send one another for ever.
             checks: what the scenario itself has to say, asked after everything came to rest.
             watch: is shown the ledger each time it was brought up to date.
         """
-        calm = _Calm()
+        calm, patience = _Calm(), _Patience(timeout_s)
 
-        def at_rest() -> bool:
+        def over() -> bool:
             motion = self._motion()
             watch(self._ledger)
-            return calm.lasts(motion)
+            return calm.lasts(motion) or patience.is_out(self._ledger.ended)
 
-        ended = -1
-        while ended < self._ledger.ended:
-            ended = self._ledger.ended
-            with suppress(WaitTimeout):
-                wait_until(at_rest, what="everything came to rest", timeout_s=timeout_s)
-                break
+        with suppress(WaitTimeout):
+            wait_until(over, what="everything came to rest", timeout_s=limit_s)
         self.folder.write("broker.json", self._remains())
         if checks is not None:
             self.folder.write("checks.json", {"findings": [finding.to_json() for finding in checks()]})
@@ -276,7 +274,7 @@ class Stack:
         ledger = self.ledger
         return _Motion(
             in_broker=any(count.ready or count.unacked for count in counts),
-            held=bool(ledger.held(self._alive())),
+            held=bool(ledger.held(self._alive(), unacked=any(count.unacked for count in counts))),
             open=bool(ledger.open()),
         )
 
@@ -290,20 +288,23 @@ class Stack:
 
     def _remains(self) -> dict[str, Json]:
         """What broker.json holds: the ids of the tasks still in a queue, and of those in a worker's hands."""
-        held = sorted(self.ledger.held(self._alive()))
         try:
             counts = self._task_queues()
             waiting = [
                 message for count in counts if count.ready for message in self.broker.peek(self.login.vhost, count.name)
             ]
         except HarnessError as error:
+            held = sorted(self.ledger.held(self._alive(), unacked=True))
             reason = str(error).partition("\n")[0]
-            return {"readable": False, "reason": reason, "queues": [], "messages": [], "held": held}
+            return {"readable": False, "reason": reason, "queues": [], "messages": [], "held": held, "anonymous": 0}
         unacked = sum(count.unacked for count in counts)
+        held = sorted(self.ledger.held(self._alive(), unacked=bool(unacked)))
+        tasks = sorted(message.task for message in waiting if message.task is not None)
         remains: dict[str, Json] = {
             "readable": True,
             "queues": [{"name": count.name, "ready": count.ready, "unacked": count.unacked} for count in counts],
-            "messages": sorted(message.task for message in waiting if message.task is not None),
+            "messages": tasks,
+            "anonymous": len(waiting) - len(tasks),
             "held": held,
         }
         if unacked > len(held):
@@ -383,6 +384,21 @@ class _Calm:
         now_s = REAL.now()
         self._since_s = now_s if self._since_s is None else self._since_s
         return now_s - self._since_s >= _CALM_S
+
+
+class _Patience:
+    """Runs out when no further task has ended for a while."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._ended = -1
+        self._since_s = REAL.now()
+
+    def is_out(self, ended: int) -> bool:
+        """Whether it ran out, now that so many tasks have ended."""
+        if ended > self._ended:
+            self._ended, self._since_s = ended, REAL.now()
+        return REAL.now() - self._since_s >= self._timeout_s
 
 
 def _versions() -> dict[str, str]:

@@ -22,6 +22,8 @@ from harness.evidence.records import Fate, Finding, Json, Promise, Verdict
 from harness.evidence.results import Results
 
 _MEMORY_MB = 300
+_LARGEST_RESULT = 1_000_000
+"""Bytes; what is larger is not compared. The database reads no longer line than two million bytes."""
 _NULL = r"\N"
 """How a CSV file for the database writes NULL."""
 
@@ -116,7 +118,8 @@ def audit(folder: RunFolder) -> Audit:
             witnesses.load(nodes)
             return _judge(database, witnesses, promise, name)
     except duckdb.Error as error:
-        raise RunFolderError(f"the evidence in {folder.path} cannot be audited: {error}") from error
+        said = str(error).partition("\n")[0]
+        raise RunFolderError(f"the evidence in {folder.path} cannot be audited: {said}") from error
 
 
 @contextmanager
@@ -205,7 +208,7 @@ class _Witnesses:
         self.database.run("facts")
 
     def _journal(self, nodes: Sequence[str]) -> None:
-        files = [path for path in _lines_in(self.folder.journal) if Path(path).stat().st_size]
+        files = self._readable(self.folder.journal)
         torn = {Path(path).name for path in files if _is_torn(Path(path))}
         self.about["journal"] = {"files": len(files), "lines": 0, "torn": len(torn), "missing": 0}
         if not files:
@@ -228,14 +231,14 @@ class _Witnesses:
         silent = sorted(set(nodes) - {node for _, node, _, _, _ in found})
         if silent:
             self._say("journal-silent", Verdict.UNKNOWN, len(silent), f"no journal of {', '.join(silent)}.")
-        self.incomplete = bool(missing or silent)
-        for query in ("entries", "runs", "wants", "undeclared"):
+        self.incomplete = self.incomplete or bool(missing or silent)
+        for query in ("entries", "runs", "publishes", "followers", "span", "wants", "undeclared"):
             self.database.run(query)
         self.workers = {node: starts for node, starts in self.database.all("workers") if node is not None}
         self.database.run("forget_lines")
 
     def _effects(self) -> None:
-        files = _lines_in(self.folder.effects)
+        files = self._readable(self.folder.effects)
         torn = {Path(path).name for path in files if _is_torn(Path(path))}
         self.about["effects"] = {"files": len(files), "torn": len(torn)}
         self.database.run("effects", files=files) if files else self.database.run("no_effects")
@@ -246,7 +249,12 @@ class _Witnesses:
         if damaged:
             names = ", ".join(f"{file} ({count})" for file, count in damaged.items())
             self._say("effects-damaged", Verdict.UNKNOWN, sum(damaged.values()), f"lines cannot be read in {names}.")
-        self.effects_readable = bool(files) and not damaged
+        ((wanted,),) = self.database.all("want_count")
+        if wanted and not files:
+            self._say(
+                "effects-absent", Verdict.UNKNOWN, wanted, "effects are expected, and nobody was there to see them."
+            )
+        self.effects_readable = self.effects_readable and bool(files) and not damaged
 
     def _results(self, rows: Future[int], exported: Path) -> None:
         try:
@@ -268,6 +276,9 @@ class _Witnesses:
             remains = self.folder.read("broker.json")
             tasks = sorted({str(task) for task in (*remains["messages"], *remains["held"])})
             readable = bool(remains["readable"])
+            if anonymous := int(remains.get("anonymous", 0)):
+                text = "messages without a task's id are left in the queues."
+                self._say("messages-anonymous", Verdict.UNKNOWN, anonymous, text)
         except (RunFolderError, KeyError, TypeError) as error:
             self._say(
                 "broker-unread",
@@ -283,18 +294,25 @@ class _Witnesses:
         self.about["broker"] = {"readable": readable, "left": len(tasks)}
         self.database.run("left", tasks=tasks)
 
+    def _readable(self, folder: Path) -> list[str]:
+        """The JSON-lines files of a folder, in order, without those that cannot be opened: of them it speaks."""
+        readable = []
+        for path in sorted(folder.glob("*.jsonl")):
+            try:
+                with path.open("rb"):
+                    readable.append(str(path))
+            except OSError as error:
+                self._say(f"{folder.name}-unreadable", Verdict.UNKNOWN, 1, f"{path.name}: {error.strerror}.")
+                self.incomplete, self.effects_readable = True, self.effects_readable and folder != self.folder.effects
+        return readable
+
     def _say_torn(self, witness: str, files: set[str]) -> None:
         if files:
-            text = f"the last line was cut off in {', '.join(sorted(files))}; it was passed over."
+            text = f"the last line of {', '.join(sorted(files))} has no end."
             self._say(f"{witness}-torn", Verdict.PASS, len(files), text)
 
     def _say(self, code: str, verdict: Verdict, count: int, text: str) -> None:
         self.findings.append(Finding(code=code, verdict=verdict, count=count, text=text))
-
-
-def _lines_in(folder: Path) -> list[str]:
-    """The JSON-lines files of a folder, in order."""
-    return [str(path) for path in sorted(folder.glob("*.jsonl")) if path.is_file()]
 
 
 def _is_torn(path: Path) -> bool:
@@ -321,6 +339,8 @@ def _as_text(result: bytes | str | None) -> tuple[str, str]:
     """What the column `encoding` says, and the text; whether that is JSON, the database decides."""
     if result is None:
         return "none", _NULL
+    if len(result) > _LARGEST_RESULT:
+        return "large", _NULL
     try:
         # SQLite keeps what it is given, whatever the column is declared as.
         return "text", result if isinstance(result, str) else result.decode()
@@ -374,8 +394,19 @@ def _judge(database: _Database, witnesses: _Witnesses, promise: Promise, name: s
 def _really_wrong(pairs: Iterable[tuple[Json, ...]]) -> Iterator[tuple[str]]:
     """The tasks whose result differs from the expected as a value, not only as text."""
     for task, expected, value in pairs:
-        if json.loads(expected) != json.loads(value):
+        if not _same(json.loads(expected), json.loads(value)):
             yield (task,)
+
+
+def _same(one: Json, other: Json) -> bool:
+    """Whether two JSON values are equal. To Python, True equals 1, and to whoever expects it, it does not."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
 
 
 _FATE_FINDINGS = (
@@ -403,7 +434,9 @@ _OTHER_FINDINGS = (
     ("unexpected_executions", Verdict.FAIL, "executed, and no producer ever intended them"),
     ("unexpected_rows", Verdict.FAIL, "in celery_taskmeta, and no producer ever intended them"),
     ("unexpected_effects", Verdict.FAIL, "effects that no task was expected to have"),
-    ("undecoded", Verdict.PASS, "results that are not JSON, and were not decoded"),
+    ("unexpected_messages", Verdict.FAIL, "left in the broker, and no producer ever intended them"),
+    ("left_after_end", Verdict.UNKNOWN, "came to an end, and a message is left that may run them once more"),
+    ("undecoded", Verdict.PASS, "results that are not JSON or larger than 1 MB, and were not decoded"),
     ("ran_again", Verdict.PASS, "ran more than once, which the promise allows"),
     ("had_again", Verdict.PASS, "had an effect more than once, which the promise allows"),
     ("unfinished_rows", Verdict.PASS, "rows in celery_taskmeta that say neither success nor failure"),

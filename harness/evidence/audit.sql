@@ -7,7 +7,8 @@ SELECT parse_filename(filename) AS file, * EXCLUDE (filename)
 FROM read_json($files, format = 'newline_delimited', ignore_errors = true, filename = true, columns = {
     n: 'BIGINT', t: 'DOUBLE', kind: 'VARCHAR', task: 'VARCHAR', node: 'VARCHAR', name: 'VARCHAR',
     expect: 'JSON', effects: 'VARCHAR[]', due: 'DOUBLE',
-    confirmed: 'BOOLEAN', state: 'VARCHAR', outside: 'BOOLEAN', ignored: 'BOOLEAN'
+    expires: 'DOUBLE', follow: 'VARCHAR[]', confirmed: 'BOOLEAN', state: 'VARCHAR', error: 'VARCHAR',
+    outside: 'BOOLEAN', ignored: 'BOOLEAN'
 });
 
 -- name: files
@@ -27,6 +28,8 @@ SELECT task,
        min(name) FILTER (kind = 'intended') AS name,
        min(t) FILTER (kind = 'intended') AS intended_t,
        arg_min(coalesce(due, t), t) FILTER (kind = 'intended') AS due_t,
+       max(t) FILTER (kind = 'intended') AS last_intended_t,
+       max(expires) AS expires,
        max(expect::VARCHAR) AS expect,
        bool_or(kind = 'accepted') AS known,
        CASE WHEN coalesce(max(t) FILTER (kind = 'intended') > max(t) FILTER (kind <> 'intended'), true) THEN 'none'
@@ -36,19 +39,37 @@ FROM line WHERE kind IN ('intended', 'accepted', 'refused', 'unknown') AND task 
 GROUP BY task HAVING bool_or(kind = 'intended');
 
 -- name: runs
--- Per task, what the workers say: how often it began, came to an end by itself, asked to run again, and how it ended.
+-- Per task, what the workers say: how often it began and came to an end by itself, and how it ended. `again` counts
+-- the executions that asked for another one: a retry, or a replacement, which goes by the same id.
 CREATE TABLE run AS
 SELECT task,
        count(*) FILTER (kind = 'started') AS starts,
+       max(t) FILTER (kind = 'started') AS last_start_t,
        count(*) FILTER (kind = 'finished' AND outside IS NOT true) AS ends,
-       count(*) FILTER (kind = 'retried') AS retries,
+       count(*) FILTER (kind = 'finished' AND state IN ('RETRY', 'IGNORED')) AS again,
        bool_or(kind = 'finished' AND state = 'SUCCESS') AS succeeded,
-       bool_or(kind = 'finished' AND state IN ('FAILURE', 'REJECTED', 'IGNORED')) AS failed,
+       bool_or(kind = 'finished' AND state = 'FAILURE') AS failed,
        bool_or(kind IN ('revoked', 'discarded')) AS revoked,
+       arg_max(state, t) FILTER (kind = 'finished') = 'IGNORED' AS set_aside,
+       arg_max(split_part(error, ':', 1), t) FILTER (kind = 'finished' AND state = 'FAILURE') AS error,
        bool_or(ignored IS true) AS ignored,
        min(t) FILTER (kind = 'finished' AND state = 'SUCCESS') AS success_t
-FROM line WHERE kind IN ('started', 'finished', 'retried', 'revoked', 'discarded') AND task IS NOT NULL
+FROM line WHERE kind IN ('started', 'finished', 'revoked', 'discarded') AND task IS NOT NULL
 GROUP BY task;
+
+-- name: publishes
+-- How often a task was published, where it was more than once.
+CREATE TABLE publish AS
+SELECT task, count(*) AS times FROM line WHERE kind = 'intended' GROUP BY task HAVING count(*) > 1;
+
+-- name: followers
+-- Tasks that were to follow another one, in a chain or as the body of a chord. If that one fails, Celery records a
+-- failure for each of them, though they were never sent.
+CREATE TABLE follower AS SELECT DISTINCT unnest(follow) AS task FROM line WHERE kind = 'intended' AND len(follow) > 0;
+
+-- name: span
+-- When the last line of all was written.
+CREATE TABLE span AS SELECT max(t) AS end_t FROM line;
 
 -- name: workers
 -- Who did the work: tasks begun, per node.
@@ -60,6 +81,9 @@ WHERE line.kind = 'started' GROUP BY owner.node ORDER BY owner.node;
 -- The effects that each task was expected to have; a task that said nothing about effects has no row here.
 CREATE TABLE want AS
 SELECT DISTINCT task, unnest(effects) AS key FROM line WHERE kind = 'intended' AND len(effects) > 0;
+
+-- name: want_count
+SELECT count(*) FROM want;
 
 -- name: undeclared
 CREATE TABLE undeclared AS
@@ -97,44 +121,68 @@ CREATE TABLE result (task VARCHAR, status VARCHAR, codec VARCHAR, value VARCHAR)
 CREATE TABLE left_over AS SELECT DISTINCT unnest($tasks::VARCHAR[]) AS task;
 
 -- name: effects_of
--- Per task: expected effects that never came, and those that came more than once.
+-- Per task: expected effects that never came, the most that one of them came too often, and the same less what
+-- deaths excuse. Tasks may share a key; then the death of any of them excuses one more.
 CREATE TABLE had AS
-WITH seen AS (SELECT key, count(*) AS times FROM effect WHERE key IS NOT NULL GROUP BY key)
+WITH seen AS (SELECT key, count(*) AS times FROM effect WHERE key IS NOT NULL GROUP BY key),
+     excused AS (
+         SELECT want.key, sum(run.starts - run.ends) AS deaths
+         FROM want JOIN run USING (task) WHERE run.starts > run.ends GROUP BY want.key
+     )
 SELECT want.task,
        count(*) FILTER (seen.times IS NULL) AS absent,
-       coalesce(max(seen.times), 1) - 1 AS extra
-FROM want LEFT JOIN seen USING (key) GROUP BY want.task;
+       coalesce(max(seen.times), 1) - 1 AS extra,
+       coalesce(max(seen.times - coalesce(excused.deaths, 0)), 1) - 1 AS unexcused
+FROM want LEFT JOIN seen USING (key) LEFT JOIN excused USING (key) GROUP BY want.task;
 
 -- name: facts
--- All that is known of each entry, in one row.
+-- All that is known of each entry, in one row. A message that expires is dropped by the broker, without a word to
+-- anybody: if its time has come and nobody took it, that is what became of it.
 CREATE TABLE fact AS
-SELECT entry.* EXCLUDE (expect),
-       coalesce(json_extract_string(entry.expect, '$.state'), 'SUCCESS') AS expect_state,
-       json_extract(entry.expect, '$.result')::VARCHAR AS expect_result,
-       json_extract_string(entry.expect, '$.error') AS expect_error,
-       coalesce(run.starts, 0) AS starts,
-       coalesce(run.ends, 0) AS ends,
-       greatest(coalesce(run.starts - run.ends, 0), 0) AS cut_short,
-       coalesce(run.retries, 0) AS retries,
-       coalesce(run.ignored, false) AS ignored,
-       run.success_t,
-       result.status,
-       result.codec,
-       result.value,
-       result.task IS NOT NULL AS has_row,
-       coalesce(result.status IN ('SUCCESS', 'FAILURE', 'REVOKED'), false) AS recorded,
-       CASE WHEN result.status IN ('SUCCESS', 'FAILURE', 'REVOKED') THEN result.status
-            WHEN run.succeeded THEN 'SUCCESS'
-            WHEN run.failed THEN 'FAILURE'
-            WHEN run.revoked THEN 'REVOKED' END AS ending,
-       coalesce(had.absent, 0) AS absent,
-       coalesce(had.extra, 0) AS extra,
-       left_over.task IS NOT NULL AS is_left
-FROM entry
-LEFT JOIN run USING (task)
-LEFT JOIN result USING (task)
-LEFT JOIN had USING (task)
-LEFT JOIN left_over USING (task);
+WITH known_of AS (
+    SELECT entry.* EXCLUDE (expect),
+           coalesce(json_extract_string(entry.expect, '$.state'), 'SUCCESS') AS expect_state,
+           json_extract(entry.expect, '$.result')::VARCHAR AS expect_result,
+           json_extract_string(entry.expect, '$.error') AS expect_error,
+           coalesce(run.starts, 0) AS starts,
+           coalesce(run.ends, 0) AS ends,
+           greatest(coalesce(run.starts - run.ends, 0), 0) AS cut_short,
+           coalesce(run.again, 0) AS again,
+           run.last_start_t,
+           coalesce(run.ignored, false) AS ignored,
+           coalesce(run.succeeded, false) AS succeeded,
+           run.success_t,
+           result.status,
+           result.codec,
+           result.value,
+           result.task IS NOT NULL AS has_row,
+           coalesce(result.status IN ('SUCCESS', 'FAILURE', 'REVOKED'), false) AS recorded,
+           coalesce(run.failed, false) AS failed,
+           coalesce(run.revoked, false) AS revoked,
+           coalesce(run.set_aside, false) AND coalesce(run.starts, 0) >= coalesce(publish.times, 1) AS set_aside,
+           CASE WHEN result.codec = 'json' THEN json_extract_string(result.value, '$.exc_type') ELSE run.error END AS error,
+           coalesce(had.absent, 0) AS absent,
+           coalesce(had.extra, 0) AS extra,
+           coalesce(had.unexcused, 0) AS unexcused,
+           left_over.task IS NOT NULL AS is_left,
+           left_over.task IS NULL AND coalesce(run.starts, 0) = 0 AND result.task IS NULL
+               AND entry.expires <= span.end_t AS expired
+    FROM entry CROSS JOIN span
+    LEFT JOIN run USING (task)
+    LEFT JOIN publish USING (task)
+    LEFT JOIN result USING (task)
+    LEFT JOIN had USING (task)
+    LEFT JOIN left_over USING (task)
+)
+SELECT *,
+       CASE WHEN recorded THEN status
+            WHEN succeeded THEN 'SUCCESS'
+            WHEN failed THEN 'FAILURE'
+            WHEN revoked OR expired THEN 'REVOKED'
+            WHEN set_aside THEN 'IGNORED' END AS ending,
+       -- Neither leaves a row that says how it ended.
+       ignored OR expired OR set_aside AS unwritten
+FROM known_of;
 
 -- name: mismatches
 -- Results whose text differs from what was expected; whether the values differ is decided outside, because
@@ -151,26 +199,28 @@ CREATE TABLE wrong (task VARCHAR);
 CREATE TABLE fate AS
 SELECT fact.*,
 CASE
+    -- More than was promised is a breach, whatever else may still come.
+    WHEN $effects = 'exactly-once' AND extra > 0 THEN 'duplicated'
+    WHEN $effects = 'once-unless-killed' AND unexcused > 0 THEN 'duplicated'
+    WHEN $delivery = 'at-most-once' AND starts > 1 + again THEN 'duplicated'
     -- It never came to an end.
     WHEN ending IS NULL AND is_left THEN 'pending'
     WHEN ending IS NULL AND outcome = 'refused' AND starts = 0 THEN 'refused'
-    WHEN ending IS NULL AND outcome <> 'accepted' AND (starts = 0 OR known) THEN 'unknown'
+    WHEN ending IS NULL AND outcome <> 'accepted' AND coalesce(last_start_t < last_intended_t, true) THEN 'unknown'
     WHEN ending IS NULL AND $incomplete THEN 'unknown'
     WHEN ending IS NULL THEN 'lost'
     -- It ended. A witness that should have seen it and could not be read leaves the question open.
-    WHEN absent > 0 AND ending = 'SUCCESS' AND NOT $effects_readable THEN 'unknown'
-    WHEN absent > 0 AND ending = 'SUCCESS' THEN 'lost'
-    WHEN extra > CASE $effects WHEN 'exactly-once' THEN 0 WHEN 'once-unless-killed' THEN cut_short ELSE extra END
-        THEN 'duplicated'
-    WHEN $delivery = 'at-most-once' AND starts > 1 + retries THEN 'duplicated'
-    WHEN NOT $results_readable AND $recorded AND NOT ignored THEN 'unknown'
-    WHEN ending = 'SUCCESS' AND starts + ends = 0 THEN 'unknown'
+    WHEN absent > 0 AND ending = expect_state AND NOT $effects_readable THEN 'unknown'
+    WHEN absent > 0 AND ending = expect_state THEN 'lost'
+    WHEN NOT $results_readable AND $recorded AND NOT unwritten THEN 'unknown'
+    -- The row is the only one to speak of a success: nobody saw it run, or all who saw it run saw something else.
+    WHEN ending = 'SUCCESS' AND NOT succeeded AND cut_short = 0 THEN 'unknown'
     WHEN ending = 'SUCCESS' AND expect_state <> 'SUCCESS' THEN 'wrong'
-    WHEN $recorded AND NOT recorded AND NOT ignored THEN 'unrecorded'
-    WHEN expect_error IS NOT NULL AND codec = 'json' AND json_extract_string(value, '$.exc_type') <> expect_error
-        THEN 'wrong'
+    WHEN $recorded AND NOT recorded AND NOT unwritten THEN 'unrecorded'
+    WHEN ending = 'FAILURE' AND expect_error IS NOT NULL AND error IS NULL THEN 'unknown'
+    WHEN ending = 'FAILURE' AND error <> expect_error THEN 'wrong'
     WHEN ending <> 'SUCCESS' THEN 'failed'
-    WHEN expect_result IS NOT NULL AND codec IS NOT NULL AND codec <> 'json' THEN 'unknown'
+    WHEN expect_result IS NOT NULL AND codec IS DISTINCT FROM 'json' THEN 'unknown'
     WHEN task IN (SELECT task FROM wrong) THEN 'wrong'
     WHEN NOT coalesce(known, false) THEN 'recovered'
     ELSE 'ok'
@@ -198,7 +248,15 @@ FROM (SELECT (success_t - due_t) * 1000 AS ms FROM fact WHERE success_t IS NOT N
 SELECT task FROM run WHERE starts > 0 AND task NOT IN (SELECT task FROM entry);
 
 -- name: unexpected_rows
-SELECT task FROM result WHERE task NOT IN (SELECT task FROM entry);
+SELECT task FROM result
+WHERE task NOT IN (SELECT task FROM entry)
+  AND NOT (status = 'FAILURE' AND task IN (SELECT task FROM follower) AND task NOT IN (SELECT task FROM run));
+
+-- name: unexpected_messages
+SELECT task FROM left_over WHERE task NOT IN (SELECT task FROM entry);
+
+-- name: left_after_end
+SELECT task FROM fate WHERE is_left AND ending IS NOT NULL;
 
 -- name: unexpected_effects
 -- An effect is expected if some task wanted its key, or if the task that had it never said which effects it would have.
@@ -220,7 +278,7 @@ SELECT task FROM fact WHERE codec = 'other';
 
 -- name: ran_again
 -- Allowed by the promise, and still worth a remark.
-SELECT task FROM fate WHERE starts > 1 + retries AND fate NOT IN ('duplicated', 'lost');
+SELECT task FROM fate WHERE starts > 1 + again AND fate NOT IN ('duplicated', 'lost');
 
 -- name: had_again
 -- More effects than one, each explained by an execution that was cut short, or allowed by the promise.

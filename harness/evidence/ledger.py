@@ -8,7 +8,8 @@ from harness.evidence.journal import Follower
 from harness.evidence.records import Event, Kind
 
 _OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
-_FINAL_STATES = frozenset({"SUCCESS", "FAILURE", "REJECTED", "IGNORED"})
+# A task that is ignored may have been replaced by another of the same id, and a rejected one put back into its queue.
+_FINAL_STATES = frozenset({"SUCCESS", "FAILURE"})
 
 
 class Ledger:
@@ -19,6 +20,7 @@ class Ledger:
         self._follower = Follower(folder)
         self._outcomes: dict[str, Kind] = {}
         self._started: set[str] = set()
+        self._running: set[str] = set()
         self._retries: Counter[str] = Counter()
         self._ended: set[str] = set()
         self._held: dict[str, tuple[str, float]] = {}
@@ -45,13 +47,18 @@ class Ledger:
             self._held[task] = (event.node, event.t)
             if event.kind is Kind.STARTED:
                 self._started.add(task)
+                self._running.add(task)
         elif event.kind in {Kind.REVOKED, Kind.DISCARDED} or event.data.get("state") in _FINAL_STATES:
             self._ended.add(task)
-            self._held.pop(task, None)
+            self._let_go(task)
         elif event.kind is Kind.RETRIED:
             self._retries[task] += 1
         elif event.kind is Kind.FINISHED:
-            self._held.pop(task, None)
+            self._let_go(task)
+
+    def _let_go(self, task: str) -> None:
+        self._held.pop(task, None)
+        self._running.discard(task)
 
     @property
     def sent(self) -> int:
@@ -79,14 +86,19 @@ class Ledger:
         """The tasks that were not refused and have not ended."""
         return {task for task, outcome in self._outcomes.items() if outcome is not Kind.REFUSED} - self._ended
 
-    def held(self, alive: Collection[str]) -> set[str]:
+    def held(self, alive: Collection[str], *, unacked: bool) -> set[str]:
         """The tasks that a worker has taken and not ended; what a node held before it died or restarted is not held.
 
         Args:
             alive: the names of the nodes that run now.
+            unacked: whether the broker waits for any acknowledgement. If it does not, then a task that was received
+                and did not begin is held by nobody: it was acknowledged, and dropped.
         """
         return {
             task
             for task, (node, t) in self._held.items()
-            if node in alive and t >= self._up.get(node, 0.0) and task not in self._ended
+            if node in alive
+            and t >= self._up.get(node, 0.0)
+            and task not in self._ended
+            and (unacked or task in self._running)
         }

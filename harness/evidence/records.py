@@ -152,6 +152,11 @@ class Expect:
     effects: Sequence[str] | None = None
     """The keys of its effects; an empty list expects none, None says nothing about effects."""
 
+    def __post_init__(self) -> None:
+        """Refuse a key that stands twice: whether an effect may come twice, the promise says."""
+        if self.effects is not None and len(set(self.effects)) != len(self.effects):
+            raise ValueError(f"an effect is expected twice: {', '.join(self.effects)}")
+
     def to_json(self) -> dict[str, Json]:
         """The members `expect` and `effects` of a journal line, each left out where it says nothing."""
         expect: dict[str, Json] = {} if self.state == "SUCCESS" else {"state": self.state}

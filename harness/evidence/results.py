@@ -1,6 +1,7 @@
 """The two result tables, read only, at any SQLAlchemy URL. Nothing is ever unpickled here."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -12,9 +13,6 @@ import sqlalchemy as sa
 
 from harness.errors import ResultsError
 from harness.evidence.records import GroupRow, Json, Row
-
-TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
-"""The states after which Celery does not run a task again (celery.states.READY_STATES)."""
 
 _BUSY_TIMEOUT_S = 60.0
 _FOLD_TIMEOUT_S = 5.0
@@ -97,7 +95,19 @@ class Results:
         path = Path(self._url.database or "").absolute()
 
         def read_only() -> sqlite3.Connection:
-            return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S)
+            # Read-only to SQLite means that a write-ahead log is left behind, even an empty one. A connection that
+            # may write and is told not to takes it away.
+            where = f"file:{quote(str(path))}"
+            try:
+                connection = sqlite3.connect(f"{where}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S)
+                connection.execute("PRAGMA query_only=ON")
+                connection.execute("SELECT count(*) FROM sqlite_master")
+            except sqlite3.OperationalError:
+                if not path.exists() or os.access(path, os.W_OK):
+                    raise
+                # In a folder that nobody can write to, nobody writes now.
+                connection = sqlite3.connect(f"{where}?mode=ro&immutable=1", uri=True)
+            return connection
 
         return sa.create_engine("sqlite://", creator=read_only, poolclass=sa.NullPool)
 

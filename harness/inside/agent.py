@@ -19,7 +19,8 @@ members beside the task's id:
     retried    the task asked to run again        reason
     revoked    it will not run                    reason
     discarded  the worker refused the message     reason
-    intended, accepted                            as the producer's, for tasks sent by tasks and by beat
+    intended, accepted                            as the producer's, for tasks sent by tasks and by beat; `follow`
+                                                  names the tasks that come after it in a chain or a chord
 
 `outside` marks an ending that the parent process reports for a child that was killed: the execution itself
 never came to an end.
@@ -30,7 +31,7 @@ import platform
 import runpy
 import sqlite3
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +43,8 @@ from harness.evidence.journal import Writer
 from harness.evidence.records import Json, Kind
 
 _BUSY_TIMEOUT_MS = 60_000
+_BODY_PARTS = 3
+"""Arguments, keyword arguments, and what is embedded: a message body of Celery's protocol 2."""
 _SETTINGS = (
     "task_acks_late",
     "task_acks_on_failure_or_timeout",
@@ -121,8 +124,11 @@ class Agent:
         self._journal.write(Kind.RECEIVED, request.id, **said)
 
     def _on_started(self, task_id: str, task: Any, **_: Any) -> None:
-        self._running.add(task_id)
         request = task.request
+        self._running.add(task_id)
+        if request.is_eager:
+            # A task that another one calls in its own process is a part of that one: nobody ever sent it.
+            return
         self._journal.write(
             Kind.STARTED,
             task_id,
@@ -133,6 +139,8 @@ class Agent:
 
     def _on_finished(self, task_id: str, task: Any, state: str | None, retval: Any, **_: Any) -> None:
         self._running.discard(task_id)
+        if task.request.is_eager:
+            return
         said: dict[str, Json] = {"state": state or "UNKNOWN"}
         if isinstance(retval, BaseException):
             said["error"] = _error(retval)
@@ -161,12 +169,16 @@ class Agent:
     def _on_unknown(self, id: str, exc: BaseException, **_: Any) -> None:  # noqa: A002 - the signal's own name for it.
         self._journal.write(Kind.DISCARDED, id, reason=_error(exc))
 
-    def _on_publish(self, sender: str, headers: Mapping[str, Any], **_: Any) -> None:
+    def _on_publish(self, sender: str, headers: Mapping[str, Any], body: Any, **_: Any) -> None:
         said: dict[str, Json] = {"name": str(sender), "retries": headers.get("retries") or 0}
         if headers.get("eta"):
             said["due"] = datetime.fromisoformat(headers["eta"]).timestamp()
+        if headers.get("expires"):
+            said["expires"] = datetime.fromisoformat(headers["expires"]).timestamp()
         if headers.get("parent_id"):
             said["parent"] = headers["parent_id"]
+        if follow := sorted(set(_followers(body))):
+            said["follow"] = follow
         self._journal.write(Kind.INTENDED, headers["id"], **said)
 
     def _on_published(self, headers: Mapping[str, Any], **_: Any) -> None:
@@ -204,6 +216,25 @@ def tune_sqlite(results_url: str) -> None:
 
 def _confirms(app: Celery) -> bool:
     return bool((app.conf.broker_transport_options or {}).get("confirm_publish"))
+
+
+def _followers(body: Any) -> Iterator[str]:
+    """The ids of the tasks that are to follow in a chain, or as the body of a chord; none in a body of another form."""
+    embedded = body[2] if isinstance(body, tuple | list) and len(body) == _BODY_PARTS else None
+    if isinstance(embedded, Mapping):
+        yield from _signature_ids([embedded.get("chain"), embedded.get("chord")])
+
+
+def _signature_ids(value: Any) -> Iterator[str]:
+    """The ids of all signatures in a value, however deep groups and chains are nested."""
+    if isinstance(value, Mapping):
+        task = (value.get("options") or {}).get("task_id")
+        if isinstance(task, str):
+            yield task
+        yield from _signature_ids([value.get("kwargs"), value.get("args")])
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _signature_ids(one)
 
 
 def _redelivered(delivery_info: Mapping[str, Any] | None) -> bool:

@@ -98,6 +98,8 @@ class Store:
         self._run = run
         self._mails = run / "effects" / "mail"
         self._mails.mkdir(parents=True, exist_ok=True)
+        # A mailbox that got no mail has something to say too; one that was never there has not.
+        (run / "effects" / "mailbox.jsonl").touch()
         numbers = (int(path.stem) for path in self._mails.glob("*.eml") if path.stem.isdigit())
         self._number = max(numbers, default=0) + 1
 

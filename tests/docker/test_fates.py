@@ -45,8 +45,9 @@ def test_what_works_passes(stack: Stack) -> None:
 
 def test_a_task_that_a_worker_drops_silently_is_lost(stack: Stack) -> None:
     send(stack, "fine")
-    send(stack, "gone", name="dropped")
+    gone = send(stack, "gone", name="dropped")
     audit = stack.settle(timeout_s=20)
+    assert gone.task not in stack.ledger.started()
     assert met(audit) == {Fate.OK: 1, Fate.LOST: 1}, audit.text()
     assert failing(audit) == {"lost"}
     assert audit.verdict is Verdict.FAIL

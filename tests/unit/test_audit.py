@@ -1,6 +1,7 @@
 """Every fate, every finding, and that each has something that turns it red."""
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from harness.errors import RunFolderError
 from harness.evidence import results
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder, dump
-from harness.evidence.records import Delivery, Effects, Fate, Promise, Verdict
+from harness.evidence.records import Delivery, Effects, Expect, Fate, Promise, Verdict
 
 
 @dataclass
@@ -494,3 +495,210 @@ def test_a_run_file_of_something_else_is_refused(world: World) -> None:
     world.write().write("run.json", {"name": "x"})
     with pytest.raises(RunFolderError, match="promise"):
         audit(world.folder)
+
+
+def test_if_all_effects_are_absent_their_witness_still_makes_them_lost(world: World) -> None:
+    world.mails.clear()
+    assert world.audit().fates[Fate.LOST] == 2
+
+
+def test_without_any_witness_of_effects_the_audit_says_so(world: World) -> None:
+    (world.write().effects / "mailbox.jsonl").unlink()
+    assert "effects-absent" in codes(audit(world.folder), Verdict.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("remains", "code", "verdict"),
+    [
+        ({"messages": ["stranger"]}, "unexpected-messages", Verdict.FAIL),
+        ({"messages": ["a"]}, "left-after-end", Verdict.UNKNOWN),
+        ({"anonymous": 3}, "messages-anonymous", Verdict.UNKNOWN),
+    ],
+)
+def test_what_is_left_in_the_broker_is_never_a_pass(
+    world: World, remains: dict[str, Any], code: str, verdict: Verdict
+) -> None:
+    assert world.remains
+    world.remains |= remains
+    found = world.audit()
+    assert found.verdict is verdict
+    assert codes(found, verdict) == {code}
+
+
+@pytest.mark.parametrize(("status", "expected"), [("FAILURE", Verdict.PASS), ("SUCCESS", Verdict.FAIL)])
+def test_a_failure_recorded_for_the_rest_of_a_chain_is_expected(world: World, status: str, expected: Verdict) -> None:
+    world.intend("x", follow=["y"], expect={"state": "FAILURE"}, effects=[])
+    world.execute("x", state="FAILURE")
+    world.record("x", "FAILURE", {"exc_type": "KeyError"})
+    world.record("y", status, {"exc_type": "KeyError"})
+    assert world.audit().verdict is expected
+
+
+def test_a_task_that_was_replaced_and_ran_again_is_ok(world: World) -> None:
+    world.promise = Promise(delivery=Delivery.AT_MOST_ONCE)
+    world.intend("x")
+    world.execute("x", state="IGNORED")
+    world.say("worker-1", "intended", "x", name="mail")
+    world.say("worker-1", "accepted", "x", confirmed=True)
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+    found = world.audit()
+    assert (found.verdict, found.fates[Fate.OK]) == (Verdict.PASS, 3)
+
+
+def test_a_replacement_that_never_ran_is_lost(world: World) -> None:
+    world.intend("x")
+    world.say("worker-1", "started", "x")
+    world.say("worker-1", "intended", "x", name="mail")
+    world.say("worker-1", "accepted", "x", confirmed=True)
+    world.say("worker-1", "finished", "x", state="IGNORED")
+    assert world.audit().fates[Fate.LOST] == 1
+
+
+def test_a_task_that_set_itself_aside_is_accounted_for_if_that_was_expected(world: World) -> None:
+    world.intend("x", expect={"state": "IGNORED"}, effects=[])
+    world.execute("x", state="IGNORED")
+    found = world.audit()
+    assert (found.verdict, found.fates[Fate.FAILED]) == (Verdict.PASS, 1)
+
+
+@pytest.mark.parametrize(("left", "fate"), [(["x"], Fate.PENDING), ([], Fate.LOST)])
+def test_a_task_that_was_put_back_is_pending_or_lost(world: World, left: list[str], fate: Fate) -> None:
+    world.intend("x")
+    world.execute("x", state="REJECTED")
+    assert world.remains
+    world.remains["messages"] = left
+    assert world.audit().fates[fate] == 1
+
+
+def test_a_result_that_was_expected_and_is_not_there_to_see_is_unknown(world: World) -> None:
+    world.promise = Promise(recorded=False)
+    world.rows = world.rows[:1]
+    found = world.audit()
+    assert (found.fates[Fate.OK], found.fates[Fate.UNKNOWN]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "fate"), [("MailRefused: no", Fate.FAILED), ("KeyError: 1", Fate.WRONG), (None, Fate.UNKNOWN)]
+)
+def test_where_the_row_does_not_say_the_error_the_journal_does(world: World, error: str | None, fate: Fate) -> None:
+    world.intend("x", expect={"state": "FAILURE", "error": "MailRefused"}, effects=[])
+    world.say("worker-1", "started", "x")
+    world.say("worker-1", "finished", "x", state="FAILURE", **({"error": error} if error else {}))
+    world.record("x", "FAILURE", b"\x80\x05K\x01.")
+    assert world.audit().fates[fate] == 1
+
+
+def test_a_breach_counts_though_more_may_come(world: World) -> None:
+    world.intend("x")
+    world.execute("x", state=None)
+    world.mail("x")
+    world.mail("x")
+    assert world.remains
+    world.remains["messages"] = ["x"]
+    found = world.audit()
+    assert found.fates[Fate.DUPLICATED] == 1
+    assert "had-again" not in codes(found, Verdict.PASS)
+
+
+def test_what_began_was_accepted_even_without_a_confirm(world: World) -> None:
+    world.intend("x", "unconfirmed")
+    world.execute("x", state=None)
+    assert world.audit().fates[Fate.LOST] == 1
+
+
+@pytest.mark.parametrize(("expires", "fate"), [(1_000.0, Fate.FAILED), (9_000.0, Fate.LOST)])
+def test_a_message_that_expired_in_the_broker_is_revoked_and_one_that_had_time_left_is_lost(
+    world: World, expires: float, fate: Fate
+) -> None:
+    world.intend("x", expires=expires, expect={"state": "REVOKED"}, effects=[])
+    found = world.audit()
+    assert found.fates[fate] == 1
+    assert found.passed is (fate is Fate.FAILED)
+
+
+@pytest.mark.parametrize(("deaths", "fate"), [(1, Fate.OK), (0, Fate.DUPLICATED)])
+def test_a_death_excuses_a_second_effect_of_every_task_that_shares_it(world: World, deaths: int, fate: Fate) -> None:
+    world.promise = Promise(effects=Effects.ONCE_UNLESS_KILLED)
+    for task in ("x", "y"):
+        world.intend(task, effects=["mail:shared"])
+        world.execute(task)
+        world.record(task)
+        world.mail(task, key="mail:shared")
+    for _ in range(deaths):
+        world.execute("x", state=None)
+    found = world.audit()
+    assert found.fates[fate] == (4 if fate is Fate.OK else 2)
+
+
+@pytest.mark.parametrize(
+    ("expected", "result", "fate"),
+    [(True, 1, Fate.WRONG), ([0], [False], Fate.WRONG), ({"a": [1]}, {"a": [1.0]}, Fate.OK), ([1], [1, 2], Fate.WRONG)],
+)
+def test_results_are_compared_as_json_values(world: World, expected: Any, result: Any, fate: Fate) -> None:
+    world.intend("x", expect={"result": expected})
+    world.execute("x")
+    world.record("x", result=json.dumps(result).encode())
+    world.mail("x")
+    assert world.audit().fates[fate] == (3 if fate is Fate.OK else 1)
+
+
+def test_an_effect_of_an_expected_failure_is_expected_too(world: World) -> None:
+    world.intend("x", expect={"state": "FAILURE"})
+    world.execute("x", state="FAILURE")
+    world.record("x", "FAILURE", {})
+    assert world.audit().fates[Fate.LOST] == 1
+
+
+def test_a_retry_that_the_parent_made_after_a_death_is_no_retry_that_the_task_asked_for(world: World) -> None:
+    world.promise = Promise(delivery=Delivery.AT_MOST_ONCE)
+    world.intend("x")
+    world.execute("x", state=None)
+    world.say("worker-1", "intended", "x", name="mail")
+    world.say("worker-1", "accepted", "x", confirmed=True)
+    world.say("worker-1", "retried", "x")
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+    assert world.audit().fates[Fate.DUPLICATED] == 1
+
+
+def test_a_row_that_contradicts_all_who_saw_the_task_run_is_unknown(world: World) -> None:
+    world.intend("x")
+    world.execute("x", state="FAILURE")
+    world.record("x")
+    world.mail("x")
+    assert world.audit().fates[Fate.UNKNOWN] == 1
+
+
+def test_a_large_result_does_not_stop_the_audit(world: World) -> None:
+    world.intend("x", expect={})
+    world.execute("x")
+    world.record("x", result="x" * 3_000_000)
+    world.mail("x")
+    found = world.audit()
+    assert (found.verdict, found.fates[Fate.OK]) == (Verdict.PASS, 3)
+    assert codes(found, Verdict.PASS) == {"undecoded"}
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_a_journal_that_may_not_be_read_is_unknown(world: World) -> None:
+    (world.write().journal / "worker-1.1.1.jsonl").chmod(0)
+    assert "journal-unreadable" in codes(audit(world.folder), Verdict.UNKNOWN)
+
+
+def test_a_folder_where_a_journal_should_be_is_unknown(world: World) -> None:
+    (world.write().journal / "worker-2.1.1.jsonl").mkdir()
+    assert codes(audit(world.folder), Verdict.UNKNOWN) == {"journal-unreadable"}
+
+
+def test_an_audit_leaves_nothing_behind(world: World) -> None:
+    before = sorted(path for path in world.write().path.rglob("*"))
+    audit(world.folder)
+    assert sorted(path for path in world.folder.path.rglob("*")) == before
+
+
+def test_an_effect_cannot_be_expected_twice() -> None:
+    with pytest.raises(ValueError, match="expected twice"):
+        Expect(effects=["mail:a", "mail:a"])

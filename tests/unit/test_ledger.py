@@ -41,7 +41,7 @@ def sends(say: Say, task: str, outcome: str = "accepted") -> None:
 
 def test_nothing_is_known_of_an_empty_journal(ledger: Ledger) -> None:
     ledger.update()
-    assert (ledger.sent, ledger.ended, ledger.open(), ledger.held(ALIVE)) == (0, 0, set(), set())
+    assert (ledger.sent, ledger.ended, ledger.open(), ledger.held(ALIVE, unacked=True)) == (0, 0, set(), set())
 
 
 def test_a_task_is_open_until_it_ends(ledger: Ledger, say: Say) -> None:
@@ -59,8 +59,6 @@ def test_a_task_is_open_until_it_ends(ledger: Ledger, say: Say) -> None:
     [
         ("finished", "SUCCESS"),
         ("finished", "FAILURE"),
-        ("finished", "REJECTED"),
-        ("finished", "IGNORED"),
         ("revoked", None),
         ("discarded", None),
     ],
@@ -69,18 +67,38 @@ def test_whatever_ends_a_task_it_is_held_no_more(ledger: Ledger, say: Say, kind:
     sends(say, "a")
     say("worker-1", "received", "a")
     ledger.update()
-    assert ledger.held(ALIVE) == {"a"}
+    assert ledger.held(ALIVE, unacked=True) == {"a"}
     say("worker-1", kind, "a", **({"state": state} if state else {}))
     ledger.update()
-    assert (ledger.ended, ledger.open(), ledger.held(ALIVE)) == (1, set(), set())
+    assert (ledger.ended, ledger.open(), ledger.held(ALIVE, unacked=True)) == (1, set(), set())
 
 
-def test_a_task_that_retries_is_neither_held_nor_ended(ledger: Ledger, say: Say) -> None:
+@pytest.mark.parametrize("state", ["RETRY", "IGNORED", "REJECTED"])
+def test_a_task_that_may_come_again_is_neither_held_nor_ended(ledger: Ledger, say: Say, state: str) -> None:
     sends(say, "a")
     say("worker-1", "started", "a")
-    say("worker-1", "finished", "a", state="RETRY")
+    say("worker-1", "finished", "a", state=state)
     ledger.update()
-    assert (ledger.ended, ledger.open(), ledger.held(ALIVE)) == (0, {"a"}, set())
+    assert (ledger.ended, ledger.open(), ledger.held(ALIVE, unacked=True)) == (0, {"a"}, set())
+
+
+def test_a_replacement_that_runs_is_held(ledger: Ledger, say: Say) -> None:
+    sends(say, "a")
+    say("worker-1", "started", "a")
+    say("worker-1", "finished", "a", state="IGNORED")
+    say("worker-1", "started", "a")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=False) == {"a"}
+
+
+def test_what_was_received_and_acknowledged_and_never_began_is_held_by_nobody(ledger: Ledger, say: Say) -> None:
+    sends(say, "a", "b")
+    say("worker-1", "received", "a")
+    say("worker-1", "received", "b")
+    say("worker-1", "started", "b")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"a", "b"}
+    assert ledger.held(ALIVE, unacked=False) == {"b"}
 
 
 def test_a_refused_task_was_sent_and_is_not_open(ledger: Ledger, say: Say) -> None:
@@ -107,7 +125,7 @@ def test_what_a_dead_node_held_is_not_held(ledger: Ledger, say: Say) -> None:
     say("worker-1", "started", "a")
     say("worker-2", "started", "b")
     ledger.update()
-    assert ledger.held(["worker-2"]) == {"b"}
+    assert ledger.held(["worker-2"], unacked=True) == {"b"}
 
 
 def test_what_a_node_held_before_it_restarted_is_not_held(ledger: Ledger, say: Say) -> None:
@@ -116,14 +134,14 @@ def test_what_a_node_held_before_it_restarted_is_not_held(ledger: Ledger, say: S
     say("worker-1", "up")
     say("worker-1", "started", "b")
     ledger.update()
-    assert ledger.held(ALIVE) == {"b"}
+    assert ledger.held(ALIVE, unacked=True) == {"b"}
 
 
 def test_a_task_that_moved_to_another_worker_is_held_there(ledger: Ledger, say: Say) -> None:
     say("worker-1", "started", "a")
     say("worker-2", "started", "a")
     ledger.update()
-    assert (ledger.held(["worker-1"]), ledger.held(["worker-2"])) == (set(), {"a"})
+    assert (ledger.held(["worker-1"], unacked=True), ledger.held(["worker-2"], unacked=True)) == (set(), {"a"})
 
 
 def test_an_end_that_is_read_before_the_beginning_counts(ledger: Ledger, say: Say) -> None:
@@ -133,11 +151,11 @@ def test_an_end_that_is_read_before_the_beginning_counts(ledger: Ledger, say: Sa
     sends(say, "a")
     say("worker-2", "started", "a", t=1.0)
     ledger.update()
-    assert (ledger.sent, ledger.ended, ledger.open(), ledger.held(ALIVE)) == (1, 1, set(), set())
+    assert (ledger.sent, ledger.ended, ledger.open(), ledger.held(ALIVE, unacked=True)) == (1, 1, set(), set())
 
 
 def test_within_one_reading_time_decides_and_not_the_order_of_the_files(ledger: Ledger, say: Say) -> None:
     say("worker-1", "finished", "a", state="RETRY", t=5.0)
     say("worker-2", "started", "a", t=4.0)
     ledger.update()
-    assert ledger.held(ALIVE) == set()
+    assert ledger.held(ALIVE, unacked=True) == set()

@@ -3,11 +3,11 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task
-from celery.worker.request import Request
 
 app = Celery("faulty")
 app.conf.task_acks_late = True
@@ -31,18 +31,20 @@ def act(self: Task, key: str, times: int = 1, result: Any = "done", pause_s: flo
     return result
 
 
-class Dropping(Request):
-    """Takes a message, acknowledges it, and never runs the task."""
+def drop(*_: Any, **__: Any) -> Callable[..., None]:
+    """Celery's strategy for a task: what a worker does with its messages. This one acknowledges, and that is all."""
 
-    def execute_using_pool(self, *_: Any, **__: Any) -> None:
-        """Pretend that it was done."""
-        self.acknowledge()
+    def take(message: Any, _body: Any, _ack: Any, _reject: Any, callbacks: Any, **_: Any) -> None:
+        del callbacks
+        message.ack()
+
+    return take
 
 
 class DroppedTask(Task):
     """A task that no worker ever runs."""
 
-    Request = Dropping
+    Strategy = "faulty:drop"
 
 
 @app.task(base=DroppedTask, name="dropped")
