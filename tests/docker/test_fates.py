@@ -83,8 +83,8 @@ def test_a_task_whose_row_is_deleted_is_unrecorded(stack: Stack) -> None:
 def test_a_task_published_behind_the_producers_back_is_unexpected(stack: Stack) -> None:
     send(stack, "mine")
     stranger = Celery(broker=stack.login.amqp_url_outside, backend="disabled", set_as_current=False)
-    stranger.send_task("act", kwargs={"key": "not mine"})
-    stranger.close()
+    with stranger.connection_for_write() as connection:
+        stranger.send_task("act", kwargs={"key": "not mine"}, connection=connection)
     wait_until(lambda: stack.results.count() == 2, what="both ran", timeout_s=20)
     audit = stack.settle()
     assert met(audit) == {Fate.OK: 1}, audit.text()

@@ -1,6 +1,7 @@
 """The agent: its receivers on Celery's own signals, sent by Celery's own tracer and publisher."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -220,6 +221,30 @@ def test_what_a_task_sends_is_journaled_as_a_producer_would(app: Celery, folder:
         ("intended", "t-2", {"name": "pay", "retries": 0, "parent": "t-1"}),
         ("accepted", "t-2", {"confirmed": False}),
     ]
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_task_that_another_one_calls_is_a_part_of_it_and_nobody_sent_it(app: Celery, folder: Path) -> None:
+    app.tasks["pay"].apply([4], task_id="t-1")
+    assert said(folder) == []
+
+
+@pytest.mark.usefixtures("agent")
+def test_what_is_sent_names_what_is_to_follow_it_and_when_it_expires(app: Celery, folder: Path) -> None:
+    pay = app.tasks["pay"]
+    last = celery.chain(pay.si(1), pay.si(2), pay.si(3)).apply_async(expires=60)
+    (kind, first, about), _ = said(folder)
+    assert (kind, first) == ("intended", last.parent.parent.id)
+    assert about["follow"] == sorted([last.parent.id, last.id])
+    assert about["expires"] == pytest.approx(time.time() + 60, abs=30)
+
+
+@pytest.mark.usefixtures("agent")
+def test_what_is_sent_names_the_body_of_the_chord_that_follows_it(app: Celery, folder: Path) -> None:
+    pay = app.tasks["pay"]
+    body = celery.chain(pay.si(1), celery.group(pay.si(2), pay.si(3)), pay.si(4)).apply_async()
+    (_, _, about), _ = said(folder)
+    assert body.id in about["follow"]
 
 
 @pytest.mark.usefixtures("agent")
