@@ -45,6 +45,7 @@ from harness.evidence.records import Json, Kind
 _BUSY_TIMEOUT_MS = 60_000
 _BODY_PARTS = 3
 """Arguments, keyword arguments, and what is embedded: a message body of Celery's protocol 2."""
+_CANVAS = frozenset({"chain", "chord", "group"})
 _SETTINGS = (
     "task_acks_late",
     "task_acks_on_failure_or_timeout",
@@ -231,7 +232,9 @@ def _signature_ids(value: Any) -> Iterator[str]:
         task = (value.get("options") or {}).get("task_id")
         if isinstance(task, str):
             yield task
-        yield from _signature_ids([value.get("kwargs"), value.get("args")])
+        if value.get("subtask_type") in _CANVAS:
+            # Its parts stand where an ordinary task has its arguments.
+            yield from _signature_ids(list((value.get("kwargs") or {}).values()))
     elif isinstance(value, list | tuple):
         for one in value:
             yield from _signature_ids(one)
