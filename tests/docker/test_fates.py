@@ -157,3 +157,19 @@ def test_a_worker_without_its_agent_is_no_witness_and_nothing_passes(stack: Stac
     audit = stack.settle(timeout_s=5)
     assert audit.verdict is Verdict.UNKNOWN, audit.text()
     assert "journal-silent" in failing(audit)
+
+
+@pytest.mark.parametrize(("kind", "entries"), [("chain", 3), ("chord", 5)])
+def test_tasks_that_tasks_send_are_accounted_for_like_all_others(stack: Stack, kind: str, entries: int) -> None:
+    stack.producer.send("canvas", kwargs={"kind": kind}, expect=Expect(result=kind))
+    audit = stack.settle()
+    assert audit.verdict is Verdict.PASS, audit.text()
+    # A chord on this backend has one task more, which waits for the header: celery.chord_unlock.
+    assert met(audit) == {Fate.OK: entries}, audit.text()
+
+
+def test_a_chain_that_breaks_is_one_failure_and_what_celery_records_for_its_rest_is_none(stack: Stack) -> None:
+    stack.producer.send("canvas", kwargs={"kind": "broken chain"}, expect=Expect(result="broken chain"))
+    audit = stack.settle()
+    assert met(audit) == {Fate.OK: 2, Fate.FAILED: 1}, audit.text()
+    assert failing(audit) == {"failed-unexpectedly"}

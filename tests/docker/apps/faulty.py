@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, Task
+from celery import Celery, Task, chain, chord
 
 app = Celery("faulty")
 app.conf.task_acks_late = True
@@ -58,3 +58,27 @@ def early(self: Task, key: str, pause_s: float) -> str:
     time.sleep(pause_s)
     have_effect(self, key)
     return "done"
+
+
+@app.task(name="fail")
+def fail() -> None:
+    """End in FAILURE."""
+    raise KeyError("on purpose")
+
+
+@app.task(name="sum")
+def total(parts: list[str]) -> int:
+    """The body of a chord."""
+    return len(parts)
+
+
+@app.task(name="canvas")
+def canvas(kind: str) -> str:
+    """Send a chain that works, one that breaks, or a chord."""
+    if kind == "chain":
+        chain(act.si(key="first"), act.si(key="second")).apply_async()
+    elif kind == "broken chain":
+        chain(act.si(key="first"), fail.si(), act.si(key="never")).apply_async()
+    else:
+        chord([act.si(key="left"), act.si(key="right")], total.s()).apply_async()
+    return kind
