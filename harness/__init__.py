@@ -3,7 +3,7 @@
 A harness that starts a real RabbitMQ and real Celery workers in containers, drives them with scenarios, and
 accounts for every single task. The rooms of the house, from the top down; imports only ever point down:
 
-    cli, plugin, (load)      the doors: the shell, pytest, Locust
+    cli, plugin              the doors: the shell, pytest
     run                      one run from up to report
     scenario, stack          what is done, and what it is done to
     session                  what stacks share: the engine, the images, a network, one broker

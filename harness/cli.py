@@ -3,9 +3,11 @@
 Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
 
+import shlex
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +25,7 @@ from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
 from harness.nodes import images
 from harness.nodes.engine import connect
-from harness.nodes.owner import remove_all, sweep
+from harness.nodes.owner import explained, remove_all, sweep
 from harness.run import Plan, execute, find_scenario
 from harness.scenario import Drive
 from harness.session import Session
@@ -48,11 +50,23 @@ def main() -> None:
         Console(stderr=True).print("interrupted; everything that was started has been taken down.")
         sys.exit(_INTERRUPTED)
     except HarnessError as error:
-        console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-        console.print("[bold red]error:[/] ", end="")
-        # What went wrong is somebody else's text, which may hold brackets; notes tell what went wrong after it.
-        console.print("\n".join([str(error), *getattr(error, "__notes__", ())]), markup=False)
+        # Notes tell what went wrong after it.
+        _complain("\n".join([str(error), *getattr(error, "__notes__", ())]))
         sys.exit(_WRONG_USE)
+    except Exception as error:  # noqa: BLE001 - a traceback would end with 1, which means a broken promise.
+        if sys.flags.dev_mode:
+            traceback.print_exception(error)
+        again = shlex.join(["python", "-X", "dev", "-m", "harness", *sys.argv[1:]])
+        text = " ".join(str(error).split())
+        _complain(f"unexpected, please report it: {type(error).__name__}: {text}. The traceback is shown by: {again}")
+        sys.exit(_WRONG_USE)
+
+
+def _complain(text: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    console.print("[bold red]error:[/] ", end="")
+    # What went wrong may be somebody else's text, with brackets in it.
+    console.print(text, markup=False)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -182,7 +196,8 @@ def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
         console.print(f"removed {name}", markup=False)
     if with_images:
         for tag in images.ours(client):
-            client.images.remove(tag, force=True)
+            with explained(f"removing the image {tag}"):
+                client.images.remove(tag, force=True)
             console.print(f"removed image {tag}", markup=False)
     if runs and _RUNS.is_dir():
         shutil.rmtree(_RUNS)

@@ -1,7 +1,7 @@
 """Everything the harness raises on purpose.
 
-Each message says what was seen and what to do about it, so that the doors (shell, pytest, Locust) can
-print it as it is, without a traceback.
+Each message says what was seen and what to do about it, so that the doors (shell and pytest) can print
+it as it is, without a traceback.
 """
 
 

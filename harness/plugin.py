@@ -6,13 +6,14 @@
         assert stack.settle().passed
 
 Fixtures: `stack`, fresh and isolated; `mailbox`, whose use gives the stack one; `results`, the result tables. A
-test that sends tasks and does not settle is settled after it, and fails unless the audit passes.
+test that does not settle, or sends more tasks after it did, is settled after it, and fails unless the audit passes.
 """
 
 import re
 import signal
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -91,15 +92,24 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
         session: Session = request.getfixturevalue("_harness_session")
         folder = RunFolder.create(request.config.rootpath / _RUNS, _slug(request.node.name))
         running = Stack(session, spec, folder, promise=promise, about={"test": request.node.nodeid})
-        request.node.stash[_stack_key] = running
         running.__enter__()
     except HarnessError as error:
         raise _failed(error) from None
+    request.node.stash[_stack_key] = running
+    wrong: list[str] = []
     try:
         yield running
-        _settle(request, running)
+        if not request.node.stash.get(_failed_key, False):
+            with _noted(wrong):
+                wrong += _unaccounted(running)
+            if wrong:
+                # The nodes are gone before pytest reports this, so that their logs have to be in the text.
+                wrong += [f"--- {title} ---\n{text}" for title, text in _sections(running)]
     finally:
-        running.close()
+        with _noted(wrong):
+            running.close()
+    if wrong:
+        pytest.fail("\n".join(wrong), pytrace=False)
 
 
 def _marked(request: pytest.FixtureRequest) -> tuple[StackSpec, Promise | None]:
@@ -138,19 +148,41 @@ def _spec(
 
 def _failed(error: HarnessError) -> BaseException:
     """What makes pytest print the message alone."""
+    return pytest.fail.Exception(_text(error), pytrace=False)
+
+
+def _text(error: HarnessError) -> str:
     notes: Sequence[str] = getattr(error, "__notes__", ())
-    return pytest.fail.Exception("\n".join([str(error), *notes]), pytrace=False)
+    return "\n".join([str(error), *notes])
 
 
-def _settle(request: pytest.FixtureRequest, running: Stack) -> None:
-    """Account for what a test sent and did not ask about."""
-    if request.node.stash.get(_failed_key, False) or running.audited is not None or not running.ledger.sent:
-        return
+@contextmanager
+def _noted(wrong: list[str]) -> Iterator[None]:
+    """Add what the harness raises to what went wrong, so that nothing after it is left undone."""
+    try:
+        yield
+    except HarnessError as error:
+        wrong.append(_text(error))
+
+
+def _unaccounted(running: Stack) -> list[str]:
+    """Account for what a passed test sent and did not ask about, in lines; none if there is nothing to say."""
+    accounted = 0 if running.audited is None else running.audited.entries
+    if accounted >= running.ledger.sent:
+        return []
     audit = running.settle()
-    if not audit.passed:
-        pytest.fail(
-            f"the test passed, its tasks did not.\n{audit.text()}\nrun folder: {running.folder.path}", pytrace=False
-        )
+    return [] if audit.passed else ["the test passed, its tasks did not.", audit.text()]
+
+
+def _sections(running: Stack) -> Iterator[tuple[str, str]]:
+    """What is shown of a stack when something failed, as title and text: the run folder, the nodes' last log lines."""
+    yield "run folder", str(running.folder.path)
+    try:
+        for name, text in running.logs():
+            yield f"last log lines of {name}", text
+    except HarnessError as error:
+        # pytest takes no exception where a report is made. Where one node cannot be read, the next would hang as well.
+        yield "last log lines", f"They could not be read: {error}"
 
 
 @pytest.fixture
@@ -172,11 +204,10 @@ def pytest_runtest_makereport(
     """Add the nodes' last log lines and the run folder to a failing test, while its stack is still up."""
     made = yield
     running = item.stash.get(_stack_key, None)
-    if made.failed and running is not None and call.when == "call":
+    # In the setup it is another fixture that failed; one that failed at its teardown may find the stack gone already.
+    if made.failed and running is not None and call.when in {"setup", "call"}:
         item.stash[_failed_key] = True
-        made.sections.append(("run folder", str(running.folder.path)))
-        for name, text in running.logs():
-            made.sections.append((f"last log lines of {name}", text))
+        made.sections.extend(_sections(running))
     if call.when == "teardown" and running is not None and running.audited is not None:
         said = {"name": item.name, "audit": running.audited.to_json(), "folder": str(running.folder.path)}
         setattr(made, _ATTRIBUTE, said)

@@ -9,8 +9,9 @@ import select
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ import amqp
 import kombu
 from celery import Celery
 from kombu.exceptions import EncodeError, OperationalError
+from kombu.serialization import dumps
 
 from harness.errors import UsageError
 from harness.evidence.journal import Writer
@@ -25,6 +27,10 @@ from harness.evidence.records import Expect, Json, Kind
 
 _REPR_SIZE = 1024
 """Characters of the arguments that a worker's log and events show, as in `Task.argsrepr_maxsize`."""
+_SHORT_STRING = 255
+"""The most bytes that AMQP has room for in the name of a queue and in a message's properties."""
+_PRIORITIES = range(256)
+_BROKER_ERRORS = (OSError, amqp.AMQPError, OperationalError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +101,10 @@ class Producer:
     ) -> Sent:
         """Send one task, once: nothing is tried again, so that the outcome is one of three.
 
-        Writes `intended` (name, due time, what is expected), publishes, and writes the outcome. The task is due
-        now, or `countdown_s` seconds from now.
+        Writes `intended` (name, due and expiry time, what is expected), publishes, and writes the outcome. The
+        task is due now, or `countdown_s` seconds from now. A queue that is there is used as it is; one that is not
+        is declared as Celery does, the first time that a connection meets it. If it is deleted later, tasks for it
+        are refused.
 
         Args:
             name: the task's registered name.
@@ -110,70 +118,84 @@ class Producer:
             task_id: its id; a new one if not given.
 
         Raises:
-            UsageError: the arguments cannot be written as JSON. It is journaled as refused.
+            UsageError: no message can be made of this. Nothing was journaled and nothing sent.
             JournalError: the intent or the outcome could not be written.
         """
         task = task_id or str(uuid.uuid4())
+        _check_names(name=name, task_id=task, queue=queue)
+        if priority is not None and not (isinstance(priority, int) and priority in _PRIORITIES):
+            raise UsageError(f"priority={priority!r} is none; give a whole number from 0 to 255.")
+        now_s = time.time()
+        due = _moment(now_s, "countdown_s", countdown_s)
+        expiry = _moment(now_s, "expires_s", expires_s)
+        message = self._message(task, name, args, kwargs, eta=due if countdown_s else None, expires=expiry)
         intent: dict[str, Json] = {"name": name, **(expect or Expect()).to_json()}
-        if countdown_s is not None:
-            intent["due"] = time.time() + countdown_s
+        if due is not None:
+            intent["due"] = due.timestamp()
+        if expiry is not None:
+            intent["expires"] = expiry.timestamp()
         self._journal.write(Kind.INTENDED, task, **intent)
-        # What `Celery.send_task` does, without its second half: an AsyncResult, and settings that it looks up
-        # for each task. Together they take as long as all the rest.
-        message = self._app.amqp.as_task_v2(
-            task,
-            name,
-            list(args),
-            dict(kwargs or {}),
-            countdown=countdown_s,
-            expires=expires_s,
-            # Celery's own rendering of the arguments walks through them in Python.
-            argsrepr=repr(args)[:_REPR_SIZE],
-            kwargsrepr=repr(kwargs or {})[:_REPR_SIZE],
-        )
         options = {"priority": priority, "expiration": expires_s}
-        try:
-            sent = self._publish(
-                task, name, message, queue, {key: value for key, value in options.items() if value is not None}
-            )
-        except EncodeError as error:
-            self._journal.write(Kind.REFUSED, task, reason=str(error))
-            raise UsageError(f"the arguments of {name} are not JSON: {error}") from error
+        sent = self._publish(
+            task, name, message, queue, {key: value for key, value in options.items() if value is not None}
+        )
         if sent.accepted:
             self._journal.write(Kind.ACCEPTED, task, confirmed=True)
         else:
             self._journal.write(sent.outcome, task, reason=sent.reason)
         return sent
 
+    def _message(
+        self, task: str, name: str, args: Sequence[Json], kwargs: Mapping[str, Json] | None, **times: datetime | None
+    ) -> Any:
+        """What `Celery.send_task` publishes.
+
+        It does more: an AsyncResult, and settings that it looks up for each task. Together they take as long as
+        all the rest.
+        """
+        try:
+            positional, named = list(args), dict(kwargs or {})
+            # They are encoded once more when they are published, where it is too late to say that nothing was
+            # intended; and whoever listens to Celery's signals there is to see them as they are.
+            dumps((positional, named), serializer="json")
+        except (TypeError, ValueError, EncodeError) as error:
+            raise UsageError(f"the arguments of {name} are not JSON, as a list and a mapping: {error}") from error
+        return self._app.amqp.as_task_v2(
+            task,
+            name,
+            positional,
+            named,
+            # Celery's own rendering of the arguments walks through them in Python.
+            argsrepr=repr(args)[:_REPR_SIZE],
+            kwargsrepr=repr(named)[:_REPR_SIZE],
+            **times,
+        )
+
     def _publish(self, task: str, name: str, message: Any, queue: str, options: Mapping[str, Any]) -> Sent:
         try:
             link = self._link()
-        except (OSError, amqp.AMQPError, OperationalError) as error:
+        except _BROKER_ERRORS as error:
             # Not connected is not published.
             return Sent(task=task, outcome=Kind.REFUSED, reason=f"no connection: {_said(error)}")
+        target = self._app.amqp.queues[queue]
         try:
-            self._send_message(
-                link.producer,
-                name,
-                message,
-                queue=self._app.amqp.queues[queue],
-                retry=False,
-                confirm_timeout=self._timeout_s,
-                **link.declaring(queue),
-                **options,
+            link.find(target)
+        except _BROKER_ERRORS as error:
+            # Up to here nothing was published.
+            return Sent(task=task, outcome=Kind.REFUSED, reason=f"no queue {queue!r}: {_said(error)}")
+        try:
+            returned = link.publish(
+                self._send_message, name, message, queue=target, confirm_timeout=self._timeout_s, **options
             )
         except amqp.exceptions.MessageNacked:
             self._idle.append(link)
             return Sent(task=task, outcome=Kind.REFUSED, reason="the broker answered nack")
-        except (OSError, amqp.AMQPError, OperationalError) as error:
-            # The next confirm on this channel could be the answer to this message, so it is not used again.
-            link.abandon()
+        except _BROKER_ERRORS as error:
             refused = isinstance(_cause(error), amqp.exceptions.ChannelError)
             return Sent(task=task, outcome=Kind.REFUSED if refused else Kind.UNKNOWN, reason=_said(error))
-        except BaseException:
-            link.abandon()
-            raise
         self._idle.append(link)
+        if returned is not None:
+            return Sent(task=task, outcome=Kind.REFUSED, reason=f"unroutable: no queue {queue!r}: {_said(returned)}")
         return Sent(task=task, outcome=Kind.ACCEPTED)
 
     def _link(self) -> "_Link":
@@ -188,11 +210,13 @@ class Producer:
 
 @dataclass
 class _Link:
-    """One connection, in confirm mode, and Celery's producer on it."""
+    """One connection, in confirm mode, and Celery's producer on it. Whatever breaks it also closes its socket."""
 
     connection: kombu.Connection
     producer: Any
-    _declared: set[str] = field(default_factory=set)
+    found: set[str] = field(default_factory=set)
+    """The queues that were seen to be there."""
+    _returned: list[amqp.AMQPError] = field(default_factory=list)
     _poll: select.poll = field(default_factory=select.poll)
 
     @classmethod
@@ -203,18 +227,60 @@ class _Link:
             connection.ensure_connection(max_retries=0)
             producer = app.amqp.Producer(connection, auto_declare=False)
             link = cls(connection, producer)
+            producer.on_return = link._on_return
             link._poll.register(connection.connection.sock, select.POLLIN)
         except BaseException:
             connection.collect()
             raise
         return link
 
-    def declaring(self, queue: str) -> dict[str, Any]:
-        """The option that keeps a queue from being declared again: even where Kombu remembers, asking it is slow."""
-        if queue in self._declared:
-            return {"declare": ()}
-        self._declared.add(queue)
-        return {}
+    def find(self, queue: Any) -> None:
+        """See to it that a queue is there; after the first time this costs nothing.
+
+        It is looked up before it is declared, because the broker refuses the declaration of a queue that was
+        declared with other arguments, such as a priority queue or a quorum queue.
+
+        Args:
+            queue: Celery's idea of the queue.
+        """
+        if queue.name in self.found:
+            return
+        try:
+            # An error closes the channel on which it happens; the one for publishing has to stay open.
+            channel = self.connection.channel()
+            try:
+                channel.queue_declare(queue.name, passive=True)
+            except amqp.exceptions.NotFound:
+                # The library has opened the channel again.
+                queue.declare(channel=channel)
+            channel.close()
+        except BaseException:
+            self.abandon()
+            raise
+        self.found.add(queue.name)
+
+    def publish(
+        self, send_message: Callable[..., None], name: str, message: Any, **options: Any
+    ) -> amqp.AMQPError | None:
+        """Publish, and wait for the confirm.
+
+        Returns:
+            What the broker said if no queue took the message; it confirms that too, but it returns it first.
+        """
+        self._returned.clear()
+        try:
+            # Without `declare`, Kombu would be asked what is declared already, and that is slow.
+            send_message(self.producer, name, message, retry=False, mandatory=True, declare=(), **options)
+        except amqp.exceptions.MessageNacked:
+            raise
+        except BaseException:
+            # The next confirm on this channel could be the answer to this message, so it is not used again.
+            self.abandon()
+            raise
+        return self._returned[0] if self._returned else None
+
+    def _on_return(self, error: amqp.AMQPError, _exchange: str, _routing_key: str, _message: Any) -> None:
+        self._returned.append(error)
 
     def alive(self) -> bool:
         """Whether the broker has not closed the connection while it was idle.
@@ -240,6 +306,26 @@ class _Link:
         """Close it in good order, as far as that is possible."""
         with contextlib.suppress(OSError, amqp.AMQPError):
             self.connection.release()
+
+
+def _check_names(**names: str) -> None:
+    for what, name in names.items():
+        try:
+            size = len(name.encode())
+        except (AttributeError, UnicodeEncodeError) as error:
+            raise UsageError(f"{what}={name!r} is no text: {error}") from error
+        if size > _SHORT_STRING:
+            raise UsageError(f"{what}={name!r} has {size} bytes; AMQP has room for {_SHORT_STRING}.")
+
+
+def _moment(now_s: float, what: str, after_s: float | None) -> datetime | None:
+    """The time that is so many seconds from now; None if none are given."""
+    if after_s is None:
+        return None
+    try:
+        return datetime.fromtimestamp(now_s + after_s, UTC)
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise UsageError(f"{what}={after_s!r} leads to no point in time: {error}") from error
 
 
 def _cause(error: BaseException) -> BaseException:

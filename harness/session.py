@@ -1,11 +1,13 @@
 """What stacks share: the engine, the images, a network, and one broker."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Self
 
-from harness.errors import EngineError
+from harness.errors import EngineError, HarnessError
 from harness.nodes import images
 from harness.nodes.broker import Broker
 from harness.nodes.engine import Engine, connect
@@ -15,6 +17,16 @@ Say = Callable[[str], None]
 """Takes a line of progress."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Started:
+    """What a session has once it is started."""
+
+    engine: Engine
+    network: str
+    broker: Broker
+    worker_image: str
+
+
 class Session:
     """Starts everything at its first use, and takes it down with `close`. A context manager."""
 
@@ -22,10 +34,9 @@ class Session:
         """Nothing is started yet; `say` is told what takes its time."""
         self.say = say
         """Takes a line of progress."""
-        self._engine: Engine | None = None
-        self._network = ""
-        self._broker: Broker | None = None
-        self._worker_image = ""
+        self._started: _Started | None = None
+        self._closing = ExitStack()
+        self._closed = False
 
     def __enter__(self) -> Self:
         """The session itself."""
@@ -41,66 +52,77 @@ class Session:
         """Sweep what dead owners left, find or build the images, start the broker; the second time does nothing.
 
         Raises:
-            EngineError: no engine answers.
+            EngineError: no engine answers, or the session has been closed.
             ImageError: an image can neither be found nor made.
             StartError: the broker does not come up.
         """
-        if self._broker is not None:
-            return
-        client = connect()
-        swept = sweep(client)
-        if swept:
-            self.say(f"swept {len(swept)} leftovers of a run that was killed")
-        rabbitmq = images.ensure(client, images.Image.RABBITMQ, say=self.say)
-        self._worker_image = images.ensure(client, images.Image.NODE, say=self.say)
-        self._engine = Engine(client)
-        try:
-            self._network = self._engine.create_network("session")
-            self._broker = Broker(self._engine, image=rabbitmq, network=self._network)
-            self._broker.start()
-            self._broker.wait_ready()
-        except BaseException:
-            self.close()
-            raise
+        self._ensure()
 
     def close(self) -> None:
-        """Remove the broker and the network; nothing happens if they were never started."""
-        if self._broker is not None:
-            self._broker.remove()
-            self._broker = None
-        if self._engine is not None and self._network:
-            self._engine.remove_network(self._network)
-            self._network = ""
+        """Remove the broker and the network, if they were ever started; a second time does nothing.
+
+        Raises:
+            EngineError: something could not be removed. Everything else was.
+        """
+        self._closed, self._started = True, None
+        self._closing.close()
 
     @property
     def engine(self) -> Engine:
-        """The engine, from the start on."""
-        self.start()
-        if self._engine is None:
-            raise EngineError("the session has been closed.")
-        return self._engine
+        """The engine; the first use of this or of what follows starts everything, and raises what `start` does."""
+        return self._ensure().engine
 
     @property
     def broker(self) -> Broker:
-        """The broker, which the first use starts."""
-        self.start()
-        if self._broker is None:
-            raise EngineError("the session has been closed.")
-        return self._broker
+        """The broker."""
+        return self._ensure().broker
 
     @property
     def network(self) -> str:
         """The network that all nodes are on."""
-        return self._network
+        return self._ensure().network
 
     @property
     def worker_image(self) -> str:
         """The image of workers."""
-        return self._worker_image
+        return self._ensure().worker_image
 
     @cached_property
     def mailbox_image(self) -> str:
         """The image of mailboxes: always the harness's own, because one's own worker image need hold no mail server."""
         if not images.is_replaced(images.Image.NODE):
-            return self._worker_image
+            return self.worker_image
         return images.ensure(self.engine.client, images.Image.NODE, say=self.say, ours=True)
+
+    def _ensure(self) -> _Started:
+        if self._closed:
+            raise EngineError("the session has been closed.")
+        if self._started is None:
+            try:
+                self._started = self._up()
+            except BaseException as error:
+                try:
+                    self._closing.close()
+                except HarnessError as also:
+                    # What went wrong first is what has to be known.
+                    error.add_note(str(also))
+                raise
+        return self._started
+
+    def _up(self) -> _Started:
+        client = connect()
+        # Last of all. What the interpreter's exit may still have to ask of the engine opens a connection anew.
+        self._closing.callback(client.close)
+        swept = sweep(client)
+        if swept:
+            self.say(f"swept {len(swept)} leftovers of a run that was killed")
+        rabbitmq = images.ensure(client, images.Image.RABBITMQ, say=self.say)
+        worker_image = images.ensure(client, images.Image.NODE, say=self.say)
+        engine = Engine(client)
+        network = engine.create_network("session")
+        self._closing.callback(engine.remove_network, network)
+        broker = Broker(engine, image=rabbitmq, network=network)
+        self._closing.callback(broker.remove)
+        broker.start()
+        broker.wait_ready()
+        return _Started(engine=engine, network=network, broker=broker, worker_image=worker_image)

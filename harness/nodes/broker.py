@@ -158,32 +158,6 @@ class Broker(Node):
             raise BrokerError(f"The broker does not say how many messages these queues hold: {missing}.") from None
         return sorted(counts, key=lambda count: count.name)
 
-    def consumers(self, vhost: str, queue: str) -> int:
-        """How many consumers a queue has right now. Raises BrokerError, also if there is no such queue."""
-        try:
-            with self._amqp(vhost) as connection:
-                return cast("int", connection.channel().queue_declare(queue, passive=True).consumer_count)
-        except (OSError, AMQPError) as error:
-            raise BrokerError(f"Queue {queue!r} of vhost {vhost!r} could not be looked at: {error}") from error
-
-    def connections(self, vhost: str) -> list[str]:
-        """The names of the connections that others than us have open to a vhost right now. Raises BrokerError."""
-        return sorted(found["name"] for found in self._open_connections(vhost))
-
-    def close_connections(self, vhost: str) -> list[str]:
-        """Close every such connection from the broker's side, and return their names. Raises BrokerError."""
-        found = self._open_connections(vhost)
-        # A connection can be closed by its name only after the next sample of the statistics, by its user at
-        # once. Users have rights on one vhost alone, so no other vhost is hit.
-        for user in {connection["user"] for connection in found}:
-            self._ask("DELETE", f"connections/username/{_quoted(user)}", absent_is_fine=True)
-        return sorted(connection["name"] for connection in found)
-
-    def _open_connections(self, vhost: str) -> list[dict[str, Json]]:
-        # With these two parameters the list is the broker's own record, not a sample up to five seconds old.
-        everywhere = self._ask("GET", "connections?disable_stats=true&enable_queue_totals=true")
-        return [found for found in everywhere if found["vhost"] == vhost and found["user"] != _ADMIN]
-
     def peek(self, vhost: str, queue: str) -> list[Waiting]:
         """Every message that is ready in a queue, in its order. All of them stay.
 
@@ -198,7 +172,8 @@ class Broker(Node):
                 channel = connection.channel()
                 waiting = []
                 while (message := channel.basic_get(queue)) is not None:
-                    headers = message.headers
+                    # Somebody else's message may have none.
+                    headers = message.headers or {}
                     waiting.append(Waiting(task=headers.get("id"), name=headers.get("task"), eta=headers.get("eta")))
                 # The answer to this comes when the messages are back; a closed channel gives them back later.
                 channel.basic_recover(requeue=True)

@@ -10,12 +10,12 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import docker
 from docker.context import Context, ContextAPI
@@ -25,7 +25,7 @@ from docker.types import EndpointConfig, Mount
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer as TestContainer
 
-from harness.errors import EngineError, UsageError
+from harness.errors import EngineError, HarnessError, UsageError
 from harness.nodes.owner import NODE_LABEL, OWNER_LABEL, Owner, explained, remove_container, remove_doomed
 
 CALLER = "caller"
@@ -113,13 +113,6 @@ class State:
         return f"exited with {self.exit_code}{' (out of memory)' if self.out_of_memory else ''}"
 
 
-class Output(NamedTuple):
-    """What a command inside a container answered."""
-
-    exit_code: int
-    text: str
-
-
 class Container(Protocol):
     """A started node, seen from outside. Nothing in here is particular to containers.
 
@@ -137,7 +130,7 @@ class Container(Protocol):
         """Its output and errors, the last `tail` lines or all; also after it exited, empty once it is gone."""
 
     def host_port(self, port: int) -> tuple[str, int]:
-        """Where this machine reaches a published port now. A restart or a reconnection may change it."""
+        """Where this machine reaches a published port now. A restart may change it."""
 
     def kill(self, signal: str = "SIGKILL") -> None:
         """Send a signal to its first process."""
@@ -153,15 +146,6 @@ class Container(Protocol):
 
     def start(self) -> None:
         """Start it again with the same command and disk, after it exited."""
-
-    def exec(self, command: Sequence[str], *, user: str = "") -> Output:
-        """Run a command inside and wait for it."""
-
-    def disconnect(self) -> None:
-        """Take it off its network; what it sends and what is sent to it is lost."""
-
-    def reconnect(self) -> None:
-        """Put it back on its network under its old names."""
 
     def remove(self) -> None:
         """Kill it if it runs, and forget it with its anonymous volumes."""
@@ -197,8 +181,6 @@ class NodeSpec:
     """By default the caller, so that it leaves no file that the caller cannot delete; None for the image's own."""
     labels: Mapping[str, str] = field(default_factory=dict)
     working_dir: str | None = None
-    tmpfs: Mapping[str, str] = field(default_factory=dict)
-    """Path inside to mount options, such as ``{"/full": "size=1m"}``."""
 
     def __post_init__(self) -> None:
         """Raises UsageError for a name that could not be the name of a host and of a file."""
@@ -244,10 +226,10 @@ class Engine:
         container = _foreign(spec, self.client)
         options = _options(spec, self._security)
         options["labels"] = self._labels() | {NODE_LABEL: spec.name} | options["labels"]
-        names = [spec.name, *spec.aliases]
         options["network"] = network or "bridge"
         if network:
             # The version is that of the API; aliases came with 1.22, which every engine of today has.
+            names = [spec.name, *spec.aliases]
             options["networking_config"] = {network: EndpointConfig(self.client.api.api_version, aliases=names)}
         container.with_kwargs(**options)
         with explained(f"starting {spec.name} from {spec.image}"):
@@ -257,18 +239,13 @@ class Engine:
                 # A container that was created and could not be started is of no use to anybody.
                 self._forget_half_started(container)
                 raise
-        return _DockerContainer(container.get_wrapped_container(), network=network, names=names)
+        return _DockerContainer(container.get_wrapped_container(), name=spec.name)
 
-    def create_network(self, name: str, *, labels: Mapping[str, str] | None = None) -> str:
-        """Make a network whose nodes reach each other by name, and return its full name.
-
-        Args:
-            name: what the name begins with.
-            labels: more labels.
-        """
+    def create_network(self, name: str) -> str:
+        """Make a network whose nodes reach each other by name, and return its full name, with `name` in it."""
         full_name = f"celery-harness-{name}-{secrets.token_hex(4)}"
         with explained(f"creating the network {full_name}"):
-            self.client.networks.create(full_name, driver="bridge", labels=self._labels() | dict(labels or {}))
+            self.client.networks.create(full_name, driver="bridge", labels=self._labels())
         return full_name
 
     def remove_network(self, name: str) -> None:
@@ -297,7 +274,7 @@ class Engine:
             return
         self.client.api.timeout = _EXIT_TIMEOUT_S
         # Nobody is left to be told; the next start sweeps what could not be removed now.
-        with contextlib.suppress(EngineError):
+        with contextlib.suppress(HarnessError):
             self.remove_mine()
 
     @staticmethod
@@ -329,7 +306,6 @@ def _foreign(spec: NodeSpec, client: docker.DockerClient) -> TestContainer:
     container.env = dict(spec.env)
     # An address alone means: this address, and any free port. testcontainers passes it on as it is.
     container.ports = cast("dict[str, int | None]", {f"{port}/tcp": (LOOPBACK,) for port in spec.ports})
-    container.tmpfs = dict(spec.tmpfs)
     container.with_name(f"celery-harness-{spec.name}-{secrets.token_hex(4)}")
     if spec.command:
         container.with_command(list(spec.command))
@@ -363,10 +339,9 @@ def _options(spec: NodeSpec, security: frozenset[str]) -> dict[str, Any]:
 class _DockerContainer:
     """A `Container` of Docker's."""
 
-    def __init__(self, wrapped: DockerPyContainer, *, network: str | None, names: Sequence[str]) -> None:
+    def __init__(self, wrapped: DockerPyContainer, *, name: str) -> None:
         self._wrapped = wrapped
-        self._network = network
-        self._names = list(names)
+        self._name = name
         self._api = cast("docker.APIClient", wrapped.client.api)  # type: ignore[union-attr]  # a started one has a client
 
     @property
@@ -395,7 +370,7 @@ class _DockerContainer:
         with self._doing("looking up a port of"):
             bound = self._api.port(self.id, port)
         if not bound:
-            raise EngineError(f"Port {port} of {self._names[0]} is not published; it is {self.state()}.")
+            raise EngineError(f"Port {port} of {self._name} is not published; it is {self.state()}.")
         return LOOPBACK, int(bound[0]["HostPort"])
 
     def kill(self, signal: str = "SIGKILL") -> None:
@@ -418,27 +393,9 @@ class _DockerContainer:
         with self._doing("starting again"):
             self._wrapped.start()
 
-    def exec(self, command: Sequence[str], *, user: str = "") -> Output:
-        with self._doing(f"running {command[0]} in"):
-            code, text = self._wrapped.exec_run(list(command), user=user)
-        return Output(cast("int", code), cast("bytes", text).decode(errors="replace"))
-
-    def disconnect(self) -> None:
-        with self._doing("disconnecting"):
-            self._api.disconnect_container_from_network(self.id, self._its_network(), force=True)
-
-    def reconnect(self) -> None:
-        with self._doing("reconnecting"):
-            self._api.connect_container_to_network(self.id, self._its_network(), aliases=self._names)
-
     def remove(self) -> None:
         with self._doing("removing"):
             remove_container(self._api, self.id)
 
-    def _its_network(self) -> str:
-        if self._network is None:
-            raise EngineError(f"{self._names[0]} was started on no network of its own, so it cannot leave it.")
-        return self._network
-
     def _doing(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return explained(f"{what} {self._names[0]}")
+        return explained(f"{what} {self._name}")

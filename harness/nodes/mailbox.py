@@ -22,7 +22,6 @@ SMTP_PORT = 1025
 HOSTNAME = "mailbox"
 _PROBE_TIMEOUT_S = 3
 _LONGEST_DELAY_S = 3600
-_LONGEST_DELAY_S = 3600
 
 
 @dataclass(frozen=True, kw_only=True)

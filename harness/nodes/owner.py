@@ -211,7 +211,7 @@ def remove_container(api: docker.APIClient, name: str) -> None:
 
     Raises:
         APIError: the engine failed to remove it.
-        WaitTimeout: another process is removing it, and was not done within 20 seconds.
+        EngineError: another process is removing it, and was not done within 20 seconds.
     """
     try:
         api.remove_container(name, force=True, v=True)
@@ -221,9 +221,13 @@ def remove_container(api: docker.APIClient, name: str) -> None:
         if error.status_code != requests.codes.conflict:
             raise
         # Somebody else is removing it. It is not gone before they are done, and its network is still held.
-        wait_until(
-            lambda: _is_gone(api, name), what=f"another process removes container {name}", timeout_s=_REMOVAL_TIMEOUT_S
-        )
+        try:
+            wait_until(lambda: _is_gone(api, name), what=f"{name} is gone", timeout_s=_REMOVAL_TIMEOUT_S)
+        except WaitTimeout:
+            raise EngineError(
+                f"Another process is removing the container {name}, and was not done within {_REMOVAL_TIMEOUT_S} s. "
+                "Try again; if that does not help, restart the engine."
+            ) from None
 
 
 def _is_gone(api: docker.APIClient, name: str) -> bool:

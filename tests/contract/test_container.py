@@ -159,18 +159,6 @@ def test_started_again_it_has_its_files_and_its_log(container: Container) -> Non
     assert container.logs().splitlines() == ["start 1", "start 2"]
 
 
-def test_a_command_inside_answers_with_its_code_and_its_output(container: Container) -> None:
-    assert container.exec(["python", "-c", "print('inside'); raise SystemExit(4)"]) == (4, "inside\n")
-
-
-def test_off_its_network_it_is_out_of_reach_until_it_is_put_back(container: Container) -> None:
-    container.disconnect()
-    assert container.state().status is Status.RUNNING
-    assert greeting(container, timeout_s=0.3) == b""
-    container.reconnect()
-    wait_greeting(container)
-
-
 def test_removed_it_is_gone_and_a_second_time_is_fine(container: Container) -> None:
     container.remove()
     container.remove()

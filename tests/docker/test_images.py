@@ -344,9 +344,12 @@ def test_celery_runs_on_the_official_python_and_the_missing_library_is_told(
     image = pulled(client, Image.NODE, OFFICIAL_PYTHON, registry, said=said, patch=monkeypatch)
     assert any("no libfaketime" in line for line in said)
     node = engine.run(NodeSpec(name="node", image=image, command=("sleep", "60"), user="4711:4711"))
-    version = node.exec(["celery", "--version"])
+    inside = client.containers.get(node.id)
+    code, version = inside.exec_run(["celery", "--version"])
     pins = plan_image(Image.NODE, Source.PULL, architecture="amd64", context=REPOSITORY / "docker").pins
-    assert version.exit_code == 0, version.text
-    assert f"celery=={version.text.split()[0]}" in pins
-    python = node.exec(["python", "-c", "import sys; print(sys.prefix, sys.base_prefix)"])
-    assert python.text.split()[0] == "/opt/venv"
+    assert isinstance(version, bytes)
+    assert code == 0, version
+    assert f"celery=={version.split()[0].decode()}" in pins
+    _, python = inside.exec_run(["python", "-c", "import sys; print(sys.prefix, sys.base_prefix)"])
+    assert isinstance(python, bytes)
+    assert python.split()[0] == b"/opt/venv"

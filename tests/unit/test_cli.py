@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import docker
 import pytest
 
 from harness import __version__
@@ -262,6 +264,47 @@ def test_an_error_is_printed_as_it_is(shell: Shell, command: Callable[..., None]
     command(fails)
     ended = shell("extra")
     assert (ended.code, ended.out, ended.err) == (2, "", f"error: {said}\n")
+
+
+def test_what_nobody_expected_is_one_line_and_never_the_exit_code_of_a_broken_promise(
+    shell: Shell, command: Callable[..., None]
+) -> None:
+    def fails() -> None:
+        raise ZeroDivisionError("[red]one\ntwo")
+
+    command(fails)
+    ended = shell("extra")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "error: unexpected, please report it: ZeroDivisionError: [red]one two. "
+        "The traceback is shown by: python -X dev -m harness extra\n"
+    )
+
+
+def test_in_the_development_mode_of_python_the_traceback_is_shown_too() -> None:
+    code = "from harness.cli import cli, main; cli.command('extra')(lambda: 1 / 0); main()"
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", code, "extra"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: unexpected, please report it: ZeroDivisionError")
+
+
+def test_an_image_that_cannot_be_removed_is_told_by_its_name(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = docker.DockerClient(base_url="unix:///nonexistent", version="1.41")
+    monkeypatch.setattr("harness.cli.connect", lambda: client)
+    monkeypatch.setattr("harness.cli.sweep", lambda _: [])
+    monkeypatch.setattr("harness.nodes.images.ours", lambda _: ["celery-harness/node:x"])
+    ended = shell("clean", "--images")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: The engine did not answer at removing the image celery-harness/node:x")
+    gc.collect()
 
 
 def test_sigterm_unwinds_everything_and_says_so(shell: Shell, command: Callable[..., None]) -> None:

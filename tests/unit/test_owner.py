@@ -8,11 +8,14 @@ import subprocess
 from dataclasses import replace
 from typing import Any
 
+import docker
 import pytest
+import requests
+from docker.errors import APIError
 
 from harness.errors import EngineError
 from harness.nodes.engine import connect
-from harness.nodes.owner import Owner, _process_start_s, owner_is_dead
+from harness.nodes.owner import Owner, _process_start_s, owner_is_dead, remove_container
 
 HERE = Owner(place="machine.1", boot="boot-1", pid=100, start_s=50.0)
 OWNER = replace(HERE, pid=200, start_s=1000.25)
@@ -122,3 +125,23 @@ def test_an_engine_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{mute.getsockname()[1]}")
         with pytest.raises(EngineError, match="said nothing"):
             connect()
+
+
+class BusyApi(docker.APIClient):
+    """An engine in which somebody else is removing everything, and never gets done."""
+
+    def remove_container(self, *_: Any, **__: Any) -> None:
+        answer = requests.Response()
+        answer.status_code = requests.codes.conflict
+        raise APIError("removal is already in progress", answer)
+
+    def inspect_container(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return {}
+
+
+def test_a_container_whose_removal_by_another_process_does_not_end_is_an_engine_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("harness.nodes.owner._REMOVAL_TIMEOUT_S", 0)
+    with pytest.raises(EngineError, match="Another process is removing the container stuck"):
+        remove_container(BusyApi(version="1.41"), "stuck")

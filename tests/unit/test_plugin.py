@@ -2,14 +2,18 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 import pytest
 from rich.console import Console
 
 import harness.plugin  # noqa: F401 - imported here, or each inner run would import everything anew.
+from harness.errors import EngineError
 from harness.evidence import report
 from harness.evidence.audit import Audit
-from harness.evidence.records import Fate
+from harness.evidence.journal import Writer
+from harness.evidence.records import Fate, Finding, Kind, Verdict
+from harness.stack import Stack
 
 pytest_plugins = ["pytester"]
 
@@ -96,3 +100,156 @@ def test_the_accounting_names_a_parametrized_test_as_it_is(name: str) -> None:
     with console.capture() as captured:
         console.print(report.ledger([(name, audit)]), report.accounting(audit))
     assert captured.get().count(name) == 2
+
+
+# ----------------------------------------------------------------------------------- when something is wrong
+
+
+class Pretended(Stack):
+    """A stack without nodes: what is sent is only written down, and each settling is counted."""
+
+    settled = 0
+    up = False
+
+    def __enter__(self) -> Self:
+        self.up = True
+        return self
+
+    def close(self) -> None:
+        self.up = False
+
+    def pretend_to_send(self, *tasks: str) -> None:
+        journal = Writer(self.folder.journal, node="producer", role="producer")
+        for task in tasks:
+            journal.write(Kind.INTENDED, task=task)
+        journal.close()
+
+    def settle(self, timeout_s: float = 60.0, **_: Any) -> Audit:
+        del timeout_s
+        assert self.up
+        type(self).settled += 1
+        lost = Finding(code="lost", verdict=Verdict.FAIL, count=1, text="a task called lost")
+        self.audited = Audit(
+            name="pretended",
+            entries=self.ledger.sent,
+            fates=dict.fromkeys(Fate, 0),
+            findings=(lost,) if "lost" in self.ledger.open() else (),
+            e2e_ms={},
+            workers={},
+            witnesses={},
+        )
+        return self.audited
+
+    def logs(self, lines: int = 20) -> Iterator[tuple[str, str]]:
+        del lines
+        assert self.up
+        yield "worker-1", "the last words"
+
+
+class Mute(Pretended):
+    """Its engine went away in the meantime."""
+
+    def logs(self, lines: int = 20) -> Iterator[tuple[str, str]]:
+        yield from super().logs(lines)
+        raise EngineError("The engine did not answer.")
+
+
+class Unsettling(Pretended):
+    """It cannot be settled."""
+
+    def settle(self, timeout_s: float = 60.0, **_: Any) -> Audit:
+        raise EngineError(f"Nothing came to rest within {timeout_s:g} s.")
+
+
+class Clinging(Pretended):
+    """It cannot be taken down."""
+
+    def close(self) -> None:
+        raise EngineError("worker-1 clings to life.")
+
+
+@pytest.fixture
+def run_pretended(run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs pytest on a file of tests, whose stacks are of a given kind."""
+    pytester.makeconftest("import pytest\n\n@pytest.fixture(scope='session')\ndef _harness_session(): return None\n")
+
+    def inner(kind: type[Pretended], code: str) -> pytest.RunResult:
+        kind.settled = 0
+        monkeypatch.setattr("harness.plugin.Stack", kind)
+        return run(f"import pytest\npytestmark = pytest.mark.stack(app='shop')\n{code}")
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("body", "settled"),
+    [
+        ("pass", 0),
+        ("stack.pretend_to_send('a')", 1),
+        ("stack.pretend_to_send('a'); stack.settle()", 1),
+        ("stack.settle(); stack.pretend_to_send('a')", 2),
+        ("stack.pretend_to_send('a'); stack.settle(); stack.pretend_to_send('b')", 2),
+        ("stack.pretend_to_send('a'); stack.settle(); stack.pretend_to_send('b'); assert False", 1),
+        ("stack.pretend_to_send('lost'); assert not stack.settle().passed", 1),
+    ],
+)
+def test_a_passed_test_is_settled_unless_everything_it_sent_is_accounted_for(
+    run_pretended: Run, body: str, settled: int
+) -> None:
+    ended = run_pretended(Pretended, f"def test_it(stack): {body}")
+    wanted = {"failed": 1} if "assert False" in body else {"passed": 1}
+    ended.assert_outcomes(**wanted)
+    assert Pretended.settled == settled
+
+
+def test_what_was_sent_after_settling_and_was_lost_is_an_error_that_shows_the_logs(run_pretended: Run) -> None:
+    ended = run_pretended(Pretended, "def test_it(stack): stack.settle(); stack.pretend_to_send('lost')")
+    ended.assert_outcomes(passed=1, errors=1)
+    ended.stdout.fnmatch_lines(
+        [
+            "the test passed, its tasks did not.",
+            "fail: 1 sent: *",
+            "*lost: a task called lost",
+            "--- run folder ---",
+            "*/.harness/runs/*test_it*",
+            "--- last log lines of worker-1 ---",
+            "the last words",
+        ]
+    )
+
+
+def test_logs_that_cannot_be_read_are_told_in_the_report_and_break_nothing(run_pretended: Run) -> None:
+    ended = run_pretended(Mute, "def test_it(stack): assert False\ndef test_lost(stack): stack.pretend_to_send('lost')")
+    ended.assert_outcomes(passed=1, failed=1, errors=1)
+    ended.stdout.no_fnmatch_line("*INTERNALERROR*")
+    assert ended.outlines.count("the last words") == 2
+    assert ended.outlines.count("They could not be read: The engine did not answer.") == 2
+
+
+def test_a_settling_that_fails_is_one_paragraph_with_the_logs(run_pretended: Run) -> None:
+    ended = run_pretended(Unsettling, "def test_it(stack): stack.pretend_to_send('a')")
+    ended.assert_outcomes(passed=1, errors=1)
+    ended.stdout.fnmatch_lines(["Nothing came to rest within 60 s.", "--- run folder ---", "*", "*", "the last words"])
+    ended.stdout.no_re_match_line(r".*\.py:\d+: ")
+
+
+def test_a_fixture_that_fails_after_the_stack_is_up_shows_its_logs_and_settles_nothing(run_pretended: Run) -> None:
+    code = """
+@pytest.fixture
+def filled(stack):
+    stack.pretend_to_send('lost')
+    raise RuntimeError("half filled")
+
+def test_it(filled): pass
+"""
+    ended = run_pretended(Pretended, code)
+    ended.assert_outcomes(errors=1)
+    ended.stdout.fnmatch_lines(["*RuntimeError: half filled", "*run folder*", "*last log lines of worker-1*"])
+    assert Pretended.settled == 0
+
+
+def test_a_stack_that_cannot_be_taken_down_is_an_error_beside_what_became_of_the_tasks(run_pretended: Run) -> None:
+    ended = run_pretended(Clinging, "def test_it(stack): stack.pretend_to_send('lost')")
+    ended.assert_outcomes(passed=1, errors=1)
+    ended.stdout.fnmatch_lines(["the test passed, its tasks did not.", "worker-1 clings to life."])
+    ended.stdout.no_fnmatch_line("*Traceback*")

@@ -1,10 +1,12 @@
 """The producer: what it journals and when it gives up. Confirms need a broker; they are tested with one."""
 
 import json
+import math
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from harness.producer import Producer, Sent, _Link
 TIMEOUT_S = 0.2
 BOUND_S = 5.0
 """Far above the time-out, for a machine that is busy; far below any default of the libraries."""
+QUEUE = "of-the-producers-tests"
 
 Make = Callable[[str], Producer]
 
@@ -54,7 +57,9 @@ def free_port() -> int:
 
 def connect_to_memory(producer: Producer) -> None:
     connection = kombu.Connection("memory://")
-    link = _Link(connection, producer._app.amqp.Producer(connection, auto_declare=False))  # noqa: SLF001 - the app is its own.
+    sender = producer._app.amqp.Producer(connection, auto_declare=False)  # noqa: SLF001 - the app is its own.
+    # A queue in memory is there as soon as something is sent to it.
+    link = _Link(connection, sender, found={"celery", QUEUE})
     producer._idle.append(link)  # noqa: SLF001 - by itself it connects to nothing but AMQP.
 
 
@@ -110,22 +115,53 @@ def test_the_intent_says_what_is_expected_and_when_the_task_is_due(make: Make, f
     assert intent == {"name": "pay", "expect": {"result": {"ok": True}}, "effects": ["mail:1"]}
 
 
-@pytest.mark.parametrize("value", [object(), {1: {2, 3}}])
-def test_arguments_that_are_not_json_are_a_wrong_use_and_surely_not_sent(
-    in_memory: Producer, folder: Path, value: object
+def test_the_intent_says_when_the_task_expires_as_the_message_does(in_memory: Producer, folder: Path) -> None:
+    before_s = time.time()
+    assert in_memory.send("pay", countdown_s=60, expires_s=90, queue=QUEUE).accepted
+    (_, _, intent), _ = said(folder)
+    # The message has microseconds, and they are rounded.
+    assert before_s + 90 - 1e-6 <= intent["expires"] <= time.time() + 90
+    with kombu.Connection("memory://") as connection, connection.SimpleQueue(QUEUE) as queue:
+        message = queue.get_nowait()
+    for said_as, header in [("due", "eta"), ("expires", "expires")]:
+        assert datetime.fromisoformat(message.headers[header]).timestamp() == intent[said_as]
+    assert message.properties["expiration"] == "90000"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"args": [object()]}, "the arguments of pay are not JSON"),
+        ({"args": [{1: {2, 3}}]}, "the arguments of pay are not JSON"),
+        ({"args": 4}, "the arguments of pay are not JSON"),
+        ({"kwargs": [1]}, "the arguments of pay are not JSON"),
+        ({"expires_s": math.nan}, "expires_s=nan leads to no point in time"),
+        ({"expires_s": "x"}, "expires_s='x' leads to no point in time"),
+        ({"countdown_s": math.inf}, "countdown_s=inf leads to no point in time"),
+        ({"countdown_s": 1e12}, "countdown_s=1000000000000.0 leads to no point in time"),
+        ({"countdown_s": 1e17}, "countdown_s=1e.17 leads to no point in time"),
+        ({"priority": "x"}, "priority='x' is none"),
+        ({"priority": 256}, "priority=256 is none"),
+        ({"priority": 1.0}, "priority=1.0 is none"),
+        ({"queue": "q" * 256}, "has 256 bytes"),
+        ({"task_id": "\ud800"}, "is no text"),
+        ({"task_id": 7}, "task_id=7 is no text"),
+    ],
+)
+def test_what_no_message_can_be_made_of_is_a_wrong_use_and_leaves_no_entry(
+    in_memory: Producer, folder: Path, wrong: dict[str, Any], match: str
 ) -> None:
-    with pytest.raises(UsageError, match="the arguments of pay are not JSON"):
-        in_memory.send("pay", [value], task_id="t-1")
-    (intended, _, _), (refused, task, data) = said(folder)
-    assert (intended, refused, task) == (Kind.INTENDED, Kind.REFUSED, "t-1")
-    assert data["reason"]
+    with pytest.raises(UsageError, match=match):
+        in_memory.send("pay", **wrong)
+    assert said(folder) == []
+    assert in_memory.send("pay").accepted
 
 
 def test_what_is_sent_is_celerys_message_and_asks_for_no_result_of_ours(in_memory: Producer, folder: Path) -> None:
-    sent = in_memory.send("pay", [4], {"currency": "SEK"}, task_id="t-1", queue="of-the-producers-tests")
+    sent = in_memory.send("pay", [4], {"currency": "SEK"}, task_id="t-1", queue=QUEUE)
     assert sent == Sent(task="t-1", outcome=Kind.ACCEPTED)
     assert said(folder) == [(Kind.INTENDED, "t-1", {"name": "pay"}), (Kind.ACCEPTED, "t-1", {"confirmed": True})]
-    with kombu.Connection("memory://") as connection, connection.SimpleQueue("of-the-producers-tests") as queue:
+    with kombu.Connection("memory://") as connection, connection.SimpleQueue(QUEUE) as queue:
         message = queue.get_nowait()
     assert (message.headers["id"], message.headers["task"]) == ("t-1", "pay")
     args, kwargs, _ = json.loads(message.body)
