@@ -22,7 +22,7 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The linters, the type checker, and every test but the scenarios."""
+    """The linters, the type checker, and the project's own tests."""
     _install(session, "dev")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")

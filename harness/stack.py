@@ -147,6 +147,7 @@ class Stack:
                 network=self._session.network,
                 # Stacks share the network, so that the plain name could be another stack's mailbox.
                 host=f"mailbox-{secrets.token_hex(4)}",
+                labels={RUN_LABEL: name},
             )
             nodes.append(self._mailbox)
         self.workers = [self._worker(f"worker-{number}") for number in range(1, self.spec.workers + 1)]

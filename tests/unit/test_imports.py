@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 # A module may import what stands in a line below its own, and its neighbours within one package.
 FLOORS = (
     ("harness.__main__",),
-    ("harness.cli", "harness.plugin", "harness.load"),
+    ("harness.cli", "harness.plugin"),
     ("harness.run",),
-    ("harness.scenario", "harness.stack", "harness.faults"),
+    ("harness.scenario", "harness.stack"),
     ("harness.session",),
     ("harness.producer", "harness.nodes"),
     ("harness.evidence",),
@@ -34,9 +34,8 @@ KNOWN_TO = {
     "click": ("harness.cli",),
     "docker": ("harness.nodes",),
     "duckdb": ("harness.evidence.audit",),
-    "jinja2": ("harness.evidence.report", "scenarios"),
+    "jinja2": ("scenarios",),
     "kombu": ("harness.producer", "harness.inside", "scenarios"),
-    "locust": ("harness.load",),
     "psutil": ("harness.nodes",),
     "pytest": ("harness.plugin",),
     "requests": ("harness.nodes",),

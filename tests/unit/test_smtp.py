@@ -149,6 +149,7 @@ def test_numbering_goes_on_after_a_restart_also_after_a_torn_line(tmp_path: Path
 
 def test_a_disk_that_refuses_is_a_452_and_leaves_nothing(tmp_path: Path, port: int) -> None:
     blocked = tmp_path / "effects/mailbox.jsonl"
+    blocked.unlink()
     blocked.mkdir()
     with pytest.raises(smtplib.SMTPDataError) as refused:
         post(port)
