@@ -33,6 +33,8 @@ from harness.wait import REAL, wait_until
 
 _CALM_S = 1.0
 """How long nothing may be in flight before tasks that have not ended are given up."""
+_SAMPLED_CALM_S = 7.0
+"""The same where a queue reports its counts every five seconds only."""
 _LOG_LINES = 20
 _BROKER_LOG_LINES = 300
 _PRODUCER = "producer"
@@ -270,13 +272,14 @@ class Stack:
             counts = self._task_queues()
         except HarnessError:
             # A broker that is down or paused may still hold everything.
-            return _Motion(in_broker=True, held=True, open=True)
+            return _Motion(in_broker=True, held=True, open=True, calm_s=_CALM_S)
         # The queues are asked before the journal is read: a task leaves its queue after it left its trace.
         ledger = self.ledger
         return _Motion(
             in_broker=any(count.ready or count.unacked for count in counts),
             held=bool(ledger.held(self._alive(), unacked=any(count.unacked for count in counts))),
             open=bool(ledger.open()),
+            calm_s=_CALM_S if all(count.is_live for count in counts) else _SAMPLED_CALM_S,
         )
 
     def _task_queues(self) -> list[QueueCount]:
@@ -291,9 +294,8 @@ class Stack:
         """What broker.json holds: the ids of the tasks still in a queue, and of those in a worker's hands."""
         try:
             counts = self._task_queues()
-            waiting = [
-                message for count in counts if count.ready for message in self.broker.peek(self.login.vhost, count.name)
-            ]
+            # Every queue is looked into, also one that says that it is empty: not all of them say what is so now.
+            waiting = [message for count in counts for message in self.broker.peek(self.login.vhost, count.name)]
         except HarnessError as error:
             held = sorted(self.ledger.held(self._alive(), unacked=True))
             reason = str(error).partition("\n")[0]
@@ -367,6 +369,8 @@ class _Motion:
     in_broker: bool
     held: bool
     open: bool
+    calm_s: float
+    """How long to see no motion before it is believed."""
 
 
 class _Calm:
@@ -384,7 +388,7 @@ class _Calm:
             return True
         now_s = REAL.now()
         self._since_s = now_s if self._since_s is None else self._since_s
-        return now_s - self._since_s >= _CALM_S
+        return now_s - self._since_s >= motion.calm_s
 
 
 class _Patience:

@@ -45,6 +45,8 @@ class QueueCount:
     name: str
     ready: int
     unacked: int
+    is_live: bool = True
+    """False for the kinds of queue that report their counts every five seconds only, such as quorum queues."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,12 @@ class Broker(Node):
             # show none at all: only the list of names, which is kept elsewhere, tells that one is missing.
             names = {queue["name"] for queue in self._ask("GET", path)}
             counts = [
-                QueueCount(name=queue["name"], ready=queue["messages_ready"], unacked=queue["messages_unacknowledged"])
+                QueueCount(
+                    name=queue["name"],
+                    ready=queue["messages_ready"],
+                    unacked=queue["messages_unacknowledged"],
+                    is_live=queue["type"] == "classic",
+                )
                 for queue in self._ask("GET", f"{path}&enable_queue_totals=true")
                 if "messages_ready" in queue and "messages_unacknowledged" in queue
             ]
