@@ -26,7 +26,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer as TestContainer
 
 from harness.errors import EngineError, HarnessError, UsageError
-from harness.nodes.owner import NODE_LABEL, OWNER_LABEL, Owner, explained, remove_container, remove_doomed
+from harness.nodes.owner import ENGINE_LABEL, NODE_LABEL, OWNER_LABEL, Owner, explained, remove_container, remove_doomed
 
 CALLER = "caller"
 """The user of a node that is to be whoever runs this process, as seen from outside."""
@@ -203,6 +203,7 @@ class Engine:
         """
         self.client = client
         self._pid = os.getpid()
+        self._name = secrets.token_hex(4)
         # A watchdog container would have to be pulled; owner labels and `sweep` do its work.
         testcontainers_config.ryuk_disabled = True
         atexit.register(self._at_exit)
@@ -254,9 +255,9 @@ class Engine:
             self.client.api.remove_network(name)
 
     def remove_mine(self) -> list[str]:
-        """Remove every container, network and volume that this process started; their names."""
+        """Remove every container, network and volume that was started through this engine; their names."""
         here = Owner.here()
-        return remove_doomed(self.client, here.is_named_by)
+        return remove_doomed(self.client, here.is_named_by, f"{ENGINE_LABEL}={self._name}")
 
     @cached_property
     def _security(self) -> frozenset[str]:
@@ -266,7 +267,7 @@ class Engine:
         return frozenset(option.removeprefix("name=").partition(",")[0] for option in said)
 
     def _labels(self) -> dict[str, str]:
-        return {OWNER_LABEL: str(Owner.here())}
+        return {OWNER_LABEL: str(Owner.here()), ENGINE_LABEL: self._name}
 
     def _at_exit(self) -> None:
         # A forked child inherits this registration and the parent's connections, which are not its to use.

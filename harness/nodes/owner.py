@@ -25,6 +25,8 @@ from harness.wait import wait_until
 
 OWNER_LABEL = "celery-harness.owner"
 """Which process started a container or a network: see `Owner`."""
+ENGINE_LABEL = "celery-harness.engine"
+"""Which `Engine` of that process: it may have several, and each takes down its own."""
 NODE_LABEL = "celery-harness.node"
 """The node's name within its stack."""
 RUN_LABEL = "celery-harness.run"
@@ -170,12 +172,13 @@ def remove_all(client: docker.DockerClient) -> list[str]:
     return remove_doomed(client, lambda _: True)
 
 
-def remove_doomed(client: docker.DockerClient, doomed: Callable[[str], bool]) -> list[str]:
+def remove_doomed(client: docker.DockerClient, doomed: Callable[[str], bool], *labels: str) -> list[str]:
     """Remove what carries an owner label that is doomed; containers first, because they hold the rest.
 
     Args:
         client: from `harness.nodes.engine.connect`.
         doomed: whether what the owner with this label started is to go.
+        labels: more labels that it must carry, such as ``name=value``.
 
     Returns:
         The names of what was removed.
@@ -186,7 +189,7 @@ def remove_doomed(client: docker.DockerClient, doomed: Callable[[str], bool]) ->
     # The low-level lists are one request each. docker-py's own objects would inspect each thing again, and
     # trip over one that another sweeper removes in between.
     api = client.api
-    ours = {"label": OWNER_LABEL}
+    ours = {"label": [OWNER_LABEL, *labels]}
     with explained("removing what was left behind"):
         containers = [found for found in api.containers(all=True, filters=ours) if doomed(found["Labels"][OWNER_LABEL])]
         for container in containers:
