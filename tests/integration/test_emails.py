@@ -12,10 +12,9 @@ from scenarios.emails import Order, expected_result, make_order, message_id, sce
 
 # Short limits, so that a slow server and a killed worker cost seconds.
 LIMITS = {"EMAILS_SOFT_TIME_LIMIT_S": "2", "EMAILS_HARD_TIME_LIMIT_S": "4"}
-pytestmark = [
-    pytest.mark.docker,
-    pytest.mark.stack(app=scenario.app, workers=2, env={**scenario.env, **LIMITS}, promise=scenario.promise),
-]
+STACK = {"app": scenario.app, "env": {**scenario.env, **LIMITS}, "promise": scenario.promise}
+pytestmark = [pytest.mark.docker, pytest.mark.stack(**STACK)]
+two_workers = pytest.mark.stack(**STACK, workers=2)
 SEED = 7
 
 
@@ -29,21 +28,6 @@ def send(stack: Stack, number: int, expect: Expect | None = None) -> str:
     sent = stack.producer.send("scenarios.emails.send_receipt", kwargs={"order": order}, expect=expect or fine)
     assert sent.accepted
     return sent.task
-
-
-def test_every_receipt_arrives_once_and_is_recorded(stack: Stack, mailbox: Mailbox, results: Results) -> None:
-    drive = Drive(count=100, seed=SEED)
-    for number in range(drive.count):
-        scenario.step(stack.producer, number, drive.seed)
-    audit = stack.settle(checks=lambda: checked(scenario, stack, drive))
-    assert audit.verdict is Verdict.PASS, audit.text()
-    assert audit.fates[Fate.OK] == audit.entries == drive.count
-    assert sum(audit.workers.values()) == drive.count
-    assert set(audit.workers) == {"worker-1", "worker-2"}
-    # The same once more, without the audit: three witnesses read by hand.
-    assert results.count("SUCCESS") == results.count() == drive.count
-    keys = [mail.key for mail in mailbox.messages()]
-    assert sorted(keys) == sorted(f"mail:{message_id(order_of(number))}" for number in range(drive.count))
 
 
 def test_a_busy_mail_server_is_tried_again_until_it_takes_the_mail(stack: Stack, mailbox: Mailbox) -> None:
@@ -85,6 +69,23 @@ def test_the_same_order_twice_is_one_mail(stack: Stack, mailbox: Mailbox) -> Non
     assert len(mailbox.messages()) == 1
 
 
+@two_workers
+def test_every_receipt_arrives_once_and_is_recorded(stack: Stack, mailbox: Mailbox, results: Results) -> None:
+    drive = Drive(count=100, seed=SEED)
+    for number in range(drive.count):
+        scenario.step(stack.producer, number, drive.seed)
+    audit = stack.settle(checks=lambda: checked(scenario, stack, drive))
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert audit.fates[Fate.OK] == audit.entries == drive.count
+    assert sum(audit.workers.values()) == drive.count
+    assert set(audit.workers) == {"worker-1", "worker-2"}
+    # The same once more, without the audit: three witnesses read by hand.
+    assert results.count("SUCCESS") == results.count() == drive.count
+    keys = [mail.key for mail in mailbox.messages()]
+    assert sorted(keys) == sorted(f"mail:{message_id(order_of(number))}" for number in range(drive.count))
+
+
+@two_workers
 def test_no_receipt_is_lost_or_doubled_when_a_worker_is_killed(stack: Stack, mailbox: Mailbox) -> None:
     # The server is slow to one customer, so that the kill comes in the middle of that conversation.
     mailbox.answer(order_of(0)["customer"]["email"], delay_s=1.5, times=1)
