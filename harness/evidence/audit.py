@@ -208,8 +208,7 @@ class _Witnesses:
         self.database.run("facts")
 
     def _journal(self, nodes: Sequence[str]) -> None:
-        files = self._readable(self.folder.journal)
-        torn = {Path(path).name for path in files if _is_torn(Path(path))}
+        files, torn = self._readable(self.folder.journal)
         self.about["journal"] = {"files": len(files), "lines": 0, "torn": len(torn), "missing": 0}
         if not files:
             # An empty file still gives the tables their columns.
@@ -224,7 +223,6 @@ class _Witnesses:
         }
         self.about["journal"]["lines"] = sum(lines for _, _, lines, _, _ in found)
         self.about["journal"]["missing"] = sum(missing.values())
-        self._say_torn("journal", torn)
         if missing:
             names = ", ".join(f"{file} ({count})" for file, count in missing.items())
             self._say("journal-incomplete", Verdict.UNKNOWN, sum(missing.values()), f"lines are missing in {names}.")
@@ -238,11 +236,9 @@ class _Witnesses:
         self.database.run("forget_lines")
 
     def _effects(self) -> None:
-        files = self._readable(self.folder.effects)
-        torn = {Path(path).name for path in files if _is_torn(Path(path))}
+        files, torn = self._readable(self.folder.effects)
         self.about["effects"] = {"files": len(files), "torn": len(torn)}
         self.database.run("effects", files=files) if files else self.database.run("no_effects")
-        self._say_torn("effects", torn)
         damaged = {
             file: count for file, lines in self.database.all("damaged_effects") if (count := lines - (file in torn))
         }
@@ -294,22 +290,24 @@ class _Witnesses:
         self.about["broker"] = {"readable": readable, "left": len(tasks)}
         self.database.run("left", tasks=tasks)
 
-    def _readable(self, folder: Path) -> list[str]:
-        """The JSON-lines files of a folder, in order, without those that cannot be opened: of them it speaks."""
-        readable = []
+    def _readable(self, folder: Path) -> tuple[list[str], set[str]]:
+        """The JSON-lines files of a folder, in order, and the names of those whose last line has no end.
+
+        Of the latter it speaks, and of files that cannot be opened, which it leaves out.
+        """
+        readable, torn = [], set()
         for path in sorted(folder.glob("*.jsonl")):
             try:
-                with path.open("rb"):
-                    readable.append(str(path))
+                if _is_torn(path):
+                    torn.add(path.name)
+                readable.append(str(path))
             except OSError as error:
                 self._say(f"{folder.name}-unreadable", Verdict.UNKNOWN, 1, f"{path.name}: {error.strerror}.")
                 self.incomplete, self.effects_readable = True, self.effects_readable and folder != self.folder.effects
-        return readable
-
-    def _say_torn(self, witness: str, files: set[str]) -> None:
-        if files:
-            text = f"the last line of {', '.join(sorted(files))} has no end."
-            self._say(f"{witness}-torn", Verdict.PASS, len(files), text)
+        if torn:
+            text = f"the last line of {', '.join(sorted(torn))} has no end."
+            self._say(f"{folder.name}-torn", Verdict.PASS, len(torn), text)
+        return readable, torn
 
     def _say(self, code: str, verdict: Verdict, count: int, text: str) -> None:
         self.findings.append(Finding(code=code, verdict=verdict, count=count, text=text))
