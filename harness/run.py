@@ -12,7 +12,7 @@ from harness.evidence.audit import Audit
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Finding, Verdict
 from harness.scenario import Drive, Scenario
-from harness.session import Session
+from harness.session import Say, Session
 from harness.stack import Stack, StackSpec
 
 Progress = Callable[[str, int, int], None]
@@ -87,22 +87,50 @@ def execute(session: Session, plan: Plan, progress: Progress = lambda *_: None) 
     )
     session.start()
     folder = RunFolder.create(plan.root, scenario.name)
-    about = {"scenario": scenario.name, "count": plan.drive.count, "seed": plan.drive.seed}
+    options = {
+        name: value if isinstance(value, int | float) else str(value) for name, value in plan.drive.options.items()
+    }
+    about = {"scenario": scenario.name, "count": plan.drive.count, "seed": plan.drive.seed, "options": options}
     with Stack(session, spec, folder, promise=scenario.promise, about=about) as stack:
-        for number in range(plan.drive.count):
-            scenario.step(stack.producer, number, plan.drive.seed)
-            progress("sent", number + 1, plan.drive.count)
+        return folder, play(scenario, stack, plan.drive, timeout_s=plan.timeout_s, say=session.say, progress=progress)
 
-        def checks() -> Iterator[Finding]:
-            session.say("everything came to rest; checking and auditing")
-            return checked(scenario, stack, plan.drive)
 
-        audit = stack.settle(
-            plan.timeout_s,
-            checks=checks,
-            watch=lambda ledger: progress("ended", ledger.ended, ledger.sent),
-        )
-    return folder, audit
+def play(
+    scenario: Scenario,
+    stack: Stack,
+    drive: Drive,
+    *,
+    timeout_s: float = 60.0,
+    say: Say = lambda _: None,
+    progress: Progress = lambda *_: None,
+) -> Audit:
+    """Drive a scenario on a stack that is up, settle, and return the audit with the scenario's own checks in it.
+
+    Args:
+        scenario: what to do.
+        stack: where; with a mailbox if the scenario needs one.
+        drive: how often, and from which seed.
+        timeout_s: seconds without any task ending after which waiting ends.
+        say: is told what takes its time.
+        progress: is told how many were sent and have ended.
+    """
+    say("preparing")
+    scenario.prepare(stack, drive)
+    for number in range(drive.count):
+        scenario.step(stack.producer, number, drive.seed)
+        progress("sent", number + 1, drive.count)
+    scenario.finish(stack, drive)
+
+    def checks() -> Iterator[Finding]:
+        say("everything came to rest; checking and auditing")
+        return checked(scenario, stack, drive)
+
+    return stack.settle(
+        timeout_s,
+        effects=lambda: scenario.effects(stack, drive),
+        checks=checks,
+        watch=lambda ledger: progress("ended", ledger.ended, ledger.sent),
+    )
 
 
 def checked(scenario: Scenario, stack: Stack, drive: Drive) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict
 
 from harness import __version__
 from harness.errors import HarnessError, RunFolderError, UsageError, WaitTimeout
@@ -20,12 +20,14 @@ from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
 from harness.evidence.journal import Writer
 from harness.evidence.ledger import Ledger
-from harness.evidence.records import Finding, Json, Kind, Promise
+from harness.evidence.records import Effect, Finding, Json, Kind, Promise
 from harness.evidence.results import Results
+from harness.nodes.beat import Beat, FastClock, ShiftedClock
 from harness.nodes.broker import Broker, Login, QueueCount
 from harness.nodes.mailbox import SMTP_PORT, Mailbox
 from harness.nodes.node import Node
 from harness.nodes.owner import RUN_LABEL
+from harness.nodes.web import Web
 from harness.nodes.worker import Worker
 from harness.producer import Producer
 from harness.session import Session
@@ -100,6 +102,8 @@ class Stack:
         self.promise = promise or Promise()
         self._about = dict(about or {})
         self.workers: list[Worker] = []
+        self.beats: list[Beat] = []
+        self._web: Web | None = None
         self._mailbox: Mailbox | None = None
         self._producer: Producer | None = None
         self._login: Login | None = None
@@ -163,23 +167,23 @@ class Stack:
             node.wait_ready()
 
     def _worker(self, name: str) -> Worker:
-        login = self._running_login()
+        return Worker(self._session.engine, name=name, options=self.spec.options, **self._of_the_app())
+
+    def _of_the_app(self) -> "_OfTheApp":
+        """What all nodes have in common that run the app."""
         env = dict(self.spec.env)
         if self._mailbox is not None:
             env = {"SMTP_HOST": self._mailbox.host, "SMTP_PORT": str(SMTP_PORT), **env}
-        return Worker(
-            self._session.engine,
-            name=name,
-            image=self._session.worker_image,
-            app=self.spec.app,
-            app_folder=self.spec.app_folder,
-            run_folder=self.folder.path,
-            network=self._session.network,
-            broker_url=login.amqp_url_inside,
-            options=self.spec.options,
-            env=env,
-            labels={RUN_LABEL: self.folder.path.name},
-        )
+        return {
+            "image": self._session.worker_image,
+            "app": self.spec.app,
+            "app_folder": self.spec.app_folder,
+            "run_folder": self.folder.path,
+            "network": self._session.network,
+            "broker_url": self._running_login().amqp_url_inside,
+            "env": env,
+            "labels": {RUN_LABEL: self.folder.path.name},
+        }
 
     def _running_login(self) -> Login:
         if self._login is None:
@@ -219,11 +223,52 @@ class Stack:
         """Start one more worker of the same kind, and return it when it is ready."""
         worker = self._worker(f"worker-{len(self.workers) + 1}")
         self.workers.append(worker)
-        self._closing.callback(self._remove, [worker])
-        self._write_run_file([*self.folder.read("run.json")["nodes"], worker.name])
-        worker.start()
-        worker.wait_ready()
+        self._add(worker)
         return worker
+
+    def add_beat(
+        self, *, clock: ShiftedClock | FastClock | None = None, settings: Mapping[str, Json] | None = None
+    ) -> Beat:
+        """Start `celery beat` for the app's own schedule, and return it when it is ready.
+
+        Nothing comes to rest while it sends: `stop` it before `settle`.
+
+        Args:
+            clock: None for the real one.
+            settings: Celery settings that win over the app's own.
+        """
+        name = f"beat-{len(self.beats) + 1}"
+        beat = Beat(self._session.engine, name=name, clock=clock, settings=settings, **self._of_the_app())
+        self.beats.append(beat)
+        self._add(beat)
+        return beat
+
+    def add_web(self, routes: str = "") -> Web:
+        """Start the web producer, and return it when it answers.
+
+        Args:
+            routes: the module with the app's own routes, such as `scenarios.web`; see `harness.inside.web`.
+        """
+        if self._web is not None:
+            raise UsageError("this stack has a web producer already.")
+        common = self._of_the_app()
+        common["image"] = self._session.mailbox_image
+        self._web = Web(self._session.engine, routes=routes, **common)
+        self._add(self._web)
+        return self._web
+
+    def _add(self, node: Node) -> None:
+        self._closing.callback(self._remove, [node])
+        self._write_run_file([*self.folder.read("run.json")["nodes"], node.name])
+        node.start()
+        node.wait_ready()
+
+    @property
+    def web(self) -> Web:
+        """The web producer of this stack."""
+        if self._web is None:
+            raise UsageError("this stack has no web producer; start one with add_web().")
+        return self._web
 
     @property
     def ledger(self) -> Ledger:
@@ -236,6 +281,7 @@ class Stack:
         timeout_s: float = 60.0,
         *,
         limit_s: float = 3600.0,
+        effects: Callable[[], Iterable[Effect]] | None = None,
         checks: Callable[[], Iterable[Finding]] | None = None,
         watch: Callable[[Ledger], None] = lambda _: None,
     ) -> Audit:
@@ -248,7 +294,8 @@ class Stack:
         Args:
             timeout_s: seconds to wait for the next task to end; as long as tasks end, it goes on.
             limit_s: seconds to wait in all, for tasks that send one another for ever.
-            checks: what the scenario itself has to say, asked after everything came to rest.
+            effects: what can be seen in the app's own world, asked after everything came to rest.
+            checks: what the scenario itself has to say, asked after that.
             watch: is shown the ledger each time it was brought up to date.
         """
         calm, patience = _Calm(), _Patience(timeout_s)
@@ -261,6 +308,8 @@ class Stack:
         with suppress(WaitTimeout):
             wait_until(over, what="everything came to rest", timeout_s=limit_s)
         self.folder.write("broker.json", self._remains())
+        if effects is not None:
+            self.folder.write_lines("effects/seen.jsonl", _seen(effects))
         if checks is not None:
             self.folder.write("checks.json", {"findings": [finding.to_json() for finding in checks()]})
         self.audited = audit(self.folder)
@@ -320,8 +369,17 @@ class Stack:
 
     def logs(self, lines: int = _LOG_LINES) -> Iterator[tuple[str, str]]:
         """The last lines of each node of this stack, as name and text."""
-        for node in (*self.workers, *([self._mailbox] if self._mailbox else [])):
+        for node in self.nodes():
             yield node.name, node.last_lines(lines)
+
+    def nodes(self) -> list[Node]:
+        """The nodes that are this stack's own, without the broker, which stacks share."""
+        return [
+            *self.workers,
+            *self.beats,
+            *([self._mailbox] if self._mailbox else []),
+            *([self._web] if self._web else []),
+        ]
 
     def close(self) -> None:
         """Save the logs and take down what this stack started. A second time does nothing."""
@@ -362,6 +420,19 @@ class Stack:
         )
 
 
+class _OfTheApp(TypedDict):
+    """What all nodes are given that run the app."""
+
+    image: str
+    app: str
+    app_folder: Path
+    run_folder: Path
+    network: str
+    broker_url: str
+    env: dict[str, str]
+    labels: dict[str, str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Motion:
     """What is still in flight."""
@@ -389,6 +460,15 @@ class _Calm:
         now_s = REAL.now()
         self._since_s = now_s if self._since_s is None else self._since_s
         return now_s - self._since_s >= motion.calm_s
+
+
+def _seen(effects: Callable[[], Iterable[Effect]]) -> Iterator[dict[str, Json]]:
+    try:
+        for effect in effects():
+            yield effect.to_json()
+    except Exception as error:  # noqa: BLE001 - whatever looking goes wrong with, the run is still to be audited.
+        # A line without a key tells the audit that this witness has not said everything.
+        yield {"unseen": f"{type(error).__name__}: {error}"}
 
 
 class _Patience:

@@ -44,9 +44,17 @@ class Audit:
     e2e_ms: Mapping[str, float]
     """Milliseconds from due to first success: p50, p95, p99, max; empty if nothing succeeded."""
     workers: Mapping[str, int]
-    """Tasks begun, per node."""
+    """Tasks begun, per worker."""
+    memory_mb: Mapping[str, float]
+    """The most memory that each worker had resident: the sum of what each of its processes had at its peak, as far as
+    they said so. Pages that processes share count for each of them."""
     witnesses: Mapping[str, Json]
     """What was read of each witness."""
+
+    @property
+    def fairness(self) -> float | None:
+        """Jain's index of the tasks begun per worker, from 1/n to 1; None where there is nothing to share out."""
+        return jain(self.workers.values())
 
     @property
     def verdict(self) -> Verdict:
@@ -69,6 +77,8 @@ class Audit:
             "findings": [finding.to_json() for finding in self.findings],
             "e2e_ms": dict(self.e2e_ms),
             "workers": dict(self.workers),
+            "fairness": None if self.fairness is None else round(self.fairness, 4),
+            "memory_mb": dict(self.memory_mb),
             "witnesses": dict(self.witnesses),
         }
 
@@ -82,6 +92,8 @@ class Audit:
             findings=tuple(map(Finding.from_json, value["findings"])),
             e2e_ms=dict(value["e2e_ms"]),
             workers=dict(value["workers"]),
+            # Runs of version 0.1 did not say it.
+            memory_mb=dict(value.get("memory_mb", {})),
             witnesses=dict(value["witnesses"]),
         )
 
@@ -93,6 +105,14 @@ class Audit:
             sample = f" ({', '.join(finding.tasks)})" if finding.tasks else ""
             lines.append(f"  {finding.verdict.value:7} {finding.code}: {finding.text}{sample}")
         return "\n".join(lines)
+
+
+def jain(counts: Iterable[int]) -> float | None:
+    """Jain's fairness index of some counts; None of fewer than two, or of nothing but zeros."""
+    known = list(counts)
+    if len(known) < 2 or not any(known):  # noqa: PLR2004 - one alone shares with nobody.
+        return None
+    return sum(known) ** 2 / (len(known) * sum(count**2 for count in known))
 
 
 def audit(folder: RunFolder) -> Audit:
@@ -193,6 +213,7 @@ class _Witnesses:
     results_readable: bool = True
     effects_readable: bool = True
     workers: dict[str, int] = field(default_factory=dict)
+    memory_mb: dict[str, float] = field(default_factory=dict)
 
     def load(self, nodes: Sequence[str]) -> None:
         """Read everything; every entry is in the table `fact` afterwards."""
@@ -230,9 +251,10 @@ class _Witnesses:
         if silent:
             self._say("journal-silent", Verdict.UNKNOWN, len(silent), f"no journal of {', '.join(silent)}.")
         self.incomplete = self.incomplete or bool(missing or silent)
-        for query in ("entries", "runs", "publishes", "followers", "span", "wants", "undeclared"):
+        for query in ("entries", "runs", "publishes", "followers", "span", "wants", "undeclared", "early_runs"):
             self.database.run(query)
-        self.workers = {node: starts for node, starts in self.database.all("workers") if node is not None}
+        self.workers = dict(self.database.all("workers"))
+        self.memory_mb = {node: round(peak_kb / 1024, 1) for node, peak_kb in self.database.all("memory")}
         self.database.run("forget_lines")
 
     def _effects(self) -> None:
@@ -368,6 +390,7 @@ def _judge(database: _Database, witnesses: _Witnesses, promise: Promise, name: s
         *_check_findings(witnesses.folder),
         *_fate_findings(database, fates),
         *_other_findings(database, promise),
+        *_fairness_findings(witnesses.workers, promise),
     ]
     if not entries - fates[Fate.REFUSED]:
         text = (
@@ -385,6 +408,7 @@ def _judge(database: _Database, witnesses: _Witnesses, promise: Promise, name: s
         findings=tuple(findings),
         e2e_ms={key: round(value, 3) for key, value in zip(names, quantiles, strict=True)} if count else {},
         workers=witnesses.workers,
+        memory_mb=witnesses.memory_mb,
         witnesses=witnesses.about,
     )
 
@@ -431,6 +455,7 @@ _OTHER_FINDINGS = (
     ("refused_but_ran", Verdict.FAIL, "reported as refused to the producer, and ran"),
     ("unexpected_executions", Verdict.FAIL, "executed, and no producer ever intended them"),
     ("unexpected_rows", Verdict.FAIL, "in celery_taskmeta, and no producer ever intended them"),
+    ("early", Verdict.FAIL, "began before they were due"),
     ("unexpected_effects", Verdict.FAIL, "effects that no task was expected to have"),
     ("unexpected_messages", Verdict.FAIL, "left in the broker, and no producer ever intended them"),
     ("left_after_end", Verdict.UNKNOWN, "came to an end, and a message is left that may run them once more"),
@@ -449,6 +474,19 @@ def _other_findings(database: _Database, promise: Promise) -> Iterator[Finding]:
     for code, verdict, text, (count, tasks) in found:
         if count:
             yield Finding(code=code.replace("_", "-"), verdict=verdict, count=count, text=text, tasks=tasks)
+
+
+def _fairness_findings(workers: Mapping[str, int], promise: Promise) -> Iterator[Finding]:
+    if promise.fairness is None:
+        return
+    shares = ", ".join(f"{node} {count}" for node, count in workers.items()) or "none"
+    index = jain(workers.values())
+    if index is None:
+        text = f"a fairness of {promise.fairness:g} is demanded, and there were not two workers with work: {shares}."
+        yield Finding(code="fairness-unknown", verdict=Verdict.UNKNOWN, count=len(workers), text=text)
+    elif index < promise.fairness:
+        text = f"the workers' shares have a fairness of {index:.3f}, and {promise.fairness:g} is demanded: {shares}."
+        yield Finding(code="unfair", verdict=Verdict.FAIL, count=len(workers), text=text)
 
 
 def _check_findings(folder: RunFolder) -> Iterator[Finding]:

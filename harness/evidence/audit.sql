@@ -5,10 +5,10 @@
 CREATE TABLE line AS
 SELECT parse_filename(filename) AS file, * EXCLUDE (filename)
 FROM read_json($files, format = 'newline_delimited', ignore_errors = true, filename = true, columns = {
-    n: 'BIGINT', t: 'DOUBLE', kind: 'VARCHAR', task: 'VARCHAR', node: 'VARCHAR', name: 'VARCHAR',
+    n: 'BIGINT', t: 'DOUBLE', kind: 'VARCHAR', task: 'VARCHAR', node: 'VARCHAR', role: 'VARCHAR', name: 'VARCHAR',
     expect: 'JSON', effects: 'VARCHAR[]', due: 'DOUBLE',
     expires: 'DOUBLE', follow: 'VARCHAR[]', confirmed: 'BOOLEAN', state: 'VARCHAR', error: 'VARCHAR',
-    outside: 'BOOLEAN', ignored: 'BOOLEAN'
+    outside: 'BOOLEAN', ignored: 'BOOLEAN', peak_kb: 'BIGINT'
 });
 
 -- name: files
@@ -72,10 +72,31 @@ CREATE TABLE follower AS SELECT DISTINCT unnest(follow) AS task FROM line WHERE 
 CREATE TABLE span AS SELECT max(t) AS end_t FROM line;
 
 -- name: workers
--- Who did the work: tasks begun, per node.
-SELECT owner.node, count(*) AS starts
-FROM line JOIN (SELECT DISTINCT file, node FROM line WHERE kind = 'opened') AS owner USING (file)
-WHERE line.kind = 'started' GROUP BY owner.node ORDER BY owner.node;
+-- Who did the work: tasks begun, per worker; also the workers that began none.
+SELECT owner.node, count(*) FILTER (line.kind = 'started') AS starts
+FROM (SELECT DISTINCT file, node, role FROM line WHERE kind = 'opened' AND node IS NOT NULL) AS owner
+JOIN line USING (file)
+GROUP BY owner.node HAVING bool_or(owner.role = 'worker') OR starts > 0 ORDER BY owner.node;
+
+-- name: memory
+-- The most memory that each worker had resident: the sum over its processes of the most that each ever had, in kB.
+SELECT node, sum(peak_kb) AS peak_kb
+FROM (
+    SELECT owner.node, owner.file, max(line.peak_kb) AS peak_kb
+    FROM (SELECT DISTINCT file, node FROM line WHERE kind = 'opened' AND node IS NOT NULL) AS owner
+    JOIN line USING (file) GROUP BY owner.node, owner.file
+) WHERE peak_kb IS NOT NULL GROUP BY node ORDER BY node;
+
+-- name: early_runs
+-- Executions that began before their time. Each execution belongs to the last publish before it; a retry has a time
+-- of its own. The margin is for the worker's timer, which may be up to a millisecond early by Python's rounding.
+CREATE TABLE early_run AS
+WITH intent AS (SELECT task, t, due FROM line WHERE kind = 'intended'
+                    AND task IN (SELECT task FROM line WHERE kind = 'intended' AND due IS NOT NULL))
+SELECT DISTINCT start.task
+FROM (SELECT task, t FROM line WHERE kind = 'started') AS start
+ASOF JOIN intent ON start.task = intent.task AND start.t >= intent.t
+WHERE start.t < intent.due - 0.001;
 
 -- name: wants
 -- The effects that each task was expected to have; a task that said nothing about effects has no row here.
@@ -269,6 +290,9 @@ SELECT task FROM fate WHERE fate = 'failed' AND ending <> expect_state;
 
 -- name: refused_but_ran
 SELECT task FROM fate WHERE outcome = 'refused' AND NOT coalesce(known, false) AND starts > 0;
+
+-- name: early
+SELECT task FROM early_run;
 
 -- name: late
 SELECT task FROM fate WHERE (success_t - due_t) > $deadline_s;

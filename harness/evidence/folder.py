@@ -17,7 +17,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,6 +110,19 @@ class RunFolder:
             # A command's arguments may hold bytes that are no text; `read` understands this form of them.
             partial.write_text(dump(value), encoding="utf-8", errors="surrogatepass")
             partial.replace(target)
+        except OSError as error:
+            raise RunFolderError(f"cannot write {target}: {error}") from error
+
+    def write_lines(self, name: str, values: Iterable[Json]) -> None:
+        """Write each value as a line of JSON to the file `name`.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        target = self.path / name
+        try:
+            with target.open("w", encoding="utf-8", errors="surrogatepass") as file:
+                file.writelines(json.dumps(value) + "\n" for value in values)
         except OSError as error:
             raise RunFolderError(f"cannot write {target}: {error}") from error
 

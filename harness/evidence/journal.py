@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,17 +29,21 @@ class Writer:
     Threads may share a writer: numbers come from one counter, and one `write` is one line.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, node: str, role: str) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], *, node: str, role: str, now: Callable[[], float] = time.time
+    ) -> None:
         """Lines go to ``folder/<node>.<pid>.<nanoseconds>.jsonl``, made at the first line.
 
         Args:
             folder: an existing directory that this process can write to.
             node: the name of the node, unique within its stack.
             role: `producer`, `worker`, `beat`, `mailbox` or what else the process is.
+            now: what lines are stamped with, Unix time in seconds.
         """
         self._folder = Path(folder)
         self._node = node
         self._role = role
+        self._now = now
         self._pid = -1
         self._fd = -1
         self._numbers = itertools.count()
@@ -74,7 +78,7 @@ class Writer:
         self._append(Kind.OPENED, None, {"node": self._node, "pid": pid, "role": self._role, "format": FORMAT})
 
     def _append(self, kind: Kind, task: str | None, data: dict[str, Json]) -> None:
-        entry: dict[str, Json] = {"n": next(self._numbers), "t": time.time(), "kind": kind.value}
+        entry: dict[str, Json] = {"n": next(self._numbers), "t": self._now(), "kind": kind.value}
         if task is not None:
             entry["task"] = task
         entry.update(data)

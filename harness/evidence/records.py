@@ -17,7 +17,8 @@ class Kind(StrEnum):
 
     A task's life, from whoever publishes it: `intended`, then one of `accepted`, `refused`, `unknown`.
     From the worker: `received`, `started`, `finished`, and `retried`, `revoked` or `discarded` where they
-    apply. From a process about itself: `opened` (a file's first line), `up`, `ready`, `settings`, `down`.
+    apply. From a process about itself: `opened` (a file's first line), `up`, `ready`, `settings`, `down`, and
+    from beat `woke`.
     """
 
     OPENED = "opened"
@@ -25,6 +26,7 @@ class Kind(StrEnum):
     READY = "ready"
     SETTINGS = "settings"
     DOWN = "down"
+    WOKE = "woke"
     INTENDED = "intended"
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -112,6 +114,16 @@ class Promise:
     """Each task that ends must have a row in `celery_taskmeta`."""
     deadline_s: float | None = None
     """Seconds from when a task was due until it first succeeded; None promises nothing."""
+    fairness: float | None = None
+    """The least that Jain's index of the tasks begun per worker may be, between 0 and 1; None promises nothing.
+
+    The index is 1 if all workers began equally many, and 1/n if one of n began them all (Jain, Chiu and Hawe 1984).
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse an index that none can reach."""
+        if self.fairness is not None and not 0 < self.fairness <= 1:
+            raise ValueError(f"a fairness of {self.fairness} cannot be: give more than 0 and at most 1.")
 
     def to_json(self) -> dict[str, Json]:
         """A dict for run.json; `from_json` reads it back."""
@@ -125,6 +137,8 @@ class Promise:
             effects=Effects(value["effects"]),
             recorded=bool(value["recorded"]),
             deadline_s=None if value["deadline_s"] is None else float(value["deadline_s"]),
+            # Runs of version 0.1 did not say it.
+            fairness=None if value.get("fairness") is None else float(value["fairness"]),
         )
 
 
@@ -168,6 +182,21 @@ class Expect:
         if self.effects is not None:
             line["effects"] = list(self.effects)
         return line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """Something that a task did to the world, such as a row that it wrote."""
+
+    key: str
+    """What it is, independent of who did it; the same key twice is the same effect twice."""
+    task: str | None = None
+    """The id of the task that did it, where that can be seen."""
+    kind: str = "row"
+
+    def to_json(self) -> dict[str, Json]:
+        """A line of a file in `effects`."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,10 @@ def accounting(audit: Audit) -> Table:
     for name, value_ms in audit.e2e_ms.items():
         table.add_row(f"end to end {name}", _duration(value_ms))
     for node, starts in audit.workers.items():
-        table.add_row(Text(f"runs on {node}"), str(starts))
+        memory = f", {audit.memory_mb[node]:.0f} MB" if node in audit.memory_mb else ""
+        table.add_row(Text(f"runs on {node}"), f"{starts}{memory}")
+    if audit.fairness is not None:
+        table.add_row("fairness (Jain's index)", f"{audit.fairness:.3f}")
     table.add_row("verdict", verdict(audit))
     return table
 

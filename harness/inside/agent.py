@@ -1,43 +1,56 @@
 """The agent: connects the journal to a Celery process, then becomes `celery`.
 
 ``python -m harness.inside.agent -A app worker --concurrency=2`` does what ``celery -A app worker
---concurrency=2`` does, for any app, without a change to it. Two variables tell it where to write:
+--concurrency=2`` does, for any app, without a change to it. Two variables tell it where to write, and two more may
+be there:
 
-    HARNESS_JOURNAL  the folder of the journal files
-    HARNESS_NODE     the name of this node
+    HARNESS_JOURNAL         the folder of the journal files
+    HARNESS_NODE            the name of this node
+    HARNESS_SETTINGS        Celery settings that win over the app's own, a JSON object
+    HARNESS_CLOCK_OFFSET_S  seconds that this container's clock is ahead; the journal is stamped with the real time
 
 Every process of the worker, the pool's children included, writes a file of its own. What it writes, and the
 members beside the task's id:
 
     up         the process is there               argv, versions
     settings   what the worker runs with          acks_late, prefetch, time limits and the like
-    ready      it consumes
+               what beat runs with                timezone, and each entry of the schedule
+    ready      it consumes, or schedules          beat: at
+    woke       beat looked for what is due        at, took_s, next
     down       it ended in good order
     received   a message was taken from a queue   name, redelivered, eta
     started    an execution begins                name, retries, redelivered
-    finished   an execution ended                 state, error, ignored (no row is to be expected), outside
+    finished   an execution ended                 state, error, ignored (no row is to be expected), outside, peak_kb
     retried    the task asked to run again        reason
     revoked    it will not run                    reason
     discarded  the worker refused the message     reason
     intended, accepted                            as the producer's, for tasks sent by tasks and by beat; `follow`
-                                                  names the tasks that come after it in a chain or a chord
+                                                  names the tasks that come after it in a chain or a chord, `entry`
+                                                  and `at` the schedule's entry and the time by beat's clock
 
 `outside` marks an ending that the parent process reports for a child that was killed: the execution itself
-never came to an end.
+never came to an end. `peak_kb` is the most memory that the process has had resident so far, where that has grown
+since it last said so. `at` and `next` are by beat's own clock, which need not be the real one: when it woke, and when
+it means to wake again.
 """
 
+import json
 import os
 import platform
+import resource
 import runpy
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 import celery
 import kombu
 from celery import Celery, signals
+from celery.schedules import crontab
+from celery.schedules import schedule as interval
 
 from harness.evidence.journal import Writer
 from harness.evidence.records import Json, Kind
@@ -46,6 +59,7 @@ _BUSY_TIMEOUT_MS = 60_000
 _BODY_PARTS = 3
 """Arguments, keyword arguments, and what is embedded: a message body of Celery's protocol 2."""
 _CANVAS = frozenset({"chain", "chord", "group"})
+_CRON_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 _SETTINGS = (
     "task_acks_late",
     "task_acks_on_failure_or_timeout",
@@ -73,6 +87,9 @@ class Agent:
         self._running: set[str] = set()
         """The tasks whose execution began in this process and did not end yet."""
         self._confirms = False
+        self._entry: str | None = None
+        """The entry of the schedule that beat is sending."""
+        self._peak_kb = 0
 
     def connect(self) -> None:
         """Connect every signal. Strong references: the agent lives as long as the process."""
@@ -108,9 +125,36 @@ class Agent:
         self._journal.write(Kind.SETTINGS, **said)
 
     def _on_beat(self, sender: Any, **_: Any) -> None:
+        scheduler = sender.scheduler
         self._confirms = _confirms(sender.app)
-        self._journal.write(Kind.SETTINGS, confirm_publish=self._confirms, timezone=_plain(sender.app.conf.timezone))
-        self._journal.write(Kind.READY)
+        self._journal.write(
+            Kind.SETTINGS,
+            confirm_publish=self._confirms,
+            timezone=str(sender.app.timezone),
+            schedule=[_scheduled(entry) for entry in scheduler.schedule.values()],
+        )
+        self._watch(scheduler)
+        self._journal.write(Kind.READY, at=time.time())
+
+    def _watch(self, scheduler: Any) -> None:
+        """See which entry is sent, and when beat wakes and means to wake: whatever class the app's scheduler is of."""
+        apply_entry, tick = scheduler.apply_entry, scheduler.tick
+
+        def watched_apply_entry(entry: Any, *args: Any, **options: Any) -> Any:
+            self._entry = entry.name
+            try:
+                return apply_entry(entry, *args, **options)
+            finally:
+                self._entry = None
+
+        def watched_tick(*args: Any, **options: Any) -> Any:
+            began = time.time()
+            pause_s = tick(*args, **options)
+            ended = time.time()
+            self._journal.write(Kind.WOKE, at=began, took_s=ended - began, next=ended + max(pause_s or 0.0, 0.0))
+            return pause_s
+
+        scheduler.apply_entry, scheduler.tick = watched_apply_entry, watched_tick
 
     def _on_ready(self, **_: Any) -> None:
         self._journal.write(Kind.READY)
@@ -147,6 +191,9 @@ class Agent:
             said["error"] = _error(retval)
         if task.ignore_result or task.request.ignore_result:
             said["ignored"] = True
+        peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if peak_kb > self._peak_kb:
+            self._peak_kb = said["peak_kb"] = peak_kb
         self._journal.write(Kind.FINISHED, task_id, **said)
 
     def _on_failure(self, task_id: str, exception: BaseException, **_: Any) -> None:
@@ -180,6 +227,8 @@ class Agent:
             said["parent"] = headers["parent_id"]
         if follow := sorted(set(_followers(body))):
             said["follow"] = follow
+        if self._entry is not None:
+            said |= {"entry": self._entry, "at": time.time()}
         self._journal.write(Kind.INTENDED, headers["id"], **said)
 
     def _on_published(self, headers: Mapping[str, Any], **_: Any) -> None:
@@ -213,6 +262,34 @@ def tune_sqlite(results_url: str) -> None:
                 connection.execute("PRAGMA synchronous=NORMAL")
 
     event.listen(Engine, "connect", on_connect)
+
+
+def _scheduled(entry: Any) -> dict[str, Json]:
+    """One entry of beat's schedule, as the app wrote it."""
+    said: dict[str, Json] = {"entry": entry.name, "name": entry.task}
+    schedule = entry.schedule
+    if isinstance(schedule, crontab):
+        fields = {field: _cron_field(getattr(schedule, f"_orig_{field}")) for field in _CRON_FIELDS}
+        return {**said, "kind": "crontab", **fields, "timezone": str(schedule.tz)}
+    # Subclasses, such as a solar schedule, follow rules of their own.
+    if type(schedule) is interval:
+        return {**said, "kind": "interval", "every_s": schedule.seconds, "relative": bool(schedule.relative)}
+    return {**said, "kind": "other", "text": str(schedule)}
+
+
+def _cron_field(value: Any) -> str:
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ",".join(str(one) for one in value)
+    return str(value)
+
+
+def use_settings(settings: Mapping[str, Json]) -> None:
+    """Let settings win over those of whatever app this process is about to run."""
+
+    def on_import_modules(sender: Celery, **_: Any) -> None:
+        sender.conf.update(settings)
+
+    signals.import_modules.connect(on_import_modules, weak=False)
 
 
 def _confirms(app: Celery) -> bool:
@@ -256,9 +333,11 @@ def main(argv: list[str]) -> None:
     """Journal this process, and run `celery` with the arguments given."""
     folder, node = os.environ["HARNESS_JOURNAL"], os.environ["HARNESS_NODE"]
     role = next((word for word in argv if word in {"worker", "beat"}), "celery")
-    agent = Agent(Writer(folder, node=node, role=role))
+    offset_s = float(os.environ.get("HARNESS_CLOCK_OFFSET_S", "0"))
+    agent = Agent(Writer(folder, node=node, role=role, now=lambda: time.time() - offset_s))
     agent.up(argv)
     agent.connect()
+    use_settings(json.loads(os.environ.get("HARNESS_SETTINGS", "{}")))
     tune_sqlite(os.environ.get("CELERY_RESULT_BACKEND", ""))
     sys.argv = ["celery", *argv]
     # As `python -m celery` would: Celery's own messages then name that command.

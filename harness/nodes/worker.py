@@ -27,25 +27,29 @@ def agent_spec(
     app_folder: Path,
     run_folder: Path,
     broker_url: str,
+    module: str = "agent",
     env: Mapping[str, str] | None = None,
+    ports: Sequence[int] = (),
     labels: Mapping[str, str] | None = None,
 ) -> NodeSpec:
-    """What every container that runs Celery has in common: the agent as its command, code, app and run folder.
+    """What every container that knows the app has in common: one of our modules as its command, code, app, run folder.
 
     Args:
         name: the node's name, unique within its stack.
         image: the node image, or any with Python, Celery and SQLAlchemy.
-        command: what the agent becomes, such as ``("-A", "app", "worker")``.
+        command: the module's arguments; for the agent what it becomes, such as ``("-A", "app", "worker")``.
         app_folder: the folder that the app is imported from; read-only inside, and the working directory.
         run_folder: the run's folder, with `journal` in it; the node writes there.
         broker_url: as seen from inside the network.
+        module: the module of `harness.inside`.
         env: more environment; it wins over all that the harness sets.
+        ports: ports inside that are published on loopback.
         labels: more labels.
     """
     return NodeSpec(
         name=name,
         image=image,
-        command=(*inside_command("agent"), *command),
+        command=(*inside_command(module), *command),
         env=inside_env(name)
         | {
             "PYTHONPATH": f"{CODE_INSIDE}:{APP_INSIDE}",
@@ -54,6 +58,7 @@ def agent_spec(
         }
         | dict(env or {}),
         mounts=(*inside_mounts(run_folder), MountSpec(host=app_folder, inside=APP_INSIDE)),
+        ports=tuple(ports),
         labels=dict(labels or {}),
         working_dir=APP_INSIDE,
     )

@@ -5,7 +5,7 @@ import pytest
 from harness import Drive, Expect, Fate, Verdict
 from harness.evidence.results import Results
 from harness.nodes.mailbox import Mailbox
-from harness.run import checked
+from harness.run import play
 from harness.stack import Stack
 from harness.wait import wait_until
 from scenarios.emails import Order, expected_result, make_order, message_id, scenario
@@ -72,9 +72,7 @@ def test_the_same_order_twice_is_one_mail(stack: Stack, mailbox: Mailbox) -> Non
 @two_workers
 def test_every_receipt_arrives_once_and_is_recorded(stack: Stack, mailbox: Mailbox, results: Results) -> None:
     drive = Drive(count=100, seed=SEED)
-    for number in range(drive.count):
-        scenario.step(stack.producer, number, drive.seed)
-    audit = stack.settle(checks=lambda: checked(scenario, stack, drive))
+    audit = play(scenario, stack, drive)
     assert audit.verdict is Verdict.PASS, audit.text()
     assert audit.fates[Fate.OK] == audit.entries == drive.count
     assert sum(audit.workers.values()) == drive.count

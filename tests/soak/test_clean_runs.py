@@ -4,7 +4,7 @@ import pytest
 
 from harness import Drive, Fate, Verdict
 from harness.nodes.mailbox import Mailbox
-from harness.run import checked
+from harness.run import play
 from harness.stack import Stack
 from scenarios.emails import scenario
 
@@ -18,8 +18,6 @@ pytestmark = [
 @pytest.mark.parametrize("seed", range(100))
 def test_fifty_receipts(stack: Stack, mailbox: Mailbox, seed: int) -> None:
     drive = Drive(count=COUNT, seed=seed)
-    for number in range(drive.count):
-        scenario.step(stack.producer, number, drive.seed)
-    audit = stack.settle(checks=lambda: checked(scenario, stack, drive))
+    audit = play(scenario, stack, drive)
     assert audit.verdict is Verdict.PASS, audit.text()
     assert audit.fates[Fate.OK] == len(mailbox.messages()) == COUNT

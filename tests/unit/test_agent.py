@@ -14,14 +14,16 @@ import pytest
 import sqlalchemy as sa
 from celery import Celery, signals
 from celery.app.trace import build_tracer
-from celery.beat import Service
+from celery.beat import Scheduler, Service
 from celery.exceptions import Ignore, Reject, WorkerLostError
+from celery.schedules import crontab
 
 from harness.evidence import journal
 from harness.evidence.journal import Writer
 from harness.evidence.records import Kind
 from harness.inside import agent as module
 from harness.inside.agent import Agent, tune_sqlite
+from harness.wait import wait_until
 
 CONNECTED = tuple(getattr(signals, name) for name in signals.__all__)
 
@@ -97,9 +99,9 @@ def run(app: Celery) -> Run:
 
 
 def said(folder: Path) -> Lines:
-    """What the journal says after its first line."""
+    """What the journal says after its first line, but for the memory, which depends on what ran before."""
     return [
-        (event.kind.value, event.task, dict(event.data))
+        (event.kind.value, event.task, {name: value for name, value in event.data.items() if name != "peak_kb"})
         for event in journal.read(folder)
         if event.kind is not Kind.OPENED
     ]
@@ -262,12 +264,50 @@ def test_a_publish_counts_as_confirmed_only_where_the_app_asks_for_confirms(
 
 @pytest.mark.usefixtures("agent")
 def test_beat_says_what_it_runs_with_and_that_it_is_ready(app: Celery, folder: Path) -> None:
-    app.conf.update(broker_transport_options={"confirm_publish": True}, timezone="Europe/Stockholm")
-    signals.beat_init.send(sender=Service(app))
-    assert said(folder) == [
-        ("settings", None, {"confirm_publish": True, "timezone": "Europe/Stockholm"}),
-        ("ready", None, {}),
-    ]
+    app.conf.update(
+        broker_transport_options={"confirm_publish": True},
+        timezone="Europe/Stockholm",
+        beat_schedule={
+            "nightly": {"task": "report", "schedule": crontab(minute="*/20", hour=[2, 3], day_of_week="mon-fri")},
+            "often": {"task": "pay", "schedule": 30},
+        },
+    )
+    signals.beat_init.send(sender=Service(app, scheduler_cls=Scheduler))
+    (_, _, settings), (ready, _, at) = said(folder)
+    schedule = {entry.pop("entry"): entry for entry in settings.pop("schedule")}
+    assert settings == {"confirm_publish": True, "timezone": "Europe/Stockholm"}
+    assert schedule["often"] == {"name": "pay", "kind": "interval", "every_s": 30.0, "relative": False}
+    assert schedule["nightly"] == {
+        "name": "report",
+        "kind": "crontab",
+        "minute": "*/20",
+        "hour": "2,3",
+        "day_of_month": "*",
+        "month_of_year": "*",
+        "day_of_week": "mon-fri",
+        "timezone": "Europe/Stockholm",
+    }
+    assert ready == "ready"
+    assert set(at) == {"at"}
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_tick_of_beat_names_its_entry_and_each_look_says_when_the_next_one_is_due(app: Celery, folder: Path) -> None:
+    app.conf.update(beat_schedule={"soon": {"task": "pay", "schedule": 0.001}})
+    service = Service(app, scheduler_cls=Scheduler)
+    signals.beat_init.send(sender=service)
+
+    def sent() -> bool:
+        service.scheduler.tick()
+        return any(kind == "accepted" for kind, _, _ in said(folder))
+
+    wait_until(sent, what="the entry was due and was sent", timeout_s=5, interval_s=0.001)
+    lines = [(kind, data) for kind, _, data in said(folder)][2:]
+    intended = next(data for kind, data in lines if kind == "intended")
+    assert intended["entry"] == "soon"
+    kind, woke = lines[-1]
+    assert kind == "woke"
+    assert woke["next"] >= woke["at"] + woke["took_s"]
 
 
 @pytest.mark.usefixtures("agent")

@@ -98,7 +98,16 @@ def test_a_wrong_marker_is_told_before_anything_is_started(run: Run, marker: str
 
 @pytest.mark.parametrize("name", ["test_it[early]", "test_it[/tmp]"])
 def test_the_accounting_names_a_parametrized_test_as_it_is(name: str) -> None:
-    audit = Audit(name=name, entries=0, fates=dict.fromkeys(Fate, 0), findings=(), e2e_ms={}, workers={}, witnesses={})
+    audit = Audit(
+        name=name,
+        entries=0,
+        fates=dict.fromkeys(Fate, 0),
+        findings=(),
+        e2e_ms={},
+        memory_mb={},
+        workers={},
+        witnesses={},
+    )
     console = Console(width=200, emoji=False)
     with console.capture() as captured:
         console.print(report.ledger([(name, audit)]), report.accounting(audit))
@@ -138,6 +147,7 @@ class Pretended(Stack):
             fates=dict.fromkeys(Fate, 0),
             findings=(lost,) if "lost" in self.ledger.open() else (),
             e2e_ms={},
+            memory_mb={},
             workers={},
             witnesses={},
         )
