@@ -293,7 +293,7 @@ def test_beat_says_what_it_runs_with_and_that_it_is_ready(app: Celery, folder: P
 
 @pytest.mark.usefixtures("agent")
 def test_a_tick_of_beat_names_its_entry_and_each_look_says_when_the_next_one_is_due(app: Celery, folder: Path) -> None:
-    app.conf.update(beat_schedule={"soon": {"task": "pay", "schedule": 0.001}})
+    app.conf.update(beat_schedule={"soon": {"task": "pay", "args": (4,), "schedule": 0.001}})
     service = Service(app, scheduler_cls=Scheduler)
     signals.beat_init.send(sender=service)
 
