@@ -3,6 +3,7 @@
 Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
 
+import math
 import shlex
 import shutil
 import signal
@@ -27,7 +28,7 @@ from harness.nodes import images
 from harness.nodes.engine import connect
 from harness.nodes.owner import explained, remove_all, sweep
 from harness.run import Plan, execute, find_scenario
-from harness.scenario import Drive
+from harness.scenario import Drive, Option, Scenario
 from harness.session import Session
 
 _RUNS = Path(".harness") / "runs"
@@ -35,6 +36,8 @@ _WRONG_USE = 2
 _INTERRUPTED = 130
 _LOW_DISK_GB = 2.0
 _FOLDER = click.Path(path_type=Path)
+_SCENARIO = "celery_harness.scenario"
+"""Where the scenario of a command line is kept while the line is taken apart."""
 
 
 def main() -> None:
@@ -79,9 +82,45 @@ def cli() -> None:
     """Do my tasks survive? Real RabbitMQ, real Celery workers, and every task accounted for."""
 
 
-@cli.command()
+class _RunCommand(click.Command):
+    """Takes the options of the scenario that is named, beside those that all scenarios have."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        first = self.make_parser(ctx)
+        first.ignore_unknown_options = True
+        # Nothing is decided here: only which scenario it is, and where its module lies.
+        named, _, _ = first.parse_args(args=list(args))
+        name = named.get("scenario")
+        # An option of a scenario's own is not known as one before the scenario is, which has to come first.
+        if isinstance(name, str) and not name.startswith("-"):
+            ctx.meta[_SCENARIO] = find_scenario(name, Path(named.get("app_dir") or "."))
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        common = super().get_params(ctx)
+        scenario: Scenario | None = ctx.meta.get(_SCENARIO)
+        return common if scenario is None else [*common[:-1], *map(_own, scenario.options), common[-1]]
+
+
+def _own(option: Option) -> click.Option:
+    """An option of a scenario's own, as the shell has it."""
+    kind: click.ParamType[Any]
+    if option.kind is Path:
+        kind = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
+    elif option.kind is int:
+        kind = click.IntRange(min=None if option.least is None else math.ceil(option.least))
+    elif option.kind is float:
+        kind = click.FloatRange(min=option.least)
+    else:
+        kind = click.STRING
+    shown = option.default is not None
+    flag = "--" + option.name.replace("_", "-")
+    return click.Option([flag, option.name], type=kind, default=option.default, show_default=shown, help=option.help)
+
+
+@cli.command(cls=_RunCommand)
 @click.argument("scenario")
-@click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="How many steps to drive.")
+@click.option("--count", type=click.IntRange(min=1), help="How many steps to drive.  [default: the scenario's own]")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed sends the same tasks.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="How many workers to start.")
 @click.option(
@@ -106,10 +145,13 @@ def cli() -> None:
     show_default=True,
     help="Seconds without any task ending after which waiting ends.",
 )
+@click.pass_context
 def run(
+    ctx: click.Context,
+    /,
     *,
     scenario: str,
-    count: int,
+    count: int | None,
     seed: int,
     workers: int,
     options: tuple[str, ...],
@@ -117,14 +159,17 @@ def run(
     app_dir: Path,
     root: Path,
     timeout_s: float,
+    **own: Any,
 ) -> int:
     """Run SCENARIO on a stack of its own, and account for every task.
 
-    SCENARIO is the name of a module in scenarios/, such as `emails`, or any dotted module.
+    SCENARIO is the name of a module in scenarios/, such as `emails`, or any dotted module. Some have options of their
+    own: `harness run SCENARIO --help`.
     """
+    found: Scenario = ctx.meta.get(_SCENARIO) or find_scenario(scenario, app_dir)
     plan = Plan(
-        scenario=find_scenario(scenario, app_dir),
-        drive=Drive(count=count, seed=seed),
+        scenario=found,
+        drive=Drive(count=count or found.count, seed=seed, options=own),
         root=root,
         app=app,
         app_folder=app_dir.absolute(),

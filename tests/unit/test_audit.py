@@ -35,7 +35,9 @@ class World:
     clock: Iterator[int] = field(default_factory=lambda: count(1_000))
 
     def say(self, node: str, kind: str, task: str | None = None, **data: Any) -> None:
-        lines = self.lines.setdefault(node, [{"n": 0, "t": 0.0, "kind": "opened", "node": node, "pid": 1}])
+        lines = self.lines.setdefault(
+            node, [{"n": 0, "t": 0.0, "kind": "opened", "node": node, "pid": 1, "role": node.partition("-")[0]}]
+        )
         line = {"n": len(lines), "t": float(next(self.clock)), "kind": kind, **data}
         lines.append(line if task is None else {**line, "task": task})
 
@@ -359,6 +361,85 @@ def test_none_can_be_expected(world: World, result: Any, fate: Fate) -> None:
     world.record("x", result=json.dumps(result).encode())
     world.mail("x")
     assert world.audit().fates[fate] == 2 + (fate is Fate.OK) - (fate is Fate.WRONG)
+
+
+@pytest.mark.parametrize(
+    ("shares", "index"),
+    [([2, 2], 1.0), ([4, 0], 0.5), ([3, 1], 0.8), ([2, 2, 2], 1.0), ([5], None), ([0, 0], None)],
+)
+def test_the_workers_shares_have_jains_index(world: World, shares: list[int], index: float | None) -> None:
+    world.lines.clear()
+    world.rows.clear()
+    world.mails.clear()
+    world.nodes = ["producer", *(f"worker-{number}" for number in range(len(shares)))]
+    for node in world.nodes:
+        world.say(node, "ready")
+    for number, share in enumerate(shares):
+        for task in (f"t-{number}-{one}" for one in range(share)):
+            world.intend(task)
+            world.execute(task, node=f"worker-{number}")
+            world.record(task)
+            world.mail(task)
+    assert world.audit().fairness == index
+
+
+@pytest.mark.parametrize(
+    ("fairness", "verdict", "code"),
+    [(0.8, Verdict.PASS, set()), (0.81, Verdict.FAIL, {"unfair"})],
+)
+def test_a_share_out_below_the_promised_fairness_is_a_broken_promise(
+    world: World, fairness: float, verdict: Verdict, code: set[str]
+) -> None:
+    world.promise = Promise(fairness=fairness)
+    world.nodes.append("worker-2")
+    for task, node in (("x", "worker-1"), ("y", "worker-2")):
+        world.intend(task)
+        world.execute(task, node=node)
+        world.record(task)
+        world.mail(task)
+    found = world.audit()
+    assert found.workers == {"worker-1": 3, "worker-2": 1}
+    assert (found.verdict, codes(found, Verdict.FAIL)) == (verdict, code)
+
+
+def test_a_fairness_that_nobody_could_show_is_unknown(world: World) -> None:
+    world.promise = Promise(fairness=0.5)
+    assert codes(world.audit(), Verdict.UNKNOWN) == {"fairness-unknown"}
+
+
+def test_an_execution_before_its_time_is_a_broken_promise(world: World) -> None:
+    world.intend("x", due=1_012.0)
+    world.say("worker-1", "started", "x")
+    world.say("worker-1", "finished", "x", state="SUCCESS")
+    world.record("x")
+    world.mail("x")
+    found = world.audit()
+    assert found.verdict is Verdict.FAIL
+    assert [finding.tasks for finding in found.findings if finding.code == "early"] == [("x",)]
+
+
+def test_each_execution_is_held_against_the_time_of_its_own_publishing(world: World) -> None:
+    # The first was due at once, the retry later; and it waited.
+    world.intend("x")
+    world.say("worker-1", "started", "x")
+    world.say("worker-1", "intended", "x", name="mail", due=1_015.0)
+    world.say("worker-1", "finished", "x", state="RETRY")
+    for _ in range(3):
+        world.say("worker-1", "ready")
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+    found = world.audit()
+    assert found.verdict is Verdict.PASS, found.text()
+
+
+def test_a_workers_memory_is_the_sum_of_its_processes_peaks(world: World) -> None:
+    world.say("worker-1", "finished", "a", state="SUCCESS", peak_kb=50 * 1024)
+    world.say("worker-1", "finished", "b", state="SUCCESS", peak_kb=60 * 1024)
+    folder = world.write()
+    other = (folder.journal / "worker-1.1.1.jsonl").read_text()
+    (folder.journal / "worker-1.2.1.jsonl").write_text(other)
+    assert audit(folder).memory_mb == {"worker-1": 120.0}
 
 
 def test_a_deadline_that_passed_is_a_broken_promise(world: World) -> None:

@@ -112,6 +112,62 @@ def test_every_command_explains_itself(shell: Shell, name: str, flag: str) -> No
     assert usage.endswith(f"harness {name}".strip() + " ")
 
 
+SCENARIO = """
+from pathlib import Path
+
+from harness import Scenario
+from harness.scenario import Option
+
+
+class Loads(Scenario):
+    name = app = "loads"
+    count = 3
+    options = (
+        Option(name="rows", help="How many rows.", default=10, kind=int, least=1),
+        Option(name="data", help="A file.", default=None, kind=Path),
+    )
+
+
+scenario = Loads()
+"""
+
+
+@pytest.fixture
+def _a_scenario_with_options(tmp_path: Path) -> Iterator[None]:
+    (tmp_path / "depot").mkdir()
+    (tmp_path / "depot" / "loads.py").write_text(SCENARIO)
+    yield
+    for name in ("depot", "depot.loads"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("_a_scenario_with_options", "_no_engine")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rows", "0"], "'--rows': 0 is not in the range x>=1"),
+        (["--rows", "many"], "'--rows': 'many' is not a valid integer"),
+        (["--data", "nowhere.csv"], "'--data': File 'nowhere.csv' does not exist"),
+        (["--data", "."], "'--data': File '.' is a directory"),
+        (["--colour", "red"], "'--colour'"),
+        # Nothing is wrong with these, but that there is no engine.
+        (["--rows", "7", "--data", "depot/loads.py"], "no container engine answers"),
+    ],
+)
+def test_a_scenarios_own_options_are_the_commands(shell: Shell, arguments: list[str], said: str) -> None:
+    ended = shell("run", "depot.loads", *arguments)
+    assert ended.code == 2
+    assert said in ended.err
+
+
+@pytest.mark.usefixtures("_a_scenario_with_options")
+def test_a_scenarios_own_options_stand_in_its_help(shell: Shell) -> None:
+    ended = shell("run", "depot.loads", "--help")
+    assert ended.code == 0
+    assert "How many rows." in ended.out
+    assert "--count" in ended.out
+
+
 def test_the_version_is_told(shell: Shell) -> None:
     assert shell("--version").out == f"harness, version {__version__}\n"
 
