@@ -94,6 +94,7 @@ class Producer:
         *,
         expect: Expect | None = None,
         countdown_s: float | None = None,
+        eta: datetime | None = None,
         expires_s: float | None = None,
         queue: str = "celery",
         priority: int | None = None,
@@ -102,9 +103,9 @@ class Producer:
         """Send one task, once: nothing is tried again, so that the outcome is one of three.
 
         Writes `intended` (name, due and expiry time, what is expected), publishes, and writes the outcome. The
-        task is due now, or `countdown_s` seconds from now. A queue that is there is used as it is; one that is not
-        is declared as Celery does, the first time that a connection meets it. If it is deleted later, tasks for it
-        are refused.
+        task is due now, `countdown_s` seconds from now, or at `eta`. A queue that is there is used as it is; one that
+        is not is declared as Celery does, the first time that a connection meets it. If it is deleted later, tasks
+        for it are refused.
 
         Args:
             name: the task's registered name.
@@ -112,6 +113,7 @@ class Producer:
             kwargs: its keyword arguments, JSON.
             expect: what the audit shall demand; nothing beyond SUCCESS if not given.
             countdown_s: seconds that the worker holds the task back.
+            eta: until when the worker holds it back, instead; with a time zone.
             expires_s: seconds after which it is not to be run any more.
             queue: where it is sent; the default is Celery's.
             priority: 0 to 255, for a queue that has priorities.
@@ -126,9 +128,9 @@ class Producer:
         if priority is not None and not (isinstance(priority, int) and priority in _PRIORITIES):
             raise UsageError(f"priority={priority!r} is none; give a whole number from 0 to 255.")
         now_s = time.time()
-        due = _moment(now_s, "countdown_s", countdown_s)
+        due = _due(now_s, countdown_s, eta)
         expiry = _moment(now_s, "expires_s", expires_s)
-        message = self._message(task, name, args, kwargs, eta=due if countdown_s else None, expires=expiry)
+        message = self._message(task, name, args, kwargs, eta=due if countdown_s or eta else None, expires=expiry)
         intent: dict[str, Json] = {"name": name, **(expect or Expect()).to_json()}
         if due is not None:
             intent["due"] = due.timestamp()
@@ -316,6 +318,17 @@ def _check_names(**names: str) -> None:
             raise UsageError(f"{what}={name!r} is no text: {error}") from error
         if size > _SHORT_STRING:
             raise UsageError(f"{what}={name!r} has {size} bytes; AMQP has room for {_SHORT_STRING}.")
+
+
+def _due(now_s: float, countdown_s: float | None, eta: datetime | None) -> datetime | None:
+    """When a task is due; None for at once."""
+    if eta is None:
+        return _moment(now_s, "countdown_s", countdown_s)
+    if countdown_s is not None:
+        raise UsageError(f"a task is due at eta={eta} or countdown_s={countdown_s!r} from now; give one of them.")
+    if eta.tzinfo is None:
+        raise UsageError(f"eta={eta} says no time zone, so it could be any hour; give one, such as UTC.")
+    return eta.astimezone(UTC)
 
 
 def _moment(now_s: float, what: str, after_s: float | None) -> datetime | None:

@@ -227,18 +227,22 @@ class Stack:
         return worker
 
     def add_beat(
-        self, *, clock: ShiftedClock | FastClock | None = None, settings: Mapping[str, Json] | None = None
+        self, *, ahead_s: float = 0.0, clock: FastClock | None = None, settings: Mapping[str, Json] | None = None
     ) -> Beat:
         """Start `celery beat` for the app's own schedule, and return it when it is ready.
 
         Nothing comes to rest while it sends: `stop` it before `settle`.
 
         Args:
-            clock: None for the real one.
+            ahead_s: how many seconds its clock is ahead of the real one, so that a crontab need not be waited for.
+            clock: instead, a clock that runs faster.
             settings: Celery settings that win over the app's own.
         """
+        if ahead_s and clock is not None:
+            raise UsageError("beat has one clock: give ahead_s or clock.")
+        own = ShiftedClock(offset_s=ahead_s) if ahead_s else clock
         name = f"beat-{len(self.beats) + 1}"
-        beat = Beat(self._session.engine, name=name, clock=clock, settings=settings, **self._of_the_app())
+        beat = Beat(self._session.engine, name=name, clock=own, settings=settings, **self._of_the_app())
         self.beats.append(beat)
         self._add(beat)
         return beat

@@ -53,7 +53,7 @@ def _engine(_pid: int, url: str, lock_timeout_s: float) -> Engine:
     return engine
 
 
-app = Celery("scenarios", include=["scenarios.emails"])
+app = Celery("scenarios", include=["scenarios.emails", "scenarios.schedules"])
 app.conf.update(
     result_backend="db+sqlite:///results.sqlite3",
     database_engine_callback=prepare_sqlite,

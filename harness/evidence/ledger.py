@@ -23,6 +23,8 @@ class Ledger:
         self._running: set[str] = set()
         self._retries: Counter[str] = Counter()
         self._ended: set[str] = set()
+        self.ticks: Counter[str] = Counter()
+        """How often beat has sent each entry of its schedule."""
         self._held: dict[str, tuple[str, float]] = {}
         """Per task that a worker took and did not end: the node, and when it last said something of it."""
         self._up: dict[str, float] = {}
@@ -40,6 +42,8 @@ class Ledger:
     def _take(self, event: Event, task: str) -> None:
         if event.kind is Kind.INTENDED:
             self._outcomes.setdefault(task, Kind.INTENDED)
+            if (entry := event.data.get("entry")) is not None:
+                self.ticks[entry] += 1
         elif event.kind in _OUTCOMES:
             if self._outcomes.get(task) is not Kind.ACCEPTED:
                 self._outcomes[task] = event.kind

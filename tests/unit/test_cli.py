@@ -151,7 +151,7 @@ def _a_scenario_with_options(tmp_path: Path) -> Iterator[None]:
         (["--data", "."], "'--data': File '.' is a directory"),
         (["--colour", "red"], "'--colour'"),
         # Nothing is wrong with these, but that there is no engine.
-        (["--rows", "7", "--data", "depot/loads.py"], "no container engine answers"),
+        (["--rows", "7", "--data", "depot/loads.py"], "No container engine answers"),
     ],
 )
 def test_a_scenarios_own_options_are_the_commands(shell: Shell, arguments: list[str], said: str) -> None:

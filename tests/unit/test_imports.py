@@ -64,7 +64,14 @@ ONLY = {
     "harness.errors": (),
     "harness.scenario": ("harness.evidence.records",),
     # A worker imports the scenario, and has neither an engine nor pytest.
-    "scenarios": (*PUBLIC, "harness.evidence.records", "harness.scenario", "harness.inside.web", "scenarios"),
+    "scenarios": (
+        *PUBLIC,
+        "harness.evidence.records",
+        "harness.scenario",
+        "harness.wait",
+        "harness.inside.web",
+        "scenarios",
+    ),
 }
 ONLY_HARNESS_ITSELF = ("harness.evidence.records", "harness.scenario")
 """What `harness` may offer as its own: it is loaded with any of its modules, in every container."""

@@ -1,0 +1,58 @@
+"""What goes wrong with schedules, and is found: two beats, a worker that cannot wait; and what does not: a restart."""
+
+from pathlib import Path
+
+import pytest
+
+from harness import Expect, Verdict
+from harness.evidence.audit import Audit
+from harness.stack import Stack
+from harness.wait import wait_until
+
+APPS = Path("tests/docker/apps")
+pytestmark = pytest.mark.docker
+every_two_seconds = pytest.mark.stack(app="scenarios.app", env={"SCHEDULES_INTERVAL_S": "2"})
+
+
+def ticks_come(stack: Stack, entry: str, count: int) -> None:
+    wait_until(lambda: stack.ledger.ticks[entry] >= count, what=f"{entry} ticked {count} times", timeout_s=30)
+
+
+def stop_and_settle(stack: Stack) -> Audit:
+    for beat in stack.beats:
+        beat.stop()
+    return stack.settle()
+
+
+def codes(audit: Audit, verdict: Verdict) -> set[str]:
+    return {finding.code for finding in audit.findings if finding.verdict is verdict}
+
+
+@pytest.mark.stack(app="scenarios.app", env={"SCHEDULES_INTERVAL_S": "5"})
+def test_a_beat_that_is_restarted_between_two_ticks_loses_and_doubles_none(stack: Stack) -> None:
+    beat = stack.add_beat()
+    ticks_come(stack, "check-stock", 1)
+    beat.restart()
+    beat.wait_ready()
+    ticks_come(stack, "check-stock", 3)
+    audit = stop_and_settle(stack)
+    assert audit.verdict is Verdict.PASS, audit.text()
+    (entry,) = [ticks for ticks in audit.ticks if ticks.entry == "check-stock"]
+    assert entry.sent == stack.ledger.ticks["check-stock"]
+
+
+@every_two_seconds
+def test_two_beats_at_once_are_found_as_doubled_ticks(stack: Stack) -> None:
+    stack.add_beat()
+    stack.add_beat()
+    ticks_come(stack, "check-stock", 6)
+    audit = stop_and_settle(stack)
+    assert codes(audit, Verdict.FAIL) == {"tick-doubled"}, audit.text()
+
+
+@pytest.mark.stack(app="hasty", app_folder=APPS)
+def test_a_task_that_begins_before_its_time_is_found(stack: Stack) -> None:
+    hasty = stack.producer.send("hasty.remind", countdown_s=30, expect=Expect(result=None))
+    audit = stack.settle()
+    assert codes(audit, Verdict.FAIL) == {"early"}, audit.text()
+    assert [finding.tasks for finding in audit.findings if finding.code == "early"] == [(hasty.task,)]
