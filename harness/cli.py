@@ -1,4 +1,4 @@
-"""The shell door: `harness run`, `audit`, `doctor`, `clean`.
+"""The shell door: `harness run`, `timelapse`, `up`, `down`, `status`, `audit`, `doctor`, `clean`.
 
 Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
@@ -9,8 +9,8 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,12 +18,15 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
-from harness import __version__
+from harness import __version__, playground
 from harness.errors import HarnessError
 from harness.evidence import report
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
+from harness.evidence.records import Verdict
 from harness.nodes import images
 from harness.nodes.engine import connect
 from harness.nodes.owner import explained, remove_all, sweep
@@ -183,6 +186,100 @@ def run(
     _show(console, audited)
     console.print(f"run folder: {folder.path}", soft_wrap=True, markup=False, highlight=False)
     return audited.verdict.exit_code
+
+
+@cli.command()
+@click.argument("app", default="scenarios.app")
+@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="How many workers to start.")
+@click.option("--web", "routes", help="The module with the web producer's own routes.  [default: scenarios.web]")
+@click.option("--app-dir", type=_FOLDER, default=Path(), help="The folder that APP is imported from.  [default: here]")
+@click.option("--runs", "root", type=_FOLDER, default=_RUNS, show_default=True, help="Where the run folder is made.")
+@click.option("--logs", is_flag=True, help="Show what every node says.")
+@click.option("-d", "--detach", is_flag=True, help="Return when it is up; `harness down` ends it.")
+def up(*, app: str, workers: int, routes: str | None, app_dir: Path, root: Path, logs: bool, detach: bool) -> None:
+    """Bring up a stack to play with: broker, workers, beat, a mailbox and a web producer. Ctrl-C takes it down.
+
+    APP is what `celery -A` takes; the default is this repository's own.
+    """
+    if logs and detach:
+        raise click.UsageError("--logs shows them here, and --detach leaves: give one of the two.")
+    console = Console(soft_wrap=True, highlight=False, emoji=False)
+    if routes is None:
+        routes = "scenarios.web" if app == "scenarios.app" else ""
+    plan = playground.Plan(app=app, app_folder=app_dir.absolute(), routes=routes, workers=workers, root=root)
+
+    def say(line: str) -> None:
+        Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(line, markup=False)
+
+    if detach:
+        own = [app, f"--workers={workers}", f"--web={routes}", f"--app-dir={app_dir}", f"--runs={root}"]
+        _describe(console, playground.detach(own, say))
+        return
+    with playground.up(plan, say) as (ground, stack):
+        _describe(console, ground)
+        if logs:
+            playground.follow(stack, _log_writer(console, ground.nodes))
+        with suppress(KeyboardInterrupt):
+            playground.watch(stack, say)
+        # A second Ctrl-C from here on leaves this out, and only takes everything down.
+        say("settling; Ctrl-C skips this")
+        _show(console, playground.settle(stack))
+    console.print(f"run folder: {ground.folder}", markup=False)
+
+
+def _describe(console: Console, ground: playground.Playground) -> None:
+    """What is where, and what to try."""
+    login = f"login {playground.USER}, password {playground.PASSWORD}"
+    table = Table(
+        show_header=False, box=None, pad_edge=False, title="up", title_justify="left", title_style="bold green"
+    )
+    for name, value in (
+        ("app", ground.app),
+        ("management page", f"{ground.management}  {login}"),
+        ("web producer", f"{ground.web}  page {ground.web}/docs"),
+        ("mails", ground.mails),
+        ("results", ground.results),
+        ("nodes", ", ".join(ground.nodes)),
+    ):
+        table.add_row(name, Text(value, overflow="fold"))
+    console.print(table)
+    console.print("\nTry:")
+    for line in (ground.first, f"sqlite3 {shlex.quote(ground.results)} 'select * from celery_taskmeta'"):
+        console.print(f"  {line}", markup=False)
+    console.print()
+
+
+def _log_writer(console: Console, nodes: Sequence[str]) -> Callable[[str, str], None]:
+    """Writes a node's name in its own colour, then the line."""
+    colours = ("cyan", "green", "yellow", "magenta", "blue", "bright_red")
+    styles = {name: colours[number % len(colours)] for number, name in enumerate(nodes)}
+    width = max(map(len, nodes))
+    return lambda name, line: console.print(Text(f"{name:>{width}} | ", styles.get(name, "")).append(line, "default"))
+
+
+@cli.command()
+def down() -> None:
+    """Take down what `harness up` brought up, wherever it runs."""
+    console = Console(soft_wrap=True, highlight=False, emoji=False)
+    ground = playground.down()
+    text = "nothing was up." if ground is None else f"down. Its run folder: {ground.folder}"
+    console.print(text, markup=False)
+
+
+@cli.command()
+def status() -> int:
+    """Show what `harness up` brought up: 0 if all of it runs, 1 if a node is down, 3 if nothing is up."""
+    console = Console(soft_wrap=True, highlight=False, emoji=False)
+    ground = playground.read()
+    if ground is None or not ground.lives():
+        console.print("nothing is up.")
+        return Verdict.UNKNOWN.exit_code
+    nodes, tasks = playground.status(ground)
+    _describe(console, ground)
+    for name, state in nodes.items():
+        console.print(Text(f"{name}: ").append(state, "green" if state == "running" else "bold red"))
+    console.print(", ".join(f"{count} {what}" for what, count in tasks.items()))
+    return 0 if all(state == "running" for state in nodes.values()) else Verdict.FAIL.exit_code
 
 
 @cli.command("audit")

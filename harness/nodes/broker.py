@@ -21,6 +21,7 @@ AMQP_PORT = 5672
 MANAGEMENT_PORT = 15672
 HOSTNAME = "broker"
 _ADMIN = "harness"
+_ALL_RIGHTS = {"configure": ".*", "write": ".*", "read": ".*"}
 _TIMEOUT_S = 10
 _PROBE_TIMEOUT_S = 3
 
@@ -104,10 +105,9 @@ class Broker(Node):
             BrokerError: the broker refused.
         """
         user, password = f"{name}-{secrets.token_hex(3)}", secrets.token_urlsafe(24)
-        rights = {"configure": ".*", "write": ".*", "read": ".*"}
         self._ask("PUT", f"vhosts/{_quoted(name)}", {})
         self._ask("PUT", f"users/{_quoted(user)}", {"password": password, "tags": ""})
-        self._ask("PUT", f"permissions/{_quoted(name)}/{_quoted(user)}", rights)
+        self._ask("PUT", f"permissions/{_quoted(name)}/{_quoted(user)}", _ALL_RIGHTS)
         return self.refresh(Login(user=user, password=password, vhost=name, amqp_url_inside="", amqp_url_outside=""))
 
     def refresh(self, login: Login) -> Login:
@@ -127,6 +127,29 @@ class Broker(Node):
         """
         self._ask("DELETE", f"vhosts/{_quoted(login.vhost)}", absent_is_fine=True)
         self._ask("DELETE", f"users/{_quoted(login.user)}", absent_is_fine=True)
+
+    def admit(self, user: str, password: str, vhost: str, *, tags: str = "management") -> None:
+        """Let one more user do everything in a vhost, and see the management page.
+
+        Raises:
+            BrokerError: the broker refused.
+        """
+        self._ask("PUT", f"users/{_quoted(user)}", {"password": password, "tags": tags})
+        self._ask("PUT", f"permissions/{_quoted(vhost)}/{_quoted(user)}", _ALL_RIGHTS)
+
+    def expel(self, user: str) -> None:
+        """Delete a user; a second time is fine.
+
+        Raises:
+            BrokerError: the broker refused.
+        """
+        self._ask("DELETE", f"users/{_quoted(user)}", absent_is_fine=True)
+
+    @property
+    def management_url(self) -> str:
+        """Where the management page is; after a restart it may be elsewhere."""
+        host, port = self.container.host_port(MANAGEMENT_PORT)
+        return f"http://{host}:{port}"
 
     def queues(self, vhost: str) -> list[QueueCount]:
         """All queues of a vhost with what they hold right now, sorted by name.
@@ -190,12 +213,10 @@ class Broker(Node):
 
     def _ask(self, method: str, path: str, body: Json = None, *, absent_is_fine: bool = False) -> Json:
         """One request to the management API; the decoded answer, or None if it is empty."""
-        host, port = self.container.host_port(MANAGEMENT_PORT)
+        url = f"{self.management_url}/api/{path}"
         doing = f"{method} /api/{path.partition('?')[0]}"
         try:
-            answer = self._http.request(
-                method, f"http://{host}:{port}/api/{path}", json=body, timeout=_TIMEOUT_S, allow_redirects=False
-            )
+            answer = self._http.request(method, url, json=body, timeout=_TIMEOUT_S, allow_redirects=False)
         except requests.RequestException as error:
             raise BrokerError(f"The management API does not answer {doing}: {error}") from error
         if absent_is_fine and answer.status_code == requests.codes.not_found:

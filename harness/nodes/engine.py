@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -129,6 +129,9 @@ class Container(Protocol):
     def logs(self, tail: int | None = None) -> str:
         """Its output and errors, the last `tail` lines or all; also after it exited, empty once it is gone."""
 
+    def follow(self) -> Iterator[str]:
+        """Each line that it says from now on, as it comes; ends with the container."""
+
     def host_port(self, port: int) -> tuple[str, int]:
         """Where this machine reaches a published port now. A restart may change it."""
 
@@ -186,6 +189,13 @@ class NodeSpec:
         """Raises UsageError for a name that could not be the name of a host and of a file."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}", self.name):
             raise UsageError(f"{self.name!r} cannot name a node: use at most 41 letters, digits, `-` and `_`.")
+
+
+def states_of(client: docker.DockerClient, owner: str) -> dict[str, str]:
+    """What the nodes that a process started are doing, by name; see `Owner`. Of several of one name, any."""
+    with explained("listing containers"):
+        found = client.api.containers(all=True, filters={"label": f"{OWNER_LABEL}={owner}"})
+    return {one["Labels"][NODE_LABEL]: one["State"] for one in found}
 
 
 class Engine:
@@ -366,6 +376,13 @@ class _DockerContainer:
             text: bytes = self._wrapped.logs(tail="all" if tail is None else tail)
             return text.decode(errors="replace")
         return ""
+
+    def follow(self) -> Iterator[str]:
+        with self._doing("following the log of"), contextlib.suppress(NotFound):
+            rest = b""
+            for part in self._wrapped.logs(stream=True, follow=True, tail=0):
+                *lines, rest = (rest + part).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
 
     def host_port(self, port: int) -> tuple[str, int]:
         with self._doing("looking up a port of"):

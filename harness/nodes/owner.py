@@ -67,6 +67,11 @@ class Owner:
         except ValueError:
             return None
 
+    @staticmethod
+    def lives(label: str) -> bool:
+        """Whether the process that `label` names may still run."""
+        return not owner_is_dead(label, Owner.here(), _process_start_s)
+
     def is_named_by(self, label: str) -> bool:
         """Whether `label` means this process; the start times may differ by a rounding."""
         other = Owner.from_label(label)
