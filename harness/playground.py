@@ -210,7 +210,7 @@ def detach(arguments: Sequence[str], say: Say) -> Playground:
         process = subprocess.Popen(  # noqa: S603 - this program itself.
             [sys.executable, "-m", "harness", "up", *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=subprocess.DEVNULL,
             stderr=log,
             start_new_session=True,
         )

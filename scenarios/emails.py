@@ -26,7 +26,6 @@ from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from celery import Task
@@ -435,7 +434,6 @@ class Emails(Scenario):
     name = "emails"
     app = "scenarios.app"
     mailbox = True
-    env = MappingProxyType({"APP_DATABASE_URL": "sqlite:////harness/run/app/app.sqlite3"})
     promise = Promise(delivery=Delivery.AT_LEAST_ONCE, effects=Effects.ONCE_UNLESS_KILLED)
 
     def step(self, producer: "Producer", number: int, seed: int) -> None:

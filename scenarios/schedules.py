@@ -115,9 +115,7 @@ class Schedules(Scenario):
 
     name = "schedules"
     app = "scenarios.app"
-    env = MappingProxyType(
-        {"APP_DATABASE_URL": "sqlite:////harness/run/app/app.sqlite3", "SCHEDULES_INTERVAL_S": "2"},
-    )
+    env = MappingProxyType({"SCHEDULES_INTERVAL_S": "2"})
     # A worker holds what is not due yet, and each of these messages takes up one of those that it may hold: with the
     # app's own multiplier of 1, two reminders would keep everything else waiting.
     worker_options = (

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.evidence.journal import Follower
 from harness.evidence.records import Event, Kind
@@ -10,6 +11,14 @@ from harness.evidence.records import Event, Kind
 _OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
 # A task that is ignored may have been replaced by another of the same id, and a rejected one put back into its queue.
 _FINAL_STATES = frozenset({"SUCCESS", "FAILURE"})
+
+
+class _Hold(NamedTuple):
+    """Who holds a task, since when it last said something of it, and how many messages of that task it has."""
+
+    node: str
+    t: float
+    times: int
 
 
 class Ledger:
@@ -25,8 +34,8 @@ class Ledger:
         self._ended: set[str] = set()
         self.ticks: Counter[str] = Counter()
         """How often beat has sent each entry of its schedule."""
-        self._held: dict[str, tuple[str, float]] = {}
-        """Per task that a worker took and did not end: the node, and when it last said something of it."""
+        self._held: dict[str, _Hold] = {}
+        """Per task that a worker took and did not end."""
         self._up: dict[str, float] = {}
 
     def update(self) -> None:
@@ -48,21 +57,38 @@ class Ledger:
             if self._outcomes.get(task) is not Kind.ACCEPTED:
                 self._outcomes[task] = event.kind
         elif event.kind in {Kind.RECEIVED, Kind.STARTED}:
-            self._held[task] = (event.node, event.t)
+            self._hold(event, task)
             if event.kind is Kind.STARTED:
                 self._started.add(task)
                 self._running.add(task)
         elif event.kind in {Kind.REVOKED, Kind.DISCARDED} or event.data.get("state") in _FINAL_STATES:
             self._ended.add(task)
-            self._let_go(task)
+            self._held.pop(task, None)
+            self._running.discard(task)
         elif event.kind is Kind.RETRIED:
             self._retries[task] += 1
         elif event.kind is Kind.FINISHED:
-            self._let_go(task)
+            self._let_go(task, event.node)
+            self._running.discard(task)
 
-    def _let_go(self, task: str) -> None:
-        self._held.pop(task, None)
-        self._running.discard(task)
+    def _hold(self, event: Event, task: str) -> None:
+        """Whoever took a task last holds it. A retry can be taken before the execution that asked for it has ended."""
+        before = self._held.get(task)
+        times = 0
+        if before is not None and before.node == event.node and before.t >= self._up.get(event.node, 0.0):
+            times = before.times
+        if event.kind is Kind.RECEIVED or not times:
+            times += 1
+        self._held[task] = _Hold(event.node, event.t, times)
+
+    def _let_go(self, task: str, node: str) -> None:
+        held = self._held.get(task)
+        if held is None or held.node != node:
+            return
+        if held.times > 1:
+            self._held[task] = held._replace(times=held.times - 1)
+        else:
+            del self._held[task]
 
     @property
     def sent(self) -> int:
@@ -80,7 +106,7 @@ class Ledger:
 
     def holder(self, task: str) -> str | None:
         """The node that took a task last and did not end it."""
-        return self._held[task][0] if task in self._held else None
+        return self._held[task].node if task in self._held else None
 
     def started(self) -> set[str]:
         """The tasks that a worker began at least once."""
@@ -100,7 +126,7 @@ class Ledger:
         """
         return {
             task
-            for task, (node, t) in self._held.items()
+            for task, (node, t, _) in self._held.items()
             if node in alive
             and t >= self._up.get(node, 0.0)
             and task not in self._ended

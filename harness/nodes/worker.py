@@ -13,6 +13,7 @@ CODE_INSIDE = "/harness-code"
 APP_INSIDE = "/app"
 RUN_INSIDE = "/harness/run"
 RESULTS_URL_INSIDE = f"db+sqlite:///{RUN_INSIDE}/results.sqlite3"
+APP_DATABASE_URL_INSIDE = f"sqlite:///{RUN_INSIDE}/app/app.sqlite3"
 # Three slashes belong to the URL, the fourth to the absolute path.
 
 DEFAULT_OPTIONS = ("--concurrency=2", "--without-gossip", "--without-mingle", "--loglevel=info")
@@ -55,6 +56,8 @@ def agent_spec(
             "PYTHONPATH": f"{CODE_INSIDE}:{APP_INSIDE}",
             "CELERY_BROKER_URL": broker_url,
             "CELERY_RESULT_BACKEND": RESULTS_URL_INSIDE,
+            # A place for what the app itself keeps; it is `app` in the run folder.
+            "APP_DATABASE_URL": APP_DATABASE_URL_INSIDE,
         }
         | dict(env or {}),
         mounts=(*inside_mounts(run_folder), MountSpec(host=app_folder, inside=APP_INSIDE)),

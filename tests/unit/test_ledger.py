@@ -20,8 +20,8 @@ def say(tmp_path: Path) -> Say:
     """Adds a line to the journal of a node; each is a second later than the one before, unless it says when."""
     seconds = count(1_000)
 
-    def write(node: str, kind: str, task: str | None = None, **data: Any) -> None:
-        path = tmp_path / f"{node}.1.1.jsonl"
+    def write(node: str, kind: str, task: str | None = None, *, pid: int = 1, **data: Any) -> None:
+        path = tmp_path / f"{node}.{pid}.1.jsonl"
         line = {"n": 0, "t": float(next(seconds)), "kind": kind, **({"task": task} if task else {}), **data}
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -37,6 +37,49 @@ def ledger(tmp_path: Path) -> Ledger:
 def sends(say: Say, task: str, outcome: str = "accepted") -> None:
     say("producer", "intended", task)
     say("producer", outcome, task)
+
+
+def test_a_retry_can_be_with_another_worker_before_the_execution_that_asked_for_it_ends(
+    ledger: Ledger, say: Say
+) -> None:
+    sends(say, "a")
+    say("worker-1", "received", "a")
+    say("worker-1", "started", "a")
+    say("worker-1", "intended", "a", retries=1)
+    say("worker-2", "received", "a", eta=2_000.0)
+    say("worker-1", "finished", "a", state="RETRY")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"a"}
+    assert ledger.holder("a") == "worker-2"
+    assert ledger.held(["worker-1"], unacked=True) == set()
+    say("worker-2", "started", "a")
+    say("worker-2", "finished", "a", state="SUCCESS")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == set()
+
+
+def test_a_retry_that_its_own_worker_took_before_the_execution_ended_is_held(ledger: Ledger, say: Say) -> None:
+    sends(say, "a")
+    for kind in ("received", "started", "received"):
+        say("worker-1", kind, "a")
+    say("worker-1", "finished", "a", state="RETRY")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"a"}
+    # What it had before it died, it has not any more.
+    for kind in ("up", "received", "started"):
+        say("worker-1", kind, "a" if kind != "up" else None)
+    say("worker-1", "finished", "a", state="RETRY")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == set()
+
+
+def test_beats_ticks_are_counted_by_their_entries(ledger: Ledger, say: Say) -> None:
+    say("beat-1", "intended", "a", entry="hourly", at=1.0)
+    say("beat-1", "intended", "b", entry="hourly", at=2.0)
+    say("beat-1", "intended", "c", entry="nightly", at=2.0)
+    say("worker-1", "intended", "d")
+    ledger.update()
+    assert ledger.ticks == {"hourly": 2, "nightly": 1}
 
 
 def test_nothing_is_known_of_an_empty_journal(ledger: Ledger) -> None:
@@ -156,6 +199,6 @@ def test_an_end_that_is_read_before_the_beginning_counts(ledger: Ledger, say: Sa
 
 def test_within_one_reading_time_decides_and_not_the_order_of_the_files(ledger: Ledger, say: Say) -> None:
     say("worker-1", "finished", "a", state="RETRY", t=5.0)
-    say("worker-2", "started", "a", t=4.0)
+    say("worker-1", "started", "a", t=4.0, pid=2)
     ledger.update()
     assert ledger.held(ALIVE, unacked=True) == set()

@@ -6,9 +6,10 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import kombu
 import pytest
@@ -128,9 +129,20 @@ def test_the_intent_says_when_the_task_expires_as_the_message_does(in_memory: Pr
     assert message.properties["expiration"] == "90000"
 
 
+def test_a_task_can_be_sent_for_a_point_in_time(in_memory: Producer, folder: Path) -> None:
+    noon = datetime(2026, 11, 10, 12, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert in_memory.send("pay", eta=noon, queue=QUEUE).accepted
+    (_, _, intent), _ = said(folder)
+    assert intent["due"] == noon.timestamp()
+    with kombu.Connection("memory://") as connection, connection.SimpleQueue(QUEUE) as queue:
+        assert queue.get_nowait().headers["eta"] == "2026-11-10T11:00:00+00:00"
+
+
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
+        ({"eta": datetime(2026, 11, 10, 12)}, "says no time zone"),  # noqa: DTZ001 - that is what is wrong with it.
+        ({"eta": datetime(2026, 11, 10, 12, tzinfo=UTC), "countdown_s": 1}, "give one of them"),
         ({"args": [object()]}, "the arguments of pay are not JSON"),
         ({"args": [{1: {2, 3}}]}, "the arguments of pay are not JSON"),
         ({"args": 4}, "the arguments of pay are not JSON"),
