@@ -8,9 +8,11 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,15 +20,15 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
-from harness import __version__, playground
-from harness.errors import HarnessError
+from harness import __version__, playground, timelapse
+from harness.errors import HarnessError, RunFolderError
 from harness.evidence import report
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Verdict
+from harness.evidence.ticks import RULE
 from harness.nodes import images
 from harness.nodes.engine import connect
 from harness.nodes.owner import explained, remove_all, sweep
@@ -230,9 +232,6 @@ def up(*, app: str, workers: int, routes: str | None, app_dir: Path, root: Path,
 def _describe(console: Console, ground: playground.Playground) -> None:
     """What is where, and what to try."""
     login = f"login {playground.USER}, password {playground.PASSWORD}"
-    table = Table(
-        show_header=False, box=None, pad_edge=False, title="up", title_justify="left", title_style="bold green"
-    )
     for name, value in (
         ("app", ground.app),
         ("management page", f"{ground.management}  {login}"),
@@ -241,8 +240,8 @@ def _describe(console: Console, ground: playground.Playground) -> None:
         ("results", ground.results),
         ("nodes", ", ".join(ground.nodes)),
     ):
-        table.add_row(name, Text(value, overflow="fold"))
-    console.print(table)
+        # No table: an address that is folded cannot be copied.
+        console.print(Text(f"{name:<17}", "bold").append(value, "default"))
     console.print("\nTry:")
     for line in (ground.first, f"sqlite3 {shlex.quote(ground.results)} 'select * from celery_taskmeta'"):
         console.print(f"  {line}", markup=False)
@@ -262,8 +261,12 @@ def down() -> None:
     """Take down what `harness up` brought up, wherever it runs."""
     console = Console(soft_wrap=True, highlight=False, emoji=False)
     ground = playground.down()
-    text = "nothing was up." if ground is None else f"down. Its run folder: {ground.folder}"
-    console.print(text, markup=False)
+    if ground is None:
+        console.print("nothing was up.")
+        return
+    with suppress(RunFolderError):  # It was killed before it could account for anything.
+        _show(console, Audit.from_json(RunFolder.open(Path(ground.folder)).read("audit.json")))
+    console.print(f"down. Its run folder: {ground.folder}", markup=False)
 
 
 @cli.command()
@@ -290,6 +293,46 @@ def audit_(folder: Path) -> int:
     audited = audit(opened)
     opened.write("audit.json", audited.to_json())
     _show(Console(emoji=False), audited)
+    return audited.verdict.exit_code
+
+
+@cli.command("timelapse")
+@click.argument("app")
+@click.option("--from", "begin", required=True, metavar="TIME", help="Such as 2026-10-24T12:00.")
+@click.option("--to", "end", required=True, metavar="TIME", help="Later than --from; it does not count itself.")
+@click.option("--tz", help="The zone of both, and beat's setting `timezone`.  [default: the app's own]")
+@click.option(
+    "--speed", type=float, default=1800.0, show_default=True, help="How many times as fast beat's clock runs."
+)
+@click.option(
+    "--app-dir", type=_FOLDER, default=Path(), help="The folder that the app is imported from.  [default: here]"
+)
+@click.option("--runs", "root", type=_FOLDER, default=_RUNS, show_default=True, help="Where the run folder is made.")
+def timelapse_(*, app: str, begin: str, end: str, tz: str | None, speed: float, app_dir: Path, root: Path) -> int:
+    """Let beat live through some days in seconds, and account for every tick of APP's own schedule.
+
+    APP is what `celery -A` takes. A time that comes twice in its zone is taken for the first, unless it is given with
+    an offset, such as 2026-10-25T02:30+01:00.
+    """
+    lapse = timelapse.Lapse(
+        app=app,
+        begin=timelapse.moment(begin),
+        end=timelapse.moment(end),
+        tz=tz,
+        speed=speed,
+        root=root,
+        app_folder=app_dir.absolute(),
+    )
+    with _clock_progress() as (say, tell), Session(say) as session:
+        began = time.monotonic()
+        folder, audited = timelapse.execute(session, lapse, tell)
+        took_s = time.monotonic() - began
+    console = Console(emoji=False)
+    _show(console, audited)
+    lapsed = folder.read("run.json")["timelapse"]
+    shown = timedelta(seconds=lapsed["to_t"] - lapsed["from_t"])
+    console.print(f"{lapsed['from']} to {lapsed['to']}: {shown} in {took_s:.0f} s", soft_wrap=True, highlight=False)
+    console.print(f"run folder: {folder.path}", soft_wrap=True, markup=False, highlight=False)
     return audited.verdict.exit_code
 
 
@@ -349,7 +392,11 @@ def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
 
 
 def _show(console: Console, audited: Audit) -> None:
-    console.print(report.accounting(audited))
+    if audited.is_timelapse:
+        console.print(report.ticks(audited))
+        console.print("verdict: ", report.verdict(audited), f". {RULE}", sep="", highlight=False)
+    else:
+        console.print(report.accounting(audited))
     found = report.findings(audited)
     if found is not None:
         console.print(found)
@@ -369,5 +416,21 @@ def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int
             if what not in known:
                 known[what] = bars.add_task(what, total=total)
             bars.update(known[what], completed=done, total=total)
+
+        yield say, tell
+
+
+@contextmanager
+def _clock_progress() -> Iterator[tuple[Callable[[str], None], Callable[[datetime], None]]]:
+    """A line for each thing that takes its time, and what beat's clock shows."""
+    columns = (TextColumn("beat's clock: {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True, emoji=False)) as bars:
+        task = bars.add_task("not running yet", total=None)
+
+        def say(line: str) -> None:
+            bars.console.print(line, markup=False, highlight=False)
+
+        def tell(now: datetime) -> None:
+            bars.update(task, description=now.isoformat(sep=" ", timespec="minutes"))
 
         yield say, tell

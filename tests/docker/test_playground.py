@@ -1,0 +1,132 @@
+"""`harness up`, `status` and `down`, as a person uses them: one after another in a folder of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+import requests
+
+from harness.nodes.owner import sweep
+from harness.wait import wait_until
+
+pytestmark = pytest.mark.docker
+ROOT = Path(__file__).parents[2]
+StartedBy = Callable[[int], list[str]]
+ORDER = {
+    "customer": {"name": "Zoë", "email": "zoe@example.com"},
+    "currency": "EUR",
+    "lines": [{"sku": "TEA-01", "title": "Sencha tea", "quantity": 2, "unit_price_cents": 1250}],
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A folder to be in; what is up there is taken down."""
+    yield tmp_path
+    assert harness(tmp_path, "down").returncode == 0
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "harness", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "NO_COLOR": "1", "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+
+
+def harness(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def state(place: Path) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads((place / ".harness" / "up.json").read_text())
+    return said
+
+
+def owner(place: Path) -> int:
+    return int(state(place)["owner"].split("/")[2])
+
+
+def test_a_detached_stack_takes_orders_until_it_is_taken_down_and_accounted_for(
+    place: Path, started_by: StartedBy
+) -> None:
+    nothing = harness(place, "status")
+    assert (nothing.returncode, nothing.stdout) == (3, "nothing is up.\n")
+    came = harness(place, "up", "--detach", "--app-dir", str(ROOT))
+    assert came.returncode == 0, came.stdout + came.stderr
+    there, pid = state(place), owner(place)
+    for shown in (there["management"], there["web"], there["mails"], there["results"], "password guest", "curl -i "):
+        assert shown in came.stdout
+    again = harness(place, "up", "--detach", "--app-dir", str(ROOT))
+    assert (again.returncode, "is up already" in again.stderr) == (2, True)
+
+    with requests.Session() as http:
+        http.trust_env = False
+        overview = http.get(f"{there['management']}/api/overview", auth=("guest", "guest"), timeout=10)
+        assert overview.ok
+        assert http.get(f"{there['management']}/api/overview", auth=("guest", "wrong"), timeout=10).status_code == 401
+        assert http.post(f"{there['web']}/emails", json=ORDER, timeout=10).status_code == 202
+    wait_until(lambda: any(Path(there["mails"]).glob("*.eml")), what="the receipt arrives", timeout_s=30)
+
+    shown = harness(place, "status")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    for node in ("broker", "worker-1", "worker-2", "beat-1", "mailbox", "web"):
+        assert f"{node}: running" in shown.stdout
+
+    gone = harness(place, "down")
+    assert gone.returncode == 0, gone.stderr
+    assert "verdict" in gone.stdout
+    assert json.loads((Path(there["folder"]) / "audit.json").read_text())["fates"]["ok"] >= 1
+    assert started_by(pid) == []
+    assert harness(place, "status").returncode == 3
+
+
+def test_a_node_that_dies_is_told_and_ctrl_c_takes_everything_down(place: Path, client: docker.DockerClient) -> None:
+    arguments = command("up", "--logs", "--workers", "1", "--app-dir", str(ROOT))
+    process = subprocess.Popen(
+        arguments, cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    wait_until((place / ".harness" / "up.json").exists, what="the stack is up", timeout_s=120)
+    label = f"celery-harness.owner={state(place)['owner']}"
+    (worker,) = client.containers.list(filters={"label": [label, "celery-harness.node=worker-1"]})
+    worker.kill()
+    wait_until(lambda: harness(place, "status").returncode == 1, what="status tells of it", timeout_s=20)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, said
+    assert "     web | " in said
+    assert "Traceback" not in said
+    assert client.containers.list(all=True, filters={"label": label}) == []
+
+
+def test_a_stack_whose_owner_was_killed_is_not_up_and_is_swept(
+    place: Path, client: docker.DockerClient, started_by: StartedBy
+) -> None:
+    assert harness(place, "up", "-d", "--workers", "0", "--app-dir", str(ROOT)).returncode == 0
+    pid = owner(place)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: harness(place, "status").returncode == 3, what="nothing is up", timeout_s=20)
+    assert sweep(client)
+    assert started_by(pid) == []
+
+
+def test_an_app_that_does_not_import_does_not_come_up(place: Path) -> None:
+    ended = harness(place, "up", "-d", "no.such.app", "--app-dir", str(ROOT))
+    assert ended.returncode == 2
+    assert "No module named 'no'" in ended.stderr
+    assert not (place / ".harness" / "up.json").exists()
