@@ -243,7 +243,7 @@ def _describe(console: Console, ground: playground.Playground) -> None:
         # No table: an address that is folded cannot be copied.
         console.print(Text(f"{name:<17}", "bold").append(value, "default"))
     console.print("\nTry:")
-    for line in (ground.first, f"sqlite3 {shlex.quote(ground.results)} 'select * from celery_taskmeta'"):
+    for line in (ground.first, shlex.join(["sqlite3", ground.results, "select * from celery_taskmeta"])):
         console.print(f"  {line}", markup=False)
     console.print()
 

@@ -12,8 +12,9 @@ test that does not settle, or sends more tasks after it did, is settled after it
 import re
 import signal
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -88,7 +89,36 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A fresh stack, as the marker `stack` describes it; everything is gone after the test."""
     try:
         spec, promise = _marked(request)
-        # Not before the marker was found to be right: this starts a broker.
+    except HarnessError as error:
+        raise _failed(error) from None
+    with _running(request, spec, promise) as running:
+        yield running
+
+
+@pytest.fixture
+def _harness_running(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[Stack]]:
+    """Runs a stack for this test as `stack` does; for `harness.celery_setup`, whose tests have no marker."""
+    return partial(_running, request)
+
+
+@contextmanager
+def _running(
+    request: pytest.FixtureRequest,
+    spec: StackSpec,
+    promise: Promise | None = None,
+    *,
+    noted_after_s: float | None = None,
+) -> Iterator[Stack]:
+    """A stack for one test, accounted for and taken down after it.
+
+    Args:
+        request: of the test.
+        spec: what to start.
+        promise: what is demanded of every task.
+        noted_after_s: seconds to wait for the next task to end, where the audit is noted and judges nobody.
+    """
+    try:
+        # Not before the spec was found to be right: this starts a broker.
         session: Session = request.getfixturevalue("_harness_session")
         folder = RunFolder.create(request.config.rootpath / _RUNS, _slug(request.node.name))
         running = Stack(session, spec, folder, promise=promise, about={"test": request.node.nodeid})
@@ -101,7 +131,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
         yield running
         if not request.node.stash.get(_failed_key, False):
             with _noted(wrong):
-                wrong += _unaccounted(running)
+                wrong += _unaccounted(running, noted_after_s)
             if wrong:
                 # The nodes are gone before pytest reports this, so that their logs have to be in the text.
                 wrong += [f"--- {title} ---\n{text}" for title, text in _sections(running)]
@@ -165,10 +195,13 @@ def _noted(wrong: list[str]) -> Iterator[None]:
         wrong.append(_text(error))
 
 
-def _unaccounted(running: Stack) -> list[str]:
+def _unaccounted(running: Stack, noted_after_s: float | None) -> list[str]:
     """Account for what a passed test sent and did not ask about, in lines; none if there is nothing to say."""
     accounted = 0 if running.audited is None else running.audited.entries
     if accounted >= running.ledger.sent:
+        return []
+    if noted_after_s is not None:
+        running.settle(noted_after_s)
         return []
     audit = running.settle()
     return [] if audit.passed else ["the test passed, its tasks did not.", audit.text()]

@@ -53,7 +53,7 @@ def _engine(_pid: int, url: str, lock_timeout_s: float) -> Engine:
     return engine
 
 
-app = Celery("scenarios", include=["scenarios.emails", "scenarios.schedules"])
+app = Celery("scenarios", include=["scenarios.emails", "scenarios.schedules", "scenarios.bulk_data"])
 app.conf.update(
     result_backend="db+sqlite:///results.sqlite3",
     database_engine_callback=prepare_sqlite,
@@ -73,6 +73,9 @@ app.conf.update(
     # Without confirms, a message sent to a dying broker is gone and nobody is told.
     broker_transport_options={"confirm_publish": True},
     broker_connection_retry_on_startup=True,
+    # A chord's callback waits for the header by polling. Between two looks the poll holds one of the few messages
+    # that a worker may have, so a long wait costs work and saves little.
+    result_chord_retry_interval=0.2,
     enable_utc=True,
     timezone="UTC",
 )

@@ -17,9 +17,11 @@ from pathlib import Path
 import duckdb
 
 from harness.errors import HarnessError, ResultsError, RunFolderError
+from harness.evidence import ticks
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Fate, Finding, Json, Promise, Verdict
 from harness.evidence.results import Results
+from harness.evidence.ticks import EntryTicks, Ticks, Window
 
 _MEMORY_MB = 300
 _LARGEST_RESULT = 1_000_000
@@ -50,6 +52,8 @@ class Audit:
     they said so. Pages that processes share count for each of them."""
     witnesses: Mapping[str, Json]
     """What was read of each witness."""
+    ticks: tuple[EntryTicks, ...] = ()
+    """How each entry of beat's schedule ticked; empty if no beat ran."""
 
     @property
     def fairness(self) -> float | None:
@@ -60,6 +64,11 @@ class Audit:
     def verdict(self) -> Verdict:
         """The worst verdict of all findings."""
         return Verdict.worst([finding.verdict for finding in self.findings])
+
+    @property
+    def is_timelapse(self) -> bool:
+        """Whether nothing but beat ran, so that there are ticks and no tasks."""
+        return bool(self.ticks) and not self.entries
 
     @property
     def passed(self) -> bool:
@@ -80,6 +89,7 @@ class Audit:
             "fairness": None if self.fairness is None else round(self.fairness, 4),
             "memory_mb": dict(self.memory_mb),
             "witnesses": dict(self.witnesses),
+            "ticks": [entry.to_json() for entry in self.ticks],
         }
 
     @classmethod
@@ -95,6 +105,8 @@ class Audit:
             # Runs of version 0.1 did not say it.
             memory_mb=dict(value.get("memory_mb", {})),
             witnesses=dict(value["witnesses"]),
+            # The same.
+            ticks=tuple(map(EntryTicks.from_json, value.get("ticks", ()))),
         )
 
     def text(self) -> str:
@@ -128,15 +140,23 @@ def audit(folder: RunFolder) -> Audit:
         promise = Promise.from_json(settings["promise"])
         nodes = [str(node) for node in settings["nodes"]]
         name = str(settings["name"])
+        lapse = settings.get("timelapse")
+        window = Window(begin_t=float(lapse["from_t"]), end_t=float(lapse["to_t"])) if lapse else None
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(
             f"{folder.path / 'run.json'} is not what a run writes: {error!r} is missing or wrong."
         ) from error
     try:
+        ticked = ticks.account(folder.journal, window)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"the journal of beat in {folder.path} is not what beat writes: {error!r}.") from error
+    if window and ticked:
+        return _of_timelapse(name, ticked)
+    try:
         with _database() as database:
             witnesses = _Witnesses(database, folder)
             witnesses.load(nodes)
-            return _judge(database, witnesses, promise, name)
+            return _judge(database, witnesses, promise, name, ticked)
     except duckdb.Error as error:
         said = str(error).partition("\n")[0]
         raise RunFolderError(f"the evidence in {folder.path} cannot be audited: {said}") from error
@@ -368,7 +388,22 @@ def _as_text(result: bytes | str | None) -> tuple[str, str]:
         return "bytes", _NULL
 
 
-def _judge(database: _Database, witnesses: _Witnesses, promise: Promise, name: str) -> Audit:
+def _of_timelapse(name: str, ticked: Ticks) -> Audit:
+    """Nobody was there to run the tasks, so that they have no fates."""
+    return Audit(
+        name=name,
+        entries=0,
+        fates=dict.fromkeys(Fate, 0),
+        findings=ticked.findings,
+        e2e_ms={},
+        workers={},
+        memory_mb={},
+        witnesses={},
+        ticks=ticked.entries,
+    )
+
+
+def _judge(database: _Database, witnesses: _Witnesses, promise: Promise, name: str, ticked: Ticks | None) -> Audit:
     database.run("wrong")
     database.insert("wrong", _really_wrong(database.stream("mismatches")))
     database.run(
@@ -391,6 +426,7 @@ def _judge(database: _Database, witnesses: _Witnesses, promise: Promise, name: s
         *_fate_findings(database, fates),
         *_other_findings(database, promise),
         *_fairness_findings(witnesses.workers, promise),
+        *(ticked.findings if ticked else ()),
     ]
     if not entries - fates[Fate.REFUSED]:
         text = (
@@ -410,6 +446,7 @@ def _judge(database: _Database, witnesses: _Witnesses, promise: Promise, name: s
         workers=witnesses.workers,
         memory_mb=witnesses.memory_mb,
         witnesses=witnesses.about,
+        ticks=ticked.entries if ticked else (),
     )
 
 

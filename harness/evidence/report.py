@@ -8,6 +8,7 @@ from rich.text import Text
 
 from harness.evidence.audit import Audit
 from harness.evidence.records import Fate, Verdict
+from harness.evidence.ticks import EntryTicks
 
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 _UNWANTED = frozenset({Fate.LOST, Fate.DUPLICATED, Fate.WRONG, Fate.UNRECORDED, Fate.UNKNOWN, Fate.PENDING})
@@ -34,8 +35,47 @@ def accounting(audit: Audit) -> Table:
         table.add_row(Text(f"runs on {node}"), f"{starts}{memory}")
     if audit.fairness is not None:
         table.add_row("fairness (Jain's index)", f"{audit.fairness:.3f}")
+    for entry in audit.ticks:
+        table.add_row(Text(f"ticks of {entry.entry}"), _ticked(entry))
     table.add_row("verdict", verdict(audit))
     return table
+
+
+def ticks(audit: Audit) -> Table:
+    """How each entry of beat's schedule ticked, two lines each."""
+    met = {name: style for name, style in _TICKS.items() if any(getattr(entry, name).count for entry in audit.ticks)}
+    columns = _TICKS_ALWAYS | met
+    table = Table(title=Text(audit.name), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("entry\n  rule", overflow="fold")
+    for column in ("due", "sent", *columns, "late by\np50/p99/max"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for entry in audit.ticks:
+        counts = [_count(getattr(entry, name).count, style) for name, style in columns.items()]
+        due = "?" if entry.expected is None else str(entry.expected)
+        named = Text.assemble(entry.entry, "\n  ", (entry.rule, "dim"))
+        table.add_row(named, due, str(entry.sent), *counts, _lateness(entry) or "-")
+    return table
+
+
+_TICKS = {"missing": "red", "doubled": "red", "late": "red", "early": "red", "unproven": "yellow"}
+_TICKS_ALWAYS = {"missing": "red", "doubled": "red"}
+
+
+def _lateness(entry: EntryTicks) -> str:
+    """Median, 99th percentile and maximum; empty if nothing was sent in time."""
+    seconds = "/".join(f"{seconds:.3g}" for seconds in entry.lateness_s.values())
+    return f"{seconds} s" if seconds else ""
+
+
+def _ticked(entry: EntryTicks) -> str:
+    """How one entry ticked, in a few words."""
+    met = [f"{count} {name}" for name in _TICKS if (count := getattr(entry, name).count)]
+    after = _lateness(entry)
+    return ", ".join([f"{entry.sent} sent", *met, *([f"late by {after} (p50/p99/max)"] if after else [])])
+
+
+def _count(count: int, style: str) -> Text:
+    return Text(str(count), style=style if count else "dim")
 
 
 def findings(audit: Audit) -> Table | None:

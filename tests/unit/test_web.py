@@ -168,7 +168,7 @@ def test_an_order_becomes_a_task_with_what_is_expected_of_it(site: Site) -> None
 
 
 def test_every_order_of_the_scenario_is_taken_as_it_is(site: Site) -> None:
-    for number in range(50):
+    for number in range(20):
         assert site.post("/emails", json=emails.make_order(number, 7)).status_code == 202
         assert site.producer.sent[-1]["kwargs"]["order"] == emails.make_order(number, 7)
 
@@ -188,6 +188,7 @@ def test_an_order_without_an_id_gets_one_that_the_client_is_told(site: Site) -> 
         (order(id="../../etc"), "body/id"),
         (order(id="x" * 65), "body/id"),
         (order(customer={"name": "Zoë", "email": "nobody"}), "body/customer/email"),
+        (order(customer={"name": "Zoë", "email": "zoë@example.com"}), "body/customer/email"),
         (order(customer={"name": "Zoë", "email": "a@b.c\r\nBcc: d@e.f"}), "body/customer/email"),
         (order(customer={"name": "Zoë\r\nBcc: d@e.f", "email": "zoe@example.com"}), "body/customer/name"),
         (order(customer={"name": " ", "email": "zoe@example.com"}), "body/customer/name"),
@@ -225,7 +226,13 @@ def test_thousands_of_errors_make_a_short_answer(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [(b'{"id": 1,}', '"at":"body/9"'), (b"", "body"), (b"[" * 100_000, ""), (b'{"id": ' + b"9" * 5000 + b"}", "")],
+    [
+        (b'{"id": 1,}', '"at":"body/9"'),
+        (b"", "body"),
+        (b"\xff{}", ""),
+        (b"[" * 100_000, ""),
+        (b'{"id": ' + b"9" * 5000 + b"}", ""),
+    ],
 )
 def test_what_is_no_json_is_refused(site: Site, body: bytes, said: str) -> None:
     answer = site.post("/emails", data=body, headers={"Content-Type": "application/json"})
