@@ -223,7 +223,7 @@ class Stack:
         """Start one more worker of the same kind, and return it when it is ready."""
         worker = self._worker(f"worker-{len(self.workers) + 1}")
         self.workers.append(worker)
-        self._add(worker)
+        self.add(worker)
         return worker
 
     def add_beat(
@@ -244,7 +244,7 @@ class Stack:
         name = f"beat-{len(self.beats) + 1}"
         beat = Beat(self._session.engine, name=name, clock=own, settings=settings, **self._of_the_app())
         self.beats.append(beat)
-        self._add(beat)
+        self.add(beat)
         return beat
 
     def add_web(self, routes: str = "") -> Web:
@@ -258,10 +258,11 @@ class Stack:
         common = self._of_the_app()
         common["image"] = self._session.mailbox_image
         self._web = Web(self._session.engine, routes=routes, **common)
-        self._add(self._web)
+        self.add(self._web)
         return self._web
 
-    def _add(self, node: Node) -> None:
+    def add(self, node: Node) -> None:
+        """Start one more node, of this stack from now on, and return when it is ready."""
         self._closing.callback(self._remove, [node])
         self._write_run_file([*self.folder.read("run.json")["nodes"], node.name])
         node.start()

@@ -104,11 +104,12 @@ class JournalingNode(Node):
         self._journal = run_folder / "journal"
         self._old: set[Path] = set()
         self._tails: dict[Path, Tail] = {}
+        self._is_ready = False
 
     def start(self) -> None:
         """Start it, or start it again; from now on only the journal of this start counts."""
         # Every process opens a file of its own, so what is there by now is by an earlier one.
-        self._old, self._tails = set(self._files()), {}
+        self._old, self._tails, self._is_ready = set(self._files()), {}, False
         super().start()
 
     def _files(self) -> list[Path]:
@@ -118,8 +119,9 @@ class JournalingNode(Node):
         for path in self._files():
             if path not in self._old:
                 tail = self._tails.setdefault(path, Tail(path))
-                if any(event.kind is Kind.READY for event in tail.read()):
-                    return None
+                self._is_ready |= any(event.kind is Kind.READY for event in tail.read())
+        if self._is_ready:
+            return None
         return "`ready` in its journal" if self._tails else "a journal"
 
 

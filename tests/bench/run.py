@@ -18,14 +18,19 @@ import kombu
 from rich.console import Console
 from rich.table import Table
 
+from harness import Drive
+from harness.evidence import journal
 from harness.evidence.folder import RunFolder
 from harness.evidence.journal import Writer
+from harness.evidence.records import Kind
 from harness.nodes.engine import NodeSpec
 from harness.nodes.worker import Worker, inside_command
 from harness.producer import Producer
+from harness.run import Plan, execute
 from harness.session import Session
 from harness.stack import Stack, StackSpec
 from harness.wait import wait_until
+from scenarios.bulk_data import scenario as bulk_data
 
 HERE = Path(__file__).parent
 APPS = HERE / "apps"
@@ -174,6 +179,32 @@ def audit(_session: Session, root: Path) -> Iterator[Figure]:
     shutil.rmtree(folder)
 
 
+def bulk(session: Session, root: Path) -> Iterator[Figure]:
+    """Rows a second of a whole import, and what the worker needs for it: of a file, and of one ten times as long."""
+    small, large = (_imported(session, root, rows) for rows in (100_000, 1_000_000))
+    speed, memory = (large[what] / small[what] for what in range(2))
+    yield (
+        "bulk import, rows a second",
+        f"{large[0]:,.0f}/s of 1,000,000: {speed:.2f} of 100,000's",
+        ">= 0.8",
+        speed >= 0.8,
+    )
+    said = f"{large[1]:.0f} MB for 1,000,000 rows: {memory:.2f} of 100,000's"
+    yield "bulk import, peak memory of the worker", said, "<= 1.2", memory <= 1.2
+
+
+def _imported(session: Session, root: Path, rows: int) -> tuple[float, float]:
+    """Rows a second, from the order to the totals, and the worker's peak memory in MB."""
+    console.print(f"importing {rows:,} rows ...")
+    drive = Drive(count=1, seed=1, options={"rows": rows})
+    folder, audited = execute(session, Plan(scenario=bulk_data, drive=drive, root=root, app_folder=HERE.parents[1]))
+    if not audited.passed:
+        raise RuntimeError(audited.text())
+    times = [event.t for event in journal.read(folder.journal) if event.kind in {Kind.INTENDED, Kind.FINISHED}]
+    shutil.rmtree(folder.path)
+    return rows / (max(times) - min(times)), audited.memory_mb["worker-1"]
+
+
 def _rate(loop: Callable[[int], None], count: int) -> float:
     began = time.perf_counter()
     loop(count)
@@ -184,7 +215,7 @@ def _spread(values: Sequence[float]) -> str:
     return f"{min(values):.2f} to {max(values):.2f}"
 
 
-BENCHMARKS = {"stack": stack_start, "publish": publish, "agent": agent, "audit": audit}
+BENCHMARKS = {"stack": stack_start, "publish": publish, "agent": agent, "audit": audit, "bulk": bulk}
 
 
 def main(names: Sequence[str]) -> None:

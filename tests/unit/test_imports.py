@@ -68,6 +68,7 @@ ONLY = {
         *PUBLIC,
         "harness.evidence.records",
         "harness.scenario",
+        "harness.errors",
         "harness.wait",
         "harness.inside.web",
         "scenarios",

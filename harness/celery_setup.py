@@ -1,0 +1,492 @@
+"""The pytest-celery door: tests that are written against `celery_setup` run on the harness, as they are.
+
+    python -m pytest -p harness.celery_setup
+
+The broker is the session's RabbitMQ with a vhost and a user for each test, the backend a SQLite file for each test,
+and a worker is the harness's own, under the agent, with the app that pytest-celery makes of its fixtures. What
+cannot be had here is an error that says so. See docs/pytest-celery.md.
+"""
+
+import inspect
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import HarnessError, StartError, UsageError
+from harness.evidence.journal import Writer
+from harness.evidence.records import Json, Kind
+from harness.nodes.broker import AMQP_PORT
+from harness.nodes.node import Node
+from harness.nodes.owner import RUN_LABEL
+from harness.nodes.worker import CODE_INSIDE, RESULTS_URL_INSIDE, Worker
+from harness.session import Session
+from harness.stack import Stack, StackSpec
+
+try:
+    import pytest_celery
+    import pytest_celery.plugin
+except ImportError as error:
+    raise ImportError(f"{error}. Install it with the harness: pip install 'celery-harness[pytest-celery]'") from error
+
+_CALM_S = 3.0
+"""How long a test that is over waits for a task to end. What it left behind on purpose is pending then."""
+_LOG_LINES = 20
+_FOREIGN = ("celery_redis_backend", "celery_redis_broker", "celery_memcached_backend", "celery_localstack_broker")
+_OWN_CONTAINER = ("default_pytest_celery_network", "celery_base_worker_image", "default_worker_volume")
+BUILD = ("version", "worker_name", "worker_queue", "pytest_celery_pkg")
+"""Methods of a container class that also are session fixtures, with which pytest-celery builds its image."""
+
+NewWorker = Callable[..., Any]
+"""Starts one more worker, of `container_cls` (default_worker_container_cls) with `command` (the class's own)."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put the components in the place of pytest-celery's.
+
+    Of two plugins' fixtures with one name the later plugin's counts. `-p` comes before what is installed, so the
+    fixtures cannot simply stand in this module.
+    """
+    manager = config.pluginmanager
+    if not manager.is_registered(pytest_celery.plugin):
+        manager.register(pytest_celery.plugin, "pytest_celery.plugin")
+    manager.register(_Components(), "celery-harness-components")
+
+
+# ------------------------------------------------------------------------------------------------- the components
+
+
+class SQLiteTestBackend(pytest_celery.CeleryTestBackend):  # type: ignore[misc]  # untyped, as said above.
+    """Results in a SQLite file. It has no container: it cannot be killed or restarted, and it says nothing."""
+
+    def __init__(self, path: Path) -> None:
+        """Takes the file as the test process sees it; workers see the same at RESULTS_URL_INSIDE."""
+        super().__init__(None)
+        self._path = path
+
+    def ready(self) -> bool:
+        """Whether the file is there."""
+        return self._path.exists()
+
+    def config(self, *_: Any, **__: Any) -> dict[str, str]:
+        """The URL for workers and the URL for this process."""
+        return {"url": RESULTS_URL_INSIDE, "host_url": f"db+sqlite:///{self._path}"}
+
+    def logs(self) -> str:
+        """Nothing."""
+        return ""
+
+    def name(self) -> str:
+        """The file's name."""
+        return self._path.name
+
+    def hostname(self) -> str:
+        """Raises UsageError."""
+        raise UsageError("the backend is a SQLite file, which has no host.")
+
+    def kill(self, *_: Any, **__: Any) -> None:
+        """Raises UsageError."""
+        raise UsageError("the backend is a SQLite file: there is no server to kill.")
+
+    def restart(self, *_: Any, **__: Any) -> None:
+        """Raises UsageError."""
+        raise UsageError("the backend is a SQLite file: there is no server to restart.")
+
+    def teardown(self) -> None:
+        """Nothing: the file stays in the run folder."""
+
+
+class _OnNode:
+    """What a container of pytest-celery's does through the harness's node, which has to know of it."""
+
+    _node: Node
+
+    def ready(self) -> bool:
+        """Whether it runs: whatever starts it waits until it is ready. Raises StartError if it does not run."""
+        if not self._node.is_up():
+            said = self._node.last_lines(_LOG_LINES)
+            raise StartError(f"{self._node.name} {self._node.container.state()}. Its last log lines:\n{said}")
+        return True
+
+    def kill(self, signal: str | int | None = None) -> None:
+        self._node.kill("SIGKILL" if signal is None else str(signal))
+
+    def restart(self, timeout: int = 10) -> None:
+        self._node.restart(timeout)
+        self._node.wait_ready()
+
+
+class _Broker(_OnNode):
+    """The broker's container, as one vhost sees it."""
+
+    _stack: Stack
+    _since_t: float
+    _container: Any
+
+    @property
+    def url(self) -> str:
+        return self._stack.login.amqp_url_inside
+
+    @property
+    def host_url(self) -> str:
+        # A restart publishes another port.
+        return self._stack.broker.refresh(self._stack.login).amqp_url_outside
+
+    @property
+    def port(self) -> int:
+        return self._stack.broker.container.host_port(AMQP_PORT)[1]
+
+    @property
+    def vhost(self) -> str:
+        return self._stack.login.vhost
+
+    def logs(self) -> str:
+        """What it said since this test began: other tests share it."""
+        text: bytes = self._container.logs(since=self._since_t)
+        return text.decode(errors="replace")
+
+
+class _Named:
+    """A worker's name as Celery knows it: the harness gives containers host names, which are not their ids."""
+
+    container: Any
+    worker_name: str
+
+    def hostname(self) -> str:
+        return f"{self.worker_name}@{self.container.attrs['Config']['Hostname']}"
+
+
+def _with(mixin: type, cls: type, **members: Any) -> Any:
+    """`cls`, which may be a class of the test's own, with `mixin` before it."""
+    return type(cls.__name__, (mixin, cls), members)
+
+
+# ---------------------------------------------------------------------------------------------------- the fixtures
+
+
+def _refusing(name: str, scope: Any = "function") -> Any:
+    # A session's fixture must not be a method of an object.
+    @pytest.fixture(name=name, scope=scope)  # type: ignore[misc]  # mypy takes a method outside of a class amiss.
+    @staticmethod
+    def refuse() -> None:
+        raise UsageError(
+            f"{name} cannot be had with harness.celery_setup. The broker is RabbitMQ (celery_rabbitmq_broker), the "
+            "backend SQLite (celery_sqlite_backend), a worker celery_setup_worker or celery_harness_worker(); "
+            "containers and images of one's own cannot join them. Leave `-p harness.celery_setup` out for those."
+        )
+
+    return refuse
+
+
+class _Components:
+    """The fixtures that take the place of pytest-celery's."""
+
+    @pytest.fixture
+    def celery_stack(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+        """The harness's stack below `celery_setup`, for what pytest-celery has no words for."""
+        spec = StackSpec(app="app", app_folder=tmp_path_factory.mktemp("celery_setup"), workers=0)
+        with request.getfixturevalue("_harness_running")(spec, noted_after_s=_CALM_S) as stack:
+            yield stack
+            # Other tests share the broker.
+            if not stack.broker.is_up():
+                stack.broker.start()
+                stack.broker.wait_ready()
+
+    @pytest.fixture(params=["celery_rabbitmq_broker"])
+    def celery_broker(self, request: pytest.FixtureRequest) -> Any:
+        return request.getfixturevalue(request.param)
+
+    @pytest.fixture
+    def default_rabbitmq_broker(
+        self, request: pytest.FixtureRequest, celery_stack: Stack, default_rabbitmq_broker_cls: type
+    ) -> Any:
+        broker = celery_stack.broker
+        cls = _with(_Broker, default_rabbitmq_broker_cls, _node=broker, _stack=celery_stack, _since_t=time.time())
+        return cls(_docker(_session(request), broker))
+
+    @pytest.fixture(params=["celery_sqlite_backend"])
+    def celery_backend(self, request: pytest.FixtureRequest) -> Any:
+        return request.getfixturevalue(request.param)
+
+    @pytest.fixture
+    def celery_sqlite_backend(self, celery_stack: Stack) -> SQLiteTestBackend:
+        return SQLiteTestBackend(celery_stack.folder.results)
+
+    @pytest.fixture
+    def default_worker_container(
+        self, _new_container: NewWorker, default_worker_container_cls: Any, default_worker_command: Sequence[str]
+    ) -> Any:
+        return _new_container(default_worker_container_cls, default_worker_command)
+
+    @pytest.fixture
+    def celery_setup_worker(
+        self, default_worker_cls: type, default_worker_container: Any, default_worker_app: Any
+    ) -> Any:
+        return _with(_Named, default_worker_cls)(container=default_worker_container, app=default_worker_app)
+
+    @pytest.fixture
+    def celery_harness_worker(
+        self,
+        _new_container: NewWorker,
+        default_worker_cls: type,
+        default_worker_container_cls: Any,
+        default_worker_app: Any,
+    ) -> NewWorker:
+        """Starts one more worker, for a cluster of several."""
+
+        def start(container_cls: Any = default_worker_container_cls, command: Sequence[str] | None = None) -> Any:
+            container = _new_container(container_cls, container_cls.command() if command is None else command)
+            return _with(_Named, default_worker_cls)(container=container, app=default_worker_app)
+
+        return start
+
+    @pytest.fixture
+    def _new_container(
+        self,
+        request: pytest.FixtureRequest,
+        celery_stack: Stack,
+        tmp_path_factory: pytest.TempPathFactory,
+        default_worker_env: Mapping[str, str],
+        default_worker_initial_content: Mapping[str, bytes],
+    ) -> NewWorker:
+        session = _session(request)
+        built_with = request.getfixturevalue("default_worker_container_session_cls")
+        fixtures = {name: request.getfixturevalue(build_fixture(name)) for name in BUILD}
+        log_level = request.getfixturevalue("default_worker_celery_log_level")
+        ports = request.getfixturevalue("default_worker_ports")
+
+        def start(container_cls: Any, command: Sequence[str]) -> Any:
+            with _plain_failure():
+                check(container_cls, built_with, fixtures, ports)
+                app, options = parsed_command(command)
+                if list(command) == default_command(container_cls):
+                    # A second less for each start. A command of the test's own is left as it is.
+                    options.append("--without-mingle")
+                if log_level != built_with.log_level():
+                    options.append(f"--loglevel={log_level}")
+                worker = Worker(
+                    session.engine,
+                    name=f"worker-{len(celery_stack.workers) + 1}",
+                    image=session.worker_image,
+                    app=app,
+                    app_folder=write_app(default_worker_initial_content, tmp_path_factory.mktemp("app")),
+                    run_folder=celery_stack.folder.path,
+                    network=session.network,
+                    broker_url=celery_stack.login.amqp_url_inside,
+                    options=options,
+                    env=worker_env(default_worker_env, celery_stack.login.amqp_url_inside),
+                    labels={RUN_LABEL: celery_stack.folder.path.name},
+                )
+                celery_stack.workers.append(worker)
+                celery_stack.add(worker)
+            return _with(_OnNode, container_cls, _node=worker)(_docker(session, worker))
+
+        return start
+
+    @pytest.fixture
+    def celery_setup(self, celery_setup: Any, celery_stack: Stack) -> Iterator[Any]:
+        """pytest-celery's own, or the test's, with what its app sends in the journal."""
+        app = celery_setup.app
+        # To make the worker's files pytest-celery clones the app, and leaves shared tasks with the clone.
+        app.set_current()
+        journal = Writer(celery_stack.folder.journal, node="celery_setup", role="producer")
+        journal_sends(app, journal)
+        yield celery_setup
+        # The vhost is about to go. A connection that it takes along is a socket that nobody closes.
+        app.pool.force_close_all()
+        journal.close()
+
+
+for _name in _FOREIGN:
+    setattr(_Components, _name, _refusing(_name))
+for _name in _OWN_CONTAINER:
+    setattr(_Components, _name, _refusing(_name, "session"))
+
+
+def _session(request: pytest.FixtureRequest) -> Session:
+    session: Session = request.getfixturevalue("_harness_session")
+    return session
+
+
+def _docker(session: Session, node: Node) -> Any:
+    """The container behind a node, as docker-py has it."""
+    return session.engine.client.containers.get(node.container.id)
+
+
+@contextmanager
+def _plain_failure() -> Iterator[None]:
+    """Have pytest print a message of the harness without the way to it."""
+    try:
+        yield
+    except HarnessError as error:
+        raise pytest.fail.Exception("\n".join([str(error), *getattr(error, "__notes__", ())]), pytrace=False) from None
+
+
+# ------------------------------------------------------------------------------------------------------ the worker
+
+
+def build_fixture(name: str) -> str:
+    """The session fixture that goes with a method of BUILD."""
+    return f"default_worker_{name}" if name == "pytest_celery_pkg" else f"default_worker_celery_{name}"
+
+
+def check(container_cls: Any, built_with: Any, fixtures: Mapping[str, str], ports: Any) -> None:
+    """Refuse what would have no effect."""
+    if container_cls.version():
+        raise UsageError(
+            f"{container_cls.__name__}.version() asks for Celery {container_cls.version()}; a worker has the Celery of "
+            "its image. Name an image with that version in HARNESS_WORKER_IMAGE, and leave the method out."
+        )
+    for name, value in fixtures.items():
+        if value != getattr(built_with, name)():
+            raise UsageError(
+                f"the fixture {build_fixture(name)} says {value!r}, and is for an image that pytest-celery builds; "
+                "here none is built. A worker's name and queue are methods of default_worker_container_cls."
+            )
+    if ports:
+        raise UsageError(f"default_worker_ports is {ports!r}; a worker of the harness publishes no ports.")
+
+
+def default_command(container_cls: Any) -> Sequence[str]:
+    """What pytest-celery's own class would run with the names that this class has."""
+    command: Sequence[str] = pytest_celery.CeleryWorkerContainer.command.__func__(container_cls)
+    return command
+
+
+def parsed_command(command: Sequence[str] | str) -> tuple[str, list[str]]:
+    """The app and the options of ``celery -A app worker ...``, the one command that the agent can become."""
+    match shlex.split(command) if isinstance(command, str) else list(command):
+        case ["celery", "-A" | "--app", app, "worker", *options]:
+            return app, options
+        case _:
+            raise UsageError(f"default_worker_command is {command!r}; give `celery -A <app> worker` and its options.")
+
+
+def worker_env(given: Mapping[str, str], broker_url: str) -> dict[str, str]:
+    """The worker's environment: what pytest-celery made of the clusters and the test's fixtures."""
+    asked = given.get("CELERY_BROKER_URL")
+    if asked != broker_url:
+        raise UsageError(
+            f"default_worker_env has the broker {str(asked).rpartition('@')[2]!r}; here it can be the harness's alone. "
+            "Use celery_rabbitmq_broker in celery_broker_cluster, and leave CELERY_BROKER_URL to it."
+        )
+    path = f"{CODE_INSIDE}:{given.get('PYTHONPATH', '')}"
+    # Without a backend there is to be none, and the harness would set its own.
+    return {"CELERY_RESULT_BACKEND": "", **given, "PYTHONPATH": path}
+
+
+def write_app(content: Mapping[str, bytes], folder: Path) -> Path:
+    """The folder with the files that pytest-celery would put into its volume."""
+    stock = inspect.getsource(pytest_celery.utils).encode()
+    for name, text in content.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(inspect.getsource(get_running_processes_info).encode() if text == stock else text)
+    return folder
+
+
+def get_running_processes_info(columns: list[str] | None = None) -> str:
+    """What pytest-celery's function of this name says, as JSON, without psutil, which the node image lacks.
+
+    Its source becomes `utils.py` in the worker, so it imports what it needs.
+    """
+    import json  # noqa: PLC0415 - see above.
+    import os  # noqa: PLC0415 - the same.
+    import pwd  # noqa: PLC0415 - the same.
+    from pathlib import Path  # noqa: PLC0415 - the same.
+
+    def first(name: str, key: str) -> int:
+        lines = Path("/proc", name).read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+    def user(uid: int) -> str:
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return str(uid)
+
+    boot_s, memory_kb = first("stat", "btime"), first("meminfo", "MemTotal:")
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # The name is in brackets and may hold any character.
+            name, _, rest = (folder / "stat").read_text().partition("(")[2].rpartition(")")
+            fields = rest.split()
+            info = {
+                "pid": int(folder.name),
+                "name": name,
+                "username": user(folder.stat().st_uid),
+                "cmdline": [word for word in (folder / "cmdline").read_text().split("\0") if word],
+                "cpu_percent": 0.0,  # As psutil at its first call.
+                "memory_percent": int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / memory_kb / 10.24,
+                "create_time": boot_s + int(fields[19]) / os.sysconf("SC_CLK_TCK"),
+            }
+        except OSError:
+            continue  # It ended meanwhile.
+        found.append({column: info[column] for column in columns or info})
+    return json.dumps(found)
+
+
+# ------------------------------------------------------------------------------------------------------ the journal
+
+
+@dataclass(frozen=True)
+class _Intent:
+    """What the journal says of a message that is about to be published."""
+
+    task: str
+    said: dict[str, Json]
+
+    @classmethod
+    def of(cls, name: str, message: Any) -> "_Intent | None":
+        """None for a message without an id in its headers, as in Celery's old protocol."""
+        headers, body = message.headers, message.body
+        if not headers.get("id"):
+            return None
+        said: dict[str, Json] = {"name": name, "retries": headers.get("retries") or 0}
+        for key, header in (("due", "eta"), ("expires", "expires")):
+            if headers.get(header):
+                said[key] = datetime.fromisoformat(headers[header]).timestamp()
+        embedded = body[2]
+        if follow := sorted(set(_ids([embedded.get("chain"), embedded.get("chord")]))):
+            said["follow"] = follow
+        return cls(headers["id"], said)
+
+
+def _ids(value: Any) -> Iterator[str]:
+    """The ids of all signatures in a value, however deep."""
+    if isinstance(value, Mapping):
+        task = (value.get("options") or {}).get("task_id") if "subtask_type" in value else None
+        if isinstance(task, str):
+            yield task
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _ids(one)
+
+
+def journal_sends(app: Any, journal: Writer) -> None:
+    """Have an app write down what it sends; no other app of this process, as by signals it would be."""
+    send = app.amqp.send_task_message
+
+    def journaled(producer: Any, name: str, message: Any, *args: Any, **options: Any) -> Any:
+        intent = _Intent.of(name, message)
+        if intent is None:
+            return send(producer, name, message, *args, **options)
+        journal.write(Kind.INTENDED, intent.task, **intent.said)
+        try:
+            answer = send(producer, name, message, *args, **options)
+        except Exception as error:
+            journal.write(Kind.UNKNOWN, intent.task, reason=f"{type(error).__name__}: {error}")
+            raise
+        confirmed = (app.conf.broker_transport_options or {}).get("confirm_publish")
+        journal.write(Kind.ACCEPTED, intent.task, confirmed=bool(confirmed))
+        return answer
+
+    app.amqp.send_task_message = journaled

@@ -1,0 +1,190 @@
+"""The pytest-celery door without an engine: what is parsed, refused and journaled."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from pytest_celery import CeleryWorkerContainer
+
+from harness import celery_setup
+from harness.errors import UsageError
+from harness.evidence import journal
+from harness.evidence.journal import Writer
+from harness.evidence.records import Event, Kind
+from harness.nodes.worker import CODE_INSIDE
+
+pytest_plugins = ["pytester"]
+
+BROKER = "amqp://user:secret@broker:5672/vhost"
+BUILT_WITH = {name: getattr(CeleryWorkerContainer, name)() for name in celery_setup.BUILD}
+
+TESTS = """
+def test_first(celery_setup): pass
+def test_second(celery_setup): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (CeleryWorkerContainer.command("-c", "1"), [*CeleryWorkerContainer.command()[4:], "-c", "1"]),
+        ("celery --app app worker -P solo", ["-P", "solo"]),
+    ],
+)
+def test_a_command_of_celery_worker_is_taken_apart(command: list[str] | str, options: list[str]) -> None:
+    assert celery_setup.parsed_command(command) == ("app", options)
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["sh"], ["celery", "-A", "app", "beat"], CeleryWorkerContainer.command(debugpy=True)]
+)
+def test_any_other_command_is_refused(command: list[str]) -> None:
+    with pytest.raises(UsageError, match="give `celery -A <app> worker` and its options"):
+        celery_setup.parsed_command(command)
+
+
+def test_only_the_stock_command_counts_as_the_default() -> None:
+    class Other(CeleryWorkerContainer):  # type: ignore[misc]  # untyped.
+        @classmethod
+        def worker_queue(cls) -> str:
+            return "other"
+
+        @classmethod
+        def command(cls, *_: str, **__: Any) -> list[str]:
+            return ["celery", "-A", "app", "worker"]
+
+    assert celery_setup.default_command(Other)[-2:] == ["-Q", "other"]
+    assert Other.command() != celery_setup.default_command(Other)
+    assert CeleryWorkerContainer.command() == celery_setup.default_command(CeleryWorkerContainer)
+
+
+def test_the_environment_keeps_the_way_to_the_agent_and_what_the_test_adds() -> None:
+    env = celery_setup.worker_env({"CELERY_BROKER_URL": BROKER, "PYTHONPATH": "/app", "SHOP": "1"}, BROKER)
+    assert env["PYTHONPATH"] == f"{CODE_INSIDE}:/app"
+    assert env["SHOP"] == "1"
+    # No backend was asked for, so none may come from elsewhere.
+    assert env["CELERY_RESULT_BACKEND"] == ""
+
+
+@pytest.mark.parametrize("url", [None, "memory://", "amqp://user:secret@elsewhere/"])
+def test_another_broker_is_refused_and_no_password_shown(url: str | None) -> None:
+    given = {} if url is None else {"CELERY_BROKER_URL": url}
+    with pytest.raises(UsageError, match="here it can be the harness's alone") as refused:
+        celery_setup.worker_env(given, BROKER)
+    assert "secret" not in str(refused.value)
+
+
+def test_what_the_default_classes_say_is_accepted() -> None:
+    celery_setup.check(CeleryWorkerContainer, CeleryWorkerContainer, BUILT_WITH, None)
+
+
+@pytest.mark.parametrize("name", celery_setup.BUILD)
+def test_a_fixture_for_an_image_that_nobody_builds_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{celery_setup.build_fixture(name)} says 'mine'"):
+        celery_setup.check(CeleryWorkerContainer, CeleryWorkerContainer, {**BUILT_WITH, name: "mine"}, None)
+
+
+def test_a_version_and_ports_are_refused() -> None:
+    class Old(CeleryWorkerContainer):  # type: ignore[misc]  # untyped.
+        @classmethod
+        def version(cls) -> str:
+            return "5.4.0"
+
+    with pytest.raises(UsageError, match=r"asks for Celery 5\.4\.0"):
+        celery_setup.check(Old, Old, {}, None)
+    with pytest.raises(UsageError, match="publishes no ports"):
+        celery_setup.check(CeleryWorkerContainer, CeleryWorkerContainer, BUILT_WITH, {"5678/tcp": "5678"})
+
+
+def test_files_are_written_and_processes_can_be_listed_without_psutil(tmp_path: Path) -> None:
+    content = CeleryWorkerContainer.initial_content()
+    assert b"psutil" in content["utils.py"]
+    celery_setup.write_app(content, tmp_path)
+    assert "import *" in (tmp_path / "app.py").read_text()
+    assert (tmp_path / "pytest_celery/vendors/worker/tasks.py").is_file()
+    spaces: dict[str, Any] = {}
+    exec((tmp_path / "utils.py").read_text(), spaces)  # noqa: S102 - as a worker would import it.
+    (mine,) = [one for one in json.loads(spaces["get_running_processes_info"]()) if one["pid"] == os.getpid()]
+    other = psutil.Process()
+    assert mine["name"] == other.name()
+    assert mine["username"] == other.username()
+    assert mine["cmdline"] == other.cmdline()
+    assert mine["create_time"] == pytest.approx(other.create_time(), abs=2)
+    assert mine["memory_percent"] == pytest.approx(other.memory_percent(), rel=0.2)
+
+
+def test_a_utils_module_of_the_tests_own_is_left_as_it_is(tmp_path: Path) -> None:
+    celery_setup.write_app({"utils.py": b"mine = 1\n"}, tmp_path)
+    assert (tmp_path / "utils.py").read_bytes() == b"mine = 1\n"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What of Celery's own is looked at."""
+
+    headers: dict[str, Any]
+    body: Any
+
+
+def journaled(folder: Path, message: Message, error: Exception | None = None) -> list[Event]:
+    """What the journal says after an app sent a message, or failed to."""
+
+    def send(_producer: object, _name: str, _message: Message, **options: Any) -> str:
+        assert options == {"queue": "celery"}
+        if error:
+            raise error
+        return "sent"
+
+    app = SimpleNamespace(
+        amqp=SimpleNamespace(send_task_message=send), conf=SimpleNamespace(broker_transport_options={})
+    )
+    writer = Writer(folder, node="test", role="producer")
+    celery_setup.journal_sends(app, writer)
+    try:
+        assert app.amqp.send_task_message(None, "shop.pay", message, queue="celery") == "sent"
+    except ConnectionError:
+        assert error
+    writer.close()
+    return [event for event in journal.read(folder) if event.kind is not Kind.OPENED]
+
+
+def test_what_the_app_sends_is_journaled_with_what_is_to_follow(tmp_path: Path) -> None:
+    def signature(task: str, **kwargs: Any) -> dict[str, Any]:
+        return {"task": "t", "options": {"task_id": task}, "kwargs": kwargs, "subtask_type": None}
+
+    embedded = {"chain": [signature("c"), signature("group", tasks=[signature("b")])], "chord": None}
+    headers = {"id": "a", "eta": "2026-01-02T03:04:05+00:00", "expires": None}
+    # Arguments may look like anything.
+    body: Any = ([{"options": {"task_id": "no"}}], {}, embedded)
+    intended, accepted = journaled(tmp_path, Message(headers, body))
+    assert (intended.kind, intended.task) == (Kind.INTENDED, "a")
+    assert intended.data == {"name": "shop.pay", "retries": 0, "due": 1767323045.0, "follow": ["b", "c", "group"]}
+    assert (accepted.kind, accepted.task, accepted.data) == (Kind.ACCEPTED, "a", {"confirmed": False})
+
+
+def test_a_send_that_fails_is_unknown_and_raises(tmp_path: Path) -> None:
+    message = Message({"id": "a"}, ([], {}, {}))
+    intended, unknown = journaled(tmp_path, message, ConnectionError("gone"))
+    assert intended.kind is Kind.INTENDED
+    assert (unknown.kind, unknown.data) == (Kind.UNKNOWN, {"reason": "ConnectionError: gone"})
+
+
+def test_a_message_of_the_old_protocol_is_sent_and_not_journaled(tmp_path: Path) -> None:
+    assert journaled(tmp_path, Message({}, {})) == []
+
+
+def test_the_components_win_over_pytest_celerys_in_every_order_of_loading(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(TESTS)
+    for before, after in (((), ()), (("-p", "pytest_celery.plugin"), ()), ((), ("-p", "pytest_celery.plugin"))):
+        options = [*before, "-p", "harness.celery_setup", *after, "-p", "harness.plugin", "-p", "no:cacheprovider"]
+        done = pytester.runpytest_inprocess("--collect-only", "-q", *options)
+        parameters = "celery_setup_worker-celery_rabbitmq_broker-celery_sqlite_backend"
+        done.stdout.fnmatch_lines([f"*::test_first[[]{parameters}]", f"*::test_second[[]{parameters}]"])
