@@ -31,10 +31,8 @@ from scenarios import bulk_data
 from scenarios.app import app, database, prepare_sqlite
 from scenarios.bulk_data import (
     BATCH_ROWS,
-    COLUMNS,
     BadFile,
     Chunk,
-    Prediction,
     Row,
     Survey,
     close,
@@ -52,8 +50,8 @@ from scenarios.bulk_data import (
     scenario,
     store,
     survey,
-    write_file,
 )
+from scenarios.order_files import COLUMNS, Prediction, write_file
 
 HEADER = ",".join(COLUMNS).encode()
 GOOD = b"A-1,zoe@example.com,TEA-01,2,1250,2024-05-17"

@@ -1,0 +1,335 @@
+"""Files of orders: made with the usual dirt in them, and read once more to predict what an import must leave behind.
+
+It shares the names of columns with the import, and nothing else: no parser, no rule, no limit, no statement. A
+prediction made by the code under test could never disagree with it.
+"""
+
+import itertools
+import random
+import re
+import sqlite3
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+from harness import Finding, Verdict
+
+COLUMNS = ("order_id", "customer_email", "sku", "quantity", "unit_price_cents", "ordered_at")
+"""What the header must name, in any order; columns beside them are passed over."""
+
+_SKUS = ("TEA-01", "CUP-02", "JAM-03", "CAN-04", "THÉ-05", "ΜΕΛ-06", "茶-07", "BOX-08")
+_DOMAINS = ("example.com", "example.net", "mail.example.org")
+_PEOPLE = ("zoe", "xiaolong", "lukasz", "joerg", "anh", "søren", "omar", "o'neil", "ada+shop")
+_DAYS = tuple((date(2023, 1, 1) + timedelta(days=day)).isoformat() for day in range(1000))
+_DIRT = {
+    # Rows that are odd and good.
+    "order id that stood before": 20,
+    "quoted values": 10,
+    "CRLF": 5,
+    "blank line before it": 2,
+    # Rows that must be rejected.
+    "bad quantity": 5,
+    "bad address": 5,
+    "bad date": 3,
+    "no order id": 2,
+    "column missing": 3,
+    "column too many": 2,
+    "stray quote": 3,
+    "latin-1": 3,
+}
+"""What real files have in them, in rows of a thousand."""
+_KINDS = tuple(_DIRT)
+_WEIGHTS = tuple(_DIRT.values())
+_CLEAN = 1 - sum(_WEIGHTS) / 1000
+_REPLACED = {
+    "bad quantity": (3, ("", "0", "-3", "1.5", "12e2", " 7", "007", "10001", "٣", "four")),
+    "bad address": (1, ("", "nobody", "@example.com", "a@b@example.com", "dot@nodot", "a b@example.com", "x@e_x.com")),
+    "bad date": (5, ("", "2024-02-30", "30.02.2024", "2024-1-5", "20240105", "2024-W01-1", "yesterday")),
+    "no order id": (0, ("",)),
+    "latin-1": (2, ("THÉ-05",)),
+}
+"""Which value is replaced, and by what."""
+
+
+def write_file(path: Path, *, rows: int, seed: int) -> None:
+    """Write a file of orders with the usual dirt in it: the same for the same seed, on every machine.
+
+    Args:
+        path: the file; what is there is replaced.
+        rows: how many records it has, good and bad.
+        seed: decides everything.
+    """
+    chance = random.Random(f"orders:{seed}")  # noqa: S311 - test data, no secret.
+    with path.open("wb") as file:
+        file.write((",".join(COLUMNS) + "\n").encode())
+        for first in range(0, rows, 10_000):
+            numbers = range(first, min(first + 10_000, rows))
+            file.write(b"".join([_line(chance, number, seed) for number in numbers]))
+
+
+def _line(chance: random.Random, number: int, seed: int) -> bytes:
+    bits = chance.getrandbits(64)
+    values = [
+        f"{seed}-{number:08d}",
+        f"{_PEOPLE[bits % 9]}.{number}@{_DOMAINS[(bits >> 8) % 3]}",
+        _SKUS[(bits >> 16) % 8],
+        str(1 + (bits >> 24) % 9),
+        str(25 + (bits >> 32) % 20_000),
+        _DAYS[(bits >> 48) % 1000],
+    ]
+    if chance.random() < _CLEAN:
+        return (",".join(values) + "\n").encode()
+    return _dirty(chance, values, number, seed)
+
+
+def _dirty(chance: random.Random, values: list[str], number: int, seed: int) -> bytes:
+    """A line with one kind of dirt."""
+    kind = chance.choices(_KINDS, _WEIGHTS)[0]
+    if kind in _REPLACED:
+        place, instead = _REPLACED[kind]
+        values[place] = chance.choice(instead)
+    elif kind == "order id that stood before":
+        values[0] = f"{seed}-{chance.randrange(number + 1):08d}"
+    elif kind == "quoted values":
+        values = [f'"{value}"' for value in (*values[:2], 'GIFT ""de luxe"", 1', *values[3:])]
+    elif kind == "column missing":
+        del values[chance.randrange(len(values))]
+    elif kind == "column too many":
+        values.append("?")
+    elif kind == "stray quote":
+        values[2] = f'"{values[2]}'
+    line = ",".join(values) + ("\r\n" if kind == "CRLF" else "\n")
+    if kind == "blank line before it":
+        line = chance.choice(("\n", "\r\n")) + line
+    return line.encode("latin-1" if kind == "latin-1" else "utf-8")
+
+
+_DIFFERENCES = (
+    (
+        "rows-missing",
+        "orders of the file are not in the database",
+        "SELECT order_id FROM main.orders EXCEPT SELECT order_id FROM app.orders",
+    ),
+    (
+        "rows-extra",
+        "orders in the database are not in the file",
+        "SELECT order_id FROM app.orders EXCEPT SELECT order_id FROM main.orders",
+    ),
+    (
+        "rows-differ",
+        "orders have other values in the database than in the last row of the file that names them",
+        """
+        SELECT order_id FROM main.orders AS told JOIN app.orders AS found USING (order_id)
+        WHERE (told.customer_email, told.sku, told.quantity, told.unit_price_cents, told.ordered_at)
+            IS NOT (found.customer_email, found.sku, found.quantity, found.unit_price_cents, found.ordered_at)
+        """,
+    ),
+    (
+        "rejects-differ",
+        "lines are rejected, loaded, or given a reason, against what is in them",
+        """
+        WITH found AS (SELECT line, reason FROM app.rejects WHERE import_id = :id)
+        SELECT line FROM (SELECT * FROM main.rejects EXCEPT SELECT * FROM found)
+        UNION SELECT line FROM (SELECT * FROM found EXCEPT SELECT * FROM main.rejects)
+        """,
+    ),
+)
+"""Each a finding's code, what it says, and the query for what it is about."""
+
+
+class Prediction:
+    """What an import of a file must leave behind, in a database of its own on disk, so that memory stays bounded."""
+
+    def __init__(self, file: Path, scratch: Path) -> None:
+        """Read the file, and predict.
+
+        Args:
+            file: UTF-8 with a header, as the tasks accept it.
+            scratch: where the database is made; no file yet.
+        """
+        self._told = sqlite3.connect(scratch, uri=True, isolation_level=None)
+        self._told.executescript(
+            """
+            PRAGMA journal_mode = OFF;
+            PRAGMA synchronous = OFF;
+            CREATE TABLE orders (order_id TEXT PRIMARY KEY, customer_email, sku, quantity, unit_price_cents, ordered_at)
+                WITHOUT ROWID;
+            CREATE TABLE rejects (line INTEGER PRIMARY KEY, reason TEXT);
+            """
+        )
+        self.read = self.rejected = 0
+        lines = _told_lines(file)
+        header = next(lines)[1] or b""
+        self._names = [name.strip() for name in _told_fields(header.decode("utf-8-sig"))]
+        while part := list(itertools.islice(lines, 1000)):
+            self._take(part)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._told.close()
+
+    def _take(self, part: list[tuple[int, bytes | None]]) -> None:
+        orders, rejects = [], []
+        for number, line in part:
+            if line == b"":
+                continue
+            self.read += 1
+            try:
+                orders.append(_told_values(line, self._names))
+            except _Wrong as wrong:
+                rejects.append((number, wrong.args[0]))
+        self.rejected += len(rejects)
+        self._told.execute("BEGIN")
+        # In the order of the file, so that the later row for an order replaces the earlier.
+        self._told.executemany("INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?)", orders)
+        self._told.executemany("INSERT INTO rejects VALUES (?, ?)", rejects)
+        self._told.execute("COMMIT")
+
+    def differences(self, found: Path, import_id: str) -> Iterator[Finding]:
+        """How the app's database differs from what was predicted.
+
+        Args:
+            found: the app's SQLite file; it is read only.
+            import_id: the import that the prediction is of.
+        """
+        self._told.execute("ATTACH ? AS app", (read_only_uri(found),))
+        try:
+            for code, text, query in _DIFFERENCES:
+                yield from self._compare(code, text, query, import_id)
+            yield from self._totals(import_id)
+        finally:
+            self._told.execute("DETACH app")
+
+    def _compare(self, code: str, text: str, query: str, import_id: str) -> Iterator[Finding]:
+        given = {"id": import_id}
+        count = self._told.execute(f"SELECT count(*) FROM ({query})", given).fetchone()[0]  # noqa: S608 - one of ours.
+        if count:
+            some = [str(key) for (key,) in self._told.execute(f"{query} ORDER BY 1 LIMIT 5", given)]
+            text = f"{count} {text}: {', '.join(some)}{', ...' if count > len(some) else ''}"
+            yield Finding(code=code, verdict=Verdict.FAIL, count=count, text=text)
+
+    def _totals(self, import_id: str) -> Iterator[Finding]:
+        """Whether the totals are those of the file, and of the rows that are there, be those right or wrong."""
+        query = "SELECT read, good, rejected, orders, total_cents FROM app.imports WHERE import_id = ? AND closings > 0"
+        closed = self._told.execute(query, (import_id,)).fetchone()
+        # That an import was never closed is the audit's to say: it is an effect that did not come to be.
+        there = self._told.execute("SELECT count(*), coalesce(sum(quantity * unit_price_cents), 0) FROM app.orders")
+        expected = (self.read, self.read - self.rejected, self.rejected, *there.fetchone())
+        if closed is not None and closed != expected:
+            text = f"the totals of {import_id} are {closed} and must be {expected}: read, good, rejected, orders, cents"
+            yield Finding(code="totals-differ", verdict=Verdict.FAIL, count=1, text=text)
+
+
+_LONGEST = 65_536
+"""A line with more bytes than this is rejected."""
+
+
+class _Wrong(Exception):  # noqa: N818 - it is no error, it is what a line is.
+    """The line must be rejected; the one arg is why."""
+
+
+def _told_lines(file: Path) -> Iterator[tuple[int, bytes | None]]:
+    """Every line with its number; None for one that is too long."""
+    with file.open("rb") as stream:
+        for number in itertools.count(1):
+            line = rest = stream.readline(_LONGEST + 3)
+            if not line:
+                return
+            while rest and not rest.endswith(b"\n"):
+                rest = stream.readline(_LONGEST)
+            line = line.rstrip(b"\n")
+            line = line[:-1] if line[-1:] == b"\r" else line
+            yield number, None if len(line) > _LONGEST else line
+
+
+def _told_values(line: bytes | None, names: Sequence[str]) -> tuple[str | int, ...]:
+    """The six values of a line."""
+    fields = _told_fields(_told_text(line))
+    if len(fields) != len(names):
+        raise _Wrong("columns")
+    values = dict(zip(names, fields, strict=True))
+    for column, is_right in _RULES.items():
+        if not is_right(values[column]):
+            raise _Wrong(column)
+    order_id, email, sku, quantity, cents, day = (values[column] for column in COLUMNS)
+    return order_id, email, sku, int(quantity), int(cents), day
+
+
+def _told_text(line: bytes | None) -> str:
+    if line is None:
+        raise _Wrong("too-long")
+    if b"\r" in line:
+        raise _Wrong("line-end")
+    try:
+        return str(line, "utf-8")
+    except UnicodeDecodeError:
+        raise _Wrong("not-utf8") from None
+
+
+def _told_fields(text: str) -> list[str]:
+    fields, comma, rest = [], ",", text
+    while comma:
+        if rest.startswith('"'):
+            quoted = re.match(r'"((?:[^"]|"")*)"(,|\Z)', rest)
+            if quoted is None:
+                raise _Wrong("quote")
+            field, comma, rest = quoted[1].replace('""', '"'), quoted[2], rest[quoted.end() :]
+        else:
+            field, comma, rest = rest.partition(",")
+        fields.append(field)
+    return fields
+
+
+def _is_shown(text: str) -> bool:
+    if text.isascii():
+        return not text or (min(text) >= " " and max(text) <= "~")
+    return all(mark == " " or unicodedata.category(mark)[0] not in "CZ" for mark in text)
+
+
+def _is_name(text: str) -> bool:
+    return len(text) in range(1, 65) and _is_shown(text)
+
+
+_NOT_LOCAL = frozenset(' "(),:;<>[]\\')
+
+
+def _is_address(text: str) -> bool:
+    local, _, domain = text.partition("@")
+    labels = domain.split(".")
+    return (
+        len(text) in range(255)
+        and _is_shown(text)
+        and len(local) in range(1, 65)
+        and _NOT_LOCAL.isdisjoint(local)
+        and len(labels) > 1
+        and all(
+            len(label) in range(1, 64) and label.isascii() and label.replace("-", "0").isalnum() for label in labels
+        )
+    )
+
+
+def _is_number(text: str, possible: range) -> bool:
+    return text.isascii() and text.isdigit() and str(int(text[:12])) == text and int(text) in possible
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date(*map(int, text.split("-"))).isoformat() == text
+    except (ValueError, TypeError, OverflowError):
+        return False
+
+
+_RULES: Mapping[str, Callable[[str], bool]] = {
+    "order_id": _is_name,
+    "customer_email": _is_address,
+    "sku": _is_name,
+    "quantity": lambda text: _is_number(text, range(1, 10_001)),
+    "unit_price_cents": lambda text: _is_number(text, range(10_000_001)),
+    "ordered_at": _is_day,
+}
+
+
+def read_only_uri(file: Path) -> str:
+    """The URI by which SQLite opens a file and cannot change it."""
+    return f"{file.absolute().as_uri()}?mode=ro"
