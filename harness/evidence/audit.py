@@ -26,6 +26,8 @@ from harness.evidence.ticks import EntryTicks, Ticks, Window
 _MEMORY_MB = 300
 _LARGEST_RESULT = 1_000_000
 """Bytes; what is larger is not compared. The database reads no longer line than two million bytes."""
+_LONGEST_REASON = 200
+"""Characters of an error that a finding shows."""
 _NULL = r"\N"
 """How a CSV file for the database writes NULL."""
 
@@ -68,7 +70,7 @@ class Audit:
     @property
     def is_timelapse(self) -> bool:
         """Whether nothing but beat ran, so that there are ticks and no tasks."""
-        return bool(self.ticks) and not self.entries
+        return "timelapse" in self.witnesses
 
     @property
     def passed(self) -> bool:
@@ -146,12 +148,9 @@ def audit(folder: RunFolder) -> Audit:
         raise RunFolderError(
             f"{folder.path / 'run.json'} is not what a run writes: {error!r} is missing or wrong."
         ) from error
-    try:
-        ticked = ticks.account(folder.journal, window)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(f"the journal of beat in {folder.path} is not what beat writes: {error!r}.") from error
-    if window and ticked:
-        return _of_timelapse(name, ticked)
+    ticked = ticks.account(folder.journal, window)
+    if lapse and ticked:
+        return _of_timelapse(name, ticked, lapse)
     try:
         with _database() as database:
             witnesses = _Witnesses(database, folder)
@@ -388,7 +387,7 @@ def _as_text(result: bytes | str | None) -> tuple[str, str]:
         return "bytes", _NULL
 
 
-def _of_timelapse(name: str, ticked: Ticks) -> Audit:
+def _of_timelapse(name: str, ticked: Ticks, lapse: Mapping[str, Json]) -> Audit:
     """Nobody was there to run the tasks, so that they have no fates."""
     return Audit(
         name=name,
@@ -398,7 +397,7 @@ def _of_timelapse(name: str, ticked: Ticks) -> Audit:
         e2e_ms={},
         workers={},
         memory_mb={},
-        witnesses={},
+        witnesses={"timelapse": dict(lapse)},
         ticks=ticked.entries,
     )
 
@@ -508,9 +507,20 @@ def _other_findings(database: _Database, promise: Promise) -> Iterator[Finding]:
     if promise.deadline_s is not None:
         text = f"succeeded later than {promise.deadline_s:g} s after they were due"
         found.append(("late", Verdict.FAIL, text, database.sample("late", deadline_s=promise.deadline_s)))
-    for code, verdict, text, (count, tasks) in found:
+    for code, verdict, words, (count, tasks) in found:
         if count:
+            text = f"{words} ({_reasons(database)})" if code == "failed_unexpectedly" else words
             yield Finding(code=code.replace("_", "-"), verdict=verdict, count=count, text=text, tasks=tasks)
+
+
+def _reasons(database: _Database) -> str:
+    """The most frequent errors of the tasks that failed unexpectedly, in words."""
+    said = (f"{count} {error}: {message}".rstrip(": ") for error, message, count in database.all("reasons"))
+    return "; ".join(_shortened(one) for one in said)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 def _fairness_findings(workers: Mapping[str, int], promise: Promise) -> Iterator[Finding]:

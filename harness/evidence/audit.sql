@@ -288,6 +288,15 @@ WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM want)
 -- name: failed_unexpectedly
 SELECT task FROM fate WHERE fate = 'failed' AND ending <> expect_state;
 
+-- name: reasons
+-- Why tasks failed that should not have: the most frequent errors, with one message of each.
+SELECT coalesce(error, lower(ending)) AS error,
+       min(coalesce(json_extract_string(said, '$.exc_message[0]'), json_extract_string(said, '$.exc_message'), '')),
+       count(*) AS count
+FROM (SELECT *, CASE WHEN codec = 'json' THEN value::JSON END AS said FROM fate)
+WHERE fate = 'failed' AND ending <> expect_state
+GROUP BY ALL ORDER BY count DESC, error LIMIT 3;
+
 -- name: refused_but_ran
 SELECT task FROM fate WHERE outcome = 'refused' AND NOT coalesce(known, false) AND starts > 0;
 

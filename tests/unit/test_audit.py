@@ -239,6 +239,18 @@ def test_a_failure_that_nobody_expected_fails_the_run(world: World) -> None:
     assert codes(found, Verdict.FAIL) == {"failed-unexpectedly"}
 
 
+def test_a_failure_that_nobody_expected_is_told_with_its_reason(world: World) -> None:
+    for number, (error, message) in enumerate(
+        [("BadFile", "it is empty"), ("BadFile", "it is empty"), ("KeyError", "")]
+    ):
+        task = f"x{number}"
+        world.intend(task)
+        world.execute(task, state="FAILURE")
+        world.record(task, "FAILURE", {"exc_type": error, "exc_message": [message], "exc_module": "shop"})
+    (finding,) = [one for one in world.audit().findings if one.code == "failed-unexpectedly"]
+    assert finding.text.endswith("(2 BadFile: it is empty; 1 KeyError)")
+
+
 def test_a_refused_task_is_accounted_for(world: World) -> None:
     world.intend("x", "refused")
     found = world.audit()
