@@ -19,7 +19,14 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from harness import __version__, playground, timelapse
@@ -302,7 +309,7 @@ def audit_(folder: Path) -> int:
 @click.option("--to", "end", required=True, metavar="TIME", help="Later than --from; it does not count itself.")
 @click.option("--tz", help="The zone of both, and beat's setting `timezone`.  [default: the app's own]")
 @click.option(
-    "--speed", type=float, default=1800.0, show_default=True, help="How many times as fast beat's clock runs."
+    "--speed", type=float, default=2880.0, show_default=True, help="How many times as fast beat's clock runs."
 )
 @click.option(
     "--app-dir", type=_FOLDER, default=Path(), help="The folder that the app is imported from.  [default: here]"
@@ -421,16 +428,16 @@ def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int
 
 
 @contextmanager
-def _clock_progress() -> Iterator[tuple[Callable[[str], None], Callable[[datetime], None]]]:
-    """A line for each thing that takes its time, and what beat's clock shows."""
-    columns = (TextColumn("beat's clock: {task.description}"), TimeElapsedColumn())
+def _clock_progress() -> Iterator[tuple[Callable[[str], None], timelapse.Progress]]:
+    """A line for each thing that takes its time, and a bar for what beat's clock shows."""
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True, emoji=False)) as bars:
-        task = bars.add_task("not running yet", total=None)
+        days = bars.add_task("", total=1.0)
 
         def say(line: str) -> None:
             bars.console.print(line, markup=False, highlight=False)
 
-        def tell(now: datetime) -> None:
-            bars.update(task, description=now.isoformat(sep=" ", timespec="minutes"))
+        def tell(now: datetime, over: float) -> None:
+            bars.update(days, completed=over, description=now.isoformat(sep=" ", timespec="minutes"))
 
         yield say, tell

@@ -45,8 +45,8 @@ def ticks(audit: Audit) -> Table:
     """How each entry of beat's schedule ticked, two lines each."""
     met = {name: style for name, style in _TICKS.items() if any(getattr(entry, name).count for entry in audit.ticks)}
     columns = _TICKS_ALWAYS | met
-    table = Table(title=Text(audit.name), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("entry\n  rule", overflow="fold")
+    table = Table(title=Text(audit.name), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("entry\n  rule", overflow="fold", min_width=18)
     for column in ("due", "sent", *columns, "late by\np50/p99/max"):
         table.add_column(column, justify="right", no_wrap=True)
     for entry in audit.ticks:
@@ -63,8 +63,8 @@ _TICKS_ALWAYS = {"missing": "red", "doubled": "red"}
 
 def _lateness(entry: EntryTicks) -> str:
     """Median, 99th percentile and maximum; empty if nothing was sent in time."""
-    seconds = "/".join(f"{seconds:.3g}" for seconds in entry.lateness_s.values())
-    return f"{seconds} s" if seconds else ""
+    digits = [f"{seconds:.{int(seconds < 10)}f}" for seconds in entry.lateness_s.values()]  # noqa: PLR2004 - legible.
+    return f"{'/'.join(digits)} s" if digits else ""
 
 
 def _ticked(entry: EntryTicks) -> str:

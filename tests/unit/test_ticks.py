@@ -1,0 +1,592 @@
+"""Beat's ticks: each was sent, once, and in time; and everything that is wrong with them has something to show it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from harness.evidence import report
+from harness.evidence.audit import Audit, audit
+from harness.evidence.folder import RunFolder
+from harness.evidence.records import Promise, Verdict
+from harness.evidence.ticks import EntryTicks, Ticks, Window, account
+
+BERLIN = ZoneInfo("Europe/Berlin")
+HOUR, DAY = 3_600.0, 86_400.0
+FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+
+
+def at(text: str) -> float:
+    """Local time in Berlin, or with an offset, as Unix time."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=BERLIN)).timestamp()
+
+
+def crontab(*fields: str, timezone: str = "Europe/Berlin") -> dict[str, Any]:
+    every = (*fields, *"*" * (len(FIELDS) - len(fields)))
+    return {"kind": "crontab", **dict(zip(FIELDS, every, strict=True)), "timezone": timezone}
+
+
+def interval(every_s: float, *, relative: bool = False) -> dict[str, Any]:
+    return {"kind": "interval", "every_s": every_s, "relative": relative}
+
+
+HOURLY = crontab("0")
+AT_HALF_PAST_TWO = crontab("30", "2")
+
+
+@dataclass
+class Beat:
+    """Writes the journal of one process of beat."""
+
+    folder: Path
+    name: str = "beat-1"
+    pid: int = 1
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def say(self, kind: str, **data: Any) -> None:
+        self.lines.append({"n": len(self.lines), "t": 0.0, "kind": kind, **data})
+
+    def live(
+        self,
+        begin: float,
+        end: float,
+        rules: Mapping[str, Mapping[str, Any]],
+        ticks: Mapping[str, Iterable[float]],
+        stall: tuple[float, float] = (0.0, 0.0),
+    ) -> Path:
+        """It wakes every five minutes and for every tick; what falls into the stall happens at its end."""
+        schedule = [{"entry": entry, "name": "tick", **rule} for entry, rule in rules.items()]
+        self.say("opened", node=self.name, pid=self.pid, role="beat", format=1)
+        self.say("settings", timezone="Europe/Berlin", schedule=schedule)
+        self.say("ready", at=begin)
+        planned = [(t, entry) for entry, times in ticks.items() for t in times]
+        naps = [(begin + 300.0 * number, "") for number in range(int((end - begin) // 300) + 1)]
+        moments = sorted([*planned, *naps, (end, "")])
+        for (planned_t, entry), (next_t, _) in zip(moments, [*moments[1:], (end + 300.0, "")], strict=True):
+            t = stall[1] if stall[0] < planned_t < stall[1] else planned_t
+            if entry:
+                task = f"{self.name}-{self.pid}-{len(self.lines)}"
+                self.say("intended", task=task, name="tick", entry=entry, at=t + 0.001)
+                self.say("accepted", task=task, confirmed=False)
+                self.say("woke", at=t, took_s=0.002, next=t + 0.002)
+            self.say("woke", at=t + 0.003 * bool(entry), took_s=0.001, next=max(next_t, t + 0.004))
+        path = self.folder / f"{self.name}.{self.pid}.1.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+        return path
+
+
+def every(step_s: float, begin: float, end: float) -> list[float]:
+    """All multiples of a step, from `begin` to before `end`."""
+    first = -(-begin // step_s) * step_s
+    return [first + step_s * number for number in range(int((end - first - 1e-9) // step_s) + 1)]
+
+
+def lived(  # noqa: PLR0917 - always in this order, and a test has to be legible.
+    folder: Path,
+    begin: float,
+    end: float,
+    rule: Mapping[str, Any],
+    ticks: Iterable[float],
+    stall: tuple[float, float] = (0.0, 0.0),
+) -> Ticks:
+    """What is said of one beat with one entry, `it`."""
+    Beat(folder).live(begin, end, {"it": rule}, {"it": ticks}, stall)
+    return said(folder)
+
+
+def said(folder: Path, window: Window | None = None) -> Ticks:
+    ticks = account(folder, window)
+    assert ticks is not None
+    return ticks
+
+
+def codes(ticks: Ticks, *verdicts: Verdict) -> list[str]:
+    wanted = verdicts or (Verdict.FAIL, Verdict.UNKNOWN)
+    return [finding.code for finding in ticks.findings if finding.verdict in wanted]
+
+
+def only(ticks: Ticks) -> EntryTicks:
+    (entry,) = ticks.entries
+    return entry
+
+
+def without(times: Sequence[float], *texts: str) -> list[float]:
+    gone = {at(text) for text in texts}
+    assert gone <= set(times)
+    return [t for t in times if t not in gone]
+
+
+# --------------------------------------------------------------------------------------------------- ordinary days
+
+NOON, NEXT_NOON = at("2026-11-10T12:10"), at("2026-11-11T12:10")
+
+
+@pytest.mark.parametrize(
+    ("rule", "step_s", "count"),
+    [(HOURLY, HOUR, 24), (crontab("*/15"), 900.0, 96), (crontab("0", "*/3"), 3 * HOUR, 8)],
+)
+def test_an_entry_that_is_sent_each_time_passes(
+    tmp_path: Path, rule: dict[str, Any], step_s: float, count: int
+) -> None:
+    # The hours of Berlin are whole hours of Unix time, and threes of them begin one hour off.
+    off_s = HOUR if step_s > HOUR else 0.0
+    times = [t - off_s for t in every(step_s, NOON + off_s, NEXT_NOON + off_s)]
+    ticks = lived(tmp_path, NOON, NEXT_NOON, rule, times)
+    assert ticks.findings == ()
+    assert (only(ticks).expected, only(ticks).sent) == (count, count)
+    assert only(ticks).lateness_s["max"] == pytest.approx(0.001, abs=1e-3)
+
+
+def test_one_that_is_left_out_is_missing_and_named(tmp_path: Path) -> None:
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00")
+    ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, times)
+    assert codes(ticks) == ["tick-missing"]
+    assert ticks.findings[0].text == "it: 2026-11-10T17:00+01:00 (due, and not sent)"
+    assert (only(ticks).expected, only(ticks).sent) == (24, 23)
+
+
+def test_the_last_one_is_missing_too(tmp_path: Path) -> None:
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-11T12:00")
+    assert only(lived(tmp_path, NOON, NEXT_NOON, HOURLY, times)).missing.first == ("2026-11-11T12:00+01:00",)
+
+
+def test_one_that_beat_did_not_live_to_send_is_not_missing(tmp_path: Path) -> None:
+    end = at("2026-11-10T17:00") + 0.5
+    ticks = lived(tmp_path, NOON, end, HOURLY, every(HOUR, NOON, end - 1.0))
+    assert ticks.findings == ()
+    assert only(ticks).expected == 4
+
+
+def test_one_that_is_sent_twice_is_doubled(tmp_path: Path) -> None:
+    times = [*every(HOUR, NOON, NEXT_NOON), at("2026-11-10T17:00") + 0.5]
+    ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, times)
+    assert codes(ticks) == ["tick-doubled"]
+    assert only(ticks).doubled.first == ("2026-11-10T17:00+01:00",)
+    assert only(ticks).sent == 25
+
+
+@pytest.mark.parametrize(("delay_s", "expected"), [(59.0, []), (61.0, ["tick-late"])])
+def test_one_that_is_sent_more_than_a_minute_later_is_late(tmp_path: Path, delay_s: float, expected: list[str]) -> None:
+    times = [*without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00"), at("2026-11-10T17:00") + delay_s]
+    ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, times)
+    assert codes(ticks) == expected
+    assert only(ticks).late.count == len(expected)
+    assert only(ticks).lateness_s["max"] == pytest.approx(delay_s, abs=0.01)
+
+
+@pytest.mark.parametrize(("lead_s", "expected"), [(0.009, []), (20.0, ["tick-early"])])
+def test_one_that_is_sent_before_its_time_is_early_and_not_missing(
+    tmp_path: Path, lead_s: float, expected: list[str]
+) -> None:
+    times = [*without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00"), at("2026-11-10T17:00") - lead_s]
+    ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, times)
+    assert codes(ticks) == expected
+    assert (only(ticks).missing.count, only(ticks).doubled.count) == (0, 0)
+    assert (only(ticks).expected, only(ticks).sent) == (24, 24)
+
+
+def test_one_right_after_the_start_that_was_never_due_is_early(tmp_path: Path) -> None:
+    ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, [NOON + 5.0, *every(HOUR, NOON, NEXT_NOON)])
+    assert codes(ticks) == ["tick-early"]
+
+
+# -------------------------------------------------------------------------------------------- changes of the clock
+
+AUTUMN = at("2026-10-24T12:10"), at("2026-10-26T12:10")
+SPRING = at("2027-03-27T12:10"), at("2027-03-29T12:10")
+
+
+@pytest.mark.parametrize(("begin", "end"), [AUTUMN, SPRING])
+@pytest.mark.parametrize(("rule", "step_s"), [(HOURLY, HOUR), (crontab("*/15"), 900.0)])
+def test_a_wildcard_ticks_in_the_repeated_hour_and_not_in_the_skipped_one(
+    tmp_path: Path, begin: float, end: float, rule: dict[str, Any], step_s: float
+) -> None:
+    ticks = lived(tmp_path, begin, end, rule, every(step_s, begin, end))
+    assert ticks.findings == ()
+    # From ten past noon to ten past noon is an hour more than two days, or one less.
+    assert only(ticks).sent == (end - begin) / step_s
+
+
+def test_a_repeated_hour_that_is_passed_over_is_missing(tmp_path: Path) -> None:
+    times = without(every(HOUR, *AUTUMN), "2026-10-25T02:00+01:00")
+    assert only(lived(tmp_path, *AUTUMN, HOURLY, times)).missing.first == ("2026-10-25T02:00+01:00",)
+
+
+@pytest.mark.parametrize(
+    ("span", "sent", "expected"),
+    [
+        (AUTUMN, ["2026-10-25T02:30+02:00", "2026-10-26T02:30"], []),
+        (AUTUMN, ["2026-10-25T02:30+02:00", "2026-10-25T02:30+01:00", "2026-10-26T02:30"], ["tick-doubled"]),
+        (AUTUMN, ["2026-10-25T02:30+01:00", "2026-10-26T02:30"], ["tick-late"]),
+        (AUTUMN, ["2026-10-26T02:30"], ["tick-missing"]),
+        (SPRING, ["2027-03-28T03:00+02:00", "2027-03-29T02:30"], []),
+        (SPRING, ["2027-03-28T03:30+02:00", "2027-03-29T02:30"], ["tick-late"]),
+        (SPRING, ["2027-03-28T01:30+01:00", "2027-03-29T02:30"], ["tick-early"]),
+        (SPRING, ["2027-03-29T02:30"], ["tick-missing"]),
+    ],
+)
+def test_a_fixed_time_ticks_once_when_the_clock_is_changed(
+    tmp_path: Path, span: tuple[float, float], sent: list[str], expected: list[str]
+) -> None:
+    ticks = lived(tmp_path, *span, AT_HALF_PAST_TWO, map(at, sent))
+    assert sorted(codes(ticks)) == expected
+
+
+def test_beat_that_starts_in_the_repeated_hour_owes_nothing_of_the_first(tmp_path: Path) -> None:
+    begin, end = at("2026-10-25T02:10+01:00"), at("2026-10-25T12:00+01:00")
+    ticks = lived(tmp_path, begin, end, AT_HALF_PAST_TWO, [])
+    assert codes(ticks) == []
+    assert only(ticks).expected == 0
+
+
+# ------------------------------------------------------------------------------------------------ a machine too slow
+
+
+def test_what_is_missing_while_beat_was_kept_proves_nothing(tmp_path: Path) -> None:
+    stall = at("2026-11-10T16:50"), at("2026-11-10T18:00") - 5.0
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00")
+    ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, times, stall)
+    assert codes(ticks) == ["ticks-stalled"]
+    assert "it: 2026-11-10T17:00+01:00" in ticks.findings[0].text
+    assert "--speed" not in ticks.findings[0].text
+    (finding,) = said(tmp_path, Window(begin_t=NOON + 60.0, end_t=NEXT_NOON - 60.0)).findings
+    assert "lower --speed" in finding.text
+
+
+@pytest.mark.parametrize(("begin", "end"), [("15:20", "15:40"), ("16:40", "17:20"), ("17:10", "17:50")])
+def test_what_is_missing_though_beat_was_kept_at_another_time_or_for_less_is_missing(
+    tmp_path: Path, begin: str, end: str
+) -> None:
+    stall = at(f"2026-11-10T{begin}"), at(f"2026-11-10T{end}")
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00")
+    assert codes(lived(tmp_path, NOON, NEXT_NOON, HOURLY, times, stall)) == ["tick-missing"]
+
+
+def test_a_tick_that_is_as_late_as_beat_was_kept_is_a_remark(tmp_path: Path) -> None:
+    stall = at("2026-11-10T16:58"), at("2026-11-10T17:04")
+    ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, every(HOUR, NOON, NEXT_NOON), stall)
+    assert codes(ticks) == []
+    assert codes(ticks, Verdict.PASS) == ["ticks-delayed"]
+    assert only(ticks).lateness_s["max"] == pytest.approx(240.0, abs=0.01)
+
+
+def test_a_tick_that_is_later_than_beat_was_kept_is_late(tmp_path: Path) -> None:
+    stall = at("2026-11-10T16:58"), at("2026-11-10T17:01")
+    times = [*without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00"), at("2026-11-10T17:20")]
+    assert codes(lived(tmp_path, NOON, NEXT_NOON, HOURLY, times, stall)) == ["tick-late"]
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(True, []), (False, ["tick-missing", "tick-doubled"])])
+def test_ticks_that_beat_was_kept_from_until_after_the_next_time_are_neither_missing_nor_doubled(
+    tmp_path: Path, *, kept: bool, expected: list[str]
+) -> None:
+    begin, end = at("2026-11-10T12:00:30"), at("2026-11-10T13:00:30")
+    # The ticks of ten past, eleven past and twelve past come after eleven past, twelve past, and in time.
+    first, second = at("2026-11-10T12:11:10"), at("2026-11-10T12:12:10")
+    late = {at("2026-11-10T12:10"): first, at("2026-11-10T12:11"): second, at("2026-11-10T12:12"): second + 20.0}
+    times = [late.get(t, t) for t in every(60.0, begin, end)]
+    stall = (at("2026-11-10T12:09:30"), first) if kept else (0.0, 0.0)
+    ticks = lived(tmp_path, begin, end, crontab("*"), times, stall)
+    assert codes(ticks) == expected
+    assert (only(ticks).expected, only(ticks).sent) == (60, 60)
+
+
+# ------------------------------------------------------------------------------------------------ more than one beat
+
+
+def test_a_restart_between_ticks_loses_and_doubles_none(tmp_path: Path) -> None:
+    stop, start = at("2026-11-10T17:20"), at("2026-11-10T17:40")
+    Beat(tmp_path).live(NOON, stop, {"it": HOURLY}, {"it": every(HOUR, NOON, stop)})
+    Beat(tmp_path, pid=2).live(start, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, start, NEXT_NOON)})
+    ticks = said(tmp_path)
+    assert ticks.findings == ()
+    assert (only(ticks).expected, only(ticks).sent) == (24, 24)
+
+
+@pytest.mark.parametrize(
+    ("after_s", "failures", "remarks"),
+    [([], [], ["ticks-skipped"]), ([0.5], [], ["ticks-skipped"]), ([0.5, 1.5], ["tick-doubled"], ["ticks-skipped"])],
+)
+def test_what_was_due_while_no_beat_was_there_may_be_made_up_for_once(
+    tmp_path: Path, after_s: list[float], failures: list[str], remarks: list[str]
+) -> None:
+    stop, start = at("2026-11-10T16:20"), at("2026-11-10T18:40")
+    Beat(tmp_path).live(NOON, stop, {"it": HOURLY}, {"it": every(HOUR, NOON, stop)})
+    times = [*(start + s for s in after_s), *every(HOUR, start, NEXT_NOON)]
+    Beat(tmp_path, pid=2).live(start, NEXT_NOON, {"it": HOURLY}, {"it": times})
+    ticks = said(tmp_path)
+    assert codes(ticks) == failures
+    assert codes(ticks, Verdict.PASS) == remarks
+
+
+def test_a_tick_that_is_repeated_after_a_restart_is_doubled(tmp_path: Path) -> None:
+    stop, start = at("2026-11-10T17:02"), at("2026-11-10T17:05")
+    Beat(tmp_path).live(NOON, stop, {"it": HOURLY}, {"it": every(HOUR, NOON, stop)})
+    times = [start + 1.0, *every(HOUR, start, NEXT_NOON)]
+    Beat(tmp_path, pid=2).live(start, NEXT_NOON, {"it": HOURLY}, {"it": times})
+    assert codes(said(tmp_path)) == ["tick-doubled"]
+    assert only(said(tmp_path)).doubled.first == ("2026-11-10T17:00+01:00",)
+
+
+def test_two_beats_at_once_double_every_tick(tmp_path: Path) -> None:
+    for name in ("beat-1", "beat-2"):
+        Beat(tmp_path, name).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
+    ticks = said(tmp_path)
+    assert codes(ticks) == ["tick-doubled"]
+    assert only(ticks).doubled.count == 24
+
+
+def test_a_first_tick_that_is_doubled_is_not_taken_for_one_that_was_due_before_the_start(tmp_path: Path) -> None:
+    begin, end = at("2026-11-10T11:59:50"), at("2026-11-10T12:00:30")
+    first = at("2026-11-10T12:00")
+    ticks = lived(tmp_path, begin, end, crontab("*"), [first, first + 9.0])
+    assert codes(ticks) == ["tick-doubled"]
+    assert only(ticks).doubled.first == ("2026-11-10T12:00+01:00",)
+
+
+def test_an_entry_whose_rule_was_changed_at_a_restart_is_accounted_for_by_both(tmp_path: Path) -> None:
+    stop, start = at("2026-11-10T17:20"), at("2026-11-10T17:40")
+    Beat(tmp_path).live(NOON, stop, {"it": HOURLY}, {"it": every(HOUR, NOON, stop)})
+    Beat(tmp_path, pid=2).live(
+        start, NEXT_NOON, {"it": interval(HOUR)}, {"it": [start + HOUR * n for n in range(1, 19)]}
+    )
+    ticks = said(tmp_path)
+    assert ticks.findings == ()
+    assert sorted(entry.sent for entry in ticks.entries) == [5, 18]
+
+
+# --------------------------------------------------------------------------------------------------------- intervals
+
+
+def steps(step_s: float, count: int, begin: float = NOON) -> list[float]:
+    return [begin + step_s * number for number in range(1, count + 1)]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda times: times, []),
+        (lambda times: [t + 4.0 * number for number, t in enumerate(times)], []),
+        (lambda times: [*times[:40], *times[41:]], ["tick-missing"]),
+        (lambda times: times[:-3], ["tick-missing"]),
+        (lambda times: times[3:], ["tick-missing"]),
+        (lambda times: [*times[:40], *(t - 5.0 for t in times[40:])], ["tick-early"]),
+        (lambda _: [], ["tick-missing"]),
+    ],
+)  # fmt: skip
+def test_an_interval_is_counted_from_the_last_actual_tick(tmp_path: Path, change: Any, expected: list[str]) -> None:
+    ticks = lived(tmp_path, NOON, NEXT_NOON - 10.0, interval(600.0), change(steps(600.0, 143)))
+    assert codes(ticks) == expected
+
+
+def test_an_interval_that_beat_was_kept_from_proves_nothing(tmp_path: Path) -> None:
+    times = steps(600.0, 40) + [t + 1_500.0 for t in steps(600.0, 101, NOON + 600.0 * 40)]
+    stall = NOON + 600.0 * 40 + 300.0, times[40] - 5.0
+    assert codes(lived(tmp_path, NOON, NEXT_NOON, interval(600.0), times, stall)) == ["ticks-stalled"]
+
+
+def test_two_beats_at_once_double_an_interval(tmp_path: Path) -> None:
+    for name, off_s in (("beat-1", 0.0), ("beat-2", 200.0)):
+        times = steps(600.0, 100, NOON + off_s)
+        Beat(tmp_path, name).live(NOON + off_s, times[-1] + 1.0, {"it": interval(600.0)}, {"it": times})
+    ticks = said(tmp_path)
+    assert codes(ticks) == ["tick-doubled"]
+    assert only(ticks).doubled.count == 100
+
+
+@pytest.mark.parametrize(("relative", "expected"), [(True, []), (False, ["tick-early"])])
+def test_a_rounded_interval_may_end_early(tmp_path: Path, *, relative: bool, expected: list[str]) -> None:
+    times = [at("2026-11-10T13:05"), *every(HOUR, at("2026-11-10T13:30"), NEXT_NOON)]
+    assert codes(lived(tmp_path, NOON, NEXT_NOON, interval(HOUR, relative=relative), times)) == expected
+
+
+def test_an_interval_goes_on_after_a_restart_from_its_last_tick_or_from_the_start(tmp_path: Path) -> None:
+    stop, start = NOON + 2_000.0, NOON + 2_300.0
+    Beat(tmp_path).live(NOON, stop, {"it": interval(600.0)}, {"it": steps(600.0, 3)})
+    Beat(tmp_path, pid=2).live(start, start + 5_000.0, {"it": interval(600.0)}, {"it": steps(600.0, 8, start)})
+    assert said(tmp_path).findings == ()
+    Beat(tmp_path, pid=2).live(start, start + 5_000.0, {"it": interval(600.0)}, {"it": steps(600.0, 9, NOON + 1_800.0)})
+    assert said(tmp_path).findings == ()
+
+
+# ------------------------------------------------------------------------------------------------- what Celery writes
+
+MONTH = at("2026-11-01T00:10"), at("2026-12-01T00:10")
+
+
+@pytest.mark.parametrize(
+    ("fields", "days"),
+    [
+        # Celery wants both a day of the month and one of the week; November 2026 begins on a Sunday.
+        (("0", "8", "1-7", "*", "mon"), [2]),
+        (("0", "8", "1-7,15-21", "*", "monday,sunday"), [1, 2, 15, 16]),
+        (("0", "8", "*", "*", "friday"), [6, 13, 20, 27]),
+        (("0", "8", "*", "november", "5-0"), [1, 6, 7, 8, 13, 14, 15, 20, 21, 22, 27, 28, 29]),
+        (("0", "8", "*", "*", "fri-sun/2"), [1, 6, 8, 13, 15, 20, 22, 27, 29]),
+        (("0", "8", "13", "*", "*"), [13]),
+        (("0", "8", "*/10", "nov-dec", "*"), [1, 11, 21]),
+        (("0", "8", "28-2", "10-1", "*"), [1, 2, 28, 29, 30]),
+        (("0", "8", "*", "12", "*"), []),
+    ],
+)
+def test_the_days_are_those_that_celery_means(tmp_path: Path, fields: tuple[str, ...], days: list[int]) -> None:
+    times = [at(f"2026-11-{day:02}T08:00") for day in days]
+    ticks = lived(tmp_path, *MONTH, crontab(*fields), times)
+    assert codes(ticks) == []
+    assert (only(ticks).expected, only(ticks).sent) == (len(days), len(days))
+
+
+def test_hours_that_wrap_around_midnight_are_understood(tmp_path: Path) -> None:
+    times = [at(f"2026-11-{day}T{hour}:00") for day, hour in ((10, 22), (10, 23), (11, "00"), (11, "01"))]
+    ticks = lived(tmp_path, NOON, NEXT_NOON, crontab("0", "22-1"), times)
+    assert ticks.findings == ()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"kind": "other", "text": "<solar: sunset at latitude 52, longitude: 13>"},
+        crontab("0", timezone="Mars/Olympus"),
+        crontab("0", "every"),
+    ],
+)
+def test_an_entry_that_cannot_be_calculated_is_not_passed_over_in_silence(tmp_path: Path, rule: dict[str, Any]) -> None:
+    Beat(tmp_path).live(NOON, NEXT_NOON, {"it": rule, "ok": HOURLY}, {"it": [NOON], "ok": every(HOUR, NOON, NEXT_NOON)})
+    ticks = said(tmp_path)
+    assert codes(ticks, *Verdict) == ["tick-unpredictable"]
+    assert "it was sent 1 times" in ticks.findings[0].text
+    assert [entry.expected for entry in ticks.entries] == [None, 24]
+
+
+def test_an_entry_that_beat_never_spoke_of_is_not_passed_over_either(tmp_path: Path) -> None:
+    Beat(tmp_path).live(NOON, NEXT_NOON, {}, {"new": [NOON]})
+    assert codes(said(tmp_path), *Verdict) == ["tick-unpredictable", "nothing-ticked"]
+
+
+# ------------------------------------------------------------------------------------------------------- the witness
+
+
+def test_no_beat_is_nothing_to_say(tmp_path: Path) -> None:
+    (tmp_path / "worker-1.1.1.jsonl").write_text('{"n":0,"t":0,"kind":"opened","node":"worker-1","role":"worker"}\n')
+    assert account(tmp_path) is None
+
+
+def test_a_timelapse_without_beat_is_unknown(tmp_path: Path) -> None:
+    ticks = said(tmp_path, Window(begin_t=NOON, end_t=NEXT_NOON))
+    assert codes(ticks) == ["ticks-unwatched"]
+
+
+def test_a_timelapse_of_which_beat_saw_only_a_part_is_unknown(tmp_path: Path) -> None:
+    Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
+    assert codes(said(tmp_path, Window(begin_t=NOON, end_t=NEXT_NOON - 1.0))) == []
+    assert codes(said(tmp_path, Window(begin_t=NOON - HOUR, end_t=NEXT_NOON))) == ["ticks-unwatched"]
+    assert codes(said(tmp_path, Window(begin_t=NOON, end_t=NEXT_NOON + HOUR))) == ["ticks-unwatched"]
+
+
+def test_a_timelapse_in_which_nothing_was_due_is_unknown(tmp_path: Path) -> None:
+    Beat(tmp_path).live(NOON, NEXT_NOON, {"it": AT_HALF_PAST_TWO}, {"it": [at("2026-11-11T02:30")]})
+    assert codes(said(tmp_path, Window(begin_t=NOON, end_t=NOON + HOUR))) == ["nothing-ticked"]
+
+
+def test_what_lies_outside_of_a_timelapse_does_not_count(tmp_path: Path) -> None:
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T14:00", "2026-11-11T11:00")
+    Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": [*times, at("2026-11-10T15:00") + 1.0]})
+    ticks = said(tmp_path, Window(begin_t=at("2026-11-10T16:00"), end_t=at("2026-11-11T11:00")))
+    assert ticks.findings == ()
+    assert (only(ticks).expected, only(ticks).sent) == (19, 19)
+    assert sorted(codes(said(tmp_path))) == ["tick-doubled", "tick-missing"]
+
+
+def test_a_tick_that_the_broker_never_took_makes_a_timelapse_unknown(tmp_path: Path) -> None:
+    path = Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
+    window = Window(begin_t=NOON, end_t=NEXT_NOON - 1.0)
+    lines = path.read_text().splitlines(keepends=True)
+    number = next(number for number, line in enumerate(lines) if '"accepted"' in line)
+    lines[number] = lines[number].replace('"accepted"', '"received"')
+    path.write_text("".join(lines))
+    assert codes(said(tmp_path, window)) == ["ticks-unsent"]
+
+
+@pytest.mark.parametrize("spoil", ["gap", "torn", "damaged", "first", "other"])
+def test_a_journal_that_is_not_whole_is_unknown(tmp_path: Path, spoil: str) -> None:
+    path = Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
+    lines = path.read_text().splitlines(keepends=True)
+    if spoil == "gap":
+        del lines[-2]
+    elif spoil == "torn":
+        lines[-1] = lines[-1][:-5]
+    elif spoil == "other":
+        lines[-1] = lines[-1].replace("took_s", "took")
+    else:
+        lines[0 if spoil == "first" else -2] = "{\n"
+    path.write_text("".join(lines))
+    ticks = said(tmp_path)
+    assert codes(ticks) == ["ticks-unwitnessed"]
+    assert path.name in ticks.findings[0].text
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(True, Verdict.UNKNOWN), (False, Verdict.FAIL)])
+def test_a_tick_that_may_stand_in_a_lost_line_is_not_called_missing_for_sure(
+    tmp_path: Path, *, lost: bool, verdict: Verdict
+) -> None:
+    times = every(HOUR, NOON, NEXT_NOON)
+    if lost:
+        path = Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times})
+        lines = path.read_text().splitlines(keepends=True)
+        lines.remove(next(line for line in lines if '"intended"' in line))
+        path.write_text("".join(lines))
+    else:
+        Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times[1:]})
+    assert [finding.verdict for finding in said(tmp_path).findings if finding.code == "tick-missing"] == [verdict]
+
+
+def test_a_beat_that_was_never_ready_is_unknown(tmp_path: Path) -> None:
+    line = {"n": 0, "t": 0.0, "kind": "opened", "node": "beat-1", "pid": 1, "role": "beat"}
+    (tmp_path / "beat-1.1.1.jsonl").write_text(json.dumps(line) + "\n")
+    assert codes(said(tmp_path)) == ["ticks-unwatched"]
+
+
+# --------------------------------------------------------------------------------------------------------- the audit
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder.create(tmp_path, "lapse")
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00")
+    rules = {"it": HOURLY, "[other]": {"kind": "other", "text": "[sun]"}}
+    Beat(folder.journal).live(NOON, NEXT_NOON, rules, {"it": times})
+    lapse = {"from_t": NOON, "to_t": NEXT_NOON - 1.0, "tz": "Europe/Berlin", "speed": 1800.0}
+    folder.write("run.json", {"name": "lapse", "promise": Promise().to_json(), "nodes": ["beat-1"], "timelapse": lapse})
+    return folder
+
+
+def test_the_audit_of_a_timelapse_is_about_ticks_alone_and_can_be_written_and_read(folder: RunFolder) -> None:
+    audited = audit(folder)
+    assert audited.is_timelapse
+    assert [finding.code for finding in audited.findings] == ["tick-unpredictable", "tick-missing"]
+    assert audited.verdict is Verdict.FAIL
+    written = json.loads(json.dumps(audited.to_json()))
+    assert Audit.from_json(written) == audited
+    del written["ticks"]
+    assert Audit.from_json(written).ticks == ()
+
+
+def test_the_audit_of_any_other_run_has_them_too(folder: RunFolder) -> None:
+    folder.write("run.json", {name: value for name, value in folder.read("run.json").items() if name != "timelapse"})
+    audited = audit(folder)
+    assert not audited.is_timelapse
+    assert "tick-missing" in [finding.code for finding in audited.findings]
+    rows = [str(cell) for cell in report.accounting(audited).columns[0].cells]
+    assert "ticks of it" in rows
+
+
+def test_the_table_names_each_entry(folder: RunFolder) -> None:
+    table = report.ticks(audit(folder))
+    assert [str(cell) for cell in table.columns[0].cells] == ["[other]\n  [sun]", "it\n  0 * * * * Europe/Berlin"]
+    assert [str(cell) for cell in table.columns[1].cells] == ["?", "24"]
