@@ -34,7 +34,7 @@ KNOWN_TO = {
     "click": ("harness.cli",),
     "cronsim": ("harness.evidence.ticks",),
     "docker": ("harness.nodes",),
-    "duckdb": ("harness.evidence.audit",),
+    "duckdb": ("harness.evidence.witnesses",),
     "fastapi": ("harness.inside.web", "scenarios.web"),
     "fastapi_swagger": ("harness.inside.web",),
     "jinja2": ("scenarios",),
