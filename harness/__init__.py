@@ -3,14 +3,16 @@
 A harness that starts a real RabbitMQ and real Celery workers in containers, drives them with scenarios, and
 accounts for every single task. The rooms of the house, from the top down; imports only ever point down:
 
-    cli, plugin              the doors: the shell, pytest
+    cli, plugin              the doors: the shell, pytest;
+      celery_setup           and pytest-celery, for those who have its tests
     run                      one run from up to report
+    timelapse, playground    beat through days in seconds; a stack that stays up
     scenario, stack          what is done, and what it is done to
     session                  what stacks share: the engine, the images, a network, one broker
     producer, nodes          what sends, and the containers
-    evidence                 what happened, and the verdict: journal, results, effects, audit
+    evidence                 what happened, and the verdict: journal, results, effects, ticks, audit
     errors, wait             what everything else stands on
-    inside                   what runs inside the containers; imports only the journal and the records
+    inside                   what runs inside the containers: the agent, the mail server, the web producer
 """
 
 from harness.evidence.records import Delivery, Effect, Effects, Expect, Fate, Finding, Promise, Verdict
