@@ -4,9 +4,11 @@ Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
 
 import math
+import os
 import shlex
 import shutil
 import signal
+import stat
 import sys
 import time
 import traceback
@@ -30,12 +32,12 @@ from rich.progress import (
 from rich.text import Text
 
 from harness import __version__, playground, timelapse
-from harness.errors import HarnessError, RunFolderError
+from harness.errors import HarnessError, RunFolderError, UsageError
 from harness.evidence import report
 from harness.evidence.audit import Audit, audit
+from harness.evidence.crontab import RULE
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Verdict
-from harness.evidence.ticks import RULE
 from harness.nodes import images
 from harness.nodes.engine import connect
 from harness.nodes.owner import explained, remove_all, sweep
@@ -55,6 +57,9 @@ _SCENARIO = "celery_harness.scenario"
 def main() -> None:
     """The command `harness`."""
     signal.signal(signal.SIGTERM, _terminate)
+    # `nohup` asks to be left alone.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _hang_up)
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
@@ -88,6 +93,15 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _hang_up(_number: int, _frame: FrameType | None) -> None:
+    """The terminal is gone: to write to it would fail, in the middle of taking everything down."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device.
+        for output in (1, 2):
+            if stat.S_ISCHR(os.fstat(output).st_mode):
+                os.dup2(nowhere.fileno(), output)
+    raise KeyboardInterrupt
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="harness")
 def cli() -> None:
@@ -111,7 +125,18 @@ class _RunCommand(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         common = super().get_params(ctx)
         scenario: Scenario | None = ctx.meta.get(_SCENARIO)
-        return common if scenario is None else [*common[:-1], *map(_own, scenario.options), common[-1]]
+        return common if scenario is None else [*common[:-1], *_owns(scenario, common), common[-1]]
+
+
+def _owns(scenario: Scenario, common: Sequence[click.Parameter]) -> list[click.Option]:
+    """The options of a scenario's own. Raises UsageError for one that could be mistaken for another."""
+    owns = [_own(option) for option in scenario.options]
+    taken = {name for param in common for name in (param.name, *param.opts)}
+    for own in owns:
+        if not taken.isdisjoint({own.name, *own.opts}):
+            raise UsageError(f"{scenario.name} has an option {own.name!r}, and there is another: rename its own.")
+        taken |= {own.name, *own.opts}
+    return owns
 
 
 def _own(option: Option) -> click.Option:
@@ -271,6 +296,9 @@ def down() -> None:
     if ground is None:
         console.print("nothing was up.")
         return
+    if not ground.is_complete:
+        console.print("down. It was still being brought up.")
+        return
     with suppress(RunFolderError):  # It was killed before it could account for anything.
         _show(console, Audit.from_json(RunFolder.open(Path(ground.folder)).read("audit.json")))
     console.print(f"down. Its run folder: {ground.folder}", markup=False)
@@ -278,12 +306,21 @@ def down() -> None:
 
 @cli.command()
 def status() -> int:
-    """Show what `harness up` brought up: 0 if all of it runs, 1 if a node is down, 3 if nothing is up."""
+    """Show what `harness up` brought up: 0 if all of it runs, 1 if a node does not, 3 if nothing is up."""
     console = Console(soft_wrap=True, highlight=False, emoji=False)
     ground = playground.read()
-    if ground is None or not ground.lives():
+    if ground is None:
         console.print("nothing is up.")
-        return Verdict.UNKNOWN.exit_code
+    elif not ground.lives():
+        console.print("nothing is up: the process that owned it was killed. `harness down` removes what it left.")
+    elif not ground.is_complete:
+        console.print("it is still being brought up.")
+    else:
+        return _show_status(console, ground)
+    return Verdict.UNKNOWN.exit_code
+
+
+def _show_status(console: Console, ground: playground.Playground) -> int:
     nodes, tasks = playground.status(ground)
     _describe(console, ground)
     for name, state in nodes.items():

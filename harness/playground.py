@@ -1,10 +1,12 @@
 """A stack to play with: brought up, described, and taken down again, by one process that owns all of it.
 
-That process says in a state file who it is and what is where. So another one can show it (`status`) and end it
-(`down`), and what it started is swept like anybody's if it was killed.
+That process says in a state file who it is, as soon as it begins, and what is where, as soon as it is up. So another
+one can show it (`status`) and end it (`down`) at any time. If it was killed, `down` removes what it left.
 """
 
 import contextlib
+import fcntl
+import json
 import math
 import os
 import signal
@@ -13,21 +15,23 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import harness
 from harness.errors import HarnessError, RunFolderError, StartError, UsageError
 from harness.evidence.audit import Audit
-from harness.evidence.folder import RunFolder, dump
+from harness.evidence.folder import RunFolder
 from harness.evidence.ledger import Ledger
 from harness.evidence.records import Json
 from harness.nodes.engine import Status, connect, states_of
-from harness.nodes.owner import Owner
+from harness.nodes.owner import Owner, remove_doomed
 from harness.session import Say, Session
 from harness.stack import Stack, StackSpec
 from harness.wait import wait_until
 
 STATE = Path(".harness") / "up.json"
+LOCK = Path(".harness") / "up.lock"
 LOG = Path(".harness") / "up.log"
 USER = PASSWORD = "guest"  # noqa: S105 - it is in RabbitMQ's own manual.
 """What RabbitMQ's users try first. It is a user of this stack's broker alone, on loopback."""
@@ -63,21 +67,42 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Playground:
-    """What is up, and where. The state file holds this."""
+    """What is up, and where; nothing but owner and app while it is brought up. The state file holds this."""
 
     owner: str
     app: str
-    folder: str
+    folder: str = ""
     """The run folder."""
-    management: str
-    web: str
-    mails: str
+    management: str = ""
+    web: str = ""
+    mails: str = ""
     """The folder of the mails that arrived."""
-    results: str
+    results: str = ""
     """The SQLite file of the result tables."""
-    nodes: Sequence[str] = field(default_factory=tuple)
+    nodes: Sequence[str] = ()
     first: str = ""
     """What to try first in a shell."""
+
+    def __post_init__(self) -> None:
+        """Raises TypeError or ValueError for what no process has written."""
+        for name, value in asdict(self).items():
+            texts = value if name == "nodes" else [value]
+            if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+                raise TypeError(f"{name} cannot be {value!r}")
+        _ = self.process
+
+    @property
+    def process(self) -> Owner:
+        """The process that owns it."""
+        process = Owner.from_label(self.owner)
+        if process is None:
+            raise ValueError(f"{self.owner!r} names no process")
+        return process
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it has come up."""
+        return bool(self.folder)
 
     def lives(self) -> bool:
         """Whether the process that owns it still runs."""
@@ -85,17 +110,16 @@ class Playground:
 
 
 def read() -> Playground | None:
-    """What is up, as its state file says; None if there is none.
+    """What is up or coming up, as its state file says; None if there is none.
 
     Raises:
-        RunFolderError: the state file is not what `harness up` writes.
+        RunFolderError: the state file cannot be read, or is not what `harness up` writes.
     """
-    if not STATE.exists():
-        return None
     try:
-        said = RunFolder(STATE.parent.absolute()).read(STATE.name)
-        return Playground(**said)
-    except TypeError as error:
+        return Playground(**json.loads(STATE.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
         raise RunFolderError(f"{STATE} is not what `harness up` writes: {error}. Remove it.") from error
 
 
@@ -104,41 +128,55 @@ def up(plan: Plan, say: Say) -> Iterator[tuple[Playground, Stack]]:
     """Bring everything up, and take it down at the end.
 
     Raises:
-        UsageError: something is up already.
+        UsageError: something is up already, or coming up.
         HarnessError: something does not start.
     """
-    refuse_a_second()
-    with Session(say) as session:
+    with claimed(plan.app) as state, Session(say) as session:
         session.start()
         folder = RunFolder.create(plan.root, "up")
         spec = StackSpec(app=plan.app, app_folder=plan.app_folder, workers=plan.workers, mailbox=True)
-        with Stack(session, spec, folder) as stack, _guest(stack):
+        with Stack(session, spec, folder) as stack:
+            # It goes with the broker.
+            stack.broker.admit(USER, PASSWORD, stack.login.vhost, tags="administrator")
             say("starting beat and the web producer")
             stack.add_beat()
             stack.add_web(plan.routes)
             ground = _describe(plan, stack)
-            STATE.parent.mkdir(exist_ok=True)
-            STATE.write_text(dump(asdict(ground)), encoding="utf-8")
-            try:
-                yield ground, stack
-            finally:
-                STATE.unlink(missing_ok=True)
+            state.write(STATE.name, asdict(ground))
+            yield ground, stack
 
 
 def refuse_a_second() -> None:
-    """Raise UsageError if something is up already."""
+    """Raise UsageError if something is up already, or coming up."""
     known = read()
     if known is not None and known.lives():
-        raise UsageError(f"a stack with {known.app} is up already, in {known.folder}: `harness down` ends it.")
+        what = f"is up already, in {known.folder}" if known.is_complete else "is being brought up"
+        raise UsageError(f"a stack with {known.app} {what}: `harness down` ends it.")
 
 
 @contextmanager
-def _guest(stack: Stack) -> Iterator[None]:
-    stack.broker.admit(USER, PASSWORD, stack.login.vhost, tags="administrator")
+def claimed(app: str) -> Iterator[RunFolder]:
+    """Be the one who brings something up in this folder, and say so in the state file; yields the state file's folder.
+
+    The state file alone cannot decide between two that begin at once; a lock can, and it ends with its process.
+    """
+    refuse_a_second()
     try:
-        yield
-    finally:
-        stack.broker.expel(USER)
+        LOCK.parent.mkdir(exist_ok=True)
+        lock = LOCK.open("w")
+    except OSError as error:
+        raise RunFolderError(f"cannot write {LOCK}: {error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError("another process is bringing up a stack here: `harness down` ends it.") from None
+        state = RunFolder(STATE.parent.absolute())
+        state.write(STATE.name, asdict(Playground(owner=str(Owner.here()), app=app)))
+        try:
+            yield state
+        finally:
+            STATE.unlink(missing_ok=True)
 
 
 def _describe(plan: Plan, stack: Stack) -> Playground:
@@ -161,7 +199,7 @@ def watch(stack: Stack, say: Say) -> None:
     ended: set[str] = set()
 
     def look() -> None:
-        for node in stack.nodes():
+        for node in (stack.broker, *stack.nodes()):
             if node.is_up():
                 ended.discard(node.name)
             elif node.name not in ended:
@@ -204,11 +242,17 @@ def detach(arguments: Sequence[str], say: Say) -> Playground:
         StartError: that process ended; the message has its last words.
     """
     refuse_a_second()
-    LOG.parent.mkdir(exist_ok=True)
-    with LOG.open("wb") as log:
+    # A folder named `harness` where we are must not come first, unless it is this one.
+    isolated = [] if Path(harness.__file__).parents[1] == Path.cwd() else ["-P"]
+    try:
+        LOG.parent.mkdir(exist_ok=True)
+        log = LOG.open("wb")
+    except OSError as error:
+        raise RunFolderError(f"cannot write {LOG}: {error}") from error
+    with log:
         # Its own session, so that closing this terminal does not end it.
         process = subprocess.Popen(  # noqa: S603 - this program itself.
-            [sys.executable, "-m", "harness", "up", *arguments],
+            [sys.executable, *isolated, "-m", "harness", "up", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
@@ -218,50 +262,72 @@ def detach(arguments: Sequence[str], say: Say) -> Playground:
 
     def is_up() -> Playground | None:
         nonlocal shown
-        lines = LOG.read_text(errors="replace").splitlines()
-        for line in lines[shown:]:
+        # What it said before it ended is in the log by now; asked the other way round, its last words could be missed.
+        ended = process.poll() is not None
+        said = LOG.read_bytes()[shown:]
+        if not ended:
+            said = said[: said.rfind(b"\n") + 1]
+        shown += len(said)
+        for line in said.decode(errors="replace").splitlines():
             say(line)
-        shown = len(lines)
-        if process.poll() is not None:
+        if ended:
             raise StartError(f"the stack did not come up; {LOG} has all that it said.")
         ground = read()
-        return ground if ground is not None and ground.lives() else None
+        # The lock lets one process alone write it, which need not be ours.
+        return ground if ground is not None and ground.is_complete and ground.process.pid == process.pid else None
 
     try:
         return wait_until(is_up, what="the stack is up", timeout_s=_START_TIMEOUT_S, interval_s=0.2)
     except BaseException:
         if process.poll() is None:
+            say("taking it down")
             process.send_signal(signal.SIGTERM)
+            _wait_for_the_end(lambda: process.poll() is not None, process.pid)
         raise
 
 
 def down() -> Playground | None:
-    """End what is up, and return what it was when all of it is gone; None if nothing was up.
+    """End what is up or coming up, and return what it was when all of it is gone; None if nothing was up.
 
     Raises:
+        UsageError: the process that owns it is not ours to end.
         WaitTimeout: it is not gone after two minutes.
+        EngineError: that process was killed, and what it left cannot be removed.
     """
     ground = read()
     if ground is None:
         return None
-    owner = Owner.from_label(ground.owner)
-    if owner is not None and ground.lives():
-        # It may be gone by now, which is all that is wanted.
-        with contextlib.suppress(ProcessLookupError):
+    owner = ground.process
+    if ground.lives():
+        if owner.place != Owner.here().place:
+            # Its number means another process here.
+            raise UsageError(
+                f"the stack with {ground.app} was brought up by another machine or container: take it down there. "
+                f"If that is gone, remove {STATE}."
+            )
+        try:
             os.kill(owner.pid, signal.SIGTERM)
-        wait_until(
-            lambda: not ground.lives(),
-            what=f"process {owner.pid} has taken everything down",
-            timeout_s=_END_TIMEOUT_S,
-            interval_s=0.2,
-        )
-    STATE.unlink(missing_ok=True)
+        except PermissionError as error:
+            raise UsageError(f"process {owner.pid} is another user's, who alone can end it.") from error
+        except ProcessLookupError:
+            pass  # It has ended since, which is all that is wanted.
+        _wait_for_the_end(lambda: not ground.lives(), owner.pid)
+    left = read()
+    if left is not None and left.owner == ground.owner:
+        # Who ends in good order removes this file. It was killed, and what it started is still there.
+        remove_doomed(connect(), owner.is_named_by)
+        STATE.unlink(missing_ok=True)
     return ground
+
+
+def _wait_for_the_end(has_ended: Callable[[], bool], pid: int) -> None:
+    what = f"process {pid} has taken everything down"
+    wait_until(has_ended, what=what, timeout_s=_END_TIMEOUT_S, interval_s=0.2)
 
 
 def status(ground: Playground) -> tuple[dict[str, str], dict[str, Json]]:
     """What each node is doing, by name, and how many tasks were sent, have ended, and are open."""
-    states = states_of(connect(), ground.owner)
+    states = states_of(connect(), ground.process)
     ledger = Ledger(RunFolder.open(Path(ground.folder)).journal)
     ledger.update()
     seen = {name: str(states.get(name, Status.GONE)) for name in ground.nodes}

@@ -87,9 +87,7 @@ def execute(session: Session, plan: Plan, progress: Progress = lambda *_: None) 
     )
     session.start()
     folder = RunFolder.create(plan.root, scenario.name)
-    options = {
-        name: value if isinstance(value, int | float) else str(value) for name, value in plan.drive.options.items()
-    }
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in plan.drive.options.items()}
     about = {"scenario": scenario.name, "count": plan.drive.count, "seed": plan.drive.seed, "options": options}
     with Stack(session, spec, folder, promise=scenario.promise, about=about) as stack:
         return folder, play(scenario, stack, plan.drive, timeout_s=plan.timeout_s, say=session.say, progress=progress)

@@ -4,6 +4,7 @@ A scenario's module is also the app's module: workers import it, in containers t
 pytest. So this module imports the records alone.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,11 @@ class Option:
     """What a value is; of Path, an existing file."""
     least: float | None = None
     """The smallest number that makes sense."""
+
+    def __post_init__(self) -> None:
+        """Refuse a name that a shell's option and a keyword of Python's could not share."""
+        if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", self.name):
+            raise ValueError(f"an option cannot be named {self.name!r}: use small letters, digits and single `_`.")
 
 
 @dataclass(frozen=True, kw_only=True)

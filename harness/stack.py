@@ -1,5 +1,6 @@
 """The stack: a vhost, workers, a mailbox, results and a producer of one's own, on a session's broker."""
 
+import json
 import platform
 import secrets
 import shlex
@@ -262,7 +263,7 @@ class Stack:
         return self._web
 
     def add(self, node: Node) -> None:
-        """Start one more node, of this stack from now on, and return when it is ready."""
+        """Start one more node, which is among `workers` or `beats` by then, and return when it is ready."""
         self._closing.callback(self._remove, [node])
         self._write_run_file([*self.folder.read("run.json")["nodes"], node.name])
         node.start()
@@ -470,7 +471,10 @@ class _Calm:
 def _seen(effects: Callable[[], Iterable[Effect]]) -> Iterator[dict[str, Json]]:
     try:
         for effect in effects():
-            yield effect.to_json()
+            line = effect.to_json()
+            # A key that is no JSON, such as a UUID, has to come to light here too.
+            json.dumps(line)
+            yield line
     except Exception as error:  # noqa: BLE001 - whatever looking goes wrong with, the run is still to be audited.
         # A line without a key tells the audit that this witness has not said everything.
         yield {"unseen": f"{type(error).__name__}: {error}"}

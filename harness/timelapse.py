@@ -35,6 +35,8 @@ _NETWORK_S = 30.0
 _LONGEST_TIMEOUT_S = 2_000_000.0
 """A socket takes no longer one: it counts milliseconds in 32 bits."""
 _YEARS = range(1980, 2100)
+_FASTEST = 1_000_000.0
+"""No machine can hold a hundredth of it; a much faster clock would begin before 1970."""
 _LOG_LINES = 20
 _BUILT_IN = "celery.backend_cleanup"
 
@@ -59,8 +61,9 @@ class Lapse:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be shown."""
-        if not (math.isfinite(self.speed) and self.speed > 0):
-            raise UsageError(f"a speed of {self.speed:g} cannot be: give a number above 0, such as 2880.")
+        if not 0 < self.speed <= _FASTEST:
+            most = f"{_FASTEST:,.0f}"
+            raise UsageError(f"a speed of {self.speed:g} cannot be: give a number above 0, up to {most}, such as 2880.")
         for moment in (self.begin, self.end):
             if moment.year not in _YEARS:
                 raise UsageError(f"{moment.isoformat()} is too far away: give a year from 1980 to 2099.")
@@ -117,6 +120,8 @@ def execute(session: Session, lapse: Lapse, progress: Progress = lambda *_: None
             which = "second" if shown.fold else "first"
             session.say(f"{option} comes twice in {tz}; it is taken for the {which}, {shown.isoformat()}")
     lead_s = _LEAD_S
+    takes_s = lead_s + (end.timestamp() - begin.timestamp() + _AFTER_S) / lapse.speed
+    session.say(f"beat lives from {begin.isoformat()} to {end.isoformat()}, which takes about {_rough(takes_s)}")
     for attempt in (1, 2):
         folder = RunFolder.create(lapse.root, f"timelapse-{_slug(lapse.app)}")
         running = _Running(session=session, lapse=lapse, tz=tz, begin=begin, end=end, lead_s=lead_s, progress=progress)
@@ -137,6 +142,14 @@ def execute(session: Session, lapse: Lapse, progress: Progress = lambda *_: None
 
 def _is_twice(moment: datetime) -> bool:
     return moment.utcoffset() != moment.replace(fold=1 - moment.fold).utcoffset()
+
+
+def _rough(s: float) -> str:
+    """A time as one says it."""
+    for unit_s, unit in ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min")):
+        if s >= 2 * unit_s:
+            return f"{s / unit_s:.0f} {unit}"
+    return f"{s:.0f} s"
 
 
 def _slug(app: str) -> str:

@@ -10,7 +10,8 @@ import functools
 import os
 import sqlite3
 
-from celery import Celery
+from celery import Celery, Task
+from celery.exceptions import Reject
 from sqlalchemy import Engine, create_engine, event
 
 
@@ -79,3 +80,20 @@ app.conf.update(
     enable_utc=True,
     timezone="UTC",
 )
+
+
+def ask_again(task: Task, pause_s: float, error: Exception | None = None) -> Exception:
+    """The exception with which a task asks for another run.
+
+    Args:
+        task: what is running.
+        pause_s: seconds until the next run, at least.
+        error: what went wrong, if anything did; it is raised if this run was the last.
+    """
+    again: Exception
+    try:
+        again = task.retry(exc=error, countdown=pause_s, throw=False)
+    except Reject as reject:
+        # The new message could not be published, and Celery would now drop the old one.
+        again = Reject(reject.reason, requeue=True)
+    return again

@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from celery import Task, chord
-from celery.exceptions import Reject
 from celery.utils.time import get_exponential_backoff_interval
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy import (
@@ -64,7 +63,7 @@ from sqlalchemy.schema import CreateTable
 from harness import Drive, Effect, Expect, Finding, Scenario, Verdict
 from harness.errors import UsageError
 from harness.scenario import Option
-from scenarios.app import app, database
+from scenarios.app import app, ask_again, database
 from scenarios.order_files import COLUMNS, Prediction, read_only_uri, write_file
 
 if TYPE_CHECKING:
@@ -561,17 +560,14 @@ def close(engine: Engine, import_id: str, counts: Iterable[Mapping[str, int]]) -
 
 # The tasks
 
+_LASTING: dict[str, Any] = {"acks_late": True, "max_retries": 12, "default_retry_delay": 5}
+"""The delay, in seconds, is for a task whose pool process died; Celery would have it wait for three minutes."""
+
 
 def _again(task: Task, error: Exception) -> Exception:
-    """The exception with which `task` asks for another run, or `error` if it had its last."""
+    """The exception with which `task` asks for another run, after a pause; `error` is raised if it had its last."""
     pause_s = get_exponential_backoff_interval(1, task.request.retries, BACKOFF_LIMIT_S, full_jitter=True)
-    again: Exception
-    try:
-        again = task.retry(exc=error, countdown=pause_s, throw=False)
-    except Reject as reject:
-        # The new message could not be published, and Celery would now drop the old one.
-        again = Reject(reject.reason, requeue=True)
-    return again
+    return ask_again(task, pause_s, error)
 
 
 def _id_of(task: Task, part: str) -> str:
@@ -587,7 +583,7 @@ def save_group(group: str, members: Sequence[str]) -> None:
             app.GroupResult(group, [app.AsyncResult(member) for member in members]).save()
 
 
-@app.task(bind=True, name="scenarios.bulk_data.import_orders", acks_late=True, max_retries=12, throws=(BadFile,))
+@app.task(bind=True, name="scenarios.bulk_data.import_orders", throws=(BadFile,), **_LASTING)
 def import_orders(  # noqa: D417 - `self` is Celery's.
     self: Task, path: str, import_id: str, chunk_bytes: int = CHUNK_BYTES
 ) -> dict[str, Any]:
@@ -626,7 +622,7 @@ def import_orders(  # noqa: D417 - `self` is Celery's.
     return {"import_id": import_id, "group": group, "callback": callback, "chunks": len(members)}
 
 
-@app.task(bind=True, name="scenarios.bulk_data.load_chunk", acks_late=True, max_retries=12, throws=(BadFile,))
+@app.task(bind=True, name="scenarios.bulk_data.load_chunk", throws=(BadFile,), **_LASTING)
 def load_chunk(self: Task, path: str, import_id: str, *, offset: int, length: int, first_line: int) -> dict[str, int]:
     """Load one chunk; arguments and result as `Chunk` and `load` have them."""
     try:
@@ -636,7 +632,7 @@ def load_chunk(self: Task, path: str, import_id: str, *, offset: int, length: in
         raise _again(self, error) from error
 
 
-@app.task(bind=True, name="scenarios.bulk_data.close_import", acks_late=True, max_retries=12)
+@app.task(bind=True, name="scenarios.bulk_data.close_import", **_LASTING)
 def close_import(self: Task, results: list[dict[str, int]], import_id: str) -> dict[str, int]:
     """Close an import, now that all its chunks are loaded; results and result as `close` has them."""
     try:

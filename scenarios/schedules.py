@@ -5,26 +5,29 @@ them any more, and some find the customer's line busy and come again a little la
 an interval and by crontabs. What either did stands in the app's own database, one row each.
 """
 
+import contextlib
 import functools
 import os
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
 from celery.schedules import crontab
+from celery.utils.time import get_exponential_backoff_interval
 from sqlalchemy import Column, Engine, Float, MetaData, String, Table, insert
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.schema import CreateTable
 
 from harness import Drive, Effect, Expect, Finding, Promise, Scenario, Verdict
+from harness.errors import StartError
 from harness.wait import wait_until
-from scenarios.app import app, database
+from scenarios.app import app, ask_again, database
 
 if TYPE_CHECKING:
     from harness.producer import Producer
@@ -34,6 +37,9 @@ STOCK_INTERVAL_S = float(os.environ.get("SCHEDULES_INTERVAL_S", "600"))
 
 BUSY_PAUSE_S = 1.0
 """How long after a busy line the next attempt is made."""
+
+BACKOFF_LIMIT_S = 60
+"""The longest pause before another attempt at a database that is broken."""
 
 app.conf.beat_schedule = {
     "check-stock": {"task": "scenarios.schedules.report", "args": ("check-stock",), "schedule": STOCK_INTERVAL_S},
@@ -55,22 +61,28 @@ _done = Table(
 
 @functools.cache
 def _prepared(engine: Engine) -> Engine:
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    # Two that make it at the same moment: PostgreSQL tells the later that it is there, as an error.
+    with (
+        contextlib.suppress(IntegrityError),
+        engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+    ):
         connection.execute(CreateTable(_done, if_not_exists=True))
     return engine
 
 
-def _record(key: str, task: str, due_at: float | None) -> None:
+def _record(task: Task, key: str, due_at: float | None) -> None:
     """Write down what was done, once: a second run of the same task finds it there, and changes nothing."""
-    with _prepared(database()).connect() as connection:
-        try:
-            connection.execute(insert(_done).values(key=key, task=task, due_at=due_at, done_at=time.time()))
-            connection.commit()
-        except IntegrityError:
-            connection.rollback()
+    row = {"key": key, "task": task.request.id, "due_at": due_at, "done_at": time.time()}
+    try:
+        engine = _prepared(database())
+        with contextlib.suppress(IntegrityError), engine.begin() as connection:
+            connection.execute(insert(_done).values(row))
+    except (OperationalError, PoolTimeout) as error:
+        pause_s = get_exponential_backoff_interval(1, task.request.retries, BACKOFF_LIMIT_S, full_jitter=True)
+        raise ask_again(task, pause_s, error) from error
 
 
-@app.task(bind=True, name="scenarios.schedules.remind", autoretry_for=(OperationalError,), max_retries=10)
+@app.task(bind=True, name="scenarios.schedules.remind", max_retries=12, default_retry_delay=5)
 def remind(self: Task, reminder: str, due_at: float, busy: int = 0) -> str:
     """Remind a customer at `due_at` (Unix time in seconds), after the line was busy for so many times.
 
@@ -78,15 +90,15 @@ def remind(self: Task, reminder: str, due_at: float, busy: int = 0) -> str:
         The reminder's id.
     """
     if self.request.retries < busy:
-        raise self.retry(countdown=BUSY_PAUSE_S)
-    _record(f"reminder-{reminder}", self.request.id, due_at)
+        raise ask_again(self, BUSY_PAUSE_S)
+    _record(self, f"reminder-{reminder}", due_at)
     return reminder
 
 
-@app.task(bind=True, name="scenarios.schedules.report", autoretry_for=(OperationalError,), max_retries=10)
+@app.task(bind=True, name="scenarios.schedules.report", max_retries=12, default_retry_delay=5)
 def report(self: Task, entry: str) -> str:
     """Write the report that an entry of the schedule asks for; each tick is a report of its own."""
-    _record(f"{entry}-{self.request.id}", self.request.id, None)
+    _record(self, f"{entry}-{self.request.id}", None)
     return entry
 
 
@@ -97,8 +109,9 @@ _AHEAD_S = 1.5
 _TICKS = MappingProxyType({"check-stock": 3, "sales-so-far": 1, "hourly-report": 1})
 """How many ticks of which entry a drive waits for."""
 _HOUR_S = 3600
-_TO_THE_HOUR_S = 8
-"""Beat's clock is put forward to so many seconds before a full hour: it needs some of them to start."""
+_TO_THE_HOUR_S = (8, 30)
+"""Beat's clock is put forward to so many seconds before a full hour: it has to be ready by then. Where that was not
+enough, another beat gets more."""
 
 
 def reminder_id(number: int, seed: int) -> str:
@@ -116,22 +129,37 @@ class Schedules(Scenario):
     name = "schedules"
     app = "scenarios.app"
     env = MappingProxyType({"SCHEDULES_INTERVAL_S": "2"})
-    # A worker holds what is not due yet, and each of these messages takes up one of those that it may hold: with the
-    # app's own multiplier of 1, two reminders would keep everything else waiting.
+    # A worker holds what is not due yet, and each of these messages takes up one of those that it may hold. With the
+    # app's own multiplier of 1, two reminders would keep everything else waiting, and what expires while it waits is
+    # dropped by the broker: no row says that it was revoked. Celery takes 0, for no limit, as not given.
     worker_options = (
         "--concurrency=2",
         "--without-gossip",
         "--without-mingle",
         "--loglevel=info",
-        "--prefetch-multiplier=50",
+        "--prefetch-multiplier=10000",
     )
     promise = Promise()
     count = 20
 
     def prepare(self, stack: "Stack", drive: Drive) -> None:
-        """Start beat, with a clock on which a full hour is near."""
+        """Start beat, with a clock on which a full hour is near.
+
+        Raises:
+            StartError: beat takes so long to start that the hour is always over by then.
+        """
         del drive
-        stack.add_beat(ahead_s=-(time.time() + _TO_THE_HOUR_S) % _HOUR_S)
+        ahead_s = 0.0
+        for to_the_hour_s in _TO_THE_HOUR_S:
+            began = time.time()
+            # Never back: what one beat has seen of an hour, the next one must not see again.
+            ahead_s += -(began + ahead_s + to_the_hour_s) % _HOUR_S
+            beat = stack.add_beat(ahead_s=ahead_s)
+            took_s = time.time() - began
+            if took_s < to_the_hour_s:
+                return
+            beat.stop()
+        raise StartError(f"beat needed {took_s:.0f} s to start: give the machine less to do, and run this again.")
 
     def step(self, producer: "Producer", number: int, seed: int) -> None:
         """Send one reminder; every fourth is of the same kind."""
@@ -156,7 +184,7 @@ class Schedules(Scenario):
             lambda: all(stack.ledger.ticks[entry] >= count for entry, count in _TICKS.items()),
             what="beat has sent its ticks",
             timeout_s=60,
-            last_seen=lambda: f"Sent so far: {dict(stack.ledger.ticks) or 'nothing'}.\n{stack.beats[0].last_lines(10)}",
+            last_seen=lambda: f"Sent: {dict(stack.ledger.ticks) or 'nothing'}.\n{stack.beats[-1].last_lines(10)}",
         )
         for beat in stack.beats:
             beat.stop()
@@ -175,16 +203,18 @@ class Schedules(Scenario):
             yield _finding("reminder-early", "reminders were done before they were due", early)
         expired = {reminder_id(number, drive.seed) for number in range(drive.count) if _kind(number) == "expired"}
         revoked = [row.task for row in stack.results.rows() if row.status == "REVOKED"]
-        if len(revoked) != len(expired):
+        # What expires before a worker has it is dropped by the broker without a word, and never ends.
+        ended = len(expired) - len(stack.ledger.open())
+        if not ended <= len(revoked) <= len(expired):
             text = f"{len(expired)} reminders had expired, and {len(revoked)} rows say REVOKED"
             yield _finding("revoked-rows", text, revoked)
         done = {key.removeprefix("reminder-"): task for key, task, _, _ in rows}
         if late := sorted(done[reminder] for reminder in expired & done.keys()):
             yield _finding("expired-ran", "reminders ran that had expired", late)
         busy = {reminder_id(number, drive.seed) for number in range(drive.count) if _kind(number) == "busy"}
-        tried = [done[one] for one in busy & done.keys() if stack.ledger.retries(done[one]) != 1]
-        if tried:
-            yield _finding("not-retried", "reminders were not tried once again", sorted(tried))
+        untried = [done[one] for one in busy & done.keys() if stack.ledger.retries(done[one]) == 0]
+        if untried:
+            yield _finding("not-retried", "reminders found a busy line and were not tried again", sorted(untried))
         reports = Counter(key.rpartition(f"-{task}")[0] for key, task, due_at, _ in rows if due_at is None)
         sent = {entry: count for entry, count in stack.ledger.ticks.items() if entry in app.conf.beat_schedule}
         if sent != dict(reports):
@@ -200,7 +230,7 @@ def _rows(stack: "Stack") -> list[tuple[str, str, float | None, float]]:
     path = stack.folder.path / "app" / "app.sqlite3"
     if not path.exists():
         return []
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         return connection.execute("SELECT key, task, due_at, done_at FROM scheduled").fetchall()
 
 

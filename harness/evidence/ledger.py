@@ -33,7 +33,9 @@ class Ledger:
         self._retries: Counter[str] = Counter()
         self._ended: set[str] = set()
         self.ticks: Counter[str] = Counter()
-        """How often beat has sent each entry of its schedule."""
+        """How often beat has sent each entry of its schedule, and the broker has taken it."""
+        self._ticking: dict[str, str] = {}
+        """The entries that beat is sending, by task."""
         self._held: dict[str, _Hold] = {}
         """Per task that a worker took and did not end."""
         self._up: dict[str, float] = {}
@@ -52,10 +54,9 @@ class Ledger:
         if event.kind is Kind.INTENDED:
             self._outcomes.setdefault(task, Kind.INTENDED)
             if (entry := event.data.get("entry")) is not None:
-                self.ticks[entry] += 1
+                self._ticking[task] = entry
         elif event.kind in _OUTCOMES:
-            if self._outcomes.get(task) is not Kind.ACCEPTED:
-                self._outcomes[task] = event.kind
+            self._conclude(task, event.kind)
         elif event.kind in {Kind.RECEIVED, Kind.STARTED}:
             self._hold(event, task)
             if event.kind is Kind.STARTED:
@@ -70,6 +71,13 @@ class Ledger:
         elif event.kind is Kind.FINISHED:
             self._let_go(task, event.node)
             self._running.discard(task)
+
+    def _conclude(self, task: str, outcome: Kind) -> None:
+        """A send came to its outcome; what was accepted once stays so."""
+        if self._outcomes.get(task) is not Kind.ACCEPTED:
+            self._outcomes[task] = outcome
+        if outcome is Kind.ACCEPTED and (entry := self._ticking.pop(task, None)) is not None:
+            self.ticks[entry] += 1
 
     def _hold(self, event: Event, task: str) -> None:
         """Whoever took a task last holds it. A retry can be taken before the execution that asked for it has ended."""

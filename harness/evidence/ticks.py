@@ -1,7 +1,7 @@
 """The ticks of beat: was each one sent, once, and at its time? A pure function of a run's journal.
 
 All times are those of beat's own clock, which need not be the real one: what is judged is the schedule, and Celery
-lives by the clock that it sees. The times of a crontab entry come from cronsim, which shares no code with Celery.
+lives by the clock that it sees.
 """
 
 import json
@@ -10,36 +10,21 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
-from functools import cached_property
-from itertools import pairwise, takewhile
+from datetime import UTC, datetime, tzinfo
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
-
-from harness.evidence.journal import Tail
-from harness.evidence.records import Event, Finding, Json, Kind, Verdict
-
-RULE = (
-    "An entry whose minute or hour begins with * ticks at every such time as it passes, also in an hour that comes "
-    "twice, and at none that is skipped; any other ticks once: at the first of two times of the same name, and right "
-    "after a gap that its time falls into (the rule of Debian's cron)."
-)
-"""What a change of the clock demands of a crontab entry; the accounting of ticks is by this rule."""
+from harness.evidence import beats
+from harness.evidence.beats import Beats, Start, Tick
+from harness.evidence.crontab import Crontab, written
+from harness.evidence.records import Finding, Json, Verdict
 
 _LATE_S = 60.0
 """A crontab entry names a minute, so that within it a tick is in time."""
 _EARLY_S = 0.01
 """Celery wakes ten milliseconds of its own clock early by design, and asks again before it sends."""
-_LEAST_SLEEP_S = 0.001
-"""Times of today have a float's last digit at a quarter of a microsecond."""
 _FIRST = 10
-_LOOK_BACK_DAYS = (2, 40, 400, 3_000)
-"""Back to where an entry's last time before beat began is looked for; a leap day can be eight years away."""
-
-_DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
-_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,292 +127,74 @@ def account(journal: Path, window: Window | None = None) -> Ticks | None:
         journal: the folder.
         window: of a time-lapse, which is about nothing else; None counts all that was watched.
     """
-    starts, faults = _read(journal)
+    starts, faults = beats.read(journal)
     if not starts and not faults and window is None:
         return None
-    watch = _Watch(starts=[start for start in starts if start.ready_at is not None], window=window)
+    watch = _Watch(beats=Beats(starts=[start for start in starts if start.ready_at is not None]), window=window)
     judged = [_judge(entry, rule, watch.of(entry, rule)) for entry, rule in watch.rules()]
     findings = [*_witness_findings(watch, starts, faults), *_findings(judged, watch, is_whole=not faults)]
     return Ticks(entries=tuple(record for record, _ in judged), findings=tuple(findings))
 
 
-# ------------------------------------------------------------------------------------------------ what was witnessed
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Wake:
-    at: float
-    end: float
-    next: float
-
-    @property
-    def slept(self) -> bool:
-        return self.next > self.end + _LEAST_SLEEP_S
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Start:
-    """One process of beat, from when it was ready."""
-
-    rules: dict[str, dict[str, Json]] = field(default_factory=dict)
-    ready_at: float | None = None
-    wakes: Sequence[_Wake] = ()
-    ticks: Sequence["_Tick"] = ()
-    unsent: int = 0
-
-    @cached_property
-    def end(self) -> float:
-        """The last time at which beat surely had nothing left to send."""
-        ready_at = self.ready_at or 0.0
-        return max((wake.at for wake in self.wakes if wake.slept), default=ready_at)
-
-    def busy(self) -> Iterator[tuple[float, float]]:
-        """From each time at which it should have woken until it slept again."""
-        begin = next_at = self.ready_at or 0.0
-        is_asleep = False
-        for wake in self.wakes:
-            if is_asleep:
-                begin = min(next_at, wake.at)
-            is_asleep, next_at = wake.slept, wake.next
-            if is_asleep:
-                yield begin, wake.end
-        if self.wakes and not is_asleep:
-            yield begin, self.wakes[-1].end
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Tick:
-    entry: str
-    at: float
-    wake: _Wake
-    start: int
-    """Which process of beat sent it."""
-
-
-def _read(journal: Path) -> tuple[list[_Start], list[str]]:
-    """Every start of beat, in order, and what is wrong with the files."""
-    starts: list[_Start] = []
-    faults: list[str] = []
-    for path in sorted(journal.glob("*.jsonl")):
-        try:
-            if not _is_of_beat(path):
-                continue
-            tail = Tail(path)
-            starts.append(_start(tail.read(), len(starts)))
-        except OSError as error:
-            if path.name.startswith("beat"):
-                faults.append(f"{path.name} cannot be read ({error.strerror})")
-            continue
-        except (KeyError, TypeError, ValueError) as error:
-            faults.append(f"{path.name} is not what beat writes ({error!r})")
-            continue
-        if gaps := max(tail.missing, tail.damaged) + tail.torn:
-            faults.append(f"{path.name} lacks lines ({gaps})")
-    return starts, faults
-
-
-def _is_of_beat(path: Path) -> bool:
-    """Whether beat wrote it: it says so in its first line, and if that is spoilt, in its name."""
-    with path.open("rb") as file:
-        first = file.readline()
-    try:
-        return bool(json.loads(first)["role"] == "beat")
-    except (ValueError, KeyError, TypeError):
-        return path.name.startswith("beat")
-
-
-def _start(events: Iterable[Event], number: int) -> _Start:
-    rules: dict[str, dict[str, Json]] = {}
-    ready_at: float | None = None
-    wakes: list[_Wake] = []
-    sent: list[tuple[str, float, str | None]] = []
-    ticks: list[_Tick] = []
-    accepted: set[str | None] = set()
-    intended: list[str | None] = []
-    for event in events:
-        data = event.data
-        if event.kind is Kind.SETTINGS:
-            # What the entry itself says of its zone wins.
-            zone = {"timezone": data.get("timezone", "UTC")}
-            rules = {str(one["entry"]): zone | dict(one) for one in data.get("schedule", ())}
-        elif event.kind is Kind.READY:
-            ready_at = float(data["at"])
-        elif event.kind is Kind.ACCEPTED:
-            accepted.add(event.task)
-        elif event.kind is Kind.INTENDED and "entry" in data:
-            sent.append((str(data["entry"]), float(data["at"]), event.task))
-            intended.append(event.task)
-        elif event.kind is Kind.WOKE:
-            end = float(data["at"]) + float(data["took_s"])
-            wake = _Wake(at=float(data["at"]), end=end, next=float(data["next"]))
-            wakes.append(wake)
-            ticks += [_Tick(entry=entry, at=at, wake=wake, start=number) for entry, at, _ in sent]
-            sent.clear()
-    # Of a wake that beat did not live to tell, only the ticks are known.
-    ticks += [_Tick(entry=entry, at=at, wake=_Wake(at=at, end=at, next=at), start=number) for entry, at, _ in sent]
-    # It may have ended before it could say that the last one went out.
-    unsent = sum(task not in accepted for task in intended[:-1])
-    return _Start(rules=rules, ready_at=ready_at, wakes=wakes, ticks=ticks, unsent=unsent)
-
+# ------------------------------------------------------------------------------------------------ what was to be seen
 
 _UNKNOWN_RULE: dict[str, Json] = {"kind": "other", "text": "not in the schedule that beat began with"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Watch:
-    """Some starts of beat, and what is to be counted of them."""
+    """What is to be counted of some starts of beat, of one entry or of all."""
 
-    starts: Sequence[_Start]
+    beats: Beats
     window: Window | None
-    ticks: Sequence[_Tick] = ()
+    ticks: Sequence[Tick] = ()
+    """Of the entry, in order."""
 
-    def rules(self) -> list[tuple[str, dict[str, Json]]]:
+    def rules(self) -> list[tuple[str, Mapping[str, Json]]]:
         """Every entry with its rule; twice, if beat came back with another rule for it."""
         found = {
             (entry, json.dumps(rule, sort_keys=True)): rule
-            for start in self.starts
-            for entry, rule in [
-                *start.rules.items(),
-                *((tick.entry, _UNKNOWN_RULE) for tick in start.ticks if tick.entry not in start.rules),
-            ]
+            for start in self.beats.starts
+            for entry, rule in [*start.rules.items(), *((tick.entry, _rule(start, tick.entry)) for tick in start.ticks)]
         }
         return [(entry, rule) for (entry, _), rule in sorted(found.items(), key=lambda item: item[0])]
 
     def of(self, entry: str, rule: Mapping[str, Json]) -> "_Watch":
         """What concerns one entry under one rule."""
-        starts = [start for start in self.starts if start.rules.get(entry, _UNKNOWN_RULE) == rule]
-        ticks = sorted((tick for start in starts for tick in start.ticks if tick.entry == entry), key=lambda t: t.at)
-        return _Watch(starts=starts, window=self.window, ticks=ticks)
+        starts = [start for start in self.beats.starts if _rule(start, entry) == rule]
+        # What is known of all of them is then calculated once, and not for each entry.
+        beats = self.beats if len(starts) == len(self.beats.starts) else Beats(starts=starts)
+        return _Watch(beats=beats, window=self.window, ticks=beats.ticks.get(entry, ()))
 
     def counts(self, t: float) -> bool:
         """Whether what was due then is asked for."""
         return self.window is None or self.window.holds(t)
 
-    @cached_property
-    def spans(self) -> list[tuple[float, float]]:
-        """When at least one beat was there, from ready to the last time that it had nothing left to send."""
-        spans: list[tuple[float, float]] = []
-        for begin, end in sorted((start.ready_at or 0.0, start.end) for start in self.starts):
-            if spans and begin <= spans[-1][1]:
-                spans[-1] = (spans[-1][0], max(spans[-1][1], end))
-            else:
-                spans.append((begin, end))
-        return spans
-
-    def was_there(self, t: float) -> bool:
-        """Whether a beat was."""
-        return any(since <= t <= until for since, until in self.spans)
-
+    @property
     def grace_s(self) -> float:
-        """How long after its time a tick is still to come: as long as beat was ever busy, and a second."""
-        return min(
-            _LATE_S, 1.0 + max((wake.end - wake.at for start in self.starts for wake in start.wakes), default=0.0)
-        )
+        """How long after its time a tick is still to come: as long as beat was ever at work, and a second."""
+        return min(_LATE_S, 1.0 + self.beats.longest_wake_s)
 
-    def busy(self) -> list[tuple[float, float]]:
-        """When beat should have been awake or was, instead of asleep as it meant to be."""
-        return sorted(span for start in self.starts for span in start.busy())
-
-
-@dataclass(frozen=True)
-class _Busy:
-    """When beat was late to wake, or at work."""
-
-    spans: Sequence[tuple[float, float]]
-
-    def lost_s(self, begin: float, end: float) -> float:
-        """How much of a time that was."""
-        return sum(max(0.0, min(end, until) - max(begin, since)) for since, until in self._near(begin, end))
-
-    def longest_s(self, begin: float, end: float) -> float:
-        """The longest one that touches a time."""
-        return max((until - since for since, until in self._near(begin, end)), default=0.0)
-
-    def excuses(self, due: float, sent: float, ticks: Sequence[_Tick]) -> bool:
-        """Whether it is why a tick was sent so long after it was due; `ticks` are all of its entry.
+    def idle_s(self, due: float, sent: float) -> float:
+        """For how long of the time from due to sent nothing kept beat from sending.
 
         Celery asks how long it is to the next tick, sends, and then counts from there: a tick is also later by as
-        long as it was busy when it did so, at the latest at the start.
+        long as it was busy when it sent the one before, or when it started.
         """
-        last = bisect_left(ticks, sent, key=lambda tick: tick.at) - 1
-        begin = due - _FAR_S if last < 0 else min(ticks[last].wake.at, due)
-        return sent - due - self.lost_s(due, sent) - self.longest_s(begin, due) <= _LATE_S
+        last = bisect_left(self.ticks, sent, key=lambda tick: tick.at) - 1
+        planned_at = max(self.beats.started_before(due), self.ticks[last].at if last >= 0 else -math.inf)
+        since, until = self.beats.busy.around(planned_at) or (due, due)
+        # Nothing is an excuse twice.
+        rest = min(max(due, until), sent)
+        return sent - due - (until - since) - self.beats.busy.length_s(rest, sent)
 
-    def _near(self, begin: float, end: float) -> Iterator[tuple[float, float]]:
-        last = bisect_right(self.spans, (end, math.inf))
-        # Those of one beat do not overlap; those of several may, by far less than all of them.
-        for since, until in reversed(self.spans[:last]):
-            if until >= begin:
-                yield since, until
-            elif begin - until > _FAR_S:
-                break
+    def was_kept(self, due: float, sent: float) -> bool:
+        """Whether beat was for most of a time, and for all but a minute."""
+        return self.idle_s(due, sent) <= min(_LATE_S, (sent - due) / 2)
 
 
-_FAR_S = 86_400.0
-
-
-# ------------------------------------------------------------------------------------------------ what was to be seen
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Crontab:
-    """A crontab entry as cronsim reads it."""
-
-    text: str
-    zone: ZoneInfo
-    expression: str
-    weekdays: CronSim | None
-    """Which days of the week count, where the days of the month are restricted too: Celery wants both, cron either."""
-
-    @classmethod
-    def of(cls, rule: Mapping[str, Json], zone: ZoneInfo) -> "_Crontab":
-        """Raises CronSimError or ValueError for what no cron knows."""
-        minute, hour = _field(rule["minute"], 0, 59), _field(rule["hour"], 0, 23)
-        day, month = _field(rule["day_of_month"], 1, 31), _field(rule["month_of_year"], 1, 12, _MONTHS, 1)
-        weekday = _field(rule["day_of_week"], 0, 6, _DAYS)
-        both = not day.startswith("*") and not weekday.startswith("*")
-        said = [str(rule[name]) for name in ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")]
-        return cls(
-            text=f"{' '.join(said)} {zone.key}",
-            zone=zone,
-            expression=f"{minute} {hour} {day} {month} {'*' if both else weekday}",
-            weekdays=CronSim(f"0 0 * * {weekday}", datetime.now(UTC)) if both else None,
-        )
-
-    def times(self, begin: float, end: float) -> list[float]:
-        """Its times from the last one before `begin` up to `end`."""
-        found: list[float] = []
-        for days in _LOOK_BACK_DAYS:
-            since = datetime.fromtimestamp(begin, self.zone) - timedelta(days=days)
-            found = list(takewhile(lambda t: t <= end, self._after(since)))
-            if found and found[0] <= begin:
-                break
-        return found[max(0, bisect_right(found, begin) - 1) :]
-
-    def _after(self, since: datetime) -> Iterator[float]:
-        for moment in CronSim(self.expression, since):
-            if self.weekdays is None or self.weekdays.match_dow(moment.date()):
-                yield moment.timestamp()
-
-
-def _field(text: Json, least: int, most: int, names: Sequence[str] = (), offset: int = 0) -> str:
-    """One of Celery's fields as cron writes it: names become numbers, and what wraps around becomes a list."""
-    return ",".join(_part(part.strip(), least, most, names, offset) for part in str(text).split(","))
-
-
-def _part(part: str, least: int, most: int, names: Sequence[str], offset: int) -> str:
-    if part.startswith("*"):
-        return part
-    span, _, step = part.partition("/")
-    ends = [_number(end, names, offset) for end in span.split("-")]
-    if len(ends) == 1 or ends[0] <= ends[-1]:
-        return "-".join(map(str, ends)) + (f"/{step}" if step else "")
-    wrapped = [*range(ends[0], most + 1), *range(least, ends[-1] + 1)]
-    return ",".join(map(str, wrapped[:: int(step or 1)]))
-
-
-def _number(text: str, names: Sequence[str], offset: int) -> int:
-    return names.index(text[:3].lower()) + offset if text[:3].lower() in names else int(text)
+def _rule(start: Start, entry: str) -> Mapping[str, Json]:
+    return start.rules.get(entry, _UNKNOWN_RULE)
 
 
 @dataclass
@@ -463,16 +230,15 @@ def _judge(entry: str, rule: Mapping[str, Json], watch: _Watch) -> tuple[EntryTi
     try:
         zone = ZoneInfo(str(rule.get("timezone", "UTC")))
         if rule["kind"] == "crontab":
-            crontab = _Crontab.of(rule, zone)
-            counts, text = _crontab(crontab, watch), crontab.text
+            counts, text = _crontab(Crontab.of(rule, zone), watch), f"{written(rule)} {zone.key}"
         elif rule["kind"] == "interval" and rule["every_s"] > 0:
             counts = _interval(float(rule["every_s"]), watch, relative=bool(rule["relative"]))
             text = f"every {rule['every_s']:g} s" + (", rounded" if rule["relative"] else "")
         else:
             return _unpredictable(entry, str(rule.get("text", "every 0 s")), watch)
-    except (CronSimError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         # ZoneInfo raises a KeyError for a zone that nobody knows.
-        return _unpredictable(entry, f"{_crontab_text(rule)}: {error}", watch)
+        return _unpredictable(entry, f"{written(rule)}: {error}", watch)
     return counts.record(entry, text, zone, expected=counts.expected), Times.of(counts.skipped, zone)
 
 
@@ -481,140 +247,147 @@ def _unpredictable(entry: str, text: str, watch: _Watch) -> tuple[EntryTicks, Ti
     return counts.record(entry, text, UTC, expected=None), Times.of((), UTC)
 
 
-def _crontab_text(rule: Mapping[str, Json]) -> str:
-    return " ".join(str(rule.get(name)) for name in ("minute", "hour", "day_of_month", "month_of_year", "day_of_week"))
+# ------------------------------------------------------------------------------------------------ crontab entries
 
 
-def _crontab(crontab: _Crontab, watch: _Watch) -> _Counts:
-    counts, spans, grace_s, busy = _Counts(), watch.spans, watch.grace_s(), _Busy(watch.busy())
-    if not spans:
-        return counts
-    begin = min(spans[0][0], *(tick.at for tick in watch.ticks)) if watch.ticks else spans[0][0]
-    end = max(spans[-1][1], *(tick.at for tick in watch.ticks)) if watch.ticks else spans[-1][1]
-    times = crontab.times(begin, end)
-    of, early = _matched(times, watch, busy)
+def _crontab(crontab: Crontab, watch: _Watch) -> _Counts:
+    counts = _Counts()
+    there = watch.beats.there
+    sent = [tick.at for tick in watch.ticks]
+    end = max([there.ends[-1], *sent[-1:]])
+    times = crontab.times(min([there.begins[0], *sent[:1]]), end)
+    of, early = _matched(times, watch)
     counts.early = [tick.at for tick in early if watch.counts(tick.at)]
-    counts.sent = len(counts.early)
-    ahead = {id(tick) for tick in early}
+    counts.sent, ahead = len(counts.early), set(early)
     for number, due in enumerate(times):
-        # One that came early for this time is a tick of this time.
-        ticks = of.get(number, [])
         if not watch.counts(due):
             continue
-        demanded = any(since <= due and due + grace_s <= until for since, until in spans)
-        counts.expected += demanded or bool(ticks)
-        if ticks:
-            in_time = [tick for tick in ticks if id(tick) not in ahead]
-            counts.sent += len(in_time)
-            counts.doubled += [due] * (len(ticks) - 1)
-            if in_time:
-                _note_lateness(counts, due, in_time[0], watch, busy)
-        elif demanded:
+        # One that came early for this time is a tick of this time.
+        ticks = of.get(number, [])
+        in_time = [tick for tick in ticks if tick not in ahead]
+        around = there.around(due)
+        is_demanded = around is not None and due + watch.grace_s <= around[1]
+        counts.expected += is_demanded or bool(ticks)
+        counts.sent += len(in_time)
+        counts.doubled += [due] * (len(ticks) - 1)
+        if in_time:
+            _note_lateness(counts, due, in_time[0].at, watch)
+        elif is_demanded and not ticks:
             # Celery makes up for one, once: kept until the next is due, it sends that one alone.
-            later = watch.ticks[bisect_right(watch.ticks, due, key=lambda tick: tick.at) :]
-            excused = busy.excuses(due, later[0].at if later else end, watch.ticks)
-            (counts.unproven if excused else counts.missing).append(due)
-        elif any(until < due < since for (_, until), (since, _) in pairwise(spans)):
+            later = bisect_right(sent, due)
+            was_kept = watch.was_kept(due, sent[later] if later < len(sent) else end)
+            (counts.unproven if was_kept else counts.missing).append(due)
+        elif not around and there.begins[0] < due < there.ends[-1]:
             counts.skipped.append(due)
     return counts
 
 
-def _matched(times: Sequence[float], watch: _Watch, busy: _Busy) -> tuple[dict[int, list[_Tick]], list[_Tick]]:
+def _note_lateness(counts: _Counts, due: float, sent: float, watch: _Watch) -> None:
+    if not watch.beats.there.around(due):
+        # It was made up for when beat came back.
+        return
+    counts.lateness_s.append(max(0.0, sent - due))
+    if sent - due > _LATE_S:
+        (counts.late if watch.idle_s(due, sent) > _LATE_S else counts.delayed).append(due)
+
+
+_Matches = dict[int, list[Tick]]
+"""The ticks of each time that has any, by the number of the time."""
+
+
+def _matched(times: Sequence[float], watch: _Watch) -> tuple[_Matches, list[Tick]]:
     """Each tick belongs to the latest time before it; if that has one already, and the next one none, to the nearer.
 
-    Returns: the ticks of each time, by its number; and those that came before their time, also if they have none.
+    Returns: the ticks of each time; and those that came before their time, also if they have none.
     """
-    of: dict[int, list[_Tick]] = defaultdict(list)
+    of: _Matches = defaultdict(list)
     for tick in watch.ticks:
         of[bisect_right(times, tick.at + _EARLY_S) - 1].append(tick)
-    _give_back(of, times, watch, busy)
-    early, since = [], watch.spans[0][0]
-    for number in range(1, len(times)):
-        here = of.get(number - 1, [])
-        # No beat was there that could have sent what was due before.
-        if number in of or len(here) <= (times[number - 1] >= since):
-            continue
-        if times[number] - here[-1].at < here[-1].at - times[number - 1]:
-            early.append(here.pop())
-            of[number] = [early[-1]]
-    for number in [number for number in of if number < 0 or times[number] < since]:
+    _give_back(of, times, watch)
+    since = watch.beats.there.begins[0]
+    early = _give_forward(of, times, since)
+    # No beat was there that could have sent what was due before.
+    for number in [number for number in of if times[number] < since]:
         early += of.pop(number)
     return of, early
 
 
-def _give_back(of: dict[int, list[_Tick]], times: Sequence[float], watch: _Watch, busy: _Busy) -> None:
+def _give_back(of: _Matches, times: Sequence[float], watch: _Watch) -> None:
     """A time with two ticks gives one to a time before it that has none, if it is only late because beat was kept.
 
     Where times are close together and the machine is slow, each tick may come after the next one was due.
     """
     missing: int | None = None
     for number in range(len(times)):
-        count = len(of.get(number, []))
+        count = len(of.get(number, ()))
         if not count:
-            # Of what was due while no beat was there, nothing can be late.
-            missing = number if watch.was_there(times[number]) else None
+            missing = number
         elif count > 1 and missing is not None:
             moved = [(earlier, of[earlier + 1][0]) for earlier in range(missing, number)]
-            if all(busy.excuses(times[earlier], tick.at, watch.ticks) for earlier, tick in moved):
+            if all(watch.was_kept(times[earlier], tick.at) for earlier, tick in moved):
                 for earlier, tick in moved:
                     of[earlier + 1].remove(tick)
-                    of.setdefault(earlier, []).append(tick)
+                    of[earlier].append(tick)
             missing = None
 
 
-def _note_lateness(counts: _Counts, due: float, tick: _Tick, watch: _Watch, busy: _Busy) -> None:
-    if not watch.was_there(due):
-        # It was made up for when beat came back.
-        return
-    lateness_s = tick.at - due
-    counts.lateness_s.append(max(0.0, lateness_s))
-    if lateness_s <= _LATE_S:
-        return
-    (counts.delayed if busy.excuses(due, tick.at, watch.ticks) else counts.late).append(due)
+def _give_forward(of: _Matches, times: Sequence[float], since: float) -> list[Tick]:
+    """A tick that its time can spare is an early one of the next time, if that is nearer and has none."""
+    early = []
+    for number, (before, due) in enumerate(pairwise(times), 1):
+        here = of.get(number - 1, [])
+        needed = 1 if before >= since else 0
+        if number not in of and len(here) > needed and due - here[-1].at < here[-1].at - before:
+            early.append(here.pop())
+            of[number] = [early[-1]]
+    return early
+
+
+# ------------------------------------------------------------------------------------------------ intervals
 
 
 def _interval(every_s: float, watch: _Watch, *, relative: bool) -> _Counts:
-    counts, grace_s, busy = _Counts(), watch.grace_s(), _Busy(watch.busy())
-    rounding_s = _rounding_s(every_s) if relative else 0.0
-    # A wake takes its time also where nothing keeps it.
-    slack_s = min(grace_s, every_s / 2)
-    regular: list[_Tick] = []
-    for tick in watch.ticks:
-        # Celery counts from when it began to send, which is a little before `at`.
-        if regular and tick.at < regular[-1].wake.at + every_s - rounding_s - _EARLY_S:
-            if watch.counts(tick.at):
-                counts.sent += 1
-                (counts.early if tick.start == regular[-1].start else counts.doubled).append(tick.at)
-            if tick.start != regular[-1].start:
-                # The other beat goes on as before.
-                continue
-        elif watch.counts(tick.at):
-            counts.sent += 1
-            counts.expected += 1
-        regular.append(tick)
-    for begin, end in watch.spans:
+    counts = _Counts()
+    regular = _regular(counts, every_s - (_rounding_s(every_s) if relative else 0.0), watch)
+    for begin, end in watch.beats.there:
         since = begin
-        for tick in (tick for tick in regular if begin <= tick.at <= end + grace_s):
-            gap_s, lost_s = tick.at - since, busy.lost_s(since, tick.at)
-            absent, surely = (int(length_s // every_s) - 1 for length_s in (gap_s, gap_s - lost_s + slack_s))
-            _note_absent(
-                counts, watch, [since + every_s * number for number in range(1, absent + 1)], proven=surely > 0
-            )
+        for tick in (tick for tick in regular if begin <= tick.at <= end):
+            _note_absent(counts, every_s, since, tick.at, watch, spare_s=every_s)
             if watch.counts(tick.at):
-                counts.lateness_s.append(max(0.0, gap_s - every_s))
+                counts.lateness_s.append(max(0.0, tick.at - since - every_s))
             since = tick.at
-        left_s = end - grace_s - since - rounding_s
-        lost_s = busy.lost_s(since, end)
-        absent, surely = (int(length_s // every_s) for length_s in (left_s, left_s - lost_s + slack_s))
-        _note_absent(counts, watch, [since + every_s * number for number in range(1, absent + 1)], proven=surely > 0)
+        # The last one may be still to come.
+        _note_absent(counts, every_s, since, end, watch, spare_s=watch.grace_s)
     return counts
 
 
-def _note_absent(counts: _Counts, watch: _Watch, due: Sequence[float], *, proven: bool) -> None:
-    """Note the ticks that a gap lacks, and whether they are lacking also if beat's busy times are left out."""
+def _regular(counts: _Counts, least_s: float, watch: _Watch) -> list[Tick]:
+    """Count the ticks; return those that came no sooner after the one before than they may."""
+    regular: list[Tick] = []
+    for tick in watch.ticks:
+        # Celery counts from when it began to send, which is a little before `at`.
+        is_early = bool(regular) and tick.at < regular[-1].wake.at + least_s - _EARLY_S
+        is_of_another = bool(regular) and tick.start != regular[-1].start
+        if watch.counts(tick.at):
+            counts.sent += 1
+            counts.expected += not is_early
+            if is_early:
+                (counts.doubled if is_of_another else counts.early).append(tick.at)
+        # The other beat goes on as before.
+        if not (is_early and is_of_another):
+            regular.append(tick)
+    return regular
+
+
+def _note_absent(counts: _Counts, every_s: float, since: float, until: float, watch: _Watch, *, spare_s: float) -> None:
+    """Note the ticks that a gap lacks, and whether it lacks one also if the time that beat was busy is left out."""
+    length_s = until - since - spare_s
+    due = [since + every_s * number for number in range(1, int(length_s // every_s) + 1)]
+    # A wake takes its time also where nothing keeps it.
+    idle_s = length_s - watch.beats.busy.length_s(since, until) + min(watch.grace_s, every_s / 2)
     asked = [t for t in due if watch.counts(t)]
     counts.expected += len(asked)
-    (counts.missing if proven else counts.unproven).extend(asked)
+    (counts.missing if idle_s >= every_s else counts.unproven).extend(asked)
 
 
 def _rounding_s(every_s: float) -> float:
@@ -628,19 +401,19 @@ def _rounding_s(every_s: float) -> float:
 # ------------------------------------------------------------------------------------------------ what is to be said
 
 
-def _witness_findings(watch: _Watch, starts: Sequence[_Start], faults: Sequence[str]) -> Iterator[Finding]:
+def _witness_findings(watch: _Watch, starts: Sequence[Start], faults: Sequence[str]) -> Iterator[Finding]:
     if faults:
         text = f"beat's journal is not whole, so ticks may have been sent that nobody knows of: {'; '.join(faults)}."
         yield Finding(code="ticks-unwitnessed", verdict=Verdict.UNKNOWN, count=len(faults), text=text)
-    if not watch.starts and (starts or watch.window):
+    if not watch.beats.starts and (starts or watch.window):
         text = "no beat ever said that it was ready, so nothing is known about ticks."
         yield Finding(code="ticks-unwatched", verdict=Verdict.UNKNOWN, count=1, text=text)
     elif (window := watch.window) and not any(
-        since <= window.begin_t and window.end_t <= until for since, until in watch.spans
+        since <= window.begin_t and window.end_t <= until for since, until in watch.beats.there
     ):
         text = "beat was not there all the time from --from to --to."
         yield Finding(code="ticks-unwatched", verdict=Verdict.UNKNOWN, count=1, text=text)
-    unsent = sum(start.unsent for start in watch.starts)
+    unsent = sum(start.unsent for start in watch.beats.starts)
     if unsent and watch.window:
         text = "beat tried to send them, and never said that the broker took them."
         yield Finding(code="ticks-unsent", verdict=Verdict.UNKNOWN, count=unsent, text=text)
@@ -673,22 +446,27 @@ def _findings(judged: Sequence[tuple[EntryTicks, Times]], watch: _Watch, *, is_w
             yield Finding(code="ticks-skipped", verdict=Verdict.PASS, count=skipped.count, text=text)
     records = [record for record, _ in judged]
     if delayed := [record for record in records if record.delayed.count]:
-        named = ", ".join(f"{record.entry} {record.delayed.count}" for record in delayed)
+        named = _named(", ", [f"{record.entry} {record.delayed.count}" for record in delayed])
         text = f"sent once, and more than a minute late only because beat itself was kept for as long: {named}."
         count = sum(record.delayed.count for record in delayed)
         yield Finding(code="ticks-delayed", verdict=Verdict.PASS, count=count, text=text)
     if unproven := [record for record in records if record.unproven.count]:
-        named = "; ".join(f"{record.entry}: {record.unproven}" for record in unproven)
+        named = _named("; ", [f"{record.entry}: {record.unproven}" for record in unproven])
         advice = ": the machine could not hold this speed; lower --speed" if watch.window else ""
         text = (
             f"{named} (due, and not sent, and beat itself was kept until the next time, which proves nothing{advice})"
         )
         count = sum(record.unproven.count for record in unproven)
         yield Finding(code="ticks-stalled", verdict=Verdict.UNKNOWN, count=count, text=text)
-    if watch.starts and not any(record.expected for record in records):
+    if watch.beats.starts and not any(record.expected for record in records):
         verdict = Verdict.UNKNOWN if watch.window else Verdict.PASS
         text = "no entry of the schedule was due that can be calculated, so nothing was shown about ticks."
         yield Finding(code="nothing-ticked", verdict=verdict, count=0, text=text)
+
+
+def _named(between: str, entries: Sequence[str]) -> str:
+    more = f" and {len(entries) - _FIRST} more entries" if len(entries) > _FIRST else ""
+    return between.join(entries[:_FIRST]) + more
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float]:

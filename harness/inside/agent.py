@@ -87,6 +87,7 @@ class Agent:
         self._running: set[str] = set()
         """The tasks whose execution began in this process and did not end yet."""
         self._confirms = False
+        self._is_worker = False
         self._entry: str | None = None
         """The entry of the schedule that beat is sending."""
         self._peak_kb = 0
@@ -122,6 +123,7 @@ class Agent:
         said = {name: _plain(conf.get(name)) for name in _SETTINGS}
         said["concurrency"] = _plain(instance.concurrency)
         said["confirm_publish"] = self._confirms = _confirms(instance.app)
+        self._is_worker = True
         self._journal.write(Kind.SETTINGS, **said)
 
     def _on_beat(self, sender: Any, **_: Any) -> None:
@@ -134,16 +136,19 @@ class Agent:
             schedule=[_scheduled(entry) for entry in scheduler.schedule.values()],
         )
         self._watch(scheduler)
-        self._journal.write(Kind.READY, at=time.time())
+        if not self._is_worker:
+            # With `worker --beat`, what has to be ready is the worker.
+            self._journal.write(Kind.READY, at=time.time())
 
     def _watch(self, scheduler: Any) -> None:
         """See which entry is sent, and when beat wakes and means to wake: whatever class the app's scheduler is of."""
-        apply_entry, tick = scheduler.apply_entry, scheduler.tick
+        # Some schedulers, such as RedBeat's, pass by `apply_entry`; Celery's own gets from there to here.
+        apply_async, tick = scheduler.apply_async, scheduler.tick
 
-        def watched_apply_entry(entry: Any, *args: Any, **options: Any) -> Any:
+        def watched_apply_async(entry: Any, *args: Any, **options: Any) -> Any:
             self._entry = entry.name
             try:
-                return apply_entry(entry, *args, **options)
+                return apply_async(entry, *args, **options)
             finally:
                 self._entry = None
 
@@ -154,7 +159,7 @@ class Agent:
             self._journal.write(Kind.WOKE, at=began, took_s=ended - began, next=ended + max(pause_s or 0.0, 0.0))
             return pause_s
 
-        scheduler.apply_entry, scheduler.tick = watched_apply_entry, watched_tick
+        scheduler.apply_async, scheduler.tick = watched_apply_async, watched_tick
 
     def _on_ready(self, **_: Any) -> None:
         self._journal.write(Kind.READY)
@@ -292,6 +297,16 @@ def use_settings(settings: Mapping[str, Json]) -> None:
     signals.import_modules.connect(on_import_modules, weak=False)
 
 
+def _settings(text: str) -> dict[str, Json]:
+    try:
+        settings = json.loads(text)
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        sys.exit(f"HARNESS_SETTINGS is no JSON object: {text}")
+    return settings
+
+
 def _confirms(app: Celery) -> bool:
     return bool((app.conf.broker_transport_options or {}).get("confirm_publish"))
 
@@ -337,7 +352,7 @@ def main(argv: list[str]) -> None:
     agent = Agent(Writer(folder, node=node, role=role, now=lambda: time.time() - offset_s))
     agent.up(argv)
     agent.connect()
-    use_settings(json.loads(os.environ.get("HARNESS_SETTINGS", "{}")))
+    use_settings(_settings(os.environ.get("HARNESS_SETTINGS", "{}")))
     tune_sqlite(os.environ.get("CELERY_RESULT_BACKEND", ""))
     sys.argv = ["celery", *argv]
     # As `python -m celery` would: Celery's own messages then name that command.

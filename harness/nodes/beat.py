@@ -93,7 +93,10 @@ class Beat(JournalingNode):
         (run_folder / "beat").mkdir(exist_ok=True)
         own = {} if clock is None else clock.env()
         if settings:
-            own["HARNESS_SETTINGS"] = json.dumps(dict(settings))
+            try:
+                own["HARNESS_SETTINGS"] = json.dumps(dict(settings))
+            except (TypeError, ValueError) as error:
+                raise UsageError(f"the settings of {name} are not JSON: {error}") from error
         spec = agent_spec(
             name=name,
             image=image,

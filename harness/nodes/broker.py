@@ -137,14 +137,6 @@ class Broker(Node):
         self._ask("PUT", f"users/{_quoted(user)}", {"password": password, "tags": tags})
         self._ask("PUT", f"permissions/{_quoted(vhost)}/{_quoted(user)}", _ALL_RIGHTS)
 
-    def expel(self, user: str) -> None:
-        """Delete a user; a second time is fine.
-
-        Raises:
-            BrokerError: the broker refused.
-        """
-        self._ask("DELETE", f"users/{_quoted(user)}", absent_is_fine=True)
-
     @property
     def management_url(self) -> str:
         """Where the management page is; after a restart it may be elsewhere."""

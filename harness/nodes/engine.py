@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import docker
+import requests
 from docker.context import Context, ContextAPI
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container as DockerPyContainer
@@ -26,7 +27,16 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer as TestContainer
 
 from harness.errors import EngineError, HarnessError, UsageError
-from harness.nodes.owner import ENGINE_LABEL, NODE_LABEL, OWNER_LABEL, Owner, explained, remove_container, remove_doomed
+from harness.nodes.owner import (
+    ENGINE_LABEL,
+    NODE_LABEL,
+    OWNER_LABEL,
+    Owner,
+    explained,
+    remove_container,
+    remove_doomed,
+    remove_held,
+)
 
 CALLER = "caller"
 """The user of a node that is to be whoever runs this process, as seen from outside."""
@@ -191,11 +201,11 @@ class NodeSpec:
             raise UsageError(f"{self.name!r} cannot name a node: use at most 41 letters, digits, `-` and `_`.")
 
 
-def states_of(client: docker.DockerClient, owner: str) -> dict[str, str]:
-    """What the nodes that a process started are doing, by name; see `Owner`. Of several of one name, any."""
+def states_of(client: docker.DockerClient, owner: Owner) -> dict[str, str]:
+    """What the nodes that a process started are doing, by name. Of several of one name, any."""
     with explained("listing containers"):
-        found = client.api.containers(all=True, filters={"label": f"{OWNER_LABEL}={owner}"})
-    return {one["Labels"][NODE_LABEL]: one["State"] for one in found}
+        found = client.api.containers(all=True, filters={"label": OWNER_LABEL})
+    return {one["Labels"][NODE_LABEL]: one["State"] for one in found if owner.is_named_by(one["Labels"][OWNER_LABEL])}
 
 
 class Engine:
@@ -260,9 +270,15 @@ class Engine:
         return full_name
 
     def remove_network(self, name: str) -> None:
-        """Remove a network that no container is on any more; nothing happens if it is gone."""
-        with explained(f"removing the network {name}"), contextlib.suppress(NotFound):
-            self.client.api.remove_network(name)
+        """Remove a network that no container is on any more; nothing happens if it is gone.
+
+        Raises:
+            EngineError: after two seconds there is still a container on it.
+        """
+        with explained(f"removing the network {name}"):
+            # For a moment the engine still counts a container that was stopped and removed at the same time.
+            if not remove_held(self.client.api.remove_network, name):
+                raise EngineError(f"The network {name} cannot be removed: a container is still on it.")
 
     def remove_mine(self) -> list[str]:
         """Remove every container, network and volume that was started through this engine; their names."""
@@ -378,11 +394,16 @@ class _DockerContainer:
         return ""
 
     def follow(self) -> Iterator[str]:
-        with self._doing("following the log of"), contextlib.suppress(NotFound):
+        with self._doing("following the log of"):
             rest = b""
-            for part in self._wrapped.logs(stream=True, follow=True, tail=0):
-                *lines, rest = (rest + part).split(b"\n")
-                yield from (line.decode(errors="replace") for line in lines)
+            try:
+                for part in self._wrapped.logs(stream=True, follow=True, tail=0):
+                    *lines, rest = (rest + part).split(b"\n")
+                    yield from (line.decode(errors="replace") for line in lines)
+            except APIError as error:
+                # Docker says "not found" of a container that is gone, and "conflict" of one that is about to be.
+                if error.status_code not in {requests.codes.not_found, requests.codes.conflict}:
+                    raise
 
     def host_port(self, port: int) -> tuple[str, int]:
         with self._doing("looking up a port of"):

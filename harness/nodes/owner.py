@@ -205,8 +205,8 @@ def remove_doomed(client: docker.DockerClient, doomed: Callable[[str], bool], *l
         ]
         return [
             *(container["Names"][0].removeprefix("/") for container in containers),
-            *(found["Name"] for found in networks if _remove_held(api.remove_network, found["Id"])),
-            *(found["Name"] for found in volumes if _remove_held(api.remove_volume, found["Name"])),
+            *(found["Name"] for found in networks if remove_held(api.remove_network, found["Id"])),
+            *(found["Name"] for found in volumes if remove_held(api.remove_volume, found["Name"])),
         ]
 
 
@@ -246,8 +246,8 @@ def _is_gone(api: docker.APIClient, name: str) -> bool:
     return False
 
 
-def _remove_held(remove: Callable[[str], object], name: str) -> bool:
-    """Remove a network or volume; False if a container that is not ours to remove holds it."""
+def remove_held(remove: Callable[[str], object], name: str) -> bool:
+    """Remove a network or volume; False if after two seconds a container still holds it."""
 
     def attempt() -> bool:
         try:

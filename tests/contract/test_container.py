@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -29,6 +30,19 @@ while True:
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
 )
+
+# It says something as often as it is asked to, and something more at its end.
+TALKS = """
+import signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: print("now", flush=True))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+print("before", flush=True)
+try:
+    while True:
+        signal.pause()
+finally:
+    print("Grüße")
+"""
 
 Runner = Callable[[str], Container]
 """Runs a Python program on a network of its own and returns the container."""
@@ -101,6 +115,38 @@ def wait_exited(container: Container) -> State:
 def test_it_runs_and_its_port_is_on_loopback(container: Container) -> None:
     assert container.state() == State(status=Status.RUNNING)
     assert container.host_port(PORT)[0] == "127.0.0.1"
+
+
+def test_whoever_follows_it_hears_every_line_from_then_on_and_the_end(run: Runner) -> None:
+    talks = run(TALKS)
+    wait_until(lambda: "before" in talks.logs(), what="its first line", timeout_s=20)
+    heard: list[str] = []
+
+    def listen() -> None:
+        for line in talks.follow():
+            heard.append(line)  # noqa: PERF402 - it is looked at meanwhile.
+
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(listen)
+
+        def is_heard() -> bool:
+            # What is said before the stream is open is not heard.
+            talks.kill("SIGUSR1")
+            return bool(heard)
+
+        wait_until(is_heard, what="a line is heard", timeout_s=20, interval_s=0.2)
+        talks.kill("SIGTERM")
+        following.result(timeout=20)
+    assert set(heard[:-1]) == {"now"}
+    assert heard[-1] == "Grüße"
+
+
+def test_following_ends_when_it_is_removed(container: Container) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(lambda: list(container.follow()))
+        container.remove()
+        assert following.result(timeout=20) == []
+    assert list(container.follow()) == []
 
 
 def test_a_port_that_was_not_published_is_an_error(container: Container) -> None:

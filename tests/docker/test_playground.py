@@ -13,7 +13,6 @@ import docker
 import pytest
 import requests
 
-from harness.nodes.owner import sweep
 from harness.wait import wait_until
 
 pytestmark = pytest.mark.docker
@@ -58,6 +57,10 @@ def state(place: Path) -> dict[str, Any]:
     return said
 
 
+def is_up(place: Path) -> bool:
+    return (place / ".harness" / "up.json").exists() and bool(state(place)["web"])
+
+
 def owner(place: Path) -> int:
     return int(state(place)["owner"].split("/")[2])
 
@@ -98,31 +101,61 @@ def test_a_detached_stack_takes_orders_until_it_is_taken_down_and_accounted_for(
 
 def test_a_node_that_dies_is_told_and_ctrl_c_takes_everything_down(place: Path, client: docker.DockerClient) -> None:
     arguments = command("up", "--logs", "--workers", "1", "--app-dir", str(ROOT))
-    process = subprocess.Popen(
-        arguments, cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    wait_until((place / ".harness" / "up.json").exists, what="the stack is up", timeout_s=120)
+    output = place / "output"
+    with output.open("wb") as file:
+        process = subprocess.Popen(arguments, cwd=place, env=environment(), stdout=file, stderr=subprocess.STDOUT)
+    wait_until(lambda: is_up(place), what="the stack is up", timeout_s=120)
     label = f"celery-harness.owner={state(place)['owner']}"
     (worker,) = client.containers.list(filters={"label": [label, "celery-harness.node=worker-1"]})
     worker.kill()
     wait_until(lambda: harness(place, "status").returncode == 1, what="status tells of it", timeout_s=20)
+    wait_until(lambda: "worker-1 is down. Its last words: " in output.read_text(), what="it is told", timeout_s=20)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=90)
-    assert process.returncode == 0, said
+    code, said = process.wait(timeout=90), output.read_text()
+    assert code == 0, said
+    assert "verdict" in said
     assert "     web | " in said
     assert "Traceback" not in said
     assert client.containers.list(all=True, filters={"label": label}) == []
 
 
-def test_a_stack_whose_owner_was_killed_is_not_up_and_is_swept(
-    place: Path, client: docker.DockerClient, started_by: StartedBy
+def test_a_stack_whose_owner_was_killed_is_not_up_and_down_removes_what_it_left(
+    place: Path, started_by: StartedBy
 ) -> None:
     assert harness(place, "up", "-d", "--workers", "0", "--app-dir", str(ROOT)).returncode == 0
     pid = owner(place)
     os.kill(pid, signal.SIGKILL)
+    assert started_by(pid) != []
     wait_until(lambda: harness(place, "status").returncode == 3, what="nothing is up", timeout_s=20)
-    assert sweep(client)
+    assert harness(place, "down").returncode == 0
     assert started_by(pid) == []
+    assert harness(place, "status").stdout == "nothing is up.\n"
+
+
+def test_a_stack_can_be_taken_down_while_it_comes_up(place: Path, started_by: StartedBy) -> None:
+    arguments = command("up", "--detach", "--app-dir", str(ROOT))
+    process = subprocess.Popen(arguments, cwd=place, env=environment(), stderr=subprocess.PIPE, text=True)
+    wait_until((place / ".harness" / "up.json").exists, what="it has begun", timeout_s=60)
+    pid = owner(place)
+    wait_until(lambda: started_by(pid), what="something was started", timeout_s=60)
+    assert "is still being brought up" in harness(place, "status").stdout
+    again = harness(place, "up", "--app-dir", str(ROOT))
+    assert (again.returncode, "is being brought up" in again.stderr) == (2, True)
+    assert "was still being brought up" in harness(place, "down").stdout
+    assert started_by(pid) == []
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, "did not come up" in said) == (2, True), said
+
+
+def test_whoever_gives_up_waiting_for_a_detached_stack_leaves_nothing(place: Path, started_by: StartedBy) -> None:
+    arguments = command("up", "--detach", "--app-dir", str(ROOT))
+    process = subprocess.Popen(arguments, cwd=place, env=environment(), stderr=subprocess.PIPE, text=True)
+    wait_until((place / ".harness" / "up.json").exists, what="it has begun", timeout_s=60)
+    pid = owner(place)
+    wait_until(lambda: started_by(pid), what="something was started", timeout_s=60)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, started_by(pid)) == (130, []), said
 
 
 def test_an_app_that_does_not_import_does_not_come_up(place: Path) -> None:

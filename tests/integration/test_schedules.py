@@ -11,7 +11,8 @@ from harness.run import play
 from harness.stack import Stack
 from scenarios.schedules import scenario
 
-DRIVE = Drive(count=12, seed=7)
+# So many that a worker which holds a few messages at a time would let some expire in the queue, without a row.
+DRIVE = Drive(count=240, seed=7)
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.stack(app=scenario.app, env=scenario.env, options=scenario.worker_options, promise=scenario.promise),
@@ -33,4 +34,5 @@ def test_each_reminder_and_each_tick_comes_once_and_at_its_time(stack: Stack, re
         )
         ((hours,),) = connection.execute("SELECT count(*) FROM scheduled WHERE key LIKE 'hourly-report-%'")
     assert (reminders, early) == (DRIVE.count * 3 / 4, 0)
-    assert hours == ticks["hourly-report"] == 1
+    # Where the machine is so slow that another beat was needed, each may have seen an hour.
+    assert hours == ticks["hourly-report"] >= 1

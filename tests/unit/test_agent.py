@@ -310,6 +310,37 @@ def test_a_tick_of_beat_names_its_entry_and_each_look_says_when_the_next_one_is_
     assert woke["next"] >= woke["at"] + woke["took_s"]
 
 
+class Terse(Scheduler):  # type: ignore[misc]  # Celery has no types.
+    """A scheduler as others have them: it sends by itself what is due, without what Celery's own has for that."""
+
+    apply_entry = None
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        for entry in self.schedule.values():
+            self.apply_async(entry, advance=False)
+        return 5.0
+
+
+@pytest.mark.usefixtures("agent")
+def test_an_entry_is_named_also_by_a_scheduler_that_sends_in_its_own_way(app: Celery, folder: Path) -> None:
+    app.conf.update(beat_schedule={"soon": {"task": "pay", "args": (4,), "schedule": 60}})
+    service = Service(app, scheduler_cls=Terse)
+    signals.beat_init.send(sender=service)
+    assert service.scheduler.tick() == 5.0
+    app.send_task("pay", (4,))
+    intended = [data for kind, _, data in said(folder) if kind == "intended"]
+    assert [data.get("entry") for data in intended] == ["soon", None]
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_worker_with_a_beat_of_its_own_is_not_ready_before_it_consumes(app: Celery, folder: Path) -> None:
+    signals.celeryd_after_setup.send(sender="w@w", instance=SimpleNamespace(app=app, concurrency=2), conf=app.conf)
+    signals.beat_init.send(sender=Service(app, scheduler_cls=Scheduler))
+    assert [kind for kind, _, _ in said(folder)] == ["settings", "settings"]
+    signals.worker_ready.send(sender=app)
+    assert said(folder)[-1][0] == "ready"
+
+
 @pytest.mark.usefixtures("agent")
 def test_a_worker_says_when_it_consumes_and_when_it_leaves(app: Celery, folder: Path) -> None:
     signals.worker_ready.send(sender=app)
@@ -345,6 +376,14 @@ def test_the_agent_says_that_it_is_up_and_becomes_celery(
     opened, up = journal.read(folder)
     assert (opened.node, opened.data["role"]) == ("node-1", role)
     assert (up.kind, up.data["argv"], set(up.data["versions"])) == (Kind.UP, argv, {"python", "celery", "kombu"})
+
+
+@pytest.mark.usefixtures("_as_a_node")
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_settings_that_are_none_end_the_node_with_their_name(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("HARNESS_SETTINGS", text)
+    with pytest.raises(SystemExit, match="HARNESS_SETTINGS is no JSON object: "):
+        module.main(["--version"])
 
 
 @pytest.fixture

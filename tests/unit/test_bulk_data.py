@@ -588,6 +588,12 @@ def test_a_broken_database_is_tried_again_and_no_task_is_dropped(
         assert caught.value.requeue
 
 
+@pytest.mark.parametrize("task", [import_orders, load_chunk, close_import])
+def test_a_task_whose_pool_process_died_runs_again_within_seconds(task: Any) -> None:
+    assert task.retry_on_worker_lost
+    assert task.default_retry_delay <= 5
+
+
 # The prediction, and the check that it is for
 
 

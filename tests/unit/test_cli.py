@@ -50,7 +50,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
     for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
-    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["harness", *arguments])
@@ -62,7 +62,8 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         return Ended(code=code, out=out, err=err)
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -125,6 +126,7 @@ class Loads(Scenario):
     options = (
         Option(name="rows", help="How many rows.", default=10, kind=int, least=1),
         Option(name="data", help="A file.", default=None, kind=Path),
+        Option(name="name", help="Whose.", default="ours", kind=str),
     )
 
 
@@ -166,6 +168,66 @@ def test_a_scenarios_own_options_stand_in_its_help(shell: Shell) -> None:
     assert ended.code == 0
     assert "How many rows." in ended.out
     assert "--count" in ended.out
+
+
+@pytest.mark.usefixtures("_a_scenario_with_options", "_no_engine")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--seed", "2", "depot.loads", "--rows", "7", "--count=3"],
+        ["--count", "3", "--app-dir", ".", "depot.loads", "--rows=7"],
+        ["depot.loads", "--rows", "7", "--rows", "8"],
+        ["--seed", "-1", "--", "depot.loads"],
+        ["depot.loads", "--name", "--rows"],
+    ],
+)
+def test_options_come_in_any_order_those_of_the_scenarios_own_after_its_name(
+    shell: Shell, arguments: list[str]
+) -> None:
+    ended = shell("run", *arguments)
+    assert (ended.code, ended.err.strip().partition(" at ")[0]) == (2, "error: No container engine answers")
+
+
+@pytest.mark.usefixtures("_a_scenario_with_options")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rows", "7", "depot.loads"], "No such option '--rows'"),
+        (["depot.loads", "--row", "7"], "No such option '--row'"),
+        (["depot.loads", "--", "--rows", "7"], "unexpected extra arguments (--rows 7)"),
+        (["depot.loads", "--rows"], "Option '--rows' requires an argument"),
+        (["depot.loads", "--app-dir"], "Option '--app-dir' requires an argument"),
+        (["--", "--rows", "depot.loads"], "unexpected extra argument (depot.loads)"),
+        ([], "Missing argument 'SCENARIO'"),
+    ],
+)
+def test_a_command_line_that_means_nothing_is_told(shell: Shell, arguments: list[str], said: str) -> None:
+    ended = shell("run", *arguments)
+    assert ended.code == 2
+    assert said in ended.err
+
+
+@pytest.mark.usefixtures("_a_scenario_with_options")
+@pytest.mark.parametrize("name", ["count", "timeout", "options", "root", "help", "scenario", "data"])
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_an_option_that_there_is_already_is_refused(
+    shell: Shell, tmp_path: Path, name: str, arguments: tuple[str, ...]
+) -> None:
+    module = tmp_path / "depot" / "loads.py"
+    module.write_text(SCENARIO.replace('"rows"', f'"{name}"'))
+    ended = shell("run", "depot.loads", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert "loads has an option" in ended.err
+
+
+@pytest.mark.usefixtures("_a_scenario_with_options", "_no_engine")
+@pytest.mark.parametrize("name", ["class", "ctx", "self", "kind"])
+def test_an_option_may_be_called_what_python_calls_something_of_its_own(
+    shell: Shell, tmp_path: Path, name: str
+) -> None:
+    module = tmp_path / "depot" / "loads.py"
+    module.write_text(SCENARIO.replace('"rows"', f'"{name}"'))
+    assert "No container engine answers" in shell("run", "depot.loads", f"--{name}", "7").err
 
 
 def test_the_version_is_told(shell: Shell) -> None:
@@ -376,3 +438,39 @@ def test_sigterm_unwinds_everything_and_says_so(shell: Shell, command: Callable[
     ended = shell("extra")
     assert (ended.code, unwound) == (130, [True])
     assert "taken down" in ended.err
+
+
+HANGS = """
+import signal, sys
+from harness.cli import cli, main
+
+@cli.command("extra")
+def extra():
+    try:
+        print("ready", flush=True)
+        signal.pause()
+    finally:
+        print("taking down", flush=True)
+        open("taken-down", "w").close()
+
+main()
+"""
+
+
+def test_when_its_terminal_is_closed_everything_is_taken_down_although_nothing_can_be_said(tmp_path: Path) -> None:
+    terminal, side = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGS, "extra"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=side,
+        stderr=side,
+    )
+    os.close(side)
+    with process:
+        assert os.read(terminal, 100).startswith(b"ready")
+        os.close(terminal)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=20) == 130
+    assert (tmp_path / "taken-down").exists()

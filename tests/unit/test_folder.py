@@ -78,6 +78,21 @@ def test_what_cannot_be_written_is_an_error_that_names_it(folder: RunFolder) -> 
         folder.write("journal", {})
 
 
+def test_lines_are_written_one_by_one_even_what_is_no_text_and_the_next_time_anew(folder: RunFolder) -> None:
+    written = [{"key": "Smörgås \udcff"}, {"key": "two\nlines"}]
+    for values in (iter([{"key": "old"}] * 3), iter(written)):
+        folder.write_lines("effects/seen.jsonl", values)
+    text = (folder.effects / "seen.jsonl").read_text()
+    assert [json.loads(line) for line in text.splitlines()] == written
+    folder.write_lines("effects/seen.jsonl", [])
+    assert (folder.effects / "seen.jsonl").read_text() == ""
+
+
+def test_lines_that_cannot_be_written_are_an_error_that_names_the_file(folder: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match=r"cannot write .*/effects"):
+        folder.write_lines("effects", [])
+
+
 @pytest.mark.parametrize("text", ["", "{", "\xff", "[]", "null"])
 def test_a_file_that_holds_no_json_object_is_an_error_that_names_it(folder: RunFolder, text: str) -> None:
     (folder.path / "broker.json").write_bytes(text.encode("latin-1"))

@@ -73,13 +73,20 @@ def test_a_retry_that_its_own_worker_took_before_the_execution_ended_is_held(led
     assert ledger.held(ALIVE, unacked=True) == set()
 
 
-def test_beats_ticks_are_counted_by_their_entries(ledger: Ledger, say: Say) -> None:
+def test_beats_ticks_are_counted_by_their_entries_once_the_broker_has_them(ledger: Ledger, say: Say) -> None:
     say("beat-1", "intended", "a", entry="hourly", at=1.0)
     say("beat-1", "intended", "b", entry="hourly", at=2.0)
     say("beat-1", "intended", "c", entry="nightly", at=2.0)
     say("worker-1", "intended", "d")
     ledger.update()
-    assert ledger.ticks == {"hourly": 2, "nightly": 1}
+    assert ledger.ticks == {}
+    for task in ("a", "c", "d"):
+        say("beat-1", "accepted", task)
+    # A retry is sent under the same id, and is no tick.
+    say("worker-1", "intended", "a")
+    say("worker-1", "accepted", "a")
+    ledger.update()
+    assert ledger.ticks == {"hourly": 1, "nightly": 1}
 
 
 def test_nothing_is_known_of_an_empty_journal(ledger: Ledger) -> None:

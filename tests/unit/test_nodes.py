@@ -9,6 +9,7 @@ import docker
 import pytest
 
 from harness.errors import EngineError, UsageError
+from harness.nodes.beat import Beat
 from harness.nodes.engine import Engine, NodeSpec, State, Status, _options
 from harness.nodes.mailbox import Mailbox
 from harness.nodes.node import Node
@@ -100,6 +101,22 @@ def test_the_callers_environment_wins(make_worker: MakeWorker) -> None:
     assert spec.env["CELERY_BROKER_URL"] == "amqp://elsewhere"
     assert spec.env["MORE"] == "1"
     assert spec.env["CELERY_RESULT_BACKEND"] == "db+sqlite:////harness/run/results.sqlite3"
+
+
+@pytest.mark.parametrize("settings", [{"beat_schedule": {1, 2}}, {"timezone": float}])
+def test_settings_that_are_not_json_are_a_wrong_use(tmp_path: Path, settings: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="the settings of beat-1 are not JSON"):
+        Beat(
+            ENGINE,
+            name="beat-1",
+            image="image",
+            app="shop.app",
+            app_folder=tmp_path,
+            run_folder=tmp_path,
+            network="network",
+            broker_url="amqp://inside",
+            settings=settings,
+        )
 
 
 def test_only_the_run_folder_can_be_written_to(make_worker: MakeWorker, tmp_path: Path) -> None:

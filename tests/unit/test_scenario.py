@@ -10,7 +10,7 @@ import pytest
 from harness.errors import UsageError
 from harness.evidence.records import Delivery, Finding, Promise, Verdict
 from harness.run import checked, find_scenario
-from harness.scenario import Drive, Scenario
+from harness.scenario import Drive, Option, Scenario
 from harness.stack import Stack
 
 if TYPE_CHECKING:
@@ -124,3 +124,18 @@ def test_a_scenario_demands_at_least_once_and_checks_nothing_of_its_own_unless_i
     assert list(scenario.check(NO_STACK, DRIVE)) == []
     with pytest.raises(NotImplementedError):
         scenario.step(NO_PRODUCER, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["", "max-rows", "Rows", "_rows", "rows_", "2rows", "max__rows", "größe"])
+def test_an_option_whose_name_a_shell_and_python_could_not_share_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="an option cannot be named"):
+        Option(name=name, help="How many rows.", default=10, kind=int)
+
+
+def test_an_option_that_nobody_gave_has_its_default() -> None:
+    scenario = Scenario()
+    scenario.options = [Option(name="max_rows", help="How many rows.", default=10, kind=int)]
+    assert scenario.value(DRIVE, "max_rows") == 10
+    assert scenario.value(Drive(count=1, seed=1, options={"max_rows": 0}), "max_rows") == 0
+    with pytest.raises(KeyError):
+        scenario.value(DRIVE, "rows")

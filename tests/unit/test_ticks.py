@@ -12,6 +12,8 @@ import pytest
 
 from harness.evidence import report
 from harness.evidence.audit import Audit, audit
+from harness.evidence.beats import Spans
+from harness.evidence.crontab import Crontab
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Promise, Verdict
 from harness.evidence.ticks import EntryTicks, Ticks, Window, account
@@ -50,7 +52,7 @@ class Beat:
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     def say(self, kind: str, **data: Any) -> None:
-        self.lines.append({"n": len(self.lines), "t": 0.0, "kind": kind, **data})
+        self.lines.append({"t": 0.0, "kind": kind, **data})
 
     def live(
         self,
@@ -76,8 +78,17 @@ class Beat:
                 self.say("accepted", task=task, confirmed=False)
                 self.say("woke", at=t, took_s=0.002, next=t + 0.002)
             self.say("woke", at=t + 0.003 * bool(entry), took_s=0.001, next=max(next_t, t + 0.004))
+        return self.write()
+
+    def die(self) -> None:
+        """It was killed right after its last tick."""
+        while self.lines[-1]["kind"] != "accepted":
+            del self.lines[-1]
+        self.write()
+
+    def write(self) -> Path:
         path = self.folder / f"{self.name}.{self.pid}.1.jsonl"
-        path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+        path.write_text("".join(json.dumps({**line, "n": n}) + "\n" for n, line in enumerate(self.lines)))
         return path
 
 
@@ -163,6 +174,27 @@ def test_one_that_beat_did_not_live_to_send_is_not_missing(tmp_path: Path) -> No
     assert only(ticks).expected == 4
 
 
+def test_one_that_was_the_last_thing_that_beat_did_counts(tmp_path: Path) -> None:
+    end = at("2026-11-10T17:00") + 0.5
+    beat = Beat(tmp_path)
+    beat.live(NOON, end, {"it": HOURLY}, {"it": every(HOUR, NOON, end)})
+    beat.die()
+    ticks = said(tmp_path)
+    assert ticks.findings == ()
+    assert (only(ticks).expected, only(ticks).sent) == (5, 5)
+
+
+def test_one_that_was_sent_before_beat_was_ready_counts(tmp_path: Path) -> None:
+    begin = at("2026-11-10T12:00:01")
+    ticks = lived(tmp_path, begin, NEXT_NOON, HOURLY, [begin - 2.0, *every(HOUR, begin, NEXT_NOON)])
+    assert codes(ticks) == ["tick-early"]
+
+
+def test_one_that_is_sent_again_long_before_one_that_is_missing_is_doubled(tmp_path: Path) -> None:
+    times = [*without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T18:00"), at("2026-11-10T17:10")]
+    assert sorted(codes(lived(tmp_path, NOON, NEXT_NOON, HOURLY, times))) == ["tick-doubled", "tick-missing"]
+
+
 def test_one_that_is_sent_twice_is_doubled(tmp_path: Path) -> None:
     times = [*every(HOUR, NOON, NEXT_NOON), at("2026-11-10T17:00") + 0.5]
     ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, times)
@@ -245,6 +277,54 @@ def test_beat_that_starts_in_the_repeated_hour_owes_nothing_of_the_first(tmp_pat
     assert only(ticks).expected == 0
 
 
+def iso(times: Iterable[float], zone: str) -> list[str]:
+    return [datetime.fromtimestamp(t, ZoneInfo(zone)).strftime("%dT%H:%M%z") for t in times]
+
+
+# The clock of Lord Howe goes by half an hour: from 02:00 to 02:30, and from 02:00 back to 01:30.
+@pytest.mark.parametrize(
+    ("zone", "begin", "fields", "expected"),
+    [
+        ("Australia/Lord_Howe", "2026-10-04T01:00+10:30", ("*/20", "3"), ["04T03:00", "04T03:20", "04T03:40"]),
+        ("Australia/Lord_Howe", "2026-10-04T01:00+10:30", ("*/15", "1-3/2"), ["04T01:00", "04T01:15", "04T01:30",
+                                                    "04T01:45", "04T03:00", "04T03:15", "04T03:30", "04T03:45"]),
+        ("Australia/Lord_Howe", "2026-10-04T01:00+10:30", ("15", "2"), ["04T02:30"]),
+        ("Australia/Lord_Howe", "2026-10-04T01:00+10:30", ("0,10,20", "2"), ["04T02:30"]),
+        ("Australia/Lord_Howe", "2026-04-05T01:10+11:00", ("45", "*"), ["05T01:45", "05T01:45",
+                                                                            "05T02:45", "05T03:45"]),
+        ("Australia/Lord_Howe", "2026-04-05T01:10+11:00", ("45", "1"), ["05T01:45"]),
+        ("Australia/Lord_Howe", "2026-04-05T01:10+11:00", ("*/30", "2"), ["05T02:00", "05T02:30"]),
+        # Beat begins, or ends, in an hour that comes twice.
+        ("Europe/Berlin", "2026-10-25T02:50+02:00", ("0", "*"), ["25T02:00", "25T03:00", "25T04:00", "25T05:00"]),
+        ("Europe/Berlin", "2026-10-24T23:11+02:00", ("30", "*"), ["24T23:30", "25T00:30", "25T01:30", "25T02:30"]),
+        # Samoa left out a whole day.
+        ("Pacific/Apia", "2011-12-29T23:00-10:00", ("*/30", "*"), ["29T23:00", "29T23:30", "31T00:00", "31T00:30",
+                                                               "31T01:00", "31T01:30", "31T02:00", "31T02:30"]),
+        ("Pacific/Apia", "2011-12-29T23:00-10:00", ("30", "12", "30"), ["31T00:00"]),
+        ("Asia/Tokyo", "2026-10-04T01:00+09:00", ("30", "2"), ["04T02:30"]),
+    ],
+)  # fmt: skip
+def test_a_clock_that_is_changed_by_another_time_than_an_hour_is_understood(
+    zone: str, begin: str, fields: tuple[str, ...], expected: list[str]
+) -> None:
+    rule = crontab(*fields)
+    since = datetime.fromisoformat(begin).timestamp()
+    times = Crontab.of(rule, ZoneInfo(zone)).times(since, since + 4 * HOUR - 1.0)
+    assert [text[:-5] for text in iso((t for t in times if t >= since), zone)] == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "last"),
+    [
+        (("0", "0", "29", "2"), "2024-02-29T00:00"),
+        (("0", "0", "29", "2", "tue"), "2000-02-29T00:00"),
+        (("*",), "2026-11-10T12:10"),
+    ],
+)
+def test_the_last_time_before_beat_began_is_found_however_long_ago(fields: tuple[str, ...], last: str) -> None:
+    assert Crontab.of(crontab(*fields), BERLIN).times(NOON, NOON)[0] == at(last)
+
+
 # ------------------------------------------------------------------------------------------------ a machine too slow
 
 
@@ -268,12 +348,56 @@ def test_what_is_missing_though_beat_was_kept_at_another_time_or_for_less_is_mis
     assert codes(lived(tmp_path, NOON, NEXT_NOON, HOURLY, times, stall)) == ["tick-missing"]
 
 
+@pytest.mark.parametrize("gone", ["2026-11-10T12:30", "2026-11-10T13:00"])
+def test_a_tick_that_is_missing_from_every_minute_is_missing(tmp_path: Path, gone: str) -> None:
+    begin, end = at("2026-11-10T12:00:30"), at("2026-11-10T13:00:30")
+    times = without(every(60.0, begin, end), gone)
+    assert codes(lived(tmp_path, begin, end, crontab("*"), times)) == ["tick-missing"]
+
+
+def test_a_tick_that_beat_was_kept_from_long_before_it_was_due_is_late(tmp_path: Path) -> None:
+    times = [*without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00"), at("2026-11-10T17:30")]
+    stall = at("2026-11-10T16:10"), at("2026-11-10T16:55")
+    assert codes(lived(tmp_path, NOON, NEXT_NOON, HOURLY, times, stall)) == ["tick-late"]
+
+
 def test_a_tick_that_is_as_late_as_beat_was_kept_is_a_remark(tmp_path: Path) -> None:
     stall = at("2026-11-10T16:58"), at("2026-11-10T17:04")
     ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, every(HOUR, NOON, NEXT_NOON), stall)
     assert codes(ticks) == []
     assert codes(ticks, Verdict.PASS) == ["ticks-delayed"]
     assert only(ticks).lateness_s["max"] == pytest.approx(240.0, abs=0.01)
+
+
+def test_a_first_tick_that_is_as_late_as_the_start_took_is_a_remark(tmp_path: Path) -> None:
+    times = [*without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T13:00"), at("2026-11-10T13:04")]
+    ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, times, (NOON - 1.0, NOON + 240.0))
+    assert codes(ticks, *Verdict) == ["ticks-delayed"]
+
+
+def test_of_many_entries_that_beat_was_kept_from_some_are_named(tmp_path: Path) -> None:
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00")
+    names = [f"it-{number:02}" for number in range(12)]
+    stall = at("2026-11-10T16:50"), at("2026-11-10T18:00") - 5.0
+    Beat(tmp_path).live(NOON, NEXT_NOON, dict.fromkeys(names, HOURLY), dict.fromkeys(names, times), stall)
+    (finding,) = said(tmp_path).findings
+    assert (finding.code, finding.count) == ("ticks-stalled", 12)
+    assert "it-09: 2026-11-10T17:00+01:00 and 2 more entries (due" in finding.text
+
+
+def test_one_time_that_beat_was_kept_for_is_no_excuse_twice(tmp_path: Path) -> None:
+    # Sending one took until half past six, so that the next was to come at half past seven.
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T18:00", "2026-11-10T19:00")
+    beat = Beat(tmp_path)
+    beat.live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times})
+    begin, end = at("2026-11-10T17:00"), at("2026-11-10T18:30")
+    beat.lines = [line for line in beat.lines if not (line["kind"] == "woke" and begin < line["at"] < end)]
+    wake = next(line for line in beat.lines if line.get("at") == begin)
+    wake["took_s"] = end - begin
+    beat.write()
+    ticks = said(tmp_path)
+    assert only(ticks).missing.first == ("2026-11-10T18:00+01:00",)
+    assert only(ticks).unproven.first == ("2026-11-10T19:00+01:00",)
 
 
 def test_a_tick_that_is_later_than_beat_was_kept_is_late(tmp_path: Path) -> None:
@@ -385,6 +509,30 @@ def test_an_interval_is_counted_from_the_last_actual_tick(tmp_path: Path, change
     assert codes(ticks) == expected
 
 
+@pytest.mark.parametrize(("waited_s", "expected"), [(600.9, []), (602.0, ["tick-missing"])])
+def test_the_last_tick_of_an_interval_has_a_second_to_come(
+    tmp_path: Path, waited_s: float, expected: list[str]
+) -> None:
+    times = steps(600.0, 10)
+    ticks = lived(tmp_path, NOON, times[-1] + waited_s, interval(600.0), times)
+    assert codes(ticks) == expected
+    # What has no zone of its own is shown in beat's.
+    assert only(ticks).missing.first == ("2026-11-10T14:00+01:00",)[: len(expected)]
+
+
+@pytest.mark.parametrize(("lead_s", "expected"), [(0.005, []), (1.0, ["tick-doubled"])])
+def test_an_interval_is_counted_from_a_little_before_a_tick_of_which_nothing_else_is_known(
+    tmp_path: Path, lead_s: float, expected: list[str]
+) -> None:
+    times = steps(600.0, 10)
+    beat = Beat(tmp_path)
+    beat.live(NOON, times[4] + 1.0, {"it": interval(600.0)}, {"it": times[:5]})
+    beat.die()
+    later = [t - lead_s for t in times[5:]]
+    Beat(tmp_path, pid=2).live(times[4] + 2.0, times[-1], {"it": interval(600.0)}, {"it": later})
+    assert codes(said(tmp_path)) == expected
+
+
 def test_an_interval_that_beat_was_kept_from_proves_nothing(tmp_path: Path) -> None:
     times = steps(600.0, 40) + [t + 1_500.0 for t in steps(600.0, 101, NOON + 600.0 * 40)]
     stall = NOON + 600.0 * 40 + 300.0, times[40] - 5.0
@@ -430,6 +578,7 @@ MONTH = at("2026-11-01T00:10"), at("2026-12-01T00:10")
         (("0", "8", "*", "november", "5-0"), [1, 6, 7, 8, 13, 14, 15, 20, 21, 22, 27, 28, 29]),
         (("0", "8", "*", "*", "fri-sun/2"), [1, 6, 8, 13, 15, 20, 22, 27, 29]),
         (("0", "8", "13", "*", "*"), [13]),
+        (("0", "8", "*", "Nov", "MON"), [2, 9, 16, 23, 30]),
         (("0", "8", "*/10", "nov-dec", "*"), [1, 11, 21]),
         (("0", "8", "28-2", "10-1", "*"), [1, 2, 28, 29, 30]),
         (("0", "8", "*", "12", "*"), []),
@@ -513,7 +662,30 @@ def test_a_tick_that_the_broker_never_took_makes_a_timelapse_unknown(tmp_path: P
     assert codes(said(tmp_path, window)) == ["ticks-unsent"]
 
 
-@pytest.mark.parametrize("spoil", ["gap", "torn", "damaged", "first", "other"])
+def test_a_last_tick_that_beat_did_not_live_to_say_more_of_is_none_that_the_broker_never_took(tmp_path: Path) -> None:
+    beat = Beat(tmp_path)
+    beat.live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
+    beat.die()
+    del beat.lines[-1]
+    beat.write()
+    assert codes(said(tmp_path, Window(begin_t=NOON, end_t=at("2026-11-11T11:30")))) == []
+
+
+def test_a_journal_that_cannot_be_read_is_unknown_if_it_is_of_beat(tmp_path: Path) -> None:
+    (tmp_path / "worker-1.1.1.jsonl").mkdir()
+    assert account(tmp_path) is None
+    (tmp_path / "beat-1.1.1.jsonl").mkdir()
+    assert "ticks-unwitnessed" in codes(said(tmp_path))
+
+
+def test_stretches_of_time_that_touch_are_one() -> None:
+    spans = Spans([(20.0, 30.0), (0.0, 10.0), (1.0, 2.0), (30.0, 40.0)])
+    assert list(spans) == [(0.0, 10.0), (20.0, 40.0)]
+    assert [spans.around(t) for t in (-1.0, 5.0, 15.0, 40.0)] == [None, (0.0, 10.0), None, (20.0, 40.0)]
+    assert [spans.length_s(*part) for part in ((-1.0, 50.0), (5.0, 25.0), (11.0, 19.0))] == [30.0, 10.0, 0.0]
+
+
+@pytest.mark.parametrize("spoil", ["gap", "torn", "damaged", "last", "first", "other"])
 def test_a_journal_that_is_not_whole_is_unknown(tmp_path: Path, spoil: str) -> None:
     path = Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
     lines = path.read_text().splitlines(keepends=True)
@@ -524,7 +696,7 @@ def test_a_journal_that_is_not_whole_is_unknown(tmp_path: Path, spoil: str) -> N
     elif spoil == "other":
         lines[-1] = lines[-1].replace("took_s", "took")
     else:
-        lines[0 if spoil == "first" else -2] = "{\n"
+        lines[{"first": 0, "last": -1}.get(spoil, -2)] = "{\n"
     path.write_text("".join(lines))
     ticks = said(tmp_path)
     assert codes(ticks) == ["ticks-unwitnessed"]

@@ -31,7 +31,7 @@ def lapse(begin: str = "2026-11-10T12:00", end: str = "2026-11-10T14:00", **opti
 # ------------------------------------------------------------------------------------------------- what it refuses
 
 
-@pytest.mark.parametrize("speed", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("speed", [0.0, -1.0, 1e9, math.nan, math.inf])
 def test_a_speed_at_which_no_clock_runs_is_refused(speed: float) -> None:
     with pytest.raises(UsageError, match="give a number above 0"):
         lapse(speed=speed)
@@ -269,4 +269,25 @@ def test_an_app_without_a_schedule_is_an_error_that_names_the_setting(
 def test_a_time_that_comes_twice_is_said_to_be_taken_for_the_first(live: Callable[..., Any]) -> None:
     world = World()
     live(world, begin="2026-10-25T02:30", end="2026-10-25T06:00")
-    assert world.said == ["--from comes twice in Europe/Berlin; it is taken for the first, 2026-10-25T02:30:00+02:00"]
+    assert world.said[:1] == [
+        "--from comes twice in Europe/Berlin; it is taken for the first, 2026-10-25T02:30:00+02:00"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("end", "speed", "takes"),
+    [
+        ("2026-11-10T14:00", 1800.0, "10 s"),
+        ("2026-11-10T14:00", 10.0, "12 min"),
+        ("2027-11-10T12:00", 2880.0, "3 h"),
+        ("2027-11-10T12:00", 1.0, "365 days"),
+    ],
+)
+def test_how_long_it_takes_is_said_before_beat_is_started(
+    live: Callable[..., Any], end: str, speed: float, takes: str
+) -> None:
+    world = World(lives=False)
+    with pytest.raises(StartError):
+        live(world, end=end, speed=speed)
+    zoned = moment(f"{end}+01:00").isoformat()
+    assert world.said == [f"beat lives from 2026-11-10T12:00:00+01:00 to {zoned}, which takes about {takes}"]
