@@ -97,7 +97,7 @@ class Crontab:
 
 def _field(text: Json, least: int, most: int, names: Sequence[str] = ()) -> str:
     """One of Celery's fields as cron writes it: names become numbers, and what wraps around becomes a list."""
-    return ",".join(_part(part.strip(), least, most, names) for part in str(text).split(","))
+    return ",".join(_part(part, least, most, names) for part in str(text).split(","))
 
 
 def _part(part: str, least: int, most: int, names: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from harness.stack import Stack
 from harness.wait import wait_until
 from scenarios import bulk_data
 from scenarios.emails import make_order, scenario
+from scenarios.order_files import write_file
 
 STACK = {"app": scenario.app, "env": scenario.env, "promise": scenario.promise}
 pytestmark = [pytest.mark.docker, pytest.mark.stack(**STACK)]
@@ -130,7 +131,7 @@ def test_a_file_is_where_the_workers_see_it_and_belongs_to_the_caller(site: Site
 
 @pytest.mark.stack(**{**STACK, "app": "scenarios.bulk_data"})
 def test_a_file_of_orders_over_http_is_imported_once(site: Site, tmp_path: Path) -> None:
-    bulk_data.write_file(tmp_path / "orders.csv", rows=2000, seed=7)
+    write_file(tmp_path / "orders.csv", rows=2000, seed=7)
     with (tmp_path / "orders.csv").open("rb") as file:
         answer = site.post("/orders", files={"file": ("orders.csv", file, "text/csv")})
     assert answer.status_code == 202, answer.text

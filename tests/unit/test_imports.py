@@ -39,7 +39,7 @@ KNOWN_TO = {
     "fastapi_swagger": ("harness.inside.web",),
     "jinja2": ("scenarios",),
     "kombu": ("harness.producer", "harness.inside", "scenarios"),
-    "psutil": ("harness.nodes"),
+    "psutil": ("harness.nodes",),
     "pydantic": ("harness.inside.web", "scenarios.web"),
     "pytest": ("harness.plugin", "harness.celery_setup"),
     "pytest_celery": ("harness.celery_setup",),
