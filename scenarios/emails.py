@@ -29,7 +29,7 @@ from email.policy import SMTP
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from celery import Task
-from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.time import get_exponential_backoff_interval
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from sqlalchemy import Column, Engine, Float, MetaData, String, Table, delete, insert, select, update
@@ -38,7 +38,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.schema import CreateTable
 
 from harness import Delivery, Drive, Effects, Expect, Finding, Promise, Scenario, Verdict
-from scenarios.app import app, database
+from scenarios.app import app, ask_again, database
 
 if TYPE_CHECKING:
     from harness.producer import Producer
@@ -333,18 +333,6 @@ def _outbox_of(engine: Engine) -> Outbox:
     return Outbox(engine)
 
 
-def _again(task: Task, error: Exception, countdown_s: float) -> Exception:
-    """The exception with which `task` asks for another run, or `error` if it had its last."""
-    again: Exception
-    try:
-        again = task.retry(exc=error, countdown=countdown_s, throw=False)
-    except Reject as reject:
-        # The new message could not be published, and Celery would now drop the old one, which is all that is
-        # left of this mail.
-        again = Reject(reject.reason, requeue=True)
-    return again
-
-
 @app.task(
     bind=True,
     name="scenarios.emails.send_receipt",
@@ -368,10 +356,10 @@ def send_receipt(self: Task, order: Order) -> dict[str, Any]:
         send_once(message, _outbox_of(database(lock_timeout_s=LOCK_TIMEOUT_S)))
     except (MailDeferred, OperationalError, PoolTimeout) as error:
         pause_s = get_exponential_backoff_interval(1, self.request.retries, BACKOFF_LIMIT_S, full_jitter=True)
-        raise _again(self, error, pause_s) from error
+        raise ask_again(self, pause_s, error) from error
     except ClaimHeld as held:
         # The margin lets two clocks differ, and keeps the retry from coming a moment too early.
-        raise _again(self, held, held.args[0] + 0.5) from held
+        raise ask_again(self, held.args[0] + 0.5, held) from held
     return {"message_id": str(message["Message-ID"]).strip("<>"), "recipients": [order["customer"]["email"]]}
 
 
