@@ -162,6 +162,9 @@ async def post_orders(
                 path, import_id = await _store_form(request)
             case _:
                 raise unsupported(request, "multipart/form-data", "text/csv")
+    except UnicodeError as error:
+        # The parser of forms lets a few of Python's codecs through to here, such as `undefined`.
+        raise Problem(HTTPStatus.BAD_REQUEST, f"The form cannot be read in its charset: {error}.") from error
     except OSError as error:
         raise Problem(HTTPStatus.INSUFFICIENT_STORAGE, f"The file cannot be kept: {error.strerror}.") from error
     name = import_id or uuid.uuid4().hex

@@ -110,14 +110,16 @@ def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
     for name, audit in rows:
         p95 = _duration(audit.e2e_ms["p95"]) if audit.e2e_ms else "-"
         # A parametrized test has brackets in its name, which must not be taken for markup.
-        table.add_row(Text(name), str(audit.entries), _fates(audit.fates), p95, verdict(audit))
+        expected = all(finding.code != "failed-unexpectedly" for finding in audit.findings)
+        table.add_row(Text(name), str(audit.entries), _fates(audit.fates, expected=expected), p95, verdict(audit))
     return table
 
 
-def _fates(counts: Mapping[Fate, int]) -> Text:
-    """The fates that were met, the unwanted ones in red."""
+def _fates(counts: Mapping[Fate, int], *, expected: bool = False) -> Text:
+    """The fates that were met, the unwanted ones in red; and whether the failures are what was expected."""
+    words = {Fate.FAILED: "failed as expected"} if expected else {}
     met = [
-        Text(f"{count} {fate.value}", style="red" if fate in _UNWANTED else "")
+        Text(f"{count} {words.get(fate, fate.value)}", style="red" if fate in _UNWANTED else "")
         for fate, count in counts.items()
         if count
     ]

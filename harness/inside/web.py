@@ -149,10 +149,12 @@ def _document(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None
 
 
 class _Body:
-    """Receives the body of one request, and refuses one that is too long, too slow or broken off."""
+    """Receives the body of one request, and refuses one that is compressed, too long, too slow or broken off."""
 
-    def __init__(self, receive: Receive, announced: bytes) -> None:
+    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes]) -> None:
         self._receive = receive
+        self._coding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        announced = headers.get(b"content-length", b"")
         self._announced_bytes = int(announced) if announced.isdigit() else 0
         self._got_bytes = 0
         self._complete = False
@@ -161,6 +163,10 @@ class _Body:
     async def __call__(self) -> Message:
         if self._complete:
             return await self._receive()
+        if self._coding not in {"", "identity"}:
+            # Nothing here unpacks it, and what is kept as it came would be taken for what it is not.
+            detail = f"The body is encoded as {self._coding}; send it as it is."
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"})
         self._check(self._announced_bytes)
         try:
             async with asyncio.timeout(IDLE_LIMIT_S):
@@ -193,8 +199,7 @@ class _LimitBodies:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            announced = dict(scope["headers"]).get(b"content-length", b"")
-            receive = scope["harness.body"] = _Body(receive, announced)
+            receive = scope["harness.body"] = _Body(receive, dict(scope["headers"]))
         await self._app(scope, receive, send)
 
 
@@ -347,19 +352,21 @@ async def _task(request: Request, response: Response, task_id: str) -> TaskState
         raise Problem(HTTPStatus.NOT_FOUND, "No such task was sent here, and none has a row in the result table.")
     if row is None:
         return TaskState(task_id=task_id, status="PENDING", confirmed=confirmed)
-    result, undecoded = _decoded(row)
-    return TaskState(task_id=task_id, status=row.status, confirmed=confirmed, result=result, undecoded=undecoded)
+    return _recorded(row, confirmed)
 
 
-def _decoded(row: Row) -> tuple[Json, str | None]:
-    """The result, or why there is none to show."""
+def _recorded(row: Row, confirmed: bool | None) -> TaskState:  # noqa: FBT001 - as it stands in the answer.
+    """What a row says, with the result, or with why there is none to show."""
+    known = TaskState(task_id=row.task, status=row.status, confirmed=confirmed, result=None, undecoded=None)
     try:
-        result = decode(row)
+        state = known.model_copy(update={"result": decode(row)})
         # Python reads and writes NaN and Infinity, which JSON has not.
-        json.dumps(result, allow_nan=False)
-    except (ResultsError, ValueError) as error:
-        return None, str(error)
-    return result, None
+        json.dumps(state.result, allow_nan=False)
+        # Half a surrogate pair, and what is nested hundreds deep, can be read and not be written.
+        state.model_dump_json()
+    except (ResultsError, ValueError, RecursionError) as error:
+        return known.model_copy(update={"undecoded": f"It cannot be shown as JSON: {error}"})
+    return state
 
 
 async def _health() -> dict[str, str]:
@@ -382,8 +389,14 @@ def create_app(desk: Desk, router: APIRouter | None = None, *, title: str = "Web
     )
     app.state.desk = desk
     app.add_middleware(_LimitBodies)
-    app.get("/health")(_health)
-    app.get("/tasks/{task_id}", response_model_exclude_unset=True, responses=problems(404, 503))(_task)
+    for method, listed in ((app.get, True), (app.head, False)):
+        method("/health", include_in_schema=listed)(_health)
+        method(
+            "/tasks/{task_id}",
+            include_in_schema=listed,
+            response_model_exclude_unset=True,
+            responses=problems(404, 503),
+        )(_task)
     if router is not None:
         app.include_router(router)
     # The page would have its document checked by a server on the internet.

@@ -112,7 +112,7 @@ def belongings(client: docker.DockerClient, pid: int) -> list[str]:
     ours = {"label": OWNER_LABEL}
     found = [*client.api.containers(all=True, filters=ours), *client.api.networks(filters=ours)]
     owners = [(Owner.from_label(thing["Labels"][OWNER_LABEL]), thing) for thing in found]
-    return [thing["Id"] for owner, thing in owners if owner is not None and owner.pid == pid]
+    return sorted(thing["Id"] for owner, thing in owners if owner is not None and owner.pid == pid)
 
 
 def test_a_container_says_whose_it_is(

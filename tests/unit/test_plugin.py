@@ -114,6 +114,27 @@ def test_the_accounting_names_a_parametrized_test_as_it_is(name: str) -> None:
     assert captured.get().count(name) == 2
 
 
+@pytest.mark.parametrize(
+    ("code", "said"), [("refused", "3 ok, 2 failed as expected "), ("failed-unexpectedly", "3 ok, 2 failed ")]
+)
+def test_the_accounting_says_whether_failures_were_expected(code: str, said: str) -> None:
+    audit = Audit(
+        name="a run",
+        entries=5,
+        fates={**dict.fromkeys(Fate, 0), Fate.OK: 3, Fate.FAILED: 2},
+        findings=(Finding(code=code, verdict=Verdict.PASS, count=1, text="."),),
+        e2e_ms={},
+        memory_mb={},
+        workers={},
+        witnesses={},
+    )
+    console = Console(width=200, emoji=False)
+    with console.capture() as captured:
+        console.print(report.ledger([("a run", audit)]))
+    (row,) = [line for line in captured.get().splitlines() if "a run" in line]
+    assert said in f"{row} "
+
+
 # ----------------------------------------------------------------------------------- when something is wrong
 
 

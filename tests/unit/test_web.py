@@ -295,6 +295,9 @@ def in_form(content: bytes = CSV, kind: str = "text/csv", name: str = "file", **
     return {"files": {name: ("a.csv", content, kind)}, "data": fields}
 
 
+FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\nContent-Type: text/csv\r\n\r\n1\r\n--x--\r\n'
+
+
 def as_body(content: bytes, kind: str) -> dict[str, Any]:
     return {"data": content, "headers": {"Content-Type": kind}}
 
@@ -315,6 +318,8 @@ def as_body(content: bytes, kind: str) -> dict[str, Any]:
         ({"files": {"file": (None, "no file")}}, 422, "no file in the field"),
         (as_body(b"no form at all", "multipart/form-data; boundary=x"), 400, ""),
         (as_body(b"no form at all", "multipart/form-data"), 400, "boundary"),
+        (as_body(FORM, "multipart/form-data; boundary=x; charset=undefined"), 400, "charset"),
+        ({"data": CSV, "headers": {"Content-Type": "text/csv", "Content-Encoding": "gzip"}}, 415, "gzip"),
     ],
 )
 def test_a_file_that_cannot_be_is_refused_and_not_kept(
@@ -501,8 +506,18 @@ def test_a_task_with_a_row_is_known_though_it_was_not_sent_here(site: Site) -> N
     assert (state["status"], state["confirmed"], state["result"]) == ("FAILURE", None, {"exc_type": "ValueError"})
 
 
-@pytest.mark.parametrize(("result", "said"), [(b"\x80\x04K\x01.", "pickled"), (b"\xff", "not JSON"), (b"NaN", "JSON")])
-def test_a_result_that_is_no_json_is_not_decoded(site: Site, result: bytes, said: str) -> None:
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (b"\x80\x04K\x01.", "pickled"),
+        (b"\xff", "not JSON"),
+        (b"NaN", "JSON"),
+        (b'"\\ud800"', "surrogates"),
+        (b"[" * 300 + b"]" * 300, "depth"),
+        (b"[" * 200_000 + b"]" * 200_000, "depth"),
+    ],
+)
+def test_a_result_that_cannot_be_shown_as_json_is_not_shown(site: Site, result: bytes, said: str) -> None:
     site.record("task", "SUCCESS", result)
     state = site.get("/tasks/task").json()
     assert (state["status"], state["result"]) == ("SUCCESS", None)
@@ -565,6 +580,13 @@ def test_a_door_that_is_not_there_is_a_problem_as_well(site: Site, method: str, 
     answer = requests.request(method, site.url + path, timeout=TIMEOUT_S)
     assert_problem(answer, status)
     assert ("Allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize("path", ["/health", "/tasks/theirs"])
+def test_what_can_be_got_can_be_asked_for_its_head_alone(site: Site, path: str) -> None:
+    site.record("theirs", "SUCCESS", b"1")
+    answer = requests.head(site.url + path, timeout=TIMEOUT_S)
+    assert (answer.status_code, answer.content) == (200, b"")
 
 
 def test_an_app_without_routes_still_answers(site: Site) -> None:
