@@ -32,7 +32,7 @@ def send(stack: Stack, expect: Expect, **given: Any) -> str:
     return sent.task
 
 
-def test_a_file_that_is_imported_twice_is_there_once_and_every_chunk_is_in_its_group(
+def test_a_file_that_is_imported_twice_is_there_once(
     stack: Stack, results: Results
 ) -> None:
     audit = play(scenario, stack, Drive(count=2, seed=7, options={"rows": 5000}))
@@ -92,7 +92,7 @@ def test_a_killed_worker_costs_no_row_and_doubles_none(stack: Stack) -> None:
     assert query(stack, "SELECT read, closings FROM imports") == [(40_000, 1)]
 
 
-def test_a_file_that_is_refused_is_a_failure_with_its_reason_and_sends_nothing(stack: Stack, results: Results) -> None:
+def test_a_refused_file_is_a_failure_with_its_reason(stack: Stack, results: Results) -> None:
     refused = Expect(state="FAILURE", error="BadFile", effects=[])
     task = send(stack, refused, path=ORDERS, import_id="missing")
     (stack.folder.path / "app/orders.csv").write_text("order_id;sku\n1;TEA\n")

@@ -33,7 +33,7 @@ def send(stack: Stack, number: int, expect: Expect | None = None) -> str:
     return sent.task
 
 
-def test_a_busy_mail_server_is_tried_again_until_it_takes_the_mail(stack: Stack, mailbox: Mailbox) -> None:
+def test_a_busy_mail_server_is_tried_until_it_takes_it(stack: Stack, mailbox: Mailbox) -> None:
     mailbox.answer(order_of(0)["customer"]["email"], "451 4.3.0 try again later", times=2)
     task = send(stack, 0)
     send(stack, 1)
@@ -44,7 +44,7 @@ def test_a_busy_mail_server_is_tried_again_until_it_takes_the_mail(stack: Stack,
     assert stack.ledger.retries(task) == 2
 
 
-def test_a_refused_recipient_is_a_failure_and_not_tried_again(stack: Stack, mailbox: Mailbox) -> None:
+def test_a_refused_recipient_is_not_tried_again(stack: Stack, mailbox: Mailbox) -> None:
     mailbox.answer(order_of(0)["customer"]["email"], "550 5.1.1 no such user")
     task = send(stack, 0, Expect(state="FAILURE", error="MailRefused", effects=[]))
     send(stack, 1)
@@ -54,7 +54,7 @@ def test_a_refused_recipient_is_a_failure_and_not_tried_again(stack: Stack, mail
     assert stack.ledger.retries(task) == 0
 
 
-def test_a_slow_mail_server_runs_into_the_soft_time_limit(stack: Stack, mailbox: Mailbox) -> None:
+def test_a_slow_mail_server_runs_into_the_time_limit(stack: Stack, mailbox: Mailbox) -> None:
     mailbox.answer(order_of(0)["customer"]["email"], delay_s=30)
     send(stack, 0, Expect(state="FAILURE", error="SoftTimeLimitExceeded", effects=[]))
     send(stack, 1)
@@ -87,7 +87,7 @@ def test_every_receipt_arrives_once_and_is_recorded(stack: Stack, mailbox: Mailb
 
 
 @two_workers
-def test_no_receipt_is_lost_or_doubled_when_a_worker_is_killed(stack: Stack, mailbox: Mailbox) -> None:
+def test_no_receipt_is_lost_when_a_worker_is_killed(stack: Stack, mailbox: Mailbox) -> None:
     # The server is slow to one customer, so that the kill comes in the middle of that conversation.
     mailbox.answer(order_of(0)["customer"]["email"], delay_s=1.5, times=1)
     held_up = send(stack, 0)

@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 
-def test_each_reminder_and_each_tick_comes_once_and_at_its_time(stack: Stack, results: Results) -> None:
+def test_each_reminder_and_each_tick_comes_in_time_once(stack: Stack, results: Results) -> None:
     audit = play(scenario, stack, DRIVE)
     assert audit.verdict is Verdict.PASS, audit.text()
     ticks = stack.ledger.ticks
