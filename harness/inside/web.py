@@ -272,6 +272,9 @@ class Desk:
         future.add_done_callback(lambda _: self._free.release())
         try:
             sent = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            # The server ends and waits no longer. The thread goes on, and whoever asked is told what is true.
+            sent = Sent(task=task, outcome=Kind.UNKNOWN, reason="the web producer is shutting down")
         except JournalError as error:
             # Whether it happened before the message was published, the error does not say.
             _log.error("%s", error)

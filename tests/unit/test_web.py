@@ -295,7 +295,10 @@ def in_form(content: bytes = CSV, kind: str = "text/csv", name: str = "file", **
     return {"files": {name: ("a.csv", content, kind)}, "data": fields}
 
 
-FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\nContent-Type: text/csv\r\n\r\n1\r\n--x--\r\n'
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\nContent-Type: text/csv\r\n\r\n'
+    b"1\r\n--x--\r\n"
+)
 
 
 def as_body(content: bytes, kind: str) -> dict[str, Any]:
@@ -449,6 +452,22 @@ def test_a_journal_that_cannot_be_written_is_an_unknown_outcome(site: Site) -> N
     document = assert_problem(site.post("/emails", json=order()), 503, "journal")
     assert document["outcome"] == "unknown"
     assert document["task_id"] == site.producer.sent[0]["task"]
+
+
+def test_a_send_that_the_end_of_the_server_cuts_off_is_an_unknown_outcome(site: Site) -> None:
+    answers: list[requests.Response] = []
+    site.producer.gate.clear()
+    with Desk(site.producer, Results.of_file(site.results)) as desk:
+        with serving(create_app(desk, web.router)) as url:
+            ask = threading.Thread(
+                target=lambda: answers.append(requests.post(f"{url}/emails", json=order(), timeout=TIMEOUT_S))
+            )
+            ask.start()
+            wait_until(lambda: site.producer.sent, what="a send", timeout_s=TIMEOUT_S)
+        ask.join(TIMEOUT_S)
+        site.producer.gate.set()
+    document = assert_problem(answers[0], 503, "it may still run")
+    assert (document["outcome"], document["task_id"]) == ("unknown", site.producer.sent[0]["task"])
 
 
 def test_an_error_that_nobody_foresaw_is_a_problem_without_its_details(site: Site) -> None:
