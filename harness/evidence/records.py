@@ -137,8 +137,7 @@ class Promise:
             effects=Effects(value["effects"]),
             recorded=bool(value["recorded"]),
             deadline_s=None if value["deadline_s"] is None else float(value["deadline_s"]),
-            # Runs of version 0.1 did not say it.
-            fairness=None if value.get("fairness") is None else float(value["fairness"]),
+            fairness=None if value["fairness"] is None else float(value["fairness"]),
         )
 
 

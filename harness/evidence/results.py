@@ -164,13 +164,15 @@ def decode(row: Row) -> Json:
     """The result of a row, if it is JSON.
 
     Raises:
-        ResultsError: it is pickled or otherwise not JSON; the harness will not decode that.
+        ResultsError: it is pickled or otherwise not JSON, which the harness will not decode, or nested too deep.
     """
     if row.result is None:
         return None
     try:
         return json.loads(row.result)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         # Pickle since protocol 2 begins with this byte, which no JSON text can.
         what = "pickled" if row.result[:1] == b"\x80" else "not JSON"
+        if isinstance(error, RecursionError):
+            what = "nested too deep"
         raise ResultsError(f"the result of task {row.task} is {what}, and is not decoded.") from error

@@ -155,7 +155,12 @@ class Bomb:
 
 @pytest.mark.parametrize(
     ("stored", "what"),
-    [(pickle.dumps(Bomb()), "pickled"), (b"\xff", "not JSON"), (json.dumps("a").encode()[:-1], "not JSON")],
+    [
+        (pickle.dumps(Bomb()), "pickled"),
+        (b"\xff", "not JSON"),
+        (json.dumps("a").encode()[:-1], "not JSON"),
+        (b"[" * 100_000, "nested too deep"),
+    ],
 )
 def test_what_is_not_json_is_not_decoded(stored: bytes, what: str) -> None:
     with pytest.raises(ResultsError, match=f"task a is {what}, and is not decoded"):
