@@ -32,9 +32,7 @@ def send(stack: Stack, expect: Expect, **given: Any) -> str:
     return sent.task
 
 
-def test_a_file_that_is_imported_twice_is_there_once(
-    stack: Stack, results: Results
-) -> None:
+def test_a_file_that_is_imported_twice_is_there_once(stack: Stack, results: Results) -> None:
     audit = play(scenario, stack, Drive(count=2, seed=7, options={"rows": 5000}))
     assert audit.verdict is Verdict.PASS, audit.text()
     assert audit.fates[Fate.OK] == audit.entries
