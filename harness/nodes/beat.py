@@ -1,7 +1,7 @@
 """Beat: the real `celery beat` of somebody's app, under the agent, and if need be under a clock of its own."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,6 @@ from harness.evidence.records import Json
 from harness.nodes.engine import Engine
 from harness.nodes.worker import RUN_INSIDE, JournalingNode, agent_spec
 
-DEFAULT_OPTIONS = ("--loglevel=info",)
 _LIBRARY = "/opt/faketime/libfaketime.so.1"
 
 
@@ -69,7 +68,6 @@ class Beat(JournalingNode):
         broker_url: str,
         clock: ShiftedClock | FastClock | None = None,
         settings: Mapping[str, Json] | None = None,
-        options: Sequence[str] = DEFAULT_OPTIONS,
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> None:
@@ -86,7 +84,6 @@ class Beat(JournalingNode):
             broker_url: as seen from inside `network`.
             clock: None for the real one.
             settings: Celery settings that win over the app's own, such as `timezone`.
-            options: any options of `celery beat`, beside the schedule file.
             env: more environment; it wins over all that the harness sets.
             labels: more labels.
         """
@@ -100,7 +97,7 @@ class Beat(JournalingNode):
         spec = agent_spec(
             name=name,
             image=image,
-            command=("-A", app, "beat", f"--schedule={RUN_INSIDE}/beat/{name}", *options),
+            command=("-A", app, "beat", f"--schedule={RUN_INSIDE}/beat/{name}", "--loglevel=info"),
             app_folder=app_folder,
             run_folder=run_folder,
             broker_url=broker_url,
