@@ -21,6 +21,14 @@ def integration(session: nox.Session) -> None:
 
 
 @nox.session
+def load(session: nox.Session) -> None:
+    """A short load test of all scenarios, in an open loop, with the accounting; or `locust` with what stands after --."""
+    _install(session, "test")
+    options = session.posargs or ("--headless", "--rate=20", "--run-time=15s", "--objective=e2e:p99<10s")
+    session.run("locust", "-f", "scenarios/load.py", *options)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """The linters, the type checker, and the project's own tests."""
     _install(session, "dev")
@@ -41,7 +49,7 @@ def soak(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """The benchmarks, or those named after ``--``, each beside its target."""
     _install(session, "test")
-    session.run("python", "tests/bench/run.py", *session.posargs)
+    session.run("python", "-m", "tests.bench.run", *session.posargs)
 
 
 def _install(session: nox.Session, group: str) -> None:
@@ -61,7 +69,7 @@ def _install(session: nox.Session, group: str) -> None:
     # Nothing may vouch for an installation that is broken off, or that `--no-install` leaves out.
     stamp.unlink(missing_ok=True)
     session.install(
-        "--constraint", "constraints.txt", "--editable", ".[pytest,pytest-celery,scenarios]", "--group", group
+        "--constraint", "constraints.txt", "--editable", ".[load,pytest,pytest-celery,scenarios]", "--group", group
     )
     remember = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
     session.run_install("python", "-c", remember, stamp, wanted, log=False)

@@ -16,9 +16,21 @@ accounts for every single task. The rooms of the house, from the top down; impor
 """
 
 from harness.evidence.records import Delivery, Effect, Effects, Expect, Fate, Finding, Promise, Verdict
-from harness.scenario import Drive, Scenario
+from harness.scenario import Drive, Request, Scenario
 
 # What a scenario or a test is written with. None of it needs an engine, so workers may import it as well.
-__all__ = ["Delivery", "Drive", "Effect", "Effects", "Expect", "Fate", "Finding", "Promise", "Scenario", "Verdict"]
+__all__ = [
+    "Delivery",
+    "Drive",
+    "Effect",
+    "Effects",
+    "Expect",
+    "Fate",
+    "Finding",
+    "Promise",
+    "Request",
+    "Scenario",
+    "Verdict",
+]
 
 __version__ = "0.1.0"

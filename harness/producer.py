@@ -5,6 +5,7 @@ opens the result database, and each further thread opens it again.
 """
 
 import contextlib
+import copy
 import select
 import time
 import uuid
@@ -21,7 +22,7 @@ from celery import Celery
 from kombu.exceptions import EncodeError, OperationalError
 from kombu.serialization import dumps
 
-from harness.errors import UsageError
+from harness.errors import BrokerError, UsageError
 from harness.evidence.journal import Writer
 from harness.evidence.records import Expect, Json, Kind
 
@@ -30,6 +31,8 @@ _REPR_SIZE = 1024
 _SHORT_STRING = 255
 """The most bytes that AMQP has room for in the name of a queue and in a message's properties."""
 _PRIORITIES = range(256)
+_FRESH_S = 0.02
+"""For how long a connection is alive after the broker's last confirm on it."""
 _BROKER_ERRORS = (OSError, amqp.AMQPError, OperationalError)
 
 
@@ -57,9 +60,9 @@ class Producer:
         """Nothing is connected until the first `send`.
 
         Args:
-            broker_url: an AMQP URL, with the vhost.
+            broker_url: an AMQP URL, with the vhost; of a cluster those of its nodes, with a semicolon between them.
             journal: where intents and outcomes go.
-            timeout_s: the longest wait for each of connecting, declaring a queue, and a confirm.
+            timeout_s: the longest wait for each of connecting to a node, declaring a queue, and a confirm.
         """
         self._journal = journal
         self._timeout_s = timeout_s
@@ -70,6 +73,7 @@ class Producer:
         self._send_message = self._app.amqp.send_task_message
         self._url = broker_url
         self._idle: deque[_Link] = deque()
+        self._due_t: float | None = None
 
     def __enter__(self) -> Self:
         """The producer itself."""
@@ -85,6 +89,15 @@ class Producer:
         """Close every idle connection. A later `send` connects again."""
         while self._idle:
             self._idle.pop().close()
+
+    def at(self, due_t: float) -> "Producer":
+        """The same producer, for what was to be sent at `due_t` (Unix time, seconds) and is sent now.
+
+        A load test counts latency from there: from the moment of sending, whatever held the sender up would hide it.
+        """
+        view = copy.copy(self)
+        view._due_t = due_t  # noqa: SLF001 - of its own class.
+        return view
 
     def send(
         self,
@@ -103,9 +116,9 @@ class Producer:
         """Send one task, once: nothing is tried again, so that the outcome is one of three.
 
         Writes `intended` (name, due and expiry time, what is expected), publishes, and writes the outcome. The
-        task is due now, `countdown_s` seconds from now, or at `eta`. A queue that is there is used as it is; one that
-        is not is declared as Celery does, the first time that a connection meets it. If it is deleted later, tasks
-        for it are refused.
+        task is due now (or when `at` says), `countdown_s` seconds from now, or at `eta`. A queue that is there is used
+        as it is; one that is not is declared as Celery does, the first time that a connection meets it. If it is
+        deleted later, tasks for it are refused.
 
         Args:
             name: the task's registered name.
@@ -132,8 +145,8 @@ class Producer:
         expiry = _moment(now_s, "expires_s", expires_s)
         message = self._message(task, name, args, kwargs, eta=due if countdown_s or eta else None, expires=expiry)
         intent: dict[str, Json] = {"name": name, **(expect or Expect()).to_json()}
-        if due is not None:
-            intent["due"] = due.timestamp()
+        if due is not None or self._due_t is not None:
+            intent["due"] = due.timestamp() if due is not None else self._due_t
         if expiry is not None:
             intent["expires"] = expiry.timestamp()
         self._journal.write(Kind.INTENDED, task, **intent)
@@ -176,9 +189,9 @@ class Producer:
     def _publish(self, task: str, name: str, message: Any, queue: str, options: Mapping[str, Any]) -> Sent:
         try:
             link = self._link()
-        except _BROKER_ERRORS as error:
+        except BrokerError as error:
             # Not connected is not published.
-            return Sent(task=task, outcome=Kind.REFUSED, reason=f"no connection: {_said(error)}")
+            return Sent(task=task, outcome=Kind.REFUSED, reason=f"no connection: {error}")
         target = self._app.amqp.queues[queue]
         try:
             link.find(target)
@@ -210,6 +223,45 @@ class Producer:
         return _Link.open(self._app, self._url, self._timeout_s)
 
 
+def connect(url: str, timeout_s: float) -> kombu.Connection:
+    """Connect to a broker, in confirm mode; to the first node of a cluster that lets itself be connected to.
+
+    Each is tried once. Kombu's own way ends at a node that refuses the user, and another may know it.
+
+    Args:
+        url: as the producer has it.
+        timeout_s: the longest wait for each node to connect, and later for each answer.
+
+    Raises:
+        BrokerError: no node could be connected to; it says what was seen of the last one.
+    """
+    *first, last = url.split(";")
+    for node in first:
+        with contextlib.suppress(*_BROKER_ERRORS):
+            return _connect_to_node(node, timeout_s)
+    try:
+        return _connect_to_node(last, timeout_s)
+    except _BROKER_ERRORS as error:
+        which = f"none of {len(first) + 1} nodes; the last, {shown(last)}: " if first else ""
+        raise BrokerError(f"{which}{_said(error)}") from error
+
+
+def _connect_to_node(url: str, timeout_s: float) -> kombu.Connection:
+    options = {"confirm_publish": True, "read_timeout": timeout_s, "write_timeout": timeout_s}
+    connection = kombu.Connection(url, connect_timeout=timeout_s, heartbeat=0, transport_options=options)
+    try:
+        connection.ensure_connection(max_retries=0)
+    except BaseException:
+        connection.collect()
+        raise
+    return connection
+
+
+def shown(url: str) -> str:
+    """The hosts and vhosts of a broker's URL, without users and passwords."""
+    return ";".join(part.rpartition("@")[2].partition("?")[0] for part in url.split(";"))
+
+
 @dataclass
 class _Link:
     """One connection, in confirm mode, and Celery's producer on it. Whatever breaks it also closes its socket."""
@@ -218,19 +270,21 @@ class _Link:
     producer: Any
     found: set[str] = field(default_factory=set)
     """The queues that were seen to be there."""
+    _used_s: float = field(default_factory=time.monotonic)
     _returned: list[amqp.AMQPError] = field(default_factory=list)
     _poll: select.poll = field(default_factory=select.poll)
 
     @classmethod
     def open(cls, app: Celery, url: str, timeout_s: float) -> "_Link":
-        options = {"confirm_publish": True, "read_timeout": timeout_s, "write_timeout": timeout_s}
-        connection = kombu.Connection(url, connect_timeout=timeout_s, heartbeat=0, transport_options=options)
+        connection = connect(url, timeout_s)
         try:
-            connection.ensure_connection(max_retries=0)
             producer = app.amqp.Producer(connection, auto_declare=False)
             link = cls(connection, producer)
             producer.on_return = link._on_return
             link._poll.register(connection.connection.sock, select.POLLIN)
+        except _BROKER_ERRORS as error:
+            connection.collect()
+            raise BrokerError(_said(error)) from error
         except BaseException:
             connection.collect()
             raise
@@ -279,6 +333,7 @@ class _Link:
             # The next confirm on this channel could be the answer to this message, so it is not used again.
             self.abandon()
             raise
+        self._used_s = time.monotonic()
         return self._returned[0] if self._returned else None
 
     def _on_return(self, error: amqp.AMQPError, _exchange: str, _routing_key: str, _message: Any) -> None:
@@ -288,9 +343,10 @@ class _Link:
         """Whether the broker has not closed the connection while it was idle.
 
         Nothing is expected on an idle connection: whatever there is to read is its end, or a notice that
-        publishing is blocked, which the library keeps.
+        publishing is blocked, which the library keeps. One that was just used is taken to be alive: to look would
+        cost a tenth of a send under gevent, and it could as well end between the look and the send.
         """
-        if not self._poll.poll(0):
+        if time.monotonic() - self._used_s < _FRESH_S or not self._poll.poll(0):
             return True
         try:
             self.connection.drain_events(timeout=0.001)

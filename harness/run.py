@@ -23,16 +23,17 @@ def find_scenario(name: str, folder: Path) -> Scenario:
     """Import the scenario called `name` from `folder`.
 
     Args:
-        name: `emails` for the module `scenarios.emails`, or any dotted module; it holds an instance `scenario`.
+        name: `emails` for the module `scenarios.emails`, or, where there is none, for the module `emails`; or any
+            dotted module. It holds an instance `scenario`.
         folder: where modules are looked for first.
 
     Raises:
         UsageError: there is no such module, or it holds no scenario.
     """
-    module_name = name if "." in name else f"scenarios.{name}"
     place = str(folder.absolute())
     if place not in sys.path:
         sys.path.insert(0, place)
+    module_name = _module_of(name, folder)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -51,6 +52,15 @@ def find_scenario(name: str, folder: Path) -> Scenario:
     if not isinstance(scenario, Scenario):
         raise UsageError(f"the module {module_name} has no `scenario`, an instance of harness.scenario.Scenario.")
     return scenario
+
+
+def _module_of(name: str, folder: Path) -> str:
+    """The module that a name means; one in `scenarios` comes first."""
+    if "." in name:
+        return name
+    has_own = (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
+    in_scenarios = (folder / "scenarios" / f"{name}.py").is_file() or (folder / "scenarios" / name).is_dir()
+    return name if has_own and not in_scenarios else f"scenarios.{name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +124,9 @@ def play(
     """
     say("preparing")
     scenario.prepare(stack, drive)
-    for number in range(drive.count):
+    for done, number in enumerate(drive.numbers, start=1):
         scenario.step(stack.producer, number, drive.seed)
-        progress("sent", number + 1, drive.count)
+        progress("sent", done, drive.count)
     scenario.finish(stack, drive)
 
     def checks() -> Iterator[Finding]:

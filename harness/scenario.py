@@ -4,8 +4,11 @@ A scenario's module is also the app's module: workers import it, in containers t
 pytest. So this module imports the records alone.
 """
 
+import heapq
+import itertools
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -38,14 +41,86 @@ class Option:
             raise ValueError(f"an option cannot be named {self.name!r}: use small letters, digits and single `_`.")
 
 
+@dataclass(frozen=True)
+class Steps(Collection[int]):
+    """The numbers of the steps that several generators took: as small as its ranges, however many numbers they have.
+
+    Iterated over, they ascend.
+    """
+
+    ranges: Sequence[range] = ()
+    """Each ascends, and no number is in two of them."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would count a step twice, or is no number of a step."""
+        for one in self.ranges:
+            if one.step < 1 or (one and one.start < 0):
+                raise ValueError(f"{one} holds no steps: they count from 0, upwards.")
+        for one, other in itertools.combinations(sorted(self.ranges, key=len), 2):
+            # Two with one step between their numbers seldom meet, and are told apart without a look at the numbers.
+            meet = (one.start - other.start) % math.gcd(one.step, other.step) == 0
+            if meet and any(number in other for number in one):
+                raise ValueError(f"{one} and {other} have a step in common: each was taken once.")
+
+    @classmethod
+    def dealt(cls, taken: Sequence[int]) -> "Steps":
+        """The steps of generators that deal them out in turns: number i of n takes i, i + n, i + 2n, and so on.
+
+        Args:
+            taken: how many each of them took.
+        """
+        count = len(taken)
+        return cls([range(first, first + count * steps, count) for first, steps in enumerate(taken)])
+
+    def __contains__(self, number: object) -> bool:
+        """Whether this step was taken."""
+        return any(number in one for one in self.ranges)
+
+    def __iter__(self) -> Iterator[int]:
+        """All numbers, ascending."""
+        return heapq.merge(*self.ranges)
+
+    def __len__(self) -> int:
+        """How many steps were taken."""
+        return sum(map(len, self.ranges))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Drive:
     """How often a scenario is stepped through, and from which seed; the same drive sends the same tasks."""
 
     count: int
+    """How many steps are taken."""
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
     """Values of the scenario's own options, by name; what is not there has its default."""
+    steps: Collection[int] | None = None
+    """The numbers of the steps that were taken, if they are not the first `count`; ascending, as in `Steps`."""
+
+    def __post_init__(self) -> None:
+        """Refuse other steps than were counted."""
+        if self.steps is not None and len(self.steps) != self.count:
+            raise ValueError(f"a drive of {self.count} steps cannot have taken {len(self.steps)}.")
+
+    @property
+    def numbers(self) -> Collection[int]:
+        """The numbers of the steps that were taken: 0 to `count` - 1, unless a load test took others."""
+        return range(self.count) if self.steps is None else self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A step as a web client would take it: a POST to the web producer."""
+
+    path: str
+    """Such as `/emails`."""
+    body: bytes
+    content_type: str = "application/json"
+
+    def __post_init__(self) -> None:
+        """Refuse a path that no request could have."""
+        if not re.fullmatch(r"/[!-~]*", self.path):
+            raise ValueError(f"{self.path!r} is no path of a request: begin with a slash, and quote what is not ASCII.")
 
 
 class Scenario:
@@ -69,6 +144,8 @@ class Scenario:
     """Options of its own."""
     count: int = 100
     """How many steps a drive has, unless somebody says otherwise."""
+    routes: str = ""
+    """The module with the web producer's routes that take its requests; see `Stack.add_web`."""
 
     def prepare(self, stack: "Stack", drive: Drive) -> None:
         """What has to be there before the first step, such as a file or a node more; nothing by default."""
@@ -82,6 +159,19 @@ class Scenario:
             seed: the drive's.
         """
         raise NotImplementedError
+
+    def request(self, number: int, seed: int) -> Request | None:
+        """The same user action over HTTP: what `routes` makes of it is the task that `step` sends, as expected there.
+
+        Args:
+            number: as in `step`.
+            seed: the drive's.
+
+        Returns:
+            None, if this step cannot be taken over HTTP; that is so for every step, unless a scenario says otherwise.
+        """
+        del number, seed
+        return None
 
     def finish(self, stack: "Stack", drive: Drive) -> None:
         """What has to happen after the last step, before everything is expected to come to rest; nothing by default."""
@@ -101,7 +191,7 @@ class Scenario:
 
         Args:
             stack: still up, with its mailbox and results.
-            drive: what was sent.
+            drive: what was sent; its `numbers` say which steps, and need not be without gaps.
         """
         del stack, drive
         return ()

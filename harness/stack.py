@@ -1,27 +1,21 @@
 """The stack: a vhost, workers, a mailbox, results and a producer of one's own, on a session's broker."""
 
-import json
-import platform
 import secrets
-import shlex
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict
 
-from harness import __version__
 from harness.errors import HarnessError, RunFolderError, UsageError, WaitTimeout
 from harness.evidence import results
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
 from harness.evidence.journal import Writer
 from harness.evidence.ledger import Ledger
-from harness.evidence.records import Effect, Finding, Json, Kind, Promise
+from harness.evidence.records import Effect, Event, Finding, Json, Kind, Promise
 from harness.evidence.results import Results
 from harness.nodes.beat import Beat, FastClock, ShiftedClock
 from harness.nodes.broker import Broker, Login, QueueCount
@@ -32,7 +26,7 @@ from harness.nodes.web import Web
 from harness.nodes.worker import Worker
 from harness.producer import Producer
 from harness.session import Session
-from harness.wait import REAL, wait_until
+from harness.wait import REAL, Patience, wait_until
 
 _CALM_S = 1.0
 """How long nothing may be in flight before tasks that have not ended are given up."""
@@ -41,6 +35,7 @@ _SAMPLED_CALM_S = 7.0
 _LOG_LINES = 20
 _BROKER_LOG_LINES = 300
 _PRODUCER = "producer"
+_PACKAGES = ("celery", "kombu", "sqlalchemy", "testcontainers", "docker")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +271,10 @@ class Stack:
             raise UsageError("this stack has no web producer; start one with add_web().")
         return self._web
 
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Have `listener` shown every event of the journal, when `ledger` reads it; ask before anything is started."""
+        self._ledger.listeners.append(listener)
+
     @property
     def ledger(self) -> Ledger:
         """What the journal tells up to now."""
@@ -304,18 +303,18 @@ class Stack:
             checks: what the scenario itself has to say, asked after that.
             watch: is shown the ledger each time it was brought up to date.
         """
-        calm, patience = _Calm(), _Patience(timeout_s)
+        calm, patience = _Calm(), Patience()
 
         def over() -> bool:
             motion = self._motion()
             watch(self._ledger)
-            return calm.lasts(motion) or patience.is_out(self._ledger.ended)
+            return calm.lasts(motion) or patience.waited_s(self._ledger.ended) >= timeout_s
 
         with suppress(WaitTimeout):
             wait_until(over, what="everything came to rest", timeout_s=limit_s)
         self.folder.write("broker.json", self._remains())
         if effects is not None:
-            self.folder.write_lines("effects/seen.jsonl", _seen(effects))
+            self.folder.write_effects(effects)
         if checks is not None:
             self.folder.write("checks.json", {"findings": [finding.to_json() for finding in checks()]})
         self.audited = audit(self.folder)
@@ -414,11 +413,7 @@ class Stack:
         self.folder.write(
             "run.json",
             {
-                "format": 1,
-                "name": self.folder.path.name,
-                **self._about,
-                "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-                "versions": _versions(),
+                **self.folder.head(self._about, *_PACKAGES),
                 "stack": self.spec.to_json(),
                 "promise": self.promise.to_json(),
                 "nodes": list(nodes),
@@ -466,39 +461,3 @@ class _Calm:
         now_s = REAL.now()
         self._since_s = now_s if self._since_s is None else self._since_s
         return now_s - self._since_s >= motion.calm_s
-
-
-def _seen(effects: Callable[[], Iterable[Effect]]) -> Iterator[dict[str, Json]]:
-    try:
-        for effect in effects():
-            line = effect.to_json()
-            # A key that is no JSON, such as a UUID, has to come to light here too.
-            json.dumps(line)
-            yield line
-    except Exception as error:  # noqa: BLE001 - whatever looking goes wrong with, the run is still to be audited.
-        # A line without a key tells the audit that this witness has not said everything.
-        yield {"unseen": f"{type(error).__name__}: {error}"}
-
-
-class _Patience:
-    """Runs out when no further task has ended for a while."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self._ended = -1
-        self._since_s = REAL.now()
-
-    def is_out(self, ended: int) -> bool:
-        """Whether it ran out, now that so many tasks have ended."""
-        if ended > self._ended:
-            self._ended, self._since_s = ended, REAL.now()
-        return REAL.now() - self._since_s >= self._timeout_s
-
-
-def _versions() -> dict[str, str]:
-    packages = ("celery", "kombu", "sqlalchemy", "testcontainers", "docker")
-    return {
-        "harness": __version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }

@@ -48,3 +48,19 @@ def wait_until(
             seen = f"\n{last_seen()}" if last_seen else ""
             raise WaitTimeout(f"{what}: not within {timeout_s:g} s.{seen}")
         clock.sleep(min(interval_s, left_s))
+
+
+class Patience:
+    """Measures how long something has stopped to grow."""
+
+    def __init__(self, clock: Clock = REAL) -> None:
+        """From now on."""
+        self._clock = clock
+        self._count = -1
+        self._since_s = clock.now()
+
+    def waited_s(self, count: int) -> float:
+        """How many seconds ago `count`, which is now what it is, was seen to have grown for the last time."""
+        if count > self._count:
+            self._count, self._since_s = count, self._clock.now()
+        return self._clock.now() - self._since_s

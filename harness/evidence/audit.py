@@ -13,7 +13,7 @@ from harness.evidence import ticks
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Fate, Finding, Json, Promise, Verdict
 from harness.evidence.ticks import EntryTicks, Ticks, Window
-from harness.evidence.witnesses import Database, Witnesses, open_database
+from harness.evidence.witnesses import Database, Unwitnessed, Witnesses, open_database
 
 _LONGEST_REASON = 200
 """Characters of an error that a finding shows."""
@@ -33,7 +33,8 @@ class Audit:
     """Every fate, also those that nobody met; the sum is `entries`."""
     findings: tuple[Finding, ...]
     e2e_ms: Mapping[str, float]
-    """Milliseconds from due to first success: p50, p95, p99, max; empty if nothing succeeded."""
+    """Milliseconds from due to first success: p50, p95, p99, max; empty if nothing succeeded. Where nobody saw the
+    workers, to the `date_done` of its row."""
     workers: Mapping[str, int]
     """Tasks begun, per worker."""
     memory_mb: Mapping[str, float]
@@ -127,6 +128,7 @@ def audit(folder: RunFolder) -> Audit:
         promise = Promise.from_json(settings["promise"])
         nodes = [str(node) for node in settings["nodes"]]
         name = str(settings["name"])
+        unwitnessed = frozenset(map(Unwitnessed, settings.get("unwitnessed", ())))
         lapse = settings.get("timelapse")
         window = Window(begin_t=float(lapse["from_t"]), end_t=float(lapse["to_t"])) if lapse else None
     except (KeyError, TypeError, ValueError) as error:
@@ -137,7 +139,7 @@ def audit(folder: RunFolder) -> Audit:
     if lapse and ticked:
         return _of_timelapse(name, ticked, lapse)
     with open_database(folder.path) as database:
-        witnesses = Witnesses(database, folder)
+        witnesses = Witnesses(database, folder, unwitnessed)
         witnesses.load(nodes)
         return _judge(database, witnesses, promise, name, ticked)
 
@@ -168,6 +170,7 @@ def _judge(database: Database, witnesses: Witnesses, promise: Promise, name: str
         delivery=promise.delivery.value,
         effects=promise.effects.value,
         recorded=promise.recorded,
+        executions=witnesses.executions,
     )
     met = {Fate(fate): int(count) for fate, count in database.all("counts")}
     fates = {fate: met.get(fate, 0) for fate in Fate}

@@ -106,6 +106,9 @@ SELECT DISTINCT task, unnest(effects) AS key FROM line WHERE kind = 'intended' A
 -- name: want_count
 SELECT count(*) FROM want;
 
+-- name: forget_wants
+DELETE FROM want;
+
 -- name: undeclared
 CREATE TABLE undeclared AS
 SELECT task FROM line WHERE kind = 'intended' GROUP BY task HAVING count(effects) = 0;
@@ -130,13 +133,24 @@ CREATE TABLE effect (key VARCHAR, task VARCHAR, kind VARCHAR, file VARCHAR);
 -- `codec` says how a result is written: json, none, or other (pickle, msgpack: never decoded).
 CREATE TABLE result AS
 SELECT task, status, value,
-       CASE WHEN encoding = 'none' THEN 'none' WHEN json_valid(value) THEN 'json' ELSE 'other' END AS codec
+       CASE WHEN encoding = 'none' THEN 'none' WHEN json_valid(value) THEN 'json' ELSE 'other' END AS codec,
+       NULL::DOUBLE AS done_t
 FROM read_csv($file, header = false, delim = ',', quote = '"', escape = '"', nullstr = '\N', columns = {
     task: 'VARCHAR', status: 'VARCHAR', encoding: 'VARCHAR', value: 'VARCHAR'
 });
 
+-- name: dated_rows
+-- The same, where the rows alone say when a task ended.
+CREATE TABLE result AS
+SELECT task, status, value,
+       CASE WHEN encoding = 'none' THEN 'none' WHEN json_valid(value) THEN 'json' ELSE 'other' END AS codec,
+       done_t
+FROM read_csv($file, header = false, delim = ',', quote = '"', escape = '"', nullstr = '\N', columns = {
+    task: 'VARCHAR', status: 'VARCHAR', encoding: 'VARCHAR', value: 'VARCHAR', done_t: 'DOUBLE'
+});
+
 -- name: no_rows
-CREATE TABLE result (task VARCHAR, status VARCHAR, codec VARCHAR, value VARCHAR);
+CREATE TABLE result (task VARCHAR, status VARCHAR, codec VARCHAR, value VARCHAR, done_t DOUBLE);
 
 -- name: left
 CREATE TABLE left_over AS SELECT DISTINCT unnest($tasks::VARCHAR[]) AS task;
@@ -158,7 +172,8 @@ FROM want LEFT JOIN seen USING (key) LEFT JOIN excused USING (key) GROUP BY want
 
 -- name: facts
 -- All that is known of each entry, in one row. A message that expires is dropped by the broker, without a word to
--- anybody: if its time has come and nobody took it, that is what became of it.
+-- anybody: if its time has come and nobody took it, that is what became of it. Where nobody saw the workers
+-- ($executions is false), nobody can say that it was not taken; there a row stands for the execution that wrote it.
 CREATE TABLE fact AS
 WITH known_of AS (
     SELECT entry.* EXCLUDE (expect),
@@ -172,7 +187,7 @@ WITH known_of AS (
            run.last_start_t,
            coalesce(run.ignored, false) AS ignored,
            coalesce(run.succeeded, false) AS succeeded,
-           run.success_t,
+           coalesce(run.success_t, CASE WHEN result.status = 'SUCCESS' THEN result.done_t END) AS success_t,
            result.status,
            result.codec,
            result.value,
@@ -186,7 +201,8 @@ WITH known_of AS (
            coalesce(had.extra, 0) AS extra,
            coalesce(had.unexcused, 0) AS unexcused,
            left_over.task IS NOT NULL AS is_left,
-           left_over.task IS NULL AND coalesce(run.starts, 0) = 0 AND result.task IS NULL
+           coalesce(run.starts, 0) > 0 OR (NOT $executions AND result.task IS NOT NULL) AS ran,
+           $executions AND left_over.task IS NULL AND coalesce(run.starts, 0) = 0 AND result.task IS NULL
                AND entry.expires <= span.end_t AS expired
     FROM entry CROSS JOIN span
     LEFT JOIN run USING (task)
@@ -222,7 +238,7 @@ SELECT fact.*,
 CASE
     -- More than was promised is a breach, whatever else may still come.
     WHEN $effects = 'exactly-once' AND extra > 0 THEN 'duplicated'
-    WHEN $effects = 'once-unless-killed' AND unexcused > 0 THEN 'duplicated'
+    WHEN $effects = 'once-unless-killed' AND unexcused > 0 THEN CASE WHEN $executions THEN 'duplicated' ELSE 'unknown' END
     WHEN $delivery = 'at-most-once' AND starts > 1 + again THEN 'duplicated'
     -- It never came to an end.
     WHEN ending IS NULL AND is_left THEN 'pending'
@@ -235,7 +251,7 @@ CASE
     WHEN absent > 0 AND ending = expect_state THEN 'lost'
     WHEN NOT $results_readable AND $recorded AND NOT unwritten THEN 'unknown'
     -- The row is the only one to speak of a success: nobody saw it run, or all who saw it run saw something else.
-    WHEN ending = 'SUCCESS' AND NOT succeeded AND cut_short = 0 THEN 'unknown'
+    WHEN ending = 'SUCCESS' AND NOT succeeded AND cut_short = 0 AND $executions THEN 'unknown'
     WHEN ending = 'SUCCESS' AND expect_state <> 'SUCCESS' THEN 'wrong'
     WHEN $recorded AND NOT recorded AND NOT unwritten THEN 'unrecorded'
     WHEN ending = 'FAILURE' AND expect_error IS NOT NULL AND error IS NULL THEN 'unknown'
@@ -298,7 +314,7 @@ WHERE fate = 'failed' AND ending <> expect_state
 GROUP BY ALL ORDER BY count DESC, error LIMIT 3;
 
 -- name: refused_but_ran
-SELECT task FROM fate WHERE outcome = 'refused' AND NOT coalesce(known, false) AND starts > 0;
+SELECT task FROM fate WHERE outcome = 'refused' AND NOT coalesce(known, false) AND ran;
 
 -- name: early
 SELECT task FROM early_run;

@@ -16,14 +16,19 @@
 
 import json
 import os
+import platform
+import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
+from harness import __version__
 from harness.errors import RunFolderError
-from harness.evidence.records import Json
+from harness.evidence.records import Effect, Json
 
 _LEAST_FREE_MB = 50
 """Less than this is gone before a worker has written its first lines."""
@@ -126,6 +131,39 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"cannot write {target}: {error}") from error
 
+    def head(self, about: Mapping[str, Json], *packages: str) -> dict[str, Json]:
+        """What run.json begins with, whatever was run.
+
+        Args:
+            about: more of it, such as scenario and seed; or the command, if that is not this process's own.
+            packages: installed ones, whose versions matter.
+        """
+        versions = {package: version(package) for package in packages}
+        return {
+            "format": 1,
+            "name": self.path.name,
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            **about,
+            "versions": {"harness": __version__, "python": platform.python_version(), **versions},
+        }
+
+    def write_effects(self, effects: Callable[[], Iterable[Effect]]) -> int:
+        """Write down the effects that can be seen now, and return how many lines that took.
+
+        Raises:
+            RunFolderError: they cannot be written. Whatever else goes wrong is a line, too.
+        """
+        count = 0
+
+        def counted() -> Iterator[dict[str, Json]]:
+            nonlocal count
+            for line in _seen(effects):
+                count += 1
+                yield line
+
+        self.write_lines("effects/seen.jsonl", counted())
+        return count
+
     def read(self, name: str) -> dict[str, Json]:
         """The JSON object in the file `name`.
 
@@ -145,6 +183,18 @@ class RunFolder:
 def dump(value: Json) -> str:
     """`value` as the JSON text of every file of a run folder: indented, non-ASCII as it is, a final newline."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _seen(effects: Callable[[], Iterable[Effect]]) -> Iterator[dict[str, Json]]:
+    try:
+        for effect in effects():
+            line = effect.to_json()
+            # A key that is no JSON, such as a UUID, has to come to light here too.
+            json.dumps(line)
+            yield line
+    except Exception as error:  # noqa: BLE001 - whatever looking goes wrong with, the run is still to be audited.
+        # A line without a key tells the audit that this witness has not said everything.
+        yield {"unseen": f"{type(error).__name__}: {error}"}
 
 
 def _make_new(root: Path, stem: str) -> Path:

@@ -1,7 +1,7 @@
 """The ledger: what the journal tells while a run still goes on. It decides nothing; the audit does that."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,12 +39,16 @@ class Ledger:
         self._held: dict[str, _Hold] = {}
         """Per task that a worker took and did not end."""
         self._up: dict[str, float] = {}
+        self.listeners: list[Callable[[Event], None]] = []
+        """Each is shown every event, in the order of time as far as `update` can tell."""
 
     def update(self) -> None:
         """Read what was added to the journal since the last time."""
         # Files are read one after another, so a task's end can be read before its beginning was. Within one
         # update the order of time is the order of the events; across updates an end is never taken back.
         for event in sorted(self._follower.read(), key=lambda event: event.t):
+            for listener in self.listeners:
+                listener(event)
             if event.kind is Kind.UP:
                 self._up[event.node] = event.t
             elif event.task is not None:

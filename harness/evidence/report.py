@@ -1,13 +1,16 @@
 """Audits as tables for a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from harness.evidence.audit import Audit
-from harness.evidence.records import Fate, Verdict
+from harness.evidence.durations import write_duration
+from harness.evidence.records import Fate, Json, Verdict
 from harness.evidence.ticks import EntryTicks
 
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
@@ -97,6 +100,133 @@ def findings(audit: Audit) -> Table | None:
     return table
 
 
+def load(said: Mapping[str, Json], audit: Audit, folder: str) -> Iterator[RenderableType]:
+    """A load test, for whoever waits for it: the load, what the stack made of it, what broke, and the verdict.
+
+    Args:
+        said: what load.json holds.
+        audit: what became of the tasks.
+        folder: the run folder.
+    """
+    yield Text(audit.name, "bold")
+    yield _facts(said, audit)
+    yield _stages(said["stages"])
+    if said["probes"]:
+        yield _probes(said["probes"])
+    told = {"fault", "fault-not-landed"} if said["faults"] else set()
+    others = tuple(finding for finding in audit.findings if finding.code not in told)
+    if (found := findings(replace(audit, findings=others))) is not None:
+        yield found
+    for text in said["invalid"]:
+        yield Text(f"invalid: {text}", "yellow")
+    if said["search"]:
+        yield Text(said["search"]["text"], "bold")
+    elif said["bottleneck"] and not said["invalid"]:
+        yield Text(said["bottleneck"])
+    if not said["is_open"]:
+        yield Text(_CLOSED_LOOP, "yellow")
+    # A path that is broken into two lines cannot be copied.
+    yield f"run folder: {folder}"
+    code = said["exit_code"]
+    name, style = _CODES[code]
+    yield Text.assemble((name, style), f" (exit code {code}): {said['reason']}")
+
+
+_CODES = {code: (one.value, _STYLES[one]) for one in Verdict for code in [one.exit_code]}
+_CLOSED_LOOP = (
+    "Closed loop: each sender sent when its last send was done. A stall held the senders up as well, so that what "
+    "would have been due meanwhile is in no figure: the latencies are too good, and no rate was asked for."
+)
+
+
+def _facts(said: Mapping[str, Json], audit: Audit) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _load_facts(said, audit):
+        table.add_row(name, value)
+    return table
+
+
+def _load_facts(said: Mapping[str, Json], audit: Audit) -> Iterator[tuple[str, Text]]:
+    counts, figures = said["counts"], said["figures"]
+    broken = f" ({counts['broken']:,} broken)" if counts.get("broken") else ""
+    arrivals = f"{counts['offered']:,} offered = {counts['sent']:,} sent{broken} + {counts['dropped']:,} dropped"
+    yield "arrivals", Text(arrivals, "yellow" if counts["dropped"] or broken else "")
+    unsure = [f"{counts[name]:,} {name}" for name in ("refused", "unknown") if counts[name]]
+    yield "the broker", Text(", ".join([f"{counts['accepted']:,} accepted", *unsure]), "yellow" if unsure else "")
+    yield "tasks", Text.assemble(f"{audit.entries:,} sent: ", _fates(audit.fates, expected=_is_expected(audit)))
+    if figures is not None and figures["duration_s"]:
+        offered_per_s = figures["offered"] / figures["duration_s"]
+        completed_per_s = figures["completed"] / figures["duration_s"]
+        over = f"in {write_duration(figures['duration_s'])} after the warm-up"
+        yield "throughput", Text(f"{offered_per_s:,.1f}/s offered, {completed_per_s:,.1f}/s completed, {over}")
+    at_end = f", {figures['backlog_end']:,} when the load ended" if figures is not None else ""
+    drained = f"drained in {write_duration(said['drained_s'])}"
+    yield "backlog", Text(f"{said['backlog_max']:,} at most{at_end}, {drained}")
+    if said["workers"]:
+        yield "workers", Text(_shares(said["workers"], audit.fairness))
+    for fault in said["faults"]:
+        yield "fault", _fault(fault)
+    for objective in said["objectives"]:
+        yield "objective", _objective(objective)
+
+
+def _shares(begun: Mapping[str, int], fairness: float | None) -> str:
+    """How the executions were shared out."""
+    total = sum(begun.values())
+    shares = ", ".join(f"{node} {count:,} ({count / total:.0%})" for node, count in begun.items() if total)
+    return shares if fairness is None else f"{shares}; fairness (Jain's index) {fairness:.3f}"
+
+
+def _fault(fault: Mapping[str, Json]) -> Text:
+    if fault["missing"] or fault["error"]:
+        return Text(fault["text"], "yellow")
+    recovery_s = fault["recovery_s"]
+    if recovery_s is None:
+        after = "the backlog was not seen to come back to where it had been"
+    elif recovery_s:
+        after = f"after {write_duration(recovery_s)} the backlog was back where it had been"
+    else:
+        after = "the backlog stayed where it had been"
+    return Text(f"{fault['text'].rstrip('.')}; {after}.")
+
+
+def _objective(objective: Mapping[str, Json]) -> Text:
+    words, style = {True: ("met", "green"), False: ("missed", "bold red"), None: ("unknown", "yellow")}[
+        objective["holds"]
+    ]
+    figure_s = objective["figure_s"]
+    seen = "no task passed it" if figure_s is None else write_duration(figure_s)
+    return Text.assemble(f"{objective['text']}: ", (words, style), f", {seen}")
+
+
+def _stages(stages: Mapping[str, Json]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("stage", "tasks", "mean", "p50", "p95", "p99", "max"):
+        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
+    for stage, summary in stages.items():
+        if summary["count"]:
+            figures = (summary[f"{name}_s"] for name in ("mean", "p50", "p95", "p99", "max"))
+            table.add_row(stage, f"{summary['count']:,}", *map(write_duration, figures))
+    return table
+
+
+def _probes(probes: Sequence[Mapping[str, Json]]) -> Table:
+    """A search, a line for each probe."""
+    table = Table(title="search", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("workers", "rate", "completed", "e2e p50", "e2e p99", "backlog"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("sustained", overflow="fold")
+    for one in probes:
+        why_not = one["why_not"]
+        said = Text("yes", "green") if why_not is None else Text(why_not, "red" if one["is_valid"] else "yellow")
+        took = (write_duration(one["e2e_p50_s"]), write_duration(one["e2e_p99_s"]))
+        rates = (f"{one['rate']:g}/s", f"{one['completed_per_s']:g}/s")
+        table.add_row(str(one["workers"]), *rates, *took, f"{one['backlog_growth']:+,}", said)
+    return table
+
+
 def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
     """Many runs, a line each and their sum."""
     sent = sum(audit.entries for _, audit in rows)
@@ -110,9 +240,14 @@ def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
     for name, audit in rows:
         p95 = _duration(audit.e2e_ms["p95"]) if audit.e2e_ms else "-"
         # A parametrized test has brackets in its name, which must not be taken for markup.
-        expected = all(finding.code != "failed-unexpectedly" for finding in audit.findings)
-        table.add_row(Text(name), str(audit.entries), _fates(audit.fates, expected=expected), p95, verdict(audit))
+        fates = _fates(audit.fates, expected=_is_expected(audit))
+        table.add_row(Text(name), str(audit.entries), fates, p95, verdict(audit))
     return table
+
+
+def _is_expected(audit: Audit) -> bool:
+    """Whether all failures are what was expected."""
+    return all(finding.code != "failed-unexpectedly" for finding in audit.findings)
 
 
 def _fates(counts: Mapping[Fate, int], *, expected: bool = False) -> Text:

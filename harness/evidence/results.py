@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -16,6 +19,27 @@ from harness.evidence.records import GroupRow, Json, Row
 
 _BUSY_TIMEOUT_S = 60.0
 _FOLD_TIMEOUT_S = 5.0
+_QUERY_TIMEOUT_S = 60.0
+"""How long a PostgreSQL server may work on one statement; a table that somebody has locked is waited for no longer."""
+_LIBPQ = {
+    "connect_timeout": 10,
+    # A server that is cut off in the middle of a query says nothing, and by default it is listened to for hours.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+"""What bounds the waits of libpq: seconds, and milliseconds for the last. An option in the URL wins."""
+_PACKAGES = {
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+    "pymysql": "pymysql",
+}
+"""Per driver's module, the package that has it, where the two are named differently or need their binary part."""
+_CHUNK = 1_000
+"""Ids in one query. SQLite and PostgreSQL take more; a larger one is hardly quicker, and holds a row lock no longer."""
+_FINAL = ("SUCCESS", "FAILURE", "REVOKED")
 _META = sa.MetaData()
 _TASKS = sa.Table(
     "celery_taskmeta",
@@ -24,6 +48,8 @@ _TASKS = sa.Table(
     sa.Column("status", sa.String(50)),
     sa.Column("result", sa.LargeBinary),
 )
+_DATE_DONE = sa.column("date_done", sa.DateTime())
+"""Beside the table, because few readers need it."""
 _GROUPS = sa.Table(
     "celery_tasksetmeta",
     _META,
@@ -64,6 +90,18 @@ def fold(path: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+class Ending(NamedTuple):
+    """How one task ended, as its row says."""
+
+    task: str
+    status: str
+    """SUCCESS, FAILURE or REVOKED."""
+    done: datetime | None
+    """When, by the worker's clock, in a zone that the table does not tell; see `Results.endings`."""
+    result: bytes | None
+    """Of a FAILURE: its exception, undecoded."""
+
+
 class Results:
     """Reads `celery_taskmeta` and `celery_tasksetmeta`."""
 
@@ -77,12 +115,27 @@ class Results:
             ResultsError: `url` is no such URL, or its driver is not installed.
         """
         try:
-            self._url = sa.make_url(url.removeprefix("db+"))
+            self._url = _parsed(url.removeprefix("db+"))
             self._engine = self._connect()
-        except (sa.exc.ArgumentError, ImportError) as error:
-            # What stands before the last @ may be a password.
-            shown = url.rpartition("@")[2]
-            raise ResultsError(f"cannot use the results URL {shown!r}: {error}") from error
+        except ImportError as error:
+            module = (error.name or self._url.get_driver_name()).partition(".")[0]
+            raise ResultsError(
+                f"cannot use the results URL {_shown(url)!r}: its driver {module} is not installed, or not whole; "
+                f"install the package {_PACKAGES.get(module, module)}."
+            ) from error
+        except (sa.exc.ArgumentError, ValueError) as error:
+            # The error of a URL that cannot be taken apart may quote a part of it, such as the password.
+            said = str(error) if isinstance(error, sa.exc.NoSuchModuleError) else "it is no SQLAlchemy URL"
+            raise ResultsError(
+                f"cannot use the results URL {_shown(url)!r}: {said}. Give one such as "
+                "postgresql+psycopg://user:password@host/database or sqlite:////folder/results.sqlite3; "
+                "write special characters in user and password as %40 and the like."
+            ) from error
+        if self._engine.dialect.is_async:
+            raise ResultsError(
+                f"cannot use the results URL {_shown(url)!r}: its driver {self._engine.driver} is asynchronous; "
+                "take another one, such as postgresql+psycopg."
+            )
 
     @classmethod
     def of_file(cls, path: Path) -> "Results":
@@ -91,7 +144,10 @@ class Results:
 
     def _connect(self) -> sa.Engine:
         if self._url.get_backend_name() != "sqlite":
-            return sa.create_engine(self._url, poolclass=sa.NullPool)
+            bounds: dict[str, Any] = {}
+            if self._url.get_driver_name() in {"psycopg", "psycopg2"}:
+                bounds = {name: value for name, value in _LIBPQ.items() if name not in self._url.query}
+            return sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=bounds)
         path = Path(self._url.database or "").absolute()
 
         def read_only() -> sqlite3.Connection:
@@ -99,15 +155,12 @@ class Results:
             # may write and is told not to takes it away.
             where = f"file:{quote(str(path))}"
             try:
-                connection = sqlite3.connect(f"{where}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S)
-                connection.execute("PRAGMA query_only=ON")
-                connection.execute("SELECT count(*) FROM sqlite_master")
+                return _opened(f"{where}?mode=rw")
             except sqlite3.OperationalError:
                 if not path.exists() or os.access(path, os.W_OK):
                     raise
                 # In a folder that nobody can write to, nobody writes now.
-                connection = sqlite3.connect(f"{where}?mode=ro&immutable=1", uri=True)
-            return connection
+                return sqlite3.connect(f"{where}?mode=ro&immutable=1", uri=True)
 
         return sa.create_engine("sqlite://", creator=read_only, poolclass=sa.NullPool)
 
@@ -125,6 +178,92 @@ class Results:
             if connection is not None:
                 for part in connection.execute(sa.select(_TASKS)).partitions(10_000):
                     yield from map(tuple, part)
+
+    def dated(self) -> Iterator[tuple[str, str, bytes | None, float | None]]:
+        """As `tuples`, and when each task ended, as Unix time: of a table whose times are UTC, such as `copy` makes."""
+        with self._reading(_TASKS) as connection:
+            if connection is not None:
+                for part in connection.execute(
+                    sa.select(_TASKS.c.task_id, _TASKS.c.status, _TASKS.c.result, _DATE_DONE)
+                ).partitions(10_000):
+                    for task, status, result, done in part:
+                        yield task, status, result, unix_time(done)
+
+    def endings(self, tasks: Iterable[str]) -> Iterator[list[Ending]]:
+        """Those of `tasks` that have a final row, a list per thousand; whatever else is in the table is not touched.
+
+        Celery 5.7 writes `date_done` as `app.now()`, that is in the zone of the app's `timezone`, and SQLite keeps
+        that without the zone. A PostgreSQL server first turns it into the zone of the worker's connection, which is
+        the server's own unless somebody has set another one.
+
+        Args:
+            tasks: the ids. More are taken only when the list for those before has been taken, so that whoever calls
+                may stop.
+
+        Raises:
+            ResultsError: the server cannot be reached, or the table cannot be read.
+        """
+        result = sa.case((_TASKS.c.status == "FAILURE", _TASKS.c.result))
+        query = sa.select(_TASKS.c.task_id, _TASKS.c.status, _DATE_DONE, result).where(_TASKS.c.status.in_(_FINAL))
+        with self._reading(_TASKS) as connection:
+            for chunk in _chunks(tasks):
+                if connection is None:
+                    yield []
+                    continue
+                found = connection.execute(
+                    query.where(_TASKS.c.task_id.in_(chunk)), execution_options={"stream_results": False}
+                )
+                yield [Ending(*row) for row in found]
+
+    def copy(self, tasks: Iterable[str], target: Path, when: Callable[[str, datetime], float]) -> int:
+        """Write the rows of `tasks` into a SQLite file of its own, which then holds nothing else.
+
+        Rows of groups are not copied: nothing in them says who has sent them.
+
+        Args:
+            tasks: the ids.
+            target: the file; one that is there is replaced, at the end and as a whole.
+            when: tells the Unix time of a task's `date_done`. The copy's times are UTC.
+
+        Returns:
+            How many tasks had a row.
+
+        Raises:
+            ResultsError: the rows cannot be read, or the file cannot be written.
+        """
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with closing(sqlite3.connect(partial, timeout=_BUSY_TIMEOUT_S)) as connection:
+                connection.execute(
+                    "CREATE TABLE celery_taskmeta (id INTEGER PRIMARY KEY, task_id VARCHAR(155) UNIQUE, "
+                    "status VARCHAR(50), result BLOB, date_done DATETIME)"
+                )
+                rows = self._rows_of(tasks, when)
+                done = connection.executemany(
+                    "INSERT INTO celery_taskmeta (task_id, status, result, date_done) VALUES (?, ?, ?, ?)", rows
+                )
+                connection.commit()
+            partial.replace(target)
+        except (sqlite3.Error, OSError) as error:
+            raise ResultsError(f"cannot copy the results to {target}: {error}. Is the disk full?") from error
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+        return done.rowcount
+
+    def _rows_of(
+        self, tasks: Iterable[str], when: Callable[[str, datetime], float]
+    ) -> Iterator[tuple[str, str, bytes | None, str | None]]:
+        query = sa.select(_TASKS.c.task_id, _TASKS.c.status, _TASKS.c.result, _DATE_DONE)
+        with self._reading(_TASKS) as connection:
+            if connection is None:
+                return
+            for chunk in _chunks(tasks):
+                # A result may be large, so that not even a thousand are held at once.
+                for row in connection.execute(query.where(_TASKS.c.task_id.in_(chunk)).execution_options(yield_per=50)):
+                    task, status, result, done = row
+                    moment = None if done is None else datetime.fromtimestamp(when(task, done), UTC)
+                    yield task, status, result, None if moment is None else f"{moment:%Y-%m-%d %H:%M:%S.%f}"
 
     def count(self, status: str | None = None) -> int:
         """How many rows `celery_taskmeta` has, or how many with this status."""
@@ -151,13 +290,58 @@ class Results:
         """A connection for one read; None where the table has not been made yet."""
         try:
             with self._engine.connect() as connection:
+                if self._url.get_backend_name() == "postgresql":
+                    # For this transaction alone: a pooler may hand the connection on to somebody else.
+                    limit = f"SET LOCAL statement_timeout = {round(_QUERY_TIMEOUT_S * 1000)}"
+                    connection.exec_driver_sql(limit)
                 if sa.inspect(connection).has_table(table.name):
                     yield connection.execution_options(stream_results=True)
                 else:
                     yield None
         except sa.exc.DBAPIError as error:
-            where = self._url.render_as_string(hide_password=True)
-            raise ResultsError(f"cannot read the results at {where}: {error.orig}") from error
+            said = " ".join(str(error.orig).split())
+            raise ResultsError(f"cannot read the results at {self.where}: {said}") from error
+
+    @property
+    def where(self) -> str:
+        """The URL, for people to read: without a password, and without options, which may hold one too."""
+        return self._url.set(query={}).render_as_string(hide_password=True)
+
+
+def unix_time(utc: datetime | None) -> float | None:
+    """The Unix time of a point in time that is UTC and does not say so; None of None."""
+    return None if utc is None else utc.replace(tzinfo=UTC).timestamp()
+
+
+def _opened(where: str) -> sqlite3.Connection:
+    """A connection that reads, and does not write; if it cannot, it is closed before the error goes on."""
+    connection = sqlite3.connect(where, uri=True, timeout=_BUSY_TIMEOUT_S)
+    try:
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("SELECT count(*) FROM sqlite_master")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _chunks(tasks: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(tasks)
+    while chunk := list(islice(remaining, _CHUNK)):
+        yield chunk
+
+
+def _parsed(url: str) -> sa.URL:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite" and "@" in (parsed.database or ""):
+        # A password with an @ and a / in it; half of it would be taken for the host, and shown.
+        raise sa.exc.ArgumentError("an @ in the name of the database")
+    return parsed
+
+
+def _shown(url: str) -> str:
+    """A URL for people to read; what stands before the last @, or in its options, may be a password."""
+    return re.sub(r"\?.*", "", url.rpartition("@")[2], flags=re.DOTALL)
 
 
 def decode(row: Row) -> Json:

@@ -6,10 +6,11 @@ DuckDB does the sets: it reads JSON lines in parallel and spills what does not f
 import csv
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 import duckdb
@@ -24,6 +25,17 @@ _LARGEST_RESULT = 1_000_000
 """Bytes; what is larger is not compared. The database reads no longer line than two million bytes."""
 _NULL = r"\N"
 """How a CSV file for the database writes NULL."""
+
+
+class Unwitnessed(StrEnum):
+    """What nobody could witness in a run, because it went on elsewhere; run.json names it."""
+
+    EXECUTIONS = "executions"
+    """No worker kept a journal. How a task ended, its row alone says."""
+    BROKER = "broker"
+    """Nobody asked the broker what was left in it."""
+    EFFECTS = "effects"
+    """Nobody looked for what the tasks did to the world."""
 
 
 @contextmanager
@@ -99,6 +111,8 @@ class Witnesses:
 
     database: Database
     folder: RunFolder
+    unwitnessed: Collection[Unwitnessed] = ()
+    """What nobody could witness, so that it is not missed, and is spoken of once."""
     findings: list[Finding] = field(default_factory=list)
     about: dict[str, Json] = field(default_factory=dict)
     incomplete: bool = False
@@ -108,18 +122,36 @@ class Witnesses:
     workers: dict[str, int] = field(default_factory=dict)
     memory_mb: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def executions(self) -> bool:
+        """Whether the workers kept journals."""
+        return Unwitnessed.EXECUTIONS not in self.unwitnessed
+
     def load(self, nodes: Sequence[str]) -> None:
-        """Read everything; every entry is in the table `fact` afterwards."""
+        """Read everything; every entry is in the table `fact` afterwards. `nodes` are those that must have journals."""
+        if self.unwitnessed:
+            self.about["unwitnessed"] = [one.value for one in Unwitnessed if one in self.unwitnessed]
         # The rows come through Python while the database is busy with the journal, on another core.
         exported = self.database.scratch / "results.csv"
         with ThreadPoolExecutor(1) as pool:
-            rows = pool.submit(_export, Results.of_file(self.folder.results), exported)
+            export = _export if self.executions else _export_dated
+            rows = pool.submit(export, Results.of_file(self.folder.results), exported)
             self._journal(nodes)
-            self._effects()
-            self._results(rows, exported)
-        self._left()
+            if not self.executions:
+                self.incomplete = True
+                text = "nobody saw the workers: whether a task ran more than once is not known."
+                self._say("unwitnessed-executions", Verdict.UNKNOWN, 1, text)
+            if Unwitnessed.EFFECTS in self.unwitnessed:
+                self._no_effects()
+            else:
+                self._effects()
+            self._results(rows, exported, "rows" if self.executions else "dated_rows")
+        if Unwitnessed.BROKER in self.unwitnessed:
+            self._nothing_left()
+        else:
+            self._left()
         self.database.run("effects_of")
-        self.database.run("facts")
+        self.database.run("facts", executions=self.executions)
 
     def _journal(self, nodes: Sequence[str]) -> None:
         files, torn = self._readable(self.folder.journal)
@@ -167,7 +199,17 @@ class Witnesses:
             )
         self.effects_readable = self.effects_readable and bool(files) and not damaged
 
-    def _results(self, rows: Future[int], exported: Path) -> None:
+    def _no_effects(self) -> None:
+        """Nobody looked for effects, so that none is missed in any task; if some were expected, that is said."""
+        self.about["effects"] = {"files": 0, "torn": 0}
+        self.database.run("no_effects")
+        ((wanted,),) = self.database.all("want_count")
+        self.database.run("forget_wants")
+        if wanted:
+            text = "effects are expected, and nobody saw the world that they are in."
+            self._say("unwitnessed-effects", Verdict.UNKNOWN, wanted, text)
+
+    def _results(self, rows: Future[int], exported: Path, query: str) -> None:
         try:
             count = rows.result()
         except ResultsError as error:
@@ -179,8 +221,15 @@ class Witnesses:
             self.database.run("no_rows")
             return
         self.about["results"] = {"readable": True, "rows": count}
-        self.database.run("rows", file=str(exported)) if count else self.database.run("no_rows")
+        self.database.run(query, file=str(exported)) if count else self.database.run("no_rows")
         exported.unlink()
+
+    def _nothing_left(self) -> None:
+        text = "nobody saw the broker: whether a task without a row still waits there is not known."
+        self._say("unwitnessed-broker", Verdict.UNKNOWN, 1, text)
+        self.incomplete = True
+        self.about["broker"] = {"readable": False, "left": 0}
+        self.database.run("left", tasks=[])
 
     def _left(self) -> None:
         try:
@@ -244,6 +293,17 @@ def _export(results: Results, target: Path) -> int:
         writer = csv.writer(file)
         for task, status, result in results.tuples():
             writer.writerow((task, status, *_as_text(result)))
+            count += 1
+    return count
+
+
+def _export_dated(results: Results, target: Path) -> int:
+    """As `_export`, and when each task ended. Returns how many."""
+    count = 0
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        for task, status, result, done_t in results.dated():
+            writer.writerow((task, status, *_as_text(result), _NULL if done_t is None else done_t))
             count += 1
     return count
 

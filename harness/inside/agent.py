@@ -20,7 +20,8 @@ members beside the task's id:
     down       it ended in good order
     received   a message was taken from a queue   name, redelivered, eta
     started    an execution begins                name, retries, redelivered
-    finished   an execution ended                 state, error, ignored (no row is to be expected), outside, peak_kb
+    finished   an execution ended                 state, error, ignored (no row is to be expected), outside, peak_kb,
+                                                  store_s
     retried    the task asked to run again        reason
     revoked    it will not run                    reason
     discarded  the worker refused the message     reason
@@ -30,8 +31,8 @@ members beside the task's id:
 
 `outside` marks an ending that the parent process reports for a child that was killed: the execution itself
 never came to an end. `peak_kb` is the most memory that the process has had resident so far, where that has grown
-since it last said so. `at` and `next` are by beat's own clock, which need not be the real one: when it woke, and when
-it means to wake again.
+since it last said so. `store_s` is how long the result backend took for this execution, in seconds. `at` and `next`
+are by beat's own clock, which need not be the real one: when it woke, and when it means to wake again.
 """
 
 import json
@@ -42,13 +43,14 @@ import runpy
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 import celery
 import kombu
 from celery import Celery, signals
+from celery.backends.base import Backend
 from celery.schedules import crontab
 from celery.schedules import schedule as interval
 
@@ -91,6 +93,8 @@ class Agent:
         self._entry: str | None = None
         """The entry of the schedule that beat is sending."""
         self._peak_kb = 0
+        self._stored_s: dict[str, float] = {}
+        """Per running task, how long its results have taken to store so far."""
 
     def connect(self) -> None:
         """Connect every signal. Strong references: the agent lives as long as the process."""
@@ -111,6 +115,20 @@ class Agent:
             (signals.after_task_publish, self._on_published),
         ):
             signal.connect(receiver, weak=False)
+
+    def time_stores(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Measure every backend's `store_result`: Celery has no signal between a task's end and its row."""
+        store_result = Backend.store_result
+
+        def timed_store_result(backend: Backend, task_id: str, *args: Any, **options: Any) -> Any:
+            began = clock()
+            try:
+                return store_result(backend, task_id, *args, **options)
+            finally:
+                if task_id in self._running:
+                    self._stored_s[task_id] = self._stored_s.get(task_id, 0.0) + clock() - began
+
+        Backend.store_result = timed_store_result
 
     def up(self, argv: list[str]) -> None:
         """Say that the process is there."""
@@ -189,6 +207,7 @@ class Agent:
 
     def _on_finished(self, task_id: str, task: Any, state: str | None, retval: Any, **_: Any) -> None:
         self._running.discard(task_id)
+        stored_s = self._stored_s.pop(task_id, None)
         if task.request.is_eager:
             return
         said: dict[str, Json] = {"state": state or "UNKNOWN"}
@@ -196,6 +215,8 @@ class Agent:
             said["error"] = _error(retval)
         if task.ignore_result or task.request.ignore_result:
             said["ignored"] = True
+        if stored_s is not None:
+            said["store_s"] = round(stored_s, 6)
         peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if peak_kb > self._peak_kb:
             self._peak_kb = said["peak_kb"] = peak_kb
@@ -352,6 +373,7 @@ def main(argv: list[str]) -> None:
     agent = Agent(Writer(folder, node=node, role=role, now=lambda: time.time() - offset_s))
     agent.up(argv)
     agent.connect()
+    agent.time_stores()
     use_settings(_settings(os.environ.get("HARNESS_SETTINGS", "{}")))
     tune_sqlite(os.environ.get("CELERY_RESULT_BACKEND", ""))
     sys.argv = ["celery", *argv]

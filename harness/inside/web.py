@@ -15,6 +15,9 @@ Of its own it has
     GET /tasks/{id}    what the result table says of a task
     GET /docs          all routes, to read and to try; the page needs nothing from anywhere else
 
+A request may carry the header `Harness-Due`, a Unix time in seconds such as ``1795366773.25``: when its task was to be
+sent, by the plan of a load test. The journal then counts the task's time from there.
+
 Every error is a problem document (RFC 9457). A body is limited to BODY_LIMIT_BYTES, also one that does not say how
 long it is; a route that reads the body itself may allow more with `allow_body`.
 """
@@ -25,9 +28,11 @@ import importlib
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +63,10 @@ SENDS = 32
 """How many tasks may be on their way to the broker at once, each with a thread and a connection. More are refused."""
 RETRY_AFTER_S = 5
 """When to come back to a broker that did not take a task."""
+DUE_HEADER = "Harness-Due"
+"""By which a request says when its task was to be sent."""
+DUE_RANGE_S = 86_400.0
+"""How far from now that may be; what is farther is no Unix time in seconds."""
 MEMORY = 100_000
 """How many of the tasks that were sent are remembered; beyond it, the oldest without a row is not known any more."""
 _SHUTDOWN_S = 4
@@ -74,6 +83,9 @@ Send = Callable[[Message], Awaitable[None]]
 
 class Sender(Protocol):
     """What is needed of `harness.producer.Producer`."""
+
+    def at(self, due_t: float) -> "Sender":
+        """The same, for what was to be sent at `due_t` (Unix time, seconds)."""
 
     def send(self, name: str, *, kwargs: Mapping[str, Json], expect: Expect | None, task_id: str) -> Sent:
         """Send one task, once; several threads may do so at a time."""
@@ -235,6 +247,23 @@ def accepts(*types: str) -> Any:
     return Depends(check)
 
 
+# ---------------------------------------------------------------------------------------------------------- due times
+
+
+async def _check_due(request: Request) -> None:
+    """Keep when the task of this request was to be sent, before anything is done that would have to be undone."""
+    said = request.headers.getlist(DUE_HEADER)
+    if not said:
+        return
+    # More than `float` takes would be no decimal number; twice the header is none either.
+    due_t = float(said[0]) if len(said) == 1 and re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", said[0]) else None
+    if due_t is None or abs(due_t - time.time()) > DUE_RANGE_S:
+        seen = ", ".join(said)[:100]
+        detail = f"{DUE_HEADER} has to be a Unix time in seconds, within a day of now; this was {seen!r}."
+        raise Problem(HTTPStatus.BAD_REQUEST, detail)
+    request.scope["harness.due"] = due_t
+
+
 # -------------------------------------------------------------------------------------------------------------- tasks
 
 
@@ -258,8 +287,16 @@ class Desk:
         """Wait for the sends in flight, which the producer's time-outs bound."""
         self._pool.shutdown()
 
-    async def send(self, name: str, kwargs: Mapping[str, Json], expect: Expect | None) -> str:
+    async def send(
+        self, name: str, kwargs: Mapping[str, Json], expect: Expect | None, *, due_t: float | None = None
+    ) -> str:
         """Send one task in a thread of its own; returns its id once the broker has confirmed it.
+
+        Args:
+            name: the task's registered name.
+            kwargs: its arguments, JSON.
+            expect: what the audit shall demand.
+            due_t: when it was to be sent (Unix time, seconds), if that is not now.
 
         Raises:
             NotSent: it has not, or too many are on their way.
@@ -268,7 +305,8 @@ class Desk:
             detail = f"{self._sends} tasks are on their way to the broker already; this one was not sent."
             raise NotSent(Kind.REFUSED, detail, retry_after_s=1)
         task = str(uuid.uuid4())
-        future = self._pool.submit(self._producer.send, name, kwargs=kwargs, expect=expect, task_id=task)
+        producer = self._producer if due_t is None else self._producer.at(due_t)
+        future = self._pool.submit(producer.send, name, kwargs=kwargs, expect=expect, task_id=task)
         future.add_done_callback(lambda _: self._free.release())
         try:
             sent = await asyncio.wrap_future(future)
@@ -314,7 +352,7 @@ async def submit(
     """Send one task, and answer 202 with its id and where to ask for it.
 
     Args:
-        request: the request that asks for it.
+        request: the request that asks for it; it may say with `Harness-Due` when that was to happen.
         name: the task's registered name.
         kwargs: its arguments, JSON.
         expect: what the audit shall demand.
@@ -324,7 +362,7 @@ async def submit(
         NotSent: the broker has not confirmed it. Left alone, it becomes a 503 with Retry-After.
     """
     desk: Desk = request.app.state.desk
-    task = await desk.send(name, kwargs, expect)
+    task = await desk.send(name, kwargs, expect, due_t=request.scope.get("harness.due"))
     body = {"task_id": task, **(about or {})}
     return JSONResponse(body, HTTPStatus.ACCEPTED, {"Location": f"/tasks/{task}"})
 
@@ -401,7 +439,7 @@ def create_app(desk: Desk, router: APIRouter | None = None, *, title: str = "Web
             responses=problems(404, 503),
         )(_task)
     if router is not None:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(_check_due)])
     # The page would have its document checked by a server on the internet.
     patch_fastapi(app, swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True})
     return app

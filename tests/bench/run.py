@@ -1,4 +1,4 @@
-"""The benchmarks: each figure beside its target, ratios from one run. `python tests/bench/run.py [NAME ...]`."""
+"""The benchmarks: each figure beside its target, ratios from one run. `python -m tests.bench.run [NAME ...]`."""
 
 import json
 import os
@@ -31,6 +31,9 @@ from harness.session import Session
 from harness.stack import Stack, StackSpec
 from harness.wait import wait_until
 from scenarios.bulk_data import scenario as bulk_data
+from tests.bench import load
+from tests.bench.load import Figure
+from tests.bench.messages import headers_of
 
 HERE = Path(__file__).parent
 APPS = HERE / "apps"
@@ -38,8 +41,6 @@ ROUNDS = 5
 MESSAGES = 1_000
 TASKS = 4_000
 AUDITED = 1_000_000
-Figure = tuple[str, str, str, bool]
-"""What was measured, the figure, its target, and whether it was met."""
 console = Console(soft_wrap=True, highlight=False)
 
 
@@ -87,12 +88,6 @@ def _bare_loop(connection: kombu.Connection) -> Callable[[int], None]:
     channel = connection.default_channel
     channel.queue_declare("bare", durable=True, auto_delete=False)
     producer = kombu.Producer(channel)
-    always: dict[str, object] = {
-        "lang": "py", "task": "noop", "shadow": None, "eta": None, "expires": None, "group": None, "group_index": None,
-        "retries": 0, "timelimit": [None, None], "parent_id": None, "argsrepr": "()", "kwargsrepr": "{'number': 1}",
-        "origin": "bench@bench", "ignore_result": False, "replaced_task_nesting": 0, "stamped_headers": None,
-        "stamps": {},
-    }  # fmt: skip
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
     def loop(count: int) -> None:
@@ -101,7 +96,7 @@ def _bare_loop(connection: kombu.Connection) -> Callable[[int], None]:
             producer.publish(
                 ([], {"number": number}, embed),
                 routing_key="bare",
-                headers={**always, "id": task, "root_id": task},
+                headers=headers_of(task),
                 serializer="json",
                 delivery_mode=2,
                 correlation_id=task,
@@ -215,7 +210,7 @@ def _spread(values: Sequence[float]) -> str:
     return f"{min(values):.2f} to {max(values):.2f}"
 
 
-BENCHMARKS = {"stack": stack_start, "publish": publish, "agent": agent, "audit": audit, "bulk": bulk}
+BENCHMARKS = {"stack": stack_start, "publish": publish, "agent": agent, "audit": audit, "bulk": bulk, **load.BENCHMARKS}
 
 
 def main(names: Sequence[str]) -> None:

@@ -2,14 +2,20 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import amqp
 import kombu
 import pytest
 
+from harness.attached import Attached
+from harness.evidence import results
+from harness.evidence.folder import RunFolder
+from harness.evidence.journal import Writer
 from harness.evidence.records import Fate, Kind
+from harness.producer import Producer
 from harness.stack import Stack
 
 pytestmark = [
@@ -100,6 +106,34 @@ def test_a_queue_that_cannot_be_declared_refuses_each_task(stack: Stack) -> None
         assert sent.reason.startswith("no queue 'theirs': PreconditionFailed")
     assert stack.producer.send("act", queue="here").accepted
     assert fates(stack) == {Fate.PENDING: 1, Fate.REFUSED: 2}
+
+
+def test_of_a_cluster_with_a_dead_node_the_live_one_takes_the_tasks(stack: Stack, tmp_path: Path) -> None:
+    live = stack.login.amqp_url_outside
+    # Nobody listens on port 1, and to a user that it does not know, the broker itself is no better.
+    login, _, place = live.removeprefix("amqp://").rpartition("@")
+    dead, strange = f"amqp://{login}@127.0.0.1:1/{stack.login.vhost}", f"amqp://nobody:wrong@{place}"
+    reasons: dict[str, str | None] = {}
+    with closing(Writer(stack.folder.journal, node="cluster", role="producer")) as journal:
+        for name, nodes in {
+            "first": [dead, live],
+            "last": [live, dead],
+            "strange": [strange, live],
+            "none": [strange, dead],
+        }.items():
+            with Producer(";".join(nodes), journal) as producer:
+                sent = producer.send("act", queue="here")
+                reasons[name] = sent.reason
+    none = reasons.pop("none")
+    assert reasons == dict.fromkeys(("first", "last", "strange"))
+    assert none is not None
+    assert none.startswith(f"no connection: none of 2 nodes; the last, 127.0.0.1:1/{stack.login.vhost}: ConnectionRef")
+    assert fates(stack) == {Fate.PENDING: 3, Fate.REFUSED: 1}
+    # Who attaches to such a cluster is let in as well.
+    results.create(tmp_path / "results.sqlite3")
+    url = f"sqlite:///{tmp_path / 'results.sqlite3'}"
+    with Attached(f"{dead};{live}", url, RunFolder.create(tmp_path, "attached")) as attached:
+        assert attached.producer.send("act", queue="here").accepted
 
 
 def test_a_broker_that_pauses_before_a_queue_was_met_is_given_up_in_time(stack: Stack) -> None:

@@ -166,6 +166,18 @@ def test_bad_input_is_refused_at_each_door_and_nothing_is_sent(site: Site) -> No
     assert fates(site.stack, 0.5) == {}
 
 
+@pytest.mark.stack(**STACK, workers=0)
+def test_a_request_can_say_when_its_task_was_due_and_the_journal_says_it_after_it(site: Site) -> None:
+    due_t = round(time.time() - 12.5, 3)
+    told = site.post("/emails", json=make_order(0, 7), headers={"Harness-Due": f"{due_t:.3f}"})
+    untold = site.order(1)
+    assert (told.status_code, untold.status_code) == (202, 202)
+    events = read(site.stack.folder.journal)
+    due = {event.task: event.data.get("due") for event in events if event.kind is Kind.INTENDED}
+    assert due == {told.json()["task_id"]: pytest.approx(due_t, abs=1e-6), untold.json()["task_id"]: None}
+    assert fates(site.stack, 0.5) == {Fate.PENDING: 2}
+
+
 @pytest.mark.usefixtures("mailbox")
 def test_a_paused_broker_is_a_503_while_all_else_answers_and_every_task_is_accounted_for(site: Site) -> None:
     taken = site.order(0).json()["task_id"]

@@ -57,6 +57,18 @@ def test_a_file_that_is_imported_twice_is_there_once(stack: Stack, results: Resu
     assert 0 < rejected < good
 
 
+def test_many_imports_of_one_file_at_once_leave_it_there_once(stack: Stack) -> None:
+    audit = play(scenario, stack, Drive(count=40, seed=7, options={"rows": 200}))
+    assert audit.verdict is Verdict.PASS, audit.text()
+    # Of each import: the task, a chunk, what waits for it, and the callback. Two at a time had one import_id.
+    assert audit.fates[Fate.OK] == audit.entries == 4 * 40
+    totals = query(stack, "SELECT read, closings FROM imports ORDER BY number")
+    assert totals == [(200, 1)] * 20
+    # The last one to begin has all of its orders, and by now everybody else's.
+    ((orders,),) = query(stack, "SELECT orders FROM imports ORDER BY number DESC LIMIT 1")
+    assert query(stack, "SELECT count(*), count(DISTINCT version >> 40) FROM orders") == [(orders, 1)]
+
+
 def test_a_killed_worker_costs_no_row_and_doubles_none(stack: Stack) -> None:
     killed = []
 

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from celery import Celery, signals
 from celery.app.trace import build_tracer
+from celery.backends.base import Backend
 from celery.beat import Scheduler, Service
 from celery.exceptions import Ignore, Reject, WorkerLostError
 from celery.schedules import crontab
@@ -114,6 +115,19 @@ STARTED = {"retries": 0, "redelivered": False}
 def test_an_execution_is_a_start_and_an_end_with_its_state(run: Run, folder: Path) -> None:
     run("pay", 4)
     assert said(folder) == [("started", "t-1", {"name": "pay", **STARTED}), ("finished", "t-1", {"state": "SUCCESS"})]
+
+
+def test_an_end_says_how_long_its_result_took_to_store(
+    agent: Agent, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([10.0, 10.25])
+    monkeypatch.setattr(Backend, "store_result", Backend.store_result)  # It is put back after the test.
+    agent.time_stores(lambda: next(clock))
+    run("pay", 4)
+    run("quiet", task_id="t-2")
+    ends = {task: data for kind, task, data in said(folder) if kind == "finished"}
+    assert ends["t-1"]["store_s"] == 0.25
+    assert "store_s" not in ends["t-2"]
 
 
 @pytest.mark.usefixtures("agent")

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ class World:
         default_factory=lambda: {"readable": True, "queues": [], "messages": [], "held": []}
     )
     rows: list[tuple[str, str, bytes | None]] = field(default_factory=list)
+    done: dict[str, float] = field(default_factory=dict)
+    """The tasks whose rows say when they ended."""
+    unwitnessed: list[str] = field(default_factory=list)
     mails: list[dict[str, Any]] = field(default_factory=list)
     lines: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     clock: Iterator[int] = field(default_factory=lambda: count(1_000))
@@ -68,7 +72,8 @@ class World:
         self.mail(task)
 
     def write(self) -> RunFolder:
-        self.folder.write("run.json", {"name": "test", "promise": self.promise.to_json(), "nodes": self.nodes})
+        run = {"name": "test", "promise": self.promise.to_json(), "nodes": self.nodes}
+        self.folder.write("run.json", {**run, "unwitnessed": self.unwitnessed} if self.unwitnessed else run)
         if self.remains is not None:
             self.folder.write("broker.json", self.remains)
         for node, lines in self.lines.items():
@@ -78,8 +83,12 @@ class World:
         if not self.folder.results.exists():
             results.create(self.folder.results)
             connection = sqlite3.connect(self.folder.results)
-            connection.execute("CREATE TABLE celery_taskmeta (task_id TEXT UNIQUE, status TEXT, result BLOB)")
-            connection.executemany("INSERT INTO celery_taskmeta VALUES (?, ?, ?)", self.rows)
+            connection.execute(
+                "CREATE TABLE celery_taskmeta (task_id TEXT UNIQUE, status TEXT, result BLOB, date_done DATETIME)"
+            )
+            dates = {task: f"{datetime.fromtimestamp(t, UTC):%Y-%m-%d %H:%M:%S.%f}" for task, t in self.done.items()}
+            rows = [(*row, dates.get(row[0])) for row in self.rows]
+            connection.executemany("INSERT INTO celery_taskmeta VALUES (?, ?, ?, ?)", rows)
             connection.commit()
             connection.close()
         return self.folder
@@ -795,3 +804,180 @@ def test_an_audit_leaves_nothing_behind(world: World) -> None:
 def test_an_effect_cannot_be_expected_twice() -> None:
     with pytest.raises(ValueError, match="expected twice"):
         Expect(effects=["mail:a", "mail:a"])
+
+
+ELSEWHERE = {"unwitnessed-executions", "unwitnessed-broker"}
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> World:
+    """What a run leaves whose broker and workers are somebody else's."""
+    world = World(RunFolder.create(tmp_path, "elsewhere"), nodes=["producer"], remains=None)
+    world.unwitnessed = ["executions", "broker", "effects"]
+    for task in ("a", "b"):
+        world.intend(task, effects=None)
+        world.record(task)
+        world.done[task] = 1_010.0
+    return world
+
+
+def unwitnessed_and(found: Audit, *more: str) -> bool:
+    """Whether each of what nobody saw is said once, and these beside it."""
+    return sorted(finding.code for finding in found.findings) == sorted((*ELSEWHERE, *more))
+
+
+def test_where_nobody_saw_the_workers_the_rows_say_how_tasks_ended_and_no_more_is_known(elsewhere: World) -> None:
+    found = elsewhere.audit()
+    assert (found.verdict, found.fates[Fate.OK]) == (Verdict.UNKNOWN, 2)
+    assert unwitnessed_and(found)
+    assert codes(found, Verdict.UNKNOWN) == ELSEWHERE
+    # The first was due at 1000, the second at 1002.
+    assert (found.e2e_ms["max"], found.e2e_ms["p50"]) == (10_000.0, 8_000.0)
+    assert found.witnesses["unwitnessed"] == ["executions", "broker", "effects"]
+    # The negative control: the same folder, had there been workers under the harness's eyes.
+    elsewhere.unwitnessed = []
+    assert elsewhere.audit().fates[Fate.UNKNOWN] == 2
+
+
+def wrong_elsewhere(world: World) -> None:
+    world.intend("x", effects=None)
+    world.record("x", result={"ok": "y"})
+
+
+def another_error_elsewhere(world: World) -> None:
+    world.intend("x", expect={"state": "FAILURE", "error": "MailRefused"}, effects=None)
+    world.record("x", "FAILURE", {"exc_type": "KeyError"})
+
+
+def failed_elsewhere(world: World) -> None:
+    world.intend("x", effects=None)
+    world.record("x", "FAILURE", {"exc_type": "KeyError", "exc_message": ["y"]})
+
+
+def revoked_elsewhere(world: World) -> None:
+    world.intend("x", effects=None)
+    world.record("x", "REVOKED", {"exc_type": "TaskRevokedError"})
+
+
+def no_row_elsewhere(world: World) -> None:
+    world.intend("x", effects=None)
+
+
+def expired_elsewhere(world: World) -> None:
+    # Its time is over; but a worker may have taken it before that.
+    world.intend("x", effects=None, expires=1_000.0, expect={"state": "REVOKED"})
+
+
+def begun_elsewhere(world: World) -> None:
+    world.intend("x", effects=None)
+    world.record("x", "STARTED", {})
+
+
+def never_told_elsewhere(world: World) -> None:
+    world.intend("x", "unknown", effects=None)
+
+
+@pytest.mark.parametrize(
+    ("provoke", "fate", "verdict", "more"),
+    [
+        (wrong_elsewhere, Fate.WRONG, Verdict.FAIL, ["wrong"]),
+        (another_error_elsewhere, Fate.WRONG, Verdict.FAIL, ["wrong"]),
+        (failed_elsewhere, Fate.FAILED, Verdict.FAIL, ["failed-unexpectedly"]),
+        (revoked_elsewhere, Fate.FAILED, Verdict.FAIL, ["failed-unexpectedly"]),
+        (no_row_elsewhere, Fate.UNKNOWN, Verdict.UNKNOWN, ["unknown"]),
+        (expired_elsewhere, Fate.UNKNOWN, Verdict.UNKNOWN, ["unknown"]),
+        (begun_elsewhere, Fate.UNKNOWN, Verdict.UNKNOWN, ["unknown", "unfinished-rows"]),
+        (never_told_elsewhere, Fate.UNKNOWN, Verdict.UNKNOWN, ["unknown"]),
+    ],
+)
+def test_elsewhere_too_each_deviation_has_its_own_fate_and_no_other(
+    elsewhere: World, provoke: Callable[[World], None], fate: Fate, verdict: Verdict, more: list[str]
+) -> None:
+    provoke(elsewhere)
+    found = elsewhere.audit()
+    assert {met: times for met, times in found.fates.items() if times} == {Fate.OK: 2, fate: 1}
+    assert found.verdict is verdict
+    assert unwitnessed_and(found, *more)
+
+
+@pytest.mark.parametrize(("outcome", "fate"), [("unknown", Fate.RECOVERED), ("unconfirmed", Fate.OK)])
+def test_elsewhere_a_row_proves_that_the_broker_had_the_task(elsewhere: World, outcome: str, fate: Fate) -> None:
+    elsewhere.intend("x", outcome, effects=None)
+    elsewhere.record("x")
+    assert elsewhere.audit().fates[fate] == 1 + 2 * (fate is Fate.OK)
+
+
+@pytest.mark.parametrize("status", ["SUCCESS", "STARTED"])
+def test_elsewhere_a_row_of_a_refused_task_is_a_lie_of_the_broker(elsewhere: World, status: str) -> None:
+    elsewhere.intend("x", "refused", effects=None)
+    assert elsewhere.audit().verdict is Verdict.UNKNOWN
+    elsewhere.folder.results.unlink()
+    elsewhere.record("x", status)
+    assert "refused-but-ran" in codes(elsewhere.audit(), Verdict.FAIL)
+
+
+def test_elsewhere_an_expected_failure_is_accounted_for(elsewhere: World) -> None:
+    elsewhere.intend("x", expect={"state": "FAILURE", "error": "KeyError"}, effects=None)
+    elsewhere.record("x", "FAILURE", {"exc_type": "KeyError"})
+    found = elsewhere.audit()
+    assert (found.verdict, found.fates[Fate.FAILED]) == (Verdict.UNKNOWN, 1)
+    assert unwitnessed_and(found)
+
+
+def test_elsewhere_effects_are_spoken_of_only_where_some_are_expected(elsewhere: World) -> None:
+    elsewhere.intend("x", effects=["mail:x", "mail:y"])
+    elsewhere.record("x")
+    found = elsewhere.audit()
+    assert unwitnessed_and(found, "unwitnessed-effects")
+    assert [finding.count for finding in found.findings if finding.code == "unwitnessed-effects"] == [2]
+    assert found.fates[Fate.OK] == 3
+
+
+def test_elsewhere_effects_that_somebody_saw_are_held_against_the_promise(elsewhere: World) -> None:
+    elsewhere.unwitnessed.remove("effects")
+    for task in ("x", "y", "z"):
+        elsewhere.intend(task)
+        elsewhere.record(task)
+    elsewhere.mail("x")
+    elsewhere.mail("y")
+    elsewhere.mail("y")
+    found = elsewhere.audit()
+    assert (found.fates[Fate.OK], found.fates[Fate.DUPLICATED], found.fates[Fate.LOST]) == (3, 1, 1)
+    # Whether a death excuses the second one, only a worker's journal could say.
+    elsewhere.promise = Promise(effects=Effects.ONCE_UNLESS_KILLED)
+    assert elsewhere.audit().fates[Fate.UNKNOWN] == 1
+
+
+def test_elsewhere_a_deadline_counts_to_when_the_row_was_written(elsewhere: World) -> None:
+    elsewhere.promise = Promise(deadline_s=10.0)
+    assert elsewhere.audit().verdict is Verdict.UNKNOWN
+    elsewhere.promise = Promise(deadline_s=9.0)
+    assert codes(elsewhere.audit(), Verdict.FAIL) == {"late"}
+
+
+def test_elsewhere_an_ending_without_a_time_is_in_no_latency(elsewhere: World) -> None:
+    elsewhere.done.clear()
+    found = elsewhere.audit()
+    assert (found.fates[Fate.OK], found.e2e_ms) == (2, {})
+
+
+def test_elsewhere_results_that_are_not_there_are_no_pass(elsewhere: World) -> None:
+    elsewhere.write().results.unlink()
+    found = audit(elsewhere.folder)
+    assert found.fates[Fate.UNKNOWN] == 2
+    assert unwitnessed_and(found, "results-unreadable", "unknown")
+
+
+def test_a_copy_of_a_run_elsewhere_gives_the_same_audit_byte_for_byte(elsewhere: World, tmp_path: Path) -> None:
+    wrong_elsewhere(elsewhere)
+    before = dump(elsewhere.audit().to_json())
+    copy = shutil.copytree(elsewhere.folder.path, tmp_path / "copy")
+    assert dump(audit(RunFolder.open(copy)).to_json()) == before
+
+
+@pytest.mark.parametrize("unwitnessed", ["everything", ["mailbox"], 7])
+def test_a_run_file_that_names_no_witness_is_refused(elsewhere: World, unwitnessed: Any) -> None:
+    folder = elsewhere.write()
+    folder.write("run.json", {**folder.read("run.json"), "unwitnessed": unwitnessed})
+    with pytest.raises(RunFolderError, match="is not what a run writes"):
+        audit(folder)

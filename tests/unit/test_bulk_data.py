@@ -27,6 +27,7 @@ from harness import Drive, Effect
 from harness.errors import UsageError
 from harness.evidence.journal import Writer
 from harness.evidence.records import Kind
+from harness.scenario import Steps
 from scenarios import bulk_data
 from scenarios.app import app, database, prepare_sqlite
 from scenarios.bulk_data import (
@@ -106,12 +107,12 @@ def rows(engine: Engine, table: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY 1, 2")]  # noqa: S608 - a table of ours.
 
 
-def codes(path: Path, tmp_path: Path, import_id: str = "i") -> list[str]:
+def codes(path: Path, tmp_path: Path, *import_ids: str) -> list[str]:
     """What the check finds in the database of a test."""
     scratch = tmp_path / "told.sqlite3"
     scratch.unlink(missing_ok=True)
     with closing(Prediction(path, scratch)) as prediction:
-        return [finding.code for finding in prediction.differences(tmp_path / "app.sqlite3", import_id)]
+        return [finding.code for finding in prediction.differences(tmp_path / "app.sqlite3", import_ids or ["i"])]
 
 
 # Cutting
@@ -670,6 +671,77 @@ def test_a_single_difference_before_the_closing_is_found_under_its_own_name_alon
     assert codes(path, tmp_path) == [expected]
 
 
+def begun_at_once(path: Path, engine: Engine, *import_ids: str) -> None:
+    """Several imports of a file, whose chunks are loaded in turns: the later ones take over from the earlier."""
+    found = surveyed(path, chunk_bytes=2000)
+    for import_id in import_ids:
+        register(engine, import_id, found)
+    counts: dict[str, list[dict[str, int]]] = {import_id: [] for import_id in import_ids}
+    for chunk in found.chunks:
+        for import_id in import_ids:
+            counts[import_id].append(load(str(path), import_id, chunk, engine))
+    for import_id in import_ids:
+        close(engine, import_id, counts[import_id])
+
+
+def test_a_file_that_is_imported_many_times_is_there_once_and_each_import_has_its_own_totals(
+    tmp_path: Path, engine: Engine
+) -> None:
+    path = tmp_path / "orders.csv"
+    write_file(path, rows=300, seed=11)
+    begun_at_once(path, engine, "a", "b", "c")
+    run_import(path, engine, "d")
+    run_import(path, engine, "a")
+    assert codes(path, tmp_path, "a", "b", "c", "d") == []
+    # What an import had when it was closed: nothing any more, or everything still.
+    totals = {row[1]: row[6:] for row in rows(engine, "imports")}
+    assert totals["a"][3:] == totals["b"][3:] == (0, 0)
+    assert totals["c"] == totals["d"]
+    assert totals["a"][:3] == totals["d"][:3]
+    assert len({import_id for import_id, _, _ in rows(engine, "rejects")}) == 4
+
+
+def test_an_import_that_never_ended_is_left_to_the_audit_and_may_have_taken_over(
+    tmp_path: Path, engine: Engine
+) -> None:
+    path = write(tmp_path / "orders.csv", *[GOOD.replace(b"A-1", f"A-{number}".encode()) for number in range(90)], b"?")
+    found = surveyed(path, chunk_bytes=2000)
+    for import_id in ("a", "b"):
+        register(engine, import_id, found)
+    counts = [load(str(path), "a", chunk, engine) for chunk in found.chunks]
+    for chunk in found.chunks[:2]:
+        load(str(path), "b", chunk, engine)
+    assert 0 < close(engine, "a", counts)["orders"] < 90
+    assert codes(path, tmp_path, "a") == []
+    # The lines that it did not come to are missing under its name.
+    assert codes(path, tmp_path, "a", "b") == ["rejects-differ"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("UPDATE imports SET read = read + 1 WHERE import_id = 'b'", "totals-differ"),
+        ("UPDATE imports SET orders = 1000000 WHERE import_id = 'b'", "totals-differ"),
+        ("UPDATE imports SET total_cents = -1 WHERE import_id = 'b'", "totals-differ"),
+        # Of the last one everything is there.
+        ("UPDATE imports SET orders = orders - 1 WHERE import_id = 'c'", "totals-differ"),
+        ("DELETE FROM rejects WHERE import_id = 'b' AND line = (SELECT max(line) FROM rejects)", "rejects-differ"),
+        ("INSERT INTO rejects VALUES ('a', 1, 'quote')", "rejects-differ"),
+        # The row as the first import had it.
+        ("UPDATE orders SET version = version & ((1 << 40) - 1) | (1 << 40) WHERE order_id LIKE '%7'", "rows-outdated"),
+    ],
+)
+def test_a_difference_in_one_of_many_imports_is_found(
+    tmp_path: Path, engine: Engine, statement: str, expected: str
+) -> None:
+    path = tmp_path / "orders.csv"
+    write_file(path, rows=300, seed=11)
+    begun_at_once(path, engine, "a", "b", "c")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    assert codes(path, tmp_path, "a", "b", "c") == [expected]
+
+
 @pytest.mark.parametrize("total", ["read", "good", "rejected", "orders", "total_cents"])
 def test_a_total_that_is_one_too_high_is_found(tmp_path: Path, engine: Engine, total: str) -> None:
     path = tmp_path / "orders.csv"
@@ -773,7 +845,7 @@ def test_the_check_compares_a_run_with_its_file_and_its_journal(stack: Any) -> N
     scenario.prepare(stack, drive)
     engine = create_engine(f"sqlite:///{stack.folder.path}/app/app.sqlite3")
     create_tables(engine)
-    run_import(stack.folder.path / "app/orders.csv", engine, "orders-4")
+    run_import(stack.folder.path / "app/orders.csv", engine, "orders-4-0")
     journal = Writer(stack.folder.journal, node="worker-1", role="worker")
     for task, retries in (("a", 0), ("b", 0), ("b", 1)):
         name = "scenarios.bulk_data.load_chunk"
@@ -793,6 +865,36 @@ def test_the_check_compares_a_run_with_its_file_and_its_journal(stack: Any) -> N
         "totals-differ",
         "group-differs",
     }
+
+
+def test_each_pair_of_steps_is_an_import_of_its_own_and_none_can_be_taken_over_http() -> None:
+    sent: list[Any] = []
+    producer: Any = SimpleNamespace(send=lambda name, **how: sent.append((name, how)))
+    for number in (0, 1, 2, 7):
+        scenario.step(producer, number, 9)
+        assert scenario.request(number, 9) is None
+    assert {name for name, _ in sent} == {"scenarios.bulk_data.import_orders"}
+    import_ids = [how["kwargs"]["import_id"] for _, how in sent]
+    assert import_ids == ["orders-9-0", "orders-9-0", "orders-9-1", "orders-9-3"]
+    assert [list(how["expect"].effects) for _, how in sent] == [[f"row:import-{import_id}"] for import_id in import_ids]
+
+
+def test_the_check_is_of_the_imports_that_were_sent_whatever_their_numbers(stack: Any) -> None:
+    steps = Steps.dealt([2, 0, 1])  # 0, 2, 3
+    drive = Drive(count=3, seed=4, options={"rows": 300}, steps=steps)
+    scenario.prepare(stack, drive)
+    engine = create_engine(f"sqlite:///{stack.folder.path}/app/app.sqlite3")
+    create_tables(engine)
+    begun_at_once(stack.folder.path / "app/orders.csv", engine, "orders-4-0", "orders-4-1", "orders-4-2")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM rejects WHERE import_id = 'orders-4-2'")
+    assert list(scenario.check(stack, drive)) == []
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM rejects WHERE import_id = 'orders-4-1'")
+    engine.dispose()
+    (finding,) = scenario.check(stack, drive)
+    assert finding.code == "rejects-differ"
+    assert "orders-4-1 line " in finding.text
 
 
 def test_a_file_that_was_refused_is_left_to_the_audit(stack: Any) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.headerregistry import Address
 from email.message import EmailMessage
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +22,11 @@ from celery.backends.base import BaseBackend
 from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 from sqlalchemy import Engine, create_engine
 
+from harness import Drive, Verdict
 from harness.evidence.records import Json
 from harness.inside.smtp import listen
+from harness.nodes.mailbox import Mail
+from harness.scenario import Steps
 from scenarios import emails
 from scenarios.app import app, database, prepare_sqlite
 from scenarios.emails import (
@@ -35,6 +39,7 @@ from scenarios.emails import (
     make_order,
     message_id,
     render,
+    scenario,
     send_once,
     send_receipt,
 )
@@ -426,3 +431,117 @@ def test_every_process_has_a_database_engine_of_its_own(tmp_path: Path, monkeypa
     assert database() is here
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert database() is not here
+
+
+# The check
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Any:
+    """A mailbox as a stack has it; a test puts mails in."""
+    taken: list[Mail] = []
+    return SimpleNamespace(mailbox=SimpleNamespace(messages=lambda: taken), folder=tmp_path)
+
+
+def deliver(stack: Any, number: int, order: Order | None = None) -> None:
+    """Have the receipt of an order arrive; of another one, if that is given."""
+    path = stack.folder / f"{len(stack.mailbox.messages())}.eml"
+    path.write_bytes(render(order or make_order(number, seed=1), task_id=f"t-{number}").as_bytes())
+    key = f"mail:{message_id(make_order(number, seed=1))}"
+    stack.mailbox.messages().append(Mail(key=key, task=f"t-{number}", recipients=(), path=path))
+
+
+def test_receipts_as_they_have_to_be_are_nothing_to_speak_of(stack: Any) -> None:
+    for number in range(12):
+        deliver(stack, number)
+    assert list(scenario.check(stack, Drive(count=12, seed=1))) == []
+    # Whatever else came, nobody ordered it.
+    assert list(scenario.check(stack, Drive(count=0, seed=1))) == []
+
+
+def renamed(order: Order) -> None:
+    order["customer"]["name"] += " jr."
+
+
+def retitled(order: Order) -> None:
+    order["lines"][0]["title"] = "?"
+
+
+def dearer(order: Order) -> None:
+    order["lines"][0]["unit_price_cents"] += 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (renamed, ["the customer's name or address is not the order's"]),
+        (
+            retitled,
+            [
+                "the HTML part does not name every line of the order",
+                "the text part does not name every line of the order",
+            ],
+        ),
+        (dearer, ["the attached table does not add up to the order's total"]),
+    ],
+)
+def test_a_receipt_that_is_not_as_it_has_to_be_is_found_with_its_task(stack: Any, spoil: Any, said: list[str]) -> None:
+    spoilt = make_order(1, seed=1)
+    spoil(spoilt)
+    for number in range(3):
+        deliver(stack, number, spoilt if number == 1 else None)
+    found = list(scenario.check(stack, Drive(count=3, seed=1)))
+    assert [(one.code, one.verdict, one.text, one.tasks) for one in found] == [
+        ("mail-flawed", Verdict.FAIL, text, ("t-1",)) for text in said
+    ]
+
+
+def test_what_has_no_parts_at_all_is_found(stack: Any) -> None:
+    deliver(stack, 0)
+    (mail,) = stack.mailbox.messages()
+    order = make_order(0, seed=1)
+    to = Address(order["customer"]["name"], addr_spec=order["customer"]["email"])
+    message = EmailMessage(policy=email.policy.SMTP)
+    message["To"] = to
+    mail.path.write_bytes(message.as_bytes())
+    assert {finding.text for finding in scenario.check(stack, Drive(count=1, seed=1))} == {
+        "the text part does not name every line of the order",
+        "there is no HTML part",
+        "there are 0 tables attached, not 1",
+    }
+
+
+@pytest.mark.parametrize(("spoilt", "is_read"), [(6, True), (7, False)])
+def test_of_many_receipts_a_sample_is_read_and_the_check_says_so(
+    stack: Any, monkeypatch: pytest.MonkeyPatch, *, spoilt: int, is_read: bool
+) -> None:
+    monkeypatch.setattr(emails, "_MOST_READ", 4)
+    # Of the steps 0 to 9 and 11, every third is read: 0, 3, 6, 9.
+    steps = Steps([range(10), range(11, 12)])
+    wrong = make_order(spoilt, seed=1)
+    dearer(wrong)
+    for number in steps:
+        deliver(stack, number, wrong if number == spoilt else None)
+    *flaws, sampled = scenario.check(stack, Drive(count=11, seed=1, steps=steps))
+    assert [flaw.tasks for flaw in flaws] == ([(f"t-{spoilt}",)] if is_read else [])
+    assert (sampled.code, sampled.verdict, sampled.count) == ("mails-sampled", Verdict.PASS, 4)
+    assert sampled.text == "4 mails were read, those of one order in 3; 11 were ordered"
+
+
+def test_up_to_the_limit_every_receipt_is_read(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emails, "_MOST_READ", 4)
+    for number in range(4):
+        deliver(stack, number)
+    assert list(scenario.check(stack, Drive(count=4, seed=1))) == []
+
+
+def test_what_is_read_is_what_pythons_own_policy_reads(stack: Any) -> None:
+    for number in range(30):
+        deliver(stack, number)
+    for mail in stack.mailbox.messages():
+        read, own = emails._parsed(mail.path), mail.parsed  # noqa: SLF001 - what is remembered of one must not show in another.
+        assert read.items() == own.items()
+        assert read["To"].addresses == own["To"].addresses
+        assert [part.get_content() for part in read.iter_attachments()] == [
+            part.get_content() for part in own.iter_attachments()
+        ]

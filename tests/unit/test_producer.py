@@ -4,13 +4,14 @@ import json
 import math
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import amqp
 import kombu
 import pytest
 
@@ -18,7 +19,7 @@ from harness.errors import UsageError
 from harness.evidence import journal
 from harness.evidence.journal import Writer
 from harness.evidence.records import Expect, Kind
-from harness.producer import Producer, Sent, _Link
+from harness.producer import Producer, Sent, _Link, connect
 
 TIMEOUT_S = 0.2
 BOUND_S = 5.0
@@ -70,6 +71,9 @@ def in_memory(make: Make) -> Iterator[Producer]:
     with closing(make("amqp://127.0.0.1:1//")) as producer:
         connect_to_memory(producer)
         yield producer
+    # The queues of all connections in this process's memory are the same.
+    with kombu.Connection("memory://") as connection, connection.SimpleQueue(QUEUE) as queue:
+        queue.clear()
 
 
 def url(port: int) -> str:
@@ -98,6 +102,80 @@ def test_a_broker_that_says_nothing_is_given_up_in_time(make: Make, listener: so
     assert TIMEOUT_S <= time.monotonic() - begun_s < BOUND_S
     assert sent == Sent(task=sent.task, outcome=Kind.REFUSED, reason="no connection: TimeoutError: timed out")
     assert [kind for kind, _, _ in said(folder)] == [Kind.INTENDED, Kind.REFUSED]
+
+
+class Nodes:
+    """A cluster without a network: what each of its nodes says to whoever connects."""
+
+    def __init__(self, **says: Exception | None) -> None:
+        """By host; None lets everybody in."""
+        self.says = says
+        self.asked: list[tuple[str, float]] = []
+        self.collected: list[str] = []
+
+    def connection(self, url: str, *, connect_timeout: float, **_: Any) -> "Node":
+        return Node(self, url.rpartition("@")[2].partition(":")[0], connect_timeout)
+
+
+class Node:
+    """One connection to one of them."""
+
+    def __init__(self, nodes: Nodes, host: str, timeout_s: float) -> None:
+        """Not connected yet."""
+        self.nodes, self.host, self.timeout_s = nodes, host, timeout_s
+
+    def ensure_connection(self, *, max_retries: int) -> None:
+        assert max_retries == 0
+        self.nodes.asked.append((self.host, self.timeout_s))
+        if (error := self.nodes.says[self.host]) is not None:
+            raise error
+
+    def collect(self) -> None:
+        self.nodes.collected.append(self.host)
+
+
+CLUSTER = ";".join(f"amqp://user:password@{host}:5672/vhost" for host in "abc")
+GONE = ConnectionRefusedError("gone")
+STRANGER = amqp.exceptions.AccessRefused("no such user")
+
+
+@pytest.mark.parametrize(
+    ("says", "host", "asked"),
+    [
+        ({"a": None, "b": None, "c": None}, "a", "a"),
+        ({"a": GONE, "b": None, "c": None}, "b", "ab"),
+        ({"a": STRANGER, "b": TimeoutError("timed out"), "c": None}, "c", "abc"),
+    ],
+)
+def test_the_nodes_of_a_cluster_are_tried_in_order_until_one_lets_in(
+    monkeypatch: pytest.MonkeyPatch, says: Mapping[str, Exception | None], host: str, asked: str
+) -> None:
+    nodes = Nodes(**says)
+    monkeypatch.setattr(kombu, "Connection", nodes.connection)
+    assert connect(CLUSTER, 3.0).host == host
+    assert nodes.asked == [(one, 3.0) for one in asked]
+    assert nodes.collected == [one for one in asked if one != host]
+
+
+def test_where_no_node_lets_in_each_was_tried_once_and_the_last_is_named(
+    monkeypatch: pytest.MonkeyPatch, make: Make, folder: Path
+) -> None:
+    nodes = Nodes(a=GONE, b=STRANGER, c=TimeoutError("timed out"))
+    monkeypatch.setattr(kombu, "Connection", nodes.connection)
+    sent = make(CLUSTER).send("pay")
+    assert nodes.asked == [(one, TIMEOUT_S) for one in "abc"]
+    assert nodes.collected == ["a", "b", "c"]
+    reason = "no connection: none of 3 nodes; the last, c:5672/vhost: TimeoutError: timed out"
+    assert sent == Sent(task=sent.task, outcome=Kind.REFUSED, reason=reason)
+    assert [kind for kind, _, _ in said(folder)] == [Kind.INTENDED, Kind.REFUSED]
+
+
+def test_what_is_no_trouble_with_a_node_is_not_taken_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = Nodes(a=ValueError("a defect"), b=None, c=None)
+    monkeypatch.setattr(kombu, "Connection", nodes.connection)
+    with pytest.raises(ValueError, match="a defect"):
+        connect(CLUSTER, 3.0)
+    assert (nodes.asked, nodes.collected) == ([("a", 3.0)], ["a"])
 
 
 def test_each_send_tries_again_to_connect(make: Make, free_port: int, folder: Path) -> None:
@@ -136,6 +214,35 @@ def test_a_task_can_be_sent_for_a_point_in_time(in_memory: Producer, folder: Pat
     assert intent["due"] == noon.timestamp()
     with kombu.Connection("memory://") as connection, connection.SimpleQueue(QUEUE) as queue:
         assert queue.get_nowait().headers["eta"] == "2026-11-10T11:00:00+00:00"
+
+
+def test_what_was_to_be_sent_before_is_due_then_and_goes_out_at_once(in_memory: Producer, folder: Path) -> None:
+    late = in_memory.at(1_000.25)
+    assert late.send("pay", queue=QUEUE).accepted
+    assert in_memory.send("pay", queue=QUEUE).accepted
+    assert late.at(2_000.0).send("pay", queue=QUEUE).accepted
+    assert late.send("pay", queue=QUEUE).accepted
+    intents = [data for kind, _, data in said(folder) if kind is Kind.INTENDED]
+    assert [intent.get("due") for intent in intents] == [1_000.25, None, 2_000.0, 1_000.25]
+    with kombu.Connection("memory://") as connection, connection.SimpleQueue(QUEUE) as queue:
+        # Nobody holds it back: that it is late, only the journal is told.
+        assert {queue.get_nowait().headers["eta"] for _ in intents} == {None}
+
+
+def test_a_task_for_later_is_due_later_whenever_it_was_to_be_sent(in_memory: Producer, folder: Path) -> None:
+    noon = datetime(2026, 11, 10, 12, tzinfo=UTC)
+    assert in_memory.at(1_000.25).send("pay", eta=noon, queue=QUEUE).accepted
+    (_, _, intent), _ = said(folder)
+    assert intent["due"] == noon.timestamp()
+
+
+def test_whoever_sends_late_uses_the_connections_that_are_there(in_memory: Producer) -> None:
+    idle = in_memory._idle  # noqa: SLF001 - connections are its own.
+    (link,) = idle
+    assert in_memory.at(1.0).send("pay", queue=QUEUE).accepted
+    assert list(idle) == [link]
+    in_memory.at(1.0).close()
+    assert not idle
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from harness.errors import ResultsError
+from harness.evidence import results as module
 from harness.evidence.records import GroupRow, Row
-from harness.evidence.results import Results, create, decode, fold
+from harness.evidence.results import Ending, Results, create, decode, fold
 
 ROWS = [("a", "SUCCESS", b'{"ok": 1}'), ("b", "FAILURE", b"{}"), ("c", "STARTED", None)]
 
@@ -131,12 +133,117 @@ def test_celerys_form_of_a_url_is_understood(path: Path, results: Results, prefi
 
 
 @pytest.mark.parametrize(
-    "url", ["", "results.sqlite3", "redis://localhost/0", "postgresql+nosuchdriver://u:secret@h/d"]
+    "url",
+    [
+        "",
+        "results.sqlite3",
+        "redis://localhost/0",
+        "postgresql+nosuchdriver://u:secret@h/d",
+        "postgresql://u:secret@h:x/d?password=secret",
+        "postgresql://u:p@secret/secret@h/d",
+    ],
 )
 def test_a_url_that_cannot_be_used_is_an_error_without_a_password(url: str) -> None:
     with pytest.raises(ResultsError, match="cannot use the results URL") as caught:
         Results(url)
     assert "secret" not in str(caught.value)
+
+
+def test_a_driver_that_is_not_installed_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Python does where there is no such module.
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(
+        ResultsError, match=r"its driver psycopg is not installed.*install the package psycopg\[binary\]"
+    ):
+        Results("postgresql+psycopg://u:secret@h/d")
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    with pytest.raises(ResultsError, match="install the package mysqlclient"):
+        Results("mysql://u:secret@h/d")
+
+
+def test_a_server_that_does_not_answer_is_an_error_without_a_password() -> None:
+    pytest.importorskip("psycopg")
+    # Nobody listens on port 1.
+    theirs = Results("db+postgresql+psycopg://u:secret@127.0.0.1:1/d?password=secret")
+    with pytest.raises(ResultsError, match=r"u:\*\*\*@127\.0\.0\.1:1/d.*refused") as caught:
+        theirs.count()
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+DONE = datetime(2026, 11, 22, 20, 0, 0, 250_000)  # noqa: DTZ001 - as a row has it, without a zone.
+
+
+@pytest.fixture
+def dated(path: Path) -> Results:
+    """What workers under somebody else's eyes would have left."""
+    create(path)
+    rows: list[tuple[str, str, bytes, str | None]]
+    rows = [(f"t-{number}", "SUCCESS", b"1", f"{DONE}") for number in range(7)]
+    rows += [("f", "FAILURE", b'{"exc_type": "KeyError"}', f"{DONE}"), ("v", "REVOKED", b"{}", None)]
+    rows += [("s", "STARTED", b"{}", None), ("r", "RETRY", b"{}", None)]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE celery_taskmeta (task_id TEXT, status TEXT, result BLOB, date_done DATETIME)")
+        connection.executemany("INSERT INTO celery_taskmeta VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+    return Results.of_file(path)
+
+
+def test_the_endings_of_some_tasks_are_found_by_their_ids(dated: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 3)
+    asked = ["t-0", "nobody", "f", "v", "s", "r", "t-6"]
+    first, second, third = (sorted(part) for part in dated.endings(iter(asked)))
+    assert first == [Ending("f", "FAILURE", DONE, b'{"exc_type": "KeyError"}'), Ending("t-0", "SUCCESS", DONE, None)]
+    assert second == [Ending("v", "REVOKED", None, None)]
+    assert third == [Ending("t-6", "SUCCESS", DONE, None)]
+    assert list(dated.endings([])) == []
+
+
+def test_no_more_ids_are_taken_than_are_looked_up(dated: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 3)
+    asked = iter(["t-0", "t-1", "t-2", "t-3"])
+    next(dated.endings(asked))
+    assert list(asked) == ["t-3"]
+
+
+def test_where_there_is_no_table_yet_nothing_has_ended(path: Path, tmp_path: Path) -> None:
+    create(path)
+    theirs = Results.of_file(path)
+    assert list(theirs.endings(["a"])) == [[]]
+    target = tmp_path / "copy.sqlite3"
+    assert theirs.copy(["a"], target, lambda _, done: done.timestamp()) == 0
+    assert list(Results.of_file(target).dated()) == []
+
+
+def test_a_copy_has_the_rows_that_were_asked_for_and_no_other(
+    dated: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 2)
+    target = tmp_path / "copy.sqlite3"
+    target.write_bytes(b"what was there before")
+    asked = ["t-1", "nobody", "f", "s", "v"]
+
+    def two_hours_west(_: str, done: datetime) -> float:
+        return done.replace(tzinfo=UTC).timestamp() - 7_200
+
+    assert dated.copy(asked, target, two_hours_west) == 4
+    t = datetime(2026, 11, 22, 18, 0, 0, 250_000, UTC).timestamp()
+    assert sorted(Results.of_file(target).dated()) == [
+        ("f", "FAILURE", b'{"exc_type": "KeyError"}', t),
+        ("s", "STARTED", b"{}", None),
+        ("t-1", "SUCCESS", b"1", t),
+        ("v", "REVOKED", b"{}", None),
+    ]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["copy.sqlite3", "results.sqlite3"]
+
+
+def test_a_copy_that_cannot_be_made_leaves_nothing_and_is_an_error(dated: Results, path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"cannot copy the results to .*nowhere"):
+        dated.copy(["f"], tmp_path / "nowhere" / "copy.sqlite3", lambda _, done: done.timestamp())
+    path.unlink()
+    with pytest.raises(ResultsError, match="unable to open"):
+        dated.copy(["f"], tmp_path / "copy.sqlite3", lambda _, done: done.timestamp())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Scenarios: how they are found, and what a check that crashes means."""
 
+import dataclasses
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +11,7 @@ import pytest
 from harness.errors import UsageError
 from harness.evidence.records import Delivery, Finding, Promise, Verdict
 from harness.run import checked, find_scenario
-from harness.scenario import Drive, Option, Scenario
+from harness.scenario import Drive, Option, Request, Scenario, Steps
 from harness.stack import Stack
 
 if TYPE_CHECKING:
@@ -139,3 +140,70 @@ def test_an_option_that_nobody_gave_has_its_default() -> None:
     assert scenario.value(Drive(count=1, seed=1, options={"max_rows": 0}), "max_rows") == 0
     with pytest.raises(KeyError):
         scenario.value(DRIVE, "rows")
+
+
+def test_a_step_cannot_be_taken_over_http_unless_the_scenario_says_how() -> None:
+    scenario = Scenario()
+    assert scenario.request(0, 1) is None
+    assert scenario.routes == ""
+
+
+@pytest.mark.parametrize("path", ["", "emails", "/two words", "/zoë", "/a\r\nHost: b", "http://elsewhere/emails"])
+def test_a_request_whose_path_no_client_could_send_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="is no path of a request: begin with a slash"):
+        Request(path=path, body=b"")
+
+
+def test_a_drive_takes_its_first_steps_unless_it_says_which() -> None:
+    assert list(Drive(count=3, seed=1).numbers) == [0, 1, 2]
+    taken = Steps.dealt([3, 2])
+    assert Drive(count=5, seed=1, steps=taken).numbers is taken
+    assert list(Drive(count=0, seed=1, steps=Steps()).numbers) == []
+    assert list(dataclasses.replace(Drive(count=3, seed=1), count=2).numbers) == [0, 1]
+
+
+def test_a_drive_of_other_steps_than_were_counted_is_refused() -> None:
+    with pytest.raises(ValueError, match="a drive of 4 steps cannot have taken 5"):
+        Drive(count=4, seed=1, steps=Steps.dealt([3, 2]))
+
+
+@pytest.mark.parametrize(
+    ("taken", "numbers"),
+    [
+        ([], []),
+        ([0], []),
+        ([3], [0, 1, 2]),
+        ([3, 2], [0, 1, 2, 3, 4]),
+        ([3, 0, 1], [0, 2, 3, 6]),
+        ([0, 0, 2], [2, 5]),
+    ],
+)
+def test_steps_that_were_dealt_out_in_turns_are_told_in_order(taken: Sequence[int], numbers: list[int]) -> None:
+    steps = Steps.dealt(taken)
+    assert (list(steps), len(steps)) == (numbers, len(numbers))
+    assert [number for number in range(-3, 12) if number in steps] == numbers
+
+
+def test_a_million_steps_take_no_room_and_are_told_apart_at_once() -> None:
+    steps = Steps([range(share, 4_000_000_000_000, 4) for share in range(4)])
+    assert len(steps) == 4_000_000_000_000
+    assert 3_999_999_999_999 in steps
+    assert 4_000_000_000_000 not in steps
+
+
+@pytest.mark.parametrize(
+    ("ranges", "said"),
+    [
+        ([range(3, 0, -1)], "holds no steps"),
+        ([range(-2, 4)], "holds no steps"),
+        ([range(0, 10, 2), range(1, 10, 2), range(6, 7)], "have a step in common"),
+        ([range(0, 100, 3), range(1, 100, 5)], "have a step in common"),
+    ],
+)
+def test_steps_that_would_count_twice_or_from_below_0_are_refused(ranges: Sequence[range], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Steps(ranges)
+
+
+def test_ranges_that_interleave_or_follow_each_other_have_no_step_in_common() -> None:
+    assert list(Steps([range(4, 8), range(4), range(8, 20, 4), range(9, 20, 4)])) == [*range(8), 8, 9, 12, 13, 16, 17]

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from harness import Drive, Effect
 from harness.errors import StartError, WaitTimeout
+from harness.scenario import Steps
 from scenarios import schedules
 from scenarios.app import app, database
 from scenarios.schedules import BACKOFF_LIMIT_S, BUSY_PAUSE_S, remind, reminder_id, report, scenario
@@ -238,7 +239,7 @@ def left(tmp_path: Path) -> SimpleNamespace:
         folder=tmp_path,
         rows=list(ROWS),
         states=["SUCCESS"] * 8 + ["REVOKED"] * 2,
-        open=set(),
+        unended=0,
         retries=Counter({f"task-{number}": 1 for number in (3, 7)}),
         ticks=Counter({"check-stock": 2, "celery.backend_cleanup": 1}),
     )
@@ -249,7 +250,9 @@ def stack_of(left: SimpleNamespace) -> Any:
     return SimpleNamespace(
         folder=SimpleNamespace(path=left.folder),
         results=SimpleNamespace(rows=lambda: iter(results)),
-        ledger=SimpleNamespace(open=lambda: left.open, retries=lambda task: left.retries[task], ticks=left.ticks),
+        ledger=SimpleNamespace(
+            sent=100, ended=100 - left.unended, retries=lambda task: left.retries[task], ticks=left.ticks
+        ),
     )
 
 
@@ -272,10 +275,10 @@ def nothing(_left: SimpleNamespace) -> None:
     """All is well."""
 
 
-def dropped_by_the_broker(left: SimpleNamespace) -> None:
-    """One that expired before a worker had it: no row, and no end."""
+def dropped_or_refused_by_the_broker(left: SimpleNamespace) -> None:
+    """One that expired before a worker had it, or that the broker did not take: no row, and no end."""
     left.states.remove("REVOKED")
-    left.open.add("dropped")
+    left.unended = 1
 
 
 def tried_more_often(left: SimpleNamespace) -> None:
@@ -314,7 +317,7 @@ def report_of_no_tick(left: SimpleNamespace) -> None:
     ("spoil", "found"),
     [
         (nothing, []),
-        (dropped_by_the_broker, []),
+        (dropped_or_refused_by_the_broker, []),
         (tried_more_often, []),
         (row_done_early, [("reminder-early", ("task-0",))]),
         (revoked_row_missing, [("revoked-rows", ("result-8",))]),
@@ -331,3 +334,46 @@ def test_each_thing_that_goes_wrong_is_found_under_its_own_name_alone(
     spoil(left)
     fill(left)
     assert [(one.code, one.tasks) for one in scenario.check(stack_of(left), DRIVE)] == found
+
+
+def test_only_the_reminders_that_were_sent_are_asked_for(left: SimpleNamespace) -> None:
+    # Of the four kinds, the steps 2 and 6 expire; the second was never taken.
+    left.states.remove("REVOKED")
+    fill(left)
+    steps = Steps([range(6), range(7, 8)])
+    assert list(scenario.check(stack_of(left), Drive(count=7, seed=7, steps=steps))) == []
+    assert [one.code for one in scenario.check(stack_of(left), DRIVE)] == ["revoked-rows"]
+
+
+def test_the_check_reads_the_journal_once_however_many_reminders_there_are(left: SimpleNamespace) -> None:
+    count = 4000
+    left.rows = [
+        (f"reminder-{reminder_id(number, 7)}", f"task-{number}", 100.0, 100.5)
+        for number in range(count)
+        if number % 4 != 2
+    ]
+    left.states = ["REVOKED"] * (count // 4)
+    left.retries = Counter({f"task-{number}": 1 for number in range(3, count, 4)})
+    left.ticks = Counter()
+    fill(left)
+    asked = []
+
+    class Watched:
+        """A stack that reads its journal each time that it is asked for the ledger."""
+
+        def __init__(self, stack: Any) -> None:
+            """The same stack."""
+            self.folder, self.results, self._ledger = stack.folder, stack.results, stack.ledger
+
+        @property
+        def ledger(self) -> Any:
+            asked.append(1)
+            return self._ledger
+
+    watched: Any = Watched(stack_of(left))
+    assert list(scenario.check(watched, Drive(count=count, seed=7))) == []
+    assert len(asked) == 1
+
+
+def test_no_reminder_can_be_ordered_over_http() -> None:
+    assert {scenario.request(number, 7) for number in range(4)} == {None}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from harness.errors import WaitTimeout
-from harness.wait import Clock, wait_until
+from harness.wait import Clock, Patience, wait_until
 
 
 @dataclass
@@ -61,3 +61,14 @@ def test_an_exception_of_the_probe_ends_the_wait_at_once() -> None:
     with pytest.raises(ZeroDivisionError):
         wait_until(broken, what="it", timeout_s=10, clock=time.clock)
     assert time.slept_s == []
+
+
+def test_patience_counts_from_the_last_time_that_something_grew() -> None:
+    time = Time()
+    patience = Patience(time.clock)
+    seen = []
+    # What shrinks has not grown.
+    for count in (0, 0, 3, 3, 2, 3, 4):
+        seen.append(patience.waited_s(count))
+        time.sleep(1.0)
+    assert seen == [0, 1, 0, 1, 2, 3, 0]

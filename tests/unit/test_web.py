@@ -1,5 +1,6 @@
 """The web producer over real HTTP on loopback: what each door takes and refuses, and what a client is told."""
 
+import copy
 import json
 import os
 import re
@@ -49,12 +50,18 @@ class FakeProducer:
     sent: list[dict[str, Any]] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     """A send waits for it; open unless a test closes it."""
+    due_t: float | None = None
 
     def __post_init__(self) -> None:
         self.gate.set()
 
+    def at(self, due_t: float) -> "FakeProducer":
+        view = copy.copy(self)
+        view.due_t = due_t
+        return view
+
     def send(self, name: str, *, kwargs: Mapping[str, Json], expect: Expect | None, task_id: str) -> Sent:
-        self.sent.append({"name": name, "kwargs": kwargs, "expect": expect, "task": task_id})
+        self.sent.append({"name": name, "kwargs": kwargs, "expect": expect, "task": task_id, "due_t": self.due_t})
         assert self.gate.wait(TIMEOUT_S)
         if self.error is not None:
             raise self.error
@@ -173,6 +180,28 @@ def test_every_order_of_the_scenario_is_taken_as_it_is(site: Site) -> None:
         assert site.producer.sent[-1]["kwargs"]["order"] == emails.make_order(number, 7)
 
 
+@dataclass
+class Stepped:
+    """Stands for the producer of a scenario's step, and keeps what would have been sent."""
+
+    sent: list[dict[str, Any]] = field(default_factory=list)
+
+    def send(self, name: str, *, kwargs: Mapping[str, Json], expect: Expect) -> None:
+        self.sent.append({"name": name, "kwargs": kwargs, "expect": expect})
+
+
+def test_a_step_over_http_is_the_very_task_that_the_step_sends(site: Site) -> None:
+    stepped: Any = Stepped()
+    for number in (0, 1, 7, 4711, 1_000_000):
+        emails.scenario.step(stepped, number, 3)
+        request = emails.scenario.request(number, 3)
+        answer = site.post(request.path, data=request.body, headers={"Content-Type": request.content_type})
+        assert answer.status_code == 202, answer.text
+    over_http = [{name: sent[name] for name in ("name", "kwargs", "expect")} for sent in site.producer.sent]
+    assert over_http == stepped.sent
+    assert emails.scenario.routes == web.__name__
+
+
 def test_an_order_without_an_id_gets_one_that_the_client_is_told(site: Site) -> None:
     without = {name: value for name, value in order().items() if name != "id"}
     ids = [site.post("/emails", json=without).json()["order_id"] for _ in range(2)]
@@ -227,7 +256,9 @@ def test_thousands_of_errors_make_a_short_answer(site: Site) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b'{"id": 1,}', '"at":"body/9"'),
+        # Where a comma is one too many, Python says of the comma or of what follows it, as its version is.
+        (b'{"id": 1,}', '"at":"body/'),
+        (b'{"id" 1}', '"at":"body/6"'),
         (b"", "body"),
         (b"\xff{}", ""),
         (b"[" * 100_000, ""),
@@ -417,6 +448,67 @@ def test_a_client_that_sends_no_more_is_given_up(site: Site, monkeypatch: pytest
 def test_a_file_that_cannot_be_written_is_a_problem_of_the_storage(site: Site) -> None:
     site.uploads.write_text("in the way")
     assert_problem(site.post("/orders", **as_body(CSV, "text/csv")), 507)
+    assert site.producer.sent == []
+
+
+# ---------------------------------------------------------------------------------------------------------- due times
+
+
+@pytest.mark.parametrize("late_s", [-86_000.0, 0.0, 0.25, 86_000.0])
+def test_a_task_is_due_when_its_request_says_so(site: Site, late_s: float) -> None:
+    due_t = round(time.time() - late_s, 6)
+    headers = {"Harness-Due": f"{due_t:.6f}"}
+    assert site.post("/emails", json=order(), headers=headers).status_code == 202
+    assert site.post("/orders", **in_form(), headers=headers).status_code == 202
+    assert site.post("/emails", json=order()).status_code == 202
+    assert [sent["due_t"] for sent in site.producer.sent] == [pytest.approx(due_t, abs=1e-6)] * 2 + [None]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "now",
+        "nan",
+        "inf",
+        "-1",
+        "-inf",
+        "+1",
+        "1_0",
+        "1e9",
+        "0x10",
+        "1.",
+        ".5",
+        "\u0663".encode(),
+        "0",
+        "1" * 400,
+        "1,2",
+    ],
+)
+@pytest.mark.parametrize("door", ["/emails", "/orders"])
+def test_a_due_time_that_is_none_is_refused_and_nothing_is_kept(site: Site, door: str, said: str | bytes) -> None:
+    body = {"json": order()} if door == "/emails" else in_form()
+    document = assert_problem(site.post(door, headers={"Harness-Due": said}, **body), 400)
+    assert document["detail"].startswith(
+        "Harness-Due has to be a Unix time in seconds, within a day of now; this was '"
+    )
+    assert len(document["detail"]) < 250
+    assert site.producer.sent == []
+    assert site.kept() == []
+
+
+@pytest.mark.parametrize("off_s", [-86_500, 86_500, -1_700_000_000, 1_700_000_000_000])
+def test_a_due_time_more_than_a_day_away_is_refused(site: Site, off_s: float) -> None:
+    headers = {"Harness-Due": f"{time.time() + off_s:.3f}"}
+    assert_problem(site.post("/emails", json=order(), headers=headers), 400, "within a day of now")
+
+
+def test_two_due_times_are_none(site: Site) -> None:
+    body, due = json.dumps(order()), f"Harness-Due: {time.time():.3f}\r\n"
+    head = f"POST /emails HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    with site.connect() as client:
+        client.sendall(f"{head}{due}{due}\r\n{body}".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 400 ")
     assert site.producer.sent == []
 
 

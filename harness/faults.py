@@ -1,0 +1,666 @@
+"""Faults under load: what is broken and mended while tasks flow, each with the proof that it was broken.
+
+A fault that was asked for and has no proof turns the verdict to unknown: a run that passes because nothing was broken
+would say nothing.
+"""
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar, Protocol
+
+from harness.errors import HarnessError, UsageError
+from harness.evidence.durations import parse_duration_s
+from harness.evidence.folder import RunFolder
+from harness.evidence.journal import Tail
+from harness.evidence.records import Event, Finding, Json, Kind, Verdict
+from harness.nodes.engine import State, Status
+from harness.nodes.node import Node
+from harness.wait import wait_until
+
+DEFAULT_FOR_S = 5.0
+"""How long a fault lasts, in seconds, unless it is said."""
+MARGIN_TASKS = 5
+MARGIN_SHARE = 0.1
+BEFORE_S = 10.0
+CALM_S = 3.0
+"""`recovery` compares with the highest backlog of the 10 s before a fault, and 5 tasks or a tenth of it more, whichever
+is more: an open loop's backlog is never still. It must stay there for 3 s."""
+RECENT_BYTES = 1 << 20
+"""How much of the end of each journal file is read for what a worker holds: some 7,000 lines. Hours of load make long
+files, and who took a task lately stands at their end."""
+
+_SETTLED_S = 10.0
+_JOIN_S = 180.0
+_KILLED = 128 + 9
+_LATE_S = 1.0
+_TASKS = 10
+
+
+class Target(Protocol):
+    """What faults need of a stack."""
+
+    @property
+    def workers(self) -> Sequence[Node]:
+        """Its workers, in their order."""
+
+    @property
+    def broker(self) -> Node:
+        """Its broker."""
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the journal is."""
+
+
+class Fault(ABC):
+    """One thing that is broken once. `Noop` defines the contract; faults are not shared by threads."""
+
+    name: ClassVar[str]
+    """What `parse` knows it by."""
+
+    def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
+        """Nothing is broken yet.
+
+        Args:
+            stack: what it breaks, or a part of it.
+            turn: how many faults were planned before this one; of several nodes, each is taken in turn.
+            now: Unix time in seconds, by the clock that the journal is stamped with.
+        """
+        self._stack = stack
+        self._turn = turn
+        self._now = now
+        self.node: str | None = None
+        """What was broken."""
+        self.injected_t: float | None = None
+        """When it was seen broken, Unix time in seconds; None before."""
+        self.healed_t: float | None = None
+        """When it was whole again, Unix time in seconds; None before."""
+        self.tasks: tuple[str, ...] = ()
+        """The tasks that it met in flight."""
+
+    @property
+    def overlapped(self) -> int:
+        """How many tasks it met in flight. A fault that met none did land, but nobody's work was in its way."""
+        return len(self.tasks)
+
+    @abstractmethod
+    def inject(self) -> None:
+        """Break it, and return when it is seen broken. Raises HarnessError; `heal` is to be called all the same."""
+
+    @abstractmethod
+    def heal(self) -> None:
+        """Mend what `inject` broke or half broke, and return when it is whole. Raises HarnessError.
+
+        A second time does nothing, and so does a first one when nothing was broken. After an error it may be tried
+        again.
+        """
+
+    @abstractmethod
+    def landed(self) -> str | None:
+        """None if there is proof that it was broken until it was healed, else one sentence: what is missing."""
+
+    @abstractmethod
+    def words(self) -> str:
+        """What was done, and what it met, in a few words."""
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands in load.json."""
+        return {
+            "fault": self.name,
+            "node": self.node,
+            "injected_t": self.injected_t,
+            "healed_t": self.healed_t,
+            "overlapped": self.overlapped,
+            "tasks": list(self.tasks[:_TASKS]),
+        }
+
+    def _unfinished(self) -> str | None:
+        """Why there can be no proof yet."""
+        if self.injected_t is None:
+            return "it was not injected."
+        if self.healed_t is None:
+            return f"{self.node or 'it'} was not healed."
+        return None
+
+
+class Noop(Fault):
+    """Breaks nothing: the contract of all faults, and the control of whatever is said to come from one.
+
+    `inject` sets `injected_t` when the thing is broken, `heal` sets `healed_t` once when it is whole, and `landed`
+    has no proof before both.
+    """
+
+    name = "noop"
+
+    def inject(self) -> None:
+        """Note the time."""
+        self.injected_t = self._now()
+
+    def heal(self) -> None:
+        """Note the time."""
+        if self.injected_t is not None and self.healed_t is None:
+            self.healed_t = self._now()
+
+    def landed(self) -> str | None:
+        """Its proof is that it began and ended."""
+        return self._unfinished()
+
+    def words(self) -> str:
+        """What was done."""
+        return "nothing was broken"
+
+
+class _WorkerFault(Fault):
+    """What is done to one worker, and seen from outside and in the worker's own journal."""
+
+    _doing: ClassVar[str]
+
+    def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
+        """Nothing is broken yet."""
+        super().__init__(stack, turn=turn, now=now)
+        self._victim: Node | None = None
+        self._journal: _Journal | None = None
+        self._before: State | None = None
+        """What the container was when it was to be healed, before anything was done to that end."""
+        self._is_witness = False
+        self._spoke = 0
+        """Journal lines from between."""
+        self._begun = 0
+
+    def _choose(self) -> Node:
+        """The next worker that runs, beginning with the one whose turn it is."""
+        workers = list(self._stack.workers)
+        seen = []
+        for number in range(len(workers)):
+            worker = workers[(self._turn + number) % len(workers)]
+            # Another fault may have paused it, or may have killed it and not healed it yet.
+            status = worker.container.state().status if worker.is_up() else "down"
+            if status is Status.RUNNING:
+                return worker
+            seen.append(f"{worker.name} is {status}")
+        why = ", ".join(seen) or "the stack has none"
+        raise UsageError(f"no worker runs that could be {self._doing}: {why}.")
+
+    def _struck(self, journal: "_Journal") -> None:
+        """It is seen broken: from now on it says nothing more, and what it held then is in its journal."""
+        self.injected_t = self._now()
+        said = journal.recent()
+        self._is_witness = bool(said)
+        begun, waiting = _hands(said)
+        self._begun = len(begun)
+        self.tasks = (*sorted(begun), *sorted(waiting))
+
+    def _look(self, victim: Node, journal: "_Journal") -> None:
+        """See once, before anything is healed, whether it was broken until now."""
+        if self._before is None:
+            self._spoke = len(journal.read())
+            self._before = victim.container.state()
+
+    def _silence(self) -> str | None:
+        """Why its journal does not prove that it stood still."""
+        if not self._is_witness:
+            return f"the journal of {self.node} has no lines, so that its silence proves nothing."
+        if self._spoke:
+            return f"{self.node} wrote {self._spoke} more lines into its journal while it was {self._doing}."
+        return None
+
+    def words(self) -> str:
+        """What was done."""
+        met = f"it had begun {self._begun} tasks and held {self.overlapped - self._begun} more"
+        return f"{self.node} was {self._doing}; {met if self.overlapped else 'it had nothing to do (overlapped=0)'}"
+
+
+class KillWorker(_WorkerFault):
+    """SIGKILL of the first process of a worker's container, as the kernel does when memory runs out.
+
+    Healing starts it again. Proof: the container exited by SIGKILL and was still down when it was to be healed, its
+    journal was silent, and then said `up` again.
+    """
+
+    name = "kill-worker"
+    _doing = "killed"
+
+    def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
+        """Nothing is broken yet."""
+        super().__init__(stack, turn=turn, now=now)
+        self._came_back = False
+
+    def inject(self) -> None:
+        """Kill the next worker that runs, and wait until its container has exited."""
+        victim = self._choose()
+        journal = _Journal(self._stack.folder.journal, victim.name, recent_bytes=RECENT_BYTES)
+        self._victim, self._journal, self.node = victim, journal, victim.name
+        victim.kill()
+        wait_until(lambda: not victim.is_up(), what=f"{victim.name} is gone", timeout_s=_SETTLED_S)
+        self._struck(journal)
+
+    def heal(self) -> None:
+        """Start it again, and wait until it is ready."""
+        if self._victim is None or self._journal is None or self.healed_t is not None:
+            return
+        if self.injected_t is not None:
+            self._look(self._victim, self._journal)
+        if not self._victim.is_up():
+            self._victim.start()
+        self._victim.wait_ready()
+        # It was killed all the same where nobody saw it in time; that is healed, and no proof.
+        self.healed_t = self._now()
+        injected_t = self.injected_t or self.healed_t
+        self._came_back = any(event.kind is Kind.UP and event.t > injected_t for event in self._journal.read())
+
+    def landed(self) -> str | None:
+        """See the class."""
+        if (reason := self._unfinished() or self._silence()) is not None:
+            return reason
+        if self._before is None or self._before.status is not Status.EXITED or self._before.exit_code != _KILLED:
+            return f"{self.node} was to be down by SIGKILL, exit code {_KILLED}, and was seen {self._before}."
+        if not self._came_back:
+            return f"the journal of {self.node} shows no new start, so another process may never have come."
+        return None
+
+
+class PauseWorker(_WorkerFault):
+    """All processes of a worker's container are frozen: its connections stay open, and nothing answers on them.
+
+    Proof: the engine said paused, from its beginning to its end, and the worker's journal was silent.
+    """
+
+    name = "pause-worker"
+    _doing = "paused"
+
+    def inject(self) -> None:
+        """Freeze the next worker that runs."""
+        victim = self._choose()
+        journal = _Journal(self._stack.folder.journal, victim.name, recent_bytes=RECENT_BYTES)
+        self._victim, self._journal, self.node = victim, journal, victim.name
+        _pause(victim)
+        self._struck(journal)
+
+    def heal(self) -> None:
+        """Let it go on."""
+        if self._victim is None or self._journal is None or self.healed_t is not None:
+            return
+        if self.injected_t is not None:
+            self._look(self._victim, self._journal)
+        _unpause(self._victim)
+        self.healed_t = self._now()
+
+    def landed(self) -> str | None:
+        """See the class."""
+        return self._unfinished() or _not_paused(self.node, self._before) or self._silence()
+
+
+class PauseBroker(Fault):
+    """The broker is frozen: it takes no task, confirms none and delivers none, and its connections stay open.
+
+    Every stack of the session feels it. Killing or restarting the broker is no fault of this kind: RabbitMQ writes
+    down new queues up to two seconds late, and its ports change (see `nodes.broker.Broker`).
+
+    Proof: the engine said paused, from its beginning to its end, and no send was confirmed meanwhile. A confirm that
+    was on its way may be journaled up to a second late.
+    """
+
+    name = "pause-broker"
+
+    def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
+        """Nothing is broken yet."""
+        super().__init__(stack, turn=turn, now=now)
+        self._victim: Node | None = None
+        self._journal: _Journal | None = None
+        self._before: State | None = None
+        self._confirmed = 0
+
+    def inject(self) -> None:
+        """Freeze it."""
+        broker = self._stack.broker
+        if (status := broker.container.state().status) is not Status.RUNNING:
+            raise UsageError(f"{broker.name} is {status} already, so it cannot be paused.")
+        self._victim, self.node = broker, broker.name
+        self._journal = _Journal(self._stack.folder.journal, "*", recent_bytes=0)
+        _pause(broker)
+        self.injected_t = self._now()
+
+    def heal(self) -> None:
+        """Let it go on."""
+        if self._victim is None or self._journal is None or self.healed_t is not None:
+            return
+        if self.injected_t is not None and self._before is None:
+            said = [event for event in self._journal.read() if event.t >= self.injected_t]
+            self._confirmed = sum(
+                event.kind is Kind.ACCEPTED
+                and event.t > self.injected_t + _LATE_S
+                and event.data.get("confirmed", True)
+                for event in said
+            )
+            sent = (event.task for event in said if event.kind is Kind.INTENDED and event.task is not None)
+            self.tasks = tuple(dict.fromkeys(sent))
+            self._before = self._victim.container.state()
+        _unpause(self._victim)
+        self.healed_t = self._now()
+
+    def landed(self) -> str | None:
+        """See the class."""
+        if (reason := self._unfinished() or _not_paused(self.node, self._before)) is not None:
+            return reason
+        if self._confirmed:
+            return f"{self._confirmed} sends were confirmed while {self.node} was said to be paused."
+        return None
+
+    def words(self) -> str:
+        """What was done."""
+        met = f"{self.overlapped} tasks were sent meanwhile"
+        return f"{self.node} was paused; {met if self.overlapped else 'nothing was sent meanwhile (overlapped=0)'}"
+
+
+FAULTS: Mapping[str, type[Fault]] = MappingProxyType(
+    {fault.name: fault for fault in (KillWorker, PauseWorker, PauseBroker, Noop)}
+)
+"""Every fault by its name."""
+
+
+def _pause(node: Node) -> None:
+    node.pause()
+    wait_until(
+        lambda: node.container.state().status is Status.PAUSED, what=f"{node.name} is paused", timeout_s=_SETTLED_S
+    )
+
+
+def _unpause(node: Node) -> None:
+    """Let it go on if it is paused. Raises UsageError for what is not up at all: somebody else took it down."""
+    state = node.container.state()
+    if state.status is Status.PAUSED:
+        node.unpause()
+    elif state.status is not Status.RUNNING:
+        raise UsageError(f"{node.name} cannot be unpaused: it is {state}.")
+
+
+def _not_paused(node: str | None, before: State | None) -> str | None:
+    if before is None or before.status is not Status.PAUSED:
+        return f"{node} was not paused any more when it was to be healed: it was seen {before}."
+    return None
+
+
+# ------------------------------------------------------------------------------------------------- the journal
+
+
+class _Journal:
+    """What the nodes of one name say, read bit by bit. The ledger belongs to another thread."""
+
+    def __init__(self, folder: Path, name: str, *, recent_bytes: int) -> None:
+        """`name` may be `*` for all nodes; of a file that is there now, no more than its last bytes are read."""
+        self._folder = folder
+        self._pattern = f"{name}.*.jsonl"
+        self._tails: dict[Path, Tail] = {}
+        self._cut: list[Path] = []
+        for path in folder.glob(self._pattern):
+            left_out = max(0, path.stat().st_size - recent_bytes)
+            # A line that is cut in two is passed over as damaged.
+            self._tails[path] = Tail(path, _offset=left_out)
+            if left_out:
+                self._cut.append(path)
+
+    def recent(self) -> list[Event]:
+        """What the ends of the files say, in the order of time, from when on all of them say something.
+
+        Before, one file may show that a task was received, and the other no longer that it ended.
+        """
+        said = {path: tail.read() for path, tail in self._tails.items()}
+        whole_t = max((said[path][0].t for path in self._cut if said[path]), default=0.0)
+        return _in_order(event for events in said.values() for event in events if event.t >= whole_t)
+
+    def read(self) -> list[Event]:
+        """What was added since the last time, in the order of time."""
+        for path in self._folder.glob(self._pattern):
+            self._tails.setdefault(path, Tail(path))
+        return _in_order(event for tail in self._tails.values() for event in tail.read())
+
+
+def _in_order(events: Iterable[Event]) -> list[Event]:
+    return sorted(events, key=lambda event: event.t)
+
+
+def _hands(events: Sequence[Event]) -> tuple[set[str], set[str]]:
+    """The tasks that one worker had begun and not ended, and those that it had received and not begun."""
+    begun: set[str] = set()
+    waiting: set[str] = set()
+    for event in events:
+        if event.kind is Kind.UP:
+            begun.clear()
+            waiting.clear()
+        elif event.task is None:
+            continue
+        elif event.kind is Kind.RECEIVED:
+            waiting.add(event.task)
+        elif event.kind is Kind.STARTED:
+            waiting.discard(event.task)
+            begun.add(event.task)
+        elif event.kind is Kind.FINISHED:
+            begun.discard(event.task)
+        elif event.kind in {Kind.REVOKED, Kind.DISCARDED}:
+            begun.discard(event.task)
+            waiting.discard(event.task)
+    return begun, waiting - begun
+
+
+# ------------------------------------------------------------------------------------------------- the plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """Which fault is to come, and when."""
+
+    fault: str
+    at_s: float
+    """Seconds after the load begins."""
+    for_s: float = DEFAULT_FOR_S
+    """Seconds from when it was injected until it is healed."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a fault that nobody knows, and for one that lasts no time."""
+        if self.fault not in FAULTS:
+            raise UsageError(f"there is no fault {self.fault!r}; there are {', '.join(sorted(FAULTS))}.")
+        if self.at_s < 0 or self.for_s <= 0:
+            raise UsageError(f"the fault {self} can never be; let it begin at 0s or later, and last more than 0s.")
+
+    def __str__(self) -> str:
+        return f"{self.fault}@{self.at_s:g}s+{self.for_s:g}s"
+
+
+def parse(text: str) -> Planned:
+    """The fault of ``kill-worker@20s`` or ``kill-worker@20s+10s``: which, when, and how long. Raises UsageError."""
+    name, at, moment = text.strip().partition("@")
+    if not at:
+        example = f"{name if name in FAULTS else KillWorker.name}@20s+5s"
+        raise UsageError(f"{text!r} says no time; write FAULT@WHEN or FAULT@WHEN+HOW-LONG, such as {example}.")
+    begin, plus, duration = moment.partition("+")
+    for_s = parse_duration_s(duration) if plus else DEFAULT_FOR_S
+    return Planned(fault=name, at_s=parse_duration_s(begin), for_s=for_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What became of a planned fault."""
+
+    planned: Planned
+    fault: Fault
+    missing: str | None = "the run ended before it was due."
+    """None if it landed, else one sentence: why it did not."""
+    error: str | None = None
+    """What went wrong while it was injected or healed."""
+
+    @property
+    def injected_t(self) -> float | None:
+        """When it was seen broken, Unix time in seconds."""
+        return self.fault.injected_t
+
+    @property
+    def healed_t(self) -> float | None:
+        """When it was whole again, Unix time in seconds."""
+        return self.fault.healed_t
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands in load.json."""
+        return {"planned": str(self.planned), **self.fault.to_json(), "missing": self.missing, "error": self.error}
+
+
+class Injector:
+    """Injects and heals planned faults, one after another, in a thread of its own."""
+
+    def __init__(self, stack: Target, planned: Sequence[Planned], *, now: Callable[[], float] = time.time) -> None:
+        """Nothing is broken before `start`.
+
+        Args:
+            stack: what is broken; it must stay up until `stop` has returned.
+            planned: in any order. They may overlap; while one is being healed, which for a worker lasts until it is
+                ready, the next one waits.
+            now: Unix time in seconds.
+        """
+        self._now = now
+        self._begin_t = 0.0
+        self.records: list[Record] = []
+        """What became of each, in the order of their times. Final once `stop` has returned."""
+        turns = dict.fromkeys(FAULTS, 0)
+        for plan in sorted(planned, key=lambda plan: plan.at_s):
+            fault = FAULTS[plan.fault](stack, turn=turns[plan.fault], now=now)
+            turns[plan.fault] += 1
+            self.records.append(Record(planned=plan, fault=fault))
+        self._begun: set[int] = set()
+        self._over: set[int] = set()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, begin_t: float) -> None:
+        """Begin; the faults' times count from `begin_t`, Unix time in seconds, which may be in the past."""
+        if self._thread is not None:
+            raise UsageError("the faults have been started already; plan them anew for another run.")
+        self._thread = threading.Thread(target=self._run, args=[begin_t], name="faults", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = _JOIN_S) -> None:
+        """Inject nothing more, heal what is broken, and return when that is done, after `timeout_s` seconds at most.
+
+        What is still not healed then has not landed. A second time does nothing.
+        """
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def findings(self) -> Iterator[Finding]:
+        """One for each fault: a remark that it landed, or `fault-not-landed`, which makes the verdict unknown."""
+        for record in self.records:
+            fault = record.fault
+            if record.missing or record.error or fault.injected_t is None or fault.healed_t is None:
+                reason = record.error or record.missing or "it was not healed."
+                text = f"{record.planned} did not land: {reason}"
+                yield Finding(code="fault-not-landed", verdict=Verdict.UNKNOWN, count=1, text=text)
+                continue
+            begin_s, end_s = fault.injected_t - self._begin_t, fault.healed_t - self._begin_t
+            text = f"{record.planned}: {fault.words()}; from {begin_s:.1f} s until {end_s:.1f} s of the load."
+            yield Finding(code="fault", verdict=Verdict.PASS, count=1, text=text, tasks=fault.tasks[:_TASKS])
+
+    def _run(self, begin_t: float) -> None:
+        try:
+            while (next_t := self.advance(begin_t)) is not None:
+                # Every wait ends: at the next fault's time, or when somebody stops it.
+                if self._stopped.wait(max(0.0, next_t - self._now())):
+                    return
+        finally:
+            self._heal_all()
+
+    def advance(self, begin_t: float) -> float | None:
+        """Do all that is due by now, and return when the next is due, Unix time in seconds; None if nothing is left.
+
+        This is what the thread does; without `start`, it may be called instead.
+        """
+        self._begin_t = begin_t
+        while (due := self._next()) is not None and due[0] <= self._now() and not self._stopped.is_set():
+            _, number = due
+            if number in self._begun:
+                self._heal(number)
+            else:
+                self._inject(number)
+        return None if due is None else due[0]
+
+    def _next(self) -> tuple[float, int] | None:
+        """What is due next: when, and which fault."""
+        due = []
+        for number, record in enumerate(self.records):
+            if number not in self._begun:
+                due.append((self._begin_t + record.planned.at_s, number))
+            elif number not in self._over:
+                # A fault that came late lasts as long as planned; what was half broken is healed at once.
+                due.append(((record.injected_t or 0.0) + record.planned.for_s, number))
+        return min(due, default=None)
+
+    def _inject(self, number: int) -> None:
+        self._begun.add(number)
+        fault = self.records[number].fault
+        self._note(number, self._attempt(fault.inject), "it is not healed yet.")
+
+    def _heal(self, number: int) -> None:
+        self._over.add(number)
+        fault = self.records[number].fault
+        error = self._attempt(fault.heal)
+        self._note(number, error, fault.landed())
+
+    def _heal_all(self) -> None:
+        """Heal what is broken. What could not be healed when it was due is tried once more."""
+        for number in sorted(self._begun):
+            if number not in self._over or self.records[number].healed_t is None:
+                self._heal(number)
+
+    def _note(self, number: int, error: str | None, missing: str | None) -> None:
+        before = self.records[number]
+        # The first thing that went wrong is what has to be known.
+        self.records[number] = replace(before, missing=missing, error=before.error or error)
+
+    @staticmethod
+    def _attempt(act: Callable[[], None]) -> str | None:
+        """What went wrong, in one sentence; None if nothing did."""
+        try:
+            act()
+        except HarnessError as error:
+            return str(error).partition("\n")[0]
+        except Exception as error:  # noqa: BLE001 - the load goes on, and the verdict says that this fault failed.
+            return f"{type(error).__name__}: {error}"
+        return None
+
+
+# ------------------------------------------------------------------------------------------------- the recovery
+
+
+def recovery(samples: Sequence[tuple[float, int, float]], fault: Fault) -> float | None:
+    """Seconds from when a fault was injected until the backlog was back where it had been, and stayed there for 3 s.
+
+    Where it had been is the highest of the 10 s before, plus a margin: see MARGIN_TASKS. 0 if it never left.
+
+    Args:
+        samples: about one a second, in the order of time: Unix time in seconds, backlog, p99 end to end in seconds.
+        fault: one that was injected.
+
+    Returns:
+        None if it never came back, or if nothing was measured before the fault or for 3 s afterwards.
+    """
+    begin_t = fault.injected_t
+    if begin_t is None:
+        return None
+    before = [backlog for t, backlog, _ in samples if begin_t - BEFORE_S <= t <= begin_t]
+    if not before:
+        return None
+    most = max(before) + max(MARGIN_TASKS, max(before) * MARGIN_SHARE)
+    after = [(t, backlog <= most) for t, backlog, _ in samples if t > begin_t]
+    # A backlog that comes and goes while the fault lasts has not recovered. One that grows when it is over, as after
+    # a pause of the broker, has to show it soon: later ones have other reasons.
+    end_t = (after[-1][0] if after else begin_t) if fault.healed_t is None else fault.healed_t + CALM_S
+    left_t = max((t for t, is_back in after if not is_back and t <= end_t), default=begin_t)
+    for number, (t, _) in enumerate(after):
+        if t > left_t and after[-1][0] >= t + CALM_S:
+            calm = [is_back for later_t, is_back in after[number:] if later_t <= t + CALM_S]
+            if all(calm):
+                return 0.0 if left_t == begin_t else t - begin_t
+    return None

@@ -1,0 +1,71 @@
+"""A loop of greenlets that publish tasks with confirms, and do nothing else. Prints messages a second.
+
+``python -m gevent.monkey --module tests.bench.bare AMQP_URL GREENLETS SECONDS celery|kombu``: by Celery's own
+`send_task`, or by Kombu alone with a message that is made beforehand.
+"""
+
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import gevent
+import kombu
+from celery import Celery
+
+from tests.bench.messages import headers_of
+
+EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def by_kombu(url: str, _greenlets: int) -> Iterator[Callable[[], None]]:
+    """For each greenlet, a function that publishes one message on a connection of its own."""
+    while True:
+        connection = kombu.Connection(url, transport_options={"confirm_publish": True})
+        channel = connection.default_channel
+        channel.queue_declare("celery", durable=True, auto_delete=False)
+        yield partial(_publish, kombu.Producer(channel))
+
+
+def _publish(producer: kombu.Producer) -> None:
+    task = str(uuid.uuid4())
+    producer.publish(
+        ([], {}, EMBED),
+        routing_key="celery",
+        headers=headers_of(task),
+        serializer="json",
+        delivery_mode=2,
+        correlation_id=task,
+        reply_to=task,
+        confirm_timeout=5,
+    )
+
+
+def by_celery(url: str, greenlets: int) -> Iterator[Callable[[], None]]:
+    """The same by an app that has no result backend, and as many connections as greenlets."""
+    app = Celery("bare", broker=url, set_as_current=False)
+    app.backend_cls = "disabled"
+    app.conf.update(broker_pool_limit=greenlets, broker_transport_options={"confirm_publish": True})
+    while True:
+        yield lambda: app.send_task("noop")
+
+
+def main(url: str, greenlets: int, seconds: float, how: str) -> None:
+    """Publish, and say how much."""
+    counts = [0] * greenlets
+    begin_s = time.monotonic() + 1
+    until_s = begin_s + seconds
+    senders = {"celery": by_celery, "kombu": by_kombu}[how](url, greenlets)
+
+    def loop(index: int, send: Callable[[], None]) -> None:
+        while (now_s := time.monotonic()) < until_s:
+            send()
+            counts[index] += now_s >= begin_s
+
+    gevent.joinall([gevent.spawn(loop, index, next(senders)) for index in range(greenlets)], raise_error=True)
+    print(sum(counts) / seconds)  # noqa: T201 - whoever started it reads it.
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4])

@@ -1,0 +1,140 @@
+"""Faults in a real stack, while its workers work: they land, they are healed, and no task is left unaccounted for."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from harness.evidence.records import Effects, Expect, Fate, Finding, Promise, Verdict
+from harness.faults import Injector, KillWorker, PauseWorker, parse
+from harness.nodes.engine import Status
+from harness.session import Session
+from harness.stack import Stack
+from harness.wait import wait_until
+
+STACK = {
+    "app": "faulty",
+    "app_folder": "tests/docker/apps",
+    "options": ["--concurrency=2", "--without-mingle", "--without-gossip"],
+    # Between a task's effect and its ack, a kill makes it have the effect again.
+    "promise": Promise(effects=Effects.AT_LEAST_ONCE),
+}
+pytestmark = [pytest.mark.docker, pytest.mark.stack(**STACK)]
+
+TASKS = 12
+PAUSE_S = 0.4
+
+
+@pytest.fixture(scope="module")
+def _harness_session() -> Iterator[Session]:
+    """A session of one's own: the broker that other tests share must not be paused under them."""
+    with Session() as session:
+        yield session
+
+
+def send(stack: Stack, key: str, pause_s: float = PAUSE_S) -> bool:
+    expect = Expect(result="done", effects=[key])
+    return stack.producer.send("act", kwargs={"key": key, "pause_s": pause_s}, expect=expect).accepted
+
+
+def work(stack: Stack) -> None:
+    """Send tasks, and return when every worker has begun some."""
+    for number in range(TASKS):
+        assert send(stack, f"key-{number}")
+    busy = 2 * len(stack.workers)
+    wait_until(lambda: len(stack.ledger.started()) >= busy, what="the workers are busy", timeout_s=20)
+
+
+@contextmanager
+def broken(stack: Stack, *plans: str) -> Iterator[Injector]:
+    injector = Injector(stack, [parse(plan) for plan in plans])
+    injector.start(time.time())
+    try:
+        yield injector
+    finally:
+        injector.stop()
+
+
+def wait_healed(injector: Injector) -> None:
+    wait_until(
+        lambda: all(record.healed_t is not None for record in injector.records), what="all is healed", timeout_s=30
+    )
+
+
+def only(injector: Injector) -> Finding:
+    (finding,) = injector.findings()
+    return finding
+
+
+@pytest.mark.stack(**STACK, workers=2)
+def test_a_worker_killed_at_work_comes_back_and_every_task_is_accounted_for(stack: Stack) -> None:
+    work(stack)
+    with broken(stack, "kill-worker@0s+500ms") as injector:
+        wait_healed(injector)
+    finding = only(injector)
+    assert (finding.code, finding.verdict) == ("fault", Verdict.PASS), finding.text
+    fault = injector.records[0].fault
+    assert fault.node == "worker-1"
+    # Two processes, and with late acks two more messages at hand.
+    assert 2 <= fault.overlapped <= 4, fault.words()
+    audit = stack.settle()
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert audit.fates[Fate.OK] == TASKS
+    assert "ran-again" in {one.code for one in audit.findings}, audit.text()
+
+
+def test_a_worker_paused_at_work_stands_still_and_goes_on(stack: Stack) -> None:
+    work(stack)
+    with broken(stack, "pause-worker@0s+1s") as injector:
+        wait_until(lambda: injector.records[0].injected_t, what="it is paused", timeout_s=10)
+        assert stack.workers[0].container.state().status is Status.PAUSED
+        wait_healed(injector)
+    assert only(injector).code == "fault", only(injector).text
+    assert injector.records[0].fault.overlapped >= 2
+    audit = stack.settle()
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert audit.fates[Fate.OK] == TASKS
+
+
+def test_a_broker_paused_under_a_send_confirms_it_afterwards(stack: Stack) -> None:
+    assert send(stack, "before", pause_s=0)
+    with broken(stack, "pause-broker@0s+1500ms") as injector:
+        wait_until(lambda: injector.records[0].injected_t, what="it is paused", timeout_s=10)
+        send(stack, "meanwhile", pause_s=0)
+        wait_healed(injector)
+    assert only(injector).code == "fault", only(injector).text
+    assert injector.records[0].fault.overlapped == 1
+    fates = {fate: count for fate, count in stack.settle().fates.items() if count}
+    assert fates in ({Fate.OK: 2}, {Fate.OK: 1, Fate.RECOVERED: 1})
+
+
+@pytest.mark.stack(**STACK, workers=0)
+def test_where_no_worker_is_there_is_no_proof_and_the_verdict_is_unknown(stack: Stack) -> None:
+    with broken(stack, "kill-worker@0s", "pause-worker@0s") as injector:
+        wait_until(lambda: all(one.error for one in injector.records), what="both were tried", timeout_s=10)
+    assert {(one.code, one.verdict) for one in injector.findings()} == {("fault-not-landed", Verdict.UNKNOWN)}
+    assert "the stack has none" in next(injector.findings()).text
+
+
+def test_a_fault_that_somebody_else_heals_has_not_landed_and_one_that_goes_on_is_healed_at_the_end(
+    stack: Stack,
+) -> None:
+    assert send(stack, "before", pause_s=0)
+    (worker,) = stack.workers
+    fault = PauseWorker(stack)
+    fault.inject()
+    worker.unpause()
+    fault.heal()
+    assert "was not paused any more" in str(fault.landed())
+    with broken(stack, "pause-worker@0s+1h") as injector:
+        wait_until(lambda: injector.records[0].injected_t, what="it is paused", timeout_s=10)
+    assert worker.container.state().status is Status.RUNNING
+    assert only(injector).code == "fault", only(injector).text
+    killed = KillWorker(stack)
+    killed.inject()
+    worker.start()
+    worker.wait_ready()
+    killed.heal()
+    assert "wrote" in str(killed.landed())
+    assert stack.settle().fates[Fate.OK] == 1

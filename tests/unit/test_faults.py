@@ -1,0 +1,546 @@
+"""Faults against containers that are no containers: what is broken, what is healed, and what counts as proof."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from harness.errors import EngineError, UsageError
+from harness.evidence.folder import RunFolder
+from harness.evidence.journal import Writer
+from harness.evidence.records import Finding, Kind, Verdict
+from harness.faults import FAULTS, Fault, Injector, KillWorker, Noop, PauseBroker, PauseWorker, Planned, parse, recovery
+from harness.nodes.engine import Container, Engine, NodeSpec, State, Status
+from harness.nodes.node import Node
+
+BEGIN_T = 1_000.0
+DOWN = State(status=Status.EXITED, exit_code=137)
+UP = State(status=Status.RUNNING)
+PAUSED = State(status=Status.PAUSED)
+
+
+@dataclass
+class Time:
+    """A clock that moves when it is told to."""
+
+    t: float = BEGIN_T
+
+    def __call__(self) -> float:
+        return self.t
+
+
+@dataclass
+class FakeContainer:
+    """Does what it is told, or refuses."""
+
+    id: str = "fake"
+    now: State = UP
+    exit_code: int = 137
+    refuses: set[str] = field(default_factory=set)
+    is_cut_off: bool = False
+    """It does the next thing that it is told, and the answer is lost."""
+    done: list[str] = field(default_factory=list)
+    on_start: list[Writer] = field(default_factory=list)
+
+    def _do(self, what: str, state: State) -> None:
+        if what in self.refuses:
+            raise EngineError(f"the engine refuses to {what} it.\nAnd more.")
+        self.done.append(what)
+        self.now = state
+        if self.is_cut_off:
+            self.is_cut_off = False
+            raise EngineError("the engine does not answer.")
+
+    def state(self) -> State:
+        return self.now
+
+    def logs(self, tail: int | None = None) -> str:
+        del tail
+        return ""
+
+    def follow(self) -> Iterator[str]:
+        return iter(())
+
+    def host_port(self, port: int) -> tuple[str, int]:
+        return "127.0.0.1", port
+
+    def kill(self, signal: str = "SIGKILL") -> None:
+        assert signal == "SIGKILL"
+        self._do("kill", State(status=Status.EXITED, exit_code=self.exit_code))
+
+    def pause(self) -> None:
+        self._do("pause", PAUSED)
+
+    def unpause(self) -> None:
+        self._do("unpause", UP)
+
+    def stop(self, timeout_s: int) -> None:
+        del timeout_s
+        self._do("stop", State(status=Status.EXITED, exit_code=0))
+
+    def start(self) -> None:
+        self._do("start", UP)
+        for journal in self.on_start:
+            journal.write(Kind.UP)
+
+    def remove(self) -> None:
+        self.now = State(status=Status.GONE)
+
+
+class FakeEngine:
+    """Runs one fake container for each node."""
+
+    def run(self, spec: NodeSpec, *, network: str | None = None) -> Container:
+        del spec, network
+        return FakeContainer()
+
+
+@dataclass
+class FakeStack:
+    """As many workers as wanted, a broker, and a journal."""
+
+    folder: RunFolder
+    time: Time
+    workers: Sequence[Node] = ()
+    broker: Node = field(default_factory=lambda: node("broker"))
+
+    def with_workers(self, count: int) -> "FakeStack":
+        self.workers = [node(f"worker-{number}") for number in range(1, count + 1)]
+        for worker in self.workers:
+            box(worker).on_start.append(self.journal(worker.name, role="reborn"))
+        return self
+
+    def journal(self, name: str, role: str = "worker") -> Writer:
+        return Writer(self.folder.journal, node=name, role=role, now=self.time)
+
+
+def node(name: str) -> Node:
+    made = Node(cast("Engine", FakeEngine()), NodeSpec(name=name, image="image"))
+    made.start()
+    return made
+
+
+def box(one: Node) -> FakeContainer:
+    return cast("FakeContainer", one.container)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def stack(tmp_path: Path, time: Time) -> FakeStack:
+    return FakeStack(folder=RunFolder.create(tmp_path, "faults"), time=time).with_workers(1)
+
+
+@pytest.fixture
+def worker(stack: FakeStack) -> FakeContainer:
+    return box(stack.workers[0])
+
+
+@pytest.fixture
+def journal(stack: FakeStack, time: Time) -> Writer:
+    """That of worker-1, which has begun one task of three that it received, and ended another."""
+    writer = stack.journal("worker-1")
+    time.t -= 5
+    writer.write(Kind.UP)
+    for task in ("ended", "begun", "waiting"):
+        writer.write(Kind.RECEIVED, task)
+    for task in ("ended", "begun"):
+        writer.write(Kind.STARTED, task)
+    writer.write(Kind.FINISHED, "ended", state="SUCCESS")
+    time.t = BEGIN_T
+    return writer
+
+
+def strike(fault: Fault, time: Time, for_s: float = 2.0) -> Fault:
+    fault.inject()
+    time.t += for_s
+    fault.heal()
+    return fault
+
+
+# ------------------------------------------------------------------------------------------------- the contract
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time) -> None:
+    fault = FAULTS[name](stack, now=time)
+    assert fault.name == name
+    assert fault.landed() == "it was not injected."
+    fault.heal()
+    assert (fault.injected_t, fault.healed_t) == (None, None), "nothing was broken, so nothing is healed"
+    fault.inject()
+    assert fault.injected_t == BEGIN_T
+    assert str(fault.landed()).endswith("was not healed.")
+    time.t += 2
+    fault.heal()
+    time.t += 1
+    done = list(box(stack.workers[0]).done)
+    fault.heal()
+    assert (fault.healed_t, box(stack.workers[0]).done) == (BEGIN_T + 2, done), "healing twice is healing once"
+    assert fault.landed() is None
+    assert box(stack.workers[0]).now == box(stack.broker).now == UP
+    said = fault.to_json()
+    assert (said["fault"], said["injected_t"], said["healed_t"]) == (name, BEGIN_T, BEGIN_T + 2)
+
+
+@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+@pytest.mark.usefixtures("journal")
+def test_a_fault_of_a_worker_says_what_the_worker_held(fault: type[Fault], stack: FakeStack, time: Time) -> None:
+    struck = strike(fault(stack, now=time), time)
+    assert struck.tasks == ("begun", "waiting")
+    assert "it had begun 1 tasks and held 1 more" in struck.words()
+
+
+def test_of_long_journals_the_ends_are_read_and_what_one_of_them_no_longer_tells_is_not_held(
+    stack: FakeStack, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, child = stack.journal("worker-1"), stack.journal("worker-1", role="child")
+    time.t -= 200
+    for number in range(100):
+        time.t += 1
+        main.write(Kind.RECEIVED, f"task-{number:03}")
+        time.t += 0.1
+        child.write(Kind.STARTED, f"task-{number:03}", name="a name that makes a line long, so that fewer are read")
+        time.t += 0.1
+        child.write(Kind.FINISHED, f"task-{number:03}", state="SUCCESS")
+    main.write(Kind.RECEIVED, "waiting")
+    monkeypatch.setattr("harness.faults.RECENT_BYTES", 3_000)
+    fault = strike(KillWorker(stack, now=time), time)
+    assert fault.tasks == ("waiting",)
+
+
+def test_a_fault_of_an_idle_worker_landed_and_says_that_it_met_nothing(stack: FakeStack, time: Time) -> None:
+    stack.journal("worker-1").write(Kind.UP)
+    time.t += 1
+    fault = strike(KillWorker(stack, now=time), time)
+    assert fault.landed() is None
+    assert fault.overlapped == 0
+    assert "overlapped=0" in fault.words()
+
+
+@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+def test_of_several_workers_each_has_its_turn_and_one_that_is_down_is_passed_over(
+    fault: type[Fault], stack: FakeStack, time: Time
+) -> None:
+    stack.with_workers(3)
+    box(stack.workers[1]).now = DOWN
+    struck = []
+    for turn in range(4):
+        one = fault(stack, turn=turn, now=time)
+        one.inject()
+        struck.append(one.node)
+        one.heal()
+    assert struck == ["worker-1", "worker-3", "worker-3", "worker-1"]
+
+
+@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+def test_without_a_worker_that_runs_there_is_nothing_to_break(
+    fault: type[Fault], stack: FakeStack, worker: FakeContainer, time: Time
+) -> None:
+    worker.now = PAUSED
+    with pytest.raises(UsageError, match=r"no worker runs that could be .*: worker-1 is paused"):
+        fault(stack, now=time).inject()
+    stack.with_workers(0)
+    with pytest.raises(UsageError, match="the stack has none"):
+        fault(stack, now=time).inject()
+
+
+# ------------------------------------------------------------------------------------------------- no proof
+
+
+@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+def test_a_worker_that_goes_on_writing_was_not_broken(
+    fault: type[Fault], stack: FakeStack, journal: Writer, time: Time
+) -> None:
+    one = fault(stack, now=time)
+    one.inject()
+    time.t += 1
+    journal.write(Kind.STARTED, "waiting")
+    one.heal()
+    assert "wrote 1 more lines into its journal" in str(one.landed())
+
+
+@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+def test_the_silence_of_a_worker_that_never_said_anything_proves_nothing(
+    fault: type[Fault], stack: FakeStack, time: Time
+) -> None:
+    assert "its silence proves nothing" in str(strike(fault(stack, now=time), time).landed())
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_worker_that_exited_by_itself_was_not_killed(stack: FakeStack, worker: FakeContainer, time: Time) -> None:
+    worker.exit_code = 0
+    assert "seen exited with 0" in str(strike(KillWorker(stack, now=time), time).landed())
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_worker_that_somebody_else_started_was_not_down_until_it_was_healed(
+    stack: FakeStack, worker: FakeContainer, time: Time
+) -> None:
+    fault = KillWorker(stack, now=time)
+    fault.inject()
+    worker.now = UP
+    fault.heal()
+    assert "seen running" in str(fault.landed())
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_worker_without_a_new_start_in_its_journal_has_not_come_back(
+    stack: FakeStack, worker: FakeContainer, time: Time
+) -> None:
+    worker.on_start.clear()
+    assert "shows no new start" in str(strike(KillWorker(stack, now=time), time).landed())
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize("fault", [PauseWorker, PauseBroker])
+def test_what_somebody_else_unpaused_was_not_paused_until_it_was_healed(
+    fault: type[Fault], stack: FakeStack, time: Time
+) -> None:
+    one = fault(stack, now=time)
+    one.inject()
+    box(stack.workers[0]).now = box(stack.broker).now = UP
+    one.heal()
+    assert "was not paused any more" in str(one.landed())
+
+
+def test_a_broker_that_confirms_was_not_paused_and_what_was_sent_meanwhile_is_counted(
+    stack: FakeStack, time: Time
+) -> None:
+    producer = stack.journal("producer", role="producer")
+    producer.write(Kind.INTENDED, "before")
+    fault = PauseBroker(stack, now=time)
+    fault.inject()
+    time.t += 0.5
+    producer.write(Kind.ACCEPTED, "before", confirmed=True)
+    producer.write(Kind.INTENDED, "meanwhile")
+    time.t += 1.5
+    producer.write(Kind.ACCEPTED, "unconfirmed", confirmed=False)
+    fault.heal()
+    assert fault.landed() is None, "a confirm that was on its way is no contradiction, nor is a send without one"
+    assert fault.tasks == ("meanwhile",)
+
+    fault = PauseBroker(stack, now=time)
+    fault.inject()
+    time.t += 1.5
+    producer.write(Kind.ACCEPTED, "meanwhile", confirmed=True)
+    fault.heal()
+    assert fault.landed() == "1 sends were confirmed while broker was said to be paused."
+
+
+def test_a_broker_that_is_paused_already_is_left_alone(stack: FakeStack, time: Time) -> None:
+    box(stack.broker).now = PAUSED
+    fault = PauseBroker(stack, now=time)
+    with pytest.raises(UsageError, match="is paused already"):
+        fault.inject()
+    fault.heal()
+    assert box(stack.broker).done == []
+
+
+# ------------------------------------------------------------------------------------------------- the plan
+
+
+def test_a_fault_is_planned_as_its_name_its_time_and_how_long() -> None:
+    assert parse("kill-worker@20s") == Planned(fault="kill-worker", at_s=20.0, for_s=5.0)
+    assert parse(" pause-broker@1m30s+500ms ") == Planned(fault="pause-broker", at_s=90.0, for_s=0.5)
+    assert str(parse("noop@7+2")) == "noop@7s+2s"
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("kill-worker", "'kill-worker' says no time; write .* such as kill-worker@20s"),
+        ("", "'' says no time; write FAULT@WHEN"),
+        ("kill@20s", "no fault 'kill'; there are kill-worker, noop, pause-broker, pause-worker"),
+        ("@20s", "no fault ''"),
+        ("kill-worker@", "'' is no duration"),
+        ("kill-worker@soon", "'soon' is no duration"),
+        ("kill-worker@20s+", "'' is no duration"),
+        ("kill-worker@-5s", "'-5s' is no duration"),
+        ("kill-worker@20s+0s", "last more than 0s"),
+    ],
+)
+def test_what_is_no_plan_is_a_wrong_use(text: str, seen: str) -> None:
+    with pytest.raises(UsageError, match=seen) as caught:
+        parse(text)
+    assert "\n" not in str(caught.value)
+
+
+def by_code(injector: Injector) -> dict[str, Finding]:
+    return {finding.code: finding for finding in injector.findings()}
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_plan_is_carried_out_in_time_also_where_faults_overlap(stack: FakeStack, time: Time) -> None:
+    injector = Injector(stack, [parse("noop@10s+20s"), parse("pause-worker@5s+10s")], now=time)
+    seen = []
+    while (next_t := injector.advance(BEGIN_T)) is not None:
+        seen.append(next_t - BEGIN_T)
+        time.t = next_t
+    assert seen == [5, 10, 15, 30]
+    times = [(str(one.planned), one.injected_t, one.healed_t, one.missing) for one in injector.records]
+    assert times == [("pause-worker@5s+10s", 1005, 1015, None), ("noop@10s+20s", 1010, 1030, None)]
+    said = list(injector.findings())
+    assert [(one.code, one.verdict) for one in said] == [("fault", Verdict.PASS)] * 2
+    assert said[0].text == (
+        "pause-worker@5s+10s: worker-1 was paused; it had begun 1 tasks and held 1 more; "
+        "from 5.0 s until 15.0 s of the load."
+    )
+    assert said[0].tasks == ("begun", "waiting")
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_fault_that_comes_late_lasts_as_long_as_planned(stack: FakeStack, time: Time) -> None:
+    injector = Injector(stack, [parse("pause-worker@5s+10s")], now=time)
+    time.t += 8
+    assert injector.advance(BEGIN_T) == BEGIN_T + 18
+
+
+def test_a_fault_that_cannot_be_injected_has_not_landed_and_says_why(stack: FakeStack, time: Time) -> None:
+    stack.with_workers(0)
+    injector = Injector(stack, [parse("kill-worker@0s")], now=time)
+    assert injector.advance(BEGIN_T) is None
+    finding = by_code(injector)["fault-not-landed"]
+    assert finding.verdict is Verdict.UNKNOWN
+    assert "no worker runs that could be killed: the stack has none." in finding.text
+    assert injector.records[0].to_json()["error"] == "no worker runs that could be killed: the stack has none."
+
+
+@pytest.mark.usefixtures("journal")
+def test_an_engine_that_refuses_is_named_in_one_sentence(stack: FakeStack, worker: FakeContainer, time: Time) -> None:
+    worker.refuses = {"kill"}
+    injector = Injector(stack, [parse("kill-worker@0s")], now=time)
+    injector.advance(BEGIN_T)
+    assert by_code(injector)["fault-not-landed"].text.endswith("the engine refuses to kill it.")
+    assert worker.now == UP
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize(
+    ("plan", "done"), [("kill-worker@0s", ["kill", "start"]), ("pause-worker@0s", ["pause", "unpause"])]
+)
+def test_what_was_broken_without_being_seen_is_healed_at_once_and_has_not_landed(
+    plan: str, done: list[str], stack: FakeStack, worker: FakeContainer, time: Time
+) -> None:
+    worker.is_cut_off = True
+    injector = Injector(stack, [parse(plan)], now=time)
+    assert injector.advance(BEGIN_T) is None
+    assert (worker.now, worker.done) == (UP, done)
+    assert by_code(injector)["fault-not-landed"].text.endswith("the engine does not answer.")
+
+
+@pytest.mark.usefixtures("journal")
+def test_what_cannot_be_healed_has_not_landed_and_is_tried_again_at_the_end(
+    stack: FakeStack, worker: FakeContainer, time: Time
+) -> None:
+    worker.refuses = {"start"}
+    injector = Injector(stack, [parse("kill-worker@0s+1s")], now=time)
+    injector.advance(BEGIN_T)
+    time.t += 1
+    injector.advance(BEGIN_T)
+    assert worker.now == DOWN
+    worker.refuses = set()
+    injector.start(BEGIN_T)
+    injector.stop()
+    assert worker.now == UP
+    assert by_code(injector)["fault-not-landed"].text.endswith("the engine refuses to start it.")
+
+
+def test_a_mistake_in_a_fault_is_no_end_of_the_run(
+    stack: FakeStack, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Noop, "inject", lambda _: 1 / 0)
+    injector = Injector(stack, [parse("noop@0s")], now=time)
+    injector.advance(BEGIN_T)
+    assert "ZeroDivisionError" in by_code(injector)["fault-not-landed"].text
+
+
+@pytest.mark.usefixtures("journal")
+def test_whoever_stops_finds_everything_healed_and_what_was_not_due_not_landed(
+    stack: FakeStack, worker: FakeContainer, time: Time
+) -> None:
+    injector = Injector(stack, [parse("pause-worker@0s+1h"), parse("noop@1h")], now=time)
+    injector.advance(BEGIN_T)
+    assert worker.now == PAUSED
+    time.t += 3
+    injector.start(BEGIN_T)
+    injector.stop()
+    injector.stop()
+    assert worker.now == UP
+    found = by_code(injector)
+    assert "from 0.0 s until 3.0 s" in found["fault"].text
+    assert found["fault-not-landed"].text == "noop@3600s+5s did not land: the run ended before it was due."
+    assert not any(thread.name == "faults" for thread in threading.enumerate())
+    with pytest.raises(UsageError, match="started already"):
+        injector.start(BEGIN_T)
+
+
+def test_without_a_start_a_stop_does_nothing_and_nothing_has_landed(stack: FakeStack) -> None:
+    injector = Injector(stack, [parse("noop@0s")])
+    injector.stop()
+    assert by_code(injector).keys() == {"fault-not-landed"}
+    assert list(Injector(stack, []).findings()) == []
+
+
+# ------------------------------------------------------------------------------------------------- the recovery
+
+
+def recovered(backlogs: Sequence[int], *, injected_s: float, healed_s: float | None) -> float | None:
+    """The recovery from a fault, where `backlogs` were seen at 0 s, 1 s and so on."""
+    fault = Noop(cast("FakeStack", None))
+    fault.injected_t = injected_s
+    fault.healed_t = healed_s
+    return recovery([(float(t), backlog, 0.01) for t, backlog in enumerate(backlogs)], fault)
+
+
+STILL = [3, 4, 3, 2, 4, 3, 4, 3, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("after", "healed_s", "seconds"),
+    [
+        ([50, 90, 60, 20, 10, 9, 3, 3, 3], 12.5, 5.5),
+        ([3, 3, 3, 3, 3, 3, 3, 3], 12.5, 0.0),
+        # Down to where it was, but not for three seconds.
+        ([50, 4, 4, 50, 4, 4, 4, 4], 10.5, 4.5),
+        # The same, long after it was healed.
+        ([50, 50, 50, 50, 4, 4, 50, 4, 4, 4, 4], 10.5, 7.5),
+        # Still while the fault lasts, then up: the fault was not over before.
+        ([4, 4, 4, 4, 50, 4, 4, 4, 4], 14.5, 5.5),
+        # It grows only when the broker is back.
+        ([0, 0, 0, 80, 80, 4, 4, 4, 4], 12.5, 5.5),
+        # Something else, much later.
+        ([3, 3, 3, 3, 3, 3, 3, 3, 3, 90, 90], 10.5, 0.0),
+        # It never comes back, or nobody saw that it stayed.
+        ([50, 90, 200, 300, 400], 11.5, None),
+        ([50, 90, 4, 4, 4], 11.5, None),
+        ([50, 60, 4, 4, 4, 4], None, 2.5),
+        ([], 11.5, None),
+    ],
+)
+def test_a_backlog_has_recovered_once_it_is_back_and_stays(
+    after: list[int], healed_s: float | None, seconds: float | None
+) -> None:
+    assert recovered(STILL + after, injected_s=9.5, healed_s=healed_s) == seconds
+
+
+def test_the_margin_is_a_tenth_where_that_is_more_than_a_few_tasks() -> None:
+    level = [200] * 10
+    assert recovered([*level, 219, 220, 220, 220, 220], injected_s=9.5, healed_s=10.0) == 0.0
+    assert recovered([*level, 221, 220, 220, 220, 220], injected_s=9.5, healed_s=10.0) == 1.5
+
+
+def test_only_the_last_ten_seconds_before_a_fault_count() -> None:
+    assert recovered([500, *[3] * 11, 50, 50, 3, 3, 3, 3], injected_s=11.5, healed_s=12.0) == 2.5
+
+
+def test_without_a_measurement_before_the_fault_there_is_nothing_to_come_back_to() -> None:
+    assert recovered([50, 4, 4, 4, 4, 4], injected_s=-1.0, healed_s=0.5) is None
+    assert recovery([(0.0, 1, 0.1)], Noop(cast("FakeStack", None))) is None
