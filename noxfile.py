@@ -22,7 +22,7 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def load(session: nox.Session) -> None:
-    """A short load test of all scenarios, in an open loop, with the accounting; or `locust` with what stands after --."""
+    """A short load test of all scenarios, with the accounting; or `locust` with what stands after ``--``."""
     _install(session, "test")
     options = session.posargs or ("--headless", "--rate=20", "--run-time=15s", "--objective=e2e:p99<10s")
     session.run("locust", "-f", "scenarios/load.py", *options)
