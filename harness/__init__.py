@@ -3,11 +3,14 @@
 A harness that starts a real RabbitMQ and real Celery workers in containers, drives them with scenarios, and
 accounts for every single task. The rooms of the house, from the top down; imports only ever point down:
 
-    cli, plugin              the doors: the shell, pytest;
+    cli, plugin, load        the doors: the shell, pytest, Locust;
       celery_setup           and pytest-celery, for those who have its tests
+    loadtest                 what is behind the third: the load, and what it does to a stack
     run                      one run from up to report
     timelapse, playground    beat through days in seconds; a stack that stays up
-    scenario, stack          what is done, and what it is done to
+    faults                   what is broken on purpose, and the proof that it was
+    scenario, stack          what is done, and what it is done to;
+      attached               or to a broker and workers that run elsewhere
     session                  what stacks share: the engine, the images, a network, one broker
     producer, nodes          what sends, and the containers
     evidence                 what happened, and the verdict: journal, results, effects, ticks, audit

@@ -17,7 +17,7 @@ An arrival is due by a plan, whatever became of the ones before it (an open loop
 then: a stall of the system under test cannot hide by keeping the generator from asking. A dispatcher hands each
 arrival to a sender, which is a Locust user; an arrival for which no sender was free is dropped, and counted.
 
-This module is the door: the options, the class, and what Locust's events lead to. `harness.conduct` conducts the run.
+This module is the door: the options, the class, and what Locust's events lead to. Behind it is `harness.loadtest`.
 """
 
 import argparse
@@ -30,12 +30,12 @@ from locust import User, constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
-from harness import tab
-from harness.conduct import Conduct
 from harness.errors import HarnessError, UsageError
 from harness.evidence.durations import parse_duration_s
 from harness.evidence.figures import Objective
-from harness.pace import Arrival, parse_rate, parse_stages
+from harness.loadtest import tab
+from harness.loadtest.conduct import Conduct
+from harness.loadtest.pace import Arrival, parse_rate, parse_stages
 from harness.scenario import Scenario
 
 _USERS = 64
@@ -59,7 +59,7 @@ class Load(User):
     @task
     def serve(self) -> None:
         """Send whatever is due, of any of the scenarios that take part."""
-        self.environment.celery_harness.generator.serve()
+        self.environment.celery_harness.loadtest.generator.serve()
 
 
 def _text_of(parse: Callable[[str], object]) -> Callable[[str], str]:

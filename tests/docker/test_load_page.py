@@ -91,7 +91,7 @@ class Locust:
     def keeper(self) -> int:
         """The process that owns the containers."""
         children = psutil.Process(self.process.pid).children()
-        (pid,) = [child.pid for child in children if "harness.keeper" in child.cmdline()]
+        (pid,) = [child.pid for child in children if "harness.loadtest.keeper" in child.cmdline()]
         return pid
 
     def folder(self) -> Path:

@@ -15,8 +15,8 @@ from harness.errors import UsageError
 from harness.evidence.journal import Writer
 from harness.evidence.records import Kind
 from harness.evidence.stages import Histogram
-from harness.generator import PATIENCE_S, Generator, Go, _answered, _Mix
-from harness.pace import Plan, RateStage
+from harness.loadtest.generator import PATIENCE_S, Generator, Go, _answered, _Mix
+from harness.loadtest.pace import Plan, RateStage
 from harness.producer import Producer, Sent
 from harness.scenario import Scenario
 
@@ -324,10 +324,10 @@ import sys, tempfile, zlib
 from pathlib import Path
 from types import SimpleNamespace as Of
 import gevent
-from harness.fleet import Fleet, Member
-from harness.generator import Go
+from harness.loadtest.fleet import Fleet, Member
+from harness.loadtest.generator import Go
 from harness.errors import HarnessError
-from harness.pace import Plan
+from harness.loadtest.pace import Plan
 
 class Clients(dict):
     @property

@@ -17,15 +17,12 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("harness.__main__",),
     ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
-    ("harness.keeper", "harness.conduct", "harness.tab"),
-    ("harness.legs",),
-    ("harness.loaded", "harness.fleet", "harness.keeper_process"),
-    ("harness.order",),
-    ("harness.run", "harness.timelapse", "harness.playground", "harness.knee"),
-    ("harness.faults", "harness.generator", "harness.measure", "harness.judge"),
+    ("harness.loadtest",),
+    ("harness.run", "harness.timelapse", "harness.playground"),
+    ("harness.faults",),
     ("harness.scenario", "harness.stack", "harness.attached"),
     ("harness.session",),
-    ("harness.producer", "harness.nodes", "harness.pace"),
+    ("harness.producer", "harness.nodes"),
     ("harness.evidence",),
     ("harness.wait",),
     ("harness.errors",),
@@ -42,19 +39,19 @@ KNOWN_TO = {
     "duckdb": ("harness.evidence.witnesses",),
     "fastapi": ("harness.inside.web", "scenarios.web"),
     "fastapi_swagger": ("harness.inside.web",),
-    "flask": ("harness.tab",),
-    "gevent": ("harness.conduct", "harness.legs", "harness.keeper_process", "harness.generator", "harness.fleet"),
-    "geventhttpclient": ("harness.generator",),
+    "flask": ("harness.loadtest.tab",),
+    "gevent": tuple(f"harness.loadtest.{name}" for name in ("conduct", "legs", "keeper_process", "generator", "fleet")),
+    "geventhttpclient": ("harness.loadtest.generator",),
     "hdrh": ("harness.evidence.stages",),
     "jinja2": ("scenarios",),
-    "kombu": ("harness.producer", "harness.attached", "harness.inside", "scenarios"),
-    "locust": ("harness.load", "harness.conduct", "harness.fleet"),
-    "psutil": ("harness.nodes", "harness.generator"),
+    "kombu": ("harness.producer", "harness.inside", "scenarios"),
+    "locust": ("harness.load", "harness.loadtest.conduct", "harness.loadtest.fleet"),
+    "psutil": ("harness.nodes", "harness.loadtest.generator"),
     "pydantic": ("harness.inside.web", "scenarios.web"),
     "pytest": ("harness.plugin", "harness.celery_setup"),
     "pytest_celery": ("harness.celery_setup",),
     "requests": ("harness.nodes",),
-    "rich": ("harness.evidence.report", "harness.keeper", "harness.cli", "harness.plugin"),
+    "rich": ("harness.evidence.report", "harness.loadtest.keeper", "harness.cli", "harness.plugin"),
     "sqlalchemy": ("harness.evidence.results", "harness.inside", "scenarios"),
     "testcontainers": ("harness.nodes.engine",),
     "uvicorn": ("harness.inside.web",),
@@ -240,12 +237,21 @@ def test_what_only_a_type_checker_imports_is_no_import(tmp_path: Path) -> None:
     assert imports_of(tmp_path) == {"harness.scenario": {"docker"}}
 
 
-def test_what_runs_inside_a_container_loads_nothing_that_is_not_there() -> None:
-    inside = ", ".join(f"harness.inside.{name}" for name in ("agent", "smtp", "web"))
-    code = f"import sys, harness.scenario, {inside}; print(*sys.modules)"
+def _loaded_by(*modules: str) -> set[str]:
+    """The packages that are loaded when `modules` are."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
     )
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_the_keeper_of_a_load_test_does_without_locust_which_would_patch_the_standard_library() -> None:
+    assert {"locust", "gevent"} <= _loaded_by("harness.load")
+    assert _loaded_by("harness.loadtest.keeper") & {"locust", "gevent"} == set()
+
+
+def test_what_runs_inside_a_container_loads_nothing_that_is_not_there() -> None:
+    loaded = _loaded_by("harness.scenario", *(f"harness.inside.{name}" for name in ("agent", "smtp", "web")))
     assert {"harness", "celery", "aiosmtpd"} <= loaded
     assert loaded & {"docker", "testcontainers", "pytest", "duckdb", "rich", "locust"} == set()

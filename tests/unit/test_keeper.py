@@ -10,19 +10,19 @@ from typing import Any, Self, cast
 
 import pytest
 
-from harness import keeper as module
 from harness.errors import StartError, UsageError
 from harness.evidence import report
 from harness.evidence.audit import Audit
 from harness.evidence.figures import Figures, Objective
 from harness.evidence.records import Delivery, Effects, Event, Fate, Finding, Json, Kind, Promise, Verdict
 from harness.evidence.stages import Stage, Summary
-from harness.judge import differences, judge
-from harness.keeper import Keeper, serve
-from harness.loaded import Account, Loaded
-from harness.measure import Measure
+from harness.loadtest import keeper as module
+from harness.loadtest.judge import differences, judge
+from harness.loadtest.keeper import Keeper, serve
+from harness.loadtest.loaded import Account, Loaded
+from harness.loadtest.measure import Measure
+from harness.loadtest.order import Order, promise, spec
 from harness.nodes import images
-from harness.order import Order, promise, spec
 from harness.scenario import Scenario
 
 # ------------------------------------------------------------------------------------------------------- the measure

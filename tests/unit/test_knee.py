@@ -11,8 +11,8 @@ import pytest
 
 from harness.evidence.figures import Figures, Objective, Part
 from harness.evidence.stages import Stage, Summary
-from harness.knee import MOST_PROBES, SHARES, Knee, find_knee, find_workers
-from harness.pace import Arrival, Plan
+from harness.loadtest.knee import MOST_PROBES, SHARES, Knee, find_knee, find_workers
+from harness.loadtest.pace import Arrival, Plan
 
 WARM_S, WINDOW_S = 2.0, 10.0
 OBJECTIVE = Objective.parse("e2e:p99<100ms")

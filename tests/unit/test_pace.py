@@ -7,7 +7,7 @@ import math
 import pytest
 
 from harness.errors import UsageError
-from harness.pace import MOST_PER_S, Arrival, Plan, RateStage, parse_rate, parse_stages
+from harness.loadtest.pace import MOST_PER_S, Arrival, Plan, RateStage, parse_rate, parse_stages
 
 STAGES = (RateStage(rate=100, duration_s=0.5), RateStage(rate=0, duration_s=2), RateStage(rate=7, duration_s=3))
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness import tab
 from harness.evidence.records import Json
 from harness.evidence.stages import Stage
+from harness.loadtest import tab
 
 ROOT = Path(__file__).parents[2]
 MS = ("p50", "p95", "p99", "max")
@@ -204,7 +204,7 @@ PAGE = """
 import json
 from locust import User
 from locust.env import Environment
-from harness import tab
+from harness.loadtest import tab
 
 class Source:
     phase, closed = "on", None

@@ -14,9 +14,9 @@ from harness.evidence.folder import RunFolder
 from harness.evidence.records import Effect, Finding, Json
 from harness.evidence.stages import Stage
 from harness.faults import Injector, parse, recovery
-from harness.judge import Judgement, differences, judge
-from harness.measure import Measure
-from harness.order import Order, promise, scenarios_of, spec
+from harness.loadtest.judge import Judgement, differences, judge
+from harness.loadtest.measure import Measure
+from harness.loadtest.order import Order, promise, scenarios_of, spec
 from harness.run import checked
 from harness.scenario import Drive, Scenario, Steps
 from harness.session import Session

@@ -84,7 +84,7 @@ class Measure:
         )
 
     def live(self, now_t: float) -> dict[str, Json]:
-        """What happened since the last call, a second ago; the members are read by `harness.tab` and `harness.load`."""
+        """What happened since the last call, a second ago; the members are read by the `tab` and the `conduct`."""
         stages = self.stages
         self.stages.forget_early(now_t - _EARLY_S)
         took_s = max(now_t - self._before_t, 0.001)

@@ -21,10 +21,10 @@ from harness.evidence.durations import parse_duration_s, write_duration
 from harness.evidence.figures import Figures, Objective
 from harness.evidence.records import Json
 from harness.evidence.stages import Histogram
-from harness.fleet import Team
-from harness.generator import Go
-from harness.knee import find_knee, find_workers
-from harness.pace import Arrival, Plan, RateStage, parse_rate, parse_stages
+from harness.loadtest.fleet import Team
+from harness.loadtest.generator import Go
+from harness.loadtest.knee import find_knee, find_workers
+from harness.loadtest.pace import Arrival, Plan, RateStage, parse_rate, parse_stages
 from harness.scenario import Scenario
 
 WARM_UP_S = 1.0

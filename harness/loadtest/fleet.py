@@ -23,7 +23,7 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from harness.errors import HarnessError
 from harness.evidence.records import Json
-from harness.generator import FREEZE_S, Generator, Go
+from harness.loadtest.generator import FREEZE_S, Generator, Go
 
 _SHIP_S = 0.5
 """How often a worker sends what its journal has gained."""

@@ -1,9 +1,9 @@
 """The keeper of a load test: owns the stack, in a process of its own, and measures what the load does to it.
 
 Whoever makes the load has no time for anything else: reading journals there would make it late. So the load process
-starts ``python -m harness.keeper`` and the two exchange lines of JSON, orders on the keeper's standard input and what
-it has to say on its standard output. Orders, by their member `do`; each has an `id`, and one `answer` or `error` with
-the same:
+starts ``python -m harness.loadtest.keeper`` and the two exchange lines of JSON, orders on the keeper's standard input
+and what it has to say on its standard output. Orders, by their member `do`; each has an `id`, and one `answer` or
+`error` with the same:
 
     check    see whether an order could be carried out, before anything is started
     open     bring up a stack, or attach to one
@@ -38,10 +38,10 @@ from harness.attached import reach
 from harness.errors import HarnessError, UsageError
 from harness.evidence import report
 from harness.evidence.records import Json
-from harness.loaded import Account, Loaded
+from harness.loadtest.loaded import Account, Loaded
+from harness.loadtest.order import Order
 from harness.nodes import images
 from harness.nodes.engine import connect
-from harness.order import Order
 from harness.session import Session
 
 Tell = Callable[[dict[str, Json]], None]

@@ -26,10 +26,10 @@ from locust.runners import MasterRunner, WorkerRunner
 from harness.errors import HarnessError, UsageError
 from harness.evidence.durations import parse_duration_s, write_duration
 from harness.evidence.records import Json
-from harness.fleet import Alone, Fleet, Member, Team
-from harness.generator import Generator
-from harness.keeper_process import KeeperProcess
-from harness.legs import Legs, Part, say
+from harness.loadtest.fleet import Alone, Fleet, Member, Team
+from harness.loadtest.generator import Generator
+from harness.loadtest.keeper_process import KeeperProcess
+from harness.loadtest.legs import Legs, Part, say
 from harness.scenario import Scenario
 
 _log = logging.getLogger("harness.load")

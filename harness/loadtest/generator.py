@@ -25,7 +25,7 @@ from harness.errors import UsageError
 from harness.evidence.journal import Writer
 from harness.evidence.records import Json, Kind
 from harness.evidence.stages import Histogram
-from harness.pace import Plan
+from harness.loadtest.pace import Plan
 from harness.producer import Producer, Sent
 from harness.scenario import Scenario
 

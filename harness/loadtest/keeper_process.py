@@ -19,7 +19,7 @@ _log = logging.getLogger("harness.load")
 
 
 class KeeperProcess:
-    """Starts `harness.keeper`, and exchanges lines of JSON with it; see there for what they say."""
+    """Starts `harness.loadtest.keeper`, and exchanges lines of JSON with it; see there for what they say."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class KeeperProcess:
         # A session of its own: Ctrl-C goes to all processes of a terminal's foreground, and the keeper still has to
         # drain, to audit and to take down.
         self._process = Popen(
-            [sys.executable, "-P", "-m", "harness.keeper"], stdin=PIPE, stdout=PIPE, start_new_session=True
+            [sys.executable, "-P", "-m", "harness.loadtest.keeper"], stdin=PIPE, stdout=PIPE, start_new_session=True
         )
         if self._process.stdin is None or self._process.stdout is None:
             raise HarnessError("the keeper of the stack was started without pipes.")
