@@ -59,7 +59,7 @@ class Load(User):
     @task
     def serve(self) -> None:
         """Send whatever is due, of any of the scenarios that take part."""
-        self.environment.celery_harness.loadtest.generator.serve()
+        self.environment.celery_harness.generator.serve()
 
 
 def _text_of(parse: Callable[[str], object]) -> Callable[[str], str]:
