@@ -193,6 +193,9 @@ class Conduct:
                 self.closed = self._keeper.ask("close", **self._legs.result())
                 self._exit_with(self.closed["exit_code"])
                 self._unread = self.closed["report"]
+                if self.closed["left"] is not None:
+                    _log.error("the stack was not taken down to its end: %s", self.closed["left"])
+                    self._exit_with(_WRONG_USE)
         except HarnessError as error:
             if not (self._is_broken or self._is_abandoned):
                 self._say_error(error)
@@ -213,8 +216,8 @@ class Conduct:
             self._exit_with(_INTERRUPTED)
         else:
             self.close()
-        if self._keeper is not None:
-            self._keeper.end()
+        if self._keeper is not None and not self._keeper.end():
+            self._exit_with(_WRONG_USE)
 
     def report(self) -> None:
         """Show what became of the last run, below all that Locust itself prints."""

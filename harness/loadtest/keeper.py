@@ -131,13 +131,24 @@ class Keeper:
         return self._loaded
 
     def close(self, value: Mapping[str, Json]) -> dict[str, Json]:
-        """Settle and judge the load test, and take its stack down."""
+        """Settle and judge the load test, and take its stack down.
+
+        Returns:
+            The `report`, its `folder`, the `exit_code`, and as `left` what was wrong if the stack could not be taken
+            down, else None: what is known of the tasks is not lost with it.
+        """
+        left = None
         try:
             account = self.loaded.account(value)
-        finally:
+        except BaseException:
             self.drop()
+            raise
+        try:
+            self.drop()
+        except HarnessError as error:
+            left = _text_of(error)
         folder, exit_code = str(account.folder), account.said["exit_code"]
-        return {"report": self._report(account), "folder": folder, "exit_code": exit_code}
+        return {"report": self._report(account), "folder": folder, "exit_code": exit_code, "left": left}
 
     def drop(self) -> None:
         """Take the stack down without an account of it, if one is up."""
@@ -192,12 +203,15 @@ def serve(keeper: Keeper, orders: Iterator[Mapping[str, Json]]) -> None:
         try:
             keeper.tell("answer", id=order["id"], **obey(keeper, order))
         except HarnessError as error:
-            text = "\n".join([str(error), *getattr(error, "__notes__", ())])
-            keeper.tell("error", id=order["id"], text=text)
+            keeper.tell("error", id=order["id"], text=_text_of(error))
         except Exception as error:  # noqa: BLE001 - whoever waits for the answer has to hear of it.
             traceback.print_exc()
             text = f"unexpected, please report it: {type(error).__name__}: {error}"
             keeper.tell("error", id=order["id"], text=text)
+
+
+def _text_of(error: HarnessError) -> str:
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])
 
 
 class _Gone(BaseException):
@@ -263,8 +277,11 @@ def main() -> None:
             out.flush()
 
     orders = _Orders()
-    with contextlib.suppress(_Gone), Keeper(tell, orders.shield) as keeper:
-        serve(keeper, orders.each())
+    try:
+        with contextlib.suppress(_Gone), Keeper(tell, orders.shield) as keeper:
+            serve(keeper, orders.each())
+    except HarnessError as error:
+        sys.exit(f"error: not everything could be taken down: {_text_of(error)}")
 
 
 if __name__ == "__main__":

@@ -102,13 +102,18 @@ class KeeperProcess:
             raise HarnessError(said["text"])
         return dict(said)
 
-    def end(self) -> None:
-        """Close its input, at which it takes everything down, and wait for it. A second time only waits."""
+    def end(self) -> bool:
+        """Close its input, at which it takes everything down, and wait for it. A second time only waits.
+
+        Returns:
+            Whether everything was taken down; if not, it has said what was not.
+        """
         self._is_to_end = True
         with contextlib.suppress(OSError, ValueError):
             self._in.close()
-        self._process.wait()
+        code = self._process.wait()
         self._reader.join(timeout=5)
+        return code == 0
 
 
 def _gone(code: int) -> HarnessError:

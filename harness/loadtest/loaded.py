@@ -131,13 +131,13 @@ class Loaded:
     # While it goes on.
 
     def _follow(self) -> None:
-        last_s = REAL.now()
+        next_s = REAL.now() + _LIVE_S
         try:
             while not self._over.wait(_FOLLOW_S):
                 with self._lock:
                     self._follow_once()
-                if REAL.now() - last_s >= _LIVE_S:
-                    last_s = REAL.now()
+                if REAL.now() >= next_s:
+                    next_s = max(next_s + _LIVE_S, REAL.now())
                     self._live()
         except Exception as error:  # noqa: BLE001 - the run goes on, and the verdict says that nobody watched it.
             self._follower_error = f"the journal was not followed to the end: {type(error).__name__}: {error}"

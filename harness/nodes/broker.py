@@ -24,6 +24,7 @@ _ADMIN = "harness"
 _ALL_RIGHTS = {"configure": ".*", "write": ".*", "read": ".*"}
 _TIMEOUT_S = 10
 _PROBE_TIMEOUT_S = 3
+_DELETE_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,8 @@ class Broker(Node):
         Raises:
             BrokerError: the broker refused.
         """
-        self._ask("DELETE", f"vhosts/{_quoted(login.vhost)}", absent_is_fine=True)
+        # With tens of thousands of messages in it, this took RabbitMQ 4.0 more than ten seconds.
+        self._ask("DELETE", f"vhosts/{_quoted(login.vhost)}", absent_is_fine=True, timeout_s=_DELETE_TIMEOUT_S)
         self._ask("DELETE", f"users/{_quoted(login.user)}", absent_is_fine=True)
 
     def admit(self, user: str, password: str, vhost: str, *, tags: str = "management") -> None:
@@ -203,12 +205,14 @@ class Broker(Node):
         except (OSError, AMQPError) as error:
             raise BrokerError(f"Queue {queue!r} of vhost {vhost!r} could not be read: {error}") from error
 
-    def _ask(self, method: str, path: str, body: Json = None, *, absent_is_fine: bool = False) -> Json:
+    def _ask(
+        self, method: str, path: str, body: Json = None, *, absent_is_fine: bool = False, timeout_s: float = _TIMEOUT_S
+    ) -> Json:
         """One request to the management API; the decoded answer, or None if it is empty."""
         url = f"{self.management_url}/api/{path}"
         doing = f"{method} /api/{path.partition('?')[0]}"
         try:
-            answer = self._http.request(method, url, json=body, timeout=_TIMEOUT_S, allow_redirects=False)
+            answer = self._http.request(method, url, json=body, timeout=timeout_s, allow_redirects=False)
         except requests.RequestException as error:
             raise BrokerError(f"The management API does not answer {doing}: {error}") from error
         if absent_is_fine and answer.status_code == requests.codes.not_found:

@@ -413,6 +413,7 @@ def test_a_load_test_is_opened_driven_and_closed(told: list[dict[str, Json]]) ->
         "report": "the report\n",
         "folder": "runs/1",
         "exit_code": 0,
+        "left": None,
     }
     (loaded,) = FakeLoaded.made
     steps = ["up", ("expect", 1.0, 2.0), ("begin", 0.5), ("workers", 2), ("leg", leg), "account", "down"]
@@ -443,6 +444,16 @@ def test_what_goes_wrong_is_answered_and_taken_down(
     assert FakeLoaded.made[0].done[-1] == "down"
     # And the next load test is none the worse for it.
     assert len(FakeLoaded.made) == 2
+
+
+def test_an_account_outlives_a_stack_that_cannot_be_taken_down(
+    told: list[dict[str, Json]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeLoaded, "fails_at", "down")
+    answers = given(told, OPEN, CLOSE, OPEN, CLOSE)
+    for closed in (answers[1], answers[3]):
+        assert (closed["said"], closed["report"], closed["exit_code"]) == ("answer", "the report\n", 0)
+        assert closed["left"].startswith("worker-1 exited.")
 
 
 @pytest.mark.parametrize(
