@@ -287,7 +287,7 @@ class Loaded:
             "reason": judged.reason,
             "invalid": list(judged.invalid),
             "objectives": [dict(one) for one in judged.objectives],
-            "bottleneck": bottleneck(figures).sentence if figures is not None and figures.processes else None,
+            "bottleneck": self._bottleneck(figures),
             "figures": figures.to_json() if figures is not None else None,
             "legs": [one.to_json() for one in self._figures],
             "probes": [self._probe(one) for one in self._figures] if figures is None else [],
@@ -296,6 +296,12 @@ class Loaded:
             "workers": dict(sorted(self.measure.stages.begun_on.items())),
             "faults": self._fault_records(),
         }
+
+    def _bottleneck(self, figures: Figures | None) -> str | None:
+        """What held a load up that was too much; nobody knows of workers that say nothing of themselves."""
+        if figures is None or not figures.processes or not overload(figures, self._objectives):
+            return None
+        return bottleneck(figures).sentence
 
     def _most_backlog(self) -> int:
         edges = (edge for figures in self._figures for edge in (figures.backlog_begin, figures.backlog_end))
