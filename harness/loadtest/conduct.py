@@ -52,6 +52,7 @@ class TaskFailed(Exception):  # noqa: N818 - it names what happened.
 class Phase(StrEnum):
     """Of a run, in the process that owns the stack."""
 
+    CHECKING = "checking"
     REST = "rest"
     OPENING = "opening"
     ON = "on"
@@ -91,7 +92,7 @@ class Conduct:
 
     @property
     def phase(self) -> str:
-        """Of the run: `rest`, `opening`, `on` or `closing`."""
+        """Of the run: `checking`, `rest`, `opening`, `on` or `closing`."""
         return self._phase.value
 
     # ------------------------------------------------------------------------------------ what Locust's events lead to
@@ -108,14 +109,16 @@ class Conduct:
             # Locust would count it from now on, with all that it takes to bring a stack up.
             self._run_time_s, options.run_time = options.run_time, None
         self._keeper = KeeperProcess(on_say=say, on_live=self._on_live, on_gone=self._on_gone)
-        # Until it has said that all is well, nothing is on that could break.
-        self._is_broken = True
+        self._phase = Phase.CHECKING
         try:
             self._keeper.ask("check", order=self._order())
         except HarnessError:
             self._keeper.end()
-            raise
-        self._is_broken = False
+            if not self._is_abandoned:
+                raise
+        if self._is_abandoned:
+            sys.exit(_INTERRUPTED)
+        self._phase = Phase.REST
 
     def start(self) -> None:
         """Bring the stack up, and begin as soon as all senders are there."""
@@ -251,6 +254,7 @@ class Conduct:
     def _on_ctrl_c(self) -> None:
         """Called in a greenlet of its own: as an exception, Ctrl-C would hit whatever sends at that moment."""
         is_again, self._is_told_to_end = self._is_told_to_end, True
+        page = self.environment.web_ui
         if self._member is not None:
             if is_again:
                 sys.exit(_INTERRUPTED)
@@ -260,7 +264,10 @@ class Conduct:
                 hub.loop.run_callback(hub.parent.throw, KeyboardInterrupt)
         elif self._phase is Phase.OPENING:
             self._abandon("interrupted while the stack came up: it is taken down")
-        elif self._phase is Phase.REST and not self._has_begun and self.environment.web_ui is None:
+        elif self._phase is Phase.CHECKING:
+            self._abandon("interrupted before anything was sent")
+        elif self._phase is Phase.REST and not self._has_begun and (page is None or page.server is None):
+            # Without a page, or with one that is not there yet, Locust itself would not hear of it.
             self._abandon("interrupted before anything was sent")
         elif self._phase is Phase.REST and self._is_leaving:
             say("everything is being taken down already")
@@ -284,6 +291,9 @@ class Conduct:
         self._team.close()
         if self._keeper is not None:
             self._keeper.end()
+        if self._phase is Phase.CHECKING:
+            # Whoever waits for the keeper's answer ends the process.
+            return
         # Out of a greenlet, gevent takes this to the main one.
         sys.exit(_INTERRUPTED)
 
@@ -294,7 +304,7 @@ class Conduct:
 
     def _fail(self, error: BaseException) -> None:
         """The run cannot go on; there is no account of it."""
-        if self._is_abandoned or self._is_broken:
+        if self._is_abandoned or self._is_broken or self._phase is Phase.CHECKING:
             return
         self._is_broken = True
         self._say_error(error)

@@ -275,6 +275,18 @@ def test_ctrl_c_while_the_stack_comes_up_takes_it_down(locust: Callable[..., Loc
     assert started_by(keeper) == []
 
 
+@pytest.mark.parametrize("headless", [("--headless",), ()])
+def test_ctrl_c_before_locust_itself_would_hear_of_it_ends_it_as_well(
+    locust: Callable[..., Locust], headless: tuple[str, ...], unused_port: int
+) -> None:
+    run = locust("Echoes", *headless, "--web-port", str(unused_port))
+    wait_until(run.children, what="the keeper is started", timeout_s=UP_S, interval_s=0.01)
+    run.to_group(signal.SIGINT)
+    assert run.end() == 130, run.said
+    assert "interrupted before anything was sent" in run.said
+    assert "Traceback" not in run.said
+
+
 def test_two_load_processes_share_the_load_and_are_ended_together(
     locust: Callable[..., Locust], started_by: StartedBy
 ) -> None:
