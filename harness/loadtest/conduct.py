@@ -264,9 +264,7 @@ class Conduct:
                 hub.loop.run_callback(hub.parent.throw, KeyboardInterrupt)
         elif self._phase is Phase.OPENING:
             self._abandon("interrupted while the stack came up: it is taken down")
-        elif self._phase is Phase.CHECKING:
-            self._abandon("interrupted before anything was sent")
-        elif self._phase is Phase.REST and not self._has_begun and (page is None or page.server is None):
+        elif self._phase in {Phase.CHECKING, Phase.REST} and not self._has_begun and (page is None or not page.server):
             # Without a page, or with one that is not there yet, Locust itself would not hear of it.
             self._abandon("interrupted before anything was sent")
         elif self._phase is Phase.REST and self._is_leaving:
