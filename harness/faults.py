@@ -4,14 +4,16 @@ A fault that was asked for and has no proof turns the verdict to unknown: a run 
 would say nothing.
 """
 
+import contextlib
+import json
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from harness.errors import HarnessError, UsageError
 from harness.evidence.durations import parse_duration_s
@@ -39,6 +41,7 @@ _JOIN_S = 180.0
 _KILLED = 128 + 9
 _LATE_S = 1.0
 _TASKS = 10
+_TO_RUN_AGAIN = "RETRY"
 
 
 class Target(Protocol):
@@ -103,6 +106,9 @@ class Fault(ABC):
     @abstractmethod
     def landed(self) -> str | None:
         """None if there is proof that it was broken until it was healed, else one sentence: what is missing."""
+
+    def follow(self) -> None:  # noqa: B027 - of most faults nothing follows that could be read.
+        """Read what became of the tasks that it met. To be called before it is told, as late as can be."""
 
     @abstractmethod
     def words(self) -> str:
@@ -170,7 +176,42 @@ class _WorkerFault(Fault):
         self._is_witness = False
         self._spoke = 0
         """Journal lines from between."""
-        self._begun = 0
+        self._said_after: set[Kind] = set()
+        self._hands = _Hands()
+
+    @abstractmethod
+    def _break(self, victim: Node) -> None:
+        """Break it, and return when it is seen broken."""
+
+    @abstractmethod
+    def _mend(self, victim: Node) -> None:
+        """Mend it, and return when it is whole."""
+
+    def inject(self) -> None:
+        """Break the next worker that runs."""
+        victim = self._choose()
+        journal = _Journal(self._stack.folder.journal, victim.name, recent_bytes=RECENT_BYTES)
+        self._victim, self._journal, self.node = victim, journal, victim.name
+        self._break(victim)
+        # From now on it says nothing more, and what it held then is in its journal.
+        self.injected_t = self._now()
+        said = journal.recent()
+        self._is_witness = bool(said)
+        self._hands = _hands(said)
+        self.tasks = (*sorted(self._hands.begun), *sorted(self._hands.waiting))
+
+    def heal(self) -> None:
+        """Mend it, if it was not mended before."""
+        if self._victim is None or self._journal is None or self.healed_t is not None:
+            return
+        if self.injected_t is not None and self._before is None:
+            # Before anything is healed, it is seen once whether it was broken until now.
+            self._spoke = len(self._journal.read())
+            self._before = self._victim.container.state()
+        self._mend(self._victim)
+        self._said_after = {event.kind for event in self._journal.read()}
+        # Also where nobody saw it broken in time: that is healed, and no proof.
+        self.healed_t = self._now()
 
     def _choose(self) -> Node:
         """The next worker that runs, beginning with the one whose turn it is."""
@@ -186,33 +227,27 @@ class _WorkerFault(Fault):
         why = ", ".join(seen) or "the stack has none"
         raise UsageError(f"no worker runs that could be {self._doing}: {why}.")
 
-    def _struck(self, journal: "_Journal") -> None:
-        """It is seen broken: from now on it says nothing more, and what it held then is in its journal."""
-        self.injected_t = self._now()
-        said = journal.recent()
-        self._is_witness = bool(said)
-        begun, waiting = _hands(said)
-        self._begun = len(begun)
-        self.tasks = (*sorted(begun), *sorted(waiting))
-
-    def _look(self, victim: Node, journal: "_Journal") -> None:
-        """See once, before anything is healed, whether it was broken until now."""
-        if self._before is None:
-            self._spoke = len(journal.read())
-            self._before = victim.container.state()
-
     def _silence(self) -> str | None:
         """Why its journal does not prove that it stood still."""
         if not self._is_witness:
             return f"the journal of {self.node} has no lines, so that its silence proves nothing."
         if self._spoke:
-            return f"{self.node} wrote {self._spoke} more lines into its journal while it was {self._doing}."
+            lines = _counted(self._spoke, "more line", "more lines")
+            return f"{self.node} wrote {lines} into its journal while it was {self._doing}."
         return None
 
     def words(self) -> str:
-        """What was done."""
-        met = f"it had begun {self._begun} tasks and held {self.overlapped - self._begun} more"
-        return f"{self.node} was {self._doing}; {met if self.overlapped else 'it had nothing to do (overlapped=0)'}"
+        """What was done, and what the worker had in hand by its own journal."""
+        if not self.tasks:
+            return f"{self.node} was {self._doing}; its journal shows no task in hand (overlapped=0)"
+        begun, waiting = len(self._hands.begun), len(self._hands.waiting)
+        parts = {
+            "begun and not finished": begun,
+            "received and not begun": waiting,
+            "ended and not acknowledged": self.overlapped - begun - waiting,
+        }
+        met = ", ".join(f"{count} {words}" for words, count in parts.items() if count)
+        return f"{self.node} was {self._doing}; it had {_counted(self.overlapped, 'task', 'tasks')} in hand: {met}"
 
 
 class KillWorker(_WorkerFault):
@@ -220,6 +255,9 @@ class KillWorker(_WorkerFault):
 
     Healing starts it again. Proof: the container exited by SIGKILL and was still down when it was to be healed, its
     journal was silent, and then said `up` again.
+
+    A task that had ended is met as well where its message was not acknowledged yet, which is seen when the broker
+    delivers it again.
     """
 
     name = "kill-worker"
@@ -228,30 +266,20 @@ class KillWorker(_WorkerFault):
     def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
         """Nothing is broken yet."""
         super().__init__(stack, turn=turn, now=now)
-        self._came_back = False
+        self._receipts: _Receipts | None = None
+        self._next: dict[str, _Receipt] = {}
+        """By whom each of the tasks that the worker had was next received."""
 
-    def inject(self) -> None:
-        """Kill the next worker that runs, and wait until its container has exited."""
-        victim = self._choose()
-        journal = _Journal(self._stack.folder.journal, victim.name, recent_bytes=RECENT_BYTES)
-        self._victim, self._journal, self.node = victim, journal, victim.name
+    def _break(self, victim: Node) -> None:
+        # The broker delivers to other workers at once, before anybody sees that this one is gone.
+        self._receipts = _Receipts(self._stack.folder.journal)
         victim.kill()
         wait_until(lambda: not victim.is_up(), what=f"{victim.name} is gone", timeout_s=_SETTLED_S)
-        self._struck(journal)
 
-    def heal(self) -> None:
-        """Start it again, and wait until it is ready."""
-        if self._victim is None or self._journal is None or self.healed_t is not None:
-            return
-        if self.injected_t is not None:
-            self._look(self._victim, self._journal)
-        if not self._victim.is_up():
-            self._victim.start()
-        self._victim.wait_ready()
-        # It was killed all the same where nobody saw it in time; that is healed, and no proof.
-        self.healed_t = self._now()
-        injected_t = self.injected_t or self.healed_t
-        self._came_back = any(event.kind is Kind.UP and event.t > injected_t for event in self._journal.read())
+    def _mend(self, victim: Node) -> None:
+        if not victim.is_up():
+            victim.start()
+        victim.wait_ready()
 
     def landed(self) -> str | None:
         """See the class."""
@@ -259,9 +287,38 @@ class KillWorker(_WorkerFault):
             return reason
         if self._before is None or self._before.status is not Status.EXITED or self._before.exit_code != _KILLED:
             return f"{self.node} was to be down by SIGKILL, exit code {_KILLED}, and was seen {self._before}."
-        if not self._came_back:
+        if Kind.UP not in self._said_after:
             return f"the journal of {self.node} shows no new start, so another process may never have come."
         return None
+
+    @property
+    def redelivered(self) -> int:
+        """How many of the tasks that it met were delivered again, as far as `follow` has read."""
+        return sum(one.is_again for one in self._next.values())
+
+    def follow(self) -> None:
+        """See which tasks were delivered again: what was not acknowledged at the kill has no other way."""
+        if self._receipts is None or self.injected_t is None:
+            return
+        hands = self._hands
+        had = hands.begun | hands.waiting | hands.ended
+        for one in self._receipts.read(had):
+            if one.node == self.node and one.t <= self.injected_t:
+                continue
+            # Only the next one is because of this: those that follow have other reasons.
+            if one.task not in self._next or one.t < self._next[one.task].t:
+                self._next[one.task] = one
+        unacknowledged = {one.task for one in self._next.values() if one.is_again} & hands.ended
+        self.tasks = (*sorted(hands.begun), *sorted(hands.waiting), *sorted(unacknowledged))
+
+    def words(self) -> str:
+        """What was done, what the worker had in hand, and how much of it was delivered again."""
+        again = f"; delivered again: {self.redelivered} of {self.overlapped}" if self.tasks else ""
+        return f"{super().words()}{again}"
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands in load.json."""
+        return {**super().to_json(), "redelivered": self.redelivered}
 
 
 class PauseWorker(_WorkerFault):
@@ -273,22 +330,11 @@ class PauseWorker(_WorkerFault):
     name = "pause-worker"
     _doing = "paused"
 
-    def inject(self) -> None:
-        """Freeze the next worker that runs."""
-        victim = self._choose()
-        journal = _Journal(self._stack.folder.journal, victim.name, recent_bytes=RECENT_BYTES)
-        self._victim, self._journal, self.node = victim, journal, victim.name
+    def _break(self, victim: Node) -> None:
         _pause(victim)
-        self._struck(journal)
 
-    def heal(self) -> None:
-        """Let it go on."""
-        if self._victim is None or self._journal is None or self.healed_t is not None:
-            return
-        if self.injected_t is not None:
-            self._look(self._victim, self._journal)
-        _unpause(self._victim)
-        self.healed_t = self._now()
+    def _mend(self, victim: Node) -> None:
+        _unpause(victim)
 
     def landed(self) -> str | None:
         """See the class."""
@@ -348,12 +394,13 @@ class PauseBroker(Fault):
         if (reason := self._unfinished() or _not_paused(self.node, self._before)) is not None:
             return reason
         if self._confirmed:
-            return f"{self._confirmed} sends were confirmed while {self.node} was said to be paused."
+            confirmed = _counted(self._confirmed, "send was", "sends were")
+            return f"{confirmed} confirmed while {self.node} was said to be paused."
         return None
 
     def words(self) -> str:
         """What was done."""
-        met = f"{self.overlapped} tasks were sent meanwhile"
+        met = f"{_counted(self.overlapped, 'task was', 'tasks were')} sent meanwhile"
         return f"{self.node} was paused; {met if self.overlapped else 'nothing was sent meanwhile (overlapped=0)'}"
 
 
@@ -361,6 +408,10 @@ FAULTS: Mapping[str, type[Fault]] = MappingProxyType(
     {fault.name: fault for fault in (KillWorker, PauseWorker, PauseBroker, Noop)}
 )
 """Every fault by its name."""
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
 
 
 def _pause(node: Node) -> None:
@@ -424,14 +475,71 @@ def _in_order(events: Iterable[Event]) -> list[Event]:
     return sorted(events, key=lambda event: event.t)
 
 
-def _hands(events: Sequence[Event]) -> tuple[set[str], set[str]]:
-    """The tasks that one worker had begun and not ended, and those that it had received and not begun."""
+class _Receipts:
+    """Who received which task from now on, line by line: it is read late, and hours of load make long files."""
+
+    def __init__(self, folder: Path) -> None:
+        """What is there now is passed over."""
+        self._folder = folder
+        self._offsets = {path: path.stat().st_size for path in folder.glob("*.jsonl")}
+
+    def read(self, tasks: Collection[str]) -> Iterator["_Receipt"]:
+        """Those of some tasks that were added since the last time, file by file."""
+        for path in self._folder.glob("*.jsonl"):
+            node = path.name.rsplit(".", 3)[0]
+            with path.open("rb") as file:
+                file.seek(self._offsets.get(path, 0))
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._offsets[path] = self._offsets.get(path, 0) + len(line)
+                    # Of millions of lines few are; to parse all of them would take minutes.
+                    if b'"received"' in line and _task_in(line) in tasks:
+                        yield from _receipts(node, line)
+
+
+class _Receipt(NamedTuple):
+    """A worker received a task."""
+
+    node: str
+    task: str
+    t: float
+    is_again: bool
+    """The broker had delivered it before, and saw no acknowledgement."""
+
+
+def _task_in(line: bytes) -> str:
+    return line.partition(b'"task":"')[2].partition(b'"')[0].decode(errors="replace")
+
+
+def _receipts(node: str, line: bytes) -> Iterator[_Receipt]:
+    """What a line says, if it says that a task was received. A damaged one says nothing."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        said = json.loads(line)
+        if said["kind"] == Kind.RECEIVED:
+            yield _Receipt(node, said["task"], float(said["t"]), bool(said.get("redelivered")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Hands:
+    """The tasks that one worker has had since it started."""
+
+    begun: frozenset[str] = frozenset()
+    """Begun and not ended."""
+    waiting: frozenset[str] = frozenset()
+    """Received and not begun."""
+    ended: frozenset[str] = frozenset()
+    """The others, but for those that are to run again: they have another message, which somebody else may hold."""
+
+
+def _hands(events: Sequence[Event]) -> _Hands:
+    """What one worker had in hand after these events of its own."""
     begun: set[str] = set()
     waiting: set[str] = set()
+    ended: set[str] = set()
     for event in events:
         if event.kind is Kind.UP:
-            begun.clear()
-            waiting.clear()
+            begun, waiting, ended = set(), set(), set()
         elif event.task is None:
             continue
         elif event.kind is Kind.RECEIVED:
@@ -441,10 +549,13 @@ def _hands(events: Sequence[Event]) -> tuple[set[str], set[str]]:
             begun.add(event.task)
         elif event.kind is Kind.FINISHED:
             begun.discard(event.task)
+            if event.data.get("state") != _TO_RUN_AGAIN:
+                ended.add(event.task)
         elif event.kind in {Kind.REVOKED, Kind.DISCARDED}:
             begun.discard(event.task)
             waiting.discard(event.task)
-    return begun, waiting - begun
+            ended.add(event.task)
+    return _Hands(begun=frozenset(begun), waiting=frozenset(waiting - begun), ended=frozenset(ended - begun - waiting))
 
 
 # ------------------------------------------------------------------------------------------------- the plan
@@ -559,6 +670,7 @@ class Injector:
                 text = f"{record.planned} did not land: {reason}"
                 yield Finding(code="fault-not-landed", verdict=Verdict.UNKNOWN, count=1, text=text)
                 continue
+            fault.follow()
             begin_s, end_s = fault.injected_t - self._begin_t, fault.healed_t - self._begin_t
             text = f"{record.planned}: {fault.words()}; from {begin_s:.1f} s until {end_s:.1f} s of the load."
             yield Finding(code="fault", verdict=Verdict.PASS, count=1, text=text, tasks=fault.tasks[:_TASKS])

@@ -39,6 +39,8 @@ from harness.loadtest.pace import Arrival, parse_rate, parse_stages
 from harness.scenario import Scenario
 
 _USERS = 64
+_CELERY_WORKERS = 1
+_PROBE = "10s"
 _WRONG_USE = 2
 
 # The `locust` command does not look for modules where it is started, as `python -m` does.
@@ -104,10 +106,11 @@ def _add_options(parser: LocustArgumentParser) -> None:
     add("--find-knee", action="store_true", help="Find the highest rate that is sustained, and what bounds it.")
     find = "Find how many workers sustain --rate."
     add("--find-workers", action="store_true", help=find)
-    add("--probe", type=duration, default="10s", help="How long each rate is tried in a search.")
+    add("--probe", type=duration, default=None, help=f"How long each rate is tried in a search; default: {_PROBE}.")
     group = parser.add_argument_group("celery harness: the stack")
     add = group.add_argument
-    add("--celery-workers", type=int, default=1, help="How many Celery workers to start.")
+    workers = f"How many Celery workers to start; default: {_CELERY_WORKERS}."
+    add("--celery-workers", type=int, default=None, help=workers)
     option = "An option of `celery worker`, instead of the harness's own; repeatable."
     add("--worker-option", action="append", default=[], help=option)
     add("--app", default="", help="Another Celery app than the scenarios', as `celery -A` takes it.")
@@ -122,26 +125,71 @@ def _add_options(parser: LocustArgumentParser) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raises UsageError for options that contradict one another."""
-    is_search = options.find_knee or options.find_workers
-    if options.results and not options.broker_url:
-        raise UsageError("--results is for a broker that runs elsewhere: give --broker-url as well.")
-    if options.broker_url and not options.results:
-        raise UsageError("--broker-url attaches to workers that run elsewhere: say with --results where theirs are.")
-    if options.broker_url and options.via == "http":
-        raise UsageError("--via http needs a web producer of one's own stack; leave --broker-url out.")
-    if options.find_knee and options.find_workers:
-        raise UsageError("--find-knee and --find-workers are two searches: give one of them.")
-    if is_search and (options.closed or options.stages or options.fault):
-        raise UsageError("a search tries rates of its own, in an open loop: leave --closed, --stages and --fault out.")
-    if is_search and options.broker_url:
-        raise UsageError("a search needs a stack of its own, whose workers keep a journal: leave --broker-url out.")
-    if is_search and options.headless and options.run_time:
-        raise UsageError(
-            "a search ends when it has found what it seeks: leave -t out; --probe bounds each of its legs."
-        )
-    if options.closed and options.stages:
-        raise UsageError("--stages says when arrivals are due, which --closed does without: give one of them.")
+    """Raises UsageError for options that contradict one another, and for those that nothing would heed."""
+    is_search, is_attached = options.find_knee or options.find_workers, bool(options.broker_url)
+    what_to_start = options.celery_workers is not None or options.worker_option or options.app
+    for is_wrong, text in (
+        (
+            options.results and not is_attached,
+            "--results is for a broker that runs elsewhere: give --broker-url as well.",
+        ),
+        (
+            is_attached and not options.results,
+            "--broker-url attaches to workers that run elsewhere: say with --results where theirs are.",
+        ),
+        (
+            is_attached and options.via == "http",
+            "--via http needs a web producer of one's own stack; leave --broker-url out.",
+        ),
+        (
+            is_attached and what_to_start,
+            "--celery-workers, --worker-option and --app are for a stack of one's own: leave --broker-url or them out.",
+        ),
+        (
+            options.find_knee and options.find_workers,
+            "--find-knee and --find-workers are two searches: give one of them.",
+        ),
+        (
+            is_search and (options.closed or options.stages or options.fault),
+            "a search tries rates of its own, in an open loop: leave --closed, --stages and --fault out.",
+        ),
+        (
+            is_search and is_attached,
+            "a search needs a stack of its own, whose workers keep a journal: leave --broker-url out.",
+        ),
+        (
+            is_search and options.headless and options.run_time,
+            "a search ends when it has found what it seeks: leave -t out; --probe bounds each of its legs.",
+        ),
+        (
+            is_search and not parse_rate(options.rate),
+            "a search begins at --rate: give it one above 0.",
+        ),
+        (
+            options.find_workers and options.celery_workers is not None,
+            "--find-workers finds how many workers it takes, from one upwards: leave --celery-workers out.",
+        ),
+        (
+            options.probe is not None and not is_search,
+            "--probe is how long a search tries each rate: give --find-knee or --find-workers as well.",
+        ),
+        (
+            options.probe is not None and not parse_duration_s(options.probe),
+            "--probe 0s would measure nothing: give a duration such as 10s.",
+        ),
+        (
+            options.closed and options.stages,
+            "--stages says when arrivals are due, which --closed does without: give one of them.",
+        ),
+    ):
+        if is_wrong:
+            raise UsageError(text)
+
+
+def _fill(options: argparse.Namespace) -> None:
+    """Gives the options a value that had to be left empty, so that `_check` could see whether somebody gave one."""
+    options.celery_workers = _CELERY_WORKERS if options.celery_workers is None else options.celery_workers
+    options.probe = options.probe or _PROBE
 
 
 def _scenarios(environment: Environment) -> dict[str, type[Load]]:
@@ -160,8 +208,10 @@ def _scenarios(environment: Environment) -> dict[str, type[Load]]:
 
 @events.init.add_listener
 def _on_init(environment: Environment, **_: Any) -> None:
+    options = environment.parsed_options
     try:
-        _check(environment.parsed_options)
+        _check(options)
+        _fill(options)
         test = environment.celery_harness = Conduct(environment, _scenarios(environment))
         test.prepare()
     except HarnessError as error:
@@ -169,7 +219,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(_WRONG_USE)
     if environment.web_ui is not None:
-        tab.add(environment, test)
+        tab.add(environment, test, is_attached=bool(options.broker_url))
     hooks = environment.events
     hooks.test_start.add_listener(lambda **_: test.start())
     hooks.spawning_complete.add_listener(lambda **_: test.spawned())

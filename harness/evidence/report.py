@@ -94,7 +94,7 @@ def findings(audit: Audit) -> Table | None:
         words = finding.text
         if finding.tasks:
             more = " …" if finding.count > len(finding.tasks) else ""
-            words = f"{words}: {', '.join(finding.tasks)}{more}"
+            words = f"{words.removesuffix('.')}: {', '.join(finding.tasks)}{more}"
         style = _STYLES[finding.verdict]
         table.add_row(Text(finding.verdict.value, style=style), finding.code, str(finding.count), Text(words))
     return table

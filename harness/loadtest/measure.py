@@ -10,6 +10,7 @@ from harness.evidence.stages import Histogram, Passed, Stage, Stages
 
 _GENERATORS = frozenset({"load", "web"})
 """The nodes that send what a load test offers: the load processes, or the web producer for them."""
+_PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
 _EARLY_S = 30.0
 """An event whose task nobody has intended for so long belongs to none."""
 
@@ -24,7 +25,8 @@ class Measure:
         """Of all tasks, also those before and after the windows."""
         self.generated = 0
         """Tasks that the load processes, or the web producer for them, intended to send."""
-        self._window: tuple[float, float] | None = None
+        self._window = (0.0, 0.0)
+        """From when until when tasks that are measured have to be due: none are before `open_window`."""
         self._in_window: dict[Stage, Histogram] = {}
         self._fresh: defaultdict[tuple[str, Stage], list[float]] = defaultdict(list)
         self._errors: Counter[tuple[str, str]] = Counter()
@@ -37,12 +39,7 @@ class Measure:
         if event.kind is Kind.INTENDED:
             if event.node in _GENERATORS:
                 self.generated += 1
-            due_t = float(event.data.get("due", event.t))
-            if (
-                self._window is not None
-                and self._window[0] <= due_t < self._window[1]
-                and not event.data.get("retries")
-            ):
+            if self._is_in_window(float(event.data.get("due", event.t))) and not event.data.get("retries"):
                 self._tasks_in_window += 1
         self.stages.take(event)
 
@@ -51,8 +48,11 @@ class Measure:
         self._fresh[passed.name, passed.stage].append(passed.duration_s)
         if passed.error is not None:
             self._errors[passed.name, passed.error] += 1
-        if self._window is not None and self._window[0] <= passed.due_t < self._window[1]:
+        if self._is_in_window(passed.due_t):
             self._in_window[passed.stage].record(passed.duration_s)
+
+    def _is_in_window(self, due_t: float) -> bool:
+        return self._window[0] <= due_t < self._window[1]
 
     def open_window(self, begin_t: float, end_t: float) -> None:
         """Measure the tasks that are due from one time until another, which has to be told before the first ends."""
@@ -62,7 +62,7 @@ class Measure:
 
     def figures(self, leg: Mapping[str, Json], *, workers: int, processes: int) -> Figures:
         """The figures of the leg whose window is open; `leg` says what its generators know of it."""
-        begin_t, end_t = self._window or (0.0, 0.0)
+        begin_t, end_t = self._window
         if leg["until_t"] is not None:
             # It can be over before it was warm.
             end_t = max(min(end_t, leg["until_t"]), begin_t)
@@ -121,6 +121,11 @@ def _quantiles_ms(fresh: Mapping[tuple[str, Stage], list[float]], stage: Stage) 
     found = sorted(one for (_, of), durations in fresh.items() if of is stage for one in durations)
     if not found:
         return {}
-    last = len(found) - 1
-    at = {"p50": found[last // 2], "p95": found[int(last * 0.95)], "p99": found[int(last * 0.99)], "max": found[last]}
+    at = {name: found[_rank(percent, len(found))] for name, percent in _PERCENTILES.items()} | {"max": found[-1]}
     return {"count": len(found)} | {name: round(value * 1000, 3) for name, value in at.items()}
+
+
+def _rank(percent: int, count: int) -> int:
+    """Where a percentile stands among so many sorted values: the first that this share of them does not exceed."""
+    # In whole numbers: a float could come out just above the rank that is meant.
+    return -(-percent * count // 100) - 1

@@ -44,10 +44,11 @@ _MEANING = {
     Stage.E2E: "from when it was due until its result was stored",
 }
 _PHASE = {
-    "opening": ("coming up", "The broker and the workers start; nothing is sent yet."),
+    "opening": ("coming up", "A stack comes up, with its broker and its workers; nothing is sent yet."),
     "on": ("running", "Tasks are sent, and each of them is followed."),
     "closing": ("draining", "Nothing more is sent. Every task is waited for, and then accounted for."),
 }
+_ATTACHING = ("attaching", "The broker and the workers run elsewhere, and are attached to; nothing is sent yet.")
 _VERDICT = {
     0: ("passed", "Every task is accounted for, as it was promised."),
     1: ("failed", "The audit failed, an objective was missed, or a task is not accounted for."),
@@ -75,15 +76,18 @@ class Source(Protocol):
         """Of the run: `opening`, `on`, `closing`, and else `rest`."""
 
 
-def add(environment: "Environment", source: Source) -> None:
-    """Add the tabs to the page of an environment that has one, before its server has begun to serve."""
+def add(environment: "Environment", source: Source, *, is_attached: bool = False) -> None:
+    """Add the tabs to the page of an environment that has one, before its server has begun to serve.
+
+    `is_attached` says that the runs have no stack of their own: broker and workers run elsewhere.
+    """
     page = environment.web_ui
     page.template_args.setdefault("extended_tabs", []).extend({"key": key, "title": _TABS[key]} for key in _TABS)
     page.template_args.setdefault("extended_tables", []).extend(
         {"key": key, "structure": [{"key": name, "title": title} for name, title in columns.items()]}
         for key, columns in _COLUMNS.items()
     )
-    tables = Tables(source, environment)
+    tables = Tables(source, environment, is_attached=is_attached)
     environment.events.test_start.add_listener(tables.begin)
 
     def extend(response: Response) -> Response:
@@ -101,10 +105,11 @@ def add(environment: "Environment", source: Source) -> None:
 class Tables:
     """The rows of the tables, made anew whenever the page asks."""
 
-    def __init__(self, source: Source, environment: "Environment") -> None:
+    def __init__(self, source: Source, environment: "Environment", *, is_attached: bool = False) -> None:
         """Locust's statistics of `environment` are those of the whole run."""
         self._source = source
         self._environment = environment
+        self._is_attached = is_attached
         self._before: Mapping[str, Json] | None = None
         self._has_begun = False
 
@@ -134,8 +139,9 @@ class Tables:
         return "spawning" if self._source.phase == "opening" else "running"
 
     def _state(self) -> tuple[str, str]:
-        if self._source.phase in _PHASE:
-            return _PHASE[self._source.phase]
+        phase = self._source.phase
+        if phase in _PHASE:
+            return _ATTACHING if phase == "opening" and self._is_attached else _PHASE[phase]
         closed = self._source.closed
         if not self._has_begun:
             return _NOT_BEGUN

@@ -82,6 +82,11 @@ def test_a_worker_killed_at_work_comes_back_and_every_task_is_accounted_for(stac
     assert audit.verdict is Verdict.PASS, audit.text()
     assert audit.fates[Fate.OK] == TASKS
     assert "ran-again" in {one.code for one in audit.findings}, audit.text()
+    assert isinstance(fault, KillWorker)
+    told = only(injector).text
+    # With late acks nothing that it had in hand was acknowledged.
+    assert fault.redelivered == fault.overlapped, told
+    assert f"; delivered again: {fault.overlapped} of {fault.overlapped}; from" in told
 
 
 def test_a_worker_paused_at_work_stands_still_and_goes_on(stack: Stack) -> None:

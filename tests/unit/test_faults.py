@@ -195,7 +195,101 @@ def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time)
 def test_a_fault_of_a_worker_says_what_the_worker_held(fault: type[Fault], stack: FakeStack, time: Time) -> None:
     struck = strike(fault(stack, now=time), time)
     assert struck.tasks == ("begun", "waiting")
-    assert "it had begun 1 tasks and held 1 more" in struck.words()
+    assert "it had 2 tasks in hand: 1 begun and not finished, 1 received and not begun" in struck.words()
+
+
+def received(journal: Writer, task: str, *, redelivered: bool) -> None:
+    journal.write(Kind.RECEIVED, task, name="act", redelivered=redelivered)
+
+
+@pytest.mark.usefixtures("journal")
+def test_what_a_killed_worker_had_is_told_with_what_was_delivered_again_because_of_it(
+    stack: FakeStack, time: Time
+) -> None:
+    stack.with_workers(2)
+    other = stack.journal("worker-2")
+    # Of before, and of a task that worker-1 never had.
+    received(other, "begun", redelivered=True)
+    injector = Injector(stack, [parse("kill-worker@0s+1s")], now=time)
+    injector.advance(BEGIN_T)
+    time.t += 0.5
+    received(other, "begun", redelivered=True)
+    received(other, "another", redelivered=True)
+    time.t += 0.5
+    assert injector.advance(BEGIN_T) is None
+    (finding,) = injector.findings()
+    assert "1 begun and not finished, 1 received and not begun; delivered again: 1 of 2; from" in finding.text
+    # Nobody settles before the last one was received, so that it is told once more.
+    received(stack.journal("worker-1"), "waiting", redelivered=True)
+    (finding,) = injector.findings()
+    assert "; delivered again: 2 of 2; from" in finding.text
+    said = injector.records[0].to_json()
+    assert (said["overlapped"], said["redelivered"], said["tasks"]) == (2, 2, ["begun", "waiting"])
+
+
+def test_a_task_that_had_ended_and_was_not_acknowledged_is_met_by_a_kill(stack: FakeStack, time: Time) -> None:
+    journal = stack.journal("worker-1")
+    journal.write(Kind.UP)
+    for task in ("acknowledged", "not"):
+        received(journal, task, redelivered=False)
+        journal.write(Kind.STARTED, task)
+        journal.write(Kind.FINISHED, task, state="SUCCESS")
+    time.t += 1
+    fault = strike(KillWorker(stack, now=time), time)
+    fault.follow()
+    assert fault.overlapped == 0
+    assert fault.words() == "worker-1 was killed; its journal shows no task in hand (overlapped=0)"
+    received(stack.journal("worker-1"), "not", redelivered=True)
+    fault.follow()
+    fault.follow()
+    assert (fault.landed(), fault.tasks, fault.overlapped) == (None, ("not",), 1)
+    assert fault.words() == (
+        "worker-1 was killed; it had 1 task in hand: 1 ended and not acknowledged; delivered again: 1 of 1"
+    )
+
+
+def test_what_is_delivered_again_for_another_reason_is_not_the_doing_of_a_kill(stack: FakeStack, time: Time) -> None:
+    stack.with_workers(2)
+    journal, other = stack.journal("worker-1"), stack.journal("worker-2")
+    journal.write(Kind.UP)
+    for task, state in (("sent-anew", "SUCCESS"), ("retried", "RETRY")):
+        received(journal, task, redelivered=False)
+        journal.write(Kind.STARTED, task)
+        journal.write(Kind.FINISHED, task, state=state)
+    received(other, "retried", redelivered=False)
+    time.t += 1
+    fault = strike(KillWorker(stack, now=time), time)
+    # The next message of each is another one, and it is that which is delivered again.
+    received(other, "sent-anew", redelivered=False)
+    time.t += 1
+    received(other, "sent-anew", redelivered=True)
+    received(other, "retried", redelivered=True)
+    fault.follow()
+    assert fault.overlapped == 0
+
+
+def test_lines_that_are_damaged_or_half_written_tell_of_no_delivery(
+    stack: FakeStack, journal: Writer, time: Time
+) -> None:
+    journal.close()
+    fault = strike(KillWorker(stack, now=time), time)
+    line = b'{"n":0,"t":1002.5,"kind":"received","task":"begun","redelivered":true}'
+    path = stack.folder.journal / "worker-1.9.9.jsonl"
+    damaged = line.removesuffix(b"}") + b"\n" + line.replace(b"received", b"opened").replace(b"begun", b"received")
+    path.write_bytes(damaged + b'\n{"kind":"up","like":"received","task":"begun"}\n"task":"\xff","received"\n' + line)
+    fault.follow()
+    assert "; delivered again: 0 of 2" in fault.words()
+    with path.open("ab") as file:
+        file.write(b"\n")
+    fault.follow()
+    assert "; delivered again: 1 of 2" in fault.words()
+
+
+@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+def test_what_is_one_is_told_as_one(fault: type[Fault], stack: FakeStack, time: Time) -> None:
+    journal = stack.journal("worker-1")
+    journal.write(Kind.STARTED, "begun")
+    assert "it had 1 task in hand: 1 begun and not finished" in strike(fault(stack, now=time), time).words()
 
 
 def test_of_long_journals_the_ends_are_read_and_what_one_of_them_no_longer_tells_is_not_held(
@@ -264,7 +358,7 @@ def test_a_worker_that_goes_on_writing_was_not_broken(
     time.t += 1
     journal.write(Kind.STARTED, "waiting")
     one.heal()
-    assert "wrote 1 more lines into its journal" in str(one.landed())
+    assert "wrote 1 more line into its journal" in str(one.landed())
 
 
 @pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
@@ -326,13 +420,14 @@ def test_a_broker_that_confirms_was_not_paused_and_what_was_sent_meanwhile_is_co
     fault.heal()
     assert fault.landed() is None, "a confirm that was on its way is no contradiction, nor is a send without one"
     assert fault.tasks == ("meanwhile",)
+    assert fault.words() == "broker was paused; 1 task was sent meanwhile"
 
     fault = PauseBroker(stack, now=time)
     fault.inject()
     time.t += 1.5
     producer.write(Kind.ACCEPTED, "meanwhile", confirmed=True)
     fault.heal()
-    assert fault.landed() == "1 sends were confirmed while broker was said to be paused."
+    assert fault.landed() == "1 send was confirmed while broker was said to be paused."
 
 
 def test_a_broker_that_is_paused_already_is_left_alone(stack: FakeStack, time: Time) -> None:
@@ -390,8 +485,8 @@ def test_a_plan_is_carried_out_in_time_also_where_faults_overlap(stack: FakeStac
     said = list(injector.findings())
     assert [(one.code, one.verdict) for one in said] == [("fault", Verdict.PASS)] * 2
     assert said[0].text == (
-        "pause-worker@5s+10s: worker-1 was paused; it had begun 1 tasks and held 1 more; "
-        "from 5.0 s until 15.0 s of the load."
+        "pause-worker@5s+10s: worker-1 was paused; it had 2 tasks in hand: "
+        "1 begun and not finished, 1 received and not begun; from 5.0 s until 15.0 s of the load."
     )
     assert said[0].tasks == ("begun", "waiting")
 

@@ -12,7 +12,7 @@ from harness.evidence.records import Fate, Finding, Json, Verdict
 
 SUMMARY = {"count": 1200, "mean_s": 0.00031, "p50_s": 0.000305, "p95_s": 0.0046, "p99_s": 0.123, "max_s": 1.2}
 FAULT = {
-    "text": "kill-worker@20s+5s: worker-1 was killed; it had begun 2 tasks; from 20.1 s until 27.0 s of the load.",
+    "text": "kill-worker@20s+5s: worker-1 was killed; it had 2 tasks in hand; from 20.1 s until 27.0 s of the load.",
     "missing": None,
     "error": None,
     "recovery_s": 7.5,
@@ -129,6 +129,14 @@ def test_an_invalid_run_says_why_and_a_finding_names_its_tasks() -> None:
     assert "0ee7bddd" in text
     assert text.rstrip().endswith("fail (exit code 1): the audit failed: lost.")
     assert "1199 ok, 1 lost" in text
+
+
+def test_the_tasks_of_a_finding_follow_its_sentence_without_its_full_stop() -> None:
+    fault = Finding(code="fault", verdict=Verdict.PASS, count=2, text="until 5 s of the load.", tasks=("0ee7bddd",))
+    words = " ".join(shown(audit(fault, ok=1200)).replace("│", " ").split())
+    assert "until 5 s of the load: 0ee7bddd …" in words
+    alone = Finding(code="fault", verdict=Verdict.PASS, count=1, text="until 5 s of the load.")
+    assert "until 5 s of the load. " in " ".join(shown(audit(alone, ok=1200)).replace("│", " ").split())
 
 
 def test_a_closed_loop_is_called_one_with_what_that_means() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -60,8 +59,8 @@ def figures(
     return {row["figure"]: (row["value"], row["meaning"]) for row in tab.figures(live, whole or {}, is_over=is_over)}
 
 
-def tables(source: Source, entries: Mapping[tuple[str, str], Any] | None = None) -> tab.Tables:
-    return tab.Tables(source, SimpleNamespace(stats=SimpleNamespace(entries=entries or {})))
+def tables(source: Source, *, is_attached: bool = False) -> tab.Tables:
+    return tab.Tables(source, SimpleNamespace(stats=SimpleNamespace(entries={})), is_attached=is_attached)
 
 
 def state(made: tab.Tables) -> tuple[str, str]:
@@ -190,6 +189,22 @@ def test_the_account_of_an_earlier_run_is_not_taken_for_that_of_one_that_broke_o
         assert state(made)[0] == said
     source.closed = {"exit_code": 0, "folder": "runs/today"}
     assert state(made) == ("passed", "Every task is accounted for, as it was promised. Run folder: runs/today")
+
+
+def test_what_runs_elsewhere_does_not_come_up_it_is_attached_to() -> None:
+    source = Source(phase="opening")
+    assert state(tables(source)) == (
+        "coming up",
+        "A stack comes up, with its broker and its workers; nothing is sent yet.",
+    )
+    attached = tables(source, is_attached=True)
+    assert state(attached) == (
+        "attaching",
+        "The broker and the workers run elsewhere, and are attached to; nothing is sent yet.",
+    )
+    for phase, said in [("on", "running"), ("closing", "draining"), ("rest", "not begun")]:
+        source.phase = phase
+        assert state(attached)[0] == said
 
 
 def test_an_answer_that_others_have_extended_keeps_what_they_added() -> None:
