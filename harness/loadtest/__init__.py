@@ -3,12 +3,13 @@
 The process of Locust, from the top down:
 
     conduct         one process's runs, from the first event to the exit code; tab is its page
+    options         what can be asked for, and what contradicts itself
     legs            what is sent when; knee searches, leg by leg
     fleet           who sends: one process alone, or a master's workers
     generator       makes each arrival when it is due; pace says when that is
     keeper_process  the other process, seen from here
 
-The keeper's process, which neither knows Locust nor shares its clock's patience with it:
+The keeper's process, which does without Locust:
 
     keeper          takes orders, an `order` to bring something up among them
     loaded          one stack under load: brought up, measured, broken, drained, audited

@@ -30,6 +30,7 @@ from harness.loadtest.fleet import Alone, Fleet, Member, Team
 from harness.loadtest.generator import Generator
 from harness.loadtest.keeper_process import KeeperProcess
 from harness.loadtest.legs import Legs, Part, say
+from harness.loadtest.options import celery_workers, check
 from harness.scenario import Scenario
 
 _log = logging.getLogger("harness.load")
@@ -134,6 +135,8 @@ class Conduct:
         # Locust says so when it starts the first sender; until then it would not hear of a stop.
         self.environment.runner.update_state("spawning")
         try:
+            # The form of Locust's page may have set other options than the command line.
+            check(self.environment.parsed_options)
             opened = self._keeper.ask("open", order=self._order())
         except HarnessError as error:
             self._fail(error)
@@ -355,7 +358,7 @@ class Conduct:
             "app_folder": str(Path(options.app_dir or ".").absolute()),
             "root": str(Path(options.runs).absolute()),
             "app": options.app or None,
-            "workers": options.celery_workers,
+            "workers": celery_workers(options),
             "worker_options": options.worker_option or None,
             "seed": options.seed,
             "options": own,

@@ -17,13 +17,14 @@ from typing import Any, Protocol
 import gevent
 
 from harness.errors import UsageError
-from harness.evidence.durations import parse_duration_s, write_duration
+from harness.evidence.durations import write_duration
 from harness.evidence.figures import Figures, Objective
 from harness.evidence.records import Json
 from harness.evidence.stages import Histogram
 from harness.loadtest.fleet import Team
 from harness.loadtest.generator import Go
 from harness.loadtest.knee import find_knee, find_workers
+from harness.loadtest.options import probe_s
 from harness.loadtest.pace import Arrival, Plan, RateStage, parse_rate, parse_stages
 from harness.scenario import Scenario
 
@@ -104,14 +105,13 @@ class Legs:
         """Do what the options say, until it is done; a load without an end goes on until somebody ends it."""
         options = self._options
         objectives = [Objective.parse(text) for text in options.objective]
-        probe_s = parse_duration_s(options.probe)
-        rate = parse_rate(options.rate)
+        rate, for_s = parse_rate(options.rate), probe_s(options)
         if options.find_knee:
-            knee = find_knee(lambda at: self._probe(at, probe_s), start=rate, objectives=objectives, say=say)
+            knee = find_knee(lambda at: self._probe(at, for_s), start=rate, objectives=objectives, say=say)
             self._search = {"knee": knee.to_json(), "text": knee.text}
         elif options.find_workers:
             found = find_workers(
-                lambda count: self._probe_with(count, rate, probe_s),
+                lambda count: self._probe_with(count, rate, for_s),
                 rate=rate,
                 most=_MOST_WORKERS,
                 objectives=objectives,

@@ -410,3 +410,21 @@ def test_from_the_page_there_are_two_runs_on_one_broker_and_the_worst_counts(
     assert second["counts"]["offered"] == 90
     assert code == max(first["exit_code"], second["exit_code"])
     assert started_by(keeper) == []
+
+
+def test_what_the_pages_form_contradicts_is_an_error_and_starts_nothing(
+    locust: Callable[..., Locust], unused_port: int
+) -> None:
+    run = locust("Echoes", "--web-port", str(unused_port))
+    page = Page(unused_port)
+    page.post("/swarm", user_count="4", spawn_rate="4", host="", closed="true", stages="10:1s")
+    run.wait_for("--stages says when arrivals are due")
+    (error,) = page.get("/exceptions")["exceptions"]
+    assert "--stages says when arrivals are due" in error["msg"]
+    # The page is there for another run.
+    assert page.post("/swarm", user_count="4", spawn_rate="4", host="", closed="", stages="10:1s")["success"]
+    run.wait_for(r"\(exit code \d\)")
+    run.to_group(signal.SIGINT)
+    assert run.end() == 2, run.said
+    (folder,) = run.folders()
+    assert read(folder)["counts"]["offered"] == 10

@@ -1,6 +1,6 @@
 """The options of the load door: what contradicts itself is one sentence, before anything is started."""
 
-import json
+import argparse
 import os
 import subprocess
 import sys
@@ -9,37 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from harness.evidence.records import Json
+from harness.errors import UsageError
+from harness.loadtest import options
 
 ROOT = Path(__file__).parents[2]
 ATTACHED = ("--broker-url=amqp://host", "--results=sqlite://")
 
-CHECKED = """
-import json, sys
-from harness import load
-from harness.errors import UsageError
-from locust.argument_parser import get_parser
 
-def checked(given):
-    options = get_parser(default_config_files=[]).parse_args(given)
-    try:
-        load._check(options)
-    except UsageError as error:
-        return str(error)
-    load._fill(options)
-    return {"celery_workers": options.celery_workers, "probe": options.probe}
-
-print(json.dumps([checked(given) for given in json.loads(sys.argv[1])]))
-"""
-
-
-def checked(*cases: Sequence[str]) -> list[Json]:
-    """What is said of each case; in a process of its own, for Locust patches the one that imports it."""
-    command = [sys.executable, "-c", CHECKED, json.dumps(cases)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    said: list[Json] = json.loads(done.stdout)
-    return said
+def parsed(given: Sequence[str]) -> argparse.Namespace:
+    """What comes of a command line; the real parser is Locust's, which patches the process that imports it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--headless", action="store_true")
+    parser.add_argument("-t", "--run-time")
+    options.add(parser)
+    return parser.parse_args(given)
 
 
 def test_what_contradicts_itself_or_would_be_ignored_is_said_in_one_sentence() -> None:
@@ -63,29 +46,32 @@ def test_what_contradicts_itself_or_would_be_ignored_is_said_in_one_sentence() -
         ("--find-knee", "--probe=0s"): "--probe 0s would measure nothing",
         ("--closed", "--stages=1:1s"): "--stages says when arrivals are due",
     }
-    for given, (words, said) in zip(cases, zip(cases.values(), checked(*cases), strict=True), strict=True):
-        assert isinstance(said, str), given
-        assert words in said, given
-        assert "\n" not in said
+    for given, words in cases.items():
+        with pytest.raises(UsageError) as wrong:
+            options.check(parsed(given))
+        assert words in str(wrong.value), given
+        assert "\n" not in str(wrong.value)
 
 
 def test_what_goes_together_is_let_through_and_has_its_defaults() -> None:
     cases = {
-        (): (1, "10s"),
-        ("--rate=0",): (1, "10s"),
-        ("--celery-workers=0", "--worker-option=--pool=solo", "--app=shop.app"): (0, "10s"),
-        (*ATTACHED, "--app-dir=shop", "--drain-timeout=5s"): (1, "10s"),
-        ("--find-knee", "--celery-workers=2", "--app-dir=shop", "--app=shop.app", "--probe=5s"): (2, "5s"),
-        ("--find-workers", "--worker-option=--pool=solo", "--probe=2s"): (1, "2s"),
-        ("--closed",): (1, "10s"),
-        ("--stages=1:1s", "--fault=noop@1s"): (1, "10s"),
+        (): (1, 10.0),
+        ("--rate=0",): (1, 10.0),
+        ("--celery-workers=0", "--worker-option=--pool=solo", "--app=shop.app"): (0, 10.0),
+        (*ATTACHED, "--app-dir=shop", "--drain-timeout=5s"): (1, 10.0),
+        ("--find-knee", "--celery-workers=2", "--app-dir=shop", "--app=shop.app", "--probe=5s"): (2, 5.0),
+        ("--find-workers", "--worker-option=--pool=solo", "--probe=2s"): (1, 2.0),
+        ("--closed",): (1, 10.0),
+        ("--stages=1:1s", "--fault=noop@1s"): (1, 10.0),
     }
-    found = [(said["celery_workers"], said["probe"]) for said in checked(*cases)]
-    assert found == list(cases.values())
+    for given, expected in cases.items():
+        found = parsed(given)
+        options.check(found)
+        assert (options.celery_workers(found), options.probe_s(found)) == expected
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("given", "reason"),
     [
         (["--fault", "kill-worker"], "'kill-worker' says no time; write FAULT@WHEN"),
         (["--fault", "kill-worker@soon"], "'soon' is no duration"),
@@ -100,11 +86,11 @@ def test_what_goes_together_is_let_through_and_has_its_defaults() -> None:
     ],
 )
 def test_a_wrong_use_ends_the_command_with_2_and_nothing_is_started(
-    options: list[str], reason: str, tmp_path: Path
+    given: list[str], reason: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "locust", "-f", "tests/docker/apps/loadfile.py", "Echoes", "--headless"]
     done = subprocess.run(
-        [*command, "--runs", str(tmp_path / "runs"), *options],
+        [*command, "--runs", str(tmp_path / "runs"), *given],
         env={**os.environ, "DOCKER_HOST": "tcp://127.0.0.1:9"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,0 +1,147 @@
+"""The options of the load door: what they are, and which of them contradict one another."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.evidence.durations import parse_duration_s
+from harness.evidence.figures import Objective
+from harness.loadtest.pace import Arrival, parse_rate, parse_stages
+
+SENDERS = 64
+CELERY_WORKERS = 1
+PROBE = "10s"
+
+
+def _text_of(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """Checks an option's value where the command line is read, and keeps it as it was written."""
+
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return text
+
+    return check
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the harness's options to Locust's, and set some of its defaults."""
+    # Locust's own defaults are every interface, for its page and for its workers, which are told where the broker is
+    # and how to log in there; one user; and its whole table every two seconds.
+    parser.set_defaults(web_host="127.0.0.1", master_bind_host="127.0.0.1")
+    parser.set_defaults(num_users=SENDERS, spawn_rate=SENDERS, only_summary=True)
+    group = parser.add_argument_group("celery harness: the load")
+
+    def shown(*names: str, **about: Any) -> None:
+        """An option that stands in the form of Locust's page, too."""
+        vars(group.add_argument(*names, **about))["include_in_web_ui"] = True
+
+    put = group.add_argument
+    rate, stages, duration = _text_of(parse_rate), _text_of(parse_stages), _text_of(parse_duration_s)
+    shown("--rate", type=rate, default="50", help="Arrivals per second (open loop).")
+    shown("--stages", type=stages, default=None, help="Instead of --rate: rates one after another, as 100:30s,500:30s.")
+    shown("--arrival", choices=list(Arrival), default="constant", help="How arrivals follow one another.")
+    closed = "Closed loop: each user sends when its last send is done. Latencies then leave out what a stall held up."
+    shown("--closed", action="store_true", help=closed)
+    via = "Straight to the broker with confirms, or as HTTP requests to the web producer."
+    shown("--via", choices=["broker", "http"], default="broker", help=via)
+    shown("--seed", type=int, default=1, help="The same seed sends the same tasks.")
+    objective = "What a stage has to hold, such as e2e:p99<500ms; repeatable."
+    put("--objective", action="append", type=_text_of(Objective.parse), default=[], help=objective)
+    fault = "What to break, and when, such as kill-worker@20s or kill-worker@20s+10s; repeatable."
+    put("--fault", action="append", default=[], help=fault)
+    put("--find-knee", action="store_true", help="Find the highest rate that is sustained, and what bounds it.")
+    find = "Find how many workers sustain --rate."
+    put("--find-workers", action="store_true", help=find)
+    put("--probe", type=duration, default=None, help=f"How long each rate is tried in a search; default: {PROBE}.")
+    group = parser.add_argument_group("celery harness: the stack")
+    put = group.add_argument
+    workers = f"How many Celery workers to start; default: {CELERY_WORKERS}."
+    put("--celery-workers", type=int, default=None, help=workers)
+    option = "An option of `celery worker`, instead of the harness's own; repeatable."
+    put("--worker-option", action="append", default=[], help=option)
+    put("--app", default="", help="Another Celery app than the scenarios', as `celery -A` takes it.")
+    put("--app-dir", default="", help="The folder that app and scenarios are imported from; default: here.")
+    put("--runs", default=str(Path(".harness") / "runs"), help="Where the run folder is made.")
+    patience = "Seconds without any task ending after which draining ends."
+    put("--drain-timeout", type=duration, default="60s", help=patience)
+    attach = "Attach to a broker that runs elsewhere, with its workers, instead of starting a stack."
+    put("--broker-url", default="", help=attach)
+    results = "With --broker-url: the results, as Celery's result_backend or any SQLAlchemy URL."
+    put("--results", default="", help=results)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises UsageError for options that contradict one another, and for those that nothing would heed."""
+    is_search, is_attached = options.find_knee or options.find_workers, bool(options.broker_url)
+    what_to_start = options.celery_workers is not None or options.worker_option or options.app
+    for is_wrong, text in (
+        (
+            options.results and not is_attached,
+            "--results is for a broker that runs elsewhere: give --broker-url as well.",
+        ),
+        (
+            is_attached and not options.results,
+            "--broker-url attaches to workers that run elsewhere: say with --results where theirs are.",
+        ),
+        (
+            is_attached and options.via == "http",
+            "--via http needs a web producer of one's own stack; leave --broker-url out.",
+        ),
+        (
+            is_attached and what_to_start,
+            "--celery-workers, --worker-option and --app are for a stack of one's own: leave --broker-url or them out.",
+        ),
+        (
+            options.find_knee and options.find_workers,
+            "--find-knee and --find-workers are two searches: give one of them.",
+        ),
+        (
+            is_search and (options.closed or options.stages or options.fault),
+            "a search tries rates of its own, in an open loop: leave --closed, --stages and --fault out.",
+        ),
+        (
+            is_search and is_attached,
+            "a search needs a stack of its own, whose workers keep a journal: leave --broker-url out.",
+        ),
+        (
+            is_search and options.headless and options.run_time,
+            "a search ends when it has found what it seeks: leave -t out; --probe bounds each of its legs.",
+        ),
+        (
+            is_search and not parse_rate(options.rate),
+            "a search begins at --rate: give it one above 0.",
+        ),
+        (
+            options.find_workers and options.celery_workers is not None,
+            "--find-workers finds how many workers it takes, from one upwards: leave --celery-workers out.",
+        ),
+        (
+            options.probe is not None and not is_search,
+            "--probe is how long a search tries each rate: give --find-knee or --find-workers as well.",
+        ),
+        (
+            options.probe is not None and not parse_duration_s(options.probe),
+            "--probe 0s would measure nothing: give a duration such as 10s.",
+        ),
+        (
+            options.closed and options.stages,
+            "--stages says when arrivals are due, which --closed does without: give one of them.",
+        ),
+    ):
+        if is_wrong:
+            raise UsageError(text)
+
+
+def celery_workers(options: argparse.Namespace) -> int:
+    """How many Celery workers to start; an empty option shows `check` that nobody asked for any."""
+    return CELERY_WORKERS if options.celery_workers is None else int(options.celery_workers)
+
+
+def probe_s(options: argparse.Namespace) -> float:
+    """For how long a search tries each rate, in seconds."""
+    return parse_duration_s(options.probe or PROBE)
