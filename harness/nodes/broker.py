@@ -24,7 +24,7 @@ _ADMIN = "harness"
 _ALL_RIGHTS = {"configure": ".*", "write": ".*", "read": ".*"}
 _TIMEOUT_S = 10
 _PROBE_TIMEOUT_S = 3
-_DELETE_TIMEOUT_S = 120
+_RETURN_TIMEOUT_S = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +126,7 @@ class Broker(Node):
         Raises:
             BrokerError: the broker refused.
         """
-        # With tens of thousands of messages in it, this took RabbitMQ 4.0 more than ten seconds.
-        self._ask("DELETE", f"vhosts/{_quoted(login.vhost)}", absent_is_fine=True, timeout_s=_DELETE_TIMEOUT_S)
+        self._ask("DELETE", f"vhosts/{_quoted(login.vhost)}", absent_is_fine=True)
         self._ask("DELETE", f"users/{_quoted(login.user)}", absent_is_fine=True)
 
     def admit(self, user: str, password: str, vhost: str, *, tags: str = "management") -> None:
@@ -199,20 +198,30 @@ class Broker(Node):
                     # Somebody else's message may have none.
                     headers = message.headers or {}
                     waiting.append(Waiting(task=headers.get("id"), name=headers.get("task"), eta=headers.get("eta")))
-                # The answer to this comes when the messages are back; a closed channel gives them back later.
-                channel.basic_recover(requeue=True)
+                # All at once, as the end of their channel: a recovery or a rejection of each is a search through all of
+                # them in RabbitMQ 4.0, and of 20,000 messages took 18 s.
+                channel.close()
+                self._await_return(connection, queue, len(waiting))
                 return waiting
         except (OSError, AMQPError) as error:
             raise BrokerError(f"Queue {queue!r} of vhost {vhost!r} could not be read: {error}") from error
 
-    def _ask(
-        self, method: str, path: str, body: Json = None, *, absent_is_fine: bool = False, timeout_s: float = _TIMEOUT_S
-    ) -> Json:
+    def _await_return(self, connection: amqp.Connection, queue: str, count: int) -> None:
+        """Until so many messages are back in a queue; they are not if somebody consumes them, which is no error."""
+        with connection.channel() as channel, contextlib.suppress(WaitTimeout):
+            wait_until(
+                lambda: channel.queue_declare(queue, passive=True).message_count >= count,
+                what=f"{count} messages are back in {queue}",
+                timeout_s=_RETURN_TIMEOUT_S,
+                interval_s=0.01,
+            )
+
+    def _ask(self, method: str, path: str, body: Json = None, *, absent_is_fine: bool = False) -> Json:
         """One request to the management API; the decoded answer, or None if it is empty."""
         url = f"{self.management_url}/api/{path}"
         doing = f"{method} /api/{path.partition('?')[0]}"
         try:
-            answer = self._http.request(method, url, json=body, timeout=timeout_s, allow_redirects=False)
+            answer = self._http.request(method, url, json=body, timeout=_TIMEOUT_S, allow_redirects=False)
         except requests.RequestException as error:
             raise BrokerError(f"The management API does not answer {doing}: {error}") from error
         if absent_is_fine and answer.status_code == requests.codes.not_found:
