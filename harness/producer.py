@@ -33,7 +33,7 @@ _SHORT_STRING = 255
 _PRIORITIES = range(256)
 _FRESH_S = 0.02
 """For how long a connection is alive after the broker's last confirm on it."""
-_BROKER_ERRORS = (OSError, amqp.AMQPError, OperationalError)
+BROKER_ERRORS = (OSError, amqp.AMQPError, OperationalError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Producer:
         self._send_message = self._app.amqp.send_task_message
         self._url = broker_url
         self._origin = anon_nodename()
-        self._idle: deque[_Link] = deque()
+        self._idle: deque[Link] = deque()
         self._due_t: float | None = None
 
     def __enter__(self) -> Self:
@@ -191,66 +191,72 @@ class Producer:
 
     def _publish(self, task: str, name: str, message: Any, queue: str, options: Mapping[str, Any]) -> Sent:
         try:
-            link = self._link()
+            link = self._link_to(queue)
         except BrokerError as error:
-            # Not connected is not published.
-            return Sent(task=task, outcome=Kind.REFUSED, reason=f"no connection: {error}")
-        target = self._app.amqp.queues[queue]
-        try:
-            link.find(target)
-        except _BROKER_ERRORS as error:
             # Up to here nothing was published.
-            return Sent(task=task, outcome=Kind.REFUSED, reason=f"no queue {queue!r}: {_said(error)}")
+            return Sent(task=task, outcome=Kind.REFUSED, reason=str(error))
+        options = {"queue": self._app.amqp.queues[queue], "confirm_timeout": self._timeout_s, **options}
         try:
-            returned = link.publish(
-                self._send_message, name, message, queue=target, confirm_timeout=self._timeout_s, **options
-            )
+            returned = link.publish(self._send_message, name, message, **options)
         except amqp.exceptions.MessageNacked:
             self._idle.append(link)
             return Sent(task=task, outcome=Kind.REFUSED, reason="the broker answered nack")
-        except _BROKER_ERRORS as error:
+        except BROKER_ERRORS as error:
             refused = isinstance(_cause(error), amqp.exceptions.ChannelError)
-            return Sent(task=task, outcome=Kind.REFUSED if refused else Kind.UNKNOWN, reason=_said(error))
+            return Sent(task=task, outcome=Kind.REFUSED if refused else Kind.UNKNOWN, reason=said(error))
         self._idle.append(link)
         if returned is not None:
-            return Sent(task=task, outcome=Kind.REFUSED, reason=f"unroutable: no queue {queue!r}: {_said(returned)}")
+            return Sent(task=task, outcome=Kind.REFUSED, reason=f"unroutable: no queue {queue!r}: {said(returned)}")
         return Sent(task=task, outcome=Kind.ACCEPTED)
 
-    def _link(self) -> "_Link":
+    def _link_to(self, queue: str) -> "Link":
+        """A connection on which the queue was seen to be there. Raises BrokerError."""
+        try:
+            link = self._link()
+        except BrokerError as error:
+            raise BrokerError(f"no connection: {error}") from error
+        try:
+            link.find(self._app.amqp.queues[queue])
+        except BROKER_ERRORS as error:
+            raise BrokerError(f"no queue {queue!r}: {said(error)}") from error
+        return link
+
+    def _link(self) -> "Link":
         """An idle connection that is alive, or a new one."""
         while self._idle:
             link = self._idle.pop()
             if link.alive():
                 return link
             link.abandon()
-        return _Link.open(self._app, self._url, self._timeout_s)
+        return Link.open(self._app, self._url, self._timeout_s)
 
 
-def connect(url: str, timeout_s: float) -> kombu.Connection:
-    """Connect to a broker, in confirm mode; to the first node of a cluster that lets itself be connected to.
+def connect(url: str, timeout_s: float, *, awaits: bool = True) -> kombu.Connection:
+    """Connect to a broker; to the first node of a cluster that lets itself be connected to.
 
     Each is tried once. Kombu's own way ends at a node that refuses the user, and another may know it.
 
     Args:
         url: as the producer has it.
         timeout_s: the longest wait for each node to connect, and later for each answer.
+        awaits: whether the library is to ask for a confirm of each message, and to wait for it.
 
     Raises:
         BrokerError: no node could be connected to; it says what was seen of the last one.
     """
     *first, last = url.split(";")
     for node in first:
-        with contextlib.suppress(*_BROKER_ERRORS):
-            return _connect_to_node(node, timeout_s)
+        with contextlib.suppress(*BROKER_ERRORS):
+            return _connect_to_node(node, timeout_s, awaits=awaits)
     try:
-        return _connect_to_node(last, timeout_s)
-    except _BROKER_ERRORS as error:
+        return _connect_to_node(last, timeout_s, awaits=awaits)
+    except BROKER_ERRORS as error:
         which = f"none of {len(first) + 1} nodes; the last, {shown(last)}: " if first else ""
-        raise BrokerError(f"{which}{_said(error)}") from error
+        raise BrokerError(f"{which}{said(error)}") from error
 
 
-def _connect_to_node(url: str, timeout_s: float) -> kombu.Connection:
-    options = {"confirm_publish": True, "read_timeout": timeout_s, "write_timeout": timeout_s}
+def _connect_to_node(url: str, timeout_s: float, *, awaits: bool) -> kombu.Connection:
+    options = {"confirm_publish": awaits, "read_timeout": timeout_s, "write_timeout": timeout_s}
     connection = kombu.Connection(url, connect_timeout=timeout_s, heartbeat=0, transport_options=options)
     try:
         connection.ensure_connection(max_retries=0)
@@ -266,8 +272,8 @@ def shown(url: str) -> str:
 
 
 @dataclass
-class _Link:
-    """One connection, in confirm mode, and Celery's producer on it. Whatever breaks it also closes its socket."""
+class Link:
+    """One connection, and Celery's producer on it. Whatever breaks it also closes its socket."""
 
     connection: kombu.Connection
     producer: Any
@@ -278,16 +284,17 @@ class _Link:
     _poll: select.poll = field(default_factory=select.poll)
 
     @classmethod
-    def open(cls, app: Celery, url: str, timeout_s: float) -> "_Link":
-        connection = connect(url, timeout_s)
+    def open(cls, app: Celery, url: str, timeout_s: float, *, awaits: bool = True) -> "Link":
+        """Connect; see `connect` for what it takes and raises."""
+        connection = connect(url, timeout_s, awaits=awaits)
         try:
             producer = app.amqp.Producer(connection, auto_declare=False)
             link = cls(connection, producer)
             producer.on_return = link._on_return
             link._poll.register(connection.connection.sock, select.POLLIN)
-        except _BROKER_ERRORS as error:
+        except BROKER_ERRORS as error:
             connection.collect()
-            raise BrokerError(_said(error)) from error
+            raise BrokerError(said(error)) from error
         except BaseException:
             connection.collect()
             raise
@@ -405,6 +412,7 @@ def _cause(error: BaseException) -> BaseException:
     return error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """An error of the broker or of the way to it, in one line with its kind."""
     cause = _cause(error)
     return f"{type(cause).__name__}: {cause}".rstrip(": ")

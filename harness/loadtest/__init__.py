@@ -7,6 +7,7 @@ The process of Locust, from the top down:
     legs            what is sent when; knee searches, leg by leg
     fleet           who sends: one process alone, or a master's workers
     generator       makes each arrival when it is due; pace says when that is
+    pipeline        how its senders publish
     keeper_process  the other process, seen from here
 
 The keeper's process, which does without Locust:

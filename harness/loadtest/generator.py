@@ -26,6 +26,7 @@ from harness.evidence.journal import Writer
 from harness.evidence.records import Json, Kind
 from harness.evidence.stages import Histogram
 from harness.loadtest.pace import Plan
+from harness.loadtest.pipeline import Pipelined
 from harness.producer import Producer, Sent
 from harness.scenario import Scenario
 
@@ -56,7 +57,7 @@ Fire = Callable[[str, str, float, Exception | None], None]
 """Takes a row of Locust's table: type, name, milliseconds, and what went wrong."""
 
 
-class _Tallying(Producer):
+class _Tallying(Pipelined):
     """Counts what becomes of each send, and tells Locust."""
 
     def __init__(self, broker_url: str, journal: Writer, tally: Counter[str], fire: Fire) -> None:

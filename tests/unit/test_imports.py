@@ -40,7 +40,9 @@ KNOWN_TO = {
     "fastapi": ("harness.inside.web", "scenarios.web"),
     "fastapi_swagger": ("harness.inside.web",),
     "flask": ("harness.loadtest.tab",),
-    "gevent": tuple(f"harness.loadtest.{name}" for name in ("conduct", "legs", "keeper_process", "generator", "fleet")),
+    "gevent": tuple(
+        f"harness.loadtest.{name}" for name in ("conduct", "legs", "keeper_process", "generator", "pipeline", "fleet")
+    ),
     "geventhttpclient": ("harness.loadtest.generator",),
     "hdrh": ("harness.evidence.stages",),
     "jinja2": ("scenarios",),

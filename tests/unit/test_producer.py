@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.evidence import journal
 from harness.evidence.journal import Writer
 from harness.evidence.records import Expect, Kind
-from harness.producer import Producer, Sent, _Link, connect
+from harness.producer import Link, Producer, Sent, connect
 
 TIMEOUT_S = 0.2
 BOUND_S = 5.0
@@ -61,7 +61,7 @@ def connect_to_memory(producer: Producer) -> None:
     connection = kombu.Connection("memory://")
     sender = producer._app.amqp.Producer(connection, auto_declare=False)  # noqa: SLF001 - the app is its own.
     # A queue in memory is there as soon as something is sent to it.
-    link = _Link(connection, sender, found={"celery", QUEUE})
+    link = Link(connection, sender, found={"celery", QUEUE})
     producer._idle.append(link)  # noqa: SLF001 - by itself it connects to nothing but AMQP.
 
 
