@@ -102,8 +102,8 @@ class Audit:
         met = ", ".join(f"{count} {fate.value}" for fate, count in self.fates.items() if count)
         lines = [f"{self.verdict.value}: {self.entries} sent: {met or 'nothing'}"]
         for finding in self.findings:
-            sample = f" ({', '.join(finding.tasks)})" if finding.tasks else ""
-            lines.append(f"  {finding.verdict.value:7} {finding.code}: {finding.text}{sample}")
+            words = f"{finding.text.removesuffix('.')} ({', '.join(finding.tasks)})" if finding.tasks else finding.text
+            lines.append(f"  {finding.verdict.value:7} {finding.code}: {words}")
         return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from harness.evidence.audit import Audit
 from harness.evidence.durations import write_duration
+from harness.evidence.figures import Figures
 from harness.evidence.records import Fate, Json, Verdict
 from harness.evidence.ticks import EntryTicks
 
@@ -165,18 +166,23 @@ def _load_facts(said: Mapping[str, Json], audit: Audit) -> Iterator[tuple[str, T
     drained = f"drained in {write_duration(said['drained_s'])}"
     yield "backlog", Text(f"{said['backlog_max']:,} at most{at_end}, {drained}")
     if said["workers"]:
-        yield "workers", Text(_shares(said["workers"], audit.fairness))
+        busy = Figures.from_json(figures).busy if figures is not None and figures["processes"] else None
+        yield "workers", Text(_shares(said["workers"], audit.fairness, busy))
     for fault in said["faults"]:
         yield "fault", _fault(fault)
     for objective in said["objectives"]:
         yield "objective", _objective(objective)
 
 
-def _shares(begun: Mapping[str, int], fairness: float | None) -> str:
-    """How the executions were shared out."""
+def _shares(begun: Mapping[str, int], fairness: float | None, busy: float | None) -> str:
+    """How the executions were shared out, and how much of their time they took."""
     total = sum(begun.values())
-    shares = ", ".join(f"{node} {count:,} ({count / total:.0%})" for node, count in begun.items() if total)
-    return shares if fairness is None else f"{shares}; fairness (Jain's index) {fairness:.3f}"
+    parts = [", ".join(f"{node} {count:,} ({count / total:.0%})" for node, count in begun.items() if total)]
+    if fairness is not None:
+        parts.append(f"fairness (Jain's index) {fairness:.3f}")
+    if busy is not None:
+        parts.append(f"busy {min(busy, 1):.0%} of the time")
+    return "; ".join(parts)
 
 
 def _fault(fault: Mapping[str, Json]) -> Text:
@@ -254,7 +260,7 @@ def _fates(counts: Mapping[Fate, int], *, expected: bool = False) -> Text:
     """The fates that were met, the unwanted ones in red; and whether the failures are what was expected."""
     words = {Fate.FAILED: "failed as expected"} if expected else {}
     met = [
-        Text(f"{count} {words.get(fate, fate.value)}", style="red" if fate in _UNWANTED else "")
+        Text(f"{count:,} {words.get(fate, fate.value)}", style="red" if fate in _UNWANTED else "")
         for fate, count in counts.items()
         if count
     ]

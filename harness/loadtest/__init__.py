@@ -14,5 +14,6 @@ The keeper's process, which does without Locust:
 
     keeper          takes orders, an `order` to bring something up among them
     loaded          one stack under load: brought up, measured, broken, drained, audited
+    injector        the faults, each at its time
     measure, judge  the figures, and the verdict
 """

@@ -51,7 +51,7 @@ def _worst(audited: Audit, reasons: Sequence[str], objectives: Sequence[Mapping[
     if audited.verdict is Verdict.FAIL:
         verdict, reason = Verdict.FAIL, f"the audit failed: {_codes(audited, Verdict.FAIL)}."
     elif count := sum(audited.fates[fate] for fate in _UNACCOUNTED):
-        verdict, reason = Verdict.FAIL, f"{count:,} tasks are not accounted for."
+        verdict, reason = Verdict.FAIL, f"{count:,} {'task is' if count == 1 else 'tasks are'} not accounted for."
     elif audited.verdict is Verdict.UNKNOWN:
         verdict, reason = Verdict.UNKNOWN, f"nobody can say whether it passed: {_codes(audited, Verdict.UNKNOWN)}."
     elif reasons:

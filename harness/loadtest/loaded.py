@@ -13,7 +13,7 @@ from harness.evidence.figures import Figures, Objective, bottleneck, invalid, ov
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Effect, Finding, Json
 from harness.evidence.stages import Stage
-from harness.faults import Injector, parse, recovery
+from harness.loadtest.injector import Injector, parse, recovery
 from harness.loadtest.judge import Judgement, differences, judge
 from harness.loadtest.measure import Measure
 from harness.loadtest.order import Order, promise, scenarios_of, spec
@@ -325,7 +325,7 @@ class Loaded:
     def _fault_records(self) -> list[dict[str, Json]]:
         if self._injector is None:
             return []
-        seen = [(one["t"], one["backlog"], one["stages"]["e2e"].get("p99", 0.0) / 1000) for one in self.samples]
+        seen = [(one["t"], one["backlog"]) for one in self.samples]
         records = zip(self._injector.records, self._injector.findings(), strict=True)
         return [
             {**record.to_json(), "text": finding.text, "recovery_s": recovery(seen, record.fault)}

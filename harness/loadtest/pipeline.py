@@ -1,8 +1,8 @@
 """A producer for many greenlets, whose messages share a connection while each waits for its own confirm.
 
-With a connection for each send in flight, as `harness.producer` has it, a broker spends most of its time on the
-connections. On one, it confirms several messages at once: 64 senders then publish up to twice as many a second, and
-each message takes a fifth less of the client's time.
+With a connection for each send in flight, as `harness.producer` has it, a broker has much to do for each of them. On
+one connection, it reads and confirms several messages at once: measured with Kombu alone and 64 greenlets, that is
+1.7 to 2 times as many messages a second, and a fifth less of the client's time for each.
 """
 
 from collections.abc import Callable, Mapping

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import pytest
 
 from harness.evidence.records import Effects, Expect, Fate, Finding, Promise, Verdict
-from harness.faults import Injector, KillWorker, PauseWorker, parse
+from harness.faults import KillWorker, PauseWorker
+from harness.loadtest.injector import Injector, parse
 from harness.nodes.engine import Status
 from harness.session import Session
 from harness.stack import Stack

@@ -12,7 +12,8 @@ from harness.errors import EngineError, UsageError
 from harness.evidence.folder import RunFolder
 from harness.evidence.journal import Writer
 from harness.evidence.records import Finding, Kind, Verdict
-from harness.faults import FAULTS, Fault, Injector, KillWorker, Noop, PauseBroker, PauseWorker, Planned, parse, recovery
+from harness.faults import FAULTS, Fault, KillWorker, Noop, PauseBroker, PauseWorker
+from harness.loadtest.injector import Injector, Planned, parse, recovery
 from harness.nodes.engine import Container, Engine, NodeSpec, State, Status
 from harness.nodes.node import Node
 
@@ -592,7 +593,7 @@ def recovered(backlogs: Sequence[int], *, injected_s: float, healed_s: float | N
     fault = Noop(cast("FakeStack", None))
     fault.injected_t = injected_s
     fault.healed_t = healed_s
-    return recovery([(float(t), backlog, 0.01) for t, backlog in enumerate(backlogs)], fault)
+    return recovery([(float(t), backlog) for t, backlog in enumerate(backlogs)], fault)
 
 
 STILL = [3, 4, 3, 2, 4, 3, 4, 3, 2, 3]
@@ -638,4 +639,4 @@ def test_only_the_last_ten_seconds_before_a_fault_count() -> None:
 
 def test_without_a_measurement_before_the_fault_there_is_nothing_to_come_back_to() -> None:
     assert recovered([50, 4, 4, 4, 4, 4], injected_s=-1.0, healed_s=0.5) is None
-    assert recovery([(0.0, 1, 0.1)], Noop(cast("FakeStack", None))) is None
+    assert recovery([(0.0, 1)], Noop(cast("FakeStack", None))) is None

@@ -8,7 +8,9 @@ from rich.console import Console
 
 from harness.evidence import report
 from harness.evidence.audit import Audit
+from harness.evidence.figures import Figures
 from harness.evidence.records import Fate, Finding, Json, Verdict
+from harness.evidence.stages import Stage, Summary
 
 SUMMARY = {"count": 1200, "mean_s": 0.00031, "p50_s": 0.000305, "p95_s": 0.0046, "p99_s": 0.123, "max_s": 1.2}
 FAULT = {
@@ -17,12 +19,28 @@ FAULT = {
     "error": None,
     "recovery_s": 7.5,
 }
+FIGURES = Figures(
+    rate=20.0,
+    duration_s=59.0,
+    workers=2,
+    processes=4,
+    offered=1180,
+    dropped=0,
+    tasks=1180,
+    completed=1180,
+    backlog_begin=2,
+    backlog_end=3,
+    # Twenty a second, of 40 ms each, on four processes.
+    stages=dict.fromkeys(Stage, Summary(count=1180, mean_s=0.02, p50_s=0.02, p95_s=0.03, p99_s=0.04, max_s=0.05)),
+    lateness_p99_s=0.001,
+    generator_cpu=0.1,
+)
 SAID: dict[str, Json] = {
     "is_open": True,
     "exit_code": 0,
     "reason": "every task is accounted for, as it was promised.",
     "counts": {"offered": 1200, "sent": 1200, "dropped": 0, "broken": 0, "accepted": 1200, "refused": 0, "unknown": 0},
-    "figures": {"duration_s": 59.0, "offered": 1180, "completed": 1179, "backlog_end": 3},
+    "figures": FIGURES.to_json(),
     "drained_s": 0.42,
     "backlog_max": 17,
     "workers": {"worker-1": 900, "worker-2": 300},
@@ -65,10 +83,11 @@ def line(text: str, label: str) -> str:
 def test_what_a_user_reads_first() -> None:
     text = shown()
     assert line(text, "arrivals") == "arrivals 1,200 offered = 1,200 sent + 0 dropped"
-    assert line(text, "tasks") == "tasks 1,200 sent: 1200 ok"
+    assert line(text, "tasks") == "tasks 1,200 sent: 1,200 ok"
     assert line(text, "throughput") == "throughput 20.0/s offered, 20.0/s completed, in 59 s after the warm-up"
     assert line(text, "backlog") == "backlog 17 at most, 3 when the load ended, drained in 420 ms"
-    shares = "workers worker-1 900 (75%), worker-2 300 (25%); fairness (Jain's index) 0.800"
+    shares = "workers worker-1 900 (75%), worker-2 300 (25%); fairness (Jain's index) 0.800; "
+    shares += "busy 20% of the time"
     assert line(text, "workers") == shares
     assert "The limit is running tasks." in text
     last = text.rstrip().splitlines()[-2:]
@@ -128,7 +147,7 @@ def test_an_invalid_run_says_why_and_a_finding_names_its_tasks() -> None:
     assert "invalid: the generator was late." in text
     assert "0ee7bddd" in text
     assert text.rstrip().endswith("fail (exit code 1): the audit failed: lost.")
-    assert "1199 ok, 1 lost" in text
+    assert "1,199 ok, 1 lost" in text
 
 
 def test_the_tasks_of_a_finding_follow_its_sentence_without_its_full_stop() -> None:
