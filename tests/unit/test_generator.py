@@ -1,5 +1,6 @@
 """The generator: each arrival when it is due, and counts that add up however a leg ends."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -158,6 +159,17 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     yield made
     gevent.killall(made.users)
     made.generator.close()
+
+
+def test_what_lives_before_a_run_is_not_looked_at_for_garbage_while_it_lasts(bench: Bench) -> None:
+    bench.start_users(1)
+    assert gc.get_freeze_count() == 0
+    bench.go(rate=10, duration_s=1)
+    assert gc.get_freeze_count() > 10_000
+    bench.run()
+    bench.freeze()
+    bench.generator.close()
+    assert gc.get_freeze_count() == 0
 
 
 def test_every_arrival_is_sent_once_with_the_time_it_was_due(bench: Bench) -> None:
