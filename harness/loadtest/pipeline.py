@@ -100,7 +100,7 @@ class _Pipe:
         channel.events["basic_return"] = {self._on_return}
         # Before it publishes, the library would look for a notice that it must not; the reader does that, and two that
         # read would each have half of a frame.
-        connection.client_properties["capabilities"]["connection.blocked"] = False
+        connection.client_properties.get("capabilities", {})["connection.blocked"] = False
         # It bounds the writes. A read that it ends is begun again, and loses nothing.
         connection.sock.settimeout(timeout_s)
         self._connection = connection

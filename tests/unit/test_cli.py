@@ -364,6 +364,8 @@ def test_the_doctor_marks_what_is_bad_and_says_what_to_do(shell: Shell) -> None:
 @pytest.mark.usefixtures("_no_engine")
 def test_colours_are_left_out_where_nobody_wants_them(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ESCAPE not in shell("doctor").out
+    # Whoever runs the tests may have no terminal, or one that knows no colours.
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert f"{ESCAPE}[32m" in shell("doctor").out
     monkeypatch.setenv("NO_COLOR", "1")
@@ -442,6 +444,8 @@ def test_sigterm_unwinds_everything_and_says_so(shell: Shell, command: Callable[
 
 HANGS = """
 import signal, sys
+# Whoever runs the tests may have told them to outlive their terminal.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from harness.cli import cli, main
 
 @cli.command("extra")
@@ -472,5 +476,8 @@ def test_when_its_terminal_is_closed_everything_is_taken_down_although_nothing_c
         assert os.read(terminal, 100).startswith(b"ready")
         os.close(terminal)
         process.send_signal(signal.SIGHUP)
-        assert process.wait(timeout=20) == 130
+        try:
+            assert process.wait(timeout=20) == 130
+        finally:
+            process.kill()
     assert (tmp_path / "taken-down").exists()
