@@ -109,6 +109,8 @@ class Conduct:
         if options.headless or options.autostart:
             # Locust would count it from now on, with all that it takes to bring a stack up.
             self._run_time_s, options.run_time = options.run_time, None
+            if self._run_time_s is not None or options.stages or options.find_knee or options.find_workers:
+                logging.getLogger("locust.main").addFilter(_is_true)
         self._keeper = KeeperProcess(on_say=say, on_live=self._on_live, on_gone=self._on_gone)
         self._phase = Phase.CHECKING
         try:
@@ -403,6 +405,11 @@ class Conduct:
                 self.environment.stats.log_error("E2E", name, TaskFailed(error))
         if self._phase is not Phase.REST and not self._is_abandoned:
             say(_line(live, self._legs.begin_t if self._legs is not None else None))
+
+
+def _is_true(record: logging.LogRecord) -> bool:
+    """Whether Locust knows what it says: that there is no limit, it says of a run whose end is not its own affair."""
+    return not record.getMessage().startswith("No run time limit set")
 
 
 def _line(live: Mapping[str, Json], begin_t: float | None) -> str:

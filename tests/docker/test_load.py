@@ -173,6 +173,7 @@ def test_a_run_with_a_fault_and_an_objective_ends_by_itself(locust: Callable[...
     assert fault["injected_t"] < fault["healed_t"]
     assert "worker-1 was killed" in run.said
     assert said["counts"]["offered"] == 360
+    assert "No run time limit" not in run.said
     stages = said["stages"]
     assert {stage for stage, summary in stages.items() if summary["count"]} == {
         "publish",
@@ -232,6 +233,7 @@ def test_a_run_that_is_interrupted_is_accounted_for(locust: Callable[..., Locust
     by_terminal, alone, terminated = runs = under_load(locust, 3)
     keepers = [run.keeper.pid for run in runs]
     assert [len(started_by(keeper)) for keeper in keepers] == [3, 3, 3]
+    assert "No run time limit" in alone.said
     by_terminal.to_group(signal.SIGINT)
     alone.process.send_signal(signal.SIGINT)
     terminated.process.send_signal(signal.SIGTERM)
