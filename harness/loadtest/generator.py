@@ -265,13 +265,14 @@ class Generator:
                     continue
                 due_t, scenario = self._now(), self._mix.next()
                 self._offer(due_t, go)
-            self._send(due_t, scenario)
+            self._send(go, due_t, scenario)
 
-    def _send(self, due_t: float, scenario: Scenario) -> None:
+    def _send(self, go: Go, due_t: float, scenario: Scenario) -> None:
         """Send one arrival, and wait until that is done."""
-        go, producer = self._go, self._producer
-        if go is None or producer is None:
-            raise UsageError("no leg has begun.")
+        producer = self._producer
+        if producer is None:
+            # The run was broken off, and has no account that this would be missing from.
+            return
         number = go.bases.get(scenario.name, 0) + go.plan.share + self._numbers[scenario.name] * go.plan.shares
         self._numbers[scenario.name] += 1
         self._counts["sent"] += 1
@@ -377,6 +378,11 @@ class Generator:
     def close(self) -> None:
         """End the run: the next leg begins to count anew."""
         gc.unfreeze()
+        # Whoever breaks a run off does not freeze it before.
+        self._going.clear()
+        if self._dispatcher is not None:
+            self._dispatcher.kill(block=True)
+            self._dispatcher = None
         if self._producer is not None:
             self._producer.close()
         if self._journal is not None:

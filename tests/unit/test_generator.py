@@ -1,10 +1,12 @@
 """The generator: each arrival when it is due, and counts that add up however a leg ends."""
 
+import faulthandler
 import gc
 import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +14,6 @@ from typing import Any, cast
 import gevent
 import pytest
 
-from harness.errors import UsageError
 from harness.evidence.journal import Writer
 from harness.evidence.records import Kind
 from harness.evidence.stages import Histogram
@@ -327,8 +328,36 @@ def test_an_order_to_go_comes_through_a_message_as_it_was(bench: Bench, monkeypa
 
 
 def test_nothing_is_sent_before_a_leg_begins(bench: Bench) -> None:
-    with pytest.raises(UsageError, match="no leg has begun"):
-        bench.generator._send(0.0, bench.scenario)  # noqa: SLF001 - nobody else can call it too early.
+    bench.start_users(3)
+    bench.run()
+    assert bench.scenario.numbers == []
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Ends what never gives way to another greenlet, which gevent's own time-out would not."""
+
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_run_that_is_broken_off_leaves_its_senders_at_rest(bench: Bench, is_open: bool) -> None:  # noqa: FBT001
+    bench.scenario.open.clear()
+    bench.start_users(3)
+    bench.go(rate=10, duration_s=1, is_open=is_open)
+    bench.run(20)
+    begun = len(bench.scenario.numbers)
+    assert begun > 0
+    with at_most(20):
+        bench.generator.close()
+        bench.scenario.open.set()
+        bench.run()
+    assert len(bench.scenario.numbers) == begun
+    assert not any(user.dead for user in bench.users)
 
 
 _FLEET = """
