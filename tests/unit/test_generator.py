@@ -336,7 +336,6 @@ def test_nothing_is_sent_before_a_leg_begins(bench: Bench) -> None:
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
     """Ends what never gives way to another greenlet, which gevent's own time-out would not."""
-
     faulthandler.dump_traceback_later(seconds, exit=True)
     try:
         yield
