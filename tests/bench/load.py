@@ -170,7 +170,7 @@ def _reach(stack: Stack, count: int) -> tuple[float, int]:
 def many(_session: Session, root: Path) -> Iterator[Figure]:
     """A hundred thousand tasks in one run."""
     memory: list[float] = []
-    run = locust(root, "--rate=300", "-t", f"{MANY / 300:.3f}s", "--celery-workers=2", watch=memory)
+    run = locust(root, "--rate=400", "-t", f"{MANY // 400}s", "--celery-workers=2", watch=memory)
     fates = {fate: count for fate, count in run.audit["fates"].items() if count}
     sent = run.load["counts"]["sent"]
     all_ok = fates == {"ok": MANY} and sent == MANY
@@ -207,7 +207,7 @@ def fleet(_session: Session, root: Path) -> Iterator[Figure]:
 
 def lossy(_session: Session, root: Path) -> Iterator[Figure]:
     """A worker that loses one task in a thousand, without a word."""
-    run = locust(root, "--rate=200", "-t", f"{LOSSY / 200:.0f}s", "--drain-timeout=10s", "--app=noop_lossy")
+    run = locust(root, "--rate=200", "-t", f"{LOSSY // 200}s", "--drain-timeout=10s", "--app=noop_lossy")
     lost = run.audit["fates"]["lost"]
     said = f"{lost} lost of {LOSSY:,}, exit code {run.exit_code}"
     yield "a worker that loses 1 in 1,000", said, f"{LOSSY // 1000} lost", lost == LOSSY // 1000 and run.exit_code == 1
