@@ -29,11 +29,11 @@ class _Stalls:
     def __init__(self) -> None:
         self.longest_s = 0.0
         self.longest_in = "nothing"
-        self._since_s = time.thread_time()
+        self._since_s: float | None = None
 
     def __call__(self, event: str, args: tuple[Any, Any]) -> None:
         now_s = time.thread_time()
-        if event in {"switch", "throw"} and now_s - self._since_s > self.longest_s:
+        if event in {"switch", "throw"} and self._since_s is not None and now_s - self._since_s > self.longest_s:
             self.longest_s, self.longest_in = now_s - self._since_s, repr(args[0])
         self._since_s = time.thread_time()
 
