@@ -170,7 +170,7 @@ def _reach(stack: Stack, count: int) -> tuple[float, int]:
 def many(_session: Session, root: Path) -> Iterator[Figure]:
     """A hundred thousand tasks in one run."""
     memory: list[float] = []
-    run = locust(root, "--rate=400", "-t", f"{MANY // 400}s", "--celery-workers=2", watch=memory)
+    run = locust(root, "--rate=250", "-t", f"{MANY // 250}s", "--celery-workers=2", watch=memory)
     fates = {fate: count for fate, count in run.audit["fates"].items() if count}
     sent = run.load["counts"]["sent"]
     all_ok = fates == {"ok": MANY} and sent == MANY
