@@ -6,7 +6,6 @@
 
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -14,9 +13,7 @@ import gevent
 import kombu
 from celery import Celery
 
-from tests.bench.messages import headers_of
-
-EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+from tests.bench.messages import publish
 
 
 def by_kombu(url: str, _greenlets: int) -> Iterator[Callable[[], None]]:
@@ -25,21 +22,7 @@ def by_kombu(url: str, _greenlets: int) -> Iterator[Callable[[], None]]:
         connection = kombu.Connection(url, transport_options={"confirm_publish": True})
         channel = connection.default_channel
         channel.queue_declare("celery", durable=True, auto_delete=False)
-        yield partial(_publish, kombu.Producer(channel))
-
-
-def _publish(producer: kombu.Producer) -> None:
-    task = str(uuid.uuid4())
-    producer.publish(
-        ([], {}, EMBED),
-        routing_key="celery",
-        headers=headers_of(task),
-        serializer="json",
-        delivery_mode=2,
-        correlation_id=task,
-        reply_to=task,
-        confirm_timeout=5,
-    )
+        yield partial(publish, kombu.Producer(channel), "celery")
 
 
 def by_celery(url: str, greenlets: int) -> Iterator[Callable[[], None]]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,7 +32,7 @@ from harness.wait import wait_until
 from scenarios.bulk_data import scenario as bulk_data
 from tests.bench import load
 from tests.bench.load import Figure
-from tests.bench.messages import headers_of
+from tests.bench.messages import publish as publish_message
 
 HERE = Path(__file__).parent
 APPS = HERE / "apps"
@@ -88,21 +87,10 @@ def _bare_loop(connection: kombu.Connection) -> Callable[[int], None]:
     channel = connection.default_channel
     channel.queue_declare("bare", durable=True, auto_delete=False)
     producer = kombu.Producer(channel)
-    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
     def loop(count: int) -> None:
         for number in range(count):
-            task = str(uuid.uuid4())
-            producer.publish(
-                ([], {"number": number}, embed),
-                routing_key="bare",
-                headers=headers_of(task),
-                serializer="json",
-                delivery_mode=2,
-                correlation_id=task,
-                reply_to=task,
-                confirm_timeout=5,
-            )
+            publish_message(producer, "bare", number=number)
 
     return loop
 
