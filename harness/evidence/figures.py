@@ -22,6 +22,7 @@ _LEAST_SENT = 0.99
 _LEAST_COMPLETED = 0.98
 _PATIENCE_S = 0.25
 _FEWEST = 5
+_STOLEN = 0.02
 _BUSY = 0.80
 _NOTHING = Summary(count=0, mean_s=0.0, p50_s=0.0, p95_s=0.0, p99_s=0.0, max_s=0.0)
 _OBJECTIVE = re.compile(r"(?P<stage>\w+):(?P<stat>\w+)(?P<than><=?)(?P<limit>[^<=]+)")
@@ -57,6 +58,9 @@ class Figures:
     """Of the generator itself: from when an arrival was due until it was handed to a sender."""
     generator_cpu: float
     """How much of one core the busiest generator took, from 0 to 1."""
+    stolen: float = 0.0
+    """How much of the processor time of the generator's machine its host gave to others, from 0 to 1, where the machine
+    is a virtual one that is told (Linux's steal time)."""
     is_open: bool = True
     """Whether arrivals came by a plan (open loop), or each when the one before it was done (closed loop)."""
 
@@ -79,6 +83,13 @@ class Figures:
         if not self.processes:
             return 0.0
         return self.completed_per_s * (self.per_task_s(Stage.RUN) + self.per_task_s(Stage.STORE)) / self.processes
+
+    @property
+    def theft(self) -> str:
+        """What the host took from the generator's machine, as a clause; empty if that was next to nothing."""
+        if self.stolen < _STOLEN:
+            return ""
+        return f"its machine's host took {self.stolen:.0%} of the processor time (steal)"
 
     def per_task_s(self, stage: Stage) -> float:
         """Seconds that a task spent in a stage on average, over all its executions."""
@@ -143,29 +154,45 @@ class Objective:
 def invalid(figures: Figures) -> list[str]:
     """Why the leg says nothing about the system under test: its generator did not make the load that was asked for.
 
-    One sentence for each reason; an empty list for a valid leg. The limits are those of this harness, measured with
-    its own generator: at 500 arrivals a second its lateness had a p99 of 3 ms, and it sent 99.5 % of them. Lateness is
-    in every latency, because that counts from the time that was planned, hence the limit of a tenth of it. A closed
-    loop plans nothing that could be late or left out.
+    One sentence for each reason; an empty list for a valid leg.
+    """
+    return [*strained(figures), *short(figures)]
 
-    What should have been due is compared as well, with room for four standard deviations of Poisson arrivals: one of
-    several generators that is silent plans nothing, and so misses nothing.
+
+def strained(figures: Figures) -> list[str]:
+    """Why the figures are in part those of the generator, which had not enough of its machine; a sentence each.
+
+    The limits are those of this harness, measured with its own generator: at 500 arrivals a second its lateness had a
+    p99 of 3 ms. Lateness is in every latency, because that counts from the time that was planned, hence the limit of a
+    tenth of it. So it makes figures worse, and never better. A closed loop plans nothing that could be late.
     """
     reasons = []
     if figures.generator_cpu > _MOST_CPU:
         reasons.append(
             f"the generator took {figures.generator_cpu:.0%} of a core, more than {_MOST_CPU:.0%}: use more processes."
         )
-    if not figures.is_open:
-        return reasons
-    if not figures.offered:
-        return [*reasons, "no arrival was due in the measured window: nothing was measured."]
     latest_s = max(_LATEST_S, _LATEST_SHARE * figures.of(Stage.E2E).p99_s)
-    if figures.lateness_p99_s > latest_s:
+    if figures.is_open and figures.offered and figures.lateness_p99_s > latest_s:
+        why = f", and {figures.theft}" if figures.theft else ""
         reasons.append(
             f"the generator was late: its p99 was {write_duration(figures.lateness_p99_s)}, "
-            f"more than {write_duration(latest_s)}."
+            f"more than {write_duration(latest_s)}{why}."
         )
+    return reasons
+
+
+def short(figures: Figures) -> list[str]:
+    """Why the load was less than what was asked for; a sentence each.
+
+    At 500 arrivals a second this harness's generator sent 99.5 % of them. What should have been due is compared as
+    well, with room for four standard deviations of Poisson arrivals: one of several generators that is silent plans
+    nothing, and so misses nothing. A closed loop leaves nothing out.
+    """
+    if not figures.is_open:
+        return []
+    if not figures.offered:
+        return ["no arrival was due in the measured window: nothing was measured."]
+    reasons = []
     sent = (figures.offered - figures.dropped) / figures.offered
     if sent < _LEAST_SENT:
         reasons.append(
@@ -214,6 +241,17 @@ def overload(figures: Figures, objectives: Sequence[Objective] = ()) -> list[str
             figure_s = objective.figure_s(figures) or 0.0
             reasons.append(f"{objective.stage} {objective.stat} was {write_duration(figure_s)}: not {objective.text}.")
     return reasons
+
+
+def not_sustained(figures: Figures, objectives: Sequence[Objective] = ()) -> tuple[list[str], bool]:
+    """Why a load was not sustained, a sentence each, and whether that is known of the system under test.
+
+    An empty list if it was. A generator that had a hard time makes figures worse, and never better: what was sustained
+    all the same, is; and what was not, may have been the generator's doing.
+    """
+    missed = overload(figures, objectives)
+    reasons = invalid(figures) if missed else short(figures)
+    return reasons or missed, not reasons
 
 
 class Part(StrEnum):

@@ -162,6 +162,7 @@ def _load_facts(said: Mapping[str, Json], audit: Audit) -> Iterator[tuple[str, T
         completed_per_s = figures["completed"] / figures["duration_s"]
         over = f"in {write_duration(figures['duration_s'])} after the warm-up"
         yield "throughput", Text(f"{offered_per_s:,.1f}/s offered, {completed_per_s:,.1f}/s completed, {over}")
+        yield "generator", Text(_generator(Figures.from_json(figures)))
     at_end = f", {figures['backlog_end']:,} when the load ended" if figures is not None else ""
     drained = f"drained in {write_duration(said['drained_s'])}"
     yield "backlog", Text(f"{said['backlog_max']:,} at most{at_end}, {drained}")
@@ -172,6 +173,13 @@ def _load_facts(said: Mapping[str, Json], audit: Audit) -> Iterator[tuple[str, T
         yield "fault", _fault(fault)
     for objective in said["objectives"]:
         yield "objective", _objective(objective)
+
+
+def _generator(figures: Figures) -> str:
+    """How hard it was to make the load."""
+    late = f"late by {write_duration(figures.lateness_p99_s)} (p99), " if figures.is_open else ""
+    theft = f"; {figures.theft}" if figures.theft else ""
+    return f"{late}{figures.generator_cpu:.0%} of a core{theft}"
 
 
 def _shares(begun: Mapping[str, int], fairness: float | None, busy: float | None) -> str:

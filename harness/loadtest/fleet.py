@@ -139,7 +139,15 @@ class Fleet(Team):
             file.write(zlib.decompress(msg.data["bytes"]))
 
 
-_NOTHING: Mapping[str, Json] = {"counts": {}, "window": {}, "lateness": None, "cpu": 0.0, "steps": {}, "until_t": None}
+_NOTHING: Mapping[str, Json] = {
+    "counts": {},
+    "window": {},
+    "lateness": None,
+    "cpu": 0.0,
+    "stolen": 0.0,
+    "steps": {},
+    "until_t": None,
+}
 
 
 class Member:

@@ -183,6 +183,7 @@ class Generator:
         self._lateness = Histogram()
         self._broken: list[str] = []
         self._cpu_s = self._began_s = 0.0
+        self._machine = _machine()
         self._arrivals: Iterator[float] = iter(())
         self._next_t: float | None = None
         """When the arrival is due that the dispatcher waits for."""
@@ -198,6 +199,7 @@ class Generator:
         self._window, self._numbers, self._lateness = Counter(), Counter(), Histogram()
         times = self._process.cpu_times()
         self._cpu_s, self._began_s = times.user + times.system, time.monotonic()
+        self._machine = _machine()
         self._arrivals, self._next_t, self._until_t = go.plan.arrivals(), None, math.inf
         self._mix = _Mix(scenarios)
         self._going.set()
@@ -343,6 +345,7 @@ class Generator:
             self._break(f"{self._in_flight} sends were still in flight after {FREEZE_S:g} s")
         times = self._process.cpu_times()
         took_s = max(time.monotonic() - self._began_s, 0.001)
+        stolen_s, all_s = _machine()
         bases = go.bases if go is not None else {}
         share, shares = (go.plan.share, go.plan.shares) if go is not None else (0, 1)
         return {
@@ -350,6 +353,7 @@ class Generator:
             | {kind.value: self._tally[kind.value] for kind in (Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN)},
             "window": {name: self._window[name] for name in ("offered", "dropped")},
             "lateness": self._lateness.encode(),
+            "stolen": round((stolen_s - self._machine[0]) / max(all_s - self._machine[1], 0.001), 4),
             "cpu": round((times.user + times.system - self._cpu_s) / took_s, 4),
             "steps": {
                 name: [bases.get(name, 0) + share, bases.get(name, 0) + share + count * shares, shares]
@@ -394,6 +398,14 @@ class Generator:
             self._http.close()
         self._producer = self._journal = self._http = self._go = None
         self._tally, self._counts, self._broken = Counter(), Counter(), []
+
+
+def _machine() -> tuple[float, float]:
+    """Of all processors since the machine was started, in seconds: what its host gave to others, and all their time."""
+    times = psutil.cpu_times()._asdict()
+    # A guest's time is in that of the process that runs it as well.
+    guests_s = times.get("guest", 0.0) + times.get("guest_nice", 0.0)
+    return times.get("steal", 0.0), math.fsum(times.values()) - guests_s
 
 
 def _answered(status: int, body: bytes) -> tuple[Kind, Exception | None]:

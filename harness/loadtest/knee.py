@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.evidence.durations import write_duration
-from harness.evidence.figures import Bottleneck, Figures, Objective, bottleneck, invalid, overload
+from harness.evidence.figures import Bottleneck, Figures, Objective, bottleneck, not_sustained
 from harness.evidence.records import Json
 from harness.evidence.stages import Stage
 
@@ -58,8 +58,8 @@ class _Trial:
 
     @classmethod
     def of(cls, at: float, figures: Figures, objectives: Sequence[Objective]) -> "_Trial":
-        reasons = invalid(figures)
-        return cls(at=at, figures=figures, reasons=reasons or overload(figures, objectives), is_valid=not reasons)
+        reasons, is_valid = not_sustained(figures, objectives)
+        return cls(at=at, figures=figures, reasons=reasons, is_valid=is_valid)
 
     @property
     def is_sustained(self) -> bool:
@@ -118,8 +118,9 @@ class _Trials:
         return trial.is_sustained == (self.balance(trial.at) > 0)
 
     def failure(self, rate: float) -> _Trial:
-        """The last probe at a rate that was not sustained."""
-        return [trial for trial in self.at(rate) if not trial.is_sustained][-1]
+        """The last probe at a rate that was not sustained, one of the system under test's own doing if there is one."""
+        failed = [trial for trial in self.at(rate) if not trial.is_sustained]
+        return next((trial for trial in reversed(failed) if trial.is_valid), failed[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +260,10 @@ def _sentences(
         yield f"It was not confirmed within {MOST_PROBES} probes."
     contrary = sorted({one.at for one in sweep if not one.is_sustained and one.at < rate})
     if contrary:
-        yield f"But {', '.join(f'{at:g}/s' for at in contrary)} below it was not sustained: the machine was not quiet."
+        worst = max((trial.figures for trial in (*trials.all, *sweep)), key=lambda figures: figures.stolen)
+        why = f", and {worst.theft}" if worst.theft else ""
+        below = ", ".join(f"{at:g}/s" for at in contrary)
+        yield f"But {below} below it was not sustained: the machine was not quiet{why}."
 
 
 def _no_knee(trials: _Trials) -> Knee:

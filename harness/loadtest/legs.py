@@ -202,6 +202,7 @@ class Legs:
             "dropped": sum(offer["window"].get("dropped", 0) for offer in offers),
             "lateness_p99_s": lateness.quantile_s(0.99),
             "cpu": max((offer["cpu"] for offer in offers), default=0.0),
+            "stolen": max((offer["stolen"] for offer in offers), default=0.0),
             "until_t": until_t,
         }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.attached import Attached
 from harness.errors import UsageError
 from harness.evidence.audit import Audit
-from harness.evidence.figures import Figures, Objective, bottleneck, invalid, overload
+from harness.evidence.figures import Figures, Objective, bottleneck, not_sustained, overload
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Effect, Finding, Json
 from harness.evidence.stages import Stage
@@ -309,7 +309,7 @@ class Loaded:
 
     def _probe(self, figures: Figures) -> dict[str, Json]:
         """A line of a search's table."""
-        reasons = invalid(figures)
+        reasons, is_valid = not_sustained(figures, self._objectives)
         e2e = figures.of(Stage.E2E)
         return {
             "workers": figures.workers,
@@ -318,8 +318,8 @@ class Loaded:
             "e2e_p50_s": e2e.p50_s,
             "e2e_p99_s": e2e.p99_s,
             "backlog_growth": figures.backlog_end - figures.backlog_begin,
-            "is_valid": not reasons,
-            "why_not": next(iter(reasons or overload(figures, self._objectives)), None),
+            "is_valid": is_valid,
+            "why_not": next(iter(reasons), None),
         }
 
     def _fault_records(self) -> list[dict[str, Json]]:

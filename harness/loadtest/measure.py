@@ -80,6 +80,7 @@ class Measure:
             stages={stage: histogram.summary() for stage, histogram in self._in_window.items()},
             lateness_p99_s=leg["lateness_p99_s"],
             generator_cpu=leg["cpu"],
+            stolen=leg["stolen"],
             is_open=leg["is_open"],
         )
 

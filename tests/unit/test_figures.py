@@ -10,7 +10,16 @@ import pytest
 
 from harness.errors import UsageError
 from harness.evidence.durations import parse_duration_s, write_duration
-from harness.evidence.figures import Bottleneck, Figures, Objective, Part, bottleneck, invalid, overload
+from harness.evidence.figures import (
+    Bottleneck,
+    Figures,
+    Objective,
+    Part,
+    bottleneck,
+    invalid,
+    not_sustained,
+    overload,
+)
 from harness.evidence.stages import Stage, Summary
 
 
@@ -105,6 +114,31 @@ def test_a_leg_is_invalid_whose_generator_did_not_do_its_part(figures: Figures, 
 )
 def test_up_to_its_limits_a_leg_is_valid(figures: Figures) -> None:
     assert invalid(figures) == []
+
+
+def test_a_host_that_takes_the_machine_away_is_named_where_the_generator_is_late() -> None:
+    assert invalid(leg(stolen=0.9)) == []
+    (reason,) = invalid(leg(lateness_p99_s=0.011, stolen=0.224))
+    assert reason.endswith("more than 10 ms, and its machine's host took 22% of the processor time (steal).")
+    (reason,) = invalid(leg(lateness_p99_s=0.011, stolen=0.01))
+    assert reason.endswith("more than 10 ms.")
+
+
+def test_what_is_sustained_by_a_generator_that_had_a_hard_time_is_sustained() -> None:
+    objectives = [Objective.parse("e2e:p99<500ms")]
+    hard: dict[str, Any] = {"lateness_p99_s": 0.4, "generator_cpu": 0.95}
+    assert not_sustained(leg(**hard), objectives) == ([], True)
+    # It may be to blame for what is not.
+    reasons, is_known = not_sustained(leg(**hard, completed=4_000), objectives)
+    assert (len(reasons), is_known) == (2, False)
+    assert "the generator took 95% of a core" in reasons[0]
+    reasons, is_known = not_sustained(leg(completed=4_000), objectives)
+    assert is_known
+    assert "4,000 of 5,000 tasks ended" in reasons[0]
+    # Less than what was asked for shows nothing, however well it went.
+    reasons, is_known = not_sustained(leg(dropped=51), objectives)
+    assert not is_known
+    assert "no sender was free for 51 of them" in reasons[0]
 
 
 def test_every_reason_is_told() -> None:

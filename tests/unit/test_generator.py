@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import gevent
+import psutil
 import pytest
 
 from harness.evidence.journal import Writer
@@ -193,6 +195,25 @@ def test_every_arrival_is_sent_once_with_the_time_it_was_due(bench: Bench) -> No
     assert said["steps"] == {"gate": [0, 10, 1]}
     assert said["window"] == {"offered": 10, "dropped": 0}
     assert said["broken"] == []
+
+
+def test_what_the_host_took_from_the_machine_is_a_share_of_its_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, float]] = [
+        # What ran for a guest is in the time of the process that ran it, too.
+        {"user": 100.0, "system": 50.0, "idle": 900.0, "guest": 10.0, "steal": 7.0},
+        {"user": 103.0, "system": 51.0, "idle": 904.0, "guest": 11.0, "steal": 9.0},
+        # Not every system tells of it.
+        {"user": 1.0, "idle": 2.0},
+        {"user": 2.0, "idle": 3.0},
+    ]
+    times = iter(told)
+    monkeypatch.setattr(psutil, "cpu_times", lambda: SimpleNamespace(_asdict=lambda: next(times)))
+    bench.go(rate=10, duration_s=1)
+    assert bench.freeze()["stolen"] == pytest.approx(2 / 10)
+    bench.go(rate=10, duration_s=1)
+    assert bench.freeze()["stolen"] == 0.0
 
 
 def test_a_share_takes_the_numbers_of_its_share_and_begins_where_the_last_leg_ended(bench: Bench) -> None:

@@ -49,6 +49,7 @@ LEG = {
     "dropped": 0,
     "lateness_p99_s": 0.001,
     "cpu": 0.2,
+    "stolen": 0.0,
     "until_t": 1003.0,
 }
 

@@ -38,7 +38,9 @@ class Model:
     hiccups: float = 0.0
     """How likely it is that a leg has one: everything stands still for 600 ms."""
     generator_per_s: float = math.inf
-    """More arrivals than these it cannot make."""
+    """More arrivals than these it cannot make: it falls behind, and drops what it has not made when the leg ends."""
+    late_s: float = 0.003
+    """By how much each arrival is late at least."""
     most_per_s: float = math.inf
     """What the store of all workers together takes, such as one file that is locked for each row."""
     chance: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311 - noise, no secret.
@@ -55,8 +57,13 @@ class Model:
         due = list(Plan(stages=Plan.steady(rate, end_t).stages, arrival=self.arrival).arrivals())
         free = [0.0] * processes
         ways = []
+        dropped, made_t = 0, 0.0
         for due_t in due:
-            began_t = max(heapq.heappop(free), due_t)
+            made_t = max(made_t + 1 / self.generator_per_s, due_t)
+            if made_t >= end_t:
+                dropped += due_t >= WARM_S
+                continue
+            began_t = max(heapq.heappop(free), made_t + self.late_s - 0.003)
             if stall_t <= began_t < stall_t + 0.6:
                 began_t = stall_t + 0.6
             ended_t = began_t + run_s + store_s
@@ -64,13 +71,14 @@ class Model:
             ways.append((due_t, began_t, ended_t))
         inside = [way for way in ways if way[0] >= WARM_S]
         count = len(inside)
+        behind_s = 0.0 if rate <= self.generator_per_s else end_t * (1 - self.generator_per_s / rate)
         return Figures(
             rate=rate,
             duration_s=WINDOW_S,
             workers=self.workers,
             processes=processes,
-            offered=count,
-            dropped=0,
+            offered=count + dropped,
+            dropped=dropped,
             tasks=count,
             completed=sum(WARM_S <= ended_t < end_t for _, _, ended_t in ways),
             backlog_begin=sum(due_t < WARM_S <= ended_t for due_t, _, ended_t in ways),
@@ -82,7 +90,7 @@ class Model:
                 Stage.STORE: summary([store_s] * count),
                 Stage.E2E: summary([ended_t - due_t for due_t, _, ended_t in inside]),
             },
-            lateness_p99_s=0.003 if rate <= self.generator_per_s else 0.5,
+            lateness_p99_s=self.late_s + behind_s,
             generator_cpu=min(0.2 + 0.6 * rate / self.generator_per_s, 1.0),
         )
 
@@ -190,6 +198,16 @@ def test_a_generator_at_its_limit_leaves_a_knee_that_is_at_least_so_high() -> No
     assert knee.bottleneck is not None
     assert knee.bottleneck.what is Part.GENERATOR
     assert knee.text.startswith(f"The knee is at least {knee.rate:g}/s")
+
+
+@pytest.mark.parametrize("objectives", [(), (Objective.parse("e2e:p99<500ms"),)])
+def test_a_generator_that_is_always_a_little_late_finds_the_same_knee(objectives: Sequence[Objective]) -> None:
+    model = Model(late_s=0.03)
+    knee = knee_of(model, 50, objectives)
+    assert knee.rate == pytest.approx(200, rel=0.06)
+    assert not knee.is_at_least
+    assert knee.bottleneck is not None
+    assert knee.bottleneck.what is Part.RUN
 
 
 def test_a_search_that_ends_before_anything_fails_says_so() -> None:

@@ -46,6 +46,7 @@ LEG = {
     "dropped": 0,
     "lateness_p99_s": 0.0,
     "cpu": 0.0,
+    "stolen": 0.0,
     "until_t": 1020.0,
 }
 

@@ -1,6 +1,7 @@
 """The report of a load test, as a terminal shows it."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,7 @@ def test_what_a_user_reads_first() -> None:
     assert line(text, "arrivals") == "arrivals 1,200 offered = 1,200 sent + 0 dropped"
     assert line(text, "tasks") == "tasks 1,200 sent: 1,200 ok"
     assert line(text, "throughput") == "throughput 20.0/s offered, 20.0/s completed, in 59 s after the warm-up"
+    assert line(text, "generator") == "generator late by 1 ms (p99), 10% of a core"
     assert line(text, "backlog") == "backlog 17 at most, 3 when the load ended, drained in 420 ms"
     shares = "workers worker-1 900 (75%), worker-2 300 (25%); fairness (Jain's index) 0.800; "
     shares += "busy 20% of the time"
@@ -95,6 +97,15 @@ def test_what_a_user_reads_first() -> None:
         "run folder: /runs/20260101T000000-load-shop",
         "pass (exit code 0): every task is accounted for, as it was promised.",
     ]
+
+
+def test_a_machine_that_was_not_all_there_is_said() -> None:
+    stolen = replace(FIGURES, stolen=0.2)
+    text = shown(figures=stolen.to_json())
+    assert line(text, "generator").endswith("10% of a core; its machine's host took 20% of the processor time (steal)")
+    # A closed loop cannot be late.
+    text = shown(figures=replace(FIGURES, is_open=False).to_json())
+    assert line(text, "generator") == "generator 10% of a core"
 
 
 def test_stages_have_the_digits_that_count_and_one_that_none_passed_is_left_out() -> None:
