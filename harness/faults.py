@@ -4,20 +4,16 @@ A fault that was asked for and has no proof turns the verdict to unknown: a run 
 would say nothing.
 """
 
-import contextlib
-import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Protocol
 
 from harness.errors import UsageError
 from harness.evidence.folder import RunFolder
-from harness.evidence.journal import Tail
-from harness.evidence.records import Event, Json, Kind
+from harness.evidence.hands import Hands, Receipt, Receipts, Voice, in_hand
+from harness.evidence.records import Json, Kind
 from harness.nodes.engine import State, Status
 from harness.nodes.node import Node
 from harness.wait import wait_until
@@ -31,7 +27,6 @@ SHOWN_TASKS = 10
 _SETTLED_S = 10.0
 _KILLED = 128 + 9
 _LATE_S = 1.0
-_TO_RUN_AGAIN = "RETRY"
 
 
 class Target(Protocol):
@@ -160,14 +155,14 @@ class _WorkerFault(Fault):
         """Nothing is broken yet."""
         super().__init__(stack, turn=turn, now=now)
         self._victim: Node | None = None
-        self._journal: _Journal | None = None
+        self._journal: Voice | None = None
         self._before: State | None = None
         """What the container was when it was to be healed, before anything was done to that end."""
         self._is_witness = False
         self._spoke = 0
         """Journal lines from between."""
         self._said_after: set[Kind] = set()
-        self._hands = _Hands()
+        self._hands = Hands()
 
     @abstractmethod
     def _break(self, victim: Node) -> None:
@@ -180,14 +175,14 @@ class _WorkerFault(Fault):
     def inject(self) -> None:
         """Break the next worker that runs."""
         victim = self._choose()
-        journal = _Journal(self._stack.folder.journal, victim.name, recent_bytes=RECENT_BYTES)
+        journal = Voice(self._stack.folder.journal, victim.name, recent_bytes=RECENT_BYTES)
         self._victim, self._journal, self.node = victim, journal, victim.name
         self._break(victim)
         # From now on it says nothing more, and what it held then is in its journal.
         self.injected_t = self._now()
         said = journal.recent()
         self._is_witness = bool(said)
-        self._hands = _hands(said)
+        self._hands = in_hand(said)
         self.tasks = (*sorted(self._hands.begun), *sorted(self._hands.waiting))
 
     def heal(self) -> None:
@@ -256,13 +251,13 @@ class KillWorker(_WorkerFault):
     def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
         """Nothing is broken yet."""
         super().__init__(stack, turn=turn, now=now)
-        self._receipts: _Receipts | None = None
-        self._next: dict[str, _Receipt] = {}
+        self._receipts: Receipts | None = None
+        self._next: dict[str, Receipt] = {}
         """By whom each of the tasks that the worker had was next received."""
 
     def _break(self, victim: Node) -> None:
         # The broker delivers to other workers at once, before anybody sees that this one is gone.
-        self._receipts = _Receipts(self._stack.folder.journal)
+        self._receipts = Receipts(self._stack.folder.journal)
         victim.kill()
         wait_until(lambda: not victim.is_up(), what=f"{victim.name} is gone", timeout_s=_SETTLED_S)
 
@@ -347,7 +342,7 @@ class PauseBroker(Fault):
         """Nothing is broken yet."""
         super().__init__(stack, turn=turn, now=now)
         self._victim: Node | None = None
-        self._journal: _Journal | None = None
+        self._journal: Voice | None = None
         self._before: State | None = None
         self._confirmed = 0
 
@@ -357,7 +352,7 @@ class PauseBroker(Fault):
         if (status := broker.container.state().status) is not Status.RUNNING:
             raise UsageError(f"{broker.name} is {status} already, so it cannot be paused.")
         self._victim, self.node = broker, broker.name
-        self._journal = _Journal(self._stack.folder.journal, "*", recent_bytes=0)
+        self._journal = Voice(self._stack.folder.journal, "*", recent_bytes=0)
         _pause(broker)
         self.injected_t = self._now()
 
@@ -424,125 +419,3 @@ def _not_paused(node: str | None, before: State | None) -> str | None:
     if before is None or before.status is not Status.PAUSED:
         return f"{node} was not paused any more when it was to be healed: it was seen {before}."
     return None
-
-
-# ------------------------------------------------------------------------------------------------- the journal
-
-
-class _Journal:
-    """What the nodes of one name say, read bit by bit. The ledger belongs to another thread."""
-
-    def __init__(self, folder: Path, name: str, *, recent_bytes: int) -> None:
-        """`name` may be `*` for all nodes; of a file that is there now, no more than its last bytes are read."""
-        self._folder = folder
-        self._pattern = f"{name}.*.jsonl"
-        self._tails: dict[Path, Tail] = {}
-        self._cut: list[Path] = []
-        for path in folder.glob(self._pattern):
-            left_out = max(0, path.stat().st_size - recent_bytes)
-            # A line that is cut in two is passed over as damaged.
-            self._tails[path] = Tail(path, _offset=left_out)
-            if left_out:
-                self._cut.append(path)
-
-    def recent(self) -> list[Event]:
-        """What the ends of the files say, in the order of time, from when on all of them say something.
-
-        Before, one file may show that a task was received, and the other no longer that it ended.
-        """
-        said = {path: tail.read() for path, tail in self._tails.items()}
-        whole_t = max((said[path][0].t for path in self._cut if said[path]), default=0.0)
-        return _in_order(event for events in said.values() for event in events if event.t >= whole_t)
-
-    def read(self) -> list[Event]:
-        """What was added since the last time, in the order of time."""
-        for path in self._folder.glob(self._pattern):
-            self._tails.setdefault(path, Tail(path))
-        return _in_order(event for tail in self._tails.values() for event in tail.read())
-
-
-def _in_order(events: Iterable[Event]) -> list[Event]:
-    return sorted(events, key=lambda event: event.t)
-
-
-class _Receipts:
-    """Who received which task from now on, line by line: it is read late, and hours of load make long files."""
-
-    def __init__(self, folder: Path) -> None:
-        """What is there now is passed over."""
-        self._folder = folder
-        self._offsets = {path: path.stat().st_size for path in folder.glob("*.jsonl")}
-
-    def read(self, tasks: Collection[str]) -> Iterator["_Receipt"]:
-        """Those of some tasks that were added since the last time, file by file."""
-        for path in self._folder.glob("*.jsonl"):
-            node = path.name.rsplit(".", 3)[0]
-            with path.open("rb") as file:
-                file.seek(self._offsets.get(path, 0))
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    self._offsets[path] = self._offsets.get(path, 0) + len(line)
-                    # Of millions of lines few are; to parse all of them would take minutes.
-                    if b'"received"' in line and _task_in(line) in tasks:
-                        yield from _receipts(node, line)
-
-
-class _Receipt(NamedTuple):
-    """A worker received a task."""
-
-    node: str
-    task: str
-    t: float
-    is_again: bool
-    """The broker had delivered it before, and saw no acknowledgement."""
-
-
-def _task_in(line: bytes) -> str:
-    return line.partition(b'"task":"')[2].partition(b'"')[0].decode(errors="replace")
-
-
-def _receipts(node: str, line: bytes) -> Iterator[_Receipt]:
-    """What a line says, if it says that a task was received. A damaged one says nothing."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        said = json.loads(line)
-        if said["kind"] == Kind.RECEIVED:
-            yield _Receipt(node, said["task"], float(said["t"]), bool(said.get("redelivered")))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Hands:
-    """The tasks that one worker has had since it started."""
-
-    begun: frozenset[str] = frozenset()
-    """Begun and not ended."""
-    waiting: frozenset[str] = frozenset()
-    """Received and not begun."""
-    ended: frozenset[str] = frozenset()
-    """The others, but for those that are to run again: they have another message, which somebody else may hold."""
-
-
-def _hands(events: Sequence[Event]) -> _Hands:
-    """What one worker had in hand after these events of its own."""
-    begun: set[str] = set()
-    waiting: set[str] = set()
-    ended: set[str] = set()
-    for event in events:
-        if event.kind is Kind.UP:
-            begun, waiting, ended = set(), set(), set()
-        elif event.task is None:
-            continue
-        elif event.kind is Kind.RECEIVED:
-            waiting.add(event.task)
-        elif event.kind is Kind.STARTED:
-            waiting.discard(event.task)
-            begun.add(event.task)
-        elif event.kind is Kind.FINISHED:
-            begun.discard(event.task)
-            if event.data.get("state") != _TO_RUN_AGAIN:
-                ended.add(event.task)
-        elif event.kind in {Kind.REVOKED, Kind.DISCARDED}:
-            begun.discard(event.task)
-            waiting.discard(event.task)
-            ended.add(event.task)
-    return _Hands(begun=frozenset(begun), waiting=frozenset(waiting - begun), ended=frozenset(ended - begun - waiting))

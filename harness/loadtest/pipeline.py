@@ -137,6 +137,7 @@ class _Pipe:
             # Whoever else is in flight has its own time; but a connection that is so slow is left.
             self.is_open = False
             self._in_flight.pop(tag, None)
+            self._returned.pop(task, None)
             return Sent(
                 task=task, outcome=Kind.UNKNOWN, reason=f"TimeoutError: no confirm within {self._timeout_s:g} s"
             )
@@ -186,4 +187,7 @@ class _Pipe:
             self._in_flight.pop(tag)[1].set(is_acked)
 
     def _on_return(self, error: BaseException, _exchange: str, _routing_key: str, message: Any) -> None:
-        self._returned[message.headers["id"]] = error
+        task = message.headers["id"]
+        # Of one that was given up, nobody would ever ask.
+        if any(task == one for one, _ in self._in_flight.values()):
+            self._returned[task] = error

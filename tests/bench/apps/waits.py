@@ -10,8 +10,8 @@ from harness import Expect, Scenario
 if TYPE_CHECKING:
     from harness.producer import Producer
 
-PROCESSES = 8
-WAIT_S = 0.1
+PROCESSES = 16
+WAIT_S = 0.5
 CAPACITY_PER_S = PROCESSES / WAIT_S
 """What the pool could do if nothing but the tasks took any time."""
 
