@@ -13,6 +13,9 @@ agree. What a saturated stack completes per second varies less from run to run t
 sustained, so once a probe was too fast, the next two are laid to either side of what it completed, 5 % apart, wherever
 the search began. And both ends of the bracket have to be seen twice, if need be the best of three: the upper one, since
 a moment's hiccup looks like an overload and would hide all that is above it; the lower one, since it is the result.
+
+The host of a virtual machine may take its processors away, for minutes. What fails meanwhile says nothing of the stack:
+such a probe is void, and made again. That has an end as well: a host that never leaves off is what the stack has.
 """
 
 import math
@@ -20,12 +23,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.evidence.durations import write_duration
-from harness.evidence.figures import Bottleneck, Figures, Objective, bottleneck, not_sustained
+from harness.evidence.figures import Bottleneck, Figures, Objective, bottleneck, invalid, is_robbed, not_sustained
 from harness.evidence.records import Json
 from harness.evidence.stages import Stage
 
 MOST_PROBES = 16
 """Of one search for a knee; its sweep takes as many as SHARES at most."""
+MOST_VOID = 16
+"""Of one search: so many probes that failed while the host took the machine away do not count, and are made again."""
 SHARES = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.05)
 """Of the knee: at which rates the sweep measures."""
 _BRACKET = 1.05
@@ -66,6 +71,11 @@ class _Trial:
         return not self.reasons
 
     @property
+    def is_void(self) -> bool:
+        """Whether it failed while the host took the machine away."""
+        return not self.is_sustained and is_robbed(self.figures)
+
+    @property
     def done(self) -> float:
         """How much of what was due was completed, from 0 to 1."""
         return min(self.figures.completed / self.figures.tasks, 1.0) if self.figures.tasks else 0.0
@@ -73,7 +83,7 @@ class _Trial:
     @property
     def text(self) -> str:
         if self.reasons:
-            return ("not sustained: " if self.is_valid else "invalid: ") + self.reasons[0]
+            return f"{'not sustained' if self.is_valid else 'invalid'}: {self.reasons[0]}"
         return f"sustained, e2e p99 {write_duration(self.figures.of(Stage.E2E).p99_s)}."
 
 
@@ -81,7 +91,34 @@ class _Trials:
     """All probes of a search. A rate holds, or fails, if more of its probes say so than the contrary."""
 
     def __init__(self) -> None:
+        self.made: list[_Trial] = []
+        """In order."""
         self.all: list[_Trial] = []
+        """Those that count."""
+
+    def add(self, trial: _Trial) -> None:
+        """Count it, unless the host took the machine away and may leave off."""
+        if not trial.is_void or self.void >= MOST_VOID:
+            self.all.append(trial)
+        self.made.append(trial)
+
+    @property
+    def void(self) -> int:
+        """How many of them do not count."""
+        return len(self.made) - len(self.all)
+
+    @property
+    def void_said(self) -> list[str]:
+        """That there are some, in a sentence; none if there are none."""
+        if not self.void:
+            return []
+        worst = max(trial.figures.stolen for trial in self.made)
+        probes = "1 probe was" if self.void == 1 else f"{self.void} probes were"
+        return [f"{probes} void and made again: the host took up to {worst:.0%} of the processor time (steal)."]
+
+    def said(self, trial: _Trial) -> str:
+        """What a probe was, for whoever waits."""
+        return trial.text if self.all and self.all[-1] is trial else f"void, once more: {trial.reasons[0]}"
 
     def at(self, rate: float) -> list[_Trial]:
         """The probes at a rate, in order."""
@@ -172,9 +209,9 @@ def find_knee(probe: Callable[[float], Figures], *, start: float, objectives: Se
     trials = _Trials()
     least = min(start, _LEAST_RATE)
     while len(trials.all) < MOST_PROBES and (rate := _next_rate(trials, start, least)) is not None:
-        trial = _Trial.of(rate, probe(rate), objectives)
-        trials.all.append(trial)
-        say(f"probe {len(trials.all)} of at most {MOST_PROBES}: {rate:g}/s {trial.text}")
+        number = len(trials.all) + 1
+        trials.add(trial := _Trial.of(rate, probe(rate), objectives))
+        say(f"probe {number} of at most {MOST_PROBES}: {rate:g}/s {trials.said(trial)}")
     if trials.low is None:
         return _no_knee(trials)
     return _knee(trials, trials.low, _sweep(probe, trials, trials.low, objectives, say))
@@ -236,7 +273,7 @@ def _knee(trials: _Trials, rate: float, sweep: Sequence[_Trial]) -> Knee:
         rate=rate,
         above=high,
         is_at_least=is_at_least,
-        probes=tuple(trial.figures for trial in trials.all),
+        probes=tuple(trial.figures for trial in trials.made),
         sweep=tuple(trial.figures for trial in sweep),
         bottleneck=found,
         text=" ".join(_sentences(trials, rate, sweep, failure, found)),
@@ -248,8 +285,10 @@ def _sentences(
 ) -> Iterator[str]:
     if failure is None:
         yield f"The knee is at least {rate:g}/s: nothing faster was tried in {MOST_PROBES} probes."
-    elif not failure.is_valid:
+    elif invalid(failure.figures):
         yield f"The knee is at least {rate:g}/s: at {failure.at:g}/s the generator was at its limit."
+    elif not failure.is_valid:
+        yield f"The knee is at least {rate:g}/s: at {failure.at:g}/s {failure.reasons[0]}"
     else:
         yield f"The knee is at {rate:g}/s: at {failure.at:g}/s {failure.reasons[0]}"
     if found is not None:
@@ -258,25 +297,25 @@ def _sentences(
         yield f"The {MOST_PROBES} probes left a gap up to {failure.at:g}/s."
     elif not trials.is_settled(rate):
         yield f"It was not confirmed within {MOST_PROBES} probes."
+    yield from trials.void_said
     contrary = sorted({one.at for one in sweep if not one.is_sustained and one.at < rate})
     if contrary:
-        worst = max((trial.figures for trial in (*trials.all, *sweep)), key=lambda figures: figures.stolen)
-        why = f", and {worst.theft}" if worst.theft else ""
         below = ", ".join(f"{at:g}/s" for at in contrary)
-        yield f"But {below} below it was not sustained: the machine was not quiet{why}."
+        yield f"But {below} below it was not sustained: the machine was not quiet."
 
 
 def _no_knee(trials: _Trials) -> Knee:
     lowest = trials.failure(min(trial.at for trial in trials.all))
     found = bottleneck(lowest.figures)
+    said = [f"There is no knee: not even {lowest.at:g}/s was sustained: {lowest.reasons[0]}", found.sentence]
     return Knee(
         rate=None,
         above=lowest.at,
         is_at_least=False,
-        probes=tuple(trial.figures for trial in trials.all),
+        probes=tuple(trial.figures for trial in trials.made),
         sweep=(),
         bottleneck=found,
-        text=f"There is no knee: not even {lowest.at:g}/s was sustained: {lowest.reasons[0]} {found.sentence}",
+        text=" ".join([*said, *trials.void_said]),
     )
 
 
@@ -329,9 +368,8 @@ def find_workers(
     best_per_s, useless = 0.0, 0
     for count in range(1, most + 1):
         while not trials.at(count) or not trials.is_settled(count):
-            trial = _Trial.of(count, probe(count), objectives)
-            trials.all.append(trial)
-            say(f"{_workers(count)} at {rate:g}/s: {trial.text}")
+            trials.add(trial := _Trial.of(count, probe(count), objectives))
+            say(f"{_workers(count)} at {rate:g}/s: {trials.said(trial)}")
         done_per_s = max(trial.figures.completed_per_s for trial in trials.at(count))
         if trials.balance(count) > 0:
             text = f"{_workers(count)} sustain{'s' if count == 1 else ''} {rate:g}/s, and no fewer."
@@ -352,10 +390,10 @@ def _workers_found(trials: _Trials, rate: float, count: int | None, found: Bottl
     return Workers(
         count=count,
         rate=rate,
-        best_per_s=max((trial.figures.completed_per_s for trial in trials.all), default=0.0),
-        probes=tuple(trial.figures for trial in trials.all),
+        best_per_s=max((trial.figures.completed_per_s for trial in trials.made), default=0.0),
+        probes=tuple(trial.figures for trial in trials.made),
         bottleneck=found,
-        text=text,
+        text=" ".join([text, *trials.void_said]),
     )
 
 

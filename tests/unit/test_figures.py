@@ -135,6 +135,12 @@ def test_what_is_sustained_by_a_generator_that_had_a_hard_time_is_sustained() ->
     reasons, is_known = not_sustained(leg(completed=4_000), objectives)
     assert is_known
     assert "4,000 of 5,000 tasks ended" in reasons[0]
+    # A host that takes the machine away slows all that is on it.
+    assert not_sustained(leg(stolen=0.5), objectives) == ([], True)
+    reasons, is_known = not_sustained(leg(completed=4_000, stolen=0.15), objectives)
+    assert not is_known
+    assert "host took 15% of the processor time (steal), at which nobody can say" in reasons[0]
+    assert not_sustained(leg(completed=4_000, stolen=0.14), objectives)[1]
     # Less than what was asked for shows nothing, however well it went.
     reasons, is_known = not_sustained(leg(dropped=51), objectives)
     assert not is_known
