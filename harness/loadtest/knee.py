@@ -171,7 +171,7 @@ class Knee:
     is_at_least: bool
     """The stack was not the limit of the search: it may well sustain more."""
     probes: tuple[Figures, ...]
-    """Of the search, in order."""
+    """Of the search, in order, those among them that were void."""
     sweep: tuple[Figures, ...]
     """At shares of the knee, in order of the rate; a probe of the search stands where it was near enough."""
     bottleneck: Bottleneck | None
