@@ -52,8 +52,11 @@ class Node:
         else:
             self._container.start()
 
-    def wait_ready(self, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, timeout_s: float = 120.0) -> None:
         """Return as soon as the node is ready.
+
+        A broker takes six seconds on a quiet machine of two cores; where the host of a virtual one gave it a tenth of
+        its time, 60 s were too few.
 
         Raises:
             StartError: the node died or was not ready after `timeout_s` seconds; the message ends with its

@@ -54,7 +54,7 @@ class Run:
 def locust(root: Path, *options: str, file: str = "load_noop.py", watch: list[float] | None = None) -> Run:
     """Run `locust` as a user would. `watch` is given the memory of its process, in MB, once a second."""
     command = [sys.executable, "-m", "locust", "-f", str(APPS / file), "--app-dir", str(APPS), "--runs", str(root)]
-    log = root / "locust.log"
+    log, before = root / "locust.log", (root / "latest").resolve()
     with log.open("w") as out:
         process = subprocess.Popen([*command, "--headless", *options], stdout=out, stderr=subprocess.STDOUT)
         try:
@@ -63,7 +63,7 @@ def locust(root: Path, *options: str, file: str = "load_noop.py", watch: list[fl
             process.kill()
             process.wait()
     folder = (root / "latest").resolve()
-    if not (folder / "load.json").exists():
+    if folder == before or not (folder / "load.json").exists():
         raise RuntimeError(f"locust ended with {process.returncode} and left no account:\n{log.read_text()}")
     load, audit = (json.loads((folder / name).read_text()) for name in ("load.json", "audit.json"))
     return Run(exit_code=process.returncode, load=load, audit=audit, said=log.read_text())
