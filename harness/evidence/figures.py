@@ -248,22 +248,23 @@ def not_sustained(figures: Figures, objectives: Sequence[Objective] = ()) -> tup
     """Why a load was not sustained, a sentence each, and whether that is known of the system under test.
 
     An empty list if it was. A generator that had a hard time makes figures worse, and never better: what was sustained
-    all the same, is; and what was not, may have been the generator's doing, or that of the host (`is_robbed`).
+    all the same, is; and what was not, may have been the generator's doing, or that of the host (`robbed`).
     """
     missed = overload(figures, objectives)
-    reasons = invalid(figures) if missed else short(figures)
-    if missed and not reasons and is_robbed(figures):
-        reasons = [f"{figures.theft}, at which nobody can say what the system under test sustains."]
+    reasons = invalid(figures) or robbed(figures) if missed else short(figures)
     return reasons or missed, not reasons
 
 
-def is_robbed(figures: Figures) -> bool:
-    """Whether a load on the generator's own machine may have failed by the machine's host alone.
+def robbed(figures: Figures) -> list[str]:
+    """Why a load that the generator's own machine did not sustain may have failed by the machine's host alone.
 
-    The limit is this harness's own: on a virtual machine of two cores, a stack sustained the same rates while the host
-    took 10 % of the processor time as while it took next to nothing, and none of them while it took 45 %.
+    A sentence, or none. The limit is this harness's own: on a virtual machine of two cores, a stack sustained the same
+    rates while the host took 10 % of the processor time as while it took next to nothing, and none of them while it
+    took 45 %.
     """
-    return figures.stolen >= _ROBBED
+    if figures.stolen < _ROBBED:
+        return []
+    return [f"{figures.theft}, at which nobody can say what the system under test sustains."]
 
 
 class Part(StrEnum):

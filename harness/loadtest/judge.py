@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.evidence.audit import Audit
-from harness.evidence.figures import Figures, Objective, invalid
+from harness.evidence.figures import Figures, Objective, invalid, robbed
 from harness.evidence.records import Fate, Finding, Json, Verdict
 
 _UNACCOUNTED = (Fate.UNKNOWN, Fate.PENDING)
@@ -29,7 +29,8 @@ def judge(
 ) -> Judgement:
     """The worst counts, in this order: a failed audit, an invalid or unknown run, a missed objective.
 
-    An objective that was missed under a load that was none says nothing, and so does one that no task can show.
+    An objective that was missed under a load that was none says nothing, and so does one that no task can show, or that
+    was missed while the host took the machine away.
 
     Args:
         audited: what became of the tasks.
@@ -39,6 +40,8 @@ def judge(
     """
     reasons = [*([broken_off] if broken_off else []), *(invalid(figures) if figures is not None else [])]
     shown = [_shown(one, figures) for one in objectives] if figures is not None else []
+    if figures is not None and not reasons and any(one["holds"] is False for one in shown):
+        reasons += robbed(figures)
     exit_code, reason = _worst(audited, reasons, shown)
     return Judgement(exit_code=exit_code, reason=reason, invalid=tuple(reasons), objectives=tuple(shown))
 

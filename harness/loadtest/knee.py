@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.evidence.durations import write_duration
-from harness.evidence.figures import Bottleneck, Figures, Objective, Part, bottleneck, is_robbed, not_sustained
+from harness.evidence.figures import Bottleneck, Figures, Objective, Part, bottleneck, not_sustained, robbed
 from harness.evidence.records import Json
 from harness.evidence.stages import Stage
 
@@ -73,7 +73,7 @@ class _Trial:
     @property
     def is_void(self) -> bool:
         """Whether it failed while the host took the machine away."""
-        return not self.is_sustained and is_robbed(self.figures)
+        return not self.is_sustained and bool(robbed(self.figures))
 
     @property
     def done(self) -> float:
