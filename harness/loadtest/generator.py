@@ -10,6 +10,8 @@ import itertools
 import json
 import logging
 import math
+import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -204,6 +206,7 @@ class Generator:
         self._mix = _Mix(scenarios)
         self._going.set()
         if go.is_open:
+            _run_before_others(is_first=True)
             self._dispatcher = gevent.spawn(self._dispatch, go)
 
     def _open(self, go: Go) -> None:
@@ -341,6 +344,7 @@ class Generator:
         if go is not None and go.is_open:
             self._drop_rest(go, now_t)
         self._wait(lambda: not self._in_flight, FREEZE_S)
+        _run_before_others(is_first=False)
         if self._in_flight:
             self._break(f"{self._in_flight} sends were still in flight after {FREEZE_S:g} s")
         times = self._process.cpu_times()
@@ -385,6 +389,7 @@ class Generator:
     def close(self) -> None:
         """End the run: the next leg begins to count anew."""
         gc.unfreeze()
+        _run_before_others(is_first=False)
         # Whoever breaks a run off does not freeze it before.
         self._going.clear()
         if self._dispatcher is not None:
@@ -398,6 +403,22 @@ class Generator:
             self._http.close()
         self._producer = self._journal = self._http = self._go = None
         self._tally, self._counts, self._broken = Counter(), Counter(), []
+
+
+def _run_before_others(*, is_first: bool) -> None:
+    """Have this thread run before what shares its machine, a stack under load say, as soon as it has something to do.
+
+    Waiting for a processor makes it late, by a p99 of 5 to 9 ms on two cores that were busy with 300 tasks a second,
+    which real-time priority brought to 0.2 to 3 ms; a better nice value did not. It takes rights that root has, and
+    whoever was given CAP_SYS_NICE or a limit `rtprio`. Without, all goes on as it would, and lateness is measured.
+    """
+    if sys.platform != "linux":
+        return
+    # Whatever it forks is as any other.
+    policy = (os.SCHED_RR if is_first else os.SCHED_OTHER) | os.SCHED_RESET_ON_FORK
+    # Some sandboxes have no such call at all.
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, policy, os.sched_param(1 if is_first else 0))
 
 
 def _machine() -> tuple[float, float]:

@@ -3,6 +3,7 @@
 import faulthandler
 import gc
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -214,6 +215,39 @@ def test_what_the_host_took_from_the_machine_is_a_share_of_its_time(
     assert bench.freeze()["stolen"] == pytest.approx(2 / 10)
     bench.go(rate=10, duration_s=1)
     assert bench.freeze()["stolen"] == 0.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system has these calls")
+def test_arrivals_by_a_plan_come_before_whatever_else_the_machine_does_and_only_those(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(os, "sched_setscheduler", lambda _pid, policy, _param: asked.append(policy))
+    first, as_any = (policy | os.SCHED_RESET_ON_FORK for policy in (os.SCHED_RR, os.SCHED_OTHER))
+    bench.go(rate=10, duration_s=1)
+    assert asked == [first]
+    bench.freeze()
+    assert asked == [first, as_any]
+    # Whoever sends as fast as can be would leave nothing to the stack.
+    bench.go(is_open=False)
+    bench.freeze()
+    assert first not in asked[1:]
+    # A run that is broken off is not frozen.
+    bench.go(rate=10, duration_s=1)
+    bench.generator.close()
+    assert asked[-2:] == [first, as_any]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system has these calls")
+def test_a_generator_that_may_not_come_first_does_without(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    bench.start_users(1)
+    bench.go(rate=10, duration_s=1)
+    bench.run()
+    assert bench.freeze()["counts"]["sent"] == 10
 
 
 def test_a_share_takes_the_numbers_of_its_share_and_begins_where_the_last_leg_ended(bench: Bench) -> None:
