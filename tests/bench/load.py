@@ -255,7 +255,7 @@ def fleet(_session: Session, root: Path) -> Iterator[Figure]:
         generated = (counts["offered"], counts["sent"], counts["accepted"])
         figures = (*generated, run.audit["entries"], run.audit["fates"]["ok"])
         seen.append(figures)
-        # A machine that is busy with other things makes a late generator, and exit code 3; the counts are exact all the same.
+        # A machine that is busy makes a late generator, and exit code 3; the counts are exact all the same.
         agreed += len(set(figures)) == 1 and run.audit["verdict"] == "pass"
     yield "2 processes and a master: all counts agree", f"{agreed} of 10: {sorted(set(seen))}", "10 of 10", agreed == 10
 
