@@ -16,9 +16,9 @@ class Kind(StrEnum):
     """What a journal line says happened.
 
     A task's life, from whoever publishes it: `intended`, then one of `accepted`, `refused`, `unknown`.
-    From the worker: `received`, `started`, `finished`, and `retried`, `revoked` or `discarded` where they
-    apply. From a process about itself: `opened` (a file's first line), `up`, `ready`, `settings`, `down`, and
-    from beat `woke`.
+    From the worker: `received`, `started`, `finished`, and `retried`, `revoked`, `discarded` or `errback` where they
+    apply. From a process about itself: `opened` (a file's first line), `up`, `ready`, `settings`, `down`, from beat
+    `woke`, and of a child process that is gone `exited`.
     """
 
     OPENED = "opened"
@@ -37,6 +37,8 @@ class Kind(StrEnum):
     RETRIED = "retried"
     REVOKED = "revoked"
     DISCARDED = "discarded"
+    ERRBACK = "errback"
+    EXITED = "exited"
 
 
 class Verdict(StrEnum):

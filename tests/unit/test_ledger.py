@@ -187,25 +187,139 @@ def test_what_a_node_held_before_it_restarted_is_not_held(ledger: Ledger, say: S
     assert ledger.held(ALIVE, unacked=True) == {"b"}
 
 
-def test_a_task_that_moved_to_another_worker_is_held_there(ledger: Ledger, say: Say) -> None:
+def test_each_worker_that_runs_a_task_holds_it(ledger: Ledger, say: Say) -> None:
     say("worker-1", "started", "a")
     say("worker-2", "started", "a")
     ledger.update()
-    assert (ledger.held(["worker-1"], unacked=True), ledger.held(["worker-2"], unacked=True)) == (set(), {"a"})
+    assert ledger.held(["worker-1"], unacked=True) == ledger.held(["worker-2"], unacked=True) == {"a"}
+    assert ledger.holder("a") == "worker-2"
+    say("worker-1", "finished", "a", state="SUCCESS")
+    ledger.update()
+    assert ledger.held(["worker-1"], unacked=True) == set()
+    assert ledger.held(["worker-2"], unacked=True) == {"a"}
 
 
-def test_an_end_that_is_read_before_the_beginning_counts(ledger: Ledger, say: Say) -> None:
+def test_a_later_execution_of_a_task_that_has_ended_is_held(ledger: Ledger, say: Say) -> None:
+    sends(say, "a")
+    for kind, state in (("received", None), ("started", None), ("finished", "SUCCESS"), ("received", None)):
+        say("worker-1", kind, "a", **({"state": state} if state else {}))
+    ledger.update()
+    assert (ledger.ended, ledger.held(ALIVE, unacked=True)) == (1, {"a"})
+    say("worker-1", "started", "a")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=False) == {"a"}
+    say("worker-1", "finished", "a", state="FAILURE")
+    ledger.update()
+    assert (ledger.ended, ledger.held(ALIVE, unacked=True)) == (1, set())
+
+
+def test_what_a_process_ran_that_is_gone_is_held_by_nobody(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "started", "a", pid=7)
+    say("worker-1", "started", "b", pid=8)
+    ledger.update()
+    say("worker-1", "exited", child=7, code=-9)
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"b"}
+
+
+def test_a_beginning_that_is_read_after_its_process_was_seen_to_be_gone_is_over(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "exited", child=7, code=-9, t=50.0)
+    ledger.update()
+    say("worker-1", "started", "a", pid=7, t=49.0)
+    # A later process of the same number is another one.
+    say("worker-1", "started", "b", pid=7, t=51.0)
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"b"}
+
+
+def test_a_receipt_that_is_read_after_the_beginning_is_no_second_message(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "started", "a", pid=7, t=51.0)
+    ledger.update()
+    say("worker-1", "received", "a", t=50.0)
+    say("worker-1", "finished", "a", state="SUCCESS", pid=7, t=52.0)
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == set()
+    say("worker-1", "received", "a", t=53.0)
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"a"}
+
+
+def test_a_message_that_the_broker_took_back_and_delivered_again_is_one_message(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "received", "a")
+    say("worker-1", "received", "a", redelivered=True)
+    say("worker-1", "started", "a")
+    say("worker-1", "finished", "a", state="SUCCESS")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == set()
+    # Two messages of one id are two.
+    for kind in ("received", "received", "started"):
+        say("worker-1", kind, "b")
+    say("worker-1", "finished", "b", state="SUCCESS")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"b"}
+
+
+def test_a_revocation_takes_a_message_out_of_a_workers_hands_and_a_termination_does_not(
+    ledger: Ledger, say: Say
+) -> None:
+    say("worker-1", "received", "a")
+    say("worker-1", "revoked", "a", reason="revoked")
+    for kind in ("received", "started", "received"):
+        say("worker-1", kind, "b")
+    say("worker-1", "revoked", "b", reason="terminated by signal 15")
+    say("worker-1", "finished", "b", state="UNKNOWN")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"b"}
+
+
+def test_an_end_that_is_read_before_the_sending_counts(ledger: Ledger, say: Say) -> None:
     say("worker-1", "finished", "a", state="SUCCESS")
     ledger.update()
     assert ledger.ended == 0  # Nobody has sent it, as far as is known.
     sends(say, "a")
-    say("worker-2", "started", "a", t=1.0)
     ledger.update()
     assert (ledger.sent, ledger.ended, ledger.open(), ledger.held(ALIVE, unacked=True)) == (1, 1, set(), set())
 
 
+def test_what_a_parent_process_says_of_its_child_closes_one_execution(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "started", "a", pid=2, t=4.0)
+    say("worker-1", "finished", "a", state="FAILURE", outside=True, t=5.0)
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == set()
+    say("worker-1", "started", "a", pid=3, t=6.0)
+    say("worker-1", "finished", "a", state="UNKNOWN", pid=2, t=7.0)
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"a"}
+
+
 def test_within_one_reading_time_decides_and_not_the_order_of_the_files(ledger: Ledger, say: Say) -> None:
-    say("worker-1", "finished", "a", state="RETRY", t=5.0)
+    say("worker-1", "exited", child=2, code=0, t=5.0)
     say("worker-1", "started", "a", t=4.0, pid=2)
     ledger.update()
     assert ledger.held(ALIVE, unacked=True) == set()
+
+
+def test_who_sends_which_tasks_is_counted_by_their_names(ledger: Ledger, say: Say) -> None:
+    say("producer", "intended", "a", name="poll")
+    for number in range(3):
+        say("worker-1", "started", "a", name="poll", pid=2)
+        say("worker-1", "intended", f"b-{number}", name="poll", pid=2)
+    say("beat-1", "intended", "c", name="tick", entry="often", at=1.0)
+    ledger.update()
+    assert ledger.senders == {("poll", "poll"): 3, ("beat", "tick"): 1}
+
+
+def test_a_chord_that_waits_is_known_with_its_members_until_it_is_unlocked(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "intended", "m", name="member", t=1.0)
+    say("worker-1", "intended", "u", name="celery.chord_unlock", members=["m"], follow=["body"], t=2.0)
+    for t in (3.0, 5.0):
+        say("worker-1", "started", "u", name="celery.chord_unlock", t=t)
+        say("worker-1", "finished", "u", state="RETRY", t=t + 1)
+    ledger.update()
+    (chord,) = ledger.chords
+    assert (chord.task, chord.body, list(chord.members)) == ("u", "body", ["m"])
+    assert (chord.attempts, chord.last_attempt_t, ledger.last_motion_t) == (2, 6.0, 1.0)
+    say("worker-1", "started", "u", t=7.0)
+    say("worker-1", "finished", "u", state="SUCCESS", t=8.0)
+    ledger.update()
+    assert list(ledger.chords) == []
