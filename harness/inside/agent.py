@@ -43,7 +43,7 @@ import runpy
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -51,17 +51,15 @@ import celery
 import kombu
 from celery import Celery, signals
 from celery.backends.base import Backend
-from celery.schedules import crontab
-from celery.schedules import schedule as interval
 
 from harness.evidence.journal import Writer
 from harness.evidence.records import Json, Kind
+from harness.inside.beat_watch import BeatWatch
 
 _BUSY_TIMEOUT_MS = 60_000
 _BODY_PARTS = 3
 """Arguments, keyword arguments, and what is embedded: a message body of Celery's protocol 2."""
 _CANVAS = frozenset({"chain", "chord", "group"})
-_CRON_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 _SETTINGS = (
     "task_acks_late",
     "task_acks_on_failure_or_timeout",
@@ -90,8 +88,7 @@ class Agent:
         """The tasks whose execution began in this process and did not end yet."""
         self._confirms = False
         self._is_worker = False
-        self._entry: str | None = None
-        """The entry of the schedule that beat is sending."""
+        self._beat = BeatWatch(journal)
         self._peak_kb = 0
         self._stored_s: dict[str, float] = {}
         """Per running task, how long its results have taken to store so far."""
@@ -145,39 +142,8 @@ class Agent:
         self._journal.write(Kind.SETTINGS, **said)
 
     def _on_beat(self, sender: Any, **_: Any) -> None:
-        scheduler = sender.scheduler
         self._confirms = _confirms(sender.app)
-        self._journal.write(
-            Kind.SETTINGS,
-            confirm_publish=self._confirms,
-            timezone=str(sender.app.timezone),
-            schedule=[_scheduled(entry) for entry in scheduler.schedule.values()],
-        )
-        self._watch(scheduler)
-        if not self._is_worker:
-            # With `worker --beat`, what has to be ready is the worker.
-            self._journal.write(Kind.READY, at=time.time())
-
-    def _watch(self, scheduler: Any) -> None:
-        """See which entry is sent, and when beat wakes and means to wake: whatever class the app's scheduler is of."""
-        # Some schedulers, such as RedBeat's, pass by `apply_entry`; Celery's own gets from there to here.
-        apply_async, tick = scheduler.apply_async, scheduler.tick
-
-        def watched_apply_async(entry: Any, *args: Any, **options: Any) -> Any:
-            self._entry = entry.name
-            try:
-                return apply_async(entry, *args, **options)
-            finally:
-                self._entry = None
-
-        def watched_tick(*args: Any, **options: Any) -> Any:
-            began = time.time()
-            pause_s = tick(*args, **options)
-            ended = time.time()
-            self._journal.write(Kind.WOKE, at=began, took_s=ended - began, next=ended + max(pause_s or 0.0, 0.0))
-            return pause_s
-
-        scheduler.apply_async, scheduler.tick = watched_apply_async, watched_tick
+        self._beat.begin(sender, confirm_publish=self._confirms, says_ready=not self._is_worker)
 
     def _on_ready(self, **_: Any) -> None:
         self._journal.write(Kind.READY)
@@ -253,9 +219,7 @@ class Agent:
             said["parent"] = headers["parent_id"]
         if follow := sorted(set(_followers(body))):
             said["follow"] = follow
-        if self._entry is not None:
-            said |= {"entry": self._entry, "at": time.time()}
-        self._journal.write(Kind.INTENDED, headers["id"], **said)
+        self._journal.write(Kind.INTENDED, headers["id"], **said, **self._beat.sending())
 
     def _on_published(self, headers: Mapping[str, Any], **_: Any) -> None:
         self._journal.write(Kind.ACCEPTED, headers["id"], confirmed=self._confirms)
@@ -288,25 +252,6 @@ def tune_sqlite(results_url: str) -> None:
                 connection.execute("PRAGMA synchronous=NORMAL")
 
     event.listen(Engine, "connect", on_connect)
-
-
-def _scheduled(entry: Any) -> dict[str, Json]:
-    """One entry of beat's schedule, as the app wrote it."""
-    said: dict[str, Json] = {"entry": entry.name, "name": entry.task}
-    schedule = entry.schedule
-    if isinstance(schedule, crontab):
-        fields = {field: _cron_field(getattr(schedule, f"_orig_{field}")) for field in _CRON_FIELDS}
-        return {**said, "kind": "crontab", **fields, "timezone": str(schedule.tz)}
-    # Subclasses, such as a solar schedule, follow rules of their own.
-    if type(schedule) is interval:
-        return {**said, "kind": "interval", "every_s": schedule.seconds, "relative": bool(schedule.relative)}
-    return {**said, "kind": "other", "text": str(schedule)}
-
-
-def _cron_field(value: Any) -> str:
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return ",".join(str(one) for one in value)
-    return str(value)
 
 
 def use_settings(settings: Mapping[str, Json]) -> None:
