@@ -12,8 +12,6 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,8 @@ import pytest
 
 from harness.errors import HarnessError, StartError, UsageError
 from harness.evidence.journal import Writer
-from harness.evidence.records import Json, Kind
+from harness.evidence.message import Message
+from harness.evidence.records import Kind
 from harness.nodes.broker import AMQP_PORT
 from harness.nodes.node import Node
 from harness.nodes.owner import RUN_LABEL
@@ -436,50 +435,15 @@ def get_running_processes_info(columns: list[str] | None = None) -> str:
 # ------------------------------------------------------------------------------------------------------ the journal
 
 
-@dataclass(frozen=True)
-class _Intent:
-    """What the journal says of a message that is about to be published."""
-
-    task: str
-    said: dict[str, Json]
-
-    @classmethod
-    def of(cls, name: str, message: Any) -> "_Intent | None":
-        """None for a message without an id in its headers, as in Celery's old protocol."""
-        headers, body = message.headers, message.body
-        if not headers.get("id"):
-            return None
-        said: dict[str, Json] = {"name": name, "retries": headers.get("retries") or 0}
-        for key, header in (("due", "eta"), ("expires", "expires")):
-            if headers.get(header):
-                said[key] = datetime.fromisoformat(headers[header]).timestamp()
-        embedded = body[2]
-        if follow := sorted(set(_ids([embedded.get("chain"), embedded.get("chord")]))):
-            said["follow"] = follow
-        return cls(headers["id"], said)
-
-
-def _ids(value: Any) -> Iterator[str]:
-    """The ids of all signatures in a value, however deep."""
-    if isinstance(value, Mapping):
-        task = (value.get("options") or {}).get("task_id") if "subtask_type" in value else None
-        if isinstance(task, str):
-            yield task
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for one in value:
-            yield from _ids(one)
-
-
 def journal_sends(app: Any, journal: Writer) -> None:
     """Have an app write down what it sends; no other app of this process, as by signals it would be."""
     send = app.amqp.send_task_message
 
     def journaled(producer: Any, name: str, message: Any, *args: Any, **options: Any) -> Any:
-        intent = _Intent.of(name, message)
+        intent = Message.of(name, message.headers, message.body)
         if intent is None:
             return send(producer, name, message, *args, **options)
-        journal.write(Kind.INTENDED, intent.task, **intent.said)
+        journal.write(Kind.INTENDED, intent.task, **intent.to_json())
         try:
             answer = send(producer, name, message, *args, **options)
         except Exception as error:

@@ -33,12 +33,12 @@ class Unended(NamedTuple):
     """Unix time in seconds from when on it is not to run any more."""
 
 
-class Waiting(NamedTuple):
+class Received(NamedTuple):
     """Messages of one task that a worker has received and not begun."""
 
     node: str
     task: str
-    count: int
+    messages: int
     t: float
     """When the last one was received: Unix time in seconds."""
     eta: float | None
@@ -92,7 +92,7 @@ class Ledger:
         self._starts: Counter[str] = Counter()
         self._retries: Counter[str] = Counter()
         self._processes: dict[tuple[str, int], _Process] = {}
-        self._waiting: dict[tuple[str, str], Waiting] = {}
+        self._waiting: dict[tuple[str, str], Received] = {}
         self._unreceived: dict[tuple[str, str], float] = {}
         """Executions whose receipt was not read yet: per node and task, when the last one began."""
         self._gone: dict[tuple[str, int], float] = {}
@@ -107,6 +107,15 @@ class Ledger:
         """How often a task of one name sent tasks of another: the sender's name, the sent one's name."""
         self.last_motion_t = 0.0
         """When something last happened to a task that does not only wait for a chord: Unix time in seconds."""
+        self._takes = {
+            Kind.INTENDED: self._intend,
+            Kind.RECEIVED: self._receive,
+            Kind.STARTED: self._start,
+            Kind.FINISHED: self._finish,
+            Kind.RETRIED: self._retry,
+            Kind.REVOKED: self._drop,
+            Kind.DISCARDED: self._drop,
+        }
         self.listeners: list[Callable[[Event], None]] = []
         """Each is shown every event, in the order of time as far as `update` can tell."""
 
@@ -128,28 +137,19 @@ class Ledger:
     def _take(self, event: Event, task: str) -> None:
         if task not in self._chords and event.data.get("name") != _UNLOCK:
             self.last_motion_t = max(self.last_motion_t, event.t)
-        match event.kind:
-            case Kind.INTENDED:
-                self._intend(event, task)
-            case Kind.ACCEPTED | Kind.REFUSED | Kind.UNKNOWN:
-                self._conclude(task, event.kind)
-            case Kind.RECEIVED:
-                self._receive(event, task)
-            case Kind.STARTED:
-                self._start(event, task)
-            case Kind.FINISHED:
-                self._finish(event, task)
-            case Kind.RETRIED:
-                self._retries[task] += 1
-            case Kind.REVOKED:
-                if not str(event.data.get("reason", "")).startswith(_TERMINATED):
-                    self._begin_one(event.node, task)
-                self._end(task)
-            case Kind.DISCARDED:
-                self._begin_one(event.node, task)
-                self._end(task)
-            case _:
-                pass
+        if event.kind in _OUTCOMES:
+            self._conclude(task, event.kind)
+        elif (take := self._takes.get(event.kind)) is not None:
+            take(event, task)
+
+    def _retry(self, _event: Event, task: str) -> None:
+        self._retries[task] += 1
+
+    def _drop(self, event: Event, task: str) -> None:
+        """A worker will not run a message that it has received; or it stops to run it, which its process tells."""
+        if not str(event.data.get("reason", "")).startswith(_TERMINATED):
+            self._begin_one(event.node, task)
+        self._end(task)
 
     def _intend(self, event: Event, task: str) -> None:
         data = event.data
@@ -183,10 +183,10 @@ class Ledger:
         if event.t <= self._unreceived.pop(key, -1.0):
             return  # Its execution was read before.
         before = self._waiting.get(key)
-        count = before.count if before else 0
+        messages = before.messages if before else 0
         # The broker delivers again what it has taken back, so that what the worker had of it is void.
-        count = max(count, 1) if event.data.get("redelivered") else count + 1
-        self._waiting[key] = Waiting(event.node, task, count, event.t, event.data.get("eta"))
+        messages = max(messages, 1) if event.data.get("redelivered") else messages + 1
+        self._waiting[key] = Received(event.node, task, messages, event.t, event.data.get("eta"))
 
     def _start(self, event: Event, task: str) -> None:
         self._starts[task] += 1
@@ -202,8 +202,8 @@ class Ledger:
     def _begin_one(self, node: str, task: str) -> bool:
         """Take one message out of a worker's hands; False if it had none."""
         waiting = self._waiting.pop((node, task), None)
-        if waiting is not None and waiting.count > 1:
-            self._waiting[node, task] = waiting._replace(count=waiting.count - 1)
+        if waiting is not None and waiting.messages > 1:
+            self._waiting[node, task] = waiting._replace(messages=waiting.messages - 1)
         return waiting is not None
 
     def _finish(self, event: Event, task: str) -> None:
@@ -273,7 +273,7 @@ class Ledger:
 
     def holder(self, task: str) -> str | None:
         """The node that has a task in hand: of several the one that took it last."""
-        held: list[Running | Waiting] = [run for run in self.running() if run.task == task]
+        held: list[Running | Received] = [run for run in self.running() if run.task == task]
         held += [waiting for waiting in self._waiting.values() if waiting.task == task]
         return max(held, key=lambda one: one.t).node if held else None
 
@@ -303,7 +303,7 @@ class Ledger:
                     for t in began:
                         yield Running(node, pid, task, t)
 
-    def waiting(self, alive: Collection[str]) -> Iterator[Waiting]:
+    def received(self, alive: Collection[str]) -> Iterator[Received]:
         """What the workers that are alive have received and not begun."""
         return (waiting for waiting in self._waiting.values() if waiting.node in alive)
 
@@ -317,5 +317,5 @@ class Ledger:
         """
         held = {run.task for run in self.running(alive)}
         if unacked:
-            held |= {waiting.task for waiting in self.waiting(alive)}
+            held |= {waiting.task for waiting in self.received(alive)}
         return held

@@ -20,19 +20,23 @@ members beside the task's id:
     down       it ended in good order
     received   a message was taken from a queue   name, redelivered, eta
     started    an execution begins                name, retries, redelivered
-    finished   an execution ended                 state, error, ignored (no row is to be expected), outside, peak_kb,
-                                                  store_s
+    finished   an execution ended                 state, error, traceback, ignored (no row is to be expected), outside,
+                                                  peak_kb, store_s
     retried    the task asked to run again        reason
     revoked    it will not run                    reason
-    discarded  the worker refused the message     reason
-    intended, accepted                            as the producer's, for tasks sent by tasks and by beat; `follow`
-                                                  names the tasks that come after it in a chain or a chord, `entry`
-                                                  and `at` the schedule's entry and the time by beat's clock
+    discarded  the worker threw the message away  reason, content_type
+    errback    errbacks of a failed task          names
+    exited     a child process is gone            child, code (of a signal: its number, negative)
+    intended, accepted                            as the producer's, for tasks sent by tasks and by beat; what
+                                                  `harness.evidence.message` reads; `entry` and `at`: the
+                                                  schedule's entry and the time by beat's clock
 
-`outside` marks an ending that the parent process reports for a child that was killed: the execution itself
-never came to an end. `peak_kb` is the most memory that the process has had resident so far, where that has grown
-since it last said so. `store_s` is how long the result backend took for this execution, in seconds. `at` and `next`
-are by beat's own clock, which need not be the real one: when it woke, and when it means to wake again.
+An execution came to an end if its own process says so, with another `state` than UNKNOWN: Celery says that of one
+that is unwound while its process is stopped (a hard time limit, a termination, a shutdown). `outside` marks an ending
+that the parent process reports for a child that was killed: the execution itself never came to an end. `peak_kb` is
+the most memory that the process has had resident so far, where that has grown since it last said so. `store_s` is how
+long the result backend took for this execution, in seconds. `at` and `next` are by beat's own clock, which need not be
+the real one: when it woke, and when it means to wake again.
 """
 
 import json
@@ -43,23 +47,27 @@ import runpy
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import celery
 import kombu
+from billiard.popen_fork import Popen
 from celery import Celery, signals
 from celery.backends.base import Backend
+from celery.worker.consumer import Consumer
 
 from harness.evidence.journal import Writer
+from harness.evidence.message import Message, task_of
 from harness.evidence.records import Json, Kind
 from harness.inside.beat_watch import BeatWatch
 
 _BUSY_TIMEOUT_MS = 60_000
-_BODY_PARTS = 3
-"""Arguments, keyword arguments, and what is embedded: a message body of Celery's protocol 2."""
-_CANVAS = frozenset({"chain", "chord", "group"})
+_TRACEBACKS = 3
+"""How many of one class of exception a process writes down: a million failures have one cause, or a few."""
+_LONGEST_TRACEBACK = 4_000
+"""Characters; of a longer one its end, where the error is."""
 _SETTINGS = (
     "task_acks_late",
     "task_acks_on_failure_or_timeout",
@@ -92,6 +100,10 @@ class Agent:
         self._peak_kb = 0
         self._stored_s: dict[str, float] = {}
         """Per running task, how long its results have taken to store so far."""
+        self._tracebacks: dict[str, str] = {}
+        """Per running task that has failed, where."""
+        self._told: Counter[str] = Counter()
+        """Per class of exception, how many tracebacks this process has written down."""
 
     def connect(self) -> None:
         """Connect every signal. Strong references: the agent lives as long as the process."""
@@ -126,6 +138,40 @@ class Agent:
                     self._stored_s[task_id] = self._stored_s.get(task_id, 0.0) + clock() - began
 
         Backend.store_result = timed_store_result
+
+    def watch_children(self) -> None:
+        """Say of each child process that it is gone: a death of a pool process may send no signal of Celery's."""
+        poll = Popen.poll
+
+        def watched_poll(child: Any, *args: Any, **options: Any) -> Any:
+            was_there = child.returncode is None
+            code = poll(child, *args, **options)
+            if was_there and code is not None:
+                self._journal.write(Kind.EXITED, child=child.pid, code=code)
+            return code
+
+        Popen.poll = watched_poll
+
+    def watch_errbacks(self) -> None:
+        """Say which errbacks of a failed task were called: Celery runs some of them in place, and sends nothing."""
+        call = Backend._call_task_errbacks  # noqa: SLF001 - nothing public is called for one that runs in place.
+
+        def watched_call(backend: Backend, request: Any, *args: Any, **options: Any) -> Any:
+            names = [str(errback.get("task")) for errback in request.errbacks]
+            self._journal.write(Kind.ERRBACK, request.id, names=names)
+            return call(backend, request, *args, **options)
+
+        Backend._call_task_errbacks = watched_call  # noqa: SLF001 - the same.
+
+    def watch_decoding(self) -> None:
+        """Say which messages the worker throws away because they cannot be decoded: Celery only logs them."""
+        on_decode_error = Consumer.on_decode_error
+
+        def watched_on_decode_error(consumer: Consumer, message: Any, exc: BaseException) -> Any:
+            self._discard(message, exc)
+            return on_decode_error(consumer, message, exc)
+
+        Consumer.on_decode_error = watched_on_decode_error
 
     def up(self, argv: list[str]) -> None:
         """Say that the process is there."""
@@ -177,8 +223,12 @@ class Agent:
         if task.request.is_eager:
             return
         said: dict[str, Json] = {"state": state or "UNKNOWN"}
+        traceback = self._tracebacks.pop(task_id, None)
         if isinstance(retval, BaseException):
             said["error"] = _error(retval)
+            if traceback and self._told[type(retval).__name__] < _TRACEBACKS:
+                self._told[type(retval).__name__] += 1
+                said["traceback"] = traceback
         if task.ignore_result or task.request.ignore_result:
             said["ignored"] = True
         if stored_s is not None:
@@ -188,10 +238,12 @@ class Agent:
             self._peak_kb = said["peak_kb"] = peak_kb
         self._journal.write(Kind.FINISHED, task_id, **said)
 
-    def _on_failure(self, task_id: str, exception: BaseException, **_: Any) -> None:
+    def _on_failure(self, task_id: str, exception: BaseException, einfo: Any = None, **_: Any) -> None:
         # Inside an execution `finished` follows and says the same. Outside of one it is the parent, speaking
         # for a child that is gone: WorkerLostError, TimeLimitExceeded.
-        if task_id not in self._running:
+        if task_id in self._running:
+            self._tracebacks[task_id] = str(getattr(einfo, "traceback", ""))[-_LONGEST_TRACEBACK:]
+        else:
             self._journal.write(Kind.FINISHED, task_id, state="FAILURE", error=_error(exception), outside=True)
 
     def _on_retried(self, request: Any, reason: Any, **_: Any) -> None:
@@ -202,27 +254,34 @@ class Agent:
         self._journal.write(Kind.REVOKED, request.id, reason=reason)
 
     def _on_rejected(self, message: Any, exc: BaseException | None, **_: Any) -> None:
-        task = (message.headers or {}).get("id")
-        reason = _error(exc) if exc else "a message that is no task"
-        self._journal.write(Kind.DISCARDED, task if isinstance(task, str) else None, reason=reason)
+        self._discard(message, exc)
+
+    def _discard(self, message: Any, error: BaseException | None) -> None:
+        """Say that a worker has thrown a message away."""
+        # A body that cannot be decoded keeps its secrets, but Celery names the task in two places.
+        task = (message.headers or {}).get("id") or (message.properties or {}).get("correlation_id")
+        self._journal.write(
+            Kind.DISCARDED,
+            task if isinstance(task, str) else None,
+            reason=_error(error) if error else "a message that is no task",
+            content_type=str(message.content_type),
+        )
 
     def _on_unknown(self, id: str, exc: BaseException, **_: Any) -> None:  # noqa: A002 - the signal's own name for it.
         self._journal.write(Kind.DISCARDED, id, reason=_error(exc))
 
-    def _on_publish(self, sender: str, headers: Mapping[str, Any], body: Any, **_: Any) -> None:
-        said: dict[str, Json] = {"name": str(sender), "retries": headers.get("retries") or 0}
-        if headers.get("eta"):
-            said["due"] = datetime.fromisoformat(headers["eta"]).timestamp()
-        if headers.get("expires"):
-            said["expires"] = datetime.fromisoformat(headers["expires"]).timestamp()
-        if headers.get("parent_id"):
-            said["parent"] = headers["parent_id"]
-        if follow := sorted(set(_followers(body))):
-            said["follow"] = follow
-        self._journal.write(Kind.INTENDED, headers["id"], **said, **self._beat.sending())
+    def _on_publish(
+        self, sender: str, headers: Mapping[str, Any], body: Any, routing_key: Any = None, declare: Any = (), **_: Any
+    ) -> None:
+        message = Message.of(str(sender), headers, body)
+        if message is not None:
+            queue = next((one.name for one in declare or () if hasattr(one, "name")), routing_key)
+            self._journal.write(Kind.INTENDED, message.task, **message.to_json(queue), **self._beat.sending())
 
-    def _on_published(self, headers: Mapping[str, Any], **_: Any) -> None:
-        self._journal.write(Kind.ACCEPTED, headers["id"], confirmed=self._confirms)
+    def _on_published(self, headers: Mapping[str, Any], body: Any, **_: Any) -> None:
+        task = task_of(headers, body)
+        if task is not None:
+            self._journal.write(Kind.ACCEPTED, task, confirmed=self._confirms)
 
 
 def tune_sqlite(results_url: str) -> None:
@@ -277,27 +336,6 @@ def _confirms(app: Celery) -> bool:
     return bool((app.conf.broker_transport_options or {}).get("confirm_publish"))
 
 
-def _followers(body: Any) -> Iterator[str]:
-    """The ids of the tasks that are to follow in a chain, or as the body of a chord; none in a body of another form."""
-    embedded = body[2] if isinstance(body, tuple | list) and len(body) == _BODY_PARTS else None
-    if isinstance(embedded, Mapping):
-        yield from _signature_ids([embedded.get("chain"), embedded.get("chord")])
-
-
-def _signature_ids(value: Any) -> Iterator[str]:
-    """The ids of all signatures in a value, however deep groups and chains are nested."""
-    if isinstance(value, Mapping):
-        task = (value.get("options") or {}).get("task_id")
-        if isinstance(task, str):
-            yield task
-        if value.get("subtask_type") in _CANVAS:
-            # Its parts stand where an ordinary task has its arguments.
-            yield from _signature_ids(list((value.get("kwargs") or {}).values()))
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _signature_ids(one)
-
-
 def _redelivered(delivery_info: Mapping[str, Any] | None) -> bool:
     return bool((delivery_info or {}).get("redelivered"))
 
@@ -319,6 +357,9 @@ def main(argv: list[str]) -> None:
     agent.up(argv)
     agent.connect()
     agent.time_stores()
+    agent.watch_children()
+    agent.watch_errbacks()
+    agent.watch_decoding()
     use_settings(_settings(os.environ.get("HARNESS_SETTINGS", "{}")))
     tune_sqlite(os.environ.get("CELERY_RESULT_BACKEND", ""))
     sys.argv = ["celery", *argv]

@@ -12,12 +12,14 @@ from typing import Any
 import celery
 import pytest
 import sqlalchemy as sa
+from billiard.popen_fork import Popen
 from celery import Celery, signals
 from celery.app.trace import build_tracer
 from celery.backends.base import Backend
 from celery.beat import Scheduler, Service
 from celery.exceptions import Ignore, Reject, WorkerLostError
 from celery.schedules import crontab
+from celery.worker.consumer import Consumer
 
 from harness.evidence import journal
 from harness.evidence.journal import Writer
@@ -218,23 +220,89 @@ def test_a_revoked_task_says_why_it_will_not_run(app: Celery, folder: Path, how:
 @pytest.mark.parametrize(
     ("headers", "error", "line"),
     [
-        ({"id": "t-1"}, ValueError("no args"), ("discarded", "t-1", {"reason": "ValueError: no args"})),
-        (None, None, ("discarded", None, {"reason": "a message that is no task"})),
-        ({"id": 5}, None, ("discarded", None, {"reason": "a message that is no task"})),
+        ({"id": "t-1"}, ValueError("no args"), ("t-1", "ValueError: no args")),
+        (None, None, (None, "a message that is no task")),
+        ({"id": 5}, None, (None, "a message that is no task")),
     ],
 )
 def test_a_message_that_the_worker_refuses_is_discarded(
     app: Celery, folder: Path, headers: Any, error: Exception | None, line: Any
 ) -> None:
-    signals.task_rejected.send(sender=app, message=SimpleNamespace(headers=headers), exc=error)
+    message = SimpleNamespace(headers=headers, properties={}, content_type="application/json")
+    signals.task_rejected.send(sender=app, message=message, exc=error)
+    task, reason = line
+    assert said(folder) == [("discarded", task, {"reason": reason, "content_type": "application/json"})]
+
+
+def test_a_message_that_cannot_be_decoded_is_discarded_and_named_by_its_other_header(
+    agent: Agent, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_decode_error(_consumer: object, message: Any, exc: Exception) -> str:
+        return f"{message.content_type}: {exc}"
+
+    monkeypatch.setattr(Consumer, "on_decode_error", on_decode_error)
+    agent.watch_decoding()
+    message = SimpleNamespace(headers={}, properties={"correlation_id": "t-1"}, content_type="application/x-yaml")
+    assert Consumer.on_decode_error(None, message, ValueError("no")) == "application/x-yaml: no"
+    line = ("discarded", "t-1", {"reason": "ValueError: no", "content_type": "application/x-yaml"})
     assert said(folder) == [line]
+
+
+def test_a_child_process_that_is_gone_is_told_once_with_what_ended_it(
+    agent: Agent, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = {7: iter([None, -9]), 8: iter([0])}
+
+    def poll(child: SimpleNamespace, _flag: int = 0) -> int | None:
+        if child.returncode is None:
+            child.returncode = next(codes[child.pid])
+        code: int | None = child.returncode
+        return code
+
+    monkeypatch.setattr(Popen, "poll", poll)
+    agent.watch_children()
+    killed, done = SimpleNamespace(pid=7, returncode=None), SimpleNamespace(pid=8, returncode=None)
+    assert [Popen.poll(killed), Popen.poll(killed), Popen.poll(killed, 0), Popen.poll(done)] == [None, -9, -9, 0]
+    assert said(folder) == [("exited", None, {"child": 7, "code": -9}), ("exited", None, {"child": 8, "code": 0})]
+
+
+def test_an_errback_that_runs_in_place_is_told(
+    agent: Agent, app: Celery, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backend, "_call_task_errbacks", vars(Backend)["_call_task_errbacks"])
+    agent.watch_errbacks()
+    called = []
+
+    def sorry(request: Any, _error: Exception, _traceback: Any) -> None:
+        called.append(request.id)
+
+    run("pay", 0, errbacks=[app.task(sorry, name="sorry", shared=False).s()])
+    assert called == ["t-1"]
+    assert ("errback", "t-1", {"names": ["sorry"]}) in said(folder)
+
+
+@pytest.mark.usefixtures("agent")
+def test_the_first_failures_of_a_class_say_where_they_were_raised(run: Run, folder: Path) -> None:
+    for number in range(5):
+        run("pay", 0, task_id=f"t-{number}")
+    told = [data.get("traceback", "") for kind, _, data in said(folder) if kind == "finished"]
+    assert ["return 100 // amount" in one for one in told] == [True, True, True, False, False]
+    run("pay", "x", task_id="t-9")
+    assert "TypeError" in said(folder)[-1][2]["traceback"]
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_task_of_the_old_protocol_that_a_task_sends_is_journaled_under_its_id(app: Celery, folder: Path) -> None:
+    app.conf.task_protocol = 1
+    app.send_task("pay", (4,), task_id="t-2")
+    assert [(kind, task) for kind, task, _ in said(folder)] == [("intended", "t-2"), ("accepted", "t-2")]
 
 
 @pytest.mark.usefixtures("agent")
 def test_what_a_task_sends_is_journaled_as_a_producer_would(app: Celery, folder: Path) -> None:
     app.send_task("pay", (4,), task_id="t-2", parent_id="t-1")
     assert said(folder) == [
-        ("intended", "t-2", {"name": "pay", "retries": 0, "parent": "t-1"}),
+        ("intended", "t-2", {"name": "pay", "retries": 0, "parent": "t-1", "queue": "of-the-agents-tests"}),
         ("accepted", "t-2", {"confirmed": False}),
     ]
 
@@ -251,7 +319,7 @@ def test_what_is_sent_names_what_is_to_follow_it_and_when_it_expires(app: Celery
     last = celery.chain(pay.si(1), pay.si(2), pay.si(3)).apply_async(expires=60)
     (kind, first, about), _ = said(folder)
     assert (kind, first) == ("intended", last.parent.parent.id)
-    assert about["follow"] == sorted([last.parent.id, last.id])
+    assert about["follow"] == [last.parent.id, last.id]
     assert about["expires"] == pytest.approx(time.time() + 60, abs=30)
 
 

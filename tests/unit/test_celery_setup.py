@@ -154,16 +154,22 @@ def journaled(folder: Path, message: Message, error: Exception | None = None) ->
 
 
 def test_what_the_app_sends_is_journaled_with_what_is_to_follow(tmp_path: Path) -> None:
-    def signature(task: str, **kwargs: Any) -> dict[str, Any]:
-        return {"task": "t", "options": {"task_id": task}, "kwargs": kwargs, "subtask_type": None}
+    def signature(task: str) -> dict[str, Any]:
+        return {"task": "t", "options": {"task_id": task}, "kwargs": {}, "subtask_type": None}
 
-    embedded = {"chain": [signature("c"), signature("group", tasks=[signature("b")])], "chord": None}
+    embedded = {"chain": [signature("c"), signature("b")], "chord": None}
     headers = {"id": "a", "eta": "2026-01-02T03:04:05+00:00", "expires": None}
     # Arguments may look like anything.
     body: Any = ([{"options": {"task_id": "no"}}], {}, embedded)
     intended, accepted = journaled(tmp_path, Message(headers, body))
     assert (intended.kind, intended.task) == (Kind.INTENDED, "a")
-    assert intended.data == {"name": "shop.pay", "retries": 0, "due": 1767323045.0, "follow": ["b", "c", "group"]}
+    assert intended.data == {
+        "name": "shop.pay",
+        "retries": 0,
+        "due": 1767323045.0,
+        "follow": ["b", "c"],
+        "steps": [{"task": "b", "name": "t", "way": "next"}, {"task": "c", "name": "t", "way": "later"}],
+    }
     assert (accepted.kind, accepted.task, accepted.data) == (Kind.ACCEPTED, "a", {"confirmed": False})
 
 
@@ -174,7 +180,13 @@ def test_a_send_that_fails_is_unknown_and_raises(tmp_path: Path) -> None:
     assert (unknown.kind, unknown.data) == (Kind.UNKNOWN, {"reason": "ConnectionError: gone"})
 
 
-def test_a_message_of_the_old_protocol_is_sent_and_not_journaled(tmp_path: Path) -> None:
+def test_a_message_of_the_old_protocol_is_journaled_and_one_without_an_id_is_not(tmp_path: Path) -> None:
+    intended, accepted = journaled(tmp_path, Message({}, {"id": "a", "task": "shop.pay", "retries": 1}))
+    assert (intended.task, intended.data) == ("a", {"name": "shop.pay", "retries": 1})
+    assert accepted.task == "a"
+
+
+def test_a_message_without_an_id_is_sent_and_not_journaled(tmp_path: Path) -> None:
     assert journaled(tmp_path, Message({}, {})) == []
 
 

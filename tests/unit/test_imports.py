@@ -31,6 +31,7 @@ FLOORS = (
 # Who may import what is not of the standard library; what is not listed, nobody may.
 KNOWN_TO = {
     "aiosmtpd": ("harness.inside.smtp",),
+    "billiard": ("harness.inside.agent",),
     "amqp": ("harness.producer", "harness.nodes.broker"),
     "celery": ("harness.producer", "harness.inside", "scenarios"),
     "click": ("harness.cli",),
@@ -66,7 +67,7 @@ PUBLIC = tuple(f"harness.{name}" for name in harness.__all__)
 ONLY = {
     # The web producer wraps the producer and reads the result tables.
     "harness.inside.web": (*INSIDE, "harness.producer", "harness.evidence.results"),
-    "harness.inside.agent": (*INSIDE, "harness.inside.beat_watch"),
+    "harness.inside.agent": (*INSIDE, "harness.evidence.message", "harness.inside.beat_watch"),
     "harness.inside.beat_watch": INSIDE,
     "harness.inside.smtp": INSIDE,
     "harness.evidence.journal": ("harness.evidence.records", "harness.errors"),
