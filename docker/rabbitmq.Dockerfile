@@ -10,12 +10,13 @@ ENV PATH=/opt/rabbitmq/sbin:/opt/erlang/bin:/opt/openssl/bin:/usr/lib/rabbitmq/b
     LANG=C.UTF-8 \
     HOME=/srv/rabbitmq \
     RABBITMQ_CONFIG_FILE=/etc/celery-harness/rabbitmq.conf \
+    RABBITMQ_ADVANCED_CONFIG_FILE=/etc/celery-harness/advanced.config \
     RABBITMQ_CONFIG_FILES=/etc/celery-harness/conf.d \
     RABBITMQ_ENABLED_PLUGINS_FILE=/etc/celery-harness/enabled_plugins \
     RABBITMQ_MNESIA_BASE=/srv/rabbitmq/mnesia \
     RABBITMQ_LOGS=-
 
-COPY rabbitmq.conf enabled_plugins /etc/celery-harness/
+COPY rabbitmq.conf advanced.config enabled_plugins /etc/celery-harness/
 
 # The data lie outside /var/lib/rabbitmq, which the official image declares a volume, and whatever uid the server runs
 # under may write them. The Erlang cookie is made in HOME at the first start, so no two brokers share one by accident.

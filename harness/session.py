@@ -9,7 +9,7 @@ from typing import Self
 
 from harness.errors import EngineError, HarnessError
 from harness.nodes import images
-from harness.nodes.broker import Broker
+from harness.nodes.broker import SAMPLED_S, SAMPLED_S_OF_OURS, Broker
 from harness.nodes.engine import Engine, connect
 from harness.nodes.owner import sweep
 
@@ -121,8 +121,13 @@ class Session:
         engine = Engine(client)
         network = engine.create_network("session")
         self._closing.callback(engine.remove_network, network)
-        broker = Broker(engine, image=rabbitmq, network=network)
+        broker = Broker(engine, image=rabbitmq, network=network, sampled_s=_sampled_s())
         self._closing.callback(broker.remove)
         broker.start()
         broker.wait_ready()
         return _Started(engine=engine, network=network, broker=broker, worker_image=worker_image)
+
+
+def _sampled_s() -> float:
+    """How often quorum queues report, in seconds: our own image is told to, somebody's own need not be."""
+    return SAMPLED_S if images.is_replaced(images.Image.RABBITMQ) else SAMPLED_S_OF_OURS

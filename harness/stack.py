@@ -1,15 +1,16 @@
 """The stack: a vhost, workers, a mailbox, results and a producer of one's own, on a session's broker."""
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict
 
-from harness.errors import HarnessError, RunFolderError, UsageError, WaitTimeout
+from harness import settling
+from harness.errors import HarnessError, RunFolderError, UsageError
 from harness.evidence import results
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
@@ -18,7 +19,7 @@ from harness.evidence.ledger import Ledger
 from harness.evidence.records import Effect, Event, Finding, Json, Kind, Promise
 from harness.evidence.results import Results
 from harness.nodes.beat import Beat, FastClock, ShiftedClock
-from harness.nodes.broker import Broker, Login, QueueCount
+from harness.nodes.broker import Broker, Login, QueueCount, QueueLook, Waiting
 from harness.nodes.mailbox import SMTP_PORT, Mailbox
 from harness.nodes.node import Node
 from harness.nodes.owner import RUN_LABEL
@@ -26,12 +27,8 @@ from harness.nodes.web import Web
 from harness.nodes.worker import Worker
 from harness.producer import Producer
 from harness.session import Session
-from harness.wait import REAL, Patience, wait_until
+from harness.settling import Limits, Settled
 
-_CALM_S = 1.0
-"""How long nothing may be in flight before tasks that have not ended are given up."""
-_SAMPLED_CALM_S = 7.0
-"""The same where a queue reports its counts every five seconds only."""
 _LOG_LINES = 20
 _BROKER_LOG_LINES = 300
 _PRODUCER = "producer"
@@ -107,6 +104,8 @@ class Stack:
         self._closing = ExitStack()
         self.audited: Audit | None = None
         """What the last `settle` found."""
+        self.last_settling: Settled | None = None
+        """How the last `settle` came to its end."""
 
     def __enter__(self) -> Self:
         """Start everything; return when all nodes are ready."""
@@ -271,6 +270,10 @@ class Stack:
             raise UsageError("this stack has no web producer; start one with add_web().")
         return self._web
 
+    def _say(self, line: str) -> None:
+        """Tell whoever watches the session what takes its time."""
+        self._session.say(line)
+
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Have `listener` shown every event of the journal, when `ledger` reads it; ask before anything is started."""
         self._ledger.listeners.append(listener)
@@ -292,8 +295,8 @@ class Stack:
     ) -> Audit:
         """Wait until nothing is in flight, note what is left in the broker, and audit.
 
-        In flight is what waits in a queue, what a worker holds, and what was sent and has not ended. When
-        only the last is left and nothing moves for a second, it is given up: the audit says what became of it.
+        In flight is what waits in a queue, what a worker holds, and what was sent and has not ended; see
+        `harness.settling`. When nothing of it can move any more, waiting ends: the audit says what became of it.
         The deadline is no error either; what is in flight then is pending.
 
         Args:
@@ -303,16 +306,10 @@ class Stack:
             checks: what the scenario itself has to say, asked after that.
             watch: is shown the ledger each time it was brought up to date.
         """
-        calm, patience = _Calm(), Patience()
-
-        def over() -> bool:
-            motion = self._motion()
-            watch(self._ledger)
-            return calm.lasts(motion) or patience.waited_s(self._ledger.ended) >= timeout_s
-
-        with suppress(WaitTimeout):
-            wait_until(over, what="everything came to rest", timeout_s=limit_s)
-        self.folder.write("broker.json", self._remains())
+        limits = Limits(timeout_s=timeout_s, limit_s=limit_s)
+        self.last_settling = settling.settle(self, limits, say=self._say, watch=watch)
+        left = settling.remains(self)
+        self.folder.write("broker.json", {**left.to_json(), "settled": self.last_settling.to_json()})
         if effects is not None:
             self.folder.write_effects(effects)
         if checks is not None:
@@ -321,56 +318,26 @@ class Stack:
         self.folder.write("audit.json", self.audited.to_json())
         return self.audited
 
-    def _motion(self) -> "_Motion":
-        try:
-            counts = self._task_queues()
-        except HarnessError:
-            # A broker that is down or paused may still hold everything.
-            return _Motion(in_broker=True, held=True, open=True, calm_s=_CALM_S)
-        # The queues are asked before the journal is read: a task leaves its queue after it left its trace.
-        ledger = self.ledger
-        return _Motion(
-            in_broker=any(count.ready or count.unacked for count in counts),
-            held=bool(ledger.held(self._alive(), unacked=any(count.unacked for count in counts))),
-            open=bool(ledger.open()),
-            calm_s=_CALM_S if all(count.is_live for count in counts) else _SAMPLED_CALM_S,
-        )
+    def task_queues(self) -> list[QueueCount]:
+        """What the queues hold, without those through which workers hear of events and remote control.
 
-    def _task_queues(self) -> list[QueueCount]:
-        """What the queues hold, without those through which workers hear of events and remote control."""
+        Raises:
+            BrokerError: the broker does not answer.
+        """
         counts = self.broker.queues(self.login.vhost)
         return [count for count in counts if not (count.name.startswith("celeryev.") or count.name.endswith(".pidbox"))]
 
-    def _alive(self) -> set[str]:
+    def look(self, queues: Collection[str]) -> dict[str, QueueLook]:
+        """What some queues say of their consumers. Raises BrokerError where the broker does not answer."""
+        return self.broker.look(self.login.vhost, queues)
+
+    def alive(self) -> set[str]:
+        """The names of the workers that run."""
         return {worker.name for worker in self.workers if worker.is_up()}
 
-    def _remains(self) -> dict[str, Json]:
-        """What broker.json holds: the ids of the tasks still in a queue, and of those in a worker's hands."""
-        try:
-            counts = self._task_queues()
-            # Every queue is looked into, also one that says that it is empty: not all of them say what is so now.
-            waiting = [message for count in counts for message in self.broker.peek(self.login.vhost, count.name)]
-        except HarnessError as error:
-            held = sorted(self.ledger.held(self._alive(), unacked=True))
-            reason = str(error).partition("\n")[0]
-            return {"readable": False, "reason": reason, "queues": [], "messages": [], "held": held, "anonymous": 0}
-        unacked = sum(count.unacked for count in counts)
-        held = sorted(self.ledger.held(self._alive(), unacked=bool(unacked)))
-        tasks = sorted(message.task for message in waiting if message.task is not None)
-        remains: dict[str, Json] = {
-            "readable": True,
-            "queues": [{"name": count.name, "ready": count.ready, "unacked": count.unacked} for count in counts],
-            "messages": tasks,
-            "anonymous": len(waiting) - len(tasks),
-            "held": held,
-        }
-        if unacked > len(held):
-            # Some worker holds messages and did not journal it, so the tasks in them could be any.
-            remains |= {
-                "readable": False,
-                "reason": f"{unacked} messages are unacknowledged, {len(held)} are accounted for",
-            }
-        return remains
+    def peek(self, queue: str) -> list[Waiting]:
+        """The messages that wait in a queue. Raises BrokerError where the broker does not answer."""
+        return self.broker.peek(self.login.vhost, queue)
 
     def logs(self, lines: int = _LOG_LINES) -> Iterator[tuple[str, str]]:
         """The last lines of each node of this stack, as name and text."""
@@ -432,32 +399,3 @@ class _OfTheApp(TypedDict):
     broker_url: str
     env: dict[str, str]
     labels: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Motion:
-    """What is still in flight."""
-
-    in_broker: bool
-    held: bool
-    open: bool
-    calm_s: float
-    """How long to see no motion before it is believed."""
-
-
-class _Calm:
-    """Tells rest from a pause: nothing open is rest at once, something open only after a while without motion."""
-
-    def __init__(self) -> None:
-        self._since_s: float | None = None
-
-    def lasts(self, motion: _Motion) -> bool:
-        """Whether everything came to rest, now that this was seen."""
-        if motion.in_broker or motion.held:
-            self._since_s = None
-            return False
-        if not motion.open:
-            return True
-        now_s = REAL.now()
-        self._since_s = now_s if self._since_s is None else self._since_s
-        return now_s - self._since_s >= motion.calm_s

@@ -38,6 +38,7 @@ class Received(NamedTuple):
 
     node: str
     task: str
+    name: str
     messages: int
     t: float
     """When the last one was received: Unix time in seconds."""
@@ -51,6 +52,7 @@ class Running(NamedTuple):
     node: str
     pid: int
     task: str
+    name: str
     t: float
     """When it began: Unix time in seconds."""
 
@@ -64,9 +66,11 @@ class Chord:
     """The id of the task that is to follow the members."""
     members: Collection[str]
     attempts: int = 0
-    """How often it looked."""
-    last_attempt_t: float | None = None
-    """When it last looked and did not find all results: Unix time in seconds."""
+    """How often it looked, and did not find all results."""
+    begun_t: float = 0.0
+    """When it last began to look: Unix time in seconds."""
+    last_attempt_t: float = 0.0
+    """When it began to look the last time that it did not find all results."""
 
 
 @dataclass
@@ -77,6 +81,8 @@ class _Process:
     """The name of the task that it began last."""
     began: dict[str, list[float]] = field(default_factory=dict)
     """Per task, when each of its open executions began."""
+    names: dict[str, str] = field(default_factory=dict)
+    """The names of these tasks."""
 
 
 class Ledger:
@@ -105,6 +111,8 @@ class Ledger:
         """How often beat has sent each entry of its schedule, and the broker has taken it."""
         self.senders: Counter[tuple[str, str]] = Counter()
         """How often a task of one name sent tasks of another: the sender's name, the sent one's name."""
+        self.consumes: dict[str, Collection[str]] = {}
+        """Per worker, the queues that it consumed when it was ready."""
         self.last_motion_t = 0.0
         """When something last happened to a task that does not only wait for a chord: Unix time in seconds."""
         self._takes = {
@@ -129,6 +137,8 @@ class Ledger:
             if event.kind is Kind.UP:
                 self._up[event.node] = event.t
                 self._forget(event.node)
+            elif event.kind is Kind.READY:
+                self.consumes[event.node] = {str(name) for name in event.data.get("queues") or ()}
             elif event.kind is Kind.EXITED:
                 self._lose(event.node, int(event.data.get("child", -1)), event.t)
             elif event.task is not None:
@@ -186,7 +196,8 @@ class Ledger:
         messages = before.messages if before else 0
         # The broker delivers again what it has taken back, so that what the worker had of it is void.
         messages = max(messages, 1) if event.data.get("redelivered") else messages + 1
-        self._waiting[key] = Received(event.node, task, messages, event.t, event.data.get("eta"))
+        name = str(event.data.get("name", ""))
+        self._waiting[key] = Received(event.node, task, name, messages, event.t, event.data.get("eta"))
 
     def _start(self, event: Event, task: str) -> None:
         self._starts[task] += 1
@@ -195,8 +206,10 @@ class Ledger:
         where = event.node, event.pid
         if event.t < max(self._gone.get(where, 0.0), self._up.get(event.node, 0.0)):
             return  # It is over by now.
+        if (chord := self._chords.get(task)) is not None:
+            chord.begun_t = event.t
         process = self._processes.setdefault(where, _Process())
-        process.name = str(event.data.get("name", ""))
+        process.name = process.names[task] = str(event.data.get("name", ""))
         process.began.setdefault(task, []).append(event.t)
 
     def _begin_one(self, node: str, task: str) -> bool:
@@ -218,7 +231,7 @@ class Ledger:
             self._end(task)
         elif event.data.get("state") == _TO_RUN_AGAIN and (chord := self._chords.get(task)) is not None:
             chord.attempts += 1
-            chord.last_attempt_t = event.t
+            chord.last_attempt_t = chord.begun_t
 
     def _close(self, node: str, pid: int, task: str) -> bool:
         process = self._processes.get((node, pid))
@@ -227,7 +240,7 @@ class Ledger:
             return False
         began.pop(0)
         if not began:
-            del process.began[task]
+            del process.began[task], process.names[task]
         return True
 
     def _end(self, task: str) -> None:
@@ -301,7 +314,7 @@ class Ledger:
             if alive is None or node in alive:
                 for task, began in process.began.items():
                     for t in began:
-                        yield Running(node, pid, task, t)
+                        yield Running(node, pid, task, process.names[task], t)
 
     def received(self, alive: Collection[str]) -> Iterator[Received]:
         """What the workers that are alive have received and not begun."""

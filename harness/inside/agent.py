@@ -15,7 +15,7 @@ members beside the task's id:
     up         the process is there               argv, versions
     settings   what the worker runs with          acks_late, prefetch, time limits and the like
                what beat runs with                timezone, and each entry of the schedule
-    ready      it consumes, or schedules          beat: at
+    ready      it consumes, or schedules          worker: queues, with what it declares them with; beat: at
     woke       beat looked for what is due        at, took_s, next
     down       it ended in good order
     received   a message was taken from a queue   name, redelivered, eta
@@ -191,8 +191,10 @@ class Agent:
         self._confirms = _confirms(sender.app)
         self._beat.begin(sender, confirm_publish=self._confirms, says_ready=not self._is_worker)
 
-    def _on_ready(self, **_: Any) -> None:
-        self._journal.write(Kind.READY)
+    def _on_ready(self, sender: Any = None, **_: Any) -> None:
+        app = getattr(sender, "app", None)
+        queues = {} if app is None else {name: _queue(queue) for name, queue in app.amqp.queues.consume_from.items()}
+        self._journal.write(Kind.READY, queues=queues)
 
     def _on_down(self, **_: Any) -> None:
         self._journal.write(Kind.DOWN)
@@ -334,6 +336,12 @@ def _settings(text: str) -> dict[str, Json]:
 
 def _confirms(app: Celery) -> bool:
     return bool((app.conf.broker_transport_options or {}).get("confirm_publish"))
+
+
+def _queue(queue: Any) -> dict[str, Json]:
+    """What an app declares a queue with."""
+    arguments = {str(name): _plain(value) for name, value in (queue.queue_arguments or {}).items()}
+    return {"arguments": arguments, "durable": bool(queue.durable)}
 
 
 def _redelivered(delivery_info: Mapping[str, Any] | None) -> bool:

@@ -103,7 +103,7 @@ _RECIPES = {
         official="rabbitmq:4.2-management",
         packages=("rabbitmq-server",),
         dockerfile="rabbitmq.Dockerfile",
-        files=("rabbitmq.conf", "enabled_plugins"),
+        files=("rabbitmq.conf", "advanced.config", "enabled_plugins"),
         wheels=False,
         replaced_by="HARNESS_RABBITMQ_IMAGE",
     ),

@@ -21,7 +21,7 @@ FLOORS = (
     ("harness.run", "harness.timelapse", "harness.playground"),
     ("harness.faults",),
     ("harness.scenario", "harness.stack", "harness.attached"),
-    ("harness.session",),
+    ("harness.session", "harness.settling"),
     ("harness.producer", "harness.nodes"),
     ("harness.evidence",),
     ("harness.wait",),

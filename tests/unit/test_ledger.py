@@ -318,7 +318,7 @@ def test_a_chord_that_waits_is_known_with_its_members_until_it_is_unlocked(ledge
     ledger.update()
     (chord,) = ledger.chords
     assert (chord.task, chord.body, list(chord.members)) == ("u", "body", ["m"])
-    assert (chord.attempts, chord.last_attempt_t, ledger.last_motion_t) == (2, 6.0, 1.0)
+    assert (chord.attempts, chord.last_attempt_t, ledger.last_motion_t) == (2, 5.0, 1.0)
     say("worker-1", "started", "u", t=7.0)
     say("worker-1", "finished", "u", state="SUCCESS", t=8.0)
     ledger.update()

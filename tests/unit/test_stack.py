@@ -35,7 +35,8 @@ def folder(tmp_path: Path) -> RunFolder:
 @pytest.fixture
 def settle(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Settle:
     """Settles a stack whose broker is at rest and empty."""
-    monkeypatch.setattr(Stack, "_task_queues", lambda _: [])
+    monkeypatch.setattr(Stack, "task_queues", lambda _: [])
+    monkeypatch.setattr(Stack, "look", lambda _, _queues: {})
     stack = Stack(NO_SESSION, StackSpec(app="shop.app"), folder)
     return lambda effects: stack.settle(effects=effects)
 

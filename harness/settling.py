@@ -1,0 +1,426 @@
+"""Settling: waits until everything is at rest, knows for what, and ends when nothing on its list can change.
+
+In flight is what waits in a queue, what a worker has in hand, and what was sent and has not ended. Each of them is an
+item that says what it is, and whether it can still move by itself.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+from harness.errors import HarnessError
+from harness.evidence.ledger import Ledger, Received
+from harness.evidence.records import Json
+from harness.evidence.remains import DeadLetter, QueueLeft, Remains
+from harness.nodes.broker import Death, QueueCount, QueueLook, Waiting
+from harness.wait import REAL, Clock, Patience
+
+_CALM_S = 1.0
+"""How long nothing may be able to move before that is believed: a task that was sent may not be in a queue yet."""
+_SAMPLES = 1.2
+"""How many reports of a queue that reports in turns are waited for: one, and what it may be late."""
+_INTERVAL_S = 0.05
+_AGREE_S = 2.0
+"""How long broker and journal may take to agree on who has which message."""
+_FIRST_WORD_S = 3.0
+"""What does not take longer is not spoken of."""
+_BETWEEN_WORDS_S = 10.0
+_SHOWN = 3
+_DELAYED = "celery_delayed_"
+"""How the queues are named in which native delayed delivery keeps messages."""
+
+
+class How(StrEnum):
+    """Why settling ended."""
+
+    REST = "rest"
+    """Nothing is in flight, and every task has ended."""
+    STUCK = "stuck"
+    """Something is in flight or has not ended, and nothing can move any more."""
+    TIMEOUT = "timeout"
+    """No further task ended for as long as it was to be waited for the next one."""
+    LIMIT = "limit"
+    """Tasks still ended when the time that it was to take in all was over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Something in flight."""
+
+    text: str
+    """What it is, for people to read."""
+    can_move: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """How settling ended."""
+
+    how: How
+    waited_s: float
+    waiting: tuple[str, ...] = ()
+    """What was still in flight."""
+    sending: tuple[tuple[str, str, int], ...] = ()
+    """Which tasks sent others meanwhile, and how many: the sender's name, the sent one's name. Most come first."""
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands in broker.json."""
+        return {
+            "how": self.how.value,
+            "waited_s": round(self.waited_s, 1),
+            "waiting": list(self.waiting),
+            "sending": [list(one) for one in self.sending],
+        }
+
+
+class Source(Protocol):
+    """What is to come to rest."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the journal tells up to now."""
+        ...
+
+    def task_queues(self) -> list[QueueCount]:
+        """What the queues hold. Raises HarnessError where the broker does not answer."""
+        ...
+
+    def look(self, queues: Collection[str]) -> Mapping[str, QueueLook]:
+        """What some queues say of their consumers. Raises HarnessError where the broker does not answer."""
+        ...
+
+    def peek(self, queue: str) -> Sequence[Waiting]:
+        """The messages that wait in a queue. Raises HarnessError where the broker does not answer."""
+        ...
+
+    def alive(self) -> set[str]:
+        """The names of the workers that run."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long is waited, in seconds."""
+
+    timeout_s: float = 60.0
+    """For the next task to end."""
+    limit_s: float = 3600.0
+    """In all."""
+
+
+def settle(
+    source: Source,
+    limits: Limits,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    watch: Callable[[Ledger], None] = lambda _: None,
+    clock: Clock = REAL,
+    now_t: Callable[[], float] = time.time,
+) -> Settled:
+    """Wait until everything is at rest, or nothing can move any more, or the time is over.
+
+    Args:
+        source: what is waited for.
+        limits: for how long.
+        say: is told what is waited for, if it takes its time.
+        watch: is shown the ledger each time it was brought up to date.
+        clock: measures the limits.
+        now_t: Unix time in seconds, for what is due later.
+    """
+    began_s = clock.now()
+    patience, calm, voice = Patience(clock), _Calm(clock), _Voice(clock, say)
+    sent_before: Counter[tuple[str, str]] | None = None
+    while True:
+        ledger = source.ledger
+        watch(ledger)
+        sent_before = Counter(ledger.senders) if sent_before is None else sent_before
+        waited_s = clock.now() - began_s
+        idle_s = patience.waited_s(ledger.ended)
+        left_s = min(limits.timeout_s - idle_s, limits.limit_s - waited_s)
+        items, calm_s = _in_flight(source, ledger, now_t(), left_s)
+        voice.tell(items)
+        how = _over(items, ledger, is_calm=calm.lasts(items, calm_s), idle_s=idle_s, waited_s=waited_s, limits=limits)
+        if how is not None:
+            sending = (Counter(ledger.senders) - sent_before).most_common()
+            return Settled(
+                how=how,
+                waited_s=waited_s,
+                waiting=tuple(item.text for item in items),
+                sending=tuple((sender, name, count) for (sender, name), count in sending),
+            )
+        clock.sleep(min(_INTERVAL_S, max(left_s, 0.0)))
+
+
+def _over(
+    items: Sequence[Item], ledger: Ledger, *, is_calm: bool, idle_s: float, waited_s: float, limits: Limits
+) -> How | None:
+    """Why it is over; None if it is not."""
+    if not items and not ledger.unended:
+        return How.REST
+    if is_calm:
+        return How.STUCK
+    if idle_s >= limits.timeout_s:
+        return How.TIMEOUT
+    return How.LIMIT if waited_s >= limits.limit_s else None
+
+
+class _Calm:
+    """Tells a pause from the end: that nothing can move is believed after a while."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since_s: float | None = None
+
+    def lasts(self, items: Sequence[Item], calm_s: float) -> bool:
+        """Whether nothing could move for long enough, now that this was seen."""
+        if any(item.can_move for item in items):
+            self._since_s = None
+            return False
+        now_s = self._clock.now()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        return now_s - self._since_s >= calm_s
+
+
+class _Voice:
+    """Says what is waited for: not at once, not again and again, and not twice the same."""
+
+    def __init__(self, clock: Clock, say: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._say = say
+        self._next_s = clock.now() + _FIRST_WORD_S
+        self._said = ""
+
+    def tell(self, items: Sequence[Item]) -> None:
+        """Take what is in flight now."""
+        if not items or self._clock.now() < self._next_s:
+            return
+        text = described([item.text for item in items])
+        if text != self._said:
+            self._say(f"waiting: {text}")
+            self._said = text
+        self._next_s = self._clock.now() + _BETWEEN_WORDS_S
+
+
+def described(texts: Sequence[str]) -> str:
+    """The first of some items in one line."""
+    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return "; ".join(texts[:_SHOWN]) + more
+
+
+# ------------------------------------------------------------------------------------------------- what is in flight
+
+
+def _in_flight(source: Source, ledger: Ledger, now_t: float, left_s: float) -> tuple[list[Item], float]:
+    """Everything in flight, and for how long nothing may be able to move before that is believed."""
+    try:
+        queues = source.task_queues()
+        # The queues were asked before the journal is read: a task leaves its queue after it left its trace.
+        ledger.update()
+        view = _View(ledger=ledger, queues=queues, alive=source.alive(), now_t=now_t, until_t=now_t + left_s)
+        items = list(view.in_hand())
+        if not any(item.can_move for item in items):
+            waiting = [queue.name for queue in queues if queue.ready or queue.unacked or not queue.is_live]
+            looks = source.look(waiting) if waiting else {}
+            items += view.in_queues(looks)
+        else:
+            items += view.in_queues(None)
+    except HarnessError as error:
+        # A broker that is down or paused may still hold everything.
+        return [Item(text=f"the broker does not answer ({str(error).partition('.')[0]})", can_move=True)], _CALM_S
+    sampled_s = max((queue.sampled_s for queue in queues), default=0.0)
+    return items, _CALM_S + _SAMPLES * sampled_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    """What is known at one moment."""
+
+    ledger: Ledger
+    queues: Sequence[QueueCount]
+    alive: Collection[str]
+    now_t: float
+    until_t: float
+    """Unix time in seconds; what is due later does not move before waiting ends."""
+
+    @property
+    def unacked(self) -> int:
+        """How many messages the broker waits for an acknowledgement of."""
+        return sum(queue.unacked for queue in self.queues)
+
+    @property
+    def consumed(self) -> set[str]:
+        """The queues that a worker which is alive consumed when it was ready."""
+        return {name for node in self.alive for name in self.ledger.consumes.get(node, ())}
+
+    def in_hand(self) -> Iterator[Item]:
+        """What the workers run, and what they have received."""
+        running = list(self.ledger.running(self.alive))
+        received = list(self.ledger.received(self.alive)) if self.unacked else []
+        idle = self._idle_chords(len(running) + len(received))
+        for chord in self.ledger.chords:
+            if chord.task in idle:
+                yield Item(text=self._of_chord(chord.task), can_move=False)
+        for run in running:
+            if run.task not in idle:
+                text = f"{run.name or 'a task'} ({run.task}) runs on {run.node} for {self.now_t - run.t:.0f} s"
+                yield Item(text=text, can_move=True)
+        for one in received:
+            if one.task not in idle:
+                yield self._of_received(one)
+
+    def _of_received(self, one: Received) -> Item:
+        name = f"{one.name or 'a task'} ({one.task})"
+        if one.eta is None or one.eta <= self.now_t:
+            return Item(text=f"{name} waits in {one.node}", can_move=True)
+        seconds = one.eta - self.now_t
+        return Item(text=f"{name} is held by {one.node} for another {seconds:.0f} s", can_move=one.eta <= self.until_t)
+
+    def _idle_chords(self, in_hand: int) -> set[str]:
+        """The tasks that wait for a chord, if nothing else moves and each of them looked in vain since it did."""
+        chords = self.ledger.chords
+        if not chords:
+            return set()
+        # As many messages as there are such tasks may be theirs.
+        in_broker = sum(queue.ready + queue.unacked for queue in self.queues if queue.name in self.consumed)
+        others = [run.task for run in self.ledger.running(self.alive)]
+        others += [one.task for one in self.ledger.received(self.alive)]
+        tasks = {chord.task for chord in chords}
+        if any(task not in tasks for task in others) or in_broker > len(tasks) or in_hand > len(tasks):
+            return set()
+        looked = all(chord.attempts and chord.last_attempt_t > self.ledger.last_motion_t for chord in chords)
+        return tasks if looked else set()
+
+    def _of_chord(self, task: str) -> str:
+        chord = next(chord for chord in self.ledger.chords if chord.task == task)
+        absent = [member for member in chord.members if not self.ledger.has_ended(member)]
+        members = ", ".join(absent[:_SHOWN]) or "results that none of its members left"
+        return f"celery.chord_unlock looked {chord.attempts} times and waits for {members}"
+
+    def in_queues(self, looks: Mapping[str, QueueLook] | None) -> Iterator[Item]:
+        """What the queues hold.
+
+        Args:
+            looks: what they say of their consumers; None if nobody asked, because something else moves.
+        """
+        for queue in self.queues:
+            look = looks.get(queue.name) if looks is not None else None
+            ready = max(queue.ready, look.ready if look and not queue.is_live else 0)
+            if ready:
+                yield self._of_ready(queue, ready, look)
+            elif queue.unacked:
+                yield from self._of_unacked(queue, look)
+
+    def _of_ready(self, queue: QueueCount, ready: int, look: QueueLook | None) -> Item:
+        consumers = look.consumers if look else 0
+        text = f"{ready} in `{queue.name}`, consumers: {consumers or 'none'}"
+        if look is None or consumers:
+            return Item(text=f"{ready} in `{queue.name}`" if look is None else text, can_move=True)
+        if queue.name in self.consumed:
+            return Item(text=f"{text}, though a worker consumed it", can_move=True)
+        if queue.expires_messages or queue.name.startswith(_DELAYED) or self._expire_soon(queue.name):
+            return Item(text=f"{ready} in `{queue.name}`, until their time comes", can_move=self._due_soon(queue))
+        others = ", ".join(sorted(self.consumed)) or "nothing"
+        whole = f"{text} (workers consume: {others})" if self.alive else f"{text} (no worker runs)"
+        return Item(text=whole, can_move=False)
+
+    def _of_unacked(self, queue: QueueCount, look: QueueLook | None) -> Iterator[Item]:
+        """Messages that somebody has: those of our workers are spoken of already, if they said what they have."""
+        known = len(self.ledger.held(self.alive, unacked=True))
+        if queue.unacked > known:
+            can_move = bool(self.alive) or look is None or look.consumers > 0
+            yield Item(text=f"{queue.unacked} of `{queue.name}` are with a consumer", can_move=can_move)
+
+    def _expire_soon(self, queue: str) -> bool:
+        return any(
+            one.expires_t is not None and self.now_t - _CALM_S <= one.expires_t <= self.until_t
+            for one in self.ledger.unended.values()
+            if one.queue == queue
+        )
+
+    def _due_soon(self, queue: QueueCount) -> bool:
+        """Whether one of the tasks that may wait there is due before waiting ends."""
+        if not queue.name.startswith(_DELAYED):
+            return True
+        due = [one.due_t for one in self.ledger.unended.values() if one.due_t is not None]
+        return not due or min(due) <= self.until_t
+
+
+# --------------------------------------------------------------------------------------------------------- what is left
+
+
+def remains(source: Source, *, clock: Clock = REAL) -> Remains:
+    """What is in the queues and in the workers' hands now.
+
+    Between two looks a message can go from one hand to another. So it is looked again, for two seconds at most, until
+    the broker's unacknowledged messages are those that the journal knows of.
+    """
+    until_s = clock.now() + _AGREE_S
+    while True:
+        try:
+            found, excess = _look(source)
+        except HarnessError as error:
+            held = source.ledger.held(source.alive(), unacked=True)
+            return Remains(held=sorted(held), reason=str(error).partition("\n")[0])
+        if excess <= 0:
+            return found
+        if clock.now() >= until_s:
+            # Some worker holds messages and did not journal it, so the tasks in them could be any.
+            known = len(found.held)
+            reason = f"{known + excess} messages are unacknowledged, {known} are accounted for"
+            return replace(found, reason=reason)
+        clock.sleep(_INTERVAL_S)
+
+
+def _look(source: Source) -> tuple[Remains, int]:
+    """One look; and how many unacknowledged messages nobody accounts for."""
+    queues = source.task_queues()
+    looks = source.look([queue.name for queue in queues])
+    waiting = {queue.name: source.peek(queue.name) for queue in queues if _may_hold(queue, looks.get(queue.name))}
+    unacked = sum(queue.unacked for queue in queues)
+    ledger = source.ledger
+    held = ledger.held(source.alive(), unacked=bool(unacked))
+    consumed = {name for names in ledger.consumes.values() for name in names}
+    found, dead = [], []
+    for queue in queues:
+        look = looks.get(queue.name)
+        is_resting = queue.name not in consumed and not queue.expires_messages and look and not look.consumers
+        for message in waiting.get(queue.name, ()):
+            if is_resting and message.death is not None and not message.death.queue.startswith(_DELAYED):
+                dead.append(_dead_letter(message, message.death, queue.name))
+            else:
+                found.append(message.task)
+    known = sorted(task for task in found if task is not None)
+    left = [_left(queue, looks.get(queue.name), len(waiting.get(queue.name, ()))) for queue in queues]
+    anonymous = len(found) - len(known) + sum(letter.task is None for letter in dead)
+    everything = Remains(queues=left, messages=known, anonymous=anonymous, held=sorted(held), dead=dead)
+    return everything, unacked - len(held)
+
+
+def _may_hold(queue: QueueCount, look: QueueLook | None) -> bool:
+    """Whether a queue may hold a message: one that reports in turns may hold what it does not say."""
+    return bool(queue.ready or (not queue.is_live and (look is None or look.ready)))
+
+
+def _left(queue: QueueCount, look: QueueLook | None, waiting: int) -> QueueLeft:
+    return QueueLeft(
+        name=queue.name,
+        kind=queue.kind,
+        ready=waiting,
+        unacked=queue.unacked,
+        consumers=look.consumers if look else None,
+        arguments=queue.arguments,
+    )
+
+
+def _dead_letter(message: Waiting, death: Death, queue: str) -> DeadLetter:
+    return DeadLetter(
+        task=message.task,
+        name=message.name,
+        queue=queue,
+        origin=death.queue,
+        reason=death.reason,
+        count=death.count,
+    )
