@@ -49,6 +49,7 @@ _RUNS = Path(".harness") / "runs"
 _WRONG_USE = 2
 _INTERRUPTED = 130
 _LOW_DISK_GB = 2.0
+_OWN_APP = "scenarios.app"
 _FOLDER = click.Path(path_type=Path)
 _SCENARIO = "celery_harness.scenario"
 """Where the scenario of a command line is kept while the line is taken apart."""
@@ -223,23 +224,26 @@ def run(
 
 
 @cli.command()
-@click.argument("app", default="scenarios.app")
+@click.argument("app", required=False)
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="How many workers to start.")
 @click.option("--web", "routes", help="The module with the web producer's own routes.  [default: scenarios.web]")
 @click.option("--app-dir", type=_FOLDER, default=Path(), help="The folder that APP is imported from.  [default: here]")
 @click.option("--runs", "root", type=_FOLDER, default=_RUNS, show_default=True, help="Where the run folder is made.")
 @click.option("--logs", is_flag=True, help="Show what every node says.")
 @click.option("-d", "--detach", is_flag=True, help="Return when it is up; `harness down` ends it.")
-def up(*, app: str, workers: int, routes: str | None, app_dir: Path, root: Path, logs: bool, detach: bool) -> None:
+def up(
+    *, app: str | None, workers: int, routes: str | None, app_dir: Path, root: Path, logs: bool, detach: bool
+) -> None:
     """Bring up a stack to play with: broker, workers, beat, a mailbox and a web producer. Ctrl-C takes it down.
 
-    APP is what `celery -A` takes; the default is this repository's own.
+    APP is what `celery -A` takes; the default is scenarios.app, where there is one.
     """
     if logs and detach:
         raise click.UsageError("--logs shows them here, and --detach leaves: give one of the two.")
     console = Console(soft_wrap=True, highlight=False, emoji=False)
+    app = app or _own_app(app_dir)
     if routes is None:
-        routes = "scenarios.web" if app == "scenarios.app" else ""
+        routes = "scenarios.web" if app == _OWN_APP else ""
     plan = playground.Plan(app=app, app_folder=app_dir.absolute(), routes=routes, workers=workers, root=root)
 
     def say(line: str) -> None:
@@ -259,6 +263,16 @@ def up(*, app: str, workers: int, routes: str | None, app_dir: Path, root: Path,
         say("settling; Ctrl-C skips this")
         _show(console, playground.settle(stack))
     console.print(f"run folder: {ground.folder}", markup=False)
+
+
+def _own_app(app_dir: Path) -> str:
+    """The app that is brought up where none is named. Raises UsageError if it is not there."""
+    if (app_dir / "scenarios" / "app.py").is_file():
+        return _OWN_APP
+    raise UsageError(
+        f"no app is named, and {app_dir.absolute()} has no {_OWN_APP} either: give yours as `celery -A` takes it, "
+        "such as `harness up shop.app`; --app-dir says where it is imported from."
+    )
 
 
 def _describe(console: Console, ground: playground.Playground) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import harness
 from harness.errors import HarnessError, RunFolderError, StartError, UsageError
 from harness.evidence.audit import Audit
-from harness.evidence.folder import RunFolder
+from harness.evidence.folder import HOME, RunFolder, keep_out_of_version_control
 from harness.evidence.ledger import Ledger
 from harness.evidence.records import Json
 from harness.nodes.engine import Status, connect, states_of
@@ -30,9 +30,9 @@ from harness.session import Say, Session
 from harness.stack import Stack, StackSpec
 from harness.wait import wait_until
 
-STATE = Path(".harness") / "up.json"
-LOCK = Path(".harness") / "up.lock"
-LOG = Path(".harness") / "up.log"
+STATE = Path(HOME) / "up.json"
+LOCK = Path(HOME) / "up.lock"
+LOG = Path(HOME) / "up.log"
 USER = PASSWORD = "guest"  # noqa: S105 - it is in RabbitMQ's own manual.
 """What RabbitMQ's users try first. It is a user of this stack's broker alone, on loopback."""
 
@@ -163,6 +163,7 @@ def claimed(app: str) -> Iterator[RunFolder]:
     refuse_a_second()
     try:
         LOCK.parent.mkdir(exist_ok=True)
+        keep_out_of_version_control(LOCK.parent)
         lock = LOCK.open("w")
     except OSError as error:
         raise RunFolderError(f"cannot write {LOCK}: {error}") from error
@@ -246,6 +247,7 @@ def detach(arguments: Sequence[str], say: Say) -> Playground:
     isolated = [] if Path(harness.__file__).parents[1] == Path.cwd() else ["-P"]
     try:
         LOG.parent.mkdir(exist_ok=True)
+        keep_out_of_version_control(LOG.parent)
         log = LOG.open("wb")
     except OSError as error:
         raise RunFolderError(f"cannot write {LOG}: {error}") from error

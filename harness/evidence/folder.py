@@ -14,6 +14,7 @@
 <root>/latest           points to the newest
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -32,6 +33,8 @@ from harness.evidence.records import Effect, Json
 
 _LEAST_FREE_MB = 50
 """Less than this is gone before a worker has written its first lines."""
+HOME = ".harness"
+"""The folder that holds whatever the harness leaves in a project, and that version control is to pass over."""
 _INSIDE = ("journal", "effects", "logs", "control", "app")
 
 
@@ -54,6 +57,9 @@ class RunFolder:
             free_mb = shutil.disk_usage(root).free / 1e6
             if free_mb < _LEAST_FREE_MB:
                 raise RunFolderError(f"only {free_mb:.1f} MB are free at {root}: make room, or let runs lie elsewhere.")
+            for folder in (root, root.parent):
+                if folder.name == HOME:
+                    keep_out_of_version_control(folder)
             path = _make_new(root, stem)
             for inside in _INSIDE:
                 (path / inside).mkdir()
@@ -178,6 +184,12 @@ class RunFolder:
         if not isinstance(value, Mapping):
             raise RunFolderError(f"{target} holds no JSON object.")
         return dict(value)
+
+
+def keep_out_of_version_control(folder: Path) -> None:
+    """Let a folder ignore itself; a `.gitignore` that is there stays as it is. Raises OSError."""
+    with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="utf-8") as file:
+        file.write("*\n")
 
 
 def dump(value: Json) -> str:

@@ -265,6 +265,24 @@ def test_a_folder_of_the_app_that_is_not_there_exits_with_2(shell: Shell, tmp_pa
     assert f"{tmp_path / 'nowhere'} is no folder" in ended.err
 
 
+@pytest.mark.usefixtures("_no_engine")
+@pytest.mark.parametrize("more", [[], ["--detach"], ["--workers=1"]])
+def test_a_stack_to_play_with_wants_an_app_where_there_is_none(shell: Shell, tmp_path: Path, more: list[str]) -> None:
+    ended = shell("up", *more)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"error: no app is named, and {tmp_path} has no scenarios.app either: give yours")
+    assert ended.err.count("\n") == 1
+    assert not Path(".harness").exists()
+
+
+@pytest.mark.usefixtures("_no_engine")
+@pytest.mark.parametrize("arguments", [["shop.app"], ["--app-dir", str(ROOT)]])
+def test_an_app_that_is_named_or_there_by_default_is_brought_up(shell: Shell, arguments: list[str]) -> None:
+    """The control: nothing is wrong with these, but that there is no engine."""
+    ended = shell("up", *arguments)
+    assert (ended.code, ended.err.partition(" at ")[0]) == (2, "error: No container engine answers")
+
+
 # -------------------------------------------------------------------------------------------------------- audit
 
 

@@ -1,6 +1,7 @@
 """The run folder: new for each run, and its files whole or absent."""
 
 import json
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,6 +43,29 @@ def test_a_new_folder_has_room_for_every_witness(folder: RunFolder) -> None:
     assert folder.effects.is_dir()
     assert folder.logs.is_dir()
     assert not folder.results.exists()
+
+
+@pytest.mark.parametrize("root", [".harness/runs", ".harness"])
+def test_the_harness_own_folder_ignores_itself(tmp_path: Path, root: str) -> None:
+    RunFolder.create(tmp_path / root, "emails")
+    assert (tmp_path / ".harness" / ".gitignore").read_text() == "*\n"
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    seen = subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True, text=True)
+    assert seen.stdout == ""
+
+
+def test_a_gitignore_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    own = tmp_path / ".harness" / ".gitignore"
+    own.parent.mkdir()
+    own.write_text("")
+    RunFolder.create(tmp_path / ".harness" / "runs", "emails")
+    assert own.read_text() == ""
+
+
+def test_a_folder_of_the_users_own_is_not_hidden_from_version_control(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "mine" / "runs", "emails")
+    assert list(tmp_path.rglob(".gitignore")) == []
 
 
 def test_latest_is_opened_as_the_run_that_it_points_to(folder: RunFolder) -> None:

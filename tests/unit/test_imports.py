@@ -1,11 +1,15 @@
 """Imports point down, and each library is known to those modules alone that are there to know it."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -259,3 +263,97 @@ def test_what_runs_inside_a_container_loads_nothing_that_is_not_there() -> None:
     loaded = _loaded_by("harness.scenario", *(f"harness.inside.{name}" for name in ("agent", "smtp", "web")))
     assert {"harness", "celery", "aiosmtpd"} <= loaded
     assert loaded & {"docker", "testcontainers", "pytest", "duckdb", "rich", "locust"} == set()
+
+
+# ----------------------------------------------------------------------------------------- what is installed with it
+
+DOORS = {
+    # By the extra that brings what it needs; the empty one is what everybody has.
+    "": ("harness", "harness.__main__", "harness.cli"),
+    "pytest": ("harness.plugin",),
+    "pytest-celery": ("harness.celery_setup",),
+    # The second is a process of its own.
+    "load": ("harness.load", "harness.loadtest.keeper"),
+    "scenarios": tuple(f"scenarios.{name}" for name in ("app", "emails", "bulk_data", "order_files", "schedules")),
+}
+"""What a user begins with. What is inside a container is no door: the image has what that needs."""
+
+
+def declared_in(project: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """Per extra, the distributions that are installed with it, by their normalized names."""
+    base = frozenset(_distribution(line) for line in project["dependencies"])
+    extras = {name: base.union(map(_distribution, lines)) for name, lines in project["optional-dependencies"].items()}
+    return {"": base, **extras}
+
+
+def _distribution(requirement: str) -> str:
+    named = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert named is not None, requirement
+    return _normalized(named[0])
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def not_installed(imports: Imports, declared: Mapping[str, frozenset[str]]) -> Iterator[str]:
+    """What a door loads, however deep, and its extra does not bring; one line each."""
+    brought_by = packages_distributions()
+    for extra, doors in DOORS.items():
+        for module in sorted(_reachable(imports, doors)):
+            for top in sorted({name.partition(".")[0] for name in imports[module]}):
+                if top in {"harness", "scenarios"} or top in sys.stdlib_module_names:
+                    continue
+                if declared[extra].isdisjoint(map(_normalized, brought_by.get(top, ()))):
+                    yield f"{module} imports {top}, which [{extra}] does not bring"
+
+
+def _reachable(imports: Imports, doors: tuple[str, ...]) -> set[str]:
+    """The doors and every module that they import, one through another."""
+    graph = _graph(imports)
+    found: set[str] = set()
+    ahead = list(doors)
+    while ahead:
+        module = ahead.pop()
+        if module not in found:
+            found.add(module)
+            ahead += graph[module]
+    return found
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    loaded: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return loaded
+
+
+def test_what_a_door_imports_is_installed_with_it(imports: Imports, project: dict[str, Any]) -> None:
+    assert list(not_installed(imports, declared_in(project))) == []
+
+
+def test_every_module_that_runs_on_the_users_side_is_behind_a_door(imports: Imports) -> None:
+    behind = {module for doors in DOORS.values() for module in _reachable(imports, doors)}
+    inside = {module for module in imports if within(module, ("harness.inside", "scenarios.web"))}
+    packages = {module for module in imports if (ROOT / module.replace(".", "/")).is_dir()}
+    assert imports.keys() - behind - inside - packages == {"scenarios.load"}, "a Locust file of this repository"
+
+
+@pytest.mark.parametrize(
+    ("extra", "gone", "said"),
+    [
+        ("", "hdrhistogram", "harness.evidence.stages imports hdrh, which [] does not bring"),
+        ("", "rich", "harness.cli imports rich, which [] does not bring"),
+        ("", "amqp", "harness.nodes.broker imports amqp, which [] does not bring"),
+        ("pytest", "pytest", "harness.plugin imports pytest, which [pytest] does not bring"),
+        ("load", "flask", "harness.loadtest.tab imports flask, which [load] does not bring"),
+        ("pytest-celery", "pytest-celery", "harness.celery_setup imports pytest_celery"),
+        ("scenarios", "jinja2", "scenarios.emails imports jinja2, which [scenarios] does not bring"),
+    ],
+)
+def test_a_dependency_that_is_not_declared_is_reported(
+    imports: Imports, project: dict[str, Any], extra: str, gone: str, said: str
+) -> None:
+    declared = declared_in(project)
+    assert gone in declared[extra]
+    found = list(not_installed(imports, declared | {extra: declared[extra] - {gone}}))
+    assert any(line.startswith(said) for line in found), found

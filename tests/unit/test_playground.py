@@ -164,6 +164,12 @@ def test_who_was_killed_is_in_nobodys_way(other: "subprocess.Popen[str]") -> Non
     assert playground.read() is None
 
 
+def test_what_it_leaves_is_no_concern_of_version_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with playground.claimed("shop.app"):
+        assert Path(".harness/.gitignore").read_text() == "*\n"
+
+
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path(".harness").write_text("")
@@ -183,7 +189,7 @@ def test_a_package_of_the_users_own_that_is_called_harness_is_not_run(
     (tmp_path / "harness" / "__init__.py").write_text("")
     told: list[str] = []
     with pytest.raises(StartError, match="did not come up"):
-        playground.detach([], told.append)
+        playground.detach(["shop.app"], told.append)
     # Its last words are there too, however soon after them it ended.
     assert "No container engine answers" in "\n".join(told)
 
