@@ -281,6 +281,7 @@ def _describe(console: Console, ground: playground.Playground) -> None:
     for name, value in (
         ("app", ground.app),
         ("management page", f"{ground.management}  {login}"),
+        ("administrator", f"name and password in {ground.administrator}"),
         ("web producer", f"{ground.web}  page {ground.web}/docs"),
         ("mails", ground.mails),
         ("results", ground.results),

@@ -21,7 +21,7 @@ from pathlib import Path
 import harness
 from harness.errors import HarnessError, RunFolderError, StartError, UsageError
 from harness.evidence.audit import Audit
-from harness.evidence.folder import HOME, RunFolder, keep_out_of_version_control
+from harness.evidence.folder import HOME, RunFolder, dump, keep_out_of_version_control
 from harness.evidence.ledger import Ledger
 from harness.evidence.records import Json
 from harness.nodes.engine import Status, connect, states_of
@@ -33,8 +33,10 @@ from harness.wait import wait_until
 STATE = Path(HOME) / "up.json"
 LOCK = Path(HOME) / "up.lock"
 LOG = Path(HOME) / "up.log"
+SECRET = Path(HOME) / "up.administrator.json"
+"""Who may do everything at the broker. Only the caller can read it, and it goes with the stack."""
 USER = PASSWORD = "guest"  # noqa: S105 - it is in RabbitMQ's own manual.
-"""What RabbitMQ's users try first. It is a user of this stack's broker alone, on loopback."""
+"""What RabbitMQ's users try first. Whoever is on this machine knows it, so it has rights on the stack's vhost alone."""
 
 _START_TIMEOUT_S = 900
 """The first time, images are built."""
@@ -74,6 +76,8 @@ class Playground:
     folder: str = ""
     """The run folder."""
     management: str = ""
+    administrator: str = ""
+    """The file with the name and the password of the broker's administrator."""
     web: str = ""
     mails: str = ""
     """The folder of the mails that arrived."""
@@ -137,7 +141,8 @@ def up(plan: Plan, say: Say) -> Iterator[tuple[Playground, Stack]]:
         spec = StackSpec(app=plan.app, app_folder=plan.app_folder, workers=plan.workers, mailbox=True)
         with Stack(session, spec, folder) as stack:
             # It goes with the broker.
-            stack.broker.admit(USER, PASSWORD, stack.login.vhost, tags="administrator")
+            stack.broker.admit(USER, PASSWORD, stack.login.vhost)
+            keep_secret(*stack.broker.administrator)
             say("starting beat and the web producer")
             stack.add_beat()
             stack.add_web(plan.routes)
@@ -177,7 +182,23 @@ def claimed(app: str) -> Iterator[RunFolder]:
         try:
             yield state
         finally:
+            SECRET.unlink(missing_ok=True)
             STATE.unlink(missing_ok=True)
+
+
+def keep_secret(user: str, password: str) -> None:
+    """Write the administrator's name and password where only the caller can read them.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    try:
+        # One that was killed has left its own, which anybody may have linked to somewhere by now.
+        SECRET.unlink(missing_ok=True)
+        with os.fdopen(os.open(SECRET, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(dump({"user": user, "password": password}))
+    except OSError as error:
+        raise RunFolderError(f"cannot write {SECRET}: {error}") from error
 
 
 def _describe(plan: Plan, stack: Stack) -> Playground:
@@ -187,6 +208,7 @@ def _describe(plan: Plan, stack: Stack) -> Playground:
         app=plan.app,
         folder=str(stack.folder.path),
         management=stack.broker.management_url,
+        administrator=str(SECRET.absolute()),
         web=web,
         mails=str(stack.folder.path / "effects" / "mail"),
         results=str(stack.folder.results),
@@ -318,6 +340,7 @@ def down() -> Playground | None:
     if left is not None and left.owner == ground.owner:
         # Who ends in good order removes this file. It was killed, and what it started is still there.
         remove_doomed(connect(), owner.is_named_by)
+        SECRET.unlink(missing_ok=True)
         STATE.unlink(missing_ok=True)
     return ground
 

@@ -174,14 +174,19 @@ class Broker(Node):
         self._ask("DELETE", f"vhosts/{_quoted(login.vhost)}", absent_is_fine=True)
         self._ask("DELETE", f"users/{_quoted(login.user)}", absent_is_fine=True)
 
-    def admit(self, user: str, password: str, vhost: str, *, tags: str = "management") -> None:
-        """Let one more user do everything in a vhost, and see the management page.
+    def admit(self, user: str, password: str, vhost: str) -> None:
+        """Let one more user do everything in a vhost and nothing elsewhere, and see that much of the management page.
 
         Raises:
             BrokerError: the broker refused.
         """
-        self._ask("PUT", f"users/{_quoted(user)}", {"password": password, "tags": tags})
+        self._ask("PUT", f"users/{_quoted(user)}", {"password": password, "tags": "management"})
         self._ask("PUT", f"permissions/{_quoted(vhost)}/{_quoted(user)}", _ALL_RIGHTS)
+
+    @property
+    def administrator(self) -> tuple[str, str]:
+        """Name and password of the one user who may do everything; not to be shown, nor left in a run folder."""
+        return _ADMIN, self._password
 
     @property
     def management_url(self) -> str:

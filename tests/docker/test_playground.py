@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -73,7 +74,15 @@ def test_a_detached_stack_takes_orders_until_it_is_taken_down_and_accounted_for(
     came = harness(place, "up", "--detach", "--app-dir", str(ROOT))
     assert came.returncode == 0, came.stdout + came.stderr
     there, pid = state(place), owner(place)
-    for shown in (there["management"], there["web"], there["mails"], there["results"], "password guest", "curl -i "):
+    for shown in (
+        there["management"],
+        there["web"],
+        there["mails"],
+        there["results"],
+        "password guest",
+        "up.administrator.json",
+        "curl -i ",
+    ):
         assert shown in came.stdout
     again = harness(place, "up", "--detach", "--app-dir", str(ROOT))
     assert (again.returncode, "is up already" in again.stderr) == (2, True)
@@ -83,6 +92,7 @@ def test_a_detached_stack_takes_orders_until_it_is_taken_down_and_accounted_for(
         overview = http.get(f"{there['management']}/api/overview", auth=("guest", "guest"), timeout=10)
         assert overview.ok
         assert http.get(f"{there['management']}/api/overview", auth=("guest", "wrong"), timeout=10).status_code == 401
+        look_at_rights(http, there["management"], place / ".harness" / "up.administrator.json")
         assert http.post(f"{there['web']}/emails", json=ORDER, timeout=10).status_code == 202
     wait_until(lambda: any(Path(there["mails"]).glob("*.eml")), what="the receipt arrives", timeout_s=30)
 
@@ -96,7 +106,38 @@ def test_a_detached_stack_takes_orders_until_it_is_taken_down_and_accounted_for(
     assert "verdict" in gone.stdout
     assert json.loads((Path(there["folder"]) / "audit.json").read_text())["fates"]["ok"] >= 1
     assert started_by(pid) == []
+    assert not (place / ".harness" / "up.administrator.json").exists()
     assert harness(place, "status").returncode == 3
+
+
+def look_at_rights(http: requests.Session, management: str, secret: Path) -> None:
+    """What everybody knows opens one vhost and nothing else; whoever can read the file may do everything."""
+    guest, said = ("guest", "guest"), json.loads(secret.read_text())
+    administrator = (said["user"], said["password"])
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+    def status(method: str, path: str, auth: tuple[str, str], body: dict[str, str] | None = None) -> int:
+        return http.request(method, f"{management}/api/{path}", auth=auth, json=body, timeout=10).status_code
+
+    me = http.get(f"{management}/api/whoami", auth=guest, timeout=10).json()
+    assert me["tags"] == ["management"]
+    (vhost,) = http.get(f"{management}/api/vhosts", auth=guest, timeout=10).json()
+    assert status("GET", f"queues/{vhost['name']}", guest) == 200
+    other = {"password": "x", "tags": "administrator"}
+    refused = {401, 403}
+    for method, path, body in (
+        ("GET", "users", None),
+        ("GET", "queues/%2F", None),
+        ("GET", "definitions", None),
+        ("PUT", "users/another", other),
+        ("PUT", "users/guest", other),
+        ("PUT", "vhosts/another", {}),
+        ("PUT", "permissions/%2F/guest", {"configure": ".*", "write": ".*", "read": ".*"}),
+    ):
+        assert status(method, path, guest, body) in refused, (method, path)
+    # The control: it is the rights that were missing.
+    assert status("GET", "users", administrator) == 200
+    assert status("PUT", "users/another", administrator, other) == 201
 
 
 def test_a_node_that_dies_is_told_and_ctrl_c_takes_everything_down(place: Path, client: docker.DockerClient) -> None:
@@ -127,8 +168,10 @@ def test_a_stack_whose_owner_was_killed_is_not_up_and_down_removes_what_it_left(
     os.kill(pid, signal.SIGKILL)
     assert started_by(pid) != []
     wait_until(lambda: harness(place, "status").returncode == 3, what="nothing is up", timeout_s=20)
+    assert (place / ".harness" / "up.administrator.json").exists()
     assert harness(place, "down").returncode == 0
     assert started_by(pid) == []
+    assert not (place / ".harness" / "up.administrator.json").exists()
     assert harness(place, "status").stdout == "nothing is up.\n"
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -168,6 +169,24 @@ def test_what_it_leaves_is_no_concern_of_version_control(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     with playground.claimed("shop.app"):
         assert Path(".harness/.gitignore").read_text() == "*\n"
+
+
+def test_the_administrators_password_is_the_callers_alone_and_goes_with_the_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch(0o666)
+    with playground.claimed("shop.app"):
+        playground.SECRET.symlink_to(elsewhere)
+        before = os.umask(0)
+        playground.keep_secret("harness", "s3cret")
+        os.umask(before)
+        assert stat.S_IMODE(playground.SECRET.lstat().st_mode) == 0o600
+        assert json.loads(playground.SECRET.read_text()) == {"user": "harness", "password": "s3cret"}
+        assert elsewhere.read_text() == ""
+        assert "s3cret" not in playground.STATE.read_text()
+    assert not playground.SECRET.exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
