@@ -39,7 +39,7 @@ from harness.evidence.crontab import RULE
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Verdict
 from harness.nodes import images
-from harness.nodes.engine import connect
+from harness.nodes.engine import connect, network_leads_out
 from harness.nodes.owner import explained, remove_all, sweep
 from harness.run import Plan, execute, find_scenario
 from harness.scenario import Drive, Option, Scenario
@@ -418,6 +418,8 @@ def doctor() -> int:
         client = connect()
         version = client.version()
         line("engine", f"{version['Version']}, API {version['ApiVersion']}, {version['Os']}/{version['Arch']}", ok=True)
+        leads_out = network_leads_out()
+        line("network", "open, by HARNESS_NETWORK" if leads_out else "closed; HARNESS_NETWORK=open opens it", ok=True)
         for name, ok, detail in images.sources(client):
             line(name, detail, ok=ok)
     except HarnessError as error:

@@ -10,7 +10,7 @@ from typing import Self
 from harness.errors import EngineError, HarnessError
 from harness.nodes import images
 from harness.nodes.broker import SAMPLED_S, SAMPLED_S_OF_OURS, Broker
-from harness.nodes.engine import Engine, connect
+from harness.nodes.engine import Engine, connect, network_leads_out
 from harness.nodes.owner import sweep
 
 Say = Callable[[str], None]
@@ -52,6 +52,7 @@ class Session:
         """Sweep what dead owners left, find or build the images, start the broker; the second time does nothing.
 
         Raises:
+            UsageError: HARNESS_NETWORK says neither `closed` nor `open`.
             EngineError: no engine answers, or the session has been closed.
             ImageError: an image can neither be found nor made.
             StartError: the broker does not come up.
@@ -79,7 +80,7 @@ class Session:
 
     @property
     def network(self) -> str:
-        """The network that all nodes are on."""
+        """The network that all nodes are on; it leads nowhere unless HARNESS_NETWORK is `open`."""
         return self._ensure().network
 
     @property
@@ -110,6 +111,7 @@ class Session:
         return self._started
 
     def _up(self) -> _Started:
+        leads_out = network_leads_out()
         client = connect()
         # Last of all. What the interpreter's exit may still have to ask of the engine opens a connection anew.
         self._closing.callback(client.close)
@@ -119,7 +121,7 @@ class Session:
         rabbitmq = images.ensure(client, images.Image.RABBITMQ, say=self.say)
         worker_image = images.ensure(client, images.Image.NODE, say=self.say)
         engine = Engine(client)
-        network = engine.create_network("session")
+        network = engine.create_network("session", leads_out=leads_out)
         self._closing.callback(engine.remove_network, network)
         broker = Broker(engine, image=rabbitmq, network=network, sampled_s=_sampled_s())
         self._closing.callback(broker.remove)

@@ -6,6 +6,7 @@ label of its owner: see `harness.nodes.owner`.
 
 import atexit
 import contextlib
+import ipaddress
 import os
 import re
 import secrets
@@ -22,11 +23,12 @@ import requests
 from docker.context import Context, ContextAPI
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container as DockerPyContainer
-from docker.types import EndpointConfig, Mount
+from docker.types import EndpointConfig, IPAMConfig, IPAMPool, Mount
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer as TestContainer
 
 from harness.errors import EngineError, HarnessError, UsageError
+from harness.nodes import images
 from harness.nodes.owner import (
     ENGINE_LABEL,
     NODE_LABEL,
@@ -45,6 +47,14 @@ _PROBE_TIMEOUT_S = 5
 _REQUEST_TIMEOUT_S = 120
 _EXIT_TIMEOUT_S = 20
 _CONNECTIONS = 32
+_SUBNET_ATTEMPTS = 20
+_MOST_PROCESSES = 4096
+"""Threads count, too. A worker has some dozens; what goes on to fork is stopped before the machine is full."""
+_LEAST_MEMORY_MB = 64
+_NO_RESOLVER = {"dns": [LOOPBACK], "dns_opt": ["timeout:1", "attempts:3"]}
+"""Who asks for a name outside hears soon that there is none; the container's own loopback answers nobody."""
+_STEPS_DOWN = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
+"""What the entry point of an image needs that starts as root and goes on as a user of its own, as RabbitMQ's does."""
 
 
 # ------------------------------------------------------------------------------------------------- the engine
@@ -194,11 +204,54 @@ class NodeSpec:
     """By default the caller, so that it leaves no file that the caller cannot delete; None for the image's own."""
     labels: Mapping[str, str] = field(default_factory=dict)
     working_dir: str | None = None
+    read_only: bool = False
+    """Whether nothing but its mounts and /tmp can be written, and /tmp is in memory; never of an image not ours."""
 
     def __post_init__(self) -> None:
         """Raises UsageError for a name that could not be the name of a host and of a file."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}", self.name):
             raise UsageError(f"{self.name!r} cannot name a node: use at most 41 letters, digits, `-` and `_`.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Host:
+    """What the engine says of the machine that it runs on."""
+
+    security: frozenset[str] = frozenset()
+    """Such as `rootless` and `selinux`."""
+    memory_bytes: int = 0
+
+    @classmethod
+    def from_info(cls, info: Mapping[str, Any]) -> "_Host":
+        said: list[str] = info.get("SecurityOptions") or []
+        security = frozenset(option.removeprefix("name=").partition(",")[0] for option in said)
+        return cls(security=security, memory_bytes=info.get("MemTotal", 0))
+
+
+def network_leads_out() -> bool:
+    """Whether HARNESS_NETWORK opens the nodes' network: to the machine that they run on, and beyond it.
+
+    Raises:
+        UsageError: it says neither `closed` nor `open`.
+    """
+    said = os.environ.get("HARNESS_NETWORK") or "closed"
+    if said not in {"closed", "open"}:
+        raise UsageError(f"HARNESS_NETWORK is {said!r}; it can be closed (or be unset) or open.")
+    return said == "open"
+
+
+def memory_limit_bytes(memory_bytes: int) -> int:
+    """How much memory one node may take on a machine that has so much: HARNESS_MEMORY_MB, else half of it.
+
+    Raises:
+        UsageError: HARNESS_MEMORY_MB is no number of megabytes, or too few to start anything.
+    """
+    said = os.environ.get("HARNESS_MEMORY_MB")
+    if not said:
+        return memory_bytes // 2
+    if not re.fullmatch(r"[0-9]{1,9}", said) or int(said) < _LEAST_MEMORY_MB:
+        raise UsageError(f"HARNESS_MEMORY_MB is {said!r}; give megabytes, {_LEAST_MEMORY_MB} or more.")
+    return int(said) * 1_000_000
 
 
 def states_of(client: docker.DockerClient, owner: Owner) -> dict[str, str]:
@@ -224,6 +277,7 @@ class Engine:
         self.client = client
         self._pid = os.getpid()
         self._name = secrets.token_hex(4)
+        self._closed_networks: set[str] = set()
         # A watchdog container would have to be pulled; owner labels and `sweep` do its work.
         testcontainers_config.ryuk_disabled = True
         atexit.register(self._at_exit)
@@ -240,18 +294,21 @@ class Engine:
         """
         with explained(f"looking for the image {spec.image}"):
             try:
-                self.client.images.get(spec.image)
+                image = self.client.images.get(spec.image)
             except NotFound:
                 # Left to itself, testcontainers would now try to pull it.
                 raise EngineError(f"The image {spec.image} of {spec.name} is not there any more.") from None
         container = _foreign(spec, self.client)
-        options = _options(spec, self._security)
+        options = _options(spec, self._host, user_of_image=image.attrs["Config"].get("User") or "root")
+        if network in self._closed_networks:
+            options |= _NO_RESOLVER
         options["labels"] = self._labels() | {NODE_LABEL: spec.name} | options["labels"]
         options["network"] = network or "bridge"
         if network:
             # The version is that of the API; aliases came with 1.22, which every engine of today has.
             names = [spec.name, *spec.aliases]
             options["networking_config"] = {network: EndpointConfig(self.client.api.api_version, aliases=names)}
+        container.tmpfs = options.pop("tmpfs", {})
         container.with_kwargs(**options)
         with explained(f"starting {spec.name} from {spec.image}"):
             try:
@@ -262,12 +319,51 @@ class Engine:
                 raise
         return _DockerContainer(container.get_wrapped_container(), name=spec.name)
 
-    def create_network(self, name: str) -> str:
-        """Make a network whose nodes reach each other by name, and return its full name, with `name` in it."""
+    def create_network(self, name: str, *, leads_out: bool = False) -> str:
+        """Make a network whose nodes reach each other by name, and return its full name, with `name` in it.
+
+        Args:
+            name: part of the full one.
+            leads_out: whether they reach anything else. Their published ports are reached either way.
+        """
         full_name = f"celery-harness-{name}-{secrets.token_hex(4)}"
         with explained(f"creating the network {full_name}"):
-            self.client.networks.create(full_name, driver="bridge", labels=self._labels())
+            if leads_out:
+                self.client.networks.create(full_name, driver="bridge", labels=self._labels())
+            else:
+                self._create_closed(full_name)
+                self._closed_networks.add(full_name)
         return full_name
+
+    def _create_closed(self, name: str) -> None:
+        """Make a network whose way out is an address that nobody has.
+
+        The engine's own kind, `internal`, publishes no ports, and some versions of it let nodes reach every address of
+        the machine. Addresses are not translated either, for an engine that knows nothing of such gateways.
+        """
+        closed = {"com.docker.network.bridge.enable_ip_masquerade": "false", "com.docker.network.enable_ipv6": "false"}
+        for attempt in range(1, _SUBNET_ATTEMPTS + 1):
+            subnet = self._free_subnet(name)
+            pool = IPAMPool(subnet=str(subnet), aux_addresses={"DefaultGatewayIPv4": str(subnet[-2])})
+            ipam = IPAMConfig(pool_configs=[pool])
+            try:
+                self.client.networks.create(name, driver="bridge", options=closed, ipam=ipam, labels=self._labels())
+            except APIError as error:
+                # Somebody else was given that subnet in between.
+                if "overlap" in str(error).lower() and attempt < _SUBNET_ATTEMPTS:
+                    continue
+                raise
+            return
+
+    def _free_subnet(self, name: str) -> ipaddress.IPv4Network:
+        """A subnet out of those that the engine may use; it alone knows which, and tells by giving one away."""
+        api = self.client.api
+        made = api.create_network(name, driver="bridge", labels=self._labels())["Id"]
+        try:
+            pools = api.inspect_network(made)["IPAM"]["Config"]
+        finally:
+            api.remove_network(made)
+        return next(ipaddress.IPv4Network(pool["Subnet"]) for pool in pools if ":" not in pool["Subnet"])
 
     def remove_network(self, name: str) -> None:
         """Remove a network that no container is on any more; nothing happens if it is gone.
@@ -286,11 +382,9 @@ class Engine:
         return remove_doomed(self.client, here.is_named_by, f"{ENGINE_LABEL}={self._name}")
 
     @cached_property
-    def _security(self) -> frozenset[str]:
-        """What the engine says of its security, such as `rootless` and `selinux`."""
+    def _host(self) -> _Host:
         with explained("describing itself"):
-            said: list[str] = self.client.info().get("SecurityOptions") or []
-        return frozenset(option.removeprefix("name=").partition(",")[0] for option in said)
+            return _Host.from_info(self.client.info())
 
     def _labels(self) -> dict[str, str]:
         return {OWNER_LABEL: str(Owner.here()), ENGINE_LABEL: self._name}
@@ -339,7 +433,7 @@ def _foreign(spec: NodeSpec, client: docker.DockerClient) -> TestContainer:
     return container
 
 
-def _options(spec: NodeSpec, security: frozenset[str]) -> dict[str, Any]:
+def _options(spec: NodeSpec, host: _Host, *, user_of_image: str = "root") -> dict[str, Any]:
     """What testcontainers has no method for; `with_kwargs` takes all of it at once or forgets."""
     options: dict[str, Any] = {
         "hostname": spec.hostname or spec.name,
@@ -349,18 +443,37 @@ def _options(spec: NodeSpec, security: frozenset[str]) -> dict[str, Any]:
             Mount(target=mount.inside, source=str(mount.host.absolute()), type="bind", read_only=mount.read_only)
             for mount in spec.mounts
         ],
+        **_limits(spec, host, user_of_image),
     }
     if spec.user == CALLER:
         # A rootless engine runs as the caller itself, and shows it as root inside.
-        options["user"] = "0:0" if "rootless" in security else f"{os.getuid()}:{os.getgid()}"
+        options["user"] = "0:0" if "rootless" in host.security else f"{os.getuid()}:{os.getgid()}"
     elif spec.user is not None:
         options["user"] = spec.user
-    if "selinux" in security:
-        # Nothing that is mounted could be read otherwise. Relabelling it would change the caller's own files.
-        options["security_opt"] = ["label=disable"]
     if spec.working_dir is not None:
         options["working_dir"] = spec.working_dir
     return options
+
+
+def _limits(spec: NodeSpec, host: _Host, user_of_image: str) -> dict[str, Any]:
+    """What keeps a node from harming the machine, whatever the code in it does."""
+    limits: dict[str, Any] = {
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "pids_limit": _MOST_PROCESSES,
+    }
+    if "selinux" in host.security:
+        # Nothing that is mounted could be read otherwise. Relabelling it would change the caller's own files.
+        limits["security_opt"].append("label=disable")
+    if spec.user is None and user_of_image.partition(":")[0] in {"root", "0"}:
+        limits["cap_add"] = _STEPS_DOWN
+    if memory_bytes := memory_limit_bytes(host.memory_bytes):
+        # Both the same: no swap on top.
+        limits |= {"mem_limit": memory_bytes, "memswap_limit": memory_bytes}
+    if spec.read_only and images.is_ours(spec.image):
+        # Programs may be unpacked there and run, as anywhere.
+        limits |= {"read_only": True, "tmpfs": {"/tmp": "exec,mode=1777"}}  # noqa: S108 - inside the container.
+    return limits
 
 
 class _DockerContainer:

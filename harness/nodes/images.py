@@ -130,6 +130,11 @@ def is_replaced(which: Image) -> bool:
     return bool(os.environ.get(_RECIPES[which].replaced_by))
 
 
+def is_ours(reference: str) -> bool:
+    """Whether a reference means an image that the harness made."""
+    return reference.startswith(f"{_REPOSITORY}/")
+
+
 def ensure(
     client: docker.DockerClient, which: Image, *, say: Say, context: Path | None = None, ours: bool = False
 ) -> str:
@@ -173,7 +178,7 @@ def ours(client: docker.DockerClient) -> list[str]:
         images = client.api.images(filters={"label": LABEL})
     # An image that somebody built on top of one of ours has inherited the label, and is not ours.
     tags = (tag for image in images for tag in image["RepoTags"] or ())
-    return sorted(tag for tag in tags if tag.startswith(f"{_REPOSITORY}/"))
+    return sorted(tag for tag in tags if is_ours(tag))
 
 
 def sources(client: docker.DockerClient) -> list[Fact]:

@@ -84,6 +84,7 @@ class Mailbox(Node):
             ports=(SMTP_PORT,),
             aliases=(host,),
             labels=dict(labels or {}),
+            read_only=True,
         )
         super().__init__(engine, spec, network=network, missing=self._lacks)
         self.host = host

@@ -64,6 +64,7 @@ def agent_spec(
         ports=tuple(ports),
         labels=dict(labels or {}),
         working_dir=APP_INSIDE,
+        read_only=True,
     )
 
 

@@ -1,8 +1,10 @@
 """The nodes against a real engine: ownership, broker, worker, mailbox."""
 
 import contextlib
+import ipaddress
 import os
 import smtplib
+import socket
 import subprocess
 import sys
 import textwrap
@@ -26,7 +28,7 @@ from harness.evidence.journal import read
 from harness.evidence.records import Kind
 from harness.nodes import engine as engines
 from harness.nodes.broker import Broker, Login, QueueCount
-from harness.nodes.engine import Engine, NodeSpec
+from harness.nodes.engine import Engine, MountSpec, NodeSpec, Status
 from harness.nodes.images import Image, ensure
 from harness.nodes.mailbox import SMTP_PORT, Mailbox
 from harness.nodes.node import Node
@@ -221,6 +223,114 @@ def test_the_whole_log_is_saved_under_the_nodes_name(engine: Engine, node_image:
     assert (tmp_path / "talker.log").exists()
 
 
+# ------------------------------------------------------------------------------------------------------ network
+
+REACHES = """
+import socket, sys, time
+for address in sys.argv[2:]:
+    try:
+        socket.create_connection((address, int(sys.argv[1])), 5).close()
+        print(address, "reached")
+    except OSError as error:
+        print(address, error)
+before = time.monotonic()
+try:
+    socket.gethostbyname("no-such-node.invalid")
+except OSError:
+    print("names", "quick" if time.monotonic() - before < 8 else "slow")
+"""
+
+
+@pytest.fixture
+def beyond(client: docker.DockerClient) -> Iterator[tuple[int, list[str]]]:
+    """A port on which this machine listens on all its addresses, and those that a node could know."""
+    with socket.create_server(("", 0)) as server:
+        (pool, *_) = client.networks.get("bridge").attrs["IPAM"]["Config"]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way_out:
+            # Nothing is sent: this only tells which of its addresses the machine would use.
+            way_out.connect(("192.0.2.1", 9))
+            addresses = {str(ipaddress.ip_network(pool["Subnet"])[1]), way_out.getsockname()[0]}
+        yield server.getsockname()[1], sorted(addresses)
+
+
+@pytest.mark.parametrize(("leads_out", "reached"), [(False, False), (True, True)])
+def test_a_network_leads_nowhere_unless_it_is_opened(
+    engine: Engine, node_image: str, beyond: tuple[int, list[str]], *, leads_out: bool, reached: bool
+) -> None:
+    port, addresses = beyond
+    network = engine.create_network("beyond", leads_out=leads_out)
+    # One that publishes a port is kept in as well.
+    command = ("python", "-uc", REACHES, str(port), *addresses)
+    node = Node(engine, NodeSpec(name="node", image=node_image, command=command, ports=(8000,)), network=network)
+    node.start()
+    try:
+        wait_until(lambda: node.container.state().status is Status.EXITED, what="the end", timeout_s=60)
+        said = node.container.logs().splitlines()
+    finally:
+        node.remove()
+        engine.remove_network(network)
+    assert [line.endswith(" reached") for line in said[:-1]] == [reached] * len(addresses), said
+    assert said[-1] == "names quick"
+
+
+def test_networks_that_are_made_at_once_do_not_get_in_each_others_way(engine: Engine) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        networks = list(pool.map(engine.create_network, [f"crowd{number}" for number in range(6)]))
+    assert len(set(networks)) == 6
+    for network in networks:
+        engine.remove_network(network)
+
+
+LIMITS = """
+import os, pathlib
+status = dict(line.split(":\\t") for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+print("rights", int(status["CapEff"], 16), int(status["CapBnd"], 16), "gains none", status["NoNewPrivs"])
+for folder in ("/", "/opt/venv", "/tmp", "/harness/run"):
+    try:
+        pathlib.Path(folder, "written").write_text("x")
+        print(folder, "written")
+    except OSError as error:
+        print(folder, error.strerror)
+"""
+
+
+def test_a_node_can_write_to_its_mounts_and_to_tmp_alone_and_has_no_rights_of_root(
+    engine: Engine, node_image: str, network: str, run_folder: Path, client: docker.DockerClient
+) -> None:
+    mounts = (MountSpec(host=run_folder, inside="/harness/run", read_only=False),)
+    spec = NodeSpec(name="node", image=node_image, command=("python", "-uc", LIMITS), mounts=mounts, read_only=True)
+    node = Node(engine, spec, network=network)
+    node.start()
+    try:
+        wait_until(lambda: node.container.state().status is Status.EXITED, what="the end", timeout_s=20)
+        said = node.container.logs().splitlines()
+        limits = client.api.inspect_container(node.container.id)["HostConfig"]
+    finally:
+        node.remove()
+    assert said == [
+        "rights 0 0 gains none 1",
+        "/ Read-only file system",
+        "/opt/venv Read-only file system",
+        "/tmp written",  # noqa: S108 - inside the container.
+        "/harness/run written",
+    ]
+    assert limits["PidsLimit"] > 0
+    assert 0 < limits["Memory"] == limits["MemorySwap"] < client.info()["MemTotal"]
+
+
+def test_a_node_that_takes_too_much_memory_is_killed_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, engine: Engine, node_image: str
+) -> None:
+    monkeypatch.setenv("HARNESS_MEMORY_MB", "64")
+    node = Node(engine, NodeSpec(name="greedy", image=node_image, command=("python", "-c", "bytearray(200_000_000)")))
+    node.start()
+    try:
+        wait_until(lambda: node.container.state().status is Status.EXITED, what="the end", timeout_s=20)
+        assert str(node.container.state()) == "exited with 137 (out of memory)"
+    finally:
+        node.remove()
+
+
 # ------------------------------------------------------------------------------------------------------- broker
 
 
@@ -331,10 +441,12 @@ def test_a_paused_broker_hangs_and_goes_on_where_it_was(broker: Broker, login: L
 
 
 def test_after_a_restart_durable_messages_are_there_and_counted_from_the_first_look(
-    broker: Broker, login: Login
+    broker: Broker, login: Login, client: docker.DockerClient
 ) -> None:
     with amqp_connection(login) as connection:
         fill(connection, "q", 20)
+    limits = client.api.inspect_container(broker.container.id)["HostConfig"]
+    assert (limits["CapDrop"], limits["CapAdd"]) == (["ALL"], None)
     broker.restart(30)
     broker.wait_ready()
     assert broker.queues(login.vhost) == [QueueCount(name="q", ready=20, unacked=0)]
@@ -414,11 +526,15 @@ def test_workers_start_side_by_side_and_consume_when_they_are_ready(workshop: Wo
             worker.remove()
 
 
-def test_a_worker_runs_a_task_and_what_it_leaves_belongs_to_the_caller(workshop: Workshop) -> None:
+def test_a_worker_runs_a_task_and_what_it_leaves_belongs_to_the_caller(
+    workshop: Workshop, client: docker.DockerClient
+) -> None:
     worker = workshop.worker("worker", options=["--concurrency=1", "--pool=solo", "--queues=own"])
     worker.start()
     try:
         worker.wait_ready(60)
+        limits = client.api.inspect_container(worker.container.id)["HostConfig"]
+        assert (limits["ReadonlyRootfs"], limits["CapDrop"], limits["CapAdd"]) == (True, ["ALL"], None)
         app = Celery(broker=workshop.login.amqp_url_outside, set_as_current=False)
         with app.connection_for_write() as connection:
             app.send_task("app.add", (1, 2), queue="own", connection=connection)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import EngineError, UsageError
 from harness.nodes.beat import Beat
-from harness.nodes.engine import Engine, NodeSpec, State, Status, _options
+from harness.nodes.engine import Engine, NodeSpec, State, Status, _Host, _options, network_leads_out
 from harness.nodes.mailbox import Mailbox
 from harness.nodes.node import Node
 from harness.nodes.worker import DEFAULT_OPTIONS, Worker
@@ -52,21 +52,92 @@ def rules(folder: Path) -> list[dict[str, object]]:
 
 
 def test_a_node_runs_as_the_caller() -> None:
-    assert _options(SPEC, frozenset())["user"] == f"{os.getuid()}:{os.getgid()}"
+    assert _options(SPEC, _Host())["user"] == f"{os.getuid()}:{os.getgid()}"
 
 
 def test_under_a_rootless_engine_the_caller_is_root() -> None:
-    assert _options(SPEC, frozenset({"rootless"}))["user"] == "0:0"
+    assert _options(SPEC, _Host(security=frozenset({"rootless"})))["user"] == "0:0"
 
 
 @pytest.mark.parametrize("security", [frozenset[str](), frozenset({"rootless"})])
 def test_a_node_can_run_as_the_images_own_user(security: frozenset[str]) -> None:
-    assert "user" not in _options(NodeSpec(name="node", image="image", user=None), security)
+    assert "user" not in _options(NodeSpec(name="node", image="image", user=None), _Host(security=security))
 
 
 def test_selinux_is_told_to_let_mounts_be_read_and_nobody_else_is_told_anything() -> None:
-    assert _options(SPEC, frozenset({"selinux"}))["security_opt"] == ["label=disable"]
-    assert "security_opt" not in _options(SPEC, frozenset({"seccomp"}))
+    assert "label=disable" in _options(SPEC, _Host(security=frozenset({"selinux"})))["security_opt"]
+    assert _options(SPEC, _Host(security=frozenset({"seccomp"})))["security_opt"] == ["no-new-privileges"]
+
+
+def test_a_node_has_no_rights_of_root_and_may_not_gain_any() -> None:
+    options = _options(SPEC, _Host())
+    assert (options["cap_drop"], options["security_opt"]) == (["ALL"], ["no-new-privileges"])
+    assert "cap_add" not in options
+
+
+@pytest.mark.parametrize(
+    ("user", "user_of_image", "steps_down"),
+    [(None, "root", True), (None, "0:0", True), (None, "rabbitmq", False), ("caller", "root", False)],
+)
+def test_only_an_image_that_starts_as_root_may_become_another_user(
+    user: str | None, user_of_image: str, *, steps_down: bool
+) -> None:
+    options = _options(NodeSpec(name="node", image="image", user=user), _Host(), user_of_image=user_of_image)
+    assert ("SETUID" in options.get("cap_add", [])) is steps_down
+
+
+@pytest.mark.parametrize(
+    ("said", "total_bytes", "limit_bytes"),
+    [(None, 8_000_000_000, 4_000_000_000), ("", 8_000_000_000, 4_000_000_000), ("500", 8_000_000_000, 500_000_000)],
+)
+def test_a_node_gets_half_of_the_memory_or_what_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, total_bytes: int, limit_bytes: int
+) -> None:
+    if said is not None:
+        monkeypatch.setenv("HARNESS_MEMORY_MB", said)
+    options = _options(SPEC, _Host.from_info({"MemTotal": total_bytes}))
+    assert options["mem_limit"] == options["memswap_limit"] == limit_bytes
+    assert options["pids_limit"] == 4096
+
+
+@pytest.mark.parametrize("said", ["2g", "-1", "0", "63", "1e3", "much", "\uff11\uff10\uff10"])
+def test_a_limit_that_is_none_is_a_wrong_use(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("HARNESS_MEMORY_MB", said)
+    with pytest.raises(UsageError, match=r"HARNESS_MEMORY_MB is .* give megabytes"):
+        _options(SPEC, _Host(memory_bytes=8_000_000_000))
+
+
+def test_an_engine_that_does_not_tell_its_memory_sets_no_limit() -> None:
+    assert "mem_limit" not in _options(SPEC, _Host.from_info({}))
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted", "is_read_only"),
+    [("celery-harness/node:x", True, True), ("celery-harness/node:x", False, False), ("shop/worker:1", True, False)],
+)
+def test_what_is_ours_can_be_read_only_and_somebody_elses_image_stays_as_it_is(
+    image: str, *, wanted: bool, is_read_only: bool
+) -> None:
+    options = _options(NodeSpec(name="node", image=image, read_only=wanted), _Host())
+    assert options.get("read_only", False) is is_read_only
+    assert ("tmpfs" in options) is is_read_only
+
+
+@pytest.mark.parametrize(("said", "leads_out"), [("open", True), ("closed", False), ("", False), (None, False)])
+def test_the_network_leads_nowhere_unless_it_is_opened(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, *, leads_out: bool
+) -> None:
+    monkeypatch.delenv("HARNESS_NETWORK", raising=False)
+    if said is not None:
+        monkeypatch.setenv("HARNESS_NETWORK", said)
+    assert network_leads_out() is leads_out
+
+
+@pytest.mark.parametrize("said", ["on", "Open", "internal"])
+def test_a_network_that_is_neither_open_nor_closed_is_a_wrong_use(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("HARNESS_NETWORK", said)
+    with pytest.raises(UsageError, match=f"HARNESS_NETWORK is '{said}'; it can be closed"):
+        network_leads_out()
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a.b", "a/b", "-a", "ä", "a" * 42])
@@ -123,6 +194,7 @@ def test_only_the_run_folder_can_be_written_to(make_worker: MakeWorker, tmp_path
     mounts = make_worker().spec.mounts
     assert {mount.inside for mount in mounts} == {"/harness-code/harness", "/harness/run", "/app"}
     assert [mount.host for mount in mounts if not mount.read_only] == [tmp_path / "run"]
+    assert make_worker().spec.read_only
 
 
 def test_every_rule_of_a_mailbox_has_a_number_of_its_own_also_after_they_were_cleared(

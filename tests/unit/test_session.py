@@ -30,7 +30,8 @@ class FakeEngine:
     def __call__(self, _client: Self) -> Self:
         return self
 
-    def create_network(self, _name: str) -> str:
+    def create_network(self, _name: str, *, leads_out: bool) -> str:
+        assert not leads_out
         self.diary.note("create network")
         return "network"
 
