@@ -52,6 +52,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "tests.bench.run", *session.posargs)
 
 
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Small changes in what decides a verdict: do the unit tests notice each? ``-- --help`` shows the options."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.mutants.run", *session.posargs)
+
+
 def _install(session: nox.Session, group: str) -> None:
     """Install the project, editable, and one of its dependency groups, unless that was done before.
 
