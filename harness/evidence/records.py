@@ -17,8 +17,9 @@ class Kind(StrEnum):
 
     A task's life, from whoever publishes it: `intended`, then one of `accepted`, `refused`, `unknown`.
     From the worker: `received`, `started`, `finished`, and `retried`, `revoked`, `discarded` or `errback` where they
-    apply. From a process about itself: `opened` (a file's first line), `up`, `ready`, `settings`, `down`, from beat
-    `woke`, and of a child process that is gone `exited`.
+    apply. From a process about itself: `opened` (a file's first line), `up`, `ready`, `settings`, `down`, and of a
+    child process that is gone `exited`. From beat: `embedded` (a worker's own beat begins), `schedule` (it changed),
+    `woke`, `unsent` (an entry that could not be sent) and `died` (beat ended with an error).
     """
 
     OPENED = "opened"
@@ -27,6 +28,10 @@ class Kind(StrEnum):
     SETTINGS = "settings"
     DOWN = "down"
     WOKE = "woke"
+    EMBEDDED = "embedded"
+    SCHEDULE = "schedule"
+    UNSENT = "unsent"
+    DIED = "died"
     INTENDED = "intended"
     ACCEPTED = "accepted"
     REFUSED = "refused"

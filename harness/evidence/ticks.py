@@ -11,12 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, tzinfo
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from harness.evidence import beats
-from harness.evidence.beats import Beats, Start, Tick
+from harness.evidence.beats import Beats, Spans, Start, Tick, Unsent
 from harness.evidence.crontab import Crontab, written
 from harness.evidence.records import Finding, Json, Verdict
 
@@ -24,7 +25,10 @@ _LATE_S = 60.0
 """A crontab entry names a minute, so that within it a tick is in time."""
 _EARLY_S = 0.01
 """Celery wakes ten milliseconds of its own clock early by design, and asks again before it sends."""
+_ANSWER_S = 1.0
+"""By how much the schedule's own answer to when an entry is due may be wrong: it counts in floats, and asks twice."""
 _FIRST = 10
+_REASONS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,10 @@ class Times:
         return cls(count=int(value["count"]), first=tuple(str(one) for one in value["first"]))
 
 
-_LISTS = ("missing", "doubled", "late", "early", "delayed", "unproven")
+_LISTS = ("missing", "doubled", "late", "early", "delayed", "doubtful", "unproven", "unscheduled")
+
+
+_NO_TIMES: dict[str, Json] = {"count": 0, "first": []}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +84,21 @@ class EntryTicks:
     """When it was sent before it was due."""
     delayed: Times
     """As `late`, once, and something kept beat for as long."""
+    doubtful: Times
+    """As `late`, but beat may have been kept for as long when it planned them, which nobody saw."""
     unproven: Times
-    """As `missing`, but something kept beat until the next time, so that it may not be the schedule's fault."""
+    """As `missing`, but something kept beat for so long that it may not be the schedule's fault."""
+    unscheduled: Times
+    """When it was due and not in the schedule, though it was before and is again after."""
+    reasons: tuple[str, ...] = ()
+    """What beat said when it could not send it, each once."""
     lateness_s: Mapping[str, float]
     """Seconds from due to sent: p50, p99, max; empty if nothing was sent in time."""
 
     def to_json(self) -> dict[str, Json]:
         """As it stands in audit.json."""
         lists = {name: getattr(self, name).to_json() for name in _LISTS}
-        return {**asdict(self), **lists, "lateness_s": dict(self.lateness_s)}
+        return {**asdict(self), **lists, "lateness_s": dict(self.lateness_s), "reasons": list(self.reasons)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "EntryTicks":
@@ -96,7 +109,9 @@ class EntryTicks:
             expected=None if value["expected"] is None else int(value["expected"]),
             sent=int(value["sent"]),
             lateness_s={str(name): float(seconds) for name, seconds in value["lateness_s"].items()},
-            **{name: Times.from_json(value[name]) for name in _LISTS},
+            reasons=tuple(str(one) for one in value.get("reasons", ())),
+            # Who wrote it may have known less than this.
+            **{name: Times.from_json(value.get(name, _NO_TIMES)) for name in _LISTS},
         )
 
 
@@ -131,70 +146,145 @@ def account(journal: Path, window: Window | None = None) -> Ticks | None:
     if not starts and not faults and window is None:
         return None
     watch = _Watch(beats=Beats(starts=[start for start in starts if start.ready_at is not None]), window=window)
-    judged = [_judge(entry, rule, watch.of(entry, rule)) for entry, rule in watch.rules()]
-    findings = [*_witness_findings(watch, starts, faults), *_findings(judged, watch, is_whole=not faults)]
+    judged = [_judge(case, watch) for case in watch.cases()]
+    findings = [
+        *_witness_findings(watch, starts, faults),
+        *_death_findings(starts),
+        *_schedule_findings(watch),
+        *_findings(judged, watch, is_whole=not faults),
+    ]
     return Ticks(entries=tuple(record for record, _ in judged), findings=tuple(findings))
 
 
 # ------------------------------------------------------------------------------------------------ what was to be seen
 
-_UNKNOWN_RULE: dict[str, Json] = {"kind": "other", "text": "not in the schedule that beat began with"}
+_UNKNOWN_RULE: dict[str, Json] = {"kind": "other", "text": "in no schedule that beat spoke of"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Watch:
-    """What is to be counted of some starts of beat, of one entry or of all."""
+    """What is to be counted of some starts of beat."""
 
     beats: Beats
     window: Window | None
-    ticks: Sequence[Tick] = ()
-    """Of the entry, in order."""
 
-    def rules(self) -> list[tuple[str, Mapping[str, Json]]]:
-        """Every entry with its rule; twice, if beat came back with another rule for it."""
-        found = {
-            (entry, json.dumps(rule, sort_keys=True)): rule
-            for start in self.beats.starts
-            for entry, rule in [*start.rules.items(), *((tick.entry, _rule(start, tick.entry)) for tick in start.ticks)]
-        }
-        return [(entry, rule) for (entry, _), rule in sorted(found.items(), key=lambda item: item[0])]
+    def cases(self) -> list["_Case"]:
+        """Every entry with each rule that it ever had, in order; usually that is one."""
+        found: dict[tuple[str, str], _Case] = {}
+        known: dict[str, list[tuple[float, float]]] = {}
 
-    def of(self, entry: str, rule: Mapping[str, Json]) -> "_Watch":
-        """What concerns one entry under one rule."""
-        starts = [start for start in self.beats.starts if _rule(start, entry) == rule]
-        # What is known of all of them is then calculated once, and not for each entry.
-        beats = self.beats if len(starts) == len(self.beats.starts) else Beats(starts=starts)
-        return _Watch(beats=beats, window=self.window, ticks=beats.ticks.get(entry, ()))
+        def case(entry: str, rule: Mapping[str, Json]) -> _Case:
+            key = (entry, json.dumps(rule, sort_keys=True))
+            return found.setdefault(key, _Case(watch=self, entry=entry, rule=rule))
+
+        for start in self.beats.starts:
+            for entry in {entry: None for period in start.periods for entry in period.rules}:
+                for rule, begin, end in start.had(entry):
+                    case(entry, rule).presence.append((start, begin, end))
+                    known.setdefault(entry, []).append((begin, end))
+            for tick in start.ticks:
+                case(tick.entry, start.periods[tick.period].rules.get(tick.entry, _UNKNOWN_RULE)).ticks.append(tick)
+            for failure in start.failures:
+                for (entry, _), one in found.items():
+                    if entry == failure.entry:
+                        one.failures.append(failure)
+        for (entry, _), one in found.items():
+            one.ticks.sort(key=lambda tick: tick.at)
+            one.known = Spans(known.get(entry, ()))
+        return [one for _, one in sorted(found.items())]
+
+    def start(self, number: int) -> Start:
+        """The start with a number."""
+        return next(start for start in self.beats.starts if start.number == number)
 
     def counts(self, t: float) -> bool:
         """Whether what was due then is asked for."""
         return self.window is None or self.window.holds(t)
 
-    @property
+    @cached_property
     def grace_s(self) -> float:
         """How long after its time a tick is still to come: as long as beat was ever at work, and a second."""
         return min(_LATE_S, 1.0 + self.beats.longest_wake_s)
 
-    def idle_s(self, due: float, sent: float) -> float:
-        """For how long of the time from due to sent nothing kept beat from sending.
+
+@dataclass(kw_only=True, eq=False)
+class _Case:
+    """One entry under one rule: when beat had it, and what it sent."""
+
+    watch: _Watch
+    entry: str
+    rule: Mapping[str, Json]
+    presence: list[tuple[Start, float, float]] = field(default_factory=list)
+    """Which start had it, from when until when."""
+    ticks: list[Tick] = field(default_factory=list)
+    failures: list[Unsent] = field(default_factory=list)
+    known: Spans = field(default_factory=lambda: Spans(()))
+    """When it was in the schedule at all, also under another rule."""
+
+    @cached_property
+    def there(self) -> Spans:
+        """When at least one start had it."""
+        return Spans((begin, end) for _, begin, end in self.presence)
+
+    def starts(self, t: float) -> list[Start]:
+        """Which ones had it then."""
+        return [start for start, begin, end in self.presence if begin <= t <= end]
+
+    def idle_s(self, start: Start, due: float, sent: float) -> float:
+        """For how long of the time from due to sent nothing kept a beat from sending."""
+        return sent - due - start.busy.length_s(due, sent)
+
+    def unplanned_s(self, start: Start, due: float, sent: float) -> float:
+        """As `idle_s`, less the time that beat took when it planned what was due.
 
         Celery asks how long it is to the next tick, sends, and then counts from there: a tick is also later by as
-        long as it was busy when it sent the one before, or when it started.
+        long as it took to send the one before. Under a fast clock that is the machine's fault.
         """
-        last = bisect_left(self.ticks, sent, key=lambda tick: tick.at) - 1
-        planned_at = max(self.beats.started_before(due), self.ticks[last].at if last >= 0 else -math.inf)
-        since, until = self.beats.busy.around(planned_at) or (due, due)
+        begin, end = self._planning(start, sent) if self.watch.window else (due, due)
         # Nothing is an excuse twice.
-        rest = min(max(due, until), sent)
-        return sent - due - (until - since) - self.beats.busy.length_s(rest, sent)
+        rest = min(max(due, end), sent)
+        return sent - due - (end - begin) - start.busy.length_s(rest, sent)
 
-    def was_kept(self, due: float, sent: float) -> bool:
-        """Whether beat was for most of a time, and for all but a minute."""
-        return self.idle_s(due, sent) <= min(_LATE_S, (sent - due) / 2)
+    def _planning(self, start: Start, sent: float) -> tuple[float, float]:
+        """From when until when beat planned what it sent then, as far as it is told; an empty time if it is not."""
+        before = self._before(start, sent)
+        sending = (before.wake.at, before.wake.end) if before else (sent, sent)
+        after = before.wake.end if before else -math.inf
+        plans = [wake for wake in start.wakes if wake.planned_s is not None and after <= wake.at <= sent]
+        return (plans[-1].at, plans[-1].at + (plans[-1].planned_s or 0.0)) if plans else sending
+
+    def _before(self, start: Start, sent: float) -> Tick | None:
+        """The tick before, if the same beat sent it."""
+        last = bisect_left(self.ticks, sent, key=lambda tick: tick.at) - 1
+        return self.ticks[last] if last >= 0 and self.ticks[last].start == start.number else None
+
+    def is_planned(self, start: Start, due: float, sent: float) -> bool:
+        """Whether the schedule itself had the tick at its time, so that only sending the one before delayed it."""
+        before = self._before(start, sent)
+        if before is None or before.following is None:
+            return False
+        if any(wake.planned_s is not None and before.wake.end <= wake.at <= sent for wake in start.wakes):
+            return False
+        earliest, latest = before.following
+        return earliest - _ANSWER_S <= due <= latest + _ANSWER_S
+
+    def was_kept(self, due: float, sent: float, starts: Sequence[Start] | None = None) -> bool:
+        """Whether every beat that had it was kept for most of a time, and for all but a minute."""
+        most_s = min(_LATE_S, (sent - due) / 2)
+        having = self.starts(due) if starts is None else starts
+        return bool(having) and all(self.unplanned_s(start, due, sent) <= most_s for start in having)
+
+    def passed_deadline(self, due: float) -> bool:
+        """Whether every beat that had it was kept beyond the time after which Celery does not send it any more."""
+        if (deadline_s := self.rule.get("deadline_s")) is None:
+            return False
+        return all(_kept_s(start, due) > float(deadline_s) for start in self.starts(due))
 
 
-def _rule(start: Start, entry: str) -> Mapping[str, Json]:
-    return start.rules.get(entry, _UNKNOWN_RULE)
+def _kept_s(start: Start, due: float) -> float:
+    """How long after a time beat was busy, without a break from it."""
+    around = start.busy.around(due)
+    return around[1] - due if around else 0.0
 
 
 @dataclass
@@ -208,16 +298,20 @@ class _Counts:
     late: list[float] = field(default_factory=list)
     early: list[float] = field(default_factory=list)
     delayed: list[float] = field(default_factory=list)
+    doubtful: list[float] = field(default_factory=list)
     unproven: list[float] = field(default_factory=list)
+    unscheduled: list[float] = field(default_factory=list)
     skipped: list[float] = field(default_factory=list)
     """Due while no beat was there, which demands nothing."""
     lateness_s: list[float] = field(default_factory=list)
 
-    def record(self, entry: str, rule: str, zone: tzinfo, *, expected: int | None) -> EntryTicks:
+    def record(self, case: _Case, rule: str, zone: tzinfo, *, expected: int | None) -> EntryTicks:
         """Put it down."""
+        counted = (failure.reason for failure in case.failures if case.watch.counts(failure.at))
         return EntryTicks(
-            entry=entry,
+            entry=case.entry,
             rule=rule,
+            reasons=tuple(dict.fromkeys(counted)),
             expected=expected,
             sent=self.sent,
             lateness_s=_quantiles(self.lateness_s),
@@ -225,38 +319,39 @@ class _Counts:
         )
 
 
-def _judge(entry: str, rule: Mapping[str, Json], watch: _Watch) -> tuple[EntryTicks, Times]:
+def _judge(case: _Case, watch: _Watch) -> tuple[EntryTicks, Times]:
     """The record of an entry, and when it was due while no beat was there."""
+    rule = case.rule
     try:
         zone = ZoneInfo(str(rule.get("timezone", "UTC")))
         if rule["kind"] == "crontab":
-            counts, text = _crontab(Crontab.of(rule, zone), watch), f"{written(rule)} {zone.key}"
+            counts, text = _crontab(Crontab.of(rule, zone), case, watch), f"{written(rule)} {zone.key}"
         elif rule["kind"] == "interval" and rule["every_s"] > 0:
-            counts = _interval(float(rule["every_s"]), watch, relative=bool(rule["relative"]))
+            counts = _interval(float(rule["every_s"]), case, watch, relative=bool(rule["relative"]))
             text = f"every {rule['every_s']:g} s" + (", rounded" if rule["relative"] else "")
         else:
-            return _unpredictable(entry, str(rule.get("text", "every 0 s")), watch)
+            return _unpredictable(case, str(rule.get("text", "every 0 s")), watch)
     except (ValueError, KeyError) as error:
         # ZoneInfo raises a KeyError for a zone that nobody knows.
-        return _unpredictable(entry, f"{written(rule)}: {error}", watch)
-    return counts.record(entry, text, zone, expected=counts.expected), Times.of(counts.skipped, zone)
+        return _unpredictable(case, f"{written(rule)}: {error}", watch)
+    return counts.record(case, text, zone, expected=counts.expected), Times.of(counts.skipped, zone)
 
 
-def _unpredictable(entry: str, text: str, watch: _Watch) -> tuple[EntryTicks, Times]:
-    counts = _Counts(sent=sum(watch.counts(tick.at) for tick in watch.ticks))
-    return counts.record(entry, text, UTC, expected=None), Times.of((), UTC)
+def _unpredictable(case: _Case, text: str, watch: _Watch) -> tuple[EntryTicks, Times]:
+    counts = _Counts(sent=sum(watch.counts(tick.at) for tick in case.ticks))
+    return counts.record(case, text, UTC, expected=None), Times.of((), UTC)
 
 
 # ------------------------------------------------------------------------------------------------ crontab entries
 
 
-def _crontab(crontab: Crontab, watch: _Watch) -> _Counts:
+def _crontab(crontab: Crontab, case: _Case, watch: _Watch) -> _Counts:
     counts = _Counts()
-    there = watch.beats.there
-    sent = [tick.at for tick in watch.ticks]
+    there = case.there
+    sent = [tick.at for tick in case.ticks]
     end = max([there.ends[-1], *sent[-1:]])
     times = crontab.times(min([there.begins[0], *sent[:1]]), end)
-    of, early = _matched(times, watch)
+    of, early = _matched(times, case)
     counts.early = [tick.at for tick in early if watch.counts(tick.at)]
     counts.sent, ahead = len(counts.early), set(early)
     for number, due in enumerate(times):
@@ -271,40 +366,56 @@ def _crontab(crontab: Crontab, watch: _Watch) -> _Counts:
         counts.sent += len(in_time)
         counts.doubled += [due] * (len(ticks) - 1)
         if in_time:
-            _note_lateness(counts, due, in_time[0].at, watch)
+            _note_lateness(counts, due, in_time[0], case)
         elif is_demanded and not ticks:
             # Celery makes up for one, once: kept until the next is due, it sends that one alone.
             later = bisect_right(sent, due)
-            was_kept = watch.was_kept(due, sent[later] if later < len(sent) else end)
+            was_kept = case.was_kept(due, sent[later] if later < len(sent) else end) or case.passed_deadline(due)
             (counts.unproven if was_kept else counts.missing).append(due)
         elif not around and there.begins[0] < due < there.ends[-1]:
-            counts.skipped.append(due)
+            _note_absence(counts, due, case, watch)
     return counts
 
 
-def _note_lateness(counts: _Counts, due: float, sent: float, watch: _Watch) -> None:
+def _note_absence(counts: _Counts, due: float, case: _Case, watch: _Watch) -> None:
+    """It was due at a time at which no beat had it under this rule, and one did before and after."""
     if not watch.beats.there.around(due):
+        counts.skipped.append(due)
+    elif not case.known.around(due):
+        counts.unscheduled.append(due)
+
+
+def _note_lateness(counts: _Counts, due: float, tick: Tick, case: _Case) -> None:
+    if not case.there.around(due):
         # It was made up for when beat came back.
         return
-    counts.lateness_s.append(max(0.0, sent - due))
-    if sent - due > _LATE_S:
-        (counts.late if watch.idle_s(due, sent) > _LATE_S else counts.delayed).append(due)
+    counts.lateness_s.append(max(0.0, tick.at - due))
+    if tick.at - due <= _LATE_S:
+        return
+    start = case.watch.start(tick.start)
+    if case.idle_s(start, due, tick.at) <= _LATE_S:
+        counts.delayed.append(due)
+    elif case.unplanned_s(start, due, tick.at) > _LATE_S:
+        counts.late.append(due)
+    else:
+        told = case.watch.window is not None and case.is_planned(start, due, tick.at)
+        (counts.delayed if told else counts.doubtful).append(due)
 
 
 _Matches = dict[int, list[Tick]]
 """The ticks of each time that has any, by the number of the time."""
 
 
-def _matched(times: Sequence[float], watch: _Watch) -> tuple[_Matches, list[Tick]]:
+def _matched(times: Sequence[float], case: _Case) -> tuple[_Matches, list[Tick]]:
     """Each tick belongs to the latest time before it; if that has one already, and the next one none, to the nearer.
 
     Returns: the ticks of each time; and those that came before their time, also if they have none.
     """
     of: _Matches = defaultdict(list)
-    for tick in watch.ticks:
+    for tick in case.ticks:
         of[bisect_right(times, tick.at + _EARLY_S) - 1].append(tick)
-    _give_back(of, times, watch)
-    since = watch.beats.there.begins[0]
+    _give_back(of, times, case)
+    since = case.there.begins[0]
     early = _give_forward(of, times, since)
     # No beat was there that could have sent what was due before.
     for number in [number for number in of if times[number] < since]:
@@ -312,7 +423,7 @@ def _matched(times: Sequence[float], watch: _Watch) -> tuple[_Matches, list[Tick
     return of, early
 
 
-def _give_back(of: _Matches, times: Sequence[float], watch: _Watch) -> None:
+def _give_back(of: _Matches, times: Sequence[float], case: _Case) -> None:
     """A time with two ticks gives one to a time before it that has none, if it is only late because beat was kept.
 
     Where times are close together and the machine is slow, each tick may come after the next one was due.
@@ -324,7 +435,7 @@ def _give_back(of: _Matches, times: Sequence[float], watch: _Watch) -> None:
             missing = number
         elif count > 1 and missing is not None:
             moved = [(earlier, of[earlier + 1][0]) for earlier in range(missing, number)]
-            if all(watch.was_kept(times[earlier], tick.at) for earlier, tick in moved):
+            if all(case.was_kept(times[earlier], tick.at, [case.watch.start(tick.start)]) for earlier, tick in moved):
                 for earlier, tick in moved:
                     of[earlier + 1].remove(tick)
                     of[earlier].append(tick)
@@ -346,25 +457,25 @@ def _give_forward(of: _Matches, times: Sequence[float], since: float) -> list[Ti
 # ------------------------------------------------------------------------------------------------ intervals
 
 
-def _interval(every_s: float, watch: _Watch, *, relative: bool) -> _Counts:
+def _interval(every_s: float, case: _Case, watch: _Watch, *, relative: bool) -> _Counts:
     counts = _Counts()
-    regular = _regular(counts, every_s - (_rounding_s(every_s) if relative else 0.0), watch)
-    for begin, end in watch.beats.there:
+    regular = _regular(counts, every_s - (_rounding_s(every_s) if relative else 0.0), case, watch)
+    for begin, end in case.there:
         since = begin
         for tick in (tick for tick in regular if begin <= tick.at <= end):
-            _note_absent(counts, every_s, since, tick.at, watch, spare_s=every_s)
+            _note_absent(counts, every_s, since, tick.at, case, spare_s=every_s)
             if watch.counts(tick.at):
                 counts.lateness_s.append(max(0.0, tick.at - since - every_s))
             since = tick.at
         # The last one may be still to come.
-        _note_absent(counts, every_s, since, end, watch, spare_s=watch.grace_s)
+        _note_absent(counts, every_s, since, end, case, spare_s=watch.grace_s)
     return counts
 
 
-def _regular(counts: _Counts, least_s: float, watch: _Watch) -> list[Tick]:
+def _regular(counts: _Counts, least_s: float, case: _Case, watch: _Watch) -> list[Tick]:
     """Count the ticks; return those that came no sooner after the one before than they may."""
     regular: list[Tick] = []
-    for tick in watch.ticks:
+    for tick in case.ticks:
         # Celery counts from when it began to send, which is a little before `at`.
         is_early = bool(regular) and tick.at < regular[-1].wake.at + least_s - _EARLY_S
         is_of_another = bool(regular) and tick.start != regular[-1].start
@@ -379,15 +490,14 @@ def _regular(counts: _Counts, least_s: float, watch: _Watch) -> list[Tick]:
     return regular
 
 
-def _note_absent(counts: _Counts, every_s: float, since: float, until: float, watch: _Watch, *, spare_s: float) -> None:
-    """Note the ticks that a gap lacks, and whether it lacks one also if the time that beat was busy is left out."""
+def _note_absent(counts: _Counts, every_s: float, since: float, until: float, case: _Case, *, spare_s: float) -> None:
+    """Note the ticks that a gap lacks; they prove nothing if beat was kept from the first of them until its end."""
     length_s = until - since - spare_s
     due = [since + every_s * number for number in range(1, int(length_s // every_s) + 1)]
-    # A wake takes its time also where nothing keeps it.
-    idle_s = length_s - watch.beats.busy.length_s(since, until) + min(watch.grace_s, every_s / 2)
-    asked = [t for t in due if watch.counts(t)]
+    asked = [t for t in due if case.watch.counts(t)]
     counts.expected += len(asked)
-    (counts.missing if idle_s >= every_s else counts.unproven).extend(asked)
+    if asked:
+        (counts.unproven if case.was_kept(due[0], until) else counts.missing).extend(asked)
 
 
 def _rounding_s(every_s: float) -> float:
@@ -419,6 +529,43 @@ def _witness_findings(watch: _Watch, starts: Sequence[Start], faults: Sequence[s
         yield Finding(code="ticks-unsent", verdict=Verdict.UNKNOWN, count=unsent, text=text)
 
 
+def _death_findings(starts: Sequence[Start]) -> Iterator[Finding]:
+    """A beat that ended while it was still wanted: nothing of its schedule was sent from then on."""
+    for start in starts:
+        whose = f"the beat of {start.node}" if start.is_embedded else start.node
+        if start.error is not None:
+            text = f"{whose} ended with an error, so that nothing more of its schedule was sent: {start.error}"
+            yield Finding(code="beat-died", verdict=Verdict.FAIL, count=1, text=text)
+        elif start.silent_s is not None:
+            text = f"{whose} was not heard of any more, and {start.silent_s:.0f} s later its worker still took tasks."
+            yield Finding(code="beat-died", verdict=Verdict.FAIL, count=1, text=text)
+        elif start.is_embedded and start.ready_at is None:
+            text = f"{whose} began, and never said that it was ready, so nothing is known about its ticks."
+            yield Finding(code="ticks-unwatched", verdict=Verdict.UNKNOWN, count=1, text=text)
+
+
+def _schedule_findings(watch: _Watch) -> Iterator[Finding]:
+    """What was to be sent and is not in the schedule that beat went by, or not to its end."""
+    starts = watch.beats.starts
+    for shadow in dict.fromkeys(shadow for start in starts for shadow in start.shadowed):
+        advice = "" if shadow.named else "; give each one a `name`"
+        text = f"{shadow.entry}: {shadow.kept} took the place of {shadow.lost}, which is never sent{advice}."
+        verdict = Verdict.PASS if shadow.named else Verdict.FAIL
+        yield Finding(code="entry-shadowed", verdict=verdict, count=1, text=text)
+    gone = {
+        entry: None
+        for start in starts
+        for period in start.periods
+        for entry in period.rules
+        if entry not in start.periods[-1].rules
+    }
+    if gone:
+        text = (
+            f"taken out of the schedule while beat went on, and not demanded from then on: {_named(', ', list(gone))}."
+        )
+        yield Finding(code="entries-removed", verdict=Verdict.PASS, count=len(gone), text=text)
+
+
 _FAILURES = (
     ("missing", "due, and not sent"),
     ("doubled", "sent more than once"),
@@ -429,39 +576,63 @@ _FAILURES = (
 
 def _findings(judged: Sequence[tuple[EntryTicks, Times]], watch: _Watch, *, is_whole: bool) -> Iterator[Finding]:
     for record, skipped in judged:
-        for name, words in _FAILURES:
-            times: Times = getattr(record, name)
-            if times.count:
-                text = f"{record.entry}: {times} ({words.format(record.lateness_s.get('max', 0.0))})"
-                # What seems to be missing or late may stand in a line that is lost.
-                verdict = Verdict.FAIL if is_whole or name not in {"missing", "late"} else Verdict.UNKNOWN
-                yield Finding(code=f"tick-{name}", verdict=verdict, count=times.count, text=text)
+        yield from _failure_findings(record, is_whole=is_whole)
         if record.expected is None:
-            text = (
-                f"{record.entry}: when it is due cannot be calculated ({record.rule}); it was sent {record.sent} times."
-            )
-            yield Finding(code="tick-unpredictable", verdict=Verdict.PASS, count=1, text=text)
+            yield _unpredictable_finding(record)
         if skipped.count:
             text = f"{record.entry}: {skipped} (due while no beat was there; Celery makes up for one at most)"
             yield Finding(code="ticks-skipped", verdict=Verdict.PASS, count=skipped.count, text=text)
+        if (out := record.unscheduled).count:
+            text = f"{record.entry}: {out} (due while it was not in beat's schedule, in which it was before and after)"
+            yield Finding(code="ticks-unscheduled", verdict=Verdict.UNKNOWN, count=out.count, text=text)
     records = [record for record, _ in judged]
+    yield from _kept_findings(records, watch)
+    if watch.beats.starts and not any(record.expected for record in records):
+        verdict = Verdict.UNKNOWN if watch.window else Verdict.PASS
+        text = "no entry of the schedule was due that can be calculated, so nothing was shown about ticks."
+        yield Finding(code="nothing-ticked", verdict=verdict, count=0, text=text)
+
+
+def _failure_findings(record: EntryTicks, *, is_whole: bool) -> Iterator[Finding]:
+    for name, words in _FAILURES:
+        times: Times = getattr(record, name)
+        if not times.count:
+            continue
+        said = f"; beat said: {'; '.join(record.reasons[:_REASONS])}" if name == "missing" and record.reasons else ""
+        text = f"{record.entry}: {times} ({words.format(record.lateness_s.get('max', 0.0))}{said})"
+        # What seems to be missing or late may stand in a line that is lost.
+        verdict = Verdict.FAIL if is_whole or name not in {"missing", "late"} else Verdict.UNKNOWN
+        yield Finding(code=f"tick-{name}", verdict=verdict, count=times.count, text=text)
+
+
+def _unpredictable_finding(record: EntryTicks) -> Finding:
+    text = f"{record.entry}: when it is due cannot be calculated ({record.rule}); it was sent {record.sent} times."
+    # A rule that nobody can calculate is said; one that was never told is a witness that lacks.
+    verdict = Verdict.UNKNOWN if record.rule == _UNKNOWN_RULE["text"] else Verdict.PASS
+    return Finding(code="tick-unpredictable", verdict=verdict, count=1, text=text)
+
+
+def _kept_findings(records: Sequence[EntryTicks], watch: _Watch) -> Iterator[Finding]:
+    """What went wrong while beat itself was kept."""
+    advice = ": the machine could not hold this speed; lower --speed" if watch.window else ""
     if delayed := [record for record in records if record.delayed.count]:
         named = _named(", ", [f"{record.entry} {record.delayed.count}" for record in delayed])
         text = f"sent once, and more than a minute late only because beat itself was kept for as long: {named}."
         count = sum(record.delayed.count for record in delayed)
         yield Finding(code="ticks-delayed", verdict=Verdict.PASS, count=count, text=text)
+    if doubtful := [record for record in records if record.doubtful.count]:
+        named = _named("; ", [f"{record.entry}: {record.doubtful}" for record in doubtful])
+        text = f"{named} (sent late, and beat may have been kept for as long when it planned them{advice})"
+        count = sum(record.doubtful.count for record in doubtful)
+        yield Finding(code="ticks-doubtful", verdict=Verdict.UNKNOWN, count=count, text=text)
     if unproven := [record for record in records if record.unproven.count]:
         named = _named("; ", [f"{record.entry}: {record.unproven}" for record in unproven])
-        advice = ": the machine could not hold this speed; lower --speed" if watch.window else ""
         text = (
-            f"{named} (due, and not sent, and beat itself was kept until the next time, which proves nothing{advice})"
+            f"{named} (due, and not sent, and beat itself was kept until the next time or beyond "
+            f"`beat_cron_starting_deadline`, which proves nothing{advice})"
         )
         count = sum(record.unproven.count for record in unproven)
         yield Finding(code="ticks-stalled", verdict=Verdict.UNKNOWN, count=count, text=text)
-    if watch.beats.starts and not any(record.expected for record in records):
-        verdict = Verdict.UNKNOWN if watch.window else Verdict.PASS
-        text = "no entry of the schedule was due that can be calculated, so nothing was shown about ticks."
-        yield Finding(code="nothing-ticked", verdict=verdict, count=0, text=text)
 
 
 def _named(between: str, entries: Sequence[str]) -> str:

@@ -8,15 +8,21 @@ be there:
     HARNESS_NODE            the name of this node
     HARNESS_SETTINGS        Celery settings that win over the app's own, a JSON object
     HARNESS_CLOCK_OFFSET_S  seconds that this container's clock is ahead; the journal is stamped with the real time
+    HARNESS_CLOCK_SPEED     how many times as fast as the real one this container's clock is
+    HARNESS_RUN             the run folder, where a worker's beat keeps its schedule unless the app says where
 
 Every process of the worker, the pool's children included, writes a file of its own. What it writes, and the
 members beside the task's id:
 
     up         the process is there               argv, versions
     settings   what the worker runs with          acks_late, prefetch, time limits and the like
-               what beat runs with                timezone, and each entry of the schedule
+               what beat runs with                timezone, at, each entry of the schedule, and `shadowed`
     ready      it consumes, or schedules          worker: queues, with what it declares them with; beat: at
-    woke       beat looked for what is due        at, took_s, next
+    embedded   a worker's own beat begins         parent
+    schedule   beat's schedule was changed        until, at, each entry of the schedule
+    woke       beat looked for what is due        at, took_s, next, planned_s
+    unsent     beat could not send an entry       entry, at, reason
+    died       beat ended with an error           error
     down       it ended in good order
     received   a message was taken from a queue   name, redelivered, eta
     started    an execution begins                name, retries, redelivered
@@ -29,14 +35,18 @@ members beside the task's id:
     exited     a child process is gone            child, code (of a signal: its number, negative)
     intended, accepted                            as the producer's, for tasks sent by tasks and by beat; what
                                                   `harness.evidence.message` reads; `entry` and `at`: the
-                                                  schedule's entry and the time by beat's clock
+                                                  schedule's entry and the time by beat's clock;
+                                                  `following`: when the schedule says that it is due next
 
 An execution came to an end if its own process says so, with another `state` than UNKNOWN: Celery says that of one
 that is unwound while its process is stopped (a hard time limit, a termination, a shutdown). `outside` marks an ending
 that the parent process reports for a child that was killed: the execution itself never came to an end. `peak_kb` is
 the most memory that the process has had resident so far, where that has grown since it last said so. `store_s` is how
 long the result backend took for this execution, in seconds. `at` and `next` are by beat's own clock, which need not be
-the real one: when it woke, and when it means to wake again.
+the real one: when it woke, and when it means to wake again. `planned_s` is how long it took to plan all entries anew.
+`following` is two times between which the schedule itself has the next one. `shadowed` has each periodic task whose
+place another one took. The old schedule was surely in force until `until`, and the new one surely is from `at`.
+`parent` is the process id of the worker.
 """
 
 import json
@@ -49,6 +59,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import celery
@@ -96,7 +107,7 @@ class Agent:
         """The tasks whose execution began in this process and did not end yet."""
         self._confirms = False
         self._is_worker = False
-        self._beat = BeatWatch(journal)
+        self._beat = BeatWatch(journal, speed=float(os.environ.get("HARNESS_CLOCK_SPEED", "1")))
         self._peak_kb = 0
         self._stored_s: dict[str, float] = {}
         """Per running task, how long its results have taken to store so far."""
@@ -172,6 +183,10 @@ class Agent:
             return on_decode_error(consumer, message, exc)
 
         Consumer.on_decode_error = watched_on_decode_error
+
+    def watch_beat(self, schedule_file: Path | None) -> None:
+        """Watch how beat begins, also a worker's own. Has to be called before the app is imported."""
+        self._beat.prepare(schedule_file)
 
     def up(self, argv: list[str]) -> None:
         """Say that the process is there."""
@@ -368,6 +383,7 @@ def main(argv: list[str]) -> None:
     agent.watch_children()
     agent.watch_errbacks()
     agent.watch_decoding()
+    agent.watch_beat(Path(run, "beat", node) if (run := os.environ.get("HARNESS_RUN")) else None)
     use_settings(_settings(os.environ.get("HARNESS_SETTINGS", "{}")))
     tune_sqlite(os.environ.get("CELERY_RESULT_BACKEND", ""))
     sys.argv = ["celery", *argv]

@@ -1,9 +1,18 @@
-"""What the journal says of beat: its schedule, which entry it sends, and when it wakes and means to wake again."""
+"""What the journal says of beat: its schedule, which entry it sends, and when it wakes and means to wake again.
 
+Beat is a process of its own, or lives in a process or a thread of a worker that was started with `--beat`.
+"""
+
+import os
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from celery import Celery
+from celery.app import defaults
+from celery.beat import ScheduleEntry, Service
 from celery.schedules import crontab
 from celery.schedules import schedule as interval
 
@@ -11,16 +20,58 @@ from harness.evidence.journal import Writer
 from harness.evidence.records import Json, Kind
 
 _CRON_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+_ZONE_ONLY = frozenset({"tz", "now", "nowfun", "nowfunc"})
+"""What a class of schedules may have of its own without another answer to when a tick is due: its zone and clock."""
+_DJANGO_CRONTAB = ("django_celery_beat.tzcrontab", "TzAwareCrontab")
+"""It differs from Celery's in its zone alone, though it has an `is_due`."""
+_DJANGO_ENTRY = ("django_celery_beat.schedulers", "ModelEntry")
+_DJANGO_LIMITS = ("start_time", "expires", "one_off")
+"""What restricts such an entry beyond its schedule."""
+_CLOCK_SLACK_S = 1.0
+_LONGEST_TIMEOUT_S = 2_000_000.0
+"""A socket takes no longer one: it counts milliseconds in 32 bits."""
+_REASON_LENGTH = 500
 
 
 class BeatWatch:
     """Journals what beat does in this process, whatever class the app's scheduler is of."""
 
-    def __init__(self, journal: Writer) -> None:
-        """Watches nothing yet; see `begin`."""
+    def __init__(self, journal: Writer, *, speed: float = 1.0) -> None:
+        """Watches nothing yet; see `prepare` and `begin`.
+
+        Args:
+            journal: where to write.
+            speed: how many times as fast as the real one the clock of this process runs.
+        """
         self._journal = journal
-        self._entry: str | None = None
-        """The entry of the schedule that is being sent."""
+        self._speed = speed
+        self._pid = os.getpid()
+        """Of the worker, also in the process of its embedded beat."""
+        self._sending = threading.local()
+        """Has the entry of the schedule that this thread is sending: a worker's tasks may send at the same time."""
+        self._schedules: dict[str, Any] = {}
+        """The schedule of each entry that the journal knows. It is held, so that another cannot have its place."""
+        self._rules: dict[str, dict[str, Json]] = {}
+        """What the journal says of each entry."""
+        self._deadline_s: float | None = None
+        self._planned: tuple[float, float] | None = None
+        """When the scheduler last planned all its entries, if it did since it woke."""
+        self._woke: float | None = None
+        """When the scheduler last woke."""
+        self._unnamed: set[tuple[int, str]] = set()
+        self._shadowed: list[tuple[int, str, dict[str, Json]]] = []
+
+    def prepare(self, schedule_file: Path | None = None) -> None:
+        """Watch what happens before beat begins. Has to be called before the app is imported.
+
+        Args:
+            schedule_file: where beat keeps its schedule, unless the app or an option says where. Celery's own
+                default is the working directory, which is read-only in a container of the harness.
+        """
+        if schedule_file is not None:
+            defaults.DEFAULTS["beat_schedule_filename"] = str(schedule_file)
+        self._watch_starts(schedule_file)
+        self._watch_shadows()
 
     def begin(self, service: Any, *, confirm_publish: bool, says_ready: bool) -> None:
         """Say what beat runs with, and watch it from now on.
@@ -30,53 +81,277 @@ class BeatWatch:
             confirm_publish: whether its broker confirms what it takes.
             says_ready: with `worker --beat`, what has to be ready is the worker.
         """
-        scheduler = service.scheduler
+        app, scheduler = service.app, service.scheduler
+        if self._speed != 1.0:
+            _stretch(app.conf, self._speed)
+        self._deadline_s = app.conf.get("beat_cron_starting_deadline")
+        self._learn(scheduler.schedule)
         self._journal.write(
             Kind.SETTINGS,
             confirm_publish=confirm_publish,
-            timezone=str(service.app.timezone),
-            schedule=[_scheduled(entry) for entry in scheduler.schedule.values()],
+            timezone=str(app.timezone),
+            at=time.time(),
+            schedule=list(self._rules.values()),
+            shadowed=self._shadows(app),
         )
         self._watch(scheduler)
         if says_ready:
             self._journal.write(Kind.READY, at=time.time())
 
     def sending(self) -> dict[str, Json]:
-        """What `intended` adds while beat sends an entry: `entry`, and `at` by beat's clock; empty otherwise."""
-        return {} if self._entry is None else {"entry": self._entry, "at": time.time()}
+        """What `intended` adds while beat sends an entry; empty otherwise."""
+        entry, following = getattr(self._sending, "entry", None), getattr(self._sending, "following", None)
+        if entry is None:
+            return {}
+        said: dict[str, Json] = {"entry": entry, "at": time.time()}
+        return said if following is None else said | {"following": following}
+
+    # ------------------------------------------------------------------------------------------ its begin and end
+
+    def _watch_starts(self, schedule_file: Path | None) -> None:
+        """See a worker's beat begin, and any beat end with an error: Celery has a signal for neither."""
+        start = Service.start
+
+        def watched_start(service: Any, embedded_process: bool = False, **options: Any) -> Any:  # noqa: FBT001, FBT002 - as Celery's.
+            if embedded_process or threading.current_thread() is not threading.main_thread():
+                self._journal.write(Kind.EMBEDDED, parent=self._pid)
+                if schedule_file is not None and service.schedule_filename == str(schedule_file):
+                    schedule_file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                return start(service, embedded_process, **options)
+            except Exception as error:
+                self._journal.write(Kind.DIED, error=_reason(error))
+                raise
+
+        Service.start = watched_start
+
+    def _watch_shadows(self) -> None:
+        """See which periodic task takes the place of another: Celery keeps the last one of each name."""
+        add, put = Celery.add_periodic_task, Celery._add_periodic_task  # noqa: SLF001 - only it sees both of them.
+
+        def watched_add(  # noqa: PLR0917 - as Celery's.
+            app: Any, schedule: Any, sig: Any, args: Any = (), kwargs: Any = (), name: Any = None, **options: Any
+        ) -> Any:
+            key = add(app, schedule, sig, args, kwargs, name, **options)
+            if not name:
+                self._unnamed.add((id(app), key))
+            return key
+
+        def watched_put(app: Any, key: str, entry: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+            before = dict((app._conf.beat_schedule or {}).get(key) or {})  # noqa: SLF001 - `conf` may be being made.
+            if before and before != dict(entry):
+                said = {"entry": key, "lost": str(before.get("schedule")), "kept": str(entry.get("schedule"))}
+                self._shadowed.append((id(app), key, said))
+            return put(app, key, entry, *args, **options)
+
+        Celery.add_periodic_task, Celery._add_periodic_task = watched_add, watched_put  # noqa: SLF001 - the same.
+
+    def _shadows(self, app: Any) -> list[Json]:
+        number = id(getattr(app, "_get_current_object", lambda: app)())
+        # Who gives a name that is there already may well mean to replace it.
+        return [{**said, "named": (of, key) not in self._unnamed} for of, key, said in self._shadowed if of == number]
+
+    # ------------------------------------------------------------------------------------------------ its schedule
+
+    def _learn(self, entries: Mapping[str, Any]) -> bool:
+        """Whether the rules are others now."""
+        rules = {entry.name: _scheduled(entry, self._deadline_s) for entry in entries.values()}
+        self._schedules = {entry.name: entry.schedule for entry in entries.values()}
+        self._rules, before = rules, self._rules
+        return rules != before
+
+    def _note_schedule(self, scheduler: Any, until: float) -> None:
+        """Say the schedule again if it was changed; `until` is the last time at which the old one was in force."""
+        # It is what the scheduler itself compares with. Its `schedule` may be a question to a database.
+        entries = getattr(scheduler, "old_schedulers", None)
+        if entries is None or _same_schedules(entries, self._schedules):
+            return
+        if self._learn(entries):
+            self._say_schedule(until, self._planned[1] if self._planned else time.time())
+
+    def _note_entry(self, scheduler: Any, entry: Any) -> None:
+        """Say of an entry that was never spoken of what is known: a scheduler may keep its entries in its own way."""
+        if entry.name in self._rules:
+            return
+        text = f"{entry.schedule}, which {type(scheduler).__name__} keeps in its own way"
+        self._rules[entry.name] = {"entry": entry.name, "name": entry.task, "kind": "other", "text": text}
+        now = time.time()
+        self._say_schedule(now, now)
+
+    def _say_schedule(self, until: float, at: float) -> None:
+        self._journal.write(Kind.SCHEDULE, until=until, at=at, schedule=list(self._rules.values()))
+
+    # ---------------------------------------------------------------------------------------------------- its work
 
     def _watch(self, scheduler: Any) -> None:
         # Some schedulers, such as RedBeat's, pass by `apply_entry`; Celery's own gets from there to here.
-        apply_async, tick = scheduler.apply_async, scheduler.tick
-
-        def watched_apply_async(entry: Any, *args: Any, **options: Any) -> Any:
-            self._entry = entry.name
-            try:
-                return apply_async(entry, *args, **options)
-            finally:
-                self._entry = None
+        self._watch_sending(scheduler)
+        self._watch_planning(scheduler)
+        tick = scheduler.tick
 
         def watched_tick(*args: Any, **options: Any) -> Any:
-            began = time.time()
+            began = self._wake()
             pause_s = tick(*args, **options)
             ended = time.time()
-            self._journal.write(Kind.WOKE, at=began, took_s=ended - began, next=ended + max(pause_s or 0.0, 0.0))
+            self._note_schedule(scheduler, began)
+            said: dict[str, Json] = {"at": began, "took_s": ended - began, "next": ended + max(pause_s or 0.0, 0.0)}
+            if self._planned is not None:
+                said["planned_s"] = self._planned[1] - self._planned[0]
+            self._journal.write(Kind.WOKE, **said)
             return pause_s
 
-        scheduler.apply_async, scheduler.tick = watched_apply_async, watched_tick
+        scheduler.tick = watched_tick
+
+    def _wake(self) -> float:
+        self._woke, self._planned = time.time(), None
+        return self._woke
+
+    def _watch_sending(self, scheduler: Any) -> None:
+        apply_async, is_due = scheduler.apply_async, getattr(scheduler, "is_due", None)
+        sending = self._sending
+
+        def watched_is_due(entry: Any) -> Any:
+            before = time.time()
+            answer = is_due(entry) if is_due else entry.is_due()
+            after = time.time()
+            # The schedule's own answer to when the entry is due next; beat adds to it the time that it takes to send.
+            is_told = answer[0] and _is_number(answer[1])
+            sending.answer = (entry.name, [before + answer[1], after + answer[1]]) if is_told else None
+            return answer
+
+        def watched_apply_async(entry: Any, *args: Any, **options: Any) -> Any:
+            self._note_entry(scheduler, entry)
+            name, following = getattr(sending, "answer", None) or (None, None)
+            sending.entry, sending.following = entry.name, following if name == entry.name else None
+            try:
+                return apply_async(entry, *args, **options)
+            except Exception as error:
+                self._journal.write(Kind.UNSENT, entry=entry.name, at=time.time(), reason=_reason(error))
+                raise
+            finally:
+                sending.entry = sending.following = None
+
+        scheduler.apply_async = watched_apply_async
+        if is_due is not None:
+            scheduler.is_due = watched_is_due
+
+    def _watch_planning(self, scheduler: Any) -> None:
+        """See how long it takes to plan all entries: by so much, each first tick may be planned too late."""
+        populate_heap = getattr(scheduler, "populate_heap", None)
+        if populate_heap is None:
+            return
+
+        def watched_populate_heap(*args: Any, **options: Any) -> Any:
+            began = time.time()
+            planned = populate_heap(*args, **options)
+            self._planned = (began, time.time())
+            self._note_schedule(scheduler, self._woke or began)
+            return planned
+
+        scheduler.populate_heap = watched_populate_heap
 
 
-def _scheduled(entry: Any) -> dict[str, Json]:
+def _same_schedules(entries: Mapping[str, Any], schedules: Mapping[str, Any]) -> bool:
+    """Whether each entry still has the very schedule that it had: many entries are looked at on each wake."""
+    return len(entries) == len(schedules) and all(
+        schedules.get(entry.name) is entry.schedule for entry in entries.values()
+    )
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:_REASON_LENGTH]
+
+
+def _stretch(conf: Any, speed: float) -> None:
+    """Give the network as much real time as the app gives it, though a fast clock counts it."""
+    options = conf.get("broker_transport_options") or {}
+    conf.broker_transport_options = {
+        name: min(value * speed, _LONGEST_TIMEOUT_S) if name.endswith("timeout") and _is_number(value) else value
+        for name, value in options.items()
+    }
+    policy = conf.get("task_publish_retry_policy") or {}
+    conf.task_publish_retry_policy = {
+        name: value * speed if name.startswith("interval_") and _is_number(value) else value
+        for name, value in policy.items()
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# --------------------------------------------------------------------------------------------- an entry of the schedule
+
+
+def _scheduled(entry: Any, deadline_s: float | None = None) -> dict[str, Json]:
     """One entry of beat's schedule, as the app wrote it."""
     said: dict[str, Json] = {"entry": entry.name, "name": entry.task}
     schedule = entry.schedule
+    try:
+        own = _own_way(entry)
+    except Exception as error:  # noqa: BLE001 - a schedule is the app's own code, and Celery lives with its errors.
+        own = f", which cannot be asked: {_reason(error)}"
+    if own is not None:
+        return {**said, "kind": "other", "text": f"{schedule}{own}"}
     if isinstance(schedule, crontab):
         fields = {field: _cron_field(getattr(schedule, f"_orig_{field}")) for field in _CRON_FIELDS}
-        return {**said, "kind": "crontab", **fields, "timezone": str(schedule.tz)}
-    # Subclasses, such as a solar schedule, follow rules of their own.
-    if type(schedule) is interval:
-        return {**said, "kind": "interval", "every_s": schedule.seconds, "relative": bool(schedule.relative)}
-    return {**said, "kind": "other", "text": str(schedule)}
+        late = {} if deadline_s is None else {"deadline_s": deadline_s}
+        return {**said, "kind": "crontab", **fields, "timezone": str(schedule.tz), **late}
+    return {**said, "kind": "interval", "every_s": schedule.seconds, "relative": bool(schedule.relative)}
+
+
+def _own_way(entry: Any) -> str | None:
+    """How an entry or its schedule decides in a way of its own when it is due; None if Celery's rules hold."""
+    schedule = entry.schedule
+    base = next((base for base in (crontab, interval) if isinstance(schedule, base)), None)
+    if base is None:
+        return ""
+    if own := _overridden(schedule, base):
+        return f", of {type(schedule).__name__} with its own {', '.join(own)}"
+    if not _tells_the_time(schedule):
+        return ", with a clock of its own"
+    is_plain = type(schedule) is crontab or not isinstance(schedule, crontab)
+    if not is_plain and not _means_what_it_says(schedule):
+        return f", of {type(schedule).__name__} with other times than it says"
+    return _own_entry(entry)
+
+
+def _overridden(schedule: Any, base: type) -> list[str]:
+    """What else a schedule's class, or the schedule itself, has than Celery's that may decide when a tick is due."""
+    own: set[str] = set()
+    for cls in type(schedule).__mro__:
+        if cls is base or _named(cls) == _DJANGO_CRONTAB:
+            break
+        own |= {name for name in vars(cls) if hasattr(base, name) or name in _CRON_FIELDS}
+    own |= {name for name in vars(schedule) if callable(getattr(base, name, None))}
+    own -= _ZONE_ONLY
+    return sorted(name for name in own if not name.startswith("__") or name == "__getattribute__")
+
+
+def _tells_the_time(schedule: Any) -> bool:
+    before = time.time()
+    now: float = schedule.maybe_make_aware(schedule.now()).timestamp()
+    return before - _CLOCK_SLACK_S <= now <= time.time() + _CLOCK_SLACK_S
+
+
+def _means_what_it_says(schedule: Any) -> bool:
+    """Whether its times follow from its fields: a subclass may change them after it was made."""
+    plain = crontab(**{field: getattr(schedule, f"_orig_{field}") for field in _CRON_FIELDS})
+    return all(getattr(schedule, field) == getattr(plain, field) for field in _CRON_FIELDS)
+
+
+def _own_entry(entry: Any) -> str | None:
+    cls = next((cls for cls in type(entry).__mro__ if "is_due" in vars(cls)), ScheduleEntry)
+    if cls is ScheduleEntry:
+        return None
+    if _named(cls) != _DJANGO_ENTRY:
+        return f", of an entry of {cls.__name__} with its own is_due"
+    limits = [name for name in _DJANGO_LIMITS if getattr(entry.model, name, None)]
+    return f", of an entry with {', '.join(limits)}" if limits else None
+
+
+def _named(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
 
 
 def _cron_field(value: Any) -> str:

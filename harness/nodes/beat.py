@@ -49,7 +49,12 @@ class FastClock:
         """What makes a process live by it."""
         start = datetime.fromtimestamp(self.start_t, UTC).strftime("%Y-%m-%d %H:%M:%S")
         # The library takes the start for local time.
-        return {"LD_PRELOAD": _LIBRARY, "FAKETIME": f"@{start} x{self.speed:g}", "TZ": "UTC"}
+        return {
+            "LD_PRELOAD": _LIBRARY,
+            "FAKETIME": f"@{start} x{self.speed:g}",
+            "TZ": "UTC",
+            "HARNESS_CLOCK_SPEED": repr(self.speed),
+        }
 
 
 class Beat(JournalingNode):
