@@ -14,11 +14,11 @@ import pytest
 import sqlalchemy as sa
 from billiard.popen_fork import Popen
 from celery import Celery, signals
+from celery.app import defaults
 from celery.app.trace import build_tracer
 from celery.backends.base import Backend
 from celery.beat import Scheduler, Service
 from celery.exceptions import Ignore, Reject, WorkerLostError
-from celery.schedules import crontab
 from celery.worker.consumer import Consumer
 
 from harness.evidence import journal
@@ -26,7 +26,6 @@ from harness.evidence.journal import Writer
 from harness.evidence.records import Kind
 from harness.inside import agent as module
 from harness.inside.agent import Agent, tune_sqlite
-from harness.wait import wait_until
 
 CONNECTED = tuple(getattr(signals, name) for name in signals.__all__)
 
@@ -345,73 +344,19 @@ def test_a_publish_counts_as_confirmed_only_where_the_app_asks_for_confirms(
 
 
 @pytest.mark.usefixtures("agent")
-def test_beat_says_what_it_runs_with_and_that_it_is_ready(app: Celery, folder: Path) -> None:
-    app.conf.update(
-        broker_transport_options={"confirm_publish": True},
-        timezone="Europe/Stockholm",
-        beat_schedule={
-            "nightly": {"task": "report", "schedule": crontab(minute="*/20", hour=[2, 3], day_of_week="mon-fri")},
-            "often": {"task": "pay", "schedule": 30},
-        },
-    )
-    signals.beat_init.send(sender=Service(app, scheduler_cls=Scheduler))
-    (_, _, settings), (ready, _, at) = said(folder)
-    schedule = {entry.pop("entry"): entry for entry in settings.pop("schedule")}
-    assert settings == {"confirm_publish": True, "timezone": "Europe/Stockholm"}
-    assert schedule["often"] == {"name": "pay", "kind": "interval", "every_s": 30.0, "relative": False}
-    assert schedule["nightly"] == {
-        "name": "report",
-        "kind": "crontab",
-        "minute": "*/20",
-        "hour": "2,3",
-        "day_of_month": "*",
-        "month_of_year": "*",
-        "day_of_week": "mon-fri",
-        "timezone": "Europe/Stockholm",
-    }
-    assert ready == "ready"
-    assert set(at) == {"at"}
-
-
-@pytest.mark.usefixtures("agent")
-def test_a_tick_of_beat_names_its_entry_and_each_look_says_when_the_next_one_is_due(app: Celery, folder: Path) -> None:
-    app.conf.update(beat_schedule={"soon": {"task": "pay", "args": (4,), "schedule": 0.001}})
+@pytest.mark.parametrize("confirms", [True, False])
+def test_a_tick_of_beat_names_its_entry_and_is_confirmed_only_where_the_app_asks_for_it(
+    app: Celery, folder: Path, *, confirms: bool
+) -> None:
+    app.conf.broker_transport_options = {"confirm_publish": confirms}
+    app.conf.beat_schedule = {"soon": {"task": "pay", "args": (4,), "schedule": 60.0}}
     service = Service(app, scheduler_cls=Scheduler)
     signals.beat_init.send(sender=service)
-
-    def sent() -> bool:
-        service.scheduler.tick()
-        return any(kind == "accepted" for kind, _, _ in said(folder))
-
-    wait_until(sent, what="the entry was due and was sent", timeout_s=5, interval_s=0.001)
-    lines = [(kind, data) for kind, _, data in said(folder)][2:]
-    intended = next(data for kind, data in lines if kind == "intended")
-    assert intended["entry"] == "soon"
-    kind, woke = lines[-1]
-    assert kind == "woke"
-    assert woke["next"] >= woke["at"] + woke["took_s"]
-
-
-class Terse(Scheduler):  # type: ignore[misc]  # Celery has no types.
-    """A scheduler as others have them: it sends by itself what is due, without what Celery's own has for that."""
-
-    apply_entry = None
-
-    def tick(self, *_: Any, **__: Any) -> float:
-        for entry in self.schedule.values():
-            self.apply_async(entry, advance=False)
-        return 5.0
-
-
-@pytest.mark.usefixtures("agent")
-def test_an_entry_is_named_also_by_a_scheduler_that_sends_in_its_own_way(app: Celery, folder: Path) -> None:
-    app.conf.update(beat_schedule={"soon": {"task": "pay", "args": (4,), "schedule": 60}})
-    service = Service(app, scheduler_cls=Terse)
-    signals.beat_init.send(sender=service)
-    assert service.scheduler.tick() == 5.0
+    service.scheduler.apply_entry(service.scheduler.schedule["soon"])
     app.send_task("pay", (4,))
-    intended = [data for kind, _, data in said(folder) if kind == "intended"]
-    assert [data.get("entry") for data in intended] == ["soon", None]
+    entries = [data.get("entry") for kind, _, data in said(folder) if kind == "intended"]
+    accepted = [data["confirmed"] for kind, _, data in said(folder) if kind == "accepted"]
+    assert (entries, accepted) == (["soon", None], [confirms, confirms])
 
 
 @pytest.mark.usefixtures("agent")
@@ -419,6 +364,7 @@ def test_a_worker_with_a_beat_of_its_own_is_not_ready_before_it_consumes(app: Ce
     signals.celeryd_after_setup.send(sender="w@w", instance=SimpleNamespace(app=app, concurrency=2), conf=app.conf)
     signals.beat_init.send(sender=Service(app, scheduler_cls=Scheduler))
     assert [kind for kind, _, _ in said(folder)] == ["settings", "settings"]
+    assert said(folder)[1][2]["at"] == pytest.approx(time.time(), abs=60.0)
     signals.worker_ready.send(sender=app)
     assert said(folder)[-1][0] == "ready"
 
@@ -437,6 +383,12 @@ def _as_a_node(_signals_restored: None, folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HARNESS_JOURNAL", str(folder))
     monkeypatch.setenv("HARNESS_NODE", "node-1")
     monkeypatch.delenv("CELERY_RESULT_BACKEND", raising=False)
+    # What the agent changes in Celery's classes is as it was once the test is over.
+    monkeypatch.setattr(Backend, "store_result", Backend.store_result)
+    monkeypatch.setattr(Service, "start", Service.start)
+    for name in ("add_periodic_task", "_add_periodic_task"):
+        monkeypatch.setattr(Celery, name, vars(Celery)[name])
+    monkeypatch.setitem(defaults.DEFAULTS, "beat_schedule_filename", "celerybeat-schedule")
 
 
 @pytest.mark.usefixtures("_as_a_node")
@@ -458,6 +410,32 @@ def test_the_agent_says_that_it_is_up_and_becomes_celery(
     opened, up = journal.read(folder)
     assert (opened.node, opened.data["role"]) == ("node-1", role)
     assert (up.kind, up.data["argv"], set(up.data["versions"])) == (Kind.UP, argv, {"python", "celery", "kombu"})
+
+
+@pytest.mark.usefixtures("_as_a_node", "capsys")
+@pytest.mark.parametrize("run", [None, "/somewhere/run"])
+def test_a_schedule_is_kept_in_the_run_folder_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, run: str | None
+) -> None:
+    monkeypatch.delenv("HARNESS_RUN", raising=False)
+    if run is not None:
+        monkeypatch.setenv("HARNESS_RUN", run)
+    with pytest.raises(SystemExit):
+        module.main(["--version"])
+    expected = "celerybeat-schedule" if run is None else "/somewhere/run/beat/node-1"
+    assert defaults.DEFAULTS["beat_schedule_filename"] == expected
+
+
+@pytest.mark.usefixtures("agent")
+def test_the_speed_of_a_clock_is_that_of_the_container(
+    app: Celery, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.conf.broker_transport_options = {"read_timeout": 2}
+    monkeypatch.setenv("HARNESS_CLOCK_SPEED", "50")
+    with closing(Writer(folder, node="beat-1", role="beat")) as writer:
+        Agent(writer).connect()
+        signals.beat_init.send(sender=Service(app, scheduler_cls=Scheduler))
+    assert app.conf.broker_transport_options == {"read_timeout": 100.0}
 
 
 @pytest.mark.usefixtures("_as_a_node")
