@@ -79,10 +79,10 @@ def app() -> Iterator[Celery]:
     app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
     app.conf.task_default_queue = "of-the-agents-tests"
 
-    app.task(pay, name="pay")
-    app.task(quiet, name="quiet", ignore_result=True)
-    app.task(again, name="again", bind=True)
-    app.task(give_up, name="give_up")
+    app.task(pay, name="pay", shared=False)
+    app.task(quiet, name="quiet", ignore_result=True, shared=False)
+    app.task(again, name="again", bind=True, shared=False)
+    app.task(give_up, name="give_up", shared=False)
     with closing(app):
         yield app
 
