@@ -200,10 +200,11 @@ def _unaccounted(running: Stack, noted_after_s: float | None) -> list[str]:
     accounted = 0 if running.audited is None else running.audited.entries
     if accounted >= running.ledger.sent:
         return []
+    limits = running.limits_left
     if noted_after_s is not None:
-        running.settle(noted_after_s)
+        running.settle(noted_after_s, limit_s=limits.limit_s)
         return []
-    audit = running.settle()
+    audit = running.settle(limits.timeout_s, limit_s=limits.limit_s)
     return [] if audit.passed else ["the test passed, its tasks did not.", audit.text()]
 
 

@@ -110,6 +110,13 @@ class Limits:
     limit_s: float = 3600.0
     """In all."""
 
+    def left_after(self, settled: Settled, *, at_most: "Limits") -> "Limits":
+        """What is left of these limits after they were used once."""
+        return Limits(
+            timeout_s=min(self.timeout_s, at_most.timeout_s),
+            limit_s=min(max(self.limit_s - settled.waited_s, 0.0), at_most.limit_s),
+        )
+
 
 def settle(
     source: Source,

@@ -27,8 +27,9 @@ from harness.nodes.web import Web
 from harness.nodes.worker import Worker
 from harness.producer import Producer
 from harness.session import Session
-from harness.settling import Limits, Settled
+from harness.settling import Limits
 
+_UNASKED = Limits(timeout_s=60.0, limit_s=120.0)
 _LOG_LINES = 20
 _BROKER_LOG_LINES = 300
 _PRODUCER = "producer"
@@ -104,8 +105,9 @@ class Stack:
         self._closing = ExitStack()
         self.audited: Audit | None = None
         """What the last `settle` found."""
-        self.last_settling: Settled | None = None
-        """How the last `settle` came to its end."""
+        self.limits_left = _UNASKED
+        """What a settling may take that nobody asked for: what is left of the limits of the last one, and no more than
+        two minutes."""
 
     def __enter__(self) -> Self:
         """Start everything; return when all nodes are ready."""
@@ -307,9 +309,9 @@ class Stack:
             watch: is shown the ledger each time it was brought up to date.
         """
         limits = Limits(timeout_s=timeout_s, limit_s=limit_s)
-        self.last_settling = settling.settle(self, limits, say=self._say, watch=watch)
-        left = settling.remains(self)
-        self.folder.write("broker.json", {**left.to_json(), "settled": self.last_settling.to_json()})
+        settled = settling.settle(self, limits, say=self._say, watch=watch)
+        self.limits_left = limits.left_after(settled, at_most=_UNASKED)
+        self.folder.write("broker.json", {**settling.remains(self).to_json(), "settled": settled.to_json()})
         if effects is not None:
             self.folder.write_effects(effects)
         if checks is not None:

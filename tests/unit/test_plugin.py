@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 from rich.console import Console
@@ -142,6 +142,7 @@ class Pretended(Stack):
     """A stack without nodes: what is sent is only written down, and each settling is counted."""
 
     settled = 0
+    limits: ClassVar[list[tuple[float, float | None]]] = []
     up = False
 
     def __enter__(self) -> Self:
@@ -157,9 +158,9 @@ class Pretended(Stack):
             journal.write(Kind.INTENDED, task=task)
         journal.close()
 
-    def settle(self, timeout_s: float = 60.0, **_: Any) -> Audit:
-        del timeout_s
+    def settle(self, timeout_s: float = 60.0, **options: Any) -> Audit:
         assert self.up
+        self.limits.append((timeout_s, options.get("limit_s")))
         type(self).settled += 1
         lost = Finding(code="lost", verdict=Verdict.FAIL, count=1, text="a task called lost")
         self.audited = Audit(
@@ -234,6 +235,20 @@ def test_a_passed_test_is_settled_unless_everything_it_sent_is_accounted_for(
     wanted = {"failed": 1} if "assert False" in body else {"passed": 1}
     ended.assert_outcomes(**wanted)
     assert Pretended.settled == settled
+
+
+def test_the_end_of_a_test_is_bounded_by_what_its_own_settling_left_of_its_limits(
+    run_pretended: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pretended, "limits", [])
+    code = """
+def test_default(stack): stack.pretend_to_send('a')
+def test_its_own(stack):
+    stack.limits_left = stack.limits_left.__class__(timeout_s=5, limit_s=3)
+    stack.pretend_to_send('a')
+"""
+    run_pretended(Pretended, code).assert_outcomes(passed=2)
+    assert Pretended.limits == [(60, 120), (5, 3)]
 
 
 def test_what_was_sent_after_settling_and_was_lost_is_an_error_that_shows_the_logs(run_pretended: Run) -> None:
