@@ -10,20 +10,21 @@ from dataclasses import dataclass
 
 from harness.errors import HarnessError, RunFolderError
 from harness.evidence import ticks
+from harness.evidence.explain import Explainer
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Fate, Finding, Json, Promise, Verdict
 from harness.evidence.ticks import EntryTicks, Ticks, Window
 from harness.evidence.witnesses import Database, Unwitnessed, Witnesses, open_database
 
-_LONGEST_REASON = 200
-"""Characters of an error that a finding shows."""
+_SHOWN = 3
+"""How many ids a line shows."""
 
 
 class AuditError(HarnessError):
     """The audit contradicted itself: the fates do not add up to the entries. A defect of the harness."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Audit:
     """What an audit says. `to_json` is what audit.json holds."""
 
@@ -32,6 +33,8 @@ class Audit:
     fates: Mapping[Fate, int]
     """Every fate, also those that nobody met; the sum is `entries`."""
     findings: tuple[Finding, ...]
+    tracebacks: tuple[str, ...] = ()
+    """Where the first task failed that should not have."""
     e2e_ms: Mapping[str, float]
     """Milliseconds from due to first success: p50, p95, p99, max; empty if nothing succeeded. Where nobody saw the
     workers, to the `date_done` of its row."""
@@ -74,6 +77,7 @@ class Audit:
             "entries": self.entries,
             "fates": {fate.value: self.fates[fate] for fate in Fate},
             "findings": [finding.to_json() for finding in self.findings],
+            "tracebacks": list(self.tracebacks),
             "e2e_ms": dict(self.e2e_ms),
             "workers": dict(self.workers),
             "fairness": None if self.fairness is None else round(self.fairness, 4),
@@ -90,6 +94,7 @@ class Audit:
             entries=int(value["entries"]),
             fates={fate: int(value["fates"][fate.value]) for fate in Fate},
             findings=tuple(map(Finding.from_json, value["findings"])),
+            tracebacks=tuple(str(text) for text in value.get("tracebacks", ())),
             e2e_ms=dict(value["e2e_ms"]),
             workers=dict(value["workers"]),
             memory_mb=dict(value["memory_mb"]),
@@ -98,13 +103,24 @@ class Audit:
         )
 
     def text(self) -> str:
-        """A few plain lines for an assertion's message."""
+        """A few plain lines for people to read: the verdict, where a task failed, and each finding."""
         met = ", ".join(f"{count} {fate.value}" for fate, count in self.fates.items() if count)
         lines = [f"{self.verdict.value}: {self.entries} sent: {met or 'nothing'}"]
+        lines += [f"  {line}" for traceback in self.tracebacks for line in traceback.splitlines()]
         for finding in self.findings:
-            words = f"{finding.text.removesuffix('.')} ({', '.join(finding.tasks)})" if finding.tasks else finding.text
-            lines.append(f"  {finding.verdict.value:7} {finding.code}: {words}")
+            lines.append(f"  {finding.verdict.value:7} {finding.code}: {finding.text.removesuffix('.')}{_ids(finding)}")
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        """The same, so that a failed assertion and an interactive session show it."""
+        return self.text()
+
+
+def _ids(finding: Finding) -> str:
+    """The first ids of a finding, unless its text names them."""
+    shown = [task for task in finding.tasks[:_SHOWN] if task not in finding.text]
+    more = finding.count - _SHOWN
+    return f" ({', '.join(shown)}{f' and {more} more' if more > 0 else ''})" if shown else ""
 
 
 def jain(counts: Iterable[int]) -> float | None:
@@ -151,6 +167,7 @@ def _of_timelapse(name: str, ticked: Ticks, lapse: Mapping[str, Json]) -> Audit:
         entries=0,
         fates=dict.fromkeys(Fate, 0),
         findings=ticked.findings,
+        tracebacks=(),
         e2e_ms={},
         workers={},
         memory_mb={},
@@ -177,11 +194,14 @@ def _judge(database: Database, witnesses: Witnesses, promise: Promise, name: str
     ((entries,),) = database.all("entry_count")
     if sum(fates.values()) != entries:
         raise AuditError(f"{entries} entries have {sum(fates.values())} fates: please report this run folder.")
+    database.run("chords", results_readable=witnesses.results_readable)
+    explainer = Explainer(database, witnesses)
     findings = [
         *witnesses.findings,
         *_check_findings(witnesses.folder),
-        *_fate_findings(database, fates),
-        *_other_findings(database, promise),
+        *_fate_findings(database, fates, explainer),
+        *_other_findings(database, promise, explainer),
+        *_promise_findings(explainer, incomplete=witnesses.incomplete),
         *_fairness_findings(witnesses.workers, promise),
         *(ticked.findings if ticked else ()),
     ]
@@ -199,6 +219,7 @@ def _judge(database: Database, witnesses: Witnesses, promise: Promise, name: str
         entries=entries,
         fates=fates,
         findings=tuple(findings),
+        tracebacks=tuple(explainer.unexpected_failures()),
         e2e_ms={key: round(value, 3) for key, value in zip(names, quantiles, strict=True)} if count else {},
         workers=witnesses.workers,
         memory_mb=witnesses.memory_mb,
@@ -234,7 +255,7 @@ _FATE_FINDINGS = (
     (Fate.LOST, Verdict.FAIL, "accepted, and the task or its effect never came to be"),
     (Fate.DUPLICATED, Verdict.FAIL, "ran or had an effect more often than promised"),
     (Fate.WRONG, Verdict.FAIL, "recorded with another result or state than expected"),
-    (Fate.UNRECORDED, Verdict.FAIL, "ran to the end without a final row in celery_taskmeta"),
+    (Fate.UNRECORDED, Verdict.FAIL, "came to an end in a worker without a final row in celery_taskmeta"),
     (Fate.UNKNOWN, Verdict.UNKNOWN, "the witnesses do not suffice to say what became of them"),
     (Fate.PENDING, Verdict.UNKNOWN, "still in the broker or in a worker when the run ended"),
     (Fate.REFUSED, Verdict.PASS, "refused by the broker, and the producer was told"),
@@ -242,48 +263,75 @@ _FATE_FINDINGS = (
 )
 
 
-def _fate_findings(database: Database, fates: Mapping[Fate, int]) -> Iterator[Finding]:
-    for fate, verdict, text in _FATE_FINDINGS:
+def _fate_findings(database: Database, fates: Mapping[Fate, int], explainer: Explainer) -> Iterator[Finding]:
+    for fate, verdict, words in _FATE_FINDINGS:
         if fates[fate]:
             count, tasks = database.sample("of_fate", fate=fate.value)
+            more = explainer.waiting() if fate is Fate.PENDING else _also(explainer.fate(fate, tasks))
+            text = f"{explainer.names(tasks, count)}: {words}{more}"
             yield Finding(code=fate.value, verdict=verdict, count=count, text=text, tasks=tasks)
+
+
+def _also(text: str) -> str:
+    return f": {text}" if text else ""
 
 
 _OTHER_FINDINGS = (
     ("failed_unexpectedly", Verdict.FAIL, "ended in a failure that nobody expected"),
+    ("failed_on_one_worker", Verdict.FAIL, "several workers got it, and not all of them succeeded"),
     ("refused_but_ran", Verdict.FAIL, "reported as refused to the producer, and ran"),
     ("unexpected_executions", Verdict.FAIL, "executed, and no producer ever intended them"),
     ("unexpected_rows", Verdict.FAIL, "in celery_taskmeta, and no producer ever intended them"),
     ("early", Verdict.FAIL, "began before they were due"),
     ("unexpected_effects", Verdict.FAIL, "effects that no task was expected to have"),
     ("unexpected_messages", Verdict.FAIL, "left in the broker, and no producer ever intended them"),
+    ("chords_half_sent", Verdict.FAIL, "bodies of chords that were sent in part"),
+    ("chords_hopeless", Verdict.FAIL, "bodies of chords that nobody will ever send"),
+    ("chords_waiting", Verdict.UNKNOWN, "bodies of chords that still waited for their members"),
     ("left_after_end", Verdict.UNKNOWN, "came to an end, and a message is left that may run them once more"),
     ("undecoded", Verdict.PASS, "results that are not JSON or larger than 1 MB, and were not decoded"),
+    ("failed_run", Verdict.PASS, "succeeded, and another run of it failed"),
     ("ran_again", Verdict.PASS, "ran more than once, which the promise allows"),
     ("had_again", Verdict.PASS, "had an effect more than once, which the promise allows"),
     ("unfinished_rows", Verdict.PASS, "rows in celery_taskmeta that say neither success nor failure"),
 )
+_OF_CHORDS = frozenset({"chords_half_sent", "chords_hopeless", "chords_waiting"})
+_OF_WORKERS = frozenset({"failed_on_one_worker", "failed_run", "left_after_end", "ran_again"})
 
 
-def _other_findings(database: Database, promise: Promise) -> Iterator[Finding]:
+def _other_findings(database: Database, promise: Promise, explainer: Explainer) -> Iterator[Finding]:
     found = [(code, verdict, text, database.sample(code)) for code, verdict, text in _OTHER_FINDINGS]
     if promise.deadline_s is not None:
         text = f"succeeded later than {promise.deadline_s:g} s after they were due"
         found.append(("late", Verdict.FAIL, text, database.sample("late", deadline_s=promise.deadline_s)))
     for code, verdict, words, (count, tasks) in found:
         if count:
-            text = f"{words} ({_reasons(database)})" if code == "failed_unexpectedly" else words
-            yield Finding(code=code.replace("_", "-"), verdict=verdict, count=count, text=text, tasks=tasks)
+            name = code.replace("_", "-")
+            text = f"{explainer.names(tasks, count)}: {words}{_more(code, tasks, explainer)}"
+            yield Finding(code=name, verdict=verdict, count=count, text=text, tasks=tasks)
 
 
-def _reasons(database: Database) -> str:
-    """The most frequent errors of the tasks that failed unexpectedly, in words."""
-    said = (f"{count} {error}: {message}".rstrip(": ") for error, message, count in database.all("reasons"))
-    return "; ".join(_shortened(one) for one in said)
+def _more(code: str, tasks: tuple[str, ...], explainer: Explainer) -> str:
+    """What else is worth saying of some tasks."""
+    if code == "failed_unexpectedly":
+        return f" ({explainer.reasons()})"
+    if code in _OF_CHORDS:
+        return _also(explainer.chords(tasks))
+    return _also(explainer.workers(tasks)) if code in _OF_WORKERS else ""
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
+def _promise_findings(explainer: Explainer, *, incomplete: bool) -> Iterator[Finding]:
+    """What was promised and never came, and what goes on for ever."""
+    count, tasks, text = explainer.never_sent()
+    if count:
+        verdict = Verdict.UNKNOWN if incomplete else Verdict.FAIL
+        yield Finding(code="never-sent", verdict=verdict, count=count, text=text, tasks=tasks[:10])
+    if restless := explainer.sending():
+        yield Finding(code="restless", verdict=Verdict.UNKNOWN, count=1, text=restless)
+    if dead := explainer.witnesses.remains.dead:
+        tasks = tuple(sorted(letter.task for letter in dead if letter.task is not None))[:10]
+        text = explainer.dead_letters()
+        yield Finding(code="dead-letters", verdict=Verdict.PASS, count=len(dead), text=text, tasks=tasks)
 
 
 def _fairness_findings(workers: Mapping[str, int], promise: Promise) -> Iterator[Finding]:

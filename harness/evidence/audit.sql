@@ -8,7 +8,9 @@ FROM read_json($files, format = 'newline_delimited', ignore_errors = true, filen
     n: 'BIGINT', t: 'DOUBLE', kind: 'VARCHAR', task: 'VARCHAR', node: 'VARCHAR', role: 'VARCHAR', name: 'VARCHAR',
     expect: 'JSON', effects: 'VARCHAR[]', due: 'DOUBLE',
     expires: 'DOUBLE', follow: 'VARCHAR[]', confirmed: 'BOOLEAN', state: 'VARCHAR', error: 'VARCHAR',
-    outside: 'BOOLEAN', ignored: 'BOOLEAN', peak_kb: 'BIGINT'
+    outside: 'BOOLEAN', ignored: 'BOOLEAN', peak_kb: 'BIGINT', pid: 'BIGINT', child: 'BIGINT', code: 'BIGINT',
+    queue: 'VARCHAR', parent: 'VARCHAR', steps: 'JSON', members: 'VARCHAR[]', redelivered: 'BOOLEAN',
+    reason: 'VARCHAR', traceback: 'VARCHAR'
 });
 
 -- name: files
@@ -26,6 +28,7 @@ FROM line GROUP BY file ORDER BY file;
 CREATE TABLE entry AS
 SELECT task,
        min(name) FILTER (kind = 'intended') AS name,
+       min(queue) FILTER (kind = 'intended') AS queue,
        min(t) FILTER (kind = 'intended') AS intended_t,
        arg_min(coalesce(due, t), t) FILTER (kind = 'intended') AS due_t,
        max(t) FILTER (kind = 'intended') AS last_intended_t,
@@ -39,23 +42,103 @@ FROM line WHERE kind IN ('intended', 'accepted', 'refused', 'unknown') AND task 
 GROUP BY task HAVING bool_or(kind = 'intended');
 
 -- name: runs
--- Per task, what the workers say: how often it began and came to an end by itself, and how it ended. `again` counts
--- the executions that asked for another one: a retry, or a replacement, which goes by the same id.
+-- Per task, what the workers say: how often it began and came to an end by itself, and how it ended. An execution whose
+-- process was stopped is unwound, and its last word is UNKNOWN; that is no end. `again` counts the executions that asked
+-- for another one: a retry, a replacement, which goes by the same id, or a message put back into its queue.
 CREATE TABLE run AS
 SELECT task,
        count(*) FILTER (kind = 'started') AS starts,
        max(t) FILTER (kind = 'started') AS last_start_t,
-       count(*) FILTER (kind = 'finished' AND outside IS NOT true) AS ends,
-       count(*) FILTER (kind = 'finished' AND state IN ('RETRY', 'IGNORED')) AS again,
+       count(*) FILTER (kind = 'finished' AND outside IS NOT true AND state <> 'UNKNOWN') AS ends,
+       count(*) FILTER (kind = 'finished' AND state IN ('RETRY', 'IGNORED', 'REJECTED')) AS again,
        bool_or(kind = 'finished' AND state = 'SUCCESS') AS succeeded,
        bool_or(kind = 'finished' AND state = 'FAILURE') AS failed,
-       bool_or(kind IN ('revoked', 'discarded')) AS revoked,
-       arg_max(state, t) FILTER (kind = 'finished') = 'IGNORED' AS set_aside,
+       bool_or(kind = 'revoked') AS revoked,
+       bool_or(kind = 'discarded') AS discarded,
+       arg_max(state, t) FILTER (kind = 'finished') AS last_state,
        arg_max(split_part(error, ':', 1), t) FILTER (kind = 'finished' AND state = 'FAILURE') AS error,
        bool_or(ignored IS true) AS ignored,
        min(t) FILTER (kind = 'finished' AND state = 'SUCCESS') AS success_t
 FROM line WHERE kind IN ('started', 'finished', 'revoked', 'discarded') AND task IS NOT NULL
 GROUP BY task;
+
+-- name: owners
+-- Per journal file, whose it is.
+CREATE TABLE owner AS
+SELECT file, max(node) AS node, max(pid) AS pid, max(role) AS role FROM line
+WHERE kind = 'opened' AND node IS NOT NULL GROUP BY file;
+
+-- name: executions
+-- Of each task that a worker began more than once, or began and did not end: what each worker made of it. `code` is what
+-- the last process that began it exited with (of a signal: its number, negative), as far as its parent said so.
+CREATE TABLE execution AS
+WITH said AS (
+         SELECT line.*, owner.node AS worker, owner.pid AS process FROM line JOIN owner USING (file)
+         WHERE line.kind IN ('started', 'finished') AND line.task IN (SELECT task FROM run WHERE starts > 1 OR starts > ends)
+     ),
+     gone AS (
+         SELECT owner.node AS worker, line.child AS process, line.t, line.code FROM line JOIN owner USING (file)
+         WHERE line.kind = 'exited'
+     ),
+     summed AS (
+         SELECT task, worker,
+                count(*) FILTER (kind = 'started') AS starts,
+                count(*) FILTER (kind = 'finished' AND outside IS NOT true AND state <> 'UNKNOWN') AS ends,
+                coalesce(bool_and(redelivered IS NOT true) FILTER (kind = 'started'), false) AS is_first_delivery,
+                arg_max(state, t) FILTER (kind = 'finished' AND state <> 'UNKNOWN') AS state,
+                arg_max(error, t) FILTER (kind = 'finished' AND error IS NOT NULL) AS error,
+                max(t) FILTER (kind = 'started') AS began_t,
+                arg_max(process, t) FILTER (kind = 'started') AS process
+         FROM said GROUP BY task, worker
+     )
+SELECT summed.task, summed.worker, any_value(starts) AS starts, any_value(ends) AS ends,
+       any_value(is_first_delivery) AS is_first_delivery, any_value(state) AS state, any_value(error) AS error,
+       arg_min(gone.code, gone.t) AS code
+FROM summed LEFT JOIN gone ON gone.worker = summed.worker AND gone.process = summed.process AND gone.t >= began_t
+GROUP BY summed.task, summed.worker;
+
+-- name: fanouts
+-- Tasks that one publish brought to several workers, as a broadcast does: none of them had it from another one.
+CREATE TABLE fanout AS
+SELECT task, count(*) AS workers FROM execution
+WHERE is_first_delivery AND task NOT IN (SELECT task FROM publish)
+GROUP BY task HAVING count(*) > 1;
+
+-- name: discards
+-- Messages that a worker threw away, and why.
+CREATE TABLE discard AS
+SELECT line.task, arg_max(line.reason, line.t) AS reason, arg_max(owner.node, line.t) AS worker
+FROM line JOIN owner USING (file) WHERE line.kind = 'discarded' AND line.task IS NOT NULL GROUP BY line.task;
+
+-- name: tracebacks
+-- Where tasks failed: the first failures of each class in each process say so.
+CREATE TABLE told AS
+SELECT line.task, arg_max(line.traceback, line.t) AS traceback, arg_max(owner.node, line.t) AS worker
+FROM line JOIN owner USING (file) WHERE line.traceback IS NOT NULL GROUP BY line.task;
+
+-- name: promised
+-- What was to follow each task, as its message says.
+CREATE TABLE promised AS
+SELECT DISTINCT predecessor, step.task AS task, step.name AS name, step.way AS way
+FROM (
+    SELECT task AS predecessor, unnest(from_json(steps, '[{"task": "VARCHAR", "name": "VARCHAR", "way": "VARCHAR"}]')) AS step
+    FROM line WHERE kind = 'intended' AND json_type(steps) = 'ARRAY'
+);
+
+-- name: children
+-- What tasks with links sent themselves, by name.
+CREATE TABLE child AS
+SELECT DISTINCT parent, name FROM line
+WHERE kind = 'intended' AND parent IN (SELECT predecessor FROM promised WHERE way IN ('callback', 'errback'));
+
+-- name: called
+-- Tasks whose errbacks Celery called in place.
+CREATE TABLE called AS SELECT DISTINCT task FROM line WHERE kind = 'errback';
+
+-- name: unlocks
+-- The tasks that wait for the members of a chord, each with its members.
+CREATE TABLE unlock AS
+SELECT DISTINCT task, unnest(members) AS member FROM line WHERE kind = 'intended' AND len(members) > 0;
 
 -- name: publishes
 -- How often a task was published, where it was more than once.
@@ -74,8 +157,7 @@ CREATE TABLE span AS SELECT max(t) AS end_t FROM line;
 -- name: workers
 -- Who did the work: tasks begun, per worker; also the workers that began none.
 SELECT owner.node, count(*) FILTER (line.kind = 'started') AS starts
-FROM (SELECT DISTINCT file, node, role FROM line WHERE kind = 'opened' AND node IS NOT NULL) AS owner
-JOIN line USING (file)
+FROM owner JOIN line USING (file)
 GROUP BY owner.node HAVING bool_or(owner.role = 'worker') OR starts > 0 ORDER BY owner.node;
 
 -- name: memory
@@ -83,8 +165,7 @@ GROUP BY owner.node HAVING bool_or(owner.role = 'worker') OR starts > 0 ORDER BY
 SELECT node, sum(peak_kb) AS peak_kb
 FROM (
     SELECT owner.node, owner.file, max(line.peak_kb) AS peak_kb
-    FROM (SELECT DISTINCT file, node FROM line WHERE kind = 'opened' AND node IS NOT NULL) AS owner
-    JOIN line USING (file) GROUP BY owner.node, owner.file
+    FROM owner JOIN line USING (file) GROUP BY owner.node, owner.file
 ) WHERE peak_kb IS NOT NULL GROUP BY node ORDER BY node;
 
 -- name: early_runs
@@ -155,6 +236,11 @@ CREATE TABLE result (task VARCHAR, status VARCHAR, codec VARCHAR, value VARCHAR,
 -- name: left
 CREATE TABLE left_over AS SELECT DISTINCT unnest($tasks::VARCHAR[]) AS task;
 
+-- name: dead
+-- Messages at rest in a queue that nobody consumes, because another queue got rid of them.
+CREATE TABLE dead AS
+SELECT unnest($tasks::VARCHAR[]) AS task, unnest($places::VARCHAR[]) AS place;
+
 -- name: effects_of
 -- Per task: expected effects that never came, the most that one of them came too often, and the same less what
 -- deaths excuse. Tasks may share a key; then the death of any of them excuses one more.
@@ -195,7 +281,10 @@ WITH known_of AS (
            coalesce(result.status IN ('SUCCESS', 'FAILURE', 'REVOKED'), false) AS recorded,
            coalesce(run.failed, false) AS failed,
            coalesce(run.revoked, false) AS revoked,
-           coalesce(run.set_aside, false) AND coalesce(run.starts, 0) >= coalesce(publish.times, 1) AS set_aside,
+           coalesce(run.discarded, false) AS discarded,
+           coalesce(run.last_state = 'IGNORED', false) AND coalesce(run.starts, 0) >= coalesce(publish.times, 1) AS set_aside,
+           coalesce(fanout.workers, 1) AS deliveries,
+           dead_task.task IS NOT NULL AS is_dead,
            CASE WHEN result.codec = 'json' THEN json_extract_string(result.value, '$.exc_type') ELSE run.error END AS error,
            coalesce(had.absent, 0) AS absent,
            coalesce(had.extra, 0) AS extra,
@@ -203,19 +292,22 @@ WITH known_of AS (
            left_over.task IS NOT NULL AS is_left,
            coalesce(run.starts, 0) > 0 OR (NOT $executions AND result.task IS NOT NULL) AS ran,
            $executions AND left_over.task IS NULL AND coalesce(run.starts, 0) = 0 AND result.task IS NULL
-               AND entry.expires <= span.end_t AS expired
+               AND coalesce(entry.expires <= span.end_t, false) AS expired
     FROM entry CROSS JOIN span
     LEFT JOIN run USING (task)
     LEFT JOIN publish USING (task)
     LEFT JOIN result USING (task)
     LEFT JOIN had USING (task)
     LEFT JOIN left_over USING (task)
+    LEFT JOIN fanout USING (task)
+    LEFT JOIN (SELECT DISTINCT task FROM dead) AS dead_task USING (task)
 )
 SELECT *,
        CASE WHEN recorded THEN status
             WHEN succeeded THEN 'SUCCESS'
             WHEN failed THEN 'FAILURE'
             WHEN revoked OR expired THEN 'REVOKED'
+            WHEN discarded THEN 'DISCARDED'
             WHEN set_aside THEN 'IGNORED' END AS ending,
        -- Neither leaves a row that says how it ended.
        ignored OR expired OR set_aside AS unwritten
@@ -239,9 +331,10 @@ CASE
     -- More than was promised is a breach, whatever else may still come.
     WHEN $effects = 'exactly-once' AND extra > 0 THEN 'duplicated'
     WHEN $effects = 'once-unless-killed' AND unexcused > 0 THEN CASE WHEN $executions THEN 'duplicated' ELSE 'unknown' END
-    WHEN $delivery = 'at-most-once' AND starts > 1 + again THEN 'duplicated'
+    WHEN $delivery = 'at-most-once' AND starts > deliveries + again THEN 'duplicated'
     -- It never came to an end.
     WHEN ending IS NULL AND is_left THEN 'pending'
+    WHEN ending IS NULL AND is_dead THEN 'lost'
     WHEN ending IS NULL AND outcome = 'refused' AND starts = 0 THEN 'refused'
     WHEN ending IS NULL AND outcome <> 'accepted' AND coalesce(last_start_t < last_intended_t, true) THEN 'unknown'
     WHEN ending IS NULL AND $incomplete THEN 'unknown'
@@ -250,6 +343,8 @@ CASE
     WHEN absent > 0 AND ending = expect_state AND NOT $effects_readable THEN 'unknown'
     WHEN absent > 0 AND ending = expect_state THEN 'lost'
     WHEN NOT $results_readable AND $recorded AND NOT unwritten THEN 'unknown'
+    -- A worker threw its message away. That it was ever accepted, without a confirm nobody says but that worker.
+    WHEN ending = 'DISCARDED' THEN CASE WHEN outcome = 'accepted' THEN 'lost' ELSE 'unrecorded' END
     -- The row is the only one to speak of a success: nobody saw it run, or all who saw it run saw something else.
     WHEN ending = 'SUCCESS' AND NOT succeeded AND cut_short = 0 AND $executions THEN 'unknown'
     WHEN ending = 'SUCCESS' AND expect_state <> 'SUCCESS' THEN 'wrong'
@@ -290,7 +385,80 @@ WHERE task NOT IN (SELECT task FROM entry)
   AND NOT (status = 'FAILURE' AND task IN (SELECT task FROM follower) AND task NOT IN (SELECT task FROM run));
 
 -- name: unexpected_messages
-SELECT task FROM left_over WHERE task NOT IN (SELECT task FROM entry);
+SELECT task FROM (SELECT task FROM left_over UNION SELECT task FROM dead WHERE task IS NOT NULL)
+WHERE task NOT IN (SELECT task FROM entry);
+
+-- name: dead_letters
+SELECT DISTINCT task FROM dead WHERE task IS NOT NULL;
+
+-- name: failed_on_one_worker
+-- Of a message that several workers got, one of them failed where it was to succeed; the row tells of one worker alone.
+SELECT DISTINCT execution.task FROM execution JOIN fanout USING (task) JOIN fate USING (task)
+WHERE execution.state = 'FAILURE' AND fate.expect_state = 'SUCCESS' AND fate.ending = 'SUCCESS';
+
+-- name: failed_run
+-- A run failed, and the row says that the task succeeded.
+SELECT task FROM fate WHERE failed AND ending = 'SUCCESS' AND task NOT IN (SELECT task FROM fanout);
+
+-- name: never_sent
+-- Tasks that were to follow one that succeeded, and that nobody ever sent: the next ones in a chain, with those after
+-- them, and links. A chord's body is looked for elsewhere.
+WITH due AS (
+    SELECT promised.* FROM promised JOIN fate ON fate.task = promised.predecessor
+    WHERE fate.succeeded AND fate.ending = 'SUCCESS'
+),
+broken AS (
+    SELECT DISTINCT predecessor FROM due WHERE way = 'next' AND task NOT IN (SELECT task FROM entry)
+)
+SELECT DISTINCT task, name, predecessor FROM due
+WHERE way IN ('next', 'later') AND predecessor IN (SELECT predecessor FROM broken)
+  AND task NOT IN (SELECT task FROM entry)
+UNION ALL
+SELECT predecessor, name, predecessor FROM due
+WHERE way = 'callback' AND (predecessor, name) NOT IN (SELECT (parent, name) FROM child)
+UNION ALL
+SELECT promised.predecessor, promised.name, promised.predecessor FROM promised
+JOIN fate ON fate.task = promised.predecessor
+WHERE promised.way = 'errback' AND fate.failed AND fate.ending = 'FAILURE'
+  AND promised.predecessor NOT IN (SELECT task FROM called)
+  AND (promised.predecessor, promised.name) NOT IN (SELECT (parent, name) FROM child);
+
+-- name: chords
+-- Every chord whose body nobody sent although no member failed: what it waits for, and whether that can still come.
+CREATE TABLE chord AS
+WITH body AS (
+         SELECT DISTINCT task, name FROM promised WHERE way = 'body' AND task IS NOT NULL
+           AND task NOT IN (SELECT task FROM entry)
+     ),
+     member AS (
+         SELECT promised.task AS body, unlock.member AS task FROM promised JOIN unlock ON unlock.task = promised.predecessor
+         WHERE promised.way = 'body'
+         UNION
+         SELECT task, predecessor FROM promised WHERE way = 'body' AND predecessor NOT IN (SELECT task FROM unlock)
+     ),
+     known AS (
+         SELECT member.body, member.task, entry.task IS NULL AS unsent, fate.ending, fate.fate,
+                coalesce(fate.recorded, false) AS recorded
+         FROM member LEFT JOIN entry USING (task) LEFT JOIN fate USING (task)
+     )
+SELECT body.task AS task, body.name,
+       count(*) AS members,
+       count(*) FILTER (unsent) AS unsent,
+       bool_or(unsent OR (known.ending IS NOT NULL AND NOT recorded AND $results_readable) OR known.fate = 'lost')
+           AS is_hopeless,
+       min(known.task, 3) FILTER (unsent OR NOT recorded) AS waits_for
+FROM body JOIN known ON known.body = body.task
+GROUP BY body.task, body.name
+HAVING NOT bool_or(coalesce(known.ending IN ('FAILURE', 'REVOKED'), false));
+
+-- name: chords_half_sent
+SELECT task FROM chord WHERE unsent > 0;
+
+-- name: chords_hopeless
+SELECT task FROM chord WHERE unsent = 0 AND (is_hopeless OR waits_for IS NULL);
+
+-- name: chords_waiting
+SELECT task FROM chord WHERE unsent = 0 AND NOT is_hopeless AND waits_for IS NOT NULL;
 
 -- name: left_after_end
 SELECT task FROM fate WHERE is_left AND ending IS NOT NULL;
@@ -336,3 +504,40 @@ SELECT task FROM fate WHERE extra > 0 AND fate <> 'duplicated';
 -- name: unfinished_rows
 -- Rows that are no ending, such as STARTED or RETRY: Celery never cleans them up.
 SELECT task FROM fact WHERE has_row AND NOT recorded;
+
+-- name: names
+-- From here on, queries say more of some tasks than their ids.
+-- The names of some tasks, each with how many of them have it.
+SELECT name, count(*) AS count FROM entry WHERE task IN (SELECT unnest($tasks::VARCHAR[])) AND name IS NOT NULL
+GROUP BY name ORDER BY count DESC, name LIMIT 4;
+
+-- name: stories
+-- All that is worth telling of some tasks.
+SELECT fate.task, fate.name, fate.queue, fate.starts, fate.cut_short, fate.ending, fate.outcome, fate.status, fate.error,
+       fate.expect_state, fate.expect_result, fate.expect_error, fate.codec, fate.value, fate.absent, fate.extra,
+       discard.reason AS discarded, discard.worker AS discarded_by,
+       (SELECT string_agg(worker || coalesce(' ' || state, '') || coalesce(' (' || error || ')', ''), ', ' ORDER BY worker)
+        FROM execution WHERE execution.task = fate.task) AS workers,
+       (SELECT arg_max(code, starts) FROM execution WHERE execution.task = fate.task AND code IS NOT NULL) AS code
+FROM fate LEFT JOIN discard USING (task) WHERE fate.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY fate.task;
+
+-- name: absent_keys
+SELECT key FROM want WHERE task = $task AND key NOT IN (SELECT key FROM effect WHERE key IS NOT NULL) ORDER BY key LIMIT 3;
+
+-- name: repeated_keys
+SELECT want.key, count(*) AS times FROM want JOIN effect USING (key) WHERE want.task = $task
+GROUP BY want.key HAVING count(*) > 1 ORDER BY want.key LIMIT 3;
+
+-- name: first_traceback
+SELECT told.task, told.traceback, told.worker FROM told JOIN fate USING (task)
+WHERE fate = 'failed' AND ending <> expect_state ORDER BY told.task LIMIT 1;
+
+-- name: chord_stories
+-- What is to be told of the first chords that some query finds.
+SELECT chord.task, chord.name, chord.members, chord.unsent, chord.waits_for,
+       unlock_task.task AS unlock, coalesce(run.starts, 0) AS looks
+FROM chord
+LEFT JOIN (SELECT DISTINCT task AS body, predecessor AS task FROM promised
+           WHERE way = 'body' AND predecessor IN (SELECT task FROM unlock)) AS unlock_task ON unlock_task.body = chord.task
+LEFT JOIN run ON run.task = unlock_task.task
+WHERE chord.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY chord.task;

@@ -18,6 +18,7 @@ import duckdb
 from harness.errors import ResultsError, RunFolderError
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Finding, Json, Verdict
+from harness.evidence.remains import Remains
 from harness.evidence.results import Results
 
 _MEMORY_MB = 300
@@ -36,6 +37,13 @@ class Unwitnessed(StrEnum):
     """Nobody asked the broker what was left in it."""
     EFFECTS = "effects"
     """Nobody looked for what the tasks did to the world."""
+
+
+_OF_THE_JOURNAL = (
+    *("entries", "runs", "publishes", "followers", "span", "wants", "undeclared", "early_runs"),
+    *("owners", "executions", "fanouts", "discards", "tracebacks", "promised", "children", "called", "unlocks"),
+)
+"""The queries that make tables of the journal's lines, before the lines are forgotten."""
 
 
 @contextmanager
@@ -121,6 +129,9 @@ class Witnesses:
     effects_readable: bool = True
     workers: dict[str, int] = field(default_factory=dict)
     memory_mb: dict[str, float] = field(default_factory=dict)
+    remains: Remains = field(default_factory=Remains)
+    settled: dict[str, Json] = field(default_factory=dict)
+    """How waiting for rest ended, as `harness.settling` says; empty if nobody waited."""
 
     @property
     def executions(self) -> bool:
@@ -176,7 +187,7 @@ class Witnesses:
         if silent:
             self._say("journal-silent", Verdict.UNKNOWN, len(silent), f"no journal of {', '.join(silent)}.")
         self.incomplete = self.incomplete or bool(missing or silent)
-        for query in ("entries", "runs", "publishes", "followers", "span", "wants", "undeclared", "early_runs"):
+        for query in _OF_THE_JOURNAL:
             self.database.run(query)
         self.workers = dict(self.database.all("workers"))
         self.memory_mb = {node: round(peak_kb / 1024, 1) for node, peak_kb in self.database.all("memory")}
@@ -230,13 +241,16 @@ class Witnesses:
         self.incomplete = True
         self.about["broker"] = {"readable": False, "left": 0}
         self.database.run("left", tasks=[])
+        self.database.run("dead", tasks=[], places=[])
 
     def _left(self) -> None:
         try:
-            remains = self.folder.read("broker.json")
-            tasks = sorted({str(task) for task in (*remains["messages"], *remains["held"])})
-            readable = bool(remains["readable"])
-            if anonymous := int(remains.get("anonymous", 0)):
+            said = self.folder.read("broker.json")
+            self.remains = Remains.from_json(said)
+            self.settled = dict(said.get("settled") or {})
+            tasks = sorted({*self.remains.messages, *self.remains.held})
+            readable = self.remains.reason is None
+            if anonymous := self.remains.anonymous:
                 text = "messages without a task's id are left in the queues."
                 self._say("messages-anonymous", Verdict.UNKNOWN, anonymous, text)
         except (RunFolderError, KeyError, TypeError) as error:
@@ -249,10 +263,13 @@ class Witnesses:
             self.incomplete, readable, tasks = True, False, []
         else:
             if not readable:
-                self._say("broker-unread", Verdict.UNKNOWN, 1, f"the broker could not be read: {remains.get('reason')}")
+                self._say("broker-unread", Verdict.UNKNOWN, 1, f"the broker could not be read: {self.remains.reason}")
                 self.incomplete = True
         self.about["broker"] = {"readable": readable, "left": len(tasks)}
         self.database.run("left", tasks=tasks)
+        dead = [letter.task for letter in self.remains.dead]
+        places = [letter.queue for letter in self.remains.dead]
+        self.database.run("dead", tasks=dead, places=places)
 
     def _readable(self, folder: Path) -> tuple[list[str], set[str]]:
         """The JSON-lines files of a folder, in order, and the names of those whose last line has no end.

@@ -49,6 +49,7 @@ class FakeBroker:
     engine: FakeEngine
     image: str
     network: str
+    sampled_s: float = 0.0
 
     def start(self) -> None:
         self.engine.diary.note("start broker")
