@@ -133,6 +133,14 @@ class Start:
             if is_asleep:
                 yield begin, wake.end
 
+    def sent(self) -> Iterator[tuple[Period, str, list[Tick]]]:
+        """What it sent of each entry under each schedule."""
+        of: dict[tuple[int, str], list[Tick]] = {}
+        for tick in self.ticks:
+            of.setdefault((tick.period, tick.entry), []).append(tick)
+        for (number, entry), ticks in of.items():
+            yield self.periods[number], entry, ticks
+
     def had(self, entry: str) -> Iterator[tuple[Mapping[str, Json], float, float]]:
         """Each rule that it had for an entry, with the time that it surely had it without a break."""
         last: Mapping[str, Json] | None = None

@@ -17,7 +17,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from harness.evidence import beats
-from harness.evidence.beats import Beats, Spans, Start, Tick, Unsent
+from harness.evidence.beats import Beats, Spans, Start, Tick, Unsent, Wake
 from harness.evidence.crontab import Crontab, written
 from harness.evidence.records import Finding, Json, Verdict
 
@@ -171,26 +171,25 @@ class _Watch:
     def cases(self) -> list["_Case"]:
         """Every entry with each rule that it ever had, in order; usually that is one."""
         found: dict[tuple[str, str], _Case] = {}
-        known: dict[str, list[tuple[float, float]]] = {}
 
         def case(entry: str, rule: Mapping[str, Json]) -> _Case:
             key = (entry, json.dumps(rule, sort_keys=True))
             return found.setdefault(key, _Case(watch=self, entry=entry, rule=rule))
 
+        known: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        failures: defaultdict[str, list[Unsent]] = defaultdict(list)
         for start in self.beats.starts:
-            for entry in {entry: None for period in start.periods for entry in period.rules}:
+            for entry in dict.fromkeys(entry for period in start.periods for entry in period.rules):
                 for rule, begin, end in start.had(entry):
                     case(entry, rule).presence.append((start, begin, end))
-                    known.setdefault(entry, []).append((begin, end))
-            for tick in start.ticks:
-                case(tick.entry, start.periods[tick.period].rules.get(tick.entry, _UNKNOWN_RULE)).ticks.append(tick)
+                    known[entry].append((begin, end))
+            for period, entry, ticks in start.sent():
+                case(entry, period.rules.get(entry, _UNKNOWN_RULE)).ticks.extend(ticks)
             for failure in start.failures:
-                for (entry, _), one in found.items():
-                    if entry == failure.entry:
-                        one.failures.append(failure)
+                failures[failure.entry].append(failure)
         for (entry, _), one in found.items():
             one.ticks.sort(key=lambda tick: tick.at)
-            one.known = Spans(known.get(entry, ()))
+            one.known, one.failures = Spans(known[entry]), failures[entry]
         return [one for _, one in sorted(found.items())]
 
     def start(self, number: int) -> Start:
@@ -247,24 +246,28 @@ class _Case:
 
     def _planning(self, start: Start, sent: float) -> tuple[float, float]:
         """From when until when beat planned what it sent then, as far as it is told; an empty time if it is not."""
+        if (replanned := self._replanned(start, sent)) is not None:
+            return replanned.at, replanned.at + (replanned.planned_s or 0.0)
         before = self._before(start, sent)
-        sending = (before.wake.at, before.wake.end) if before else (sent, sent)
-        after = before.wake.end if before else -math.inf
-        plans = [wake for wake in start.wakes if wake.planned_s is not None and after <= wake.at <= sent]
-        return (plans[-1].at, plans[-1].at + (plans[-1].planned_s or 0.0)) if plans else sending
+        return (before.wake.at, before.wake.end) if before else (sent, sent)
+
+    def _replanned(self, start: Start, sent: float) -> Wake | None:
+        """The last wake in which beat planned all entries anew, after it sent this one before."""
+        before = self._before(start, sent)
+        since = before.wake.end if before else -math.inf
+        plans = (wake for wake in reversed(start.wakes) if wake.planned_s is not None)
+        return next((wake for wake in plans if since <= wake.at <= sent), None)
 
     def _before(self, start: Start, sent: float) -> Tick | None:
         """The tick before, if the same beat sent it."""
         last = bisect_left(self.ticks, sent, key=lambda tick: tick.at) - 1
         return self.ticks[last] if last >= 0 and self.ticks[last].start == start.number else None
 
-    def is_planned(self, start: Start, due: float, sent: float) -> bool:
-        """Whether the schedule itself had the tick at its time, so that only sending the one before delayed it."""
+    def is_planned(self, start: Start, due: float, sent: float) -> bool | None:
+        """Whether the schedule itself had the tick at its time, so that beat alone delayed it; None if not told."""
         before = self._before(start, sent)
-        if before is None or before.following is None:
-            return False
-        if any(wake.planned_s is not None and before.wake.end <= wake.at <= sent for wake in start.wakes):
-            return False
+        if before is None or before.following is None or self._replanned(start, sent):
+            return None
         earliest, latest = before.following
         return earliest - _ANSWER_S <= due <= latest + _ANSWER_S
 
@@ -398,8 +401,8 @@ def _note_lateness(counts: _Counts, due: float, tick: Tick, case: _Case) -> None
     elif case.unplanned_s(start, due, tick.at) > _LATE_S:
         counts.late.append(due)
     else:
-        told = case.watch.window is not None and case.is_planned(start, due, tick.at)
-        (counts.delayed if told else counts.doubtful).append(due)
+        told = {True: counts.delayed, False: counts.late, None: counts.doubtful}
+        told[case.is_planned(start, due, tick.at)].append(due)
 
 
 _Matches = dict[int, list[Tick]]
@@ -515,7 +518,9 @@ def _witness_findings(watch: _Watch, starts: Sequence[Start], faults: Sequence[s
     if faults:
         text = f"beat's journal is not whole, so ticks may have been sent that nobody knows of: {'; '.join(faults)}."
         yield Finding(code="ticks-unwitnessed", verdict=Verdict.UNKNOWN, count=len(faults), text=text)
-    if not watch.beats.starts and (starts or watch.window):
+    # Of a beat that lived in a worker, or ended with an error, there is more to say.
+    is_unexplained = any(start.error is None and not start.is_embedded for start in starts) or not starts
+    if not watch.beats.starts and is_unexplained and (starts or watch.window):
         text = "no beat ever said that it was ready, so nothing is known about ticks."
         yield Finding(code="ticks-unwatched", verdict=Verdict.UNKNOWN, count=1, text=text)
     elif (window := watch.window) and not any(

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,89 +16,10 @@ from harness.evidence.crontab import Crontab
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Promise, Verdict
 from harness.evidence.ticks import EntryTicks, Ticks, Window, account
-
-BERLIN = ZoneInfo("Europe/Berlin")
-HOUR, DAY = 3_600.0, 86_400.0
-FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
-
-
-def at(text: str) -> float:
-    """Local time in Berlin, or with an offset, as Unix time."""
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=BERLIN)).timestamp()
-
-
-def crontab(*fields: str, timezone: str = "Europe/Berlin") -> dict[str, Any]:
-    every = (*fields, *"*" * (len(FIELDS) - len(fields)))
-    return {"kind": "crontab", **dict(zip(FIELDS, every, strict=True)), "timezone": timezone}
-
-
-def interval(every_s: float, *, relative: bool = False) -> dict[str, Any]:
-    return {"kind": "interval", "every_s": every_s, "relative": relative}
-
+from tests.unit.beat_journal import BERLIN, DAY, HOUR, Beat, at, crontab, every, interval
 
 HOURLY = crontab("0")
 AT_HALF_PAST_TWO = crontab("30", "2")
-
-
-@dataclass
-class Beat:
-    """Writes the journal of one process of beat."""
-
-    folder: Path
-    name: str = "beat-1"
-    pid: int = 1
-    lines: list[dict[str, Any]] = field(default_factory=list)
-
-    def say(self, kind: str, **data: Any) -> None:
-        self.lines.append({"t": 0.0, "kind": kind, **data})
-
-    def live(
-        self,
-        begin: float,
-        end: float,
-        rules: Mapping[str, Mapping[str, Any]],
-        ticks: Mapping[str, Iterable[float]],
-        stall: tuple[float, float] = (0.0, 0.0),
-    ) -> Path:
-        """It wakes every five minutes and for every tick; what falls into the stall happens at its end.
-
-        In more than two days it wakes more rarely, or it would write too much.
-        """
-        schedule = [{"entry": entry, "name": "tick", **rule} for entry, rule in rules.items()]
-        self.say("opened", node=self.name, pid=self.pid, role="beat", format=1)
-        self.say("settings", timezone="Europe/Berlin", schedule=schedule)
-        self.say("ready", at=begin)
-        planned = [(t, entry) for entry, times in ticks.items() for t in times]
-        nap_s = max(300.0, (end - begin) / 600)
-        naps = [(begin + nap_s * number, "") for number in range(int((end - begin) // nap_s) + 1)]
-        moments = sorted([*planned, *naps, (end, "")])
-        for (planned_t, entry), (next_t, _) in zip(moments, [*moments[1:], (end + 300.0, "")], strict=True):
-            t = stall[1] if stall[0] < planned_t < stall[1] else planned_t
-            if entry:
-                task = f"{self.name}-{self.pid}-{len(self.lines)}"
-                self.say("intended", task=task, name="tick", entry=entry, at=t + 0.001)
-                self.say("accepted", task=task, confirmed=False)
-                self.say("woke", at=t, took_s=0.002, next=t + 0.002)
-            self.say("woke", at=t + 0.003 * bool(entry), took_s=0.001, next=max(next_t, t + 0.004))
-        return self.write()
-
-    def die(self) -> None:
-        """It was killed right after its last tick."""
-        while self.lines[-1]["kind"] != "accepted":
-            del self.lines[-1]
-        self.write()
-
-    def write(self) -> Path:
-        path = self.folder / f"{self.name}.{self.pid}.1.jsonl"
-        path.write_text("".join(json.dumps({**line, "n": n}) + "\n" for n, line in enumerate(self.lines)))
-        return path
-
-
-def every(step_s: float, begin: float, end: float) -> list[float]:
-    """All multiples of a step, from `begin` to before `end`."""
-    first = -(-begin // step_s) * step_s
-    return [first + step_s * number for number in range(int((end - first - 1e-9) // step_s) + 1)]
 
 
 def lived(  # noqa: PLR0917 - always in this order, and a test has to be legible.
@@ -373,10 +293,148 @@ def test_a_tick_that_is_as_late_as_beat_was_kept_is_a_remark(tmp_path: Path) -> 
     assert only(ticks).lateness_s["max"] == pytest.approx(240.0, abs=0.01)
 
 
-def test_a_first_tick_that_is_as_late_as_the_start_took_is_a_remark(tmp_path: Path) -> None:
+WINDOW = Window(begin_t=NOON + 60.0, end_t=NEXT_NOON - 60.0)
+
+
+@pytest.mark.parametrize(
+    ("planned_s", "window", "expected"),
+    [
+        (None, None, ["tick-late"]),
+        (None, WINDOW, ["tick-late"]),
+        (240.0, None, ["tick-late"]),
+        (170.0, WINDOW, ["tick-late"]),
+        (190.0, WINDOW, ["ticks-doubtful"]),
+    ],
+)
+def test_a_first_tick_is_late_though_the_start_took_as_long_unless_planning_it_may_have(
+    tmp_path: Path, planned_s: float | None, window: Window | None, expected: list[str]
+) -> None:
     times = [*without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T13:00"), at("2026-11-10T13:04")]
-    ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, times, (NOON - 1.0, NOON + 240.0))
-    assert codes(ticks, *Verdict) == ["ticks-delayed"]
+    beat = Beat(tmp_path)
+    beat.live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times})
+    beat.wake(NOON)["took_s"] = 250.0
+    if planned_s is not None:
+        beat.wake(NOON)["planned_s"] = planned_s
+    beat.write()
+    ticks = said(tmp_path, window)
+    assert codes(ticks) == expected
+    assert (only(ticks).late.count, only(ticks).doubtful.count) == ((1, 0) if expected == ["tick-late"] else (0, 1))
+
+
+def slow(folder: Path, took_s: float, late_s: float, **tick: Any) -> Beat:
+    """Sending the tick of 17:00 took its time, and that of 18:00 is as late as is said."""
+    times = [*without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T18:00"), at("2026-11-10T18:00") + late_s]
+    beat = Beat(folder)
+    beat.live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times})
+    sent, wake = beat.sent(at("2026-11-10T17:00"))
+    wake["took_s"] = took_s
+    sent.update(tick)
+    beat.lines = [
+        line for line in beat.lines if not (line["kind"] == "woke" and wake["at"] < line["at"] < wake["at"] + took_s)
+    ]
+    beat.write()
+    return beat
+
+
+SIX = at("2026-11-10T18:00")
+
+
+@pytest.mark.parametrize(
+    ("window", "took_s", "late_s", "following", "expected", "remarks"),
+    [
+        # The schedule itself had it at six, and a fast clock ran on while beat sent the one before.
+        (WINDOW, 300.0, 300.0, (SIX - 0.5, SIX + 0.5), [], ["ticks-delayed"]),
+        (WINDOW, 300.0, 300.0, (SIX + 0.9, SIX + 0.9), [], ["ticks-delayed"]),
+        (WINDOW, 300.0, 300.0, (SIX - 0.9, SIX - 0.9), [], ["ticks-delayed"]),
+        # The schedule had it at another time, or that is not told.
+        (WINDOW, 300.0, 300.0, (SIX + 300.0, SIX + 300.0), ["tick-late"], []),
+        (WINDOW, 300.0, 300.0, (SIX - 300.0, SIX - 300.0), ["tick-late"], []),
+        (WINDOW, 300.0, 300.0, None, ["ticks-doubtful"], []),
+        # Beat took less time than that.
+        (WINDOW, 300.0, 370.0, (SIX, SIX), ["tick-late"], []),
+        (WINDOW, 230.0, 300.0, (SIX, SIX), ["tick-late"], []),
+        # Nobody's clock ran faster than beat's: it planned the next one too late, and that is its own fault.
+        (None, 300.0, 300.0, (SIX, SIX), ["tick-late"], []),
+    ],
+)
+def test_what_beat_was_busy_with_before_a_tick_was_due_is_an_excuse_under_a_fast_clock_alone(  # noqa: PLR0917
+    tmp_path: Path,
+    window: Window | None,
+    took_s: float,
+    late_s: float,
+    following: tuple[float, float] | None,
+    expected: list[str],
+    remarks: list[str],
+) -> None:
+    slow(tmp_path, took_s, late_s, following=following)
+    ticks = said(tmp_path, window)
+    assert codes(ticks) == expected
+    assert codes(ticks, Verdict.PASS) == remarks
+
+
+def test_a_tick_that_was_planned_anew_since_the_one_before_is_not_excused_by_that_one(tmp_path: Path) -> None:
+    beat = slow(tmp_path, 300.0, 300.0, following=(SIX, SIX))
+    beat.wake(at("2026-11-10T17:30"))["planned_s"] = 1.0
+    beat.write()
+    assert codes(said(tmp_path, WINDOW)) == ["tick-late"]
+    beat.wake(at("2026-11-10T17:30"))["planned_s"] = 290.0
+    beat.write()
+    assert codes(said(tmp_path, WINDOW)) == ["ticks-doubtful"]
+
+
+def test_what_keeps_one_beat_is_no_excuse_of_another(tmp_path: Path) -> None:
+    stall = at("2026-11-10T16:50"), at("2026-11-10T17:30")
+    # The one that is stuck sends nothing of it; the other one sends it late, and was asleep until then.
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00")
+    Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times}, stall)
+    start = at("2026-11-10T16:40")
+    late = [at("2026-11-10T17:30")]
+    Beat(tmp_path, "beat-2").live(start, at("2026-11-10T17:40"), {"it": HOURLY}, {"it": late})
+    assert codes(said(tmp_path)) == ["tick-late"]
+
+
+def test_a_tick_that_no_beat_sent_is_missing_if_one_of_them_was_not_kept(tmp_path: Path) -> None:
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00")
+    stall = at("2026-11-10T16:50"), at("2026-11-10T18:00") - 5.0
+    Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times}, stall)
+    Beat(tmp_path, "beat-2").live(at("2026-11-10T16:40"), at("2026-11-10T17:40"), {"it": HOURLY}, {"it": []})
+    assert codes(said(tmp_path)) == ["tick-missing"]
+
+
+# ----------------------------------------------------------------------------------------- a deadline of the app's
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "kept_s", "code"),
+    [
+        (60, 90.0, "ticks-stalled"),
+        # It was not kept for so long, or the app sets no deadline.
+        (60, 30.0, "tick-missing"),
+        (None, 90.0, "tick-missing"),
+        (600, 90.0, "tick-missing"),
+    ],
+)
+def test_a_tick_that_beat_was_kept_from_beyond_the_deadline_of_the_app_proves_nothing(
+    tmp_path: Path, deadline_s: float | None, kept_s: float, code: str
+) -> None:
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00")
+    rule = HOURLY if deadline_s is None else HOURLY | {"deadline_s": deadline_s}
+    due = at("2026-11-10T17:00")
+    beat = Beat(tmp_path)
+    beat.live(NOON, NEXT_NOON, {"it": rule}, {"it": times})
+    # It meant to wake at that time, and woke later.
+    before = [line for line in beat.lines if line["kind"] == "woke" and line["at"] < due][-1]
+    before["next"] = due - 0.01
+    after = beat.wake(due)
+    beat.lines = [
+        line for line in beat.lines if line is after or not (line["kind"] == "woke" and due <= line["at"] < due + 300.0)
+    ]
+    after |= {"at": due + kept_s, "took_s": 0.01, "next": due + 300.0}
+    beat.write()
+    (finding,) = said(tmp_path, WINDOW).findings
+    assert finding.code == code
+    assert ("`beat_cron_starting_deadline`" in finding.text) is (code == "ticks-stalled")
+    assert ("lower --speed" in finding.text) is (code == "ticks-stalled")
 
 
 def test_of_many_entries_that_beat_was_kept_from_some_are_named(tmp_path: Path) -> None:
@@ -389,19 +447,23 @@ def test_of_many_entries_that_beat_was_kept_from_some_are_named(tmp_path: Path) 
     assert "it-09: 2026-11-10T17:00+01:00 and 2 more entries (due" in finding.text
 
 
-def test_one_time_that_beat_was_kept_for_is_no_excuse_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("window", "unproven"), [(WINDOW, ("2026-11-10T19:00+01:00",)), (None, ())])
+def test_one_time_that_beat_was_kept_for_is_no_excuse_twice(
+    tmp_path: Path, window: Window | None, unproven: tuple[str, ...]
+) -> None:
     # Sending one took until half past six, so that the next was to come at half past seven.
     times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T18:00", "2026-11-10T19:00")
     beat = Beat(tmp_path)
     beat.live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times})
     begin, end = at("2026-11-10T17:00"), at("2026-11-10T18:30")
     beat.lines = [line for line in beat.lines if not (line["kind"] == "woke" and begin < line["at"] < end)]
-    wake = next(line for line in beat.lines if line.get("at") == begin)
+    _, wake = beat.sent(begin)
     wake["took_s"] = end - begin
     beat.write()
-    ticks = said(tmp_path)
-    assert only(ticks).missing.first == ("2026-11-10T18:00+01:00",)
-    assert only(ticks).unproven.first == ("2026-11-10T19:00+01:00",)
+    ticks = said(tmp_path, window)
+    missing = ("2026-11-10T18:00+01:00", "2026-11-10T19:00+01:00")
+    assert only(ticks).missing.first == tuple(t for t in missing if t not in unproven)
+    assert only(ticks).unproven.first == unproven
 
 
 def test_a_tick_that_is_later_than_beat_was_kept_is_late(tmp_path: Path) -> None:
@@ -419,8 +481,17 @@ def test_ticks_that_beat_was_kept_from_until_after_the_next_time_are_neither_mis
     first, second = at("2026-11-10T12:11:10"), at("2026-11-10T12:12:10")
     late = {at("2026-11-10T12:10"): first, at("2026-11-10T12:11"): second, at("2026-11-10T12:12"): second + 20.0}
     times = [late.get(t, t) for t in every(60.0, begin, end)]
+    beat = Beat(tmp_path)
     stall = (at("2026-11-10T12:09:30"), first) if kept else (0.0, 0.0)
-    ticks = lived(tmp_path, begin, end, crontab("*"), times, stall)
+    beat.live(begin, end, {"it": crontab("*")}, {"it": times}, stall)
+    if kept:
+        # Sending the first of them took until the second.
+        _, wake = beat.sent(first)
+        wake["took_s"] = second - wake["at"]
+        during = [line for line in beat.lines if line["kind"] == "woke" and wake["at"] < line["at"] < second]
+        beat.lines = [line for line in beat.lines if line not in during]
+        beat.write()
+    ticks = said(tmp_path)
     assert codes(ticks) == expected
     assert (only(ticks).expected, only(ticks).sent) == (60, 60)
 
@@ -537,6 +608,18 @@ def test_an_interval_is_counted_from_a_little_before_a_tick_of_which_nothing_els
     assert codes(said(tmp_path)) == expected
 
 
+@pytest.mark.parametrize(("begin_s", "end_s"), [(10.0, 550.0), (650.0, 700.0)])
+def test_an_interval_that_beat_was_kept_from_at_another_time_or_for_less_is_missing(
+    tmp_path: Path, begin_s: float, end_s: float
+) -> None:
+    times = steps(600.0, 143)
+    gone = times.pop(40)
+    stall = gone - 600.0 + begin_s, gone - 600.0 + end_s
+    ticks = lived(tmp_path, NOON, NEXT_NOON - 10.0, interval(600.0), times, stall)
+    assert codes(ticks) == ["tick-missing"]
+    assert only(ticks).missing.count == 1
+
+
 def test_an_interval_that_beat_was_kept_from_proves_nothing(tmp_path: Path) -> None:
     times = steps(600.0, 40) + [t + 1_500.0 for t in steps(600.0, 101, NOON + 600.0 * 40)]
     stall = NOON + 600.0 * 40 + 300.0, times[40] - 5.0
@@ -624,7 +707,11 @@ def test_an_entry_that_cannot_be_calculated_is_not_passed_over_in_silence(tmp_pa
 
 def test_an_entry_that_beat_never_spoke_of_is_not_passed_over_either(tmp_path: Path) -> None:
     Beat(tmp_path).live(NOON, NEXT_NOON, {}, {"new": [NOON]})
-    assert codes(said(tmp_path), *Verdict) == ["tick-unpredictable", "nothing-ticked"]
+    ticks = said(tmp_path)
+    assert codes(ticks, *Verdict) == ["tick-unpredictable", "nothing-ticked"]
+    # That a rule cannot be calculated is known; that there was one is not.
+    assert codes(ticks) == ["tick-unpredictable"]
+    assert "in no schedule that beat spoke of" in ticks.findings[0].text
 
 
 # ------------------------------------------------------------------------------------------------------- the witness
