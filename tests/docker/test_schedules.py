@@ -50,6 +50,33 @@ def test_two_beats_at_once_are_found_as_doubled_ticks(stack: Stack) -> None:
     assert codes(audit, Verdict.FAIL) == {"tick-doubled"}, audit.text()
 
 
+BEAT_INSIDE = ["--concurrency=1", "--without-gossip", "--without-mingle", "--loglevel=info", "--beat"]
+
+
+@pytest.mark.stack(app="embedded", app_folder=APPS, options=BEAT_INSIDE)
+def test_a_worker_with_a_beat_of_its_own_ticks_though_its_folder_is_read_only(stack: Stack) -> None:
+    ticks_come(stack, "often", 3)
+    audit = stack.settle()
+    assert audit.verdict is Verdict.PASS, audit.text()
+    (entry,) = [ticks for ticks in audit.ticks if ticks.entry == "often"]
+    assert entry.sent >= 3
+
+
+@pytest.mark.stack(app="embedded", app_folder=APPS, workers=2, options=BEAT_INSIDE)
+def test_two_workers_with_a_beat_each_double_the_ticks(stack: Stack) -> None:
+    ticks_come(stack, "often", 6)
+    audit = stack.settle()
+    assert codes(audit, Verdict.FAIL) == {"tick-doubled"}, audit.text()
+
+
+@pytest.mark.stack(app="embedded:astray", app_folder=APPS, options=BEAT_INSIDE)
+def test_a_workers_beat_that_cannot_keep_its_schedule_where_the_app_wants_it_is_found(stack: Stack) -> None:
+    stack.producer.send("embedded.tick", expect=Expect(result=1))
+    audit = stack.settle()
+    assert codes(audit, Verdict.FAIL) == {"beat-died"}, audit.text()
+    assert "Read-only file system" in audit.text() or "celerybeat-schedule" in audit.text()
+
+
 @pytest.mark.stack(app="hasty", app_folder=APPS)
 def test_a_task_that_begins_before_its_time_is_found(stack: Stack) -> None:
     hasty = stack.producer.send("hasty.remind", countdown_s=30, expect=Expect(result=None))

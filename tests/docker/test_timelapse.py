@@ -78,6 +78,29 @@ def test_a_scheduler_that_leaves_out_or_doubles_a_tick_is_found_out(session: Ses
     }
 
 
+def test_what_is_wrong_with_a_schedule_itself_is_named_with_its_reason(session: Session, tmp_path: Path) -> None:
+    plan = lapse(tmp_path, "ticking:troubled", "2026-11-10T11:30", "2026-11-10T12:30")
+    _, audited = execute(session, plan)
+    found = {finding.code: finding.text for finding in audited.findings if finding.verdict is Verdict.FAIL}
+    assert set(found) == {"tick-missing", "entry-shadowed"}, audited.text()
+    assert "ticking.news(): <crontab: 0 19 * * * (m/h/dM/MY/d)> took the place of" in found["entry-shadowed"]
+    assert "unsendable: 2026-11-10T12:00+01:00 (due, and not sent; beat said: Scheduling" in found["tick-missing"]
+    assert "missing 1 required positional argument: 'other'" in found["tick-missing"]
+    remarks = [finding.text for finding in audited.findings if finding.code == "tick-unpredictable"]
+    assert ["of OnTheHour with its own is_due" in remark for remark in remarks] == [True]
+    added = next(entry for entry in audited.ticks if entry.entry == "added")
+    assert (added.expected, added.sent) == (3, 3)
+
+
+def test_a_deadline_of_the_app_that_a_fast_clock_outruns_is_no_fault_of_the_schedule(
+    session: Session, tmp_path: Path
+) -> None:
+    # A minute of this clock is a hundredth of a second, which beat takes to send.
+    plan = lapse(tmp_path, "ticking:impatient", "2026-11-10T00:00", "2026-11-10T12:00", speed=6_000)
+    _, audited = execute(session, plan)
+    assert not [finding for finding in audited.findings if finding.verdict is Verdict.FAIL], audited.text()
+
+
 def test_a_speed_that_no_machine_can_hold_is_unknown_and_no_fault_of_the_schedule(
     session: Session, tmp_path: Path
 ) -> None:
