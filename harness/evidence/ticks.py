@@ -263,13 +263,18 @@ class _Case:
         last = bisect_left(self.ticks, sent, key=lambda tick: tick.at) - 1
         return self.ticks[last] if last >= 0 and self.ticks[last].start == start.number else None
 
-    def is_planned(self, start: Start, due: float, sent: float) -> bool | None:
-        """Whether the schedule itself had the tick at its time, so that beat alone delayed it; None if not told."""
+    def planned_t(self, start: Start, sent: float, times: Sequence[float]) -> float | None:
+        """When beat meant to send what it sent then: when the schedule had it, and later by as long as beat was busy.
+
+        None if that is not told. It is long ago if the schedule had it at none of the times at which it is due.
+        """
         before = self._before(start, sent)
         if before is None or before.following is None or self._replanned(start, sent):
             return None
         earliest, latest = before.following
-        return earliest - _ANSWER_S <= due <= latest + _ANSWER_S
+        number = bisect_left(times, earliest - _ANSWER_S)
+        is_due = number < len(times) and times[number] <= latest + _ANSWER_S
+        return latest + before.wake.end - before.wake.at if is_due else -math.inf
 
     def was_kept(self, due: float, sent: float, starts: Sequence[Start] | None = None) -> bool:
         """Whether every beat that had it was kept for most of a time, and for all but a minute."""
@@ -369,7 +374,7 @@ def _crontab(crontab: Crontab, case: _Case, watch: _Watch) -> _Counts:
         counts.sent += len(in_time)
         counts.doubled += [due] * (len(ticks) - 1)
         if in_time:
-            _note_lateness(counts, due, in_time[0], case)
+            _note_lateness(counts, due, in_time[0], case, times)
         elif is_demanded and not ticks:
             # Celery makes up for one, once: kept until the next is due, it sends that one alone.
             later = bisect_right(sent, due)
@@ -388,21 +393,27 @@ def _note_absence(counts: _Counts, due: float, case: _Case, watch: _Watch) -> No
         counts.unscheduled.append(due)
 
 
-def _note_lateness(counts: _Counts, due: float, tick: Tick, case: _Case) -> None:
+def _note_lateness(counts: _Counts, due: float, tick: Tick, case: _Case, times: Sequence[float]) -> None:
     if not case.there.around(due):
         # It was made up for when beat came back.
         return
     counts.lateness_s.append(max(0.0, tick.at - due))
-    if tick.at - due <= _LATE_S:
-        return
+    if tick.at - due > _LATE_S:
+        _lateness(counts, due, tick, case, times).append(due)
+
+
+def _lateness(counts: _Counts, due: float, tick: Tick, case: _Case, times: Sequence[float]) -> list[float]:
+    """Where a late tick belongs: it is the schedule's fault, or the machine's, or nobody can tell."""
     start = case.watch.start(tick.start)
     if case.idle_s(start, due, tick.at) <= _LATE_S:
-        counts.delayed.append(due)
-    elif case.unplanned_s(start, due, tick.at) > _LATE_S:
-        counts.late.append(due)
-    else:
-        told = {True: counts.delayed, False: counts.late, None: counts.doubtful}
-        told[case.is_planned(start, due, tick.at)].append(due)
+        return counts.delayed
+    if case.watch.window is None:
+        return counts.late
+    planned_t = case.planned_t(start, tick.at, times)
+    if planned_t is None:
+        return counts.doubtful if case.unplanned_s(start, due, tick.at) <= _LATE_S else counts.late
+    since = min(max(due, planned_t), tick.at)
+    return counts.delayed if case.idle_s(start, since, tick.at) <= _LATE_S else counts.late
 
 
 _Matches = dict[int, list[Tick]]

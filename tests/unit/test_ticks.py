@@ -346,10 +346,13 @@ SIX = at("2026-11-10T18:00")
         (WINDOW, 300.0, 300.0, (SIX - 0.5, SIX + 0.5), [], ["ticks-delayed"]),
         (WINDOW, 300.0, 300.0, (SIX + 0.9, SIX + 0.9), [], ["ticks-delayed"]),
         (WINDOW, 300.0, 300.0, (SIX - 0.9, SIX - 0.9), [], ["ticks-delayed"]),
+        # It had the one before, and that time was over when beat was done.
+        (WINDOW, 3_900.0, 340.0, (SIX - HOUR, SIX - HOUR), [], ["ticks-delayed"]),
         # The schedule had it at another time, or that is not told.
         (WINDOW, 300.0, 300.0, (SIX + 300.0, SIX + 300.0), ["tick-late"], []),
         (WINDOW, 300.0, 300.0, (SIX - 300.0, SIX - 300.0), ["tick-late"], []),
         (WINDOW, 300.0, 300.0, None, ["ticks-doubtful"], []),
+        (WINDOW, 3_900.0, 400.0, (SIX - HOUR + 120.0, SIX - HOUR + 120.0), ["tick-late"], []),
         # Beat took less time than that.
         (WINDOW, 300.0, 370.0, (SIX, SIX), ["tick-late"], []),
         (WINDOW, 230.0, 300.0, (SIX, SIX), ["tick-late"], []),
