@@ -159,6 +159,19 @@ def test_a_beat_that_ends_with_an_error_is_found_and_says_which(tmp_path: Path) 
     )
 
 
+@pytest.mark.parametrize("error", ["ValueError: no", None])
+def test_each_beat_that_dies_is_one_finding(tmp_path: Path, error: str | None) -> None:
+    for name in ("worker-1", "worker-2"):
+        worker(tmp_path, name, received=[NOON + 60.0])
+        beat = embedded(tmp_path, name)
+        beat.lines[-1]["at"] = NOON
+        if error is not None:
+            beat.say("died", error=error)
+        stamp(beat)
+    findings = said(tmp_path).findings
+    assert [(finding.code, finding.count) for finding in findings] == [("beat-died", 1)] * 2
+
+
 def test_a_beat_of_its_own_that_ends_with_an_error_is_found_too(tmp_path: Path) -> None:
     beat = Beat(tmp_path)
     beat.live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
@@ -312,6 +325,25 @@ def test_what_was_due_while_there_was_no_beat_is_another_matter(tmp_path: Path) 
     Beat(tmp_path).live(NOON, FOUR - 600.0, {"it": HOURLY}, {"it": every(HOUR, NOON, FOUR)})
     Beat(tmp_path, pid=2).live(FOUR + 600.0, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, FOUR + 600.0, NEXT_NOON)})
     assert codes(said(tmp_path), *Verdict) == ["ticks-skipped"]
+
+
+@pytest.mark.parametrize("every_s", [0.5, 1.0])
+def test_an_interval_may_be_shorter_than_a_second(tmp_path: Path, every_s: float) -> None:
+    end = NOON + 60.0
+    times = [NOON + every_s * n for n in range(1, int(60.0 / every_s))]
+    Beat(tmp_path).live(NOON, end, {"it": interval(every_s)}, {"it": times})
+    assert said(tmp_path).findings == ()
+    assert only(said(tmp_path)).expected == len(times)
+    Beat(tmp_path).live(NOON, end, {"it": interval(every_s)}, {"it": [*times[:9], *times[10:]]})
+    assert codes(said(tmp_path)) == ["tick-missing"]
+
+
+def test_a_rule_whose_members_stand_in_another_order_is_the_same(tmp_path: Path) -> None:
+    stop = FOUR + 600.0
+    Beat(tmp_path).live(NOON, stop, {"it": HOURLY}, {"it": every(HOUR, NOON, stop)})
+    turned = dict(reversed(HOURLY.items()))
+    Beat(tmp_path, pid=2).live(stop + 9.0, NEXT_NOON, {"it": turned}, {"it": every(HOUR, stop, NEXT_NOON)})
+    assert only(said(tmp_path)).sent == 24
 
 
 def test_an_interval_counts_from_when_it_was_added(tmp_path: Path) -> None:
