@@ -39,6 +39,7 @@ _FASTEST = 1_000_000.0
 """No machine can hold a hundredth of it; a much faster clock would begin before 1970."""
 _LOG_LINES = 20
 _BUILT_IN = "celery.backend_cleanup"
+_CELERYS = "celery.beat."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,10 +172,12 @@ def _spec(lapse: Lapse) -> StackSpec:
 
 
 def _schedule(folder: RunFolder, lapse: Lapse) -> Event:
-    """What beat says it is set to. Raises UsageError if it has nothing to do."""
+    """What beat says it is set to. Raises UsageError if it has nothing to do, and cannot come to have."""
     said = next(event for event in journal.read(folder.journal) if event.kind is Kind.SETTINGS)
     entries = [str(entry["entry"]) for entry in said.data["schedule"]]
-    if set(entries) <= {_BUILT_IN}:
+    # A scheduler of another kind may load its entries when they are about to be due.
+    is_celerys = str(said.data.get("scheduler", _CELERYS)).startswith(_CELERYS)
+    if is_celerys and set(entries) <= {_BUILT_IN}:
         only = f"nothing but Celery's own {_BUILT_IN}" if entries else "nothing at all"
         raise UsageError(f"beat has {only} to send for {lapse.app}: set `beat_schedule` in the app.")
     return said

@@ -16,7 +16,8 @@ members beside the task's id:
 
     up         the process is there               argv, versions
     settings   what the worker runs with          acks_late, prefetch, time limits and the like
-               what beat runs with                timezone, at, each entry of the schedule, and `shadowed`
+               what beat runs with                timezone, scheduler, at, `shadowed`, and each
+                                                  entry of the schedule
     ready      it consumes, or schedules          worker: queues, with what it declares them with; beat: at
     embedded   a worker's own beat begins         parent
     schedule   beat's schedule was changed        until, at, each entry of the schedule

@@ -90,6 +90,7 @@ class BeatWatch:
             Kind.SETTINGS,
             confirm_publish=confirm_publish,
             timezone=str(app.timezone),
+            scheduler=".".join(_named(type(scheduler))),
             at=time.time(),
             schedule=list(self._rules.values()),
             shadowed=self._shadows(app),

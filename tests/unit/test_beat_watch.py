@@ -91,9 +91,10 @@ def test_beat_says_what_it_runs_with_and_that_it_is_ready(watch: BeatWatch, app:
     nightly = crontab(minute="*/20", hour=[2, 3], day_of_week="mon-fri")
     schedules = rules(watch, app, folder, nightly=nightly, often=30)
     (_, settings), (ready, at) = said(folder)
-    assert {name: settings[name] for name in ("confirm_publish", "timezone", "shadowed")} == {
+    assert {name: settings[name] for name in ("confirm_publish", "timezone", "scheduler", "shadowed")} == {
         "confirm_publish": True,
         "timezone": "Europe/Stockholm",
+        "scheduler": "celery.beat.Scheduler",
         "shadowed": [],
     }
     assert schedules["often"] == {

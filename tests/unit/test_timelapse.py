@@ -130,6 +130,7 @@ class World:
     late_s: float = 0.0
     """Real seconds that beat takes to be ready."""
     entries: tuple[str, ...] = ("it", "celery.backend_cleanup")
+    scheduler: str = "celery.beat.PersistentScheduler"
     lives: bool = True
     shifted: bool = True
     said: list[str] = field(default_factory=list)
@@ -163,7 +164,7 @@ class World:
         schedule = [{"entry": entry, **rule} for entry in self.entries]
         lines: list[dict[str, Any]] = [
             {"kind": "opened", "node": "beat-1", "pid": 1, "role": "beat"},
-            {"kind": "settings", "timezone": BERLIN, "schedule": schedule},
+            {"kind": "settings", "timezone": BERLIN, "scheduler": self.scheduler, "schedule": schedule},
             {"kind": "ready", "at": ready_t},
         ]
         for number in range(1, 500 if self.lives else 3):
@@ -266,6 +267,12 @@ def test_an_app_without_a_schedule_is_an_error_that_names_the_setting(
         live(World(entries=entries), tz=tz)
 
 
+def test_a_scheduler_of_another_kind_may_come_to_have_a_schedule(live: Callable[..., Any]) -> None:
+    scheduler = "django_celery_beat.schedulers.DatabaseScheduler"
+    _, audited = live(World(entries=("celery.backend_cleanup",), scheduler=scheduler))
+    assert [entry.entry for entry in audited.ticks] == ["celery.backend_cleanup"]
+
+
 def test_a_time_that_comes_twice_is_said_to_be_taken_for_the_first(live: Callable[..., Any]) -> None:
     world = World()
     live(world, begin="2026-10-25T02:30", end="2026-10-25T06:00")
@@ -291,3 +298,9 @@ def test_how_long_it_takes_is_said_before_beat_is_started(
         live(world, end=end, speed=speed)
     zoned = moment(f"{end}+01:00").isoformat()
     assert world.said == [f"beat lives from 2026-11-10T12:00:00+01:00 to {zoned}, which takes about {takes}"]
+
+
+def test_a_fast_clock_says_how_fast_it_is() -> None:
+    env = FastClock(start_t=moment("2026-11-10T12:00+00:00").timestamp(), speed=2880.0).env()
+    assert env["FAKETIME"] == "@2026-11-10 12:00:00 x2880"
+    assert float(env["HARNESS_CLOCK_SPEED"]) == 2880.0
