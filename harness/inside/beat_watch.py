@@ -141,7 +141,7 @@ class BeatWatch:
         def watched_put(app: Any, key: str, entry: Mapping[str, Any], *args: Any, **options: Any) -> Any:
             before = dict((app._conf.beat_schedule or {}).get(key) or {})  # noqa: SLF001 - `conf` may be being made.
             if before and before != dict(entry):
-                said = {"entry": key, "lost": str(before.get("schedule")), "kept": str(entry.get("schedule"))}
+                said = {"entry": key, "lost": _shown(before.get("schedule")), "kept": _shown(entry.get("schedule"))}
                 self._shadowed.append((id(app), key, said))
             return put(app, key, entry, *args, **options)
 
@@ -174,7 +174,7 @@ class BeatWatch:
         """Say of an entry that was never spoken of what is known: a scheduler may keep its entries in its own way."""
         if entry.name in self._rules:
             return
-        text = f"{entry.schedule}, which {type(scheduler).__name__} keeps in its own way"
+        text = f"{_shown(entry.schedule)}, which {type(scheduler).__name__} keeps in its own way"
         self._rules[entry.name] = {"entry": entry.name, "name": entry.task, "kind": "other", "text": text}
         now = time.time()
         self._say_schedule(now, now)
@@ -259,6 +259,11 @@ def _same_schedules(entries: Mapping[str, Any], schedules: Mapping[str, Any]) ->
     )
 
 
+def _shown(schedule: Any) -> str:
+    """A schedule on one line: some are written on more."""
+    return " ".join(str(schedule).split())
+
+
 def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:_REASON_LENGTH]
 
@@ -293,7 +298,7 @@ def _scheduled(entry: Any, deadline_s: float | None = None) -> dict[str, Json]:
     except Exception as error:  # noqa: BLE001 - a schedule is the app's own code, and Celery lives with its errors.
         own = f", which cannot be asked: {_reason(error)}"
     if own is not None:
-        return {**said, "kind": "other", "text": f"{schedule}{own}"}
+        return {**said, "kind": "other", "text": f"{_shown(schedule)}{own}"}
     if isinstance(schedule, crontab):
         fields = {field: _cron_field(getattr(schedule, f"_orig_{field}")) for field in _CRON_FIELDS}
         late = {} if deadline_s is None else {"deadline_s": deadline_s}

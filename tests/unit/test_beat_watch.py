@@ -192,7 +192,8 @@ class Sunset(BaseSchedule):  # type: ignore[misc]
         return schedstate(is_due=False, next=60.0)
 
     def __repr__(self) -> str:
-        return "at sunset"
+        return """at
+            sunset"""
 
 
 class Fanciful(crontab):  # type: ignore[misc]
