@@ -13,7 +13,7 @@ from harness.evidence import ticks
 from harness.evidence.explain import Explainer
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Fate, Finding, Json, Promise, Verdict
-from harness.evidence.ticks import EntryTicks, Ticks, Window
+from harness.evidence.tick_records import EntryTicks, Ticks, Window
 from harness.evidence.witnesses import Database, Unwitnessed, Witnesses, open_database
 
 _SHOWN = 3

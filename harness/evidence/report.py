@@ -12,7 +12,7 @@ from harness.evidence.audit import Audit
 from harness.evidence.durations import write_duration
 from harness.evidence.figures import Figures
 from harness.evidence.records import Fate, Json, Verdict
-from harness.evidence.ticks import EntryTicks
+from harness.evidence.tick_records import EntryTicks
 
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 _UNWANTED = frozenset({Fate.LOST, Fate.DUPLICATED, Fate.WRONG, Fate.UNRECORDED, Fate.UNKNOWN, Fate.PENDING})

@@ -8,9 +8,9 @@ import json
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, tzinfo
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,9 @@ from zoneinfo import ZoneInfo
 from harness.evidence import beats
 from harness.evidence.beats import Beats, Spans, Start, Tick, Unsent, Wake
 from harness.evidence.crontab import Crontab, written
-from harness.evidence.records import Finding, Json, Verdict
+from harness.evidence.records import Json
+from harness.evidence.tick_findings import UNTOLD, findings
+from harness.evidence.tick_records import LISTS, EntryTicks, Ticks, Times, Window
 
 _LATE_S = 60.0
 """A crontab entry names a minute, so that within it a tick is in time."""
@@ -27,112 +29,6 @@ _EARLY_S = 0.01
 """Celery wakes ten milliseconds of its own clock early by design, and asks again before it sends."""
 _ANSWER_S = 1.0
 """By how much the schedule's own answer to when an entry is due may be wrong: it counts in floats, and asks twice."""
-_FIRST = 10
-_REASONS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Times:
-    """Some points in time."""
-
-    count: int
-    first: tuple[str, ...]
-    """At most ten of them, in ISO format with the offset of the entry's zone."""
-
-    @classmethod
-    def of(cls, times: Iterable[float], zone: tzinfo) -> "Times":
-        """Of Unix times in seconds."""
-        every = sorted(times)
-        return cls(count=len(every), first=tuple(_iso(t, zone) for t in every[:_FIRST]))
-
-    def __str__(self) -> str:
-        """As a finding names them."""
-        return ", ".join(self.first) + (f" and {self.count - _FIRST} more" if self.count > _FIRST else "")
-
-    def to_json(self) -> dict[str, Json]:
-        """As it stands in audit.json."""
-        return {"count": self.count, "first": list(self.first)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Json]) -> "Times":
-        """The times that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
-        return cls(count=int(value["count"]), first=tuple(str(one) for one in value["first"]))
-
-
-_LISTS = ("missing", "doubled", "late", "early", "delayed", "doubtful", "unproven", "unscheduled")
-
-
-_NO_TIMES: dict[str, Json] = {"count": 0, "first": []}
-
-
-@dataclass(frozen=True, kw_only=True)
-class EntryTicks:
-    """How one entry of the schedule ticked, as far as beat was watched."""
-
-    entry: str
-    rule: str
-    expected: int | None
-    """How many times it was due; None where that cannot be calculated."""
-    sent: int
-    missing: Times
-    """When it was due and was not sent."""
-    doubled: Times
-    """When it was due that was sent more than once."""
-    late: Times
-    """When it was due that was sent more than a minute later, and nothing kept beat from it for so long."""
-    early: Times
-    """When it was sent before it was due."""
-    delayed: Times
-    """As `late`, once, and something kept beat for as long."""
-    doubtful: Times
-    """As `late`, but beat may have been kept for as long when it planned them, which nobody saw."""
-    unproven: Times
-    """As `missing`, but something kept beat for so long that it may not be the schedule's fault."""
-    unscheduled: Times
-    """When it was due and not in the schedule, though it was before and is again after."""
-    reasons: tuple[str, ...] = ()
-    """What beat said when it could not send it, each once."""
-    lateness_s: Mapping[str, float]
-    """Seconds from due to sent: p50, p99, max; empty if nothing was sent in time."""
-
-    def to_json(self) -> dict[str, Json]:
-        """As it stands in audit.json."""
-        lists = {name: getattr(self, name).to_json() for name in _LISTS}
-        return {**asdict(self), **lists, "lateness_s": dict(self.lateness_s), "reasons": list(self.reasons)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Json]) -> "EntryTicks":
-        """The record that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
-        return cls(
-            entry=str(value["entry"]),
-            rule=str(value["rule"]),
-            expected=None if value["expected"] is None else int(value["expected"]),
-            sent=int(value["sent"]),
-            lateness_s={str(name): float(seconds) for name, seconds in value["lateness_s"].items()},
-            reasons=tuple(str(one) for one in value.get("reasons", ())),
-            # Who wrote it may have known less than this.
-            **{name: Times.from_json(value.get(name, _NO_TIMES)) for name in _LISTS},
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ticks:
-    """What the journal of beat says about its schedule."""
-
-    entries: tuple[EntryTicks, ...]
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """The days of a time-lapse: what was due before or after them does not count. Unix times in seconds."""
-
-    begin_t: float
-    end_t: float
-
-    def holds(self, t: float) -> bool:
-        """Whether a time is in it; its end is not."""
-        return self.begin_t <= t < self.end_t
 
 
 def account(journal: Path, window: Window | None = None) -> Ticks | None:
@@ -147,18 +43,13 @@ def account(journal: Path, window: Window | None = None) -> Ticks | None:
         return None
     watch = _Watch(beats=Beats(starts=[start for start in starts if start.ready_at is not None]), window=window)
     judged = [_judge(case, watch) for case in watch.cases()]
-    findings = [
-        *_witness_findings(watch, starts, faults),
-        *_death_findings(starts),
-        *_schedule_findings(watch),
-        *_findings(judged, watch, is_whole=not faults),
-    ]
-    return Ticks(entries=tuple(record for record, _ in judged), findings=tuple(findings))
+    said = findings(judged, starts, beats=watch.beats, window=window, faults=faults)
+    return Ticks(entries=tuple(record for record, _ in judged), findings=tuple(said))
 
 
 # ------------------------------------------------------------------------------------------------ what was to be seen
 
-_UNKNOWN_RULE: dict[str, Json] = {"kind": "other", "text": "in no schedule that beat spoke of"}
+_UNKNOWN_RULE: dict[str, Json] = {"kind": "other", "text": UNTOLD}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,7 +214,7 @@ class _Counts:
             expected=expected,
             sent=self.sent,
             lateness_s=_quantiles(self.lateness_s),
-            **{name: Times.of(getattr(self, name), zone) for name in _LISTS},
+            **{name: Times.of(getattr(self, name), zone) for name in LISTS},
         )
 
 
@@ -357,8 +248,8 @@ def _crontab(crontab: Crontab, case: _Case, watch: _Watch) -> _Counts:
     counts = _Counts()
     there = case.there
     sent = [tick.at for tick in case.ticks]
-    end = max([there.ends[-1], *sent[-1:]])
-    times = crontab.times(min([there.begins[0], *sent[:1]]), end)
+    end = max([there.ends[-1], *sent])
+    times = crontab.times(min([there.begins[0], *sent]), end)
     of, early = _matched(times, case)
     counts.early = [tick.at for tick in early if watch.counts(tick.at)]
     counts.sent, ahead = len(counts.early), set(early)
@@ -522,140 +413,6 @@ def _rounding_s(every_s: float) -> float:
     return 0.0
 
 
-# ------------------------------------------------------------------------------------------------ what is to be said
-
-
-def _witness_findings(watch: _Watch, starts: Sequence[Start], faults: Sequence[str]) -> Iterator[Finding]:
-    if faults:
-        text = f"beat's journal is not whole, so ticks may have been sent that nobody knows of: {'; '.join(faults)}."
-        yield Finding(code="ticks-unwitnessed", verdict=Verdict.UNKNOWN, count=len(faults), text=text)
-    # Of a beat that lived in a worker, or ended with an error, there is more to say.
-    is_unexplained = any(start.error is None and not start.is_embedded for start in starts) or not starts
-    if not watch.beats.starts and is_unexplained and (starts or watch.window):
-        text = "no beat ever said that it was ready, so nothing is known about ticks."
-        yield Finding(code="ticks-unwatched", verdict=Verdict.UNKNOWN, count=1, text=text)
-    elif (window := watch.window) and not any(
-        since <= window.begin_t and window.end_t <= until for since, until in watch.beats.there
-    ):
-        text = "beat was not there all the time from --from to --to."
-        yield Finding(code="ticks-unwatched", verdict=Verdict.UNKNOWN, count=1, text=text)
-    unsent = sum(start.unsent for start in watch.beats.starts)
-    if unsent and watch.window:
-        text = "beat tried to send them, and never said that the broker took them."
-        yield Finding(code="ticks-unsent", verdict=Verdict.UNKNOWN, count=unsent, text=text)
-
-
-def _death_findings(starts: Sequence[Start]) -> Iterator[Finding]:
-    """A beat that ended while it was still wanted: nothing of its schedule was sent from then on."""
-    for start in starts:
-        whose = f"the beat of {start.node}" if start.is_embedded else start.node
-        if start.error is not None:
-            text = f"{whose} ended with an error, so that nothing more of its schedule was sent: {start.error}"
-            yield Finding(code="beat-died", verdict=Verdict.FAIL, count=1, text=text)
-        elif start.silent_s is not None:
-            text = f"{whose} was not heard of any more, and {start.silent_s:.0f} s later its worker still took tasks."
-            yield Finding(code="beat-died", verdict=Verdict.FAIL, count=1, text=text)
-        elif start.is_embedded and start.ready_at is None:
-            text = f"{whose} began, and never said that it was ready, so nothing is known about its ticks."
-            yield Finding(code="ticks-unwatched", verdict=Verdict.UNKNOWN, count=1, text=text)
-
-
-def _schedule_findings(watch: _Watch) -> Iterator[Finding]:
-    """What was to be sent and is not in the schedule that beat went by, or not to its end."""
-    starts = watch.beats.starts
-    for shadow in dict.fromkeys(shadow for start in starts for shadow in start.shadowed):
-        advice = "" if shadow.named else "; give each one a `name`"
-        text = f"{shadow.entry}: {shadow.kept} took the place of {shadow.lost}, which is never sent{advice}."
-        verdict = Verdict.PASS if shadow.named else Verdict.FAIL
-        yield Finding(code="entry-shadowed", verdict=verdict, count=1, text=text)
-    gone = {
-        entry: None
-        for start in starts
-        for period in start.periods
-        for entry in period.rules
-        if entry not in start.periods[-1].rules
-    }
-    if gone:
-        text = (
-            f"taken out of the schedule while beat went on, and not demanded from then on: {_named(', ', list(gone))}."
-        )
-        yield Finding(code="entries-removed", verdict=Verdict.PASS, count=len(gone), text=text)
-
-
-_FAILURES = (
-    ("missing", "due, and not sent"),
-    ("doubled", "sent more than once"),
-    ("late", "sent up to {:.0f} s late, and nothing kept beat from it for so long"),
-    ("early", "sent before it was due"),
-)
-
-
-def _findings(judged: Sequence[tuple[EntryTicks, Times]], watch: _Watch, *, is_whole: bool) -> Iterator[Finding]:
-    for record, skipped in judged:
-        yield from _failure_findings(record, is_whole=is_whole)
-        if record.expected is None:
-            yield _unpredictable_finding(record)
-        if skipped.count:
-            text = f"{record.entry}: {skipped} (due while no beat was there; Celery makes up for one at most)"
-            yield Finding(code="ticks-skipped", verdict=Verdict.PASS, count=skipped.count, text=text)
-        if (out := record.unscheduled).count:
-            text = f"{record.entry}: {out} (due while it was not in beat's schedule, in which it was before and after)"
-            yield Finding(code="ticks-unscheduled", verdict=Verdict.UNKNOWN, count=out.count, text=text)
-    records = [record for record, _ in judged]
-    yield from _kept_findings(records, watch)
-    if watch.beats.starts and not any(record.expected for record in records):
-        verdict = Verdict.UNKNOWN if watch.window else Verdict.PASS
-        text = "no entry of the schedule was due that can be calculated, so nothing was shown about ticks."
-        yield Finding(code="nothing-ticked", verdict=verdict, count=0, text=text)
-
-
-def _failure_findings(record: EntryTicks, *, is_whole: bool) -> Iterator[Finding]:
-    for name, words in _FAILURES:
-        times: Times = getattr(record, name)
-        if not times.count:
-            continue
-        said = f"; beat said: {'; '.join(record.reasons[:_REASONS])}" if name == "missing" and record.reasons else ""
-        text = f"{record.entry}: {times} ({words.format(record.lateness_s.get('max', 0.0))}{said})"
-        # What seems to be missing or late may stand in a line that is lost.
-        verdict = Verdict.FAIL if is_whole or name not in {"missing", "late"} else Verdict.UNKNOWN
-        yield Finding(code=f"tick-{name}", verdict=verdict, count=times.count, text=text)
-
-
-def _unpredictable_finding(record: EntryTicks) -> Finding:
-    text = f"{record.entry}: when it is due cannot be calculated ({record.rule}); it was sent {record.sent} times."
-    # A rule that nobody can calculate is said; one that was never told is a witness that lacks.
-    verdict = Verdict.UNKNOWN if record.rule == _UNKNOWN_RULE["text"] else Verdict.PASS
-    return Finding(code="tick-unpredictable", verdict=verdict, count=1, text=text)
-
-
-def _kept_findings(records: Sequence[EntryTicks], watch: _Watch) -> Iterator[Finding]:
-    """What went wrong while beat itself was kept."""
-    advice = ": the machine could not hold this speed; lower --speed" if watch.window else ""
-    if delayed := [record for record in records if record.delayed.count]:
-        named = _named(", ", [f"{record.entry} {record.delayed.count}" for record in delayed])
-        text = f"sent once, and more than a minute late only because beat itself was kept for as long: {named}."
-        count = sum(record.delayed.count for record in delayed)
-        yield Finding(code="ticks-delayed", verdict=Verdict.PASS, count=count, text=text)
-    if doubtful := [record for record in records if record.doubtful.count]:
-        named = _named("; ", [f"{record.entry}: {record.doubtful}" for record in doubtful])
-        text = f"{named} (sent late, and beat may have been kept for as long when it planned them{advice})"
-        count = sum(record.doubtful.count for record in doubtful)
-        yield Finding(code="ticks-doubtful", verdict=Verdict.UNKNOWN, count=count, text=text)
-    if unproven := [record for record in records if record.unproven.count]:
-        named = _named("; ", [f"{record.entry}: {record.unproven}" for record in unproven])
-        text = (
-            f"{named} (due, and not sent, and beat itself was kept until the next time or beyond "
-            f"`beat_cron_starting_deadline`, which proves nothing{advice})"
-        )
-        count = sum(record.unproven.count for record in unproven)
-        yield Finding(code="ticks-stalled", verdict=Verdict.UNKNOWN, count=count, text=text)
-
-
-def _named(between: str, entries: Sequence[str]) -> str:
-    more = f" and {len(entries) - _FIRST} more entries" if len(entries) > _FIRST else ""
-    return between.join(entries[:_FIRST]) + more
-
-
 def _quantiles(values: Sequence[float]) -> dict[str, float]:
     """p50, p99 and max, each a value that was met; empty of nothing."""
     if not values:
@@ -663,9 +420,3 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
     ordered = sorted(values)
     at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
     return {name: round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 3) for name, share in at.items()}
-
-
-def _iso(t: float, zone: tzinfo) -> str:
-    """Local time with its offset, without the seconds where they are none."""
-    moment = datetime.fromtimestamp(round(t, 3), zone)
-    return moment.isoformat(timespec="seconds" if moment.second or moment.microsecond else "minutes")

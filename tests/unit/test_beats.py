@@ -9,7 +9,8 @@ import pytest
 
 from harness.evidence import beats
 from harness.evidence.records import Verdict
-from harness.evidence.ticks import EntryTicks, Ticks, Window, account
+from harness.evidence.tick_records import EntryTicks, Ticks, Window
+from harness.evidence.ticks import account
 from tests.unit.beat_journal import DAY, HOUR, Beat, at, crontab, every, interval
 
 HOURLY = crontab("0")

@@ -15,7 +15,8 @@ from harness.evidence.beats import Spans
 from harness.evidence.crontab import Crontab
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Promise, Verdict
-from harness.evidence.ticks import EntryTicks, Ticks, Window, account
+from harness.evidence.tick_records import EntryTicks, Ticks, Window
+from harness.evidence.ticks import account
 from tests.unit.beat_journal import BERLIN, DAY, HOUR, Beat, at, crontab, every, interval
 
 HOURLY = crontab("0")
