@@ -12,6 +12,9 @@ The file is UTF-8, with or without a byte order mark, and its first line names t
 line break inside quotes is not supported, so that one stray quote costs one line and not the million after it. Lines
 end in LF or CRLF, the last one perhaps in nothing. A blank line is no record. Whatever else is wrong with a line, it
 is a rejected row with a number and a reason, and the rest is loaded. The file must not change while it is imported.
+
+Values are separated by commas. Where it is something else, a file of the same name with `-metadata.json` behind it
+says so, as "CSV on the Web" has it: ``{"dialect": {"delimiter": ";"}}``.
 """
 
 import contextlib
@@ -94,6 +97,9 @@ _MOST_CENTS = 10_000_000
 _ID_CHARACTERS = 64
 _EMAIL_CHARACTERS = 254
 _IMPORT_ID_CHARACTERS = 100
+_COMMA = ","
+_SPACES = " \t\v\f\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
+"""What may stand around the name of a column."""
 _ATTEMPTS = 5
 _BROKEN = (OperationalError, PoolTimeout, BrokerError)
 """What may be better a little later: the database, or the broker that a chord could not be sent to."""
@@ -183,6 +189,8 @@ class Layout:
     """How many values a line must have."""
     pick: Callable[[Sequence[str]], tuple[str, ...]]
     """Takes those of COLUMNS, in that order, out of all values of a line."""
+    delimiter: str = _COMMA
+    """What separates the values of a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,38 +242,97 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         yield file
 
 
-def read_header(file: BinaryIO, *, limit: int = LINE_LIMIT) -> Layout:
+def delimiter_of(path: str | os.PathLike[str]) -> str:
+    """Return what separates the values of a file: a comma, unless the file beside it says otherwise.
+
+    Raises:
+        BadFile: that one does not say it as it should.
+    """
+    beside = described_by(path)
+    try:
+        delimiter = json.loads(beside.read_bytes())["dialect"]["delimiter"]
+    except FileNotFoundError:
+        return _COMMA
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise BadFile(f'{beside} must be like {{"dialect": {{"delimiter": ";"}}}} ({said}).') from error
+    if not is_delimiter(delimiter):
+        raise BadFile(f"{beside} says the delimiter {delimiter!r}: {_DELIMITER_RULE}.")
+    return str(delimiter)
+
+
+def described_by(path: str | os.PathLike[str]) -> Path:
+    """Return the path of the file that describes a CSV file."""
+    return Path(f"{os.fspath(path)}-metadata.json")
+
+
+_DELIMITER_RULE = "it is one ASCII character, and no letter, digit, quote, underscore or line end"
+
+
+def is_delimiter(given: object) -> bool:
+    """Return whether this can separate values without being mistaken for a part of one."""
+    return (
+        isinstance(given, str) and bool(re.fullmatch(r"[\t -~]", given)) and not re.fullmatch(r'[A-Za-z0-9_"]', given)
+    )
+
+
+def other_delimiter(header: bytes, delimiter: str) -> str | None:
+    """Return what separates the columns of a header, if more of them are found with it than with `delimiter`."""
+    text = header.decode("utf-8-sig", "replace").replace('"', "")
+
+    def known(separator: str) -> int:
+        return len({name.strip(_SPACES) for name in text.split(separator)} & {*COLUMNS})
+
+    best = max(sorted({mark for mark in text if is_delimiter(mark)}), key=known, default=delimiter)
+    # One name alone is found with whatever stands beside it.
+    return best if known(best) > max(known(delimiter), 1) else None
+
+
+def shown_delimiter(delimiter: str) -> str:
+    """Return a delimiter as it is written in a shell."""
+    return "tab" if delimiter == "\t" else f"'{delimiter}'"
+
+
+def read_header(file: BinaryIO, *, delimiter: str = _COMMA, limit: int = LINE_LIMIT) -> Layout:
     """Read the first line of a file, and stop behind it.
 
     Args:
         file: at its beginning.
+        delimiter: what separates the columns.
         limit: the most bytes that the line may have.
 
     Raises:
-        BadFile: it is too long, not UTF-8, no CSV, or lacks a column.
+        BadFile: it is too long, not UTF-8, no CSV, has another delimiter, or lacks a column.
     """
     line = _content(file.readline(limit + 2))
     if len(line) > limit:
         raise BadFile(f"the first line is longer than {limit} bytes: it must be a header that names the columns.")
+    if other := other_delimiter(line, delimiter):
+        said = f"its columns are separated by {shown_delimiter(other)}, not by {shown_delimiter(delimiter)}"
+        raise BadFile(f"{said}: say --delimiter {shown_delimiter(other)}.")
     try:
-        names = _fields(line.decode("utf-8-sig"))
+        names = _fields(line.decode("utf-8-sig"), delimiter)
     except UnicodeDecodeError as error:
         raise BadFile(f"the header is not UTF-8; it begins with the bytes {line[:4].hex(' ')}.") from error
     except BadRow as error:
         raise BadFile(f"the header has a quote that is not closed: {line[:200]!r}.") from error
-    names = [name.strip() for name in names]
+    names = [name.strip(_SPACES) for name in names]
     if missing := [column for column in COLUMNS if column not in names]:
         raise BadFile(f"the header lacks {', '.join(missing)}; it is {line[:200]!r}.")
     if twice := [column for column in COLUMNS if names.count(column) > 1]:
         raise BadFile(f"the header names {', '.join(twice)} more than once.")
-    return Layout(width=len(names), pick=itemgetter(*(names.index(column) for column in COLUMNS)))
+    pick = itemgetter(*(names.index(column) for column in COLUMNS))
+    return Layout(width=len(names), pick=pick, delimiter=delimiter)
 
 
-def survey(file: BinaryIO, *, chunk_bytes: int = CHUNK_BYTES, block_bytes: int = _BLOCK_BYTES) -> Survey:
+def survey(
+    file: BinaryIO, *, delimiter: str = _COMMA, chunk_bytes: int = CHUNK_BYTES, block_bytes: int = _BLOCK_BYTES
+) -> Survey:
     """Look through a file once, block by block, and cut it at line ends, into MOST_CHUNKS at most.
 
     Args:
         file: at its beginning.
+        delimiter: what separates the columns of its header.
         chunk_bytes: how much a chunk has at least, unless it is the last; it ends with the line that reaches this,
             or what the file's size makes of it.
         block_bytes: how much is read at once.
@@ -273,7 +340,7 @@ def survey(file: BinaryIO, *, chunk_bytes: int = CHUNK_BYTES, block_bytes: int =
     Raises:
         BadFile: as `read_header`.
     """
-    read_header(file)
+    read_header(file, delimiter=delimiter)
     chunk_bytes = max(chunk_bytes, -(-os.fstat(file.fileno()).st_size // MOST_CHUNKS))
     start = offset = file.tell()
     file.seek(0)
@@ -326,16 +393,35 @@ def _content(line: bytes) -> bytes:
     return line.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _fields(text: str) -> list[str]:
+def _fields(text: str, delimiter: str) -> list[str]:
     if '"' not in text:
-        return text.split(",")
+        return text.split(delimiter)
     try:
-        return next(csv.reader((text,), strict=True))
+        return next(csv.reader((text,), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise BadRow("quote") from error
 
 
-_email = re.compile(r'[^\s@"(),:;<>\[\]\\]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{1,63}').fullmatch
+# Every Python knows its own edition of Unicode. By `str.isprintable`, a worker and its auditor would disagree on a
+# character that only the younger of the two has heard of.
+_unprintable = re.compile(
+    "["
+    "\x00-\x1f\x7f-\x9f"  # Controls.
+    "\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # Spaces beside the usual one, and line ends.
+    "\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e"  # What formats others.
+    "\u2060-\u206f\ufeff\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+    "\ud800-\uf8ff\ufdd0-\ufdef\ufffe\uffff\U000f0000-\U0010ffff"  # Surrogates, private use, and what is none.
+    + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0x10000, 0xF0000, 0x10000))
+    + "]"
+).search
+
+
+def _is_printable(text: str) -> bool:
+    return text.isprintable() if text.isascii() else not _unprintable(text)
+
+
+_email = re.compile(r'[^ @"(),:;<>\[\]\\]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{1,63}').fullmatch
 _count = re.compile(r"0|[1-9][0-9]{0,8}").fullmatch
 _day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 
@@ -349,16 +435,16 @@ def _date(text: str) -> date | None:
         return None
 
 
-def _values(line: bytes | None, width: int) -> list[str]:
+def _values(line: bytes | None, layout: Layout) -> list[str]:
     if line is None:
         raise BadRow("too-long")
     if b"\r" in line:
         raise BadRow("line-end")
     try:
-        fields = _fields(line.decode())
+        fields = _fields(line.decode(), layout.delimiter)
     except UnicodeDecodeError as error:
         raise BadRow("not-utf8") from error
-    if len(fields) != width:
+    if len(fields) != layout.width:
         raise BadRow("columns")
     return fields
 
@@ -369,16 +455,19 @@ def read_row(line: bytes | None, layout: Layout) -> Row:
     An order_id and a sku are 1 to 64 printable characters. An address is as simple shops know it: at most 254
     printable characters, something, an @, and a domain of two labels or more in ASCII. Numbers are plain digits without
     sign or leading zeros, a quantity from 1 to 10,000 and a price from 0 to 10,000,000 cents. A date is YYYY-MM-DD.
+    A character is printable unless it is a control, another space than the usual one, a mark that only formats others,
+    for private use, or none at all; one that Unicode has not assigned yet is printable. Nothing is folded or
+    normalised: what is written otherwise is something else.
 
     Raises:
         BadRow: it tells none.
     """
-    order_id, email, sku, quantity, cents, day = layout.pick(_values(line, layout.width))
-    if not (1 <= len(order_id) <= _ID_CHARACTERS and order_id.isprintable()):
+    order_id, email, sku, quantity, cents, day = layout.pick(_values(line, layout))
+    if not (1 <= len(order_id) <= _ID_CHARACTERS and _is_printable(order_id)):
         raise BadRow("order_id")
-    if not (len(email) <= _EMAIL_CHARACTERS and email.isprintable() and _email(email)):
+    if not (len(email) <= _EMAIL_CHARACTERS and _is_printable(email) and _email(email)):
         raise BadRow("customer_email")
-    if not (1 <= len(sku) <= _ID_CHARACTERS and sku.isprintable()):
+    if not (1 <= len(sku) <= _ID_CHARACTERS and _is_printable(sku)):
         raise BadRow("sku")
     if not (_count(quantity) and 1 <= int(quantity) <= _MOST_QUANTITY):
         raise BadRow("quantity")
@@ -511,7 +600,7 @@ def load(path: str, import_id: str, chunk: Chunk, engine: Engine, *, limit: int 
     orders: dict[str, Row] = {}
     rejects: list[Row] = []
     with open_file(path) as file:
-        layout = read_header(file)
+        layout = read_header(file, delimiter=delimiter_of(path))
         for number, (offset, line) in enumerate(read_lines(file, chunk, limit=limit), chunk.first_line):
             if line == b"":
                 continue
@@ -605,7 +694,7 @@ def import_orders(  # noqa: D417 - `self` is Celery's.
     if not 1 <= len(import_id) <= _IMPORT_ID_CHARACTERS or chunk_bytes < 1:
         raise ValueError(f"an import_id has 1 to {_IMPORT_ID_CHARACTERS} characters, and a chunk at least 1 byte.")
     with open_file(path) as file:
-        found = survey(file, chunk_bytes=chunk_bytes)
+        found = survey(file, delimiter=delimiter_of(path), chunk_bytes=chunk_bytes)
     group, callback = _id_of(self, "group"), _id_of(self, "callback")
     members = [_id_of(self, str(number)) for number in range(len(found.chunks))]
     header = [
@@ -643,6 +732,8 @@ def close_import(self: Task, results: list[dict[str, int]], import_id: str) -> d
 
 # The scenario
 
+_ROWS = 10_000
+
 
 class BulkData(Scenario):
     """A file of orders is imported, twice at once and under load many times; it is there once, as the last has it.
@@ -654,8 +745,13 @@ class BulkData(Scenario):
     name = "bulk_data"
     app = "scenarios.app"
     options = (
-        Option(name="rows", help="How many rows the file has.", default=10_000, kind=int, least=0),
+        Option(
+            name="rows", help=f"How many rows a made file has; {_ROWS:,} if not said.", default=None, kind=int, least=0
+        ),
         Option(name="data", help="A CSV file of orders to import instead of a made one.", default=None, kind=Path),
+        Option(
+            name="delimiter", help="What separates the values of --data, such as ';' or tab.", default=None, kind=str
+        ),
     )
     count = 2
 
@@ -663,22 +759,26 @@ class BulkData(Scenario):
         """Make the file, or copy the one that was given.
 
         Raises:
-            UsageError: that one is empty, or cannot be read.
+            UsageError: that one is empty, cannot be read or has another delimiter, or one option contradicts another.
         """
         target = _file_of(stack)
-        given = self.value(drive, "data")
+        given, rows, delimiter = (self.value(drive, name) for name in ("data", "rows", "delimiter"))
         if given is None:
-            write_file(target, rows=self.value(drive, "rows"), seed=drive.seed)
+            if delimiter is not None:
+                raise UsageError("--delimiter says how --data is written: give --data as well, or leave it out.")
+            described_by(target).unlink(missing_ok=True)
+            write_file(target, rows=_ROWS if rows is None else rows, seed=drive.seed)
             return
-        hint = f"Give a CSV file with the columns {', '.join(COLUMNS)}."
-        try:
-            if not Path(given).is_file():
-                raise UsageError(f"--data {given} is no file. {hint}")
-            shutil.copyfile(given, target)
-        except OSError as error:
-            raise UsageError(f"--data {given} cannot be copied into the run folder: {error}. {hint}") from error
-        if target.stat().st_size == 0:
-            raise UsageError(f"--data {given} is empty (0 bytes). {hint}")
+        if rows is not None:
+            raise UsageError("--rows is for a made file, and --data gives one: leave one of the two out.")
+        delimiter = _told_delimiter(delimiter)
+        _copy(given, target)
+        described_by(target).write_text(json.dumps({"dialect": {"delimiter": delimiter}}))
+        with target.open("rb") as file:
+            other = other_delimiter(file.readline(LINE_LIMIT), delimiter)
+        if other is not None:
+            said = f"are separated by {shown_delimiter(other)}, not by {shown_delimiter(delimiter)}"
+            raise UsageError(f"the columns of --data {given} {said}: give --delimiter {shown_delimiter(other)}.")
 
     def step(self, producer: "Producer", number: int, seed: int) -> None:
         """Import the file; two steps that follow each other do so under the same import_id."""
@@ -706,13 +806,35 @@ class BulkData(Scenario):
         found = _database_of(stack)
         begun = _begun(found, {_import_of(number, drive.seed) for number in drive.numbers}) if found.exists() else []
         if begun:
+            delimiter = _told_delimiter(self.value(drive, "delimiter"))
             with (
                 tempfile.TemporaryDirectory() as folder,
-                contextlib.closing(Prediction(_file_of(stack), Path(folder) / "told.sqlite3")) as prediction,
+                contextlib.closing(Prediction(_file_of(stack), Path(folder) / "told.sqlite3", delimiter)) as prediction,
             ):
                 yield from prediction.differences(found, begun)
         saved = [row.result for row in stack.results.groups()]
         yield from group_differences(saved, _sent_chunks(stack.folder.journal))
+
+
+def _told_delimiter(given: str | None) -> str:
+    """Return the delimiter that an option says. Raises UsageError for one that there cannot be."""
+    delimiter = {None: _COMMA, "tab": "\t", "\\t": "\t"}.get(given, given)
+    if not is_delimiter(delimiter):
+        raise UsageError(f"--delimiter {given!r} cannot be: {_DELIMITER_RULE}; `tab` is one, too.")
+    return str(delimiter)
+
+
+def _copy(given: str | Path, target: Path) -> None:
+    """Copy the file that was given. Raises UsageError if that cannot be, or it is empty."""
+    hint = f"Give a CSV file with the columns {', '.join(COLUMNS)}."
+    try:
+        if not Path(given).is_file():
+            raise UsageError(f"--data {given} is no file. {hint}")
+        shutil.copyfile(given, target)
+    except OSError as error:
+        raise UsageError(f"--data {given} cannot be copied into the run folder: {error}. {hint}") from error
+    if target.stat().st_size == 0:
+        raise UsageError(f"--data {given} is empty (0 bytes). {hint}")
 
 
 def _import_of(number: int, seed: int) -> str:

@@ -8,7 +8,6 @@ import itertools
 import random
 import re
 import sqlite3
-import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -165,12 +164,13 @@ class Prediction:
     has them that began last, and its rejects once for each import_id.
     """
 
-    def __init__(self, file: Path, scratch: Path) -> None:
+    def __init__(self, file: Path, scratch: Path, delimiter: str = ",") -> None:
         """Read the file, and predict.
 
         Args:
             file: UTF-8 with a header, as the tasks accept it.
             scratch: where the database is made; no file yet.
+            delimiter: what separates the values of a line.
         """
         self._told = sqlite3.connect(scratch, uri=True, isolation_level=None)
         self._told.executescript(
@@ -186,7 +186,8 @@ class Prediction:
         self.read = self.rejected = 0
         lines = _told_lines(file)
         header = next(lines)[1] or b""
-        self._names = [name.strip() for name in _told_fields(header.decode("utf-8-sig"))]
+        self._delimiter = delimiter
+        self._names = [name.strip(_AROUND_NAMES) for name in _told_fields(header.decode("utf-8-sig"), delimiter)]
         while part := list(itertools.islice(lines, 1000)):
             self._take(part)
 
@@ -201,7 +202,7 @@ class Prediction:
                 continue
             self.read += 1
             try:
-                orders.append(_told_values(line, self._names))
+                orders.append(_told_values(line, self._names, self._delimiter))
             except _Wrong as wrong:
                 rejects.append((number, wrong.args[0]))
         self.rejected += len(rejects)
@@ -278,9 +279,9 @@ def _told_lines(file: Path) -> Iterator[tuple[int, bytes | None]]:
             yield number, None if len(line) > _LONGEST else line
 
 
-def _told_values(line: bytes | None, names: Sequence[str]) -> tuple[str | int, ...]:
+def _told_values(line: bytes | None, names: Sequence[str], delimiter: str) -> tuple[str | int, ...]:
     """The six values of a line."""
-    fields = _told_fields(_told_text(line))
+    fields = _told_fields(_told_text(line), delimiter)
     if len(fields) != len(names):
         raise _Wrong("columns")
     values = dict(zip(names, fields, strict=True))
@@ -302,24 +303,48 @@ def _told_text(line: bytes | None) -> str:
         raise _Wrong("not-utf8") from None
 
 
-def _told_fields(text: str) -> list[str]:
-    fields, comma, rest = [], ",", text
-    while comma:
+def _told_fields(text: str, delimiter: str) -> list[str]:
+    fields, more, rest = [], delimiter, text
+    while more:
         if rest.startswith('"'):
-            quoted = re.match(r'"((?:[^"]|"")*)"(,|\Z)', rest)
+            quoted = re.match(rf'"((?:[^"]|"")*)"({re.escape(delimiter)}|\Z)', rest)
             if quoted is None:
                 raise _Wrong("quote")
-            field, comma, rest = quoted[1].replace('""', '"'), quoted[2], rest[quoted.end() :]
+            field, more, rest = quoted[1].replace('""', '"'), quoted[2], rest[quoted.end() :]
         else:
-            field, comma, rest = rest.partition(",")
+            field, more, rest = rest.partition(delimiter)
         fields.append(field)
     return fields
+
+
+_CONTROLS = "0-1F 7F-9F"
+_SPACES = "A0 1680 2000-200A 202F 205F 3000"
+_LINE_ENDS = "2028-2029"
+_FORMATS = """AD 600-605 61C 6DD 70F 890-891 8E2 180E 200B-200F 202A-202E 2060-206F FEFF FFF0-FFFB 110BD 110CD
+    13430-1343F 1BCA0-1BCA3 1D173-1D17A E0000-E007F"""
+_NEVER_GIVEN = "D800-DFFF E000-F8FF FDD0-FDEF"
+_PRIVATE_PLANES = 0xF0000
+"""From here on all is for private use."""
+
+
+def _characters(ranges: str) -> Iterator[str]:
+    for part in ranges.split():
+        first, _, last = part.partition("-")
+        yield from map(chr, range(int(first, 16), int(last or first, 16) + 1))
+
+
+_AROUND_NAMES = "".join(_characters(f"9 B C 20 {_SPACES}"))
+_HIDDEN = frozenset(_characters(f"{_CONTROLS} {_SPACES} {_LINE_ENDS} {_FORMATS} {_NEVER_GIVEN}"))
 
 
 def _is_shown(text: str) -> bool:
     if text.isascii():
         return not text or (min(text) >= " " and max(text) <= "~")
-    return all(mark == " " or unicodedata.category(mark)[0] not in "CZ" for mark in text)
+    # The last two of each plane are no characters, and never will be.
+    last_two = (0xFFFE, 0xFFFF)
+    return _HIDDEN.isdisjoint(text) and all(
+        ord(mark) < _PRIVATE_PLANES and ord(mark) % 0x10000 not in last_two for mark in text
+    )
 
 
 def _is_name(text: str) -> bool:
