@@ -20,8 +20,9 @@ arrival to a sender, which is a Locust user; an arrival for which no sender was 
 This module is the door: the class, and what Locust's events lead to. Behind it is `harness.loadtest`.
 """
 
+import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,10 +52,42 @@ class Load(User):
     weight = 1.0
     wait_time = constant(0)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give the class a task of its own: a tag is put on tasks, and counts for this class alone."""
+        super().__init_subclass__(**options)
+        cls.tasks = [_own(one) for one in cls.tasks]
+
     @task
     def serve(self) -> None:
         """Send whatever is due, of any of the scenarios that take part."""
         self.environment.celery_harness.generator.serve()
+
+
+def _own(serve: Callable[[Load], None]) -> Callable[[Load], None]:
+    @functools.wraps(serve)
+    def own(user: Load) -> None:
+        serve(user)
+
+    if hasattr(serve, "locust_tag_set"):
+        vars(own)["locust_tag_set"] = set(serve.locust_tag_set)
+    return own
+
+
+def _heed_tags(environment: Environment) -> None:
+    """Leave out the classes that Locust's `--tags` and `--exclude-tags` leave no task."""
+    given = environment.parsed_options
+    tags, excluded = set(given.tags or ()), set(given.exclude_tags or ())
+
+    def takes_part(one: type[User]) -> bool:
+        tagged: list[set[str]] = [getattr(task, "locust_tag_set", set()) for task in one.tasks]
+        return any((not tags or tags & of_task) and not excluded & of_task for of_task in tagged)
+
+    left_out = [one for one in environment.user_classes if not takes_part(one)]
+    if left_out and len(left_out) == len(environment.user_classes):
+        raise UsageError("--tags and --exclude-tags leave no class of the locustfile: give tags that one of them has.")
+    for one in left_out:
+        environment.user_classes.remove(one)
+        (environment.available_user_classes or {}).pop(one.__name__, None)
 
 
 def _scenarios(environment: Environment) -> dict[str, type[Load]]:
@@ -81,6 +114,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
     given = environment.parsed_options
     try:
         options.check(given)
+        _heed_tags(environment)
         test = environment.celery_harness = Conduct(environment, _scenarios(environment))
         test.prepare()
     except HarnessError as error:
@@ -95,4 +129,4 @@ def _on_init(environment: Environment, **_: Any) -> None:
     hooks.test_stopping.add_listener(lambda **_: test.freeze())
     hooks.test_stop.add_listener(lambda **_: test.close())
     hooks.quitting.add_listener(lambda **_: test.quit())
-    hooks.quit.add_listener(lambda **_: test.report())
+    hooks.quit.add_listener(lambda exit_code, **_: test.last_word(exit_code))

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
+from typing import TextIO
 
 import gevent
 from gevent.event import Event
@@ -77,6 +78,7 @@ class Conduct:
         """Of the run that is on, or was on last."""
         self._run_time_s: float | None = None
         self._spawned = Event()
+        self._opening: gevent.Greenlet[[KeeperProcess], None] | None = None
         self._driver: gevent.Greenlet[[], None] | None = None
         self._freezing: gevent.Greenlet[[], None] | None = None
         self._closing: gevent.Greenlet[[], None] | None = None
@@ -84,6 +86,8 @@ class Conduct:
         self._is_broken = False
         """The run goes wrong, and what is left of it has no account."""
         self._has_begun = self._is_leaving = self._is_told_to_end = self._is_abandoned = False
+        self._exit_code: int | None = None
+        """The worst of all runs; None before any has come to its end."""
         self._unread: str | None = None
         """The report that was not shown yet."""
         self.closed: dict[str, Json] | None = None
@@ -111,6 +115,10 @@ class Conduct:
             self._run_time_s, options.run_time = options.run_time, None
             if self._run_time_s is not None or options.stages or options.find_knee or options.find_workers:
                 logging.getLogger("locust.main").addFilter(_is_true)
+            if isinstance(self._team, Fleet) and options.expect_workers_max_wait:
+                # Locust would end with 1, which means a broken promise.
+                gevent.spawn_later(options.expect_workers_max_wait, self._give_up, self._team, options.expect_workers)
+                options.expect_workers_max_wait = 0
         self._keeper = KeeperProcess(on_say=say, on_live=self._on_live, on_gone=self._on_gone)
         self._phase = Phase.CHECKING
         try:
@@ -136,26 +144,24 @@ class Conduct:
         self._is_broken, self._has_begun, self._phase = False, True, Phase.OPENING
         # Locust says so when it starts the first sender; until then it would not hear of a stop.
         self.environment.runner.update_state("spawning")
+        # In a greenlet of its own: Locust ends whoever calls this, when somebody changes the number of users.
+        self._opening = gevent.spawn(self._open, self._keeper)
+        self._opening.link_exception(lambda opening: self._fail(opening.exception or HarnessError("it is over.")))
+        self._opening.join()
+
+    def _open(self, keeper: KeeperProcess) -> None:
+        options = self.environment.parsed_options
         try:
             # The form of Locust's page may have set other options than the command line.
-            check(self.environment.parsed_options)
-            opened = self._keeper.ask("open", order=self._order())
+            check(options)
+            opened = keeper.ask("open", order=self._order())
         except HarnessError as error:
             self._fail(error)
-        except BaseException:
-            # Somebody stops the run while it comes up, and Locust ends whatever starts it.
-            if not self._is_abandoned:
-                say("the run was stopped while its stack came up: there is no account of it")
-            with contextlib.suppress(HarnessError):
-                self._keeper.order("drop")
-            self._phase = Phase.REST
-            raise
-        else:
-            self._phase = Phase.ON
-            options = self.environment.parsed_options
-            self._legs = Legs(self._parts, self._team, self._ask, opened, options, run_time_s=self._run_time_s)
-            self._driver = gevent.spawn(self._drive)
-            self._driver.link_exception(lambda driver: self._fail(driver.exception or HarnessError("it is over.")))
+            return
+        self._phase = Phase.ON
+        self._legs = Legs(self._parts, self._team, self._ask, opened, options, run_time_s=self._run_time_s)
+        self._driver = gevent.spawn(self._drive)
+        self._driver.link_exception(lambda driver: self._fail(driver.exception or HarnessError("it is over.")))
 
     def _take_run_time(self) -> None:
         """On Locust's page, a run time counts from the click, with all that it takes to bring a stack up."""
@@ -172,11 +178,20 @@ class Conduct:
     def freeze(self) -> None:
         """End the leg while the senders are still there, so that the counts are exact."""
         if self._member is None:
+            if self.environment.web_ui is None and not self._has_begun:
+                # A listener may have ended the run before it began, and whoever waits for its end is to hear of it.
+                self._finish(leave=True)
             # Locust may end whoever calls this, and may call it again.
             self._freezing = self._freezing or gevent.spawn(self._freeze)
             self._freezing.join()
 
     def _freeze(self) -> None:
+        if self._phase is Phase.OPENING and self._keeper is not None and self._opening is not None:
+            self._opening.kill(block=True)
+            self._phase = Phase.REST
+            say("the run was stopped while its stack came up: there is no account of it")
+            with contextlib.suppress(HarnessError):
+                self._keeper.order("drop")
         if self._driver is not None:
             self._driver.kill(block=True)
         self._driver = None
@@ -218,21 +233,43 @@ class Conduct:
         if self._member is not None:
             self._member.leave()
             return
-        self._is_leaving = self._is_told_to_end = True
+        was_told_to_end, self._is_leaving, self._is_told_to_end = self._is_told_to_end, True, True
         if self._phase is Phase.OPENING:
             self._is_abandoned = True
             self._exit_with(_INTERRUPTED)
         else:
             self.close()
+        if self._exit_code is None:
+            self._say_nothing_ran(_INTERRUPTED if was_told_to_end else _WRONG_USE)
         if self._keeper is not None and not self._keeper.end():
             self._exit_with(_WRONG_USE)
+
+    def _say_nothing_ran(self, code: int) -> None:
+        why = "it was stopped while its stack came up" if self._has_begun else "none was begun"
+        self._unread = f"There is no account of a run (exit code {code}): {why}, so nothing was sent.\n"
+        self._exit_with(code)
 
     def report(self) -> None:
         """Show what became of the last run, below all that Locust itself prints."""
         if self._unread is not None:
-            sys.stdout.write(self._unread)
-            sys.stdout.flush()
+            output = self._output()
+            output.write(self._unread)
+            output.flush()
             self._unread = None
+
+    def _output(self) -> TextIO:
+        """Return where the report belongs: with `--json`, the standard output holds Locust's JSON alone."""
+        return sys.stderr if self.environment.parsed_options.json else sys.stdout
+
+    def last_word(self, exit_code: int) -> None:
+        """Show what is left to be shown, and end the process if it were to end with a better exit code than is due.
+
+        Locust's own example of a listener sets the exit code to 0 where few requests failed.
+        """
+        self.report()
+        if self._exit_code is not None and _worse(exit_code, self._exit_code) != exit_code:
+            say(f"a listener set the exit code to {exit_code}; by the account it is {self._exit_code}")
+            sys.exit(self._exit_code)
 
     # ------------------------------------------------------------------------------------------------- how a run ends
 
@@ -285,6 +322,21 @@ class Conduct:
                 say("interrupted: no more arrivals; Ctrl-C once more takes everything down at once")
             self._finish(leave=True)
 
+    def _give_up(self, fleet: Fleet, expected: int) -> None:
+        """End the process if no run has begun because load processes are missing."""
+        if self._has_begun or self._is_leaving or fleet.count >= expected:
+            return
+        self._is_leaving = True
+        _log.error(
+            "%d of %d load processes have connected: start the others in time, or wait longer.", fleet.count, expected
+        )
+        self._exit_with(_WRONG_USE)
+        self.environment.runner.quit()
+        if self._keeper is not None:
+            self._keeper.end()
+        # Out of a greenlet, gevent takes this to the main one.
+        sys.exit(_WRONG_USE)
+
     def _abandon(self, why: str) -> None:
         if self._is_abandoned:
             return
@@ -328,7 +380,8 @@ class Conduct:
 
     def _exit_with(self, code: int) -> None:
         """The worst of all runs counts."""
-        self.environment.process_exit_code = max(self.environment.process_exit_code or 0, code, key=_BADNESS.index)
+        self._exit_code = _worse(self._exit_code or 0, code)
+        self.environment.process_exit_code = _worse(self.environment.process_exit_code or 0, self._exit_code)
 
     def _end_with_parent(self, member: Member) -> None:
         """A master that was killed tells its workers nothing, and Locust's own would go on for a minute."""
@@ -372,7 +425,7 @@ class Conduct:
             "faults": options.fault,
             "timeout_s": parse_duration_s(options.drain_timeout),
             "width": shutil.get_terminal_size((112, 24)).columns,
-            "is_colourful": sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+            "is_colourful": self._output().isatty() and "NO_COLOR" not in os.environ,
             # With `python -m`, the first is a path.
             "command": shlex.join(["locust", *sys.argv[1:]]),
             "about": {
@@ -405,6 +458,11 @@ class Conduct:
                 self.environment.stats.log_error("E2E", name, TaskFailed(error))
         if self._phase is not Phase.REST and not self._is_abandoned:
             say(_line(live, self._legs.begin_t if self._legs is not None else None))
+
+
+def _worse(one: int, other: int) -> int:
+    """Return the worse of two exit codes. One that is not the harness's own is a listener's, and stays."""
+    return max(one, other, key=lambda code: _BADNESS.index(code) if code in _BADNESS else len(_BADNESS))
 
 
 def _is_true(record: logging.LogRecord) -> bool:

@@ -83,6 +83,11 @@ class Fleet(Team):
         runner.register_message("harness-journal", self._on_journal)
         runner.register_message("harness-frozen", self._on_frozen)
 
+    @property
+    def count(self) -> int:
+        """How many load processes are connected."""
+        return sum(self._lives(client.id) for client in self._runner.clients.all)
+
     def go(self, go: Go) -> None:
         """Give each worker its share. One that joins later has none."""
         self._clients = sorted(client.id for client in self._runner.clients.all if self._lives(client.id))

@@ -129,6 +129,10 @@ def check(options: argparse.Namespace) -> None:
             "--probe 0s would measure nothing: give a duration such as 10s.",
         ),
         (
+            options.num_users is not None and options.num_users < 1,
+            "-u is how many senders there are, and without one nothing is sent: give 1 or more.",
+        ),
+        (
             options.closed and options.stages,
             "--stages says when arrivals are due, which --closed does without: give one of them.",
         ),
