@@ -33,6 +33,7 @@ DECIDING = (
     "harness/evidence/ticks.py",
     "harness/evidence/beats.py",
     "harness/evidence/crontab.py",
+    "harness/settling.py",
 )
 """The files that decide a verdict."""
 LEAST = 0.95

@@ -133,7 +133,9 @@ class Trials:
             if code is None:
                 return Outcome.HUNG
             if code == _TESTS_FAILED or (code != 0 and selected is tests):
-                self._noticed[file].update(_FAILED.findall(output)[:1])
+                # What a test has run itself is shown above it, and may have failed, too.
+                failed = [test for test in _FAILED.findall(output) if test.partition("::")[0] in tests]
+                self._noticed[file].update(failed[-1:])
                 return Outcome.KILLED
         return Outcome.SURVIVED
 

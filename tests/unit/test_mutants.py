@@ -87,6 +87,7 @@ def test_the_files_that_decide_are_reached_by_their_own_tests_first() -> None:
     reach = Reach(ROOT, "tests/unit")
     nearest = {Path(file).name: reach.tests_of(file)[0] for file in run.DECIDING}
     assert nearest["audit.sql"] == nearest["audit.py"] == "tests/unit/test_audit.py"
+    assert nearest["settling.py"] == "tests/unit/test_settling.py"
     assert nearest["ledger.py"] == "tests/unit/test_ledger.py"
     assert nearest["crontab.py"] == "tests/unit/test_ticks.py"
 
@@ -154,6 +155,12 @@ def test_a_change_that_makes_no_difference_is_counted_apart(tiny: Tiny, capsys: 
 def test_when_nothing_was_tried_that_makes_a_difference_it_is_unknown(tiny: Tiny) -> None:
     listed = 'change = [{file = "scenarios/lot.py", text = "return x", old = "x", new = "None", reason = "So it is."}]'
     assert tiny("def lot(x):\n    return x\n", "lot(None)", listed) == 3
+
+
+def test_what_a_test_has_run_itself_is_not_taken_for_a_test(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    inner = "print('FAILED tests/unit/test_inner.py::test_it - it is told'); "
+    assert tiny(LOT, f"{inner}assert [lot(9), lot(10)] == [False, True]") == 0
+    assert capsys.readouterr().out.endswith("killed 2 survived 0\n")
 
 
 def test_a_test_that_hangs_has_noticed(
