@@ -14,7 +14,8 @@ accounts for every single task. The rooms of the house, from the top down; impor
     session                  what stacks share: the engine, the images, a network, one broker
     producer, nodes          what sends, and the containers
     evidence                 what happened, and the verdict: journal, results, effects, ticks, audit
-    errors, wait             what everything else stands on
+    errors, wait             what everything else stands on,
+      printable, terminal      and how it is shown to people
     inside                   what runs inside the containers: the agent, the mail server, the web producer
 """
 

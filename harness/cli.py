@@ -3,6 +3,7 @@
 Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
 
+import io
 import math
 import os
 import shlex
@@ -20,7 +21,6 @@ from types import FrameType
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -41,9 +41,11 @@ from harness.evidence.records import Verdict
 from harness.nodes import images
 from harness.nodes.engine import connect, network_leads_out
 from harness.nodes.owner import explained, remove_all, sweep
+from harness.printable import printable
 from harness.run import Plan, execute, find_scenario
 from harness.scenario import Drive, Option, Scenario
 from harness.session import Session
+from harness.terminal import Console, Outputs
 
 _RUNS = Path(".harness") / "runs"
 _WRONG_USE = 2
@@ -57,37 +59,51 @@ _SCENARIO = "celery_harness.scenario"
 
 def main() -> None:
     """The command `harness`."""
+    outputs = Outputs()
+    outputs.replace()
     signal.signal(signal.SIGTERM, _terminate)
     # `nohup` asks to be left alone.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _hang_up)
+    code = _run()
+    if (lost := outputs.flush()) is not None:
+        _complain(lost)
+        outputs.flush()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command, say what went wrong, and return the exit code."""
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        code: int | None = cli.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        said = io.StringIO()
+        error.show(said)
+        # It may repeat what was given as an argument.
+        click.echo(printable(said.getvalue()), err=True, nl=False)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         # Everything was taken down on the way here.
         Console(stderr=True).print("interrupted; everything that was started has been taken down.")
-        sys.exit(_INTERRUPTED)
+        return _INTERRUPTED
     except HarnessError as error:
         # Notes tell what went wrong after it.
         _complain("\n".join([str(error), *getattr(error, "__notes__", ())]))
-        sys.exit(_WRONG_USE)
+        return _WRONG_USE
     except Exception as error:  # noqa: BLE001 - a traceback would end with 1, which means a broken promise.
         if sys.flags.dev_mode:
             traceback.print_exception(error)
         again = shlex.join(["python", "-X", "dev", "-m", "harness", *sys.argv[1:]])
         text = " ".join(str(error).split())
         _complain(f"unexpected, please report it: {type(error).__name__}: {text}. The traceback is shown by: {again}")
-        sys.exit(_WRONG_USE)
+        return _WRONG_USE
+    return code or 0
 
 
 def _complain(text: str) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-    console.print("[bold red]error:[/] ", end="")
-    # What went wrong may be somebody else's text, with brackets in it.
-    console.print(text, markup=False)
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(Text("error: ", "bold red"), end="")
+    console.print(text)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -215,11 +231,11 @@ def run(
         options=options or None,
         timeout_s=timeout_s,
     )
-    console = Console(emoji=False)
+    console = Console()
     with _progress() as (say, tell), Session(say) as session:
         folder, audited = execute(session, plan, tell)
     _show(console, audited)
-    console.print(f"run folder: {folder.path}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
     return audited.verdict.exit_code
 
 
@@ -240,14 +256,14 @@ def up(
     """
     if logs and detach:
         raise click.UsageError("--logs shows them here, and --detach leaves: give one of the two.")
-    console = Console(soft_wrap=True, highlight=False, emoji=False)
+    console = Console(soft_wrap=True)
     app = app or _own_app(app_dir)
     if routes is None:
         routes = "scenarios.web" if app == _OWN_APP else ""
     plan = playground.Plan(app=app, app_folder=app_dir.absolute(), routes=routes, workers=workers, root=root)
 
     def say(line: str) -> None:
-        Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(line, markup=False)
+        Console(stderr=True, soft_wrap=True).print(line)
 
     if detach:
         own = [app, f"--workers={workers}", f"--web={routes}", f"--app-dir={app_dir}", f"--runs={root}"]
@@ -262,7 +278,7 @@ def up(
         # A second Ctrl-C from here on leaves this out, and only takes everything down.
         say("settling; Ctrl-C skips this")
         _show(console, playground.settle(stack))
-    console.print(f"run folder: {ground.folder}", markup=False)
+    console.print(f"run folder: {ground.folder}")
 
 
 def _own_app(app_dir: Path) -> str:
@@ -288,10 +304,10 @@ def _describe(console: Console, ground: playground.Playground) -> None:
         ("nodes", ", ".join(ground.nodes)),
     ):
         # No table: an address that is folded cannot be copied.
-        console.print(Text(f"{name:<17}", "bold").append(value, "default"))
+        console.print(Text(f"{name:<17}", "bold").append(printable(value), "default"))
     console.print("\nTry:")
     for line in (ground.first, shlex.join(["sqlite3", ground.results, "select * from celery_taskmeta"])):
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}")
     console.print()
 
 
@@ -300,13 +316,17 @@ def _log_writer(console: Console, nodes: Sequence[str]) -> Callable[[str, str], 
     colours = ("cyan", "green", "yellow", "magenta", "blue", "bright_red")
     styles = {name: colours[number % len(colours)] for number, name in enumerate(nodes)}
     width = max(map(len, nodes))
-    return lambda name, line: console.print(Text(f"{name:>{width}} | ", styles.get(name, "")).append(line, "default"))
+
+    def write(name: str, line: str) -> None:
+        console.print(Text(f"{name:>{width}} | ", styles.get(name, "")).append(printable(line), "default"))
+
+    return write
 
 
 @cli.command()
 def down() -> None:
     """Take down what `harness up` brought up, wherever it runs."""
-    console = Console(soft_wrap=True, highlight=False, emoji=False)
+    console = Console(soft_wrap=True)
     ground = playground.down()
     if ground is None:
         console.print("nothing was up.")
@@ -316,13 +336,13 @@ def down() -> None:
         return
     with suppress(RunFolderError):  # It was killed before it could account for anything.
         _show(console, Audit.from_json(RunFolder.open(Path(ground.folder)).read("audit.json")))
-    console.print(f"down. Its run folder: {ground.folder}", markup=False)
+    console.print(f"down. Its run folder: {ground.folder}")
 
 
 @cli.command()
 def status() -> int:
     """Show what `harness up` brought up: 0 if all of it runs, 1 if a node does not, 3 if nothing is up."""
-    console = Console(soft_wrap=True, highlight=False, emoji=False)
+    console = Console(soft_wrap=True)
     ground = playground.read()
     if ground is None:
         console.print("nothing is up.")
@@ -339,7 +359,9 @@ def _show_status(console: Console, ground: playground.Playground) -> int:
     nodes, tasks = playground.status(ground)
     _describe(console, ground)
     for name, state in nodes.items():
-        console.print(Text(f"{name}: ").append(state, "green" if state == "running" else "bold red"))
+        console.print(
+            Text(printable(f"{name}: ")).append(printable(state), "green" if state == "running" else "bold red")
+        )
     console.print(", ".join(f"{count} {what}" for what, count in tasks.items()))
     return 0 if all(state == "running" for state in nodes.values()) else Verdict.FAIL.exit_code
 
@@ -351,7 +373,7 @@ def audit_(folder: Path) -> int:
     opened = RunFolder.open(folder)
     audited = audit(opened)
     opened.write("audit.json", audited.to_json())
-    _show(Console(emoji=False), audited)
+    _show(Console(), audited)
     return audited.verdict.exit_code
 
 
@@ -386,27 +408,26 @@ def timelapse_(*, app: str, begin: str, end: str, tz: str | None, speed: float, 
         began = time.monotonic()
         folder, audited = timelapse.execute(session, lapse, tell)
         took_s = time.monotonic() - began
-    console = Console(emoji=False)
+    console = Console()
     _show(console, audited)
     lapsed = folder.read("run.json")["timelapse"]
     shown = timedelta(seconds=lapsed["to_t"] - lapsed["from_t"])
-    console.print(f"{lapsed['from']} to {lapsed['to']}: {shown} in {took_s:.0f} s", soft_wrap=True, highlight=False)
-    console.print(f"run folder: {folder.path}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"{lapsed['from']} to {lapsed['to']}: {shown} in {took_s:.0f} s", soft_wrap=True)
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
     return audited.verdict.exit_code
 
 
 @cli.command()
 def doctor() -> int:
     """Look at what a run needs: engine, images, their sources, disk. Says what to do about each red line."""
-    console = Console(soft_wrap=True, emoji=False)
+    console = Console(soft_wrap=True)
     healthy = True
 
     def line(name: str, detail: str, *, ok: bool | None) -> None:
         nonlocal healthy
         healthy &= ok is not False
-        mark = {True: "[green]ok  [/]", None: "[yellow]note[/]", False: "[bold red]bad [/]"}[ok]
-        console.print(mark, f"{name}: ", end="", highlight=False)
-        console.print(detail, markup=False, highlight=False)
+        mark = {True: ("ok  ", "green"), None: ("note", "yellow"), False: ("bad ", "bold red")}[ok]
+        console.print(Text.assemble(mark, printable(f" {name}: {detail}")))
 
     line("harness", f"{__version__}, Python {sys.version.partition(' ')[0]}", ok=True)
     free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
@@ -435,19 +456,19 @@ def doctor() -> int:
 @click.option("--images", "with_images", is_flag=True, help="Also the images that the harness built.")
 def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
     """Remove the containers, networks and volumes that killed runs left behind."""
-    console = Console(soft_wrap=True, highlight=False, emoji=False)
+    console = Console(soft_wrap=True)
     client = connect()
     removed = remove_all(client) if everything else sweep(client)
     for name in removed:
-        console.print(f"removed {name}", markup=False)
+        console.print(f"removed {name}")
     if with_images:
         for tag in images.ours(client):
             with explained(f"removing the image {tag}"):
                 client.images.remove(tag, force=True)
-            console.print(f"removed image {tag}", markup=False)
+            console.print(f"removed image {tag}")
     if runs and _RUNS.is_dir():
         shutil.rmtree(_RUNS)
-        console.print(f"removed {_RUNS}", markup=False)
+        console.print(f"removed {_RUNS}")
     if not (removed or runs or with_images):
         console.print("nothing was left behind.")
 
@@ -455,7 +476,7 @@ def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
 def _show(console: Console, audited: Audit) -> None:
     if audited.is_timelapse:
         console.print(report.ticks(audited))
-        console.print("verdict: ", report.verdict(audited), f". {RULE}", sep="", highlight=False)
+        console.print("verdict: ", report.verdict(audited), f". {RULE}", sep="")
     else:
         console.print(report.accounting(audited))
     found = report.findings(audited)
@@ -467,11 +488,11 @@ def _show(console: Console, audited: Audit) -> None:
 def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
     """A line for each thing that takes its time, and a bar each for what was sent and what has ended."""
     columns = (TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True, emoji=False)) as bars:
+    with Progress(*columns, console=Console(stderr=True)) as bars:
         known: dict[str, Any] = {}
 
         def say(line: str) -> None:
-            bars.console.print(line, markup=False, highlight=False)
+            bars.console.print(line)
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in known:
@@ -485,11 +506,11 @@ def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int
 def _clock_progress() -> Iterator[tuple[Callable[[str], None], timelapse.Progress]]:
     """A line for each thing that takes its time, and a bar for what beat's clock shows."""
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True, emoji=False)) as bars:
+    with Progress(*columns, console=Console(stderr=True)) as bars:
         days = bars.add_task("", total=1.0)
 
         def say(line: str) -> None:
-            bars.console.print(line, markup=False, highlight=False)
+            bars.console.print(line)
 
         def tell(now: datetime, over: float) -> None:
             bars.update(days, completed=over, description=now.isoformat(sep=" ", timespec="minutes"))

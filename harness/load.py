@@ -33,6 +33,7 @@ from locust.env import Environment
 from harness.errors import HarnessError, UsageError
 from harness.loadtest import options, tab
 from harness.loadtest.conduct import Conduct
+from harness.printable import printable
 from harness.scenario import Scenario
 
 _WRONG_USE = 2
@@ -119,7 +120,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
         test.prepare()
     except HarnessError as error:
         # What is wrong with the options has to end the command before it has begun.
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(_WRONG_USE)
     if environment.web_ui is not None:
         tab.add(environment, test, is_attached=bool(given.broker_url))

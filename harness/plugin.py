@@ -20,7 +20,6 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from harness.errors import HarnessError, UsageError
 from harness.evidence import report
@@ -29,8 +28,10 @@ from harness.evidence.folder import RunFolder
 from harness.evidence.records import Promise
 from harness.evidence.results import Results
 from harness.nodes.mailbox import Mailbox
+from harness.printable import printable
 from harness.session import Session
 from harness.stack import Stack, StackSpec
+from harness.terminal import Console
 
 _RUNS = Path(".harness") / "runs"
 _MARKER = (
@@ -73,7 +74,7 @@ def _harness_session(request: pytest.FixtureRequest) -> Iterator[Session]:
         if reporter is None:  # As in a worker of pytest-xdist.
             return
         with capture.global_and_fixture_disabled():
-            reporter.write_line(f"harness: {line}")
+            reporter.write_line(f"harness: {printable(line)}")
 
     with Session(say) as session:
         try:
@@ -183,7 +184,7 @@ def _failed(error: HarnessError) -> BaseException:
 
 def _text(error: HarnessError) -> str:
     notes: Sequence[str] = getattr(error, "__notes__", ())
-    return "\n".join([str(error), *notes])
+    return printable("\n".join([str(error), *notes]))
 
 
 @contextmanager
@@ -210,13 +211,13 @@ def _unaccounted(running: Stack, noted_after_s: float | None) -> list[str]:
 
 def _sections(running: Stack) -> Iterator[tuple[str, str]]:
     """What is shown of a stack when something failed, as title and text: the run folder, the nodes' last log lines."""
-    yield "run folder", str(running.folder.path)
+    yield "run folder", printable(str(running.folder.path))
     try:
         for name, text in running.logs():
-            yield f"last log lines of {name}", text
+            yield f"last log lines of {name}", printable(text)
     except HarnessError as error:
         # pytest takes no exception where a report is made. Where one node cannot be read, the next would hang as well.
-        yield "last log lines", f"They could not be read: {error}"
+        yield "last log lines", printable(f"They could not be read: {error}")
 
 
 @pytest.fixture
@@ -272,10 +273,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         width=terminalreporter._tw.fullwidth,  # noqa: SLF001 - the same.
         force_terminal=terminalreporter.hasmarkup,
         no_color=not terminalreporter.hasmarkup,
-        emoji=False,
     )
     console.print(report.ledger([(name, audit) for name, audit, _ in audits]))
-    console.print(f"run folders: {audits[-1][2].parent}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"run folders: {audits[-1][2].parent}", soft_wrap=True)
 
 
 def _slug(name: str) -> str:

@@ -15,6 +15,7 @@ from harness.evidence.folder import RunFolder
 from harness.evidence.records import Fate, Finding, Json, Promise, Verdict
 from harness.evidence.tick_records import EntryTicks, Ticks, Window
 from harness.evidence.witnesses import Database, Unwitnessed, Witnesses, open_database
+from harness.printable import printable
 
 _SHOWN = 3
 """How many ids a line shows."""
@@ -109,7 +110,7 @@ class Audit:
         lines += [f"  {line}" for traceback in self.tracebacks for line in traceback.splitlines()]
         for finding in self.findings:
             lines.append(f"  {finding.verdict.value:7} {finding.code}: {finding.text.removesuffix('.')}{_ids(finding)}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def __repr__(self) -> str:
         """The same, so that a failed assertion and an interactive session show it."""

@@ -13,9 +13,42 @@ from harness.evidence.durations import write_duration
 from harness.evidence.figures import Figures
 from harness.evidence.records import Fate, Json, Verdict
 from harness.evidence.tick_records import EntryTicks
+from harness.printable import printable, printable_name
 
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 _UNWANTED = frozenset({Fate.LOST, Fate.DUPLICATED, Fate.WRONG, Fate.UNRECORDED, Fate.UNKNOWN, Fate.PENDING})
+
+
+def _shown(audit: Audit) -> Audit:
+    """An audit whose names and sentences, which others wrote, can be shown."""
+    return replace(
+        audit,
+        name=printable_name(audit.name),
+        findings=tuple(
+            replace(
+                finding,
+                code=printable_name(finding.code),
+                text=printable(finding.text),
+                tasks=tuple(map(printable_name, finding.tasks)),
+            )
+            for finding in audit.findings
+        ),
+        e2e_ms={printable_name(name): value_ms for name, value_ms in audit.e2e_ms.items()},
+        workers={printable_name(node): starts for node, starts in audit.workers.items()},
+        memory_mb={printable_name(node): memory_mb for node, memory_mb in audit.memory_mb.items()},
+        ticks=tuple(
+            replace(entry, entry=printable_name(entry.entry), rule=printable_name(entry.rule)) for entry in audit.ticks
+        ),
+    )
+
+
+def _shown_json(value: Json) -> Json:
+    """The same of what a JSON file holds."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable_name(name): _shown_json(one) for name, one in value.items()}
+    return [_shown_json(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def verdict(audit: Audit) -> Text:
@@ -25,6 +58,7 @@ def verdict(audit: Audit) -> Text:
 
 def accounting(audit: Audit) -> Table:
     """One run: sent, every fate, and how long the tasks took."""
+    audit = _shown(audit)
     table = Table(title=Text(audit.name), title_justify="left", show_header=False, pad_edge=False)
     table.add_column("what")
     table.add_column("figure", justify="right")
@@ -33,7 +67,7 @@ def accounting(audit: Audit) -> Table:
         style = "dim" if not count else "red" if fate in _UNWANTED else ""
         table.add_row(f"  {fate.value}", str(count), style=style)
     for name, value_ms in audit.e2e_ms.items():
-        table.add_row(f"end to end {name}", _duration(value_ms))
+        table.add_row(Text(f"end to end {name}"), _duration(value_ms))
     for node, starts in audit.workers.items():
         memory = f", {audit.memory_mb[node]:.0f} MB" if node in audit.memory_mb else ""
         table.add_row(Text(f"runs on {node}"), f"{starts}{memory}")
@@ -47,6 +81,7 @@ def accounting(audit: Audit) -> Table:
 
 def ticks(audit: Audit) -> Table:
     """How each entry of beat's schedule ticked, two lines each."""
+    audit = _shown(audit)
     met = {name: style for name, style in _TICKS.items() if any(getattr(entry, name).count for entry in audit.ticks)}
     columns = _TICKS_ALWAYS | met
     table = Table(title=Text(audit.name), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -86,6 +121,7 @@ def findings(audit: Audit) -> Table | None:
     """What the audit has to say, worst first; None if nothing."""
     if not audit.findings:
         return None
+    audit = _shown(audit)
     table = Table(title="findings", title_justify="left", pad_edge=False)
     for column in ("verdict", "what", "count"):
         table.add_column(column, no_wrap=True, justify="right" if column == "count" else "left")
@@ -97,7 +133,7 @@ def findings(audit: Audit) -> Table | None:
             more = " …" if finding.count > len(finding.tasks) else ""
             words = f"{words.removesuffix('.')}: {', '.join(finding.tasks)}{more}"
         style = _STYLES[finding.verdict]
-        table.add_row(Text(finding.verdict.value, style=style), finding.code, str(finding.count), Text(words))
+        table.add_row(Text(finding.verdict.value, style=style), Text(finding.code), str(finding.count), Text(words))
     return table
 
 
@@ -109,6 +145,7 @@ def load(said: Mapping[str, Json], audit: Audit, folder: str) -> Iterator[Render
         audit: what became of the tasks.
         folder: the run folder.
     """
+    said, audit, folder = _shown_json(said), _shown(audit), printable_name(folder)
     yield Text(audit.name, "bold")
     yield _facts(said, audit)
     yield _stages(said["stages"])
@@ -222,7 +259,7 @@ def _stages(stages: Mapping[str, Json]) -> Table:
     for stage, summary in stages.items():
         if summary["count"]:
             figures = (summary[f"{name}_s"] for name in ("mean", "p50", "p95", "p99", "max"))
-            table.add_row(stage, f"{summary['count']:,}", *map(write_duration, figures))
+            table.add_row(Text(stage), f"{summary['count']:,}", *map(write_duration, figures))
     return table
 
 
@@ -255,7 +292,7 @@ def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
         p95 = _duration(audit.e2e_ms["p95"]) if audit.e2e_ms else "-"
         # A parametrized test has brackets in its name, which must not be taken for markup.
         fates = _fates(audit.fates, expected=_is_expected(audit))
-        table.add_row(Text(name), str(audit.entries), fates, p95, verdict(audit))
+        table.add_row(Text(printable_name(name)), str(audit.entries), fates, p95, verdict(audit))
     return table
 
 

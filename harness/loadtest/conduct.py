@@ -32,6 +32,7 @@ from harness.loadtest.generator import Generator
 from harness.loadtest.keeper_process import KeeperProcess
 from harness.loadtest.legs import Legs, Part, say
 from harness.loadtest.options import celery_workers, check
+from harness.printable import printable
 from harness.scenario import Scenario
 
 _log = logging.getLogger("harness.load")
@@ -217,7 +218,7 @@ class Conduct:
                 self._exit_with(self.closed["exit_code"])
                 self._unread = self.closed["report"]
                 if self.closed["left"] is not None:
-                    _log.error("the stack was not taken down to its end: %s", self.closed["left"])
+                    _log.error("the stack was not taken down to its end: %s", printable(self.closed["left"]))
                     self._exit_with(_WRONG_USE)
         except HarnessError as error:
             if not (self._is_broken or self._is_abandoned):
@@ -369,11 +370,11 @@ class Conduct:
 
     def _say_error(self, error: BaseException) -> None:
         if isinstance(error, HarnessError):
-            _log.error("%s", error)
+            _log.error("%s", printable(str(error)))
         else:
             _log.error("unexpected, please report it: %s", error, exc_info=error)
         # Locust's page has a list of these; and at a terminal its tables come after what was said above.
-        self.environment.runner.log_exception("harness", str(error), "")
+        self.environment.runner.log_exception("harness", printable(str(error)), "")
         first_line = str(error).partition("\n")[0]
         self._unread = f"There is no account of the run (exit code {_WRONG_USE}): {first_line}\n"
         self._exit_with(_WRONG_USE)

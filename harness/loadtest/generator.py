@@ -30,6 +30,7 @@ from harness.evidence.records import Json, Kind
 from harness.evidence.stages import Histogram
 from harness.loadtest.pace import Plan
 from harness.loadtest.pipeline import Pipelined
+from harness.printable import printable
 from harness.producer import Producer, Sent
 from harness.scenario import Scenario
 
@@ -328,7 +329,7 @@ class Generator:
 
     def _break(self, text: str) -> None:
         if len(self._broken) < _SHOWN_ERRORS:
-            _log.error("%s", text)
+            _log.error("%s", printable(text))
             self._broken.append(text)
 
     def freeze(self) -> dict[str, Json]:

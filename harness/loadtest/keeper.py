@@ -32,8 +32,6 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import FrameType
 from typing import Self
 
-from rich.console import Console
-
 from harness.attached import reach
 from harness.errors import HarnessError, UsageError
 from harness.evidence import report
@@ -43,6 +41,7 @@ from harness.loadtest.order import Order
 from harness.nodes import images
 from harness.nodes.engine import connect
 from harness.session import Session
+from harness.terminal import Console
 
 Tell = Callable[[dict[str, Json]], None]
 """Takes a message for the load process."""
@@ -165,11 +164,9 @@ class Keeper:
             width=self._order.width if self._order is not None else None,
             force_terminal=is_colourful,
             no_color=not is_colourful,
-            emoji=False,
-            highlight=False,
         )
         for part in report.load(account.said, account.audited, str(account.folder)):
-            console.print(part, soft_wrap=isinstance(part, str), markup=False)
+            console.print(part, soft_wrap=isinstance(part, str))
         return out.getvalue()
 
 

@@ -14,6 +14,7 @@ from gevent.subprocess import PIPE, Popen
 
 from harness.errors import HarnessError
 from harness.evidence.records import Json
+from harness.printable import printable
 
 _log = logging.getLogger("harness.load")
 
@@ -65,7 +66,7 @@ class KeeperProcess:
                 answer.set(message)
             elif message["said"] == "error":
                 # Of an order whose answer nobody waits for.
-                _log.error("%s", message["text"])
+                _log.error("%s", printable(message["text"]))
         gone = _gone(self._process.wait())
         if not self._is_to_end:
             self._is_to_end = True

@@ -26,6 +26,7 @@ from harness.loadtest.generator import Go
 from harness.loadtest.knee import find_knee, find_workers
 from harness.loadtest.options import probe_s
 from harness.loadtest.pace import Arrival, Plan, RateStage, parse_rate, parse_stages
+from harness.printable import printable
 from harness.scenario import Scenario
 
 WARM_UP_S = 1.0
@@ -43,7 +44,7 @@ _legs = itertools.count()
 
 def say(line: str) -> None:
     """Tell whoever waits at the terminal."""
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{printable(line)}\n")
     sys.stderr.flush()
 
 

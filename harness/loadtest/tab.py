@@ -18,6 +18,7 @@ from flask import Response, jsonify, request
 
 from harness.evidence.records import Json
 from harness.evidence.stages import Stage
+from harness.printable import printable_name
 
 if TYPE_CHECKING:
     from locust.env import Environment
@@ -126,7 +127,10 @@ class Tables:
             _STAGES: [*stages(live, whole, is_over=is_over)],
             _WORKERS: [*workers(live, is_over=is_over)],
         }
-        more = [*answer.get("extended_stats", []), *({"key": key, "data": rows} for key, rows in tables.items())]
+        more = [
+            *answer.get("extended_stats", []),
+            *({"key": key, "data": [_shown(row) for row in rows]} for key, rows in tables.items()),
+        ]
         return {**answer, "state": self._state_of(answer["state"]), "extended_stats": more}
 
     def _state_of(self, runner: str) -> str:
@@ -265,6 +269,11 @@ def _digits(duration_ms: float) -> float:
 
 def _durations(durations: Mapping[str, Json]) -> Row:
     return {name: durations.get(name, _NOTHING) for name in ("count", *_MS)}
+
+
+def _shown(row: Row) -> Row:
+    """A row whose texts are seen as they are: the page takes them for no markup, and leaves the rest to the browser."""
+    return {name: printable_name(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _row(figure: str, value: str, meaning: str) -> Row:

@@ -315,6 +315,62 @@ def test_the_verdict_of_an_audit_is_its_exit_code(
     assert ESCAPE not in ended.out
 
 
+@pytest.mark.parametrize(("damage", "code"), [(lambda _: None, 0), (drop_the_row, 1)])
+@pytest.mark.parametrize("redirected", ["| true", ">/dev/full", "2>/dev/full", ">&-", "2>&1 | true"])
+def test_an_output_that_nobody_takes_changes_no_verdict(
+    folder: RunFolder, damage: Callable[[RunFolder], None], code: int, redirected: str
+) -> None:
+    damage(folder)
+    assert in_bash(f"-m harness audit {folder.path} {redirected}") == code
+
+
+@pytest.mark.parametrize("redirected", ["2>/dev/full", "2>&1 | true", "2>&-", "2>/dev/null"])
+def test_where_not_even_the_error_can_be_said_it_is_no_broken_promise(tmp_path: Path, redirected: str) -> None:
+    assert in_bash(f"-m harness audit {tmp_path}/nowhere {redirected}") == 2
+
+
+def in_bash(command: str) -> int:
+    """The exit code of a Python command under a shell's redirection, whatever it is piped to."""
+    done = subprocess.run(
+        ["bash", "-c", f'{sys.executable} {command}; exit "${{PIPESTATUS[0]}}"'],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode
+
+
+HOSTILE = "\x1b[2Jno [/red] name\r"
+
+
+def test_a_message_with_escape_sequences_and_markup_is_shown_as_it_is(
+    shell: Shell, command: Callable[[Callable[[], None]], None]
+) -> None:
+    def refuses() -> None:
+        raise HarnessError(HOSTILE)
+
+    command(refuses)
+    ended = shell("extra")
+    assert (ended.code, ended.err) == (2, "error: \\x1b[2Jno [/red] name\\r\n")
+
+
+@pytest.mark.parametrize("arguments", [[HOSTILE], ["run", "emails", "--count", HOSTILE], ["audit", f"/{HOSTILE}"]])
+def test_an_argument_with_escape_sequences_is_shown_as_it_is(shell: Shell, arguments: list[str]) -> None:
+    ended = shell(*arguments)
+    assert ended.code == 2
+    assert "\\x1b[2Jno [/red] name\\r" in ended.err
+    assert not {ESCAPE, "\r"} & set(ended.err)
+
+
+def test_a_name_with_escape_sequences_and_markup_is_shown_as_it_is(shell: Shell, folder: RunFolder) -> None:
+    folder.write("run.json", {**folder.read("run.json"), "name": HOSTILE, "nodes": ["producer", HOSTILE]})
+    ended = shell("audit", str(folder.path))
+    assert (ended.code, ended.err) == (3, "")
+    assert "\\x1b[2Jno [/red] name\\r" in ended.out
+    assert not {ESCAPE, "\r"} & set(ended.out)
+
+
 def test_the_newest_run_is_audited_unless_another_is_named(shell: Shell, folder: RunFolder) -> None:
     assert shell("audit").code == 0
     assert (folder.path / "audit.json").exists()

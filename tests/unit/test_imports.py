@@ -28,8 +28,8 @@ FLOORS = (
     ("harness.session", "harness.settling"),
     ("harness.producer", "harness.nodes"),
     ("harness.evidence",),
-    ("harness.wait",),
-    ("harness.errors",),
+    ("harness.wait", "harness.terminal"),
+    ("harness.errors", "harness.printable"),
 )
 
 # Who may import what is not of the standard library; what is not listed, nobody may.
@@ -58,7 +58,7 @@ KNOWN_TO = {
     "pytest": ("harness.plugin", "harness.celery_setup"),
     "pytest_celery": ("harness.celery_setup",),
     "requests": ("harness.nodes",),
-    "rich": ("harness.evidence.report", "harness.loadtest.keeper", "harness.cli", "harness.plugin"),
+    "rich": ("harness.evidence.report", "harness.terminal", "harness.cli"),
     "sqlalchemy": ("harness.evidence.results", "harness.inside", "scenarios"),
     "testcontainers": ("harness.nodes.engine",),
     "uvicorn": ("harness.inside.web",),

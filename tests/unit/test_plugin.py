@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import pytest
@@ -189,6 +190,19 @@ class Mute(Pretended):
         raise EngineError("The engine did not answer.")
 
 
+class Hostile(Pretended):
+    """What it says would clear the screen."""
+
+    def logs(self, lines: int = 20) -> Iterator[tuple[str, str]]:
+        del lines
+        yield "worker-1", "one\n\x1b[2J[/red]"
+
+    def settle(self, timeout_s: float = 60.0, **_: Any) -> Audit:
+        found = Finding(code="lost", verdict=Verdict.FAIL, count=1, text="\x1b[2Jlost", tasks=("\x1b[2Jid",))
+        self.audited = replace(super().settle(timeout_s), findings=(found,))
+        return self.audited
+
+
 class Unsettling(Pretended):
     """It cannot be settled."""
 
@@ -273,6 +287,17 @@ def test_logs_that_cannot_be_read_are_told_in_the_report_and_break_nothing(run_p
     ended.stdout.no_fnmatch_line("*INTERNALERROR*")
     assert ended.outlines.count("the last words") == 2
     assert ended.outlines.count("They could not be read: The engine did not answer.") == 2
+
+
+@pytest.mark.parametrize(
+    "body", ["stack.pretend_to_send('lost')", "assert stack.settle().passed, stack.audited.text()"]
+)
+def test_what_nodes_and_findings_say_is_shown_as_text(run_pretended: Run, body: str) -> None:
+    ended = run_pretended(Hostile, f"def test_it(stack): {body}")
+    said = ended.stdout.str()
+    assert "\x1b" not in said
+    assert r"\x1b[2J[/red]" in said
+    assert r"\x1b[2Jlost (\x1b[2Jid)" in said
 
 
 def test_a_settling_that_fails_is_one_paragraph_with_the_logs(run_pretended: Run) -> None:

@@ -1,6 +1,7 @@
 """The report of a load test, as a terminal shows it."""
 
 import io
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -194,3 +195,32 @@ def test_a_search_is_a_table_and_a_sentence() -> None:
     ]
     assert "The knee is at 400/s." in text
     assert "throughput" not in text
+
+
+HOSTILE = "\x1b[2J[/red]\r"
+SHOWN = r"\x1b[2J[/red]\r"
+
+
+def hostile_audit() -> Audit:
+    finding = Finding(code=HOSTILE, verdict=Verdict.FAIL, count=1, text=HOSTILE, tasks=(HOSTILE,))
+    return replace(audit(finding), name=HOSTILE, workers={HOSTILE: 3, "other": 1}, memory_mb={HOSTILE: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("shown", "times"),
+    [
+        (lambda: [report.accounting(hostile_audit())], 2),
+        (lambda: [report.findings(hostile_audit())], 3),
+        (lambda: [report.ledger([(HOSTILE, hostile_audit())])], 1),
+        (lambda: report.load({**SAID, "workers": {HOSTILE: 1}, "invalid": [HOSTILE]}, hostile_audit(), HOSTILE), 7),
+        (lambda: report.load({**SAID, "reason": HOSTILE, "bottleneck": HOSTILE}, audit(), ""), 2),
+    ],
+)
+def test_names_and_messages_of_others_are_shown_as_text(shown: Callable[[], Iterable[Any]], times: int) -> None:
+    # Whatever console it is: this one takes markup, and lets everything pass.
+    console = Console(file=io.StringIO(), width=200)
+    for part in shown():
+        console.print(part, markup=not isinstance(part, str))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said.count(SHOWN) == times, said
+    assert not {"\x1b", "\r"} & set(said)

@@ -126,6 +126,14 @@ def test_workers_are_up_or_down_and_have_their_share() -> None:
     assert figures(attached)["Workers"][1].startswith("They run elsewhere")
 
 
+def test_a_name_that_is_no_text_is_shown_as_text() -> None:
+    live = {**LIVE, "up": {"\x1b[2J\u202e": False}, "begun_on": {"\x1b[2J\u202e": 1}}
+    shown = tables(Source(live=live, phase="on")).extended({"state": "running"})["extended_stats"]
+    texts = [text for table in shown for row in table["data"] for text in row.values() if isinstance(text, str)]
+    assert r"\x1b[2J\u202e" in texts
+    assert all(text.isprintable() for text in texts)
+
+
 def test_the_whole_run_is_what_locust_has_counted_of_all_names() -> None:
     entries = {
         ("a", "E2E"): Entry(response_times={10: 90, 20: 5}, max_response_time=20.4),
