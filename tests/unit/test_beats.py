@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
+from inspect import Parameter, signature
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from harness.evidence import beats
+from harness.evidence import beats, tick_records
 from harness.evidence.records import Verdict
 from harness.evidence.tick_records import EntryTicks, Ticks, Window
 from harness.evidence.ticks import account
@@ -224,6 +227,18 @@ def test_a_beat_that_never_was_ready_is_unknown_where_its_worker_did_nothing_eit
     assert "the beat of worker-1 began, and never said that it was ready" in ticks.findings[0].text
 
 
+def test_beats_that_never_were_ready_are_unknown_each_for_its_own_reason(tmp_path: Path) -> None:
+    embedded(tmp_path).write()
+    beat = Beat(tmp_path)
+    beat.open()
+    beat.write()
+    texts = [finding.text for finding in said(tmp_path).findings if finding.code == "ticks-unwatched"]
+    assert texts == [
+        "no beat ever said that it was ready, so nothing is known about ticks.",
+        "the beat of worker-1 began, and never said that it was ready, so nothing is known about its ticks.",
+    ]
+
+
 def test_a_worker_that_was_started_again_is_not_the_one_that_its_first_beat_lived_in(tmp_path: Path) -> None:
     end = at("2026-11-10T16:30")
     # Each time it has the same process id, as the first process of a container has.
@@ -415,3 +430,14 @@ def test_an_entry_that_takes_the_place_of_another_is_found(tmp_path: Path, *, na
     assert finding.verdict is verdict
     assert finding.text.startswith("news(): <crontab: 0 19> took the place of <crontab: 0 7>, which is never sent")
     assert ("give each one a `name`" in finding.text) is not named
+
+
+@pytest.mark.parametrize("module", [beats, tick_records])
+def test_a_record_never_changes_and_names_each_of_its_members(module: ModuleType) -> None:
+    records = [one for one in vars(module).values() if isinstance(one, type) and is_dataclass(one)]
+    own = [one for one in records if one.__module__ == module.__name__ and not one.__name__.startswith("_")]
+    assert own
+    for record in own:
+        assert vars(record)["__dataclass_params__"].frozen, record
+        kinds = {one.kind for one in signature(record).parameters.values()}
+        assert kinds == {Parameter.KEYWORD_ONLY}, record

@@ -87,6 +87,20 @@ def test_one_that_is_left_out_is_missing_and_named(tmp_path: Path) -> None:
     assert (only(ticks).expected, only(ticks).sent) == (24, 23)
 
 
+@pytest.mark.parametrize(("count", "more"), [(10, ""), (11, " and 1 more")])
+def test_of_many_that_are_missing_ten_are_named(tmp_path: Path, count: int, more: str) -> None:
+    ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, every(HOUR, NOON, NEXT_NOON)[count:])
+    assert ticks.findings[0].text == f"it: {', '.join(only(ticks).missing.first)}{more} (due, and not sent)"
+    assert len(only(ticks).missing.first) == 10
+
+
+def test_one_that_is_due_in_the_moment_that_beat_is_ready_counts(tmp_path: Path) -> None:
+    begin = at("2026-11-10T13:00")
+    ticks = lived(tmp_path, begin, NEXT_NOON, HOURLY, every(HOUR, begin, NEXT_NOON))
+    assert ticks.findings == ()
+    assert (only(ticks).expected, only(ticks).sent) == (24, 24)
+
+
 def test_the_last_one_is_missing_too(tmp_path: Path) -> None:
     times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-11T12:00")
     assert only(lived(tmp_path, NOON, NEXT_NOON, HOURLY, times)).missing.first == ("2026-11-11T12:00+01:00",)
@@ -441,14 +455,15 @@ def test_a_tick_that_beat_was_kept_from_beyond_the_deadline_of_the_app_proves_no
     assert ("lower --speed" in finding.text) is (code == "ticks-stalled")
 
 
-def test_of_many_entries_that_beat_was_kept_from_some_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "more"), [(12, " and 2 more entries"), (10, "")])
+def test_of_many_entries_that_beat_was_kept_from_some_are_named(tmp_path: Path, count: int, more: str) -> None:
     times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00")
-    names = [f"it-{number:02}" for number in range(12)]
+    names = [f"it-{number:02}" for number in range(count)]
     stall = at("2026-11-10T16:50"), at("2026-11-10T18:00") - 5.0
     Beat(tmp_path).live(NOON, NEXT_NOON, dict.fromkeys(names, HOURLY), dict.fromkeys(names, times), stall)
     (finding,) = said(tmp_path).findings
-    assert (finding.code, finding.count) == ("ticks-stalled", 12)
-    assert "it-09: 2026-11-10T17:00+01:00 and 2 more entries (due" in finding.text
+    assert (finding.code, finding.count) == ("ticks-stalled", count)
+    assert f"it-09: 2026-11-10T17:00+01:00{more} (due" in finding.text
 
 
 @pytest.mark.parametrize(("window", "unproven"), [(WINDOW, ("2026-11-10T19:00+01:00",)), (None, ())])
@@ -586,6 +601,13 @@ def steps(step_s: float, count: int, begin: float = NOON) -> list[float]:
 def test_an_interval_is_counted_from_the_last_actual_tick(tmp_path: Path, change: Any, expected: list[str]) -> None:
     ticks = lived(tmp_path, NOON, NEXT_NOON - 10.0, interval(600.0), change(steps(600.0, 143)))
     assert codes(ticks) == expected
+
+
+def test_an_interval_is_as_late_as_it_comes_after_its_time(tmp_path: Path) -> None:
+    times = [NOON + 604.0 * number for number in range(1, 20)]
+    assert only(lived(tmp_path, NOON, times[-1] + 1.0, interval(600.0), times)).lateness_s == {
+        name: pytest.approx(4.0, abs=0.01) for name in ("p50", "p99", "max")
+    }
 
 
 @pytest.mark.parametrize(("waited_s", "expected"), [(600.9, []), (602.0, ["tick-missing"])])
