@@ -123,6 +123,23 @@ def test_one_that_was_the_last_thing_that_beat_did_counts(tmp_path: Path) -> Non
     assert (only(ticks).expected, only(ticks).sent) == (5, 5)
 
 
+def test_of_entries_that_are_due_at_once_those_that_beat_did_not_live_to_send_are_not_missing(tmp_path: Path) -> None:
+    five = at("2026-11-10T17:00")
+    beat = Beat(tmp_path)
+    names = ("a", "b", "c", "d")
+    beat.live(NOON, five - 60.0, dict.fromkeys(names, HOURLY), dict.fromkeys(names, every(HOUR, NOON, five - 60.0)))
+    # Sending takes long; after the third it is killed.
+    for number, (entry, took_s) in enumerate((("a", 50.0), ("c", 10.0), ("d", 0.0))):
+        begin = five + (0.0, 50.0, 60.0)[number]
+        beat.say("intended", task=entry, name="tick", entry=entry, at=begin)
+        beat.say("accepted", task=entry)
+        beat.say("woke", at=begin, took_s=took_s, next=begin + took_s)
+    beat.write()
+    ticks = said(tmp_path)
+    assert ticks.findings == ()
+    assert [entry.sent for entry in ticks.entries] == [5, 4, 5, 5]
+
+
 def test_one_that_was_sent_before_beat_was_ready_counts(tmp_path: Path) -> None:
     begin = at("2026-11-10T12:00:01")
     ticks = lived(tmp_path, begin, NEXT_NOON, HOURLY, [begin - 2.0, *every(HOUR, begin, NEXT_NOON)])
