@@ -28,9 +28,13 @@ NO_DIFFERENCE = Path(__file__).with_name("no_difference.toml")
 DECIDING = (
     "harness/evidence/audit.sql",
     "harness/evidence/audit.py",
+    "harness/evidence/explain.py",
+    "harness/evidence/remains.py",
     "harness/evidence/ledger.py",
     "harness/evidence/witnesses.py",
     "harness/evidence/ticks.py",
+    "harness/evidence/tick_findings.py",
+    "harness/evidence/tick_records.py",
     "harness/evidence/beats.py",
     "harness/evidence/crontab.py",
     "harness/settling.py",
