@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import HarnessError, StartError, UsageError
+from harness.errors import HarnessError, StartError, UsageError, told
 from harness.evidence.journal import Writer
 from harness.evidence.message import Message
 from harness.evidence.records import Kind
@@ -25,6 +25,7 @@ from harness.nodes.broker import AMQP_PORT
 from harness.nodes.node import Node
 from harness.nodes.owner import RUN_LABEL
 from harness.nodes.worker import CODE_INSIDE, RESULTS_URL_INSIDE, Worker
+from harness.printable import printable
 from harness.session import Session
 from harness.stack import Stack, StackSpec
 
@@ -324,7 +325,7 @@ def _plain_failure() -> Iterator[None]:
     try:
         yield
     except HarnessError as error:
-        raise pytest.fail.Exception("\n".join([str(error), *getattr(error, "__notes__", ())]), pytrace=False) from None
+        raise pytest.fail.Exception(printable(told(error)), pytrace=False) from None
 
 
 # ------------------------------------------------------------------------------------------------------ the worker

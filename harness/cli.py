@@ -32,7 +32,7 @@ from rich.progress import (
 from rich.text import Text
 
 from harness import __version__, playground, timelapse
-from harness.errors import HarnessError, RunFolderError, UsageError
+from harness.errors import HarnessError, RunFolderError, UsageError, told
 from harness.evidence import report
 from harness.evidence.audit import Audit, audit
 from harness.evidence.crontab import RULE
@@ -57,15 +57,37 @@ _SCENARIO = "celery_harness.scenario"
 """Where the scenario of a command line is kept while the line is taken apart."""
 
 
+class _Interrupts:
+    """Ctrl-C and its like: the first raises KeyboardInterrupt, and those that follow find everything being taken down.
+
+    Taking down must not be interrupted, or something would be left. It is bounded, so nobody waits for ever.
+    """
+
+    def __init__(self) -> None:
+        self.is_awaited = False
+        """Whether the next one interrupts."""
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        if self.is_awaited:
+            self.is_awaited = False
+            raise KeyboardInterrupt
+
+
+_interrupts = _Interrupts()
+
+
 def main() -> None:
     """The command `harness`."""
     outputs = Outputs()
     outputs.replace()
-    signal.signal(signal.SIGTERM, _terminate)
-    # `nohup` asks to be left alone.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _hang_up)
+    _interrupts.is_awaited = True
+    for number, handler in ((signal.SIGINT, _interrupts), (signal.SIGTERM, _interrupts), (signal.SIGHUP, _hang_up)):
+        # `nohup` asks to be left alone, and so does a shell of what it starts in the background.
+        if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
     code = _run()
+    # What is left when the interpreter ends is removed then, which is not to be interrupted either.
+    _interrupts.is_awaited = False
     if (lost := outputs.flush()) is not None:
         _complain(lost)
         outputs.flush()
@@ -82,22 +104,28 @@ def _run() -> int:
         # It may repeat what was given as an argument.
         click.echo(printable(said.getvalue()), err=True, nl=False)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        # Everything was taken down on the way here.
-        Console(stderr=True).print("interrupted; everything that was started has been taken down.")
-        return _INTERRUPTED
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _interrupted(error.__cause__ or error)
     except HarnessError as error:
-        # Notes tell what went wrong after it.
-        _complain("\n".join([str(error), *getattr(error, "__notes__", ())]))
+        _complain(told(error))
         return _WRONG_USE
     except Exception as error:  # noqa: BLE001 - a traceback would end with 1, which means a broken promise.
         if sys.flags.dev_mode:
             traceback.print_exception(error)
         again = shlex.join(["python", "-X", "dev", "-m", "harness", *sys.argv[1:]])
-        text = " ".join(str(error).split())
-        _complain(f"unexpected, please report it: {type(error).__name__}: {text}. The traceback is shown by: {again}")
+        text = " ".join(told(error).split())
+        _complain(f"unexpected, please report it: {text}. The traceback is shown by: {again}")
         return _WRONG_USE
     return code or 0
+
+
+def _interrupted(error: BaseException) -> int:
+    """Say that it was, and whether anything is left; returns the exit code."""
+    if left := told(error):
+        _complain(f"interrupted, and not everything could be taken down: {left}")
+        return _WRONG_USE
+    Console(stderr=True, soft_wrap=True).print("interrupted; everything that was started has been taken down.")
+    return _INTERRUPTED
 
 
 def _complain(text: str) -> None:
@@ -106,17 +134,13 @@ def _complain(text: str) -> None:
     console.print(text)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _hang_up(_number: int, _frame: FrameType | None) -> None:
+def _hang_up(number: int, frame: FrameType | None) -> None:
     """The terminal is gone: to write to it would fail, in the middle of taking everything down."""
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device.
         for output in (1, 2):
             if stat.S_ISCHR(os.fstat(output).st_mode):
                 os.dup2(nowhere.fileno(), output)
-    raise KeyboardInterrupt
+    _interrupts(number, frame)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -276,6 +300,7 @@ def up(
         with suppress(KeyboardInterrupt):
             playground.watch(stack, say)
         # A second Ctrl-C from here on leaves this out, and only takes everything down.
+        _interrupts.is_awaited = True
         say("settling; Ctrl-C skips this")
         _show(console, playground.settle(stack))
     console.print(f"run folder: {ground.folder}")
@@ -334,9 +359,20 @@ def down() -> None:
     if not ground.is_complete:
         console.print("down. It was still being brought up.")
         return
-    with suppress(RunFolderError):  # It was killed before it could account for anything.
-        _show(console, Audit.from_json(RunFolder.open(Path(ground.folder)).read("audit.json")))
+    _show_written(console, Path(ground.folder))
     console.print(f"down. Its run folder: {ground.folder}")
+
+
+def _show_written(console: Console, folder: Path) -> None:
+    """What a run has written down of its audit; nothing if it was killed before."""
+    written = folder / "audit.json"
+    try:
+        if written.exists():
+            _show(console, Audit.from_json(RunFolder.open(folder).read(written.name)))
+    except RunFolderError as error:
+        _complain(str(error))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        _complain(f"{written} is not what an audit writes: {error!r} is missing or wrong.")
 
 
 @cli.command()
@@ -372,8 +408,11 @@ def audit_(folder: Path) -> int:
     """Audit a run again, from nothing but its FOLDER (the newest, unless given), and rewrite its audit.json."""
     opened = RunFolder.open(folder)
     audited = audit(opened)
-    opened.write("audit.json", audited.to_json())
     _show(Console(), audited)
+    try:
+        opened.write("audit.json", audited.to_json())
+    except RunFolderError as error:
+        _complain(f"{error}. The verdict stands; it is only not written down.")
     return audited.verdict.exit_code
 
 

@@ -4,6 +4,9 @@ Each message says what was seen and what to do about it, so that the doors (shel
 it as it is, without a traceback.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class HarnessError(Exception):
     """The base of every error of the harness."""
@@ -43,3 +46,38 @@ class RunFolderError(HarnessError):
 
 class BrokerError(HarnessError):
     """The broker refused or failed a request of the harness itself (a vhost, a user, a count of messages)."""
+
+
+@contextmanager
+def noted_on(first: BaseException | None) -> Iterator[None]:
+    """Make what goes wrong in here a note of what went wrong before; if nothing did, it is raised as it is."""
+    try:
+        yield
+    except HarnessError as also:
+        if first is None:
+            raise
+        first.add_note(told(also, after=first))
+
+
+def told(error: BaseException, *, after: BaseException | None = None) -> str:
+    """What went wrong, and what went wrong after it while everything was taken down; the first comes first.
+
+    Args:
+        error: the last of them.
+        after: what has been told already, if it was not the first.
+    """
+    errors: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current is not after:
+        errors.append(current)
+        # What was raised `from` another says itself what there is to say of that.
+        current = None if current.__suppress_context__ else current.__context__
+    return "\n".join(line for one in reversed(errors) for line in _told(one))
+
+
+def _told(error: BaseException) -> Iterator[str]:
+    if isinstance(error, HarnessError):
+        yield str(error)
+    elif isinstance(error, Exception):
+        yield f"{type(error).__name__}: {error}"
+    yield from getattr(error, "__notes__", ())

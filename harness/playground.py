@@ -123,7 +123,7 @@ def read() -> Playground | None:
         return Playground(**json.loads(STATE.read_bytes()))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunFolderError(f"{STATE} is not what `harness up` writes: {error}. Remove it.") from error
 
 

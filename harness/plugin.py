@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, told
 from harness.evidence import report
 from harness.evidence.audit import Audit
 from harness.evidence.folder import RunFolder
@@ -42,6 +42,7 @@ _MARKER = (
 _stack_key = pytest.StashKey[Stack]()
 _failed_key = pytest.StashKey[bool]()
 _audits_key = pytest.StashKey[list[tuple[str, Audit, Path]]]()
+_interrupts_key = pytest.StashKey["_Interrupts"]()
 _ATTRIBUTE = "celery_harness"
 """Of a test's report: its audit and its run folder. A worker of pytest-xdist sends reports, and nothing else, home."""
 
@@ -51,9 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     config.stash[_audits_key] = []
     config.pluginmanager.register(_Accountant(config.stash[_audits_key]), "celery-harness-accountant")
+    config.stash[_interrupts_key] = _Interrupts()
+    config.pluginmanager.register(config.stash[_interrupts_key], "celery-harness-interrupts")
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
         config.add_cleanup(_restore_sigterm)
+    # The last that is added is the first to be called.
+    config.add_cleanup(config.stash[_interrupts_key].end)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -62,7 +67,9 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 def _restore_sigterm() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # After an interrupt it is ignored until the end of the process.
+    if signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +83,7 @@ def _harness_session(request: pytest.FixtureRequest) -> Iterator[Session]:
         with capture.global_and_fixture_disabled():
             reporter.write_line(f"harness: {printable(line)}")
 
+    request.config.stash[_interrupts_key].begin()
     with Session(say) as session:
         try:
             session.start()
@@ -183,8 +191,7 @@ def _failed(error: HarnessError) -> BaseException:
 
 
 def _text(error: HarnessError) -> str:
-    notes: Sequence[str] = getattr(error, "__notes__", ())
-    return printable("\n".join([str(error), *notes]))
+    return printable(told(error))
 
 
 @contextmanager
@@ -260,6 +267,38 @@ class _Accountant:
         said = getattr(report, _ATTRIBUTE, None)
         if said is not None:
             self._audits.append((said["name"], Audit.from_json(said["audit"]), Path(said["folder"])))
+
+
+class _Interrupts:
+    """While there is something to take down, the first Ctrl-C or SIGTERM begins that, and no other one ends it."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        """The handlers whose place this one has taken."""
+
+    def begin(self) -> None:
+        """Be the handler of both, where they would interrupt."""
+        if threading.current_thread() is threading.main_thread():
+            for number, known in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _terminate)):
+                if signal.getsignal(number) is known:
+                    self._before[number] = signal.signal(number, self)
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Interrupt, once."""
+        for other in self._before:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    def pytest_runtest_setup(self) -> None:
+        """Somebody has caught it and gone on to another test, which can be interrupted as well."""
+        for number in self._before:
+            signal.signal(number, self)
+
+    def end(self) -> None:
+        """Leave what was there before, unless the process is about to end because of an interrupt."""
+        for number, before in self._before.items():
+            if signal.getsignal(number) is self:
+                signal.signal(number, before)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
-from harness.errors import EngineError, HarnessError
+from harness.errors import EngineError, noted_on
 from harness.nodes import images
 from harness.nodes.broker import SAMPLED_S, SAMPLED_S_OF_OURS, Broker
 from harness.nodes.engine import Engine, connect, network_leads_out
@@ -46,7 +46,8 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Take everything down."""
-        self.close()
+        with noted_on(error):
+            self.close()
 
     def start(self) -> None:
         """Sweep what dead owners left, find or build the images, start the broker; the second time does nothing.
@@ -102,11 +103,8 @@ class Session:
             try:
                 self._started = self._up()
             except BaseException as error:
-                try:
+                with noted_on(error):
                     self._closing.close()
-                except HarnessError as also:
-                    # What went wrong first is what has to be known.
-                    error.add_note(str(also))
                 raise
         return self._started
 

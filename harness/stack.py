@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, TypedDict
 
 from harness import settling
-from harness.errors import HarnessError, RunFolderError, UsageError
+from harness.errors import RunFolderError, UsageError, noted_on
 from harness.evidence import results
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
@@ -114,11 +114,8 @@ class Stack:
         try:
             self._up()
         except BaseException as error:
-            try:
+            with noted_on(error):
                 self.close()
-            except HarnessError as also:
-                # What went wrong first is what has to be known.
-                error.add_note(str(also))
             raise
         return self
 
@@ -126,7 +123,8 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Take everything down, whatever happened."""
-        self.close()
+        with noted_on(error):
+            self.close()
 
     def _up(self) -> None:
         broker = self._session.broker

@@ -36,21 +36,32 @@ class Console(RichConsole):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
-class _Lossy(io.FileIO):
-    """A file descriptor that takes everything, and remembers why it lost the first thing that could not be written."""
+class _Lossy(io.TextIOWrapper):
+    """A stream of text that takes everything, and remembers why the first thing that was lost could not be written."""
 
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(descriptor, "w", closefd=False)
-        self.failed: OSError | None = None
+    failed: OSError | None = None
 
-    def write(self, data: Any, /) -> int:
-        """Write some bytes; those that cannot be written count as written."""
-        if self.failed is None:
-            try:
-                return super().write(data) or 0
-            except OSError as error:
-                self.failed = error
-        return memoryview(data).nbytes
+    def write(self, text: str, /) -> int:
+        """Write, or lose, some text."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._lose(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Write, or lose, what is left."""
+        try:
+            super().flush()
+        except OSError as error:
+            self._lose(error)
+            super().flush()
+
+    def _lose(self, error: OSError) -> None:
+        self.failed = self.failed or error
+        # What is kept back in buffers goes there as well, and whatever else this process and its children say.
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device.
+            os.dup2(nowhere.fileno(), self.fileno())
 
 
 class Outputs:
@@ -67,13 +78,13 @@ class Outputs:
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if stream is not None and stream is getattr(sys, f"__{name}__"):
-                self._lossy[name] = _Lossy(stream.fileno())
-                setattr(sys, name, _writer(self._lossy[name], stream))
+                self._lossy[name] = _lossy(stream)
+                setattr(sys, name, self._lossy[name])
 
     def flush(self) -> str | None:
         """Write what is left, and say why standard output is not complete; None if it is, or if nobody reads it."""
-        for name in self._lossy:
-            getattr(sys, name).flush()
+        for stream in self._lossy.values():
+            stream.flush()
         failed = self._lossy["stdout"].failed if "stdout" in self._lossy else None
         if failed is None or failed.errno == errno.EPIPE:
             return None
@@ -89,11 +100,12 @@ def _occupy(descriptor: int) -> None:
         os.open(os.devnull, os.O_RDWR)
 
 
-def _writer(raw: _Lossy, before: io.TextIOWrapper) -> io.TextIOWrapper:
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw),
-        encoding=before.encoding,
+def _lossy(stream: io.TextIOWrapper) -> _Lossy:
+    """A stream of one's own on the descriptor of another."""
+    return _Lossy(
+        io.BufferedWriter(io.FileIO(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
         # A name of a file may be no text at all, and a terminal may not know all of Unicode.
         errors="backslashreplace",
-        line_buffering=before.line_buffering or raw.fileno() == 2,  # noqa: PLR2004 - standard error.
+        line_buffering=stream.line_buffering,
     )

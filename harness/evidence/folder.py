@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TextIO
 
 from harness import __version__
 from harness.errors import RunFolderError
@@ -49,8 +50,10 @@ class RunFolder:
         """Make ``root/<UTC time>-<name>`` and point ``root/latest`` to it.
 
         Raises:
-            RunFolderError: the folder cannot be made (no permission), or there is hardly any space.
+            RunFolderError: the folder cannot be made (no permission, a name that is no UTF-8), or there is hardly any
+                space.
         """
+        _refuse_no_text(root.absolute())
         stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}"
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -86,6 +89,7 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"cannot look into {path}: {error}") from error
         folder = cls(path.resolve())
+        _refuse_no_text(folder.path)
         folder.read("run.json")
         return folder
 
@@ -115,25 +119,34 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        target = self.path / name
-        partial = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            # A command's arguments may hold bytes that are no text; `read` understands this form of them.
-            partial.write_text(dump(value), encoding="utf-8", errors="surrogatepass")
-            partial.replace(target)
-        except OSError as error:
-            raise RunFolderError(f"cannot write {target}: {error}") from error
+        # A command's arguments may hold bytes that are no text; `read` understands this form of them.
+        with self._whole(name) as file:
+            file.write(dump(value))
 
     def write_lines(self, name: str, values: Iterable[Json]) -> None:
-        """Write each value as a line of JSON to the file `name`.
+        """Write each value as a line of JSON to the file `name`, all of them or none.
 
         Raises:
             RunFolderError: it cannot be written.
         """
+        with self._whole(name) as file:
+            file.writelines(json.dumps(value) + "\n" for value in values)
+
+    @contextlib.contextmanager
+    def _whole(self, name: str) -> Iterator[TextIO]:
+        """A file that takes its place when all of it is written, and leaves nothing if that cannot be."""
         target = self.path / name
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            with target.open("w", encoding="utf-8", errors="surrogatepass") as file:
-                file.writelines(json.dumps(value) + "\n" for value in values)
+            try:
+                with partial.open("w", encoding="utf-8", errors="surrogatepass") as file:
+                    yield file
+                partial.replace(target)
+            except BaseException:
+                # Where even that is refused, why it could not be written is what has to be known.
+                with contextlib.suppress(OSError):
+                    partial.unlink()
+                raise
         except OSError as error:
             raise RunFolderError(f"cannot write {target}: {error}") from error
 
@@ -179,7 +192,7 @@ class RunFolder:
         target = self.path / name
         try:
             value = json.loads(target.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunFolderError(f"cannot read {target}: {error}") from error
         if not isinstance(value, Mapping):
             raise RunFolderError(f"{target} holds no JSON object.")
@@ -195,6 +208,16 @@ def keep_out_of_version_control(folder: Path) -> None:
 def dump(value: Json) -> str:
     """`value` as the JSON text of every file of a run folder: indented, non-ASCII as it is, a final newline."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _refuse_no_text(path: Path) -> None:
+    """Raise RunFolderError for a path that no database and no container can be told of."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise RunFolderError(
+            f"the name of the folder {path} is no UTF-8: rename it, or let runs lie elsewhere."
+        ) from None
 
 
 def _seen(effects: Callable[[], Iterable[Effect]]) -> Iterator[dict[str, Json]]:

@@ -33,7 +33,7 @@ from types import FrameType
 from typing import Self
 
 from harness.attached import reach
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, told
 from harness.evidence import report
 from harness.evidence.records import Json
 from harness.loadtest.loaded import Account, Loaded
@@ -208,7 +208,7 @@ def serve(keeper: Keeper, orders: Iterator[Mapping[str, Json]]) -> None:
 
 
 def _text_of(error: HarnessError) -> str:
-    return "\n".join([str(error), *getattr(error, "__notes__", ())])
+    return told(error)
 
 
 class _Gone(BaseException):

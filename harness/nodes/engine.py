@@ -10,6 +10,7 @@ import ipaddress
 import os
 import re
 import secrets
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -181,6 +182,13 @@ class MountSpec:
     host: Path
     inside: str
     read_only: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a name that the engine cannot be told."""
+        try:
+            str(self.host).encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"the name of {self.host} is no UTF-8, so no container can see it: rename it.") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,6 +401,10 @@ class Engine:
         # A forked child inherits this registration and the parent's connections, which are not its to use.
         if os.getpid() != self._pid:
             return
+        if threading.current_thread() is threading.main_thread():
+            # It is bounded, and half of it would be left if it were interrupted.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
         self.client.api.timeout = _EXIT_TIMEOUT_S
         # Nobody is left to be told; the next start sweeps what could not be removed now.
         with contextlib.suppress(HarnessError):

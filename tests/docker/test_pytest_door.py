@@ -1,5 +1,6 @@
 """The pytest door with a real engine, as its user sees it: a project of somebody else's, in a process of its own."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -67,8 +68,9 @@ def test_a_failing_test_shows_logs_and_run_folder_and_unsettled_tasks_are_accoun
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("times", [1, 20])
 def test_an_interrupted_session_takes_everything_down(
-    started_by: Callable[[int], list[str]], project: Path, number: signal.Signals
+    started_by: Callable[[int], list[str]], project: Path, number: signal.Signals, times: int
 ) -> None:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
@@ -81,7 +83,11 @@ def test_an_interrupted_session_takes_everything_down(
     )
     wait_until((project / "hangs").exists, what="the test hangs", timeout_s=120)
     assert len(started_by(process.pid)) >= 3
-    process.send_signal(number)
+    for _time in range(times):
+        process.send_signal(number)
+        # Somebody who is impatient.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, said
     assert started_by(process.pid) == []

@@ -1,5 +1,6 @@
 """The shell door with a real engine: what it prints, how it ends, and that nothing is left behind."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -58,12 +59,16 @@ def test_a_run_passes_says_so_and_can_be_audited_again_elsewhere(tmp_path: Path)
     assert (copy / "audit.json").read_bytes() == first
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 20)])
 def test_an_interrupted_run_takes_everything_down(
-    started_by: StartedBy, tmp_path: Path, number: signal.Signals
+    started_by: StartedBy, tmp_path: Path, number: signal.Signals, times: int
 ) -> None:
     process = running(started_by, tmp_path)
-    process.send_signal(number)
+    for _time in range(times):
+        process.send_signal(number)
+        # Somebody who is impatient.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "Traceback" not in said

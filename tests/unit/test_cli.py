@@ -1,5 +1,6 @@
 """The shell door: what is printed, and the exit code. No engine answers here."""
 
+import errno
 import gc
 import json
 import os
@@ -8,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ import pytest
 
 from harness import __version__
 from harness.cli import cli, main
-from harness.errors import HarnessError
+from harness.errors import HarnessError, noted_on
 from harness.evidence import results
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Promise
+from harness.playground import Playground
 
 ROOT = Path(__file__).parents[2]
 ESCAPE = "\x1b"
@@ -50,7 +52,8 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
     for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
 
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["harness", *arguments])
@@ -316,6 +319,62 @@ def test_the_verdict_of_an_audit_is_its_exit_code(
 
 
 @pytest.mark.parametrize(("damage", "code"), [(lambda _: None, 0), (drop_the_row, 1)])
+def test_an_audit_that_cannot_be_written_down_is_told_all_the_same(
+    shell: Shell, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, damage: Callable[[RunFolder], None], code: int
+) -> None:
+    damage(folder)
+    monkeypatch.setattr(Path, "replace", refused)
+    ended = shell("audit", str(folder.path))
+    assert ended.code == code
+    assert ended.out.splitlines()[0].strip() == "payments"
+    assert ended.err.startswith(f"error: cannot write {folder.path}/audit.json: [Errno 30] Read-only file system")
+    assert ended.err.endswith(". The verdict stands; it is only not written down.\n")
+    assert [path.name for path in folder.path.iterdir() if path.name.startswith(".")] == []
+
+
+def refused(_path: Path, _target: Path) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[]", "3", "{", '{"name": 1}', '{"name": "x", "promise": [], "nodes": 1}']
+)
+def test_a_run_file_that_no_run_has_written_is_one_sentence_with_its_name(
+    shell: Shell, folder: RunFolder, text: str
+) -> None:
+    (folder.path / "run.json").write_text(text)
+    ended = shell("audit", str(folder.path))
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: ")
+    assert str(folder.path / "run.json") in ended.err
+    assert "unexpected" not in ended.err
+
+
+def test_a_folder_whose_name_is_no_text_is_one_sentence_with_its_name(shell: Shell, folder: RunFolder) -> None:
+    odd = folder.path.with_name("odd\udcff")
+    folder.path.rename(odd)
+    for arguments in (["audit", str(odd)], ["run", "emails", "--app-dir", str(odd)], ["up", "--app-dir", str(odd)]):
+        ended = shell(*arguments)
+        assert (ended.code, ended.out) == (2, "")
+        assert "odd\\udcff" in ended.err
+        assert "unexpected" not in ended.err
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "{}", '{"findings": 3}', '{"name": "x", "fates": []}', None])
+def test_a_stack_that_was_up_is_down_whatever_it_has_written(
+    shell: Shell, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    ground = Playground(owner="place/boot/1/1.0", app="shop.app", folder=str(folder.path))
+    monkeypatch.setattr("harness.playground.down", lambda: ground)
+    if text is not None:
+        (folder.path / "audit.json").write_text(text)
+    ended = shell("down")
+    assert (ended.code, ended.out) == (0, f"down. Its run folder: {folder.path}\n")
+    assert ("audit.json" in ended.err) is (text is not None)
+    assert "unexpected" not in ended.err
+
+
+@pytest.mark.parametrize(("damage", "code"), [(lambda _: None, 0), (drop_the_row, 1)])
 @pytest.mark.parametrize("redirected", ["| true", ">/dev/full", "2>/dev/full", ">&-", "2>&1 | true"])
 def test_an_output_that_nobody_takes_changes_no_verdict(
     folder: RunFolder, damage: Callable[[RunFolder], None], code: int, redirected: str
@@ -516,6 +575,86 @@ def test_sigterm_unwinds_everything_and_says_so(shell: Shell, command: Callable[
     assert "taken down" in ended.err
 
 
+PATIENT = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from harness.cli import cli, main
+
+@cli.command("extra")
+def extra():
+    try:
+        print("ready", flush=True)
+        signal.pause()
+    finally:
+        print("taking down", flush=True)
+        sys.stdin.read()
+        open("taken-down", "w").close()
+
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_twenty_interrupts_are_one(tmp_path: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PATIENT, "extra"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "taking down\n"
+        for _time in range(19):
+            process.send_signal(number)
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (130, "\ninterrupted; everything that was started has been taken down.\n")
+    assert (tmp_path / "taken-down").exists()
+
+
+def test_what_went_wrong_first_is_told_first_and_nothing_is_lost(
+    shell: Shell, command: Callable[[Callable[[], None]], None]
+) -> None:
+    def fails() -> None:
+        with ExitStack() as closing:
+            closing.callback(fail, "then its folder was full")
+            closing.callback(fail, "then its log could not be written")
+            fail("the disk is full")
+
+    command(fails)
+    ended = shell("extra")
+    wanted = ["error: the disk is full", "then its log could not be written", "then its folder was full"]
+    assert (ended.code, ended.err.splitlines()) == (2, wanted)
+
+
+def fail(text: str) -> None:
+    raise HarnessError(text)
+
+
+def test_an_interrupt_after_which_something_is_left_says_what(
+    shell: Shell, command: Callable[[Callable[[], None]], None]
+) -> None:
+    def fails() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:
+            with noted_on(error):
+                fail("The network n cannot be removed.")
+            raise
+
+    command(fails)
+    ended = shell("extra")
+    assert (ended.code, ended.err) == (
+        2,
+        "\nerror: interrupted, and not everything could be taken down: The network n cannot be removed.\n",
+    )
+
+
 HANGS = """
 import signal, sys
 # Whoever runs the tests may have told them to outlive their terminal.
@@ -555,3 +694,24 @@ def test_when_its_terminal_is_closed_everything_is_taken_down_although_nothing_c
         finally:
             process.kill()
     assert (tmp_path / "taken-down").exists()
+
+
+def test_an_interrupt_before_the_command_is_even_there_is_one_sentence(tmp_path: Path) -> None:
+    # The module of the command is one that interrupts whoever imports it.
+    code = """
+import os, signal, sys
+from harness import __main__
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupts())
+__main__.main()
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (130, "\ninterrupted; nothing had been started.\n")

@@ -1,6 +1,8 @@
 """The run folder: new for each run, and its files whole or absent."""
 
+import errno
 import json
+import os
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,3 +148,26 @@ def test_a_damaged_run_file_is_refused(folder: RunFolder) -> None:
     (folder.path / "run.json").write_text(json.dumps({"name": "emails"})[:-5])
     with pytest.raises(RunFolderError, match=r"cannot read .*run\.json"):
         RunFolder.open(folder.path)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_of_itself(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write_lines("effects/seen.jsonl", [1])
+
+    def full(_path: Path, _target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(RunFolderError, match=r"cannot write .*run\.json: \[Errno 28\] No space left"):
+        folder.write("run.json", {})
+    with pytest.raises(RunFolderError, match=r"cannot write .*seen\.jsonl"):
+        folder.write_lines("effects/seen.jsonl", [1, 2])
+    assert [path.name for path in folder.path.rglob("*") if path.is_file()] == ["seen.jsonl"]
+    assert (folder.effects / "seen.jsonl").read_text() == "1\n"
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="no UTF-8: rename it"):
+        RunFolder.create(tmp_path / "odd\udcff", "emails")
+    assert list(tmp_path.iterdir()) == []

@@ -126,6 +126,20 @@ def test_a_broker_that_cannot_be_removed_keeps_nothing_else(diary: Diary) -> Non
     assert diary == UP + DOWN
 
 
+def test_what_went_wrong_before_its_end_is_not_replaced_by_what_goes_wrong_at_its_end(diary: Diary) -> None:
+    diary.broken = frozenset({"remove broker", "remove network"})
+
+    def fail() -> None:
+        with Session() as session:
+            session.start()
+            raise KeyError("the first")
+
+    with pytest.raises(KeyError, match="the first") as caught:
+        fail()
+    assert caught.value.__notes__ == ["cannot remove broker\ncannot remove network"]
+    assert diary == UP + DOWN
+
+
 def test_a_start_that_fails_leaves_nothing_and_says_what_failed_first_and_may_be_tried_again(diary: Diary) -> None:
     session = Session()
     diary.broken = frozenset({"wait for broker", "remove network"})
