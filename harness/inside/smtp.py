@@ -48,6 +48,9 @@ from harness.evidence.records import Json, Kind
 IDLE_LIMIT_S = 3600
 """A silent client is dropped after this time. It is long because a rule's delay counts as silence."""
 
+LINE_LIMIT_S = 30
+"""A client that has begun a line, of a command or of a mail, and does not end it for so long is dropped."""
+
 BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted: a whole load test may connect at once."""
 
@@ -295,6 +298,35 @@ class Handler:
         return "451 4.3.0 The mailbox failed to handle the command"
 
 
+class Connection(SMTP):
+    """One client, who ends each line that it begins."""
+
+    _line_is_late: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes more."""
+        super().data_received(data)
+        if b"\n" in data:
+            self._forget()
+        if not data.endswith(b"\n") and self._line_is_late is None:
+            self._line_is_late = self.loop.call_later(LINE_LIMIT_S, self._drop)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The end, whoever made it."""
+        self._forget()
+        super().connection_lost(error)
+
+    def _forget(self) -> None:
+        if self._line_is_late is not None:
+            self._line_is_late.cancel()
+            self._line_is_late = None
+
+    def _drop(self) -> None:
+        self._line_is_late = None
+        if self.transport is not None:
+            self.transport.close()
+
+
 async def listen(run: Path, *, host: str, port: int) -> asyncio.Server:
     """Start the mailbox of a run folder on the running loop; port 0 takes a free one.
 
@@ -304,10 +336,10 @@ async def listen(run: Path, *, host: str, port: int) -> asyncio.Server:
     handler = Handler(Store(run), Rules(run / "control"))
     loop = asyncio.get_running_loop()
 
-    def connection() -> SMTP:
+    def connection() -> Connection:
         # Without a hostname every connection would ask the resolver, without a loop it would ask for the
         # current one, which newer Pythons warn about.
-        return SMTP(handler, hostname="mailbox", enable_SMTPUTF8=True, timeout=IDLE_LIMIT_S, loop=loop)
+        return Connection(handler, hostname="mailbox", enable_SMTPUTF8=True, timeout=IDLE_LIMIT_S, loop=loop)
 
     return await loop.create_server(connection, host, port, backlog=BACKLOG)
 

@@ -40,12 +40,14 @@ from http import HTTPStatus
 from types import FrameType
 from typing import Any, Protocol, Self
 
+import h11
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_swagger import patch_fastapi  # type: ignore[import-untyped] # It says nothing of its types.
 from pydantic import BaseModel, Field
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from harness.errors import HarnessError, JournalError, ResultsError, UsageError
 from harness.evidence.journal import Writer
@@ -56,7 +58,7 @@ from harness.producer import Producer, Sent
 BODY_LIMIT_BYTES = 256 * 1024
 """The longest body, unless a route allows more."""
 IDLE_LIMIT_S = 30.0
-"""A client that sends nothing of its body for so long is given up."""
+"""A client that sends no complete head, or nothing of its body, for so long is given up."""
 SEND_TIMEOUT_S = 5.0
 """The producer's time-out, for each of its steps."""
 SENDS = 32
@@ -415,6 +417,46 @@ async def _health() -> dict[str, str]:
     return {"status": "ok"}
 
 
+# -------------------------------------------------------------------------------------------------------- connections
+
+
+class _Impatient(H11Protocol):
+    """A connection that is closed when the head of its next request is not complete within IDLE_LIMIT_S.
+
+    The server itself gives up a connection only between two requests.
+    """
+
+    _head_is_late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # As the server has it.
+        """Somebody has connected, and is to say what it wants."""
+        super().connection_made(transport)
+        self._head_is_late = self.loop.call_later(IDLE_LIMIT_S, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes more; the time runs from the first of a head, so that one now and then does not prolong it."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._forget()
+        elif self._head_is_late is None:
+            self._head_is_late = self.loop.call_later(IDLE_LIMIT_S, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, whoever made it."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def _forget(self) -> None:
+        if self._head_is_late is not None:
+            self._head_is_late.cancel()
+            self._head_is_late = None
+
+    def _give_up(self) -> None:
+        self._head_is_late = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
 # ---------------------------------------------------------------------------------------------------------------- app
 
 
@@ -477,16 +519,22 @@ def serve(router: APIRouter | None, *, host: str, port: int) -> None:
     with contextlib.closing(writer) as journal:
         journal.write(Kind.UP)
         with Producer(broker_url, journal, timeout_s=SEND_TIMEOUT_S) as producer, Desk(producer, results) as desk:
-            config = uvicorn.Config(
-                create_app(desk, router, title=title),
-                host=host,
-                port=port,
-                log_config=None,
-                server_header=False,
-                timeout_graceful_shutdown=_SHUTDOWN_S,
-            )
-            stopped_by = _run(uvicorn.Server(config))
+            app = create_app(desk, router, title=title)
+            stopped_by = _run(uvicorn.Server(configured(app, host=host, port=port)))
         journal.write(Kind.DOWN, signal=stopped_by)
+
+
+def configured(app: FastAPI, *, host: str, port: int, shutdown_s: int = _SHUTDOWN_S) -> uvicorn.Config:
+    """How the app is served; requests in flight may go on for `shutdown_s` seconds after the end was asked for."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=_Impatient,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=shutdown_s,
+    )
 
 
 def _run(server: uvicorn.Server) -> str:

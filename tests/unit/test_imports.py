@@ -49,6 +49,7 @@ KNOWN_TO = {
         f"harness.loadtest.{name}" for name in ("conduct", "legs", "keeper_process", "generator", "pipeline", "fleet")
     ),
     "geventhttpclient": ("harness.loadtest.generator",),
+    "h11": ("harness.inside.web",),
     "hdrh": ("harness.evidence.stages",),
     "jinja2": ("scenarios",),
     "kombu": ("harness.producer", "harness.inside", "scenarios"),

@@ -19,6 +19,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from harness.evidence import journal
 from harness.evidence.records import Json, Kind
+from harness.inside import smtp
 from harness.inside.smtp import Handler, Rules, Store, listen, serve
 
 MAIL = (
@@ -55,6 +56,30 @@ async def _drop_clients() -> None:
 def port(tmp_path: Path) -> Iterator[int]:
     with serving(tmp_path) as port:
         yield port
+
+
+@pytest.mark.parametrize("said", [b"MAIL FR", b"EHLO x\r\nMAIL FR"])
+def test_a_line_that_is_not_sent_to_its_end_closes_the_connection(
+    port: int, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(smtp, "LINE_LIMIT_S", 0.1)
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(said)
+        answers = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answers.startswith(b"220 ")
+
+
+def test_a_client_that_has_ended_its_lines_may_be_silent(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: a rule's delay and an application that thinks are silence, too."""
+    monkeypatch.setattr(smtp, "LINE_LIMIT_S", 0.05)
+    with smtplib.SMTP("127.0.0.1", port, timeout=5) as client:
+        client.ehlo()
+        assert client.sock is not None
+        client.sock.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.sock.recv(1)
+        client.sock.settimeout(5)
+        assert client.noop()[0] == 250
 
 
 def post(port: int, raw: bytes = MAIL, recipients: tuple[str, ...] = ("zoe@example.com",)) -> None:

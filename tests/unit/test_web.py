@@ -102,7 +102,7 @@ class Site:
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve an app on a free port of loopback."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(frame.configured(app, host="127.0.0.1", port=0, shutdown_s=1))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -443,6 +443,44 @@ def test_a_client_that_sends_no_more_is_given_up(site: Site, monkeypatch: pytest
         said = b"".join(iter(lambda: client.recv(4096), b""))
     assert said.startswith(b"HTTP/1.1 408 ")
     assert site.kept() == []
+
+
+HEAD = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"G", HEAD, HEAD + b"\r\nGET /he"], ids=["nothing", "a letter", "half", "second"]
+)
+def test_a_head_that_is_not_sent_to_its_end_closes_the_connection(
+    site: Site, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(frame, "IDLE_LIMIT_S", 0.1)
+    with site.connect() as client:
+        client.sendall(said)
+        answers = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answers.count(b"HTTP/1.1 200 ") == int(said.endswith(b"/he"))
+
+
+def test_a_head_that_comes_a_byte_at_a_time_has_no_longer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "IDLE_LIMIT_S", 0.2)
+    with site.connect() as client:
+
+        def is_closed() -> bool:
+            try:
+                client.sendall(b"G")
+            except OSError:
+                return True
+            return False
+
+        wait_until(is_closed, what="the server closes it", timeout_s=5, interval_s=0.02)
+
+
+def test_a_request_that_takes_longer_than_its_head_may_is_answered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: it is the head that is waited for, and not the answer."""
+    monkeypatch.setattr(frame, "IDLE_LIMIT_S", 0.1)
+    site.producer.gate.clear()
+    threading.Timer(0.5, site.producer.gate.set).start()
+    assert site.post("/emails", json=order()).status_code == 202
 
 
 def test_a_file_that_cannot_be_written_is_a_problem_of_the_storage(site: Site) -> None:
