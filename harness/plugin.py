@@ -249,6 +249,9 @@ def pytest_runtest_makereport(
     # In the setup it is another fixture that failed; one that failed at its teardown may find the stack gone already.
     if made.failed and running is not None and call.when in {"setup", "call"}:
         item.stash[_failed_key] = True
+        if running.audited is not None:
+            # An assertion shows no more than the beginning of it.
+            made.sections.append(("accounting", running.audited.text()))
         made.sections.extend(_sections(running))
     if call.when == "teardown" and running is not None and running.audited is not None:
         said = {"name": item.name, "audit": running.audited.to_json(), "folder": str(running.folder.path)}

@@ -53,6 +53,8 @@ class Item:
     text: str
     """What it is, for people to read."""
     can_move: bool
+    several: str = ""
+    """What several of its kind are, after their number; empty if there are no others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +157,7 @@ def settle(
             return Settled(
                 how=how,
                 waited_s=waited_s,
-                waiting=tuple(item.text for item in items),
+                waiting=tuple(summed_up(items)),
                 sending=tuple((sender, name, count) for (sender, name), count in sending),
             )
         clock.sleep(min(_INTERVAL_S, max(left_s, 0.0)))
@@ -204,11 +206,19 @@ class _Voice:
         """Take what is in flight now."""
         if not items or self._clock.now() < self._next_s:
             return
-        text = described([item.text for item in items])
+        text = described(summed_up(items))
         if text != self._said:
             self._say(f"waiting: {text}")
             self._said = text
         self._next_s = self._clock.now() + _BETWEEN_WORDS_S
+
+
+def summed_up(items: Sequence[Item]) -> list[str]:
+    """What is in flight, each kind once, in the order in which they were found."""
+    kinds: dict[str, list[Item]] = {}
+    for item in items:
+        kinds.setdefault(item.several or item.text, []).append(item)
+    return [found[0].text if len(found) == 1 else f"{len(found)} {kind}" for kind, found in kinds.items()]
 
 
 def described(texts: Sequence[str]) -> str:
@@ -273,7 +283,7 @@ class _View:
         for run in running:
             if run.task not in idle:
                 text = f"{run.name or 'a task'} ({run.task}) runs on {run.node} for {self.now_t - run.t:.0f} s"
-                yield Item(text=text, can_move=True)
+                yield Item(text=text, can_move=True, several=f"{run.name or 'tasks'} run on {run.node}")
         for one in received:
             if one.task not in idle:
                 yield self._of_received(one)
@@ -281,9 +291,11 @@ class _View:
     def _of_received(self, one: Received) -> Item:
         name = f"{one.name or 'a task'} ({one.task})"
         if one.eta is None or one.eta <= self.now_t:
-            return Item(text=f"{name} waits in {one.node}", can_move=True)
-        seconds = one.eta - self.now_t
-        return Item(text=f"{name} is held by {one.node} for another {seconds:.0f} s", can_move=one.eta <= self.until_t)
+            several = f"{one.name or 'tasks'} wait in {one.node}"
+            return Item(text=f"{name} waits in {one.node}", can_move=True, several=several)
+        text = f"{name} is held by {one.node} for another {one.eta - self.now_t:.0f} s"
+        several = f"{one.name or 'tasks'} are held by {one.node} until their time comes"
+        return Item(text=text, can_move=one.eta <= self.until_t, several=several)
 
     def _idle_chords(self, in_hand: int) -> set[str]:
         """The tasks that wait for a chord, if nothing else moves and each of them looked in vain since it did."""

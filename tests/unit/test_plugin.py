@@ -281,6 +281,15 @@ def test_what_was_sent_after_settling_and_was_lost_is_an_error_that_shows_the_lo
     )
 
 
+def test_an_assertion_on_an_audit_shows_the_verdict_and_the_report_all_of_it(run_pretended: Run) -> None:
+    code = "def test_it(stack): stack.pretend_to_send('lost'); assert stack.settle().passed"
+    ended = run_pretended(Pretended, code)
+    ended.assert_outcomes(failed=1)
+    ended.stdout.fnmatch_lines(
+        ["E *where False = fail: 1 sent: *", "*- accounting -*", "fail: 1 sent: nothing", "*lost: a task called lost"]
+    )
+
+
 def test_logs_that_cannot_be_read_are_told_in_the_report_and_break_nothing(run_pretended: Run) -> None:
     ended = run_pretended(Mute, "def test_it(stack): assert False\ndef test_lost(stack): stack.pretend_to_send('lost')")
     ended.assert_outcomes(passed=1, failed=1, errors=1)

@@ -398,6 +398,24 @@ def test_a_short_wait_is_not_spoken_of(world: World) -> None:
     assert world.said == []
 
 
+def test_several_of_one_kind_are_counted(world: World) -> None:
+    for number in range(5):
+        world.send(f"r-{number}")
+        world.say("worker-1", "started", f"r-{number}", name="nap", pid=number + 2)
+    for number in range(3):
+        world.say("worker-1", "received", f"w-{number}", name="pay")
+        world.say("worker-1", "received", f"e-{number}", name="pay", eta=START_T + 500)
+    world.holds(unacked=9, consumers=1)
+    assert world.settle(timeout_s=4).waiting == (
+        "5 nap run on worker-1",
+        "3 pay wait in worker-1",
+        "3 pay are held by worker-1 until their time comes",
+    )
+    assert world.said == [
+        "waiting: 5 nap run on worker-1; 3 pay wait in worker-1; 3 pay are held by worker-1 until their time comes"
+    ]
+
+
 def test_of_many_items_the_first_are_told() -> None:
     assert described(["a", "b"]) == "a; b"
     assert described(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"
