@@ -29,7 +29,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer as TestContainer
 
 from harness.errors import EngineError, HarnessError, UsageError
-from harness.nodes import images
+from harness.nodes import images, time_limits
 from harness.nodes.owner import (
     ENGINE_LABEL,
     NODE_LABEL,
@@ -45,7 +45,7 @@ CALLER = "caller"
 """The user of a node that is to be whoever runs this process, as seen from outside."""
 LOOPBACK = "127.0.0.1"
 _PROBE_TIMEOUT_S = 5
-_REQUEST_TIMEOUT_S = 120
+_REQUEST_TIMEOUT_S = 30
 _EXIT_TIMEOUT_S = 20
 _CONNECTIONS = 32
 _SUBNET_ATTEMPTS = 20
@@ -74,6 +74,7 @@ def connect() -> docker.DockerClient:
         raise EngineError(_no_engine(error)) from None
     # Only the first answer has to be quick: building an image or stopping a node takes its time.
     client.api.timeout = _REQUEST_TIMEOUT_S
+    time_limits.limit(client.api)
     return client
 
 
@@ -413,7 +414,8 @@ class Engine:
     @staticmethod
     def _forget_half_started(container: TestContainer) -> None:
         if container._container is not None:  # noqa: SLF001 - get_wrapped_container raises where there is none.
-            with contextlib.suppress(APIError):
+            # Why it could not be started is what has to be known; its label tells the next sweep what is left.
+            with contextlib.suppress(APIError, requests.RequestException):
                 container.get_wrapped_container().remove(force=True, v=True)
 
 

@@ -1,0 +1,55 @@
+"""How long the engine may take to answer."""
+
+from typing import Any
+
+import requests
+from docker import APIClient
+from requests.adapters import BaseAdapter
+
+LOOK_S = 15.0
+"""For what only looks. Everything else may take as long as the client says."""
+LONGEST_S = 600.0
+"""For what the client would wait for without end, such as the import of a base."""
+SILENT_S = 2.0
+"""For any request after one that had no answer: whatever is left to be done is not waited for one by one."""
+
+
+def limit(api: APIClient) -> None:
+    """Bound every request of a client from now on."""
+    silence = _Silence()
+    for prefix, adapter in list(api.adapters.items()):
+        api.mount(prefix, _Bounded(adapter, silence))
+
+
+class _Silence:
+    """Whether the last request had no answer."""
+
+    lasts = False
+
+
+class _Bounded(BaseAdapter):
+    """Sends requests by another adapter, each with a limit of its own."""
+
+    def __init__(self, adapter: BaseAdapter, silence: _Silence) -> None:
+        super().__init__()
+        self._adapter = adapter
+        self._silence = silence
+
+    def send(self, request: requests.PreparedRequest, *more: Any, **options: Any) -> requests.Response:
+        """Send one request, whose options come by name; raises what the other adapter does."""
+        timeout = options.get("timeout")
+        asked_s = timeout[0] if isinstance(timeout, tuple) else timeout
+        limits_s = [LONGEST_S if asked_s is None else asked_s]
+        limits_s += [LOOK_S] if request.method in {"GET", "HEAD"} else []
+        limits_s += [SILENT_S] if self._silence.lasts else []
+        try:
+            answer = self._adapter.send(request, *more, **{**options, "timeout": min(limits_s)})
+        except requests.Timeout:
+            self._silence.lasts = True
+            raise
+        self._silence.lasts = False
+        return answer
+
+    def close(self) -> None:
+        """Close the other adapter."""
+        self._adapter.close()
