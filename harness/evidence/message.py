@@ -61,6 +61,9 @@ class Message:
     """The id of the task that sent it."""
     steps: Sequence[Step]
     """What is to follow it, each once."""
+    canvases: Sequence[str]
+    """The ids of the groups and chords among what is to follow it. Nothing runs under them, but if this one fails,
+    Celery records a failure for some of them, too."""
     members: Sequence[str] | None
     """Of a `celery.chord_unlock`: the ids of the tasks that its chord waits for."""
 
@@ -79,6 +82,7 @@ class Message:
         about = _about(headers, body)
         embedded = _embedded(body)
         is_unlock = name == _UNLOCK
+        promised = [*(embedded.get("chain") or ()), embedded.get("chord"), _body(body) if is_unlock else None]
         return cls(
             task=task,
             name=name,
@@ -86,7 +90,8 @@ class Message:
             due_t=_unix_time(about.get("eta")),
             expires_t=_unix_time(about.get("expires")),
             parent=about.get("parent_id"),
-            steps=_once([*_steps(embedded), *(_unlocked(body) if is_unlock else ())]),
+            steps=_once([*_steps(embedded), *(_all(_body(body), Way.BODY) if is_unlock else ())]),
+            canvases=_once(task for signature in promised for task in _canvases(signature)),
             members=_once(_result_ids(_keyword(body, "result"))) if is_unlock else None,
         )
 
@@ -101,7 +106,7 @@ class Message:
             "expires": self.expires_t,
             "parent": self.parent,
             "queue": None if queue == _DEFAULT_QUEUE else queue,
-            "follow": _once(step.task for step in self.steps if step.task is not None) or None,
+            "follow": _once([*(step.task for step in self.steps if step.task is not None), *self.canvases]) or None,
             "steps": [step.to_json() for step in self.steps] or None,
             "members": self.members,
         }
@@ -155,11 +160,10 @@ def _steps(embedded: Mapping[str, Any]) -> Iterator[Step]:
         yield from _names(signature, Way.ERRBACK)
 
 
-def _unlocked(body: Any) -> Iterator[Step]:
-    """The body that a `celery.chord_unlock` sends, its second argument."""
+def _body(body: Any) -> Any:
+    """The body of the chord that a `celery.chord_unlock` waits for, its second argument; None if there is none."""
     given = body.get("args") if isinstance(body, Mapping) else _part(body, 0)
-    if isinstance(given, tuple | list) and len(given) > 1:
-        yield from _all(given[1], Way.BODY)
+    return given[1] if isinstance(given, tuple | list) and len(given) > 1 else None
 
 
 def _sent_with(signature: Any, way: Way) -> Iterator[Step]:
@@ -200,10 +204,24 @@ def _all(signature: Any, way: Way) -> Iterator[Step]:
     kind, parts = _parts(signature)
     for part in parts:
         yield from _all(part, way)
-    if not kind and isinstance(signature, Mapping):
-        task = (signature.get("options") or {}).get("task_id")
-        if isinstance(task, str):
-            yield Step(task=task, name=str(signature.get("task")), way=way)
+    task = None if kind else _id(signature)
+    if task is not None:
+        yield Step(task=task, name=str(signature.get("task")), way=way)
+
+
+def _canvases(signature: Any) -> Iterator[str]:
+    """The ids of a signature and of those in it that are canvas, however deep they are nested."""
+    kind, parts = _parts(signature)
+    task = _id(signature) if kind else None
+    if task is not None:
+        yield task
+    for part in parts:
+        yield from _canvases(part)
+
+
+def _id(signature: Any) -> str | None:
+    task = (signature.get("options") or {}).get("task_id") if isinstance(signature, Mapping) else None
+    return task if isinstance(task, str) else None
 
 
 def _names(signature: Any, way: Way) -> Iterator[Step]:

@@ -75,6 +75,27 @@ def test_of_a_chord_in_a_chain_the_members_are_next_and_the_body_is_later(
     }
 
 
+def test_groups_and_chords_that_are_to_follow_have_ids_of_their_own_and_celery_may_record_a_failure_for_them(
+    app: Celery, sent: dict[str, Message]
+) -> None:
+    last = group(add(app, "d"), add(app, "e"), app=app).set(task_id="last group")
+    chain(add(app, "a"), chord([add(app, "b")], add(app, "c"), app=app), last, app=app).apply_async()
+    # That of the chord is of Celery's making.
+    assert len(sent["a"].canvases) == 2
+    assert "last group" in sent["a"].canvases
+    follow = sent["a"].to_json()["follow"]
+    # What runs comes first.
+    assert follow[:4] == ["b", "c", "d", "e"]
+    assert set(follow[4:]) == set(sent["a"].canvases)
+
+
+def test_the_body_of_a_chord_that_is_a_group_has_an_id_of_its_own(app: Celery, sent: dict[str, Message]) -> None:
+    body = group(add(app, "c"), add(app, "d"), app=app).set(task_id="body")
+    chord([add(app, "a"), add(app, "b")], app=app)(body)
+    (unlock,) = (message for message in sent.values() if message.name == "celery.chord_unlock")
+    assert sent["a"].canvases == unlock.canvases == ["body"]
+
+
 def test_the_members_of_a_chord_promise_its_body_and_what_unlocks_it_names_them(
     app: Celery, sent: dict[str, Message]
 ) -> None:
