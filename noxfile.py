@@ -40,7 +40,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """A hundred clean runs, which take a while: whatever is flaky in the harness itself shows here."""
+    """Two hundred clean runs, which take a while: whatever is flaky in the harness itself shows here."""
     _install(session, "test")
     session.run("pytest", "tests/soak", *session.posargs)
 

@@ -100,4 +100,7 @@ def test_no_receipt_is_lost_when_a_worker_is_killed(stack: Stack, mailbox: Mailb
     assert audit.verdict is Verdict.PASS, audit.text()
     assert audit.fates[Fate.OK] == 40
     assert "ran-again" in {finding.code for finding in audit.findings}
-    assert len(mailbox.messages()) == 40
+    # The worker's other process may have been killed between a mail and its task's end: that one went out twice.
+    assert len({mail.key for mail in mailbox.messages()}) == 40
+    twice = sum(finding.count for finding in audit.findings if finding.code == "had-again")
+    assert len(mailbox.messages()) == 40 + twice
