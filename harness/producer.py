@@ -23,7 +23,7 @@ from kombu.exceptions import EncodeError, OperationalError
 from kombu.serialization import dumps
 
 from harness.errors import BrokerError, UsageError
-from harness.evidence.journal import Writer
+from harness.evidence.journal import Writer, encode
 from harness.evidence.records import Expect, Json, Kind
 
 _REPR_SIZE = 1024
@@ -146,7 +146,7 @@ class Producer:
         due = _due(now_s, countdown_s, eta)
         expiry = _moment(now_s, "expires_s", expires_s)
         message = self._message(task, name, args, kwargs, eta=due if countdown_s or eta else None, expires=expiry)
-        intent: dict[str, Json] = {"name": name, **(expect or Expect()).to_json()}
+        intent: dict[str, Json] = {"name": name, **_expectation(name, expect)}
         if due is not None or self._due_t is not None:
             intent["due"] = due.timestamp() if due is not None else self._due_t
         if expiry is not None:
@@ -384,6 +384,16 @@ def _check_names(**names: str) -> None:
             raise UsageError(f"{what}={name!r} is no text: {error}") from error
         if size > _SHORT_STRING:
             raise UsageError(f"{what}={name!r} has {size} bytes; AMQP has room for {_SHORT_STRING}.")
+
+
+def _expectation(name: str, expect: Expect | None) -> dict[str, Json]:
+    """What a journal line says of an expectation, once it is known to be JSON."""
+    said = (expect or Expect()).to_json()
+    try:
+        encode(said)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"what is expected of {name} is not JSON: {error}; give a value that JSON has.") from error
+    return said
 
 
 def _due(now_s: float, countdown_s: float | None, eta: datetime | None) -> datetime | None:

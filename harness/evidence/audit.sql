@@ -1,26 +1,4 @@
--- The audit's queries, in DuckDB's SQL, each under its name. Bind parameters are written $name.
-
--- name: lines
--- Every journal line of every file. A line that is no JSON comes out with kind NULL.
-CREATE TABLE line AS
-SELECT parse_filename(filename) AS file, * EXCLUDE (filename)
-FROM read_json($files, format = 'newline_delimited', ignore_errors = true, filename = true, columns = {
-    n: 'BIGINT', t: 'DOUBLE', kind: 'VARCHAR', task: 'VARCHAR', node: 'VARCHAR', role: 'VARCHAR', name: 'VARCHAR',
-    expect: 'JSON', effects: 'VARCHAR[]', due: 'DOUBLE',
-    expires: 'DOUBLE', follow: 'VARCHAR[]', confirmed: 'BOOLEAN', state: 'VARCHAR', error: 'VARCHAR',
-    outside: 'BOOLEAN', ignored: 'BOOLEAN', peak_kb: 'BIGINT', pid: 'BIGINT', child: 'BIGINT', code: 'BIGINT',
-    queue: 'VARCHAR', parent: 'VARCHAR', steps: 'JSON', members: 'VARCHAR[]', redelivered: 'BOOLEAN',
-    reason: 'VARCHAR', traceback: 'VARCHAR'
-});
-
--- name: files
--- Per journal file: who wrote it, and how many of its numbered lines are not there.
-SELECT file,
-       max(node) FILTER (kind = 'opened') AS node,
-       count(*) FILTER (kind IS NOT NULL) AS lines,
-       coalesce(max(n) + 1, 0) - count(*) FILTER (kind IS NOT NULL) AS missing,
-       count(*) FILTER (kind IS NULL) AS damaged
-FROM line GROUP BY file ORDER BY file;
+-- The audit's queries: what became of each task. `witnesses.sql` loads what they ask, in DuckDB's SQL, each under its name. Bind parameters are written $name.
 
 -- name: entries
 -- One entry a task that somebody intended to send. A task that retries is published again under the same id:
@@ -58,7 +36,9 @@ SELECT task,
        arg_max(state, t) FILTER (kind = 'finished') AS last_state,
        arg_max(split_part(error, ':', 1), t) FILTER (kind = 'finished' AND state = 'FAILURE') AS error,
        bool_or(ignored IS true) AS ignored,
-       min(t) FILTER (kind = 'finished' AND state = 'SUCCESS') AS success_t
+       min(t) FILTER (kind = 'finished' AND state = 'SUCCESS') AS success_t,
+       max(t) FILTER (kind = 'finished' AND store_s IS NOT NULL) AS stored_t,
+       arg_max(file, t) FILTER (kind = 'finished' AND store_s IS NOT NULL) AS stored_file
 FROM line WHERE kind IN ('started', 'finished', 'revoked', 'discarded') AND task IS NOT NULL
 GROUP BY task;
 
@@ -184,57 +164,12 @@ WHERE start.t < intent.due - 0.001;
 CREATE TABLE want AS
 SELECT DISTINCT task, unnest(effects) AS key FROM line WHERE kind = 'intended' AND len(effects) > 0;
 
--- name: want_count
-SELECT count(*) FROM want;
-
 -- name: forget_wants
 DELETE FROM want;
 
 -- name: undeclared
 CREATE TABLE undeclared AS
 SELECT task FROM line WHERE kind = 'intended' GROUP BY task HAVING count(effects) = 0;
-
--- name: forget_lines
-DROP TABLE line;
-
--- name: effects
-CREATE TABLE effect AS
-SELECT key, task, kind, parse_filename(filename) AS file
-FROM read_json($files, format = 'newline_delimited', ignore_errors = true, filename = true, columns = {
-    kind: 'VARCHAR', key: 'VARCHAR', task: 'VARCHAR'
-});
-
--- name: damaged_effects
-SELECT file, count(*) AS lines FROM effect WHERE key IS NULL GROUP BY file ORDER BY file;
-
--- name: no_effects
-CREATE TABLE effect (key VARCHAR, task VARCHAR, kind VARCHAR, file VARCHAR);
-
--- name: rows
--- `codec` says how a result is written: json, none, or other (pickle, msgpack: never decoded).
-CREATE TABLE result AS
-SELECT task, status, value,
-       CASE WHEN encoding = 'none' THEN 'none' WHEN json_valid(value) THEN 'json' ELSE 'other' END AS codec,
-       NULL::DOUBLE AS done_t
-FROM read_csv($file, header = false, delim = ',', quote = '"', escape = '"', nullstr = '\N', columns = {
-    task: 'VARCHAR', status: 'VARCHAR', encoding: 'VARCHAR', value: 'VARCHAR'
-});
-
--- name: dated_rows
--- The same, where the rows alone say when a task ended.
-CREATE TABLE result AS
-SELECT task, status, value,
-       CASE WHEN encoding = 'none' THEN 'none' WHEN json_valid(value) THEN 'json' ELSE 'other' END AS codec,
-       done_t
-FROM read_csv($file, header = false, delim = ',', quote = '"', escape = '"', nullstr = '\N', columns = {
-    task: 'VARCHAR', status: 'VARCHAR', encoding: 'VARCHAR', value: 'VARCHAR', done_t: 'DOUBLE'
-});
-
--- name: no_rows
-CREATE TABLE result (task VARCHAR, status VARCHAR, codec VARCHAR, value VARCHAR, done_t DOUBLE);
-
--- name: left
-CREATE TABLE left_over AS SELECT DISTINCT unnest($tasks::VARCHAR[]) AS task;
 
 -- name: dead
 -- Messages at rest in a queue that nobody consumes, because another queue got rid of them.
@@ -245,13 +180,19 @@ SELECT unnest($tasks::VARCHAR[]) AS task, unnest($places::VARCHAR[]) AS place;
 -- Per task: expected effects that never came, the most that one of them came too often, and the same less what
 -- deaths excuse. Tasks may share a key; then the death of any of them excuses one more.
 CREATE TABLE had AS
-WITH seen AS (SELECT key, count(*) AS times FROM effect WHERE key IS NOT NULL GROUP BY key),
+WITH seen AS (
+         SELECT key, count(*) AS times
+         FROM (SELECT key FROM effect WHERE key IS NOT NULL
+               UNION ALL SELECT unnest(also) FROM effect WHERE key IS NOT NULL AND len(also) > 0)
+         GROUP BY key),
      excused AS (
          SELECT want.key, sum(run.starts - run.ends) AS deaths
          FROM want JOIN run USING (task) WHERE run.starts > run.ends GROUP BY want.key
      )
 SELECT want.task,
        count(*) FILTER (seen.times IS NULL) AS absent,
+       count(*) FILTER (seen.times IS NULL
+           AND NOT CASE WHEN starts_with(key, 'mail:') THEN $mails ELSE $others END) AS unwatched,
        coalesce(max(seen.times), 1) - 1 AS extra,
        coalesce(max(seen.times - coalesce(excused.deaths, 0)), 1) - 1 AS unexcused
 FROM want LEFT JOIN seen USING (key) LEFT JOIN excused USING (key) GROUP BY want.task;
@@ -265,6 +206,10 @@ WITH known_of AS (
     SELECT entry.* EXCLUDE (expect),
            coalesce(json_extract_string(entry.expect, '$.state'), 'SUCCESS') AS expect_state,
            json_extract(entry.expect, '$.result')::VARCHAR AS expect_result,
+           coalesce(json_extract_string(entry.expect, '$.digest'), expected.digest) AS expect_digest,
+           json_extract_string(entry.expect, '$.text') AS expect_text,
+           json_extract_string(entry.expect, '$.start') AS expect_start,
+           expect_result IS NOT NULL OR expect_digest IS NOT NULL OR expect_text IS NOT NULL AS expects_result,
            json_extract_string(entry.expect, '$.error') AS expect_error,
            coalesce(run.starts, 0) AS starts,
            coalesce(run.ends, 0) AS ends,
@@ -277,7 +222,12 @@ WITH known_of AS (
            result.status,
            result.codec,
            result.value,
+           result.text,
+           result.digest,
+           result.start,
            result.task IS NOT NULL AS has_row,
+           coalesce(gone.expired, false) AS row_expired,
+           moving.task IS NOT NULL AS is_moving,
            coalesce(result.status IN ('SUCCESS', 'FAILURE', 'REVOKED'), false) AS recorded,
            coalesce(run.failed, false) AS failed,
            coalesce(run.revoked, false) AS revoked,
@@ -287,6 +237,7 @@ WITH known_of AS (
            dead_task.task IS NOT NULL AS is_dead,
            CASE WHEN result.codec = 'json' THEN json_extract_string(result.value, '$.exc_type') ELSE run.error END AS error,
            coalesce(had.absent, 0) AS absent,
+           coalesce(had.unwatched, 0) AS unwatched,
            coalesce(had.extra, 0) AS extra,
            coalesce(had.unexcused, 0) AS unexcused,
            left_over.task IS NOT NULL AS is_left,
@@ -299,6 +250,9 @@ WITH known_of AS (
     LEFT JOIN result USING (task)
     LEFT JOIN had USING (task)
     LEFT JOIN left_over USING (task)
+    LEFT JOIN gone USING (task)
+    LEFT JOIN expected USING (task)
+    LEFT JOIN (SELECT DISTINCT task FROM moving WHERE task IS NOT NULL) AS moving USING (task)
     LEFT JOIN fanout USING (task)
     LEFT JOIN (SELECT DISTINCT task FROM dead) AS dead_task USING (task)
 )
@@ -310,15 +264,18 @@ SELECT *,
             WHEN discarded THEN 'DISCARDED'
             WHEN set_aside THEN 'IGNORED' END AS ending,
        -- Neither leaves a row that says how it ended.
-       ignored OR expired OR set_aside AS unwritten
+       ignored OR expired OR set_aside OR row_expired AS unwritten
 FROM known_of;
 
 -- name: mismatches
--- Results whose text differs from what was expected; whether the values differ is decided outside, because
--- the order of an object's members means nothing.
-SELECT task, expect_result, value FROM fact
-WHERE ending = 'SUCCESS' AND expect_result IS NOT NULL AND codec = 'json' AND json(value)::VARCHAR <> expect_result
-ORDER BY task;
+-- Results that are not known to be what was expected: their texts differ, or one of them is a digest. Whether the
+-- values differ is decided outside, because the order of an object's members means nothing.
+SELECT task, expect_result, expect_digest, value, digest FROM fact
+WHERE ending = 'SUCCESS' AND codec = 'json'
+  AND CASE WHEN expect_text = text THEN false
+           WHEN expect_digest IS NOT NULL AND digest IS NOT NULL THEN expect_digest <> digest
+           WHEN expect_digest IS NOT NULL OR expect_text IS NOT NULL THEN true
+           WHEN expect_result IS NOT NULL THEN digest IS NOT NULL OR json(value)::VARCHAR <> expect_result END;
 
 -- name: wrong
 CREATE TABLE wrong (task VARCHAR);
@@ -330,8 +287,10 @@ SELECT fact.*,
 CASE
     -- More than was promised is a breach, whatever else may still come.
     WHEN $effects = 'exactly-once' AND extra > 0 THEN 'duplicated'
-    WHEN $effects = 'once-unless-killed' AND unexcused > 0 THEN CASE WHEN $executions THEN 'duplicated' ELSE 'unknown' END
+    WHEN $effects = 'once-unless-killed' AND unexcused > 0 AND NOT is_moving THEN CASE WHEN $executions THEN 'duplicated' ELSE 'unknown' END
     WHEN $delivery = 'at-most-once' AND starts > deliveries + again THEN 'duplicated'
+    -- The witnesses were read one after another, and it went on in between.
+    WHEN is_moving THEN 'pending'
     -- It never came to an end.
     WHEN ending IS NULL AND is_left THEN 'pending'
     WHEN ending IS NULL AND is_dead THEN 'lost'
@@ -340,7 +299,7 @@ CASE
     WHEN ending IS NULL AND $incomplete THEN 'unknown'
     WHEN ending IS NULL THEN 'lost'
     -- It ended. A witness that should have seen it and could not be read leaves the question open.
-    WHEN absent > 0 AND ending = expect_state AND NOT $effects_readable THEN 'unknown'
+    WHEN absent > 0 AND ending = expect_state AND (unwatched > 0 OR NOT $effects_readable) THEN 'unknown'
     WHEN absent > 0 AND ending = expect_state THEN 'lost'
     WHEN NOT $results_readable AND $recorded AND NOT unwritten THEN 'unknown'
     -- A worker threw its message away. That it was ever accepted, without a confirm nobody says but that worker.
@@ -352,7 +311,7 @@ CASE
     WHEN ending = 'FAILURE' AND expect_error IS NOT NULL AND error IS NULL THEN 'unknown'
     WHEN ending = 'FAILURE' AND error <> expect_error THEN 'wrong'
     WHEN ending <> 'SUCCESS' THEN 'failed'
-    WHEN expect_result IS NOT NULL AND codec IS DISTINCT FROM 'json' THEN 'unknown'
+    WHEN expects_result AND codec IS DISTINCT FROM 'json' THEN 'unknown'
     WHEN task IN (SELECT task FROM wrong) THEN 'wrong'
     WHEN NOT coalesce(known, false) THEN 'recovered'
     ELSE 'ok'
@@ -377,16 +336,18 @@ FROM (SELECT (success_t - due_t) * 1000 AS ms FROM fact WHERE success_t IS NOT N
 -- The queries from here on each find ids, in a column named task; the audit counts them and shows the first.
 
 -- name: unexpected_executions
-SELECT task FROM run WHERE starts > 0 AND task NOT IN (SELECT task FROM entry);
+SELECT task FROM run
+WHERE starts > 0 AND task NOT IN (SELECT task FROM entry)
+  AND task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL);
 
 -- name: unexpected_rows
 SELECT task FROM result
-WHERE task NOT IN (SELECT task FROM entry)
+WHERE task NOT IN (SELECT task FROM entry) AND task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL)
   AND NOT (status = 'FAILURE' AND task IN (SELECT task FROM follower) AND task NOT IN (SELECT task FROM run));
 
 -- name: unexpected_messages
 SELECT task FROM (SELECT task FROM left_over UNION SELECT task FROM dead WHERE task IS NOT NULL)
-WHERE task NOT IN (SELECT task FROM entry);
+WHERE task NOT IN (SELECT task FROM entry) AND task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL);
 
 -- name: dead_letters
 SELECT DISTINCT task FROM dead WHERE task IS NOT NULL;
@@ -464,10 +425,15 @@ SELECT task FROM chord WHERE unsent = 0 AND NOT is_hopeless AND waits_for IS NOT
 SELECT task FROM fate WHERE is_left AND ending IS NOT NULL;
 
 -- name: unexpected_effects
--- An effect is expected if some task wanted its key, or if the task that had it never said which effects it would have.
+-- An effect is expected if some task wanted it by any of its keys, or if the task that had it never said which effects
+-- it would have. Where it is not known who had it, it may be any task that said nothing.
+WITH wanted AS (SELECT key FROM want UNION ALL SELECT unnest(effects) FROM moving WHERE len(effects) > 0),
+     other AS (SELECT key, unnest(also) AS name FROM effect WHERE len(also) > 0)
 SELECT DISTINCT key AS task FROM effect
-WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM want)
-  AND coalesce(task NOT IN (SELECT task FROM undeclared), true);
+WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM wanted)
+  AND key NOT IN (SELECT key FROM other WHERE key IS NOT NULL AND name IN (SELECT key FROM wanted))
+  AND coalesce(task NOT IN (SELECT task FROM undeclared), NOT EXISTS (FROM undeclared) AND NOT EXISTS (FROM moving))
+  AND coalesce(task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL), true);
 
 -- name: failed_unexpectedly
 SELECT task FROM fate WHERE fate = 'failed' AND ending <> expect_state;
@@ -491,7 +457,7 @@ SELECT task FROM early_run;
 SELECT task FROM fate WHERE (success_t - due_t) > $deadline_s;
 
 -- name: undecoded
-SELECT task FROM fact WHERE codec = 'other';
+SELECT task FROM fact WHERE codec IN ('other', 'unread');
 
 -- name: ran_again
 -- Allowed by the promise, and still worth a remark.
@@ -514,7 +480,8 @@ GROUP BY name ORDER BY count DESC, name LIMIT 4;
 -- name: stories
 -- All that is worth telling of some tasks.
 SELECT fate.task, fate.name, fate.queue, fate.starts, fate.cut_short, fate.ending, fate.outcome, fate.status, fate.error,
-       fate.expect_state, fate.expect_result, fate.expect_error, fate.codec, fate.value, fate.absent, fate.extra,
+       fate.expect_state, coalesce(fate.expect_result, fate.expect_start) AS expect_result, fate.expect_error, fate.codec,
+       coalesce(fate.value, fate.start) AS value, fate.absent, fate.extra,
        discard.reason AS discarded, discard.worker AS discarded_by,
        (SELECT string_agg(worker || coalesce(' ' || state, '') || coalesce(' (' || error || ')', ''), ', ' ORDER BY worker)
         FROM execution WHERE execution.task = fate.task) AS workers,
@@ -522,7 +489,8 @@ SELECT fate.task, fate.name, fate.queue, fate.starts, fate.cut_short, fate.endin
 FROM fate LEFT JOIN discard USING (task) WHERE fate.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY fate.task;
 
 -- name: absent_keys
-SELECT key FROM want WHERE task = $task AND key NOT IN (SELECT key FROM effect WHERE key IS NOT NULL) ORDER BY key LIMIT 3;
+SELECT key FROM want WHERE task = $task AND key NOT IN (SELECT key FROM effect WHERE key IS NOT NULL)
+  AND key NOT IN (SELECT unnest(also) FROM effect WHERE len(also) > 0) ORDER BY key LIMIT 3;
 
 -- name: repeated_keys
 SELECT want.key, count(*) AS times FROM want JOIN effect USING (key) WHERE want.task = $task

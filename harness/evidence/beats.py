@@ -11,9 +11,12 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
+from harness.evidence.files import open_regular
 from harness.evidence.journal import Tail
 from harness.evidence.records import Event, Json, Kind
 
+_LONGEST_FIRST_LINE = 1 << 20
+"""Bytes."""
 _LEAST_SLEEP_S = 0.001
 """Times of today have a float's last digit at a quarter of a microsecond."""
 _SILENCE_S = 10.0
@@ -238,12 +241,12 @@ def read(journal: Path) -> tuple[list[Start], list[str]]:
 
 def _is_of_beat(path: Path) -> bool:
     """Whether beat wrote in it: its first line says so, or any other; and if the first is spoilt, its name."""
-    with path.open("rb") as file:
-        first = file.readline()
+    with open_regular(path) as file:
+        first = file.readline(_LONGEST_FIRST_LINE)
         try:
             if json.loads(first)["role"] == "beat":
                 return True
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             if path.name.startswith("beat"):
                 return True
         if not first:

@@ -10,6 +10,7 @@ A file's first line says who writes: ``{"n": 0, "t": ..., "kind": "opened", "nod
 
 import itertools
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +18,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import JournalError
+from harness.evidence.files import open_regular
 from harness.evidence.records import Event, Json, Kind
 
 FORMAT = 1
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+HIGHEST = 1_000_000_000
+"""No process writes more lines."""
+KINDS = frozenset(kind.value for kind in Kind)
+TASKLESS = KINDS - {
+    *(Kind.INTENDED, Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN),
+    *(Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.RETRIED, Kind.REVOKED, Kind.ERRBACK),
+}
+"""Kinds of lines that may be about no task."""
+_MOST_GAPS = 100_000
+_TEXTS = ("node", "role", "name", "entry", "state", "error", "reason")
+encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+"""Writes a value as a line has it. Raises TypeError, ValueError or RecursionError for what is not JSON."""
 
 
 class Writer:
@@ -78,14 +91,16 @@ class Writer:
         self._append(Kind.OPENED, None, {"node": self._node, "pid": pid, "role": self._role, "format": FORMAT})
 
     def _append(self, kind: Kind, task: str | None, data: dict[str, Json]) -> None:
-        entry: dict[str, Json] = {"n": next(self._numbers), "t": self._now(), "kind": kind.value}
+        entry: dict[str, Json] = {"t": self._now(), "kind": kind.value}
         if task is not None:
             entry["task"] = task
         entry.update(data)
         try:
-            line = _encode(entry).encode() + b"\n"
-        except (TypeError, ValueError) as error:
+            said = encode(entry)
+        except (TypeError, ValueError, RecursionError) as error:
             raise JournalError(f"the journal of {self._node} cannot say {kind.value!r}: {error}") from error
+        # A number is taken only for what is about to be written: one that no line carries is a line that was lost.
+        line = f'{{"n":{next(self._numbers)},{said[1:]}\n'.encode()
         if self._torn:
             # What a failed write left behind must not spoil this line too.
             line = b"\n" + line
@@ -105,14 +120,15 @@ class Tail:
 
     path: Path
     damaged: int = 0
-    """Lines seen so far that are no JSON, or no journal line."""
+    """Lines seen so far that are no JSON, or no journal line, or whose number an earlier one has."""
     missing: int = 0
     """Numbers below the highest seen that no line carries."""
     torn: bool = False
     """The file ends in the middle of a line (its process may still be about to write the rest)."""
     _offset: int = 0
-    _seen: int = 0
     _highest: int = -1
+    _gaps: set[int] = field(default_factory=set)
+    """The numbers below the highest that were not seen yet."""
     _node: str = field(init=False)
     _pid: int = field(init=False)
 
@@ -124,7 +140,7 @@ class Tail:
     def read(self) -> list[Event]:
         """The complete lines since the last call, as events, in the file's order; none if the file is gone."""
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(self._offset)
                 new = file.read()
         except FileNotFoundError:
@@ -133,7 +149,7 @@ class Tail:
         self.torn = bool(rest)
         self._offset += len(complete) + len(newline)
         events = []
-        for line in complete.splitlines() if newline else ():
+        for line in complete.split(b"\n") if newline else ():
             if not line:
                 continue
             event = self._event(line)
@@ -145,17 +161,98 @@ class Tail:
 
     def _event(self, line: bytes) -> Event | None:
         try:
-            value = json.loads(line)
-            kind, t, n = Kind(value.pop("kind")), float(value.pop("t")), int(value.pop("n"))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            value = parsed(line)
+        except ValueError:
+            return None
+        kind, t, n = Kind(value.pop("kind")), float(value.pop("t")), value.pop("n")
+        if not self.takes(n):
             return None
         if kind is Kind.OPENED:
-            self._node, self._pid = value.get("node", self._node), value.get("pid", self._pid)
-        self._seen += 1
-        self._highest = max(self._highest, n)
-        self.missing = self._highest + 1 - self._seen
+            self._node, self._pid = value["node"], value.get("pid", self._pid)
         task = value.pop("task", None)
         return Event(kind=kind, t=t, n=n, node=self._node, pid=self._pid, task=task, data=value)
+
+    def first_gap(self) -> int | None:
+        """Return the lowest number that no line had."""
+        return min(self._gaps, default=None)
+
+    def takes(self, n: int) -> bool:
+        """Take a number; whether no line had it before."""
+        if n > self._highest:
+            skipped = range(self._highest + 1, n)
+            # A file that is read from its middle begins with any number, and what is before it is not looked for.
+            self._gaps.update(skipped if len(skipped) <= _MOST_GAPS else ())
+            self.missing += len(skipped)
+            self._highest = n
+            return True
+        if n not in self._gaps:
+            return False
+        self._gaps.remove(n)
+        self.missing -= 1
+        return True
+
+
+def parsed(line: bytes) -> dict[str, Json]:
+    """Read a line of a journal.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is no JSON") from error
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - as of every line that is none.
+    kind, n, t, task = (value.get(name) for name in ("kind", "n", "t", "task"))
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"its kind is {kind!r}, which this version does not know")
+    if type(n) is not int or not 0 <= n <= HIGHEST:
+        raise ValueError(f"its number is {n!r}")
+    if isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t):
+        raise ValueError(f"its time is {t!r}")
+    if not isinstance(task, str) and not (task is None and kind in TASKLESS):
+        raise ValueError(f"its task is {task!r}")
+    if wrong := next((name for name in _TEXTS if not isinstance(value.get(name, ""), str | None)), None):
+        raise ValueError(f"its {wrong} is no text")
+    if lacks := _lacks(value):
+        raise ValueError(lacks)
+    return value
+
+
+def first_fault(path: Path) -> tuple[int, str] | None:
+    """Find the first line of a file that is none of a journal, and say what is wrong; None if all are right.
+
+    The last line may have no end.
+    """
+    tail = Tail(path)
+    with open_regular(path) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                n = parsed(line)["n"]
+            except ValueError as error:
+                if line.strip():
+                    return number, str(error)
+                continue
+            if not tail.takes(n):
+                return number, f"its number {n} has come before"
+    return (lost + 1, f"no line has the number {lost}") if (lost := tail.first_gap()) is not None else None
+
+
+def _lacks(value: dict[str, Json]) -> str | None:
+    """What a line of its kind has and this one has not."""
+    if value["kind"] == Kind.OPENED:
+        if value["n"] or not isinstance(value.get("node"), str):
+            return "it does not say at the file's begin who writes it"
+        if value.get("format", FORMAT) != FORMAT:
+            return f"its format is {value['format']!r}, and this version reads {FORMAT}"
+    if value["kind"] == Kind.FINISHED and not isinstance(value.get("state"), str):
+        return "it does not say its state"
+    if not isinstance(value.get("expect", {}), dict):
+        return "its expectation is no JSON object"
+    return None
 
 
 class Follower:

@@ -149,20 +149,7 @@ class Results:
                 bounds = {name: value for name, value in _LIBPQ.items() if name not in self._url.query}
             return sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=bounds)
         path = Path(self._url.database or "").absolute()
-
-        def read_only() -> sqlite3.Connection:
-            # Read-only to SQLite means that a write-ahead log is left behind, even an empty one. A connection that
-            # may write and is told not to takes it away.
-            where = f"file:{quote(str(path))}"
-            try:
-                return _opened(f"{where}?mode=rw")
-            except sqlite3.OperationalError:
-                if not path.exists() or os.access(path, os.W_OK):
-                    raise
-                # In a folder that nobody can write to, nobody writes now.
-                return sqlite3.connect(f"{where}?mode=ro&immutable=1", uri=True)
-
-        return sa.create_engine("sqlite://", creator=read_only, poolclass=sa.NullPool)
+        return sa.create_engine("sqlite://", creator=lambda: open_read_only(path), poolclass=sa.NullPool)
 
     def row(self, task: str) -> Row | None:
         """The row of one task, or None."""
@@ -171,23 +158,6 @@ class Results:
     def rows(self) -> Iterator[Row]:
         """Every row of `celery_taskmeta`, streamed. No table yet means no rows."""
         return self._rows(sa.select(_TASKS))
-
-    def tuples(self) -> Iterator[tuple[str, str, bytes | None]]:
-        """As `rows`, as plain tuples of task id, status and result: the quick way through a million."""
-        with self._reading(_TASKS) as connection:
-            if connection is not None:
-                for part in connection.execute(sa.select(_TASKS)).partitions(10_000):
-                    yield from map(tuple, part)
-
-    def dated(self) -> Iterator[tuple[str, str, bytes | None, float | None]]:
-        """As `tuples`, and when each task ended, as Unix time: of a table whose times are UTC, such as `copy` makes."""
-        with self._reading(_TASKS) as connection:
-            if connection is not None:
-                for part in connection.execute(
-                    sa.select(_TASKS.c.task_id, _TASKS.c.status, _TASKS.c.result, _DATE_DONE)
-                ).partitions(10_000):
-                    for task, status, result, done in part:
-                        yield task, status, result, unix_time(done)
 
     def endings(self, tasks: Iterable[str]) -> Iterator[list[Ending]]:
         """Those of `tasks` that have a final row, a list per thousand; whatever else is in the table is not touched.
@@ -308,9 +278,22 @@ class Results:
         return self._url.set(query={}).render_as_string(hide_password=True)
 
 
-def unix_time(utc: datetime | None) -> float | None:
-    """The Unix time of a point in time that is UTC and does not say so; None of None."""
-    return None if utc is None else utc.replace(tzinfo=UTC).timestamp()
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a SQLite file so that nothing can be written through the connection, and none of its log is left behind.
+
+    Raises:
+        sqlite3.Error: there is no such file, or it cannot be opened.
+    """
+    # Read-only to SQLite means that a write-ahead log is left behind, even an empty one. A connection that may write
+    # and is told not to takes it away.
+    where = f"file:{quote(os.fsencode(path))}"
+    try:
+        return _opened(f"{where}?mode=rw")
+    except sqlite3.OperationalError:
+        if not path.exists() or os.access(path, os.W_OK):
+            raise
+        # In a folder that nobody can write to, nobody writes now.
+        return sqlite3.connect(f"{where}?mode=ro&immutable=1", uri=True)
 
 
 def _opened(where: str) -> sqlite3.Connection:

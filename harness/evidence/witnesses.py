@@ -1,31 +1,51 @@
 """The witnesses of a run: what each of them says, loaded into tables, and what is to be said of the witness itself.
 
-DuckDB does the sets: it reads JSON lines in parallel and spills what does not fit. All SQL is in `audit.sql`.
+DuckDB does the sets: it reads JSON lines in parallel and spills what does not fit. What is loaded is in
+`witnesses.sql`, what is made of it in `audit.sql`.
+
+The witnesses are read one after another, and a run may still go on meanwhile. So first of all the lengths of the
+journal's files are noted, and at last it is looked at what was added to them: of the tasks that are named there, the
+witnesses do not speak of one time, and nothing can be concluded.
 """
 
-import csv
+import json
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain, starmap
 from pathlib import Path
 
 import duckdb
 
 from harness.errors import ResultsError, RunFolderError
+from harness.evidence import values
+from harness.evidence.files import open_regular
 from harness.evidence.folder import RunFolder
+from harness.evidence.journal import FORMAT, HIGHEST, KINDS, TASKLESS, first_fault, parsed
+from harness.evidence.json_lines import LineFiles, shown
 from harness.evidence.records import Finding, Json, Verdict
 from harness.evidence.remains import Remains
-from harness.evidence.results import Results
+from harness.evidence.row_file import RowFile
 
 _MEMORY_MB = 300
-_LARGEST_RESULT = 1_000_000
-"""Bytes; what is larger is not compared. The database reads no longer line than two million bytes."""
-_NULL = r"\N"
-"""How a CSV file for the database writes NULL."""
+_MOST_GROWTH = 1 << 28
+"""Bytes that a journal may gain while it is read, and that are looked at."""
+_SHORT = 100
+"""Characters; of a longer expectation or result the database has a digest."""
+_MAILBOX = "mailbox.jsonl"
+"""The file of the effects that the mailbox writes, and nobody else."""
+
+
+_OF_THE_JOURNAL = (
+    *("entries", "runs", "publishes", "followers", "span", "wants", "undeclared", "early_runs"),
+    *("owners", "executions", "fanouts", "discards", "tracebacks", "promised", "children", "called", "unlocks"),
+    *("settings", "cleanups", "given", "taken"),
+)
+"""The queries that make tables of the journal's lines, before the lines are forgotten."""
 
 
 class Unwitnessed(StrEnum):
@@ -37,13 +57,6 @@ class Unwitnessed(StrEnum):
     """Nobody asked the broker what was left in it."""
     EFFECTS = "effects"
     """Nobody looked for what the tasks did to the world."""
-
-
-_OF_THE_JOURNAL = (
-    *("entries", "runs", "publishes", "followers", "span", "wants", "undeclared", "early_runs"),
-    *("owners", "executions", "fanouts", "discards", "tracebacks", "promised", "children", "called", "unlocks"),
-)
-"""The queries that make tables of the journal's lines, before the lines are forgotten."""
 
 
 @contextmanager
@@ -67,50 +80,71 @@ def open_database(folder: Path) -> Iterator["Database"]:
             yield Database(connection, Path(scratch))
         except duckdb.Error as error:
             said = str(error).partition("\n")[0]
-            raise RunFolderError(f"the evidence in {folder} cannot be audited: {said}") from error
+            raise RunFolderError(f"the evidence in {shown(str(folder))} cannot be audited: {said}") from error
         finally:
             connection.close()
 
 
 class Database:
-    """The named queries of audit.sql, on one connection."""
+    """The named queries of witnesses.sql and audit.sql, on one connection."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, scratch: Path) -> None:
         """`scratch` is a folder for files in between."""
         self._connection = connection
         self.scratch = scratch
-        text = Path(__file__).with_name("audit.sql").read_text()
-        sections = (section.partition("\n") for section in text.split("-- name: ")[1:])
-        self._queries = {name.strip(): body for name, _, body in sections}
+        self._queries: dict[str, str] = {}
+        for file in ("witnesses.sql", "audit.sql"):
+            text = Path(__file__).with_name(file).read_text()
+            sections = (section.partition("\n") for section in text.split("-- name: ")[1:])
+            self._queries |= {name.strip(): body for name, _, body in sections}
 
     def run(self, query: str, **values: Json) -> None:
         """Run a query that makes a table."""
-        self._connection.execute(self._queries[query], values)
+        self._execute(self._connection, self._queries[query], values)
 
     def all(self, query: str, **values: Json) -> list[tuple[Json, ...]]:
         """All rows of a query."""
-        return self._connection.execute(self._queries[query], values).fetchall()
+        return self._execute(self._connection, self._queries[query], values).fetchall()
 
     def sample(self, query: str, **values: Json) -> tuple[int, tuple[str, ...]]:
         """How many ids a query finds, and the first ten of them in order."""
         counting = f"SELECT count(*), min(task, 10) FROM ({self._queries[query].rstrip().rstrip(';')})"  # noqa: S608 - the query is ours.
-        ((count, tasks),) = self._connection.execute(counting, values).fetchall()
+        ((count, tasks),) = self._execute(self._connection, counting, values).fetchall()
         return int(count), tuple(tasks or ())
 
-    def stream(self, query: str) -> Iterator[tuple[Json, ...]]:
+    def stream(self, query: str, **values: Json) -> Iterator[tuple[Json, ...]]:
         """The rows of a query, a thousand at a time."""
         cursor = self._connection.cursor()
         try:
-            cursor.execute(self._queries[query])
+            self._execute(cursor, self._queries[query], values)
             while rows := cursor.fetchmany(1_000):
                 yield from rows
         finally:
             cursor.close()
 
-    def insert(self, table: str, values: Iterable[tuple[Json, ...]]) -> None:
-        """Append rows to a table that has one column."""
-        for value in values:
-            self._connection.execute(f"INSERT INTO {table} VALUES ($1)", value)  # noqa: S608 - the table is ours.
+    @staticmethod
+    def _execute(
+        connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Json]
+    ) -> duckdb.DuckDBPyConnection:
+        try:
+            return connection.execute(query, values)
+        except duckdb.OutOfMemoryException:
+            # Each thread has buffers of its own, so that long lines may be too much for two and not for one.
+            connection.execute("SET threads = 1")
+            return connection.execute(query, values)
+
+    def write(self, name: str, values: Iterable[Mapping[str, Json]]) -> str:
+        """Write lines of JSON to a file in between, and return its path."""
+        path = self.scratch / name
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(value) + "\n" for value in values)
+        return str(path)
+
+    def insert(self, table: str, tasks: Iterable[str]) -> None:
+        """Append tasks to a table that has one column."""
+        file = self.write(f"{table}.jsonl", ({"task": task} for task in tasks))
+        adding = f"INSERT INTO {table} SELECT task FROM read_json($file, columns = {{task: 'VARCHAR'}})"  # noqa: S608 - the table is ours.
+        self._connection.execute(adding, {"file": file})
 
 
 @dataclass
@@ -125,6 +159,8 @@ class Witnesses:
     about: dict[str, Json] = field(default_factory=dict)
     incomplete: bool = False
     """The journal or the broker's remains are not whole, so that nothing can be called lost."""
+    journal_incomplete: bool = False
+    """The journal is not whole, so that nothing can be called unexpected."""
     results_readable: bool = True
     effects_readable: bool = True
     workers: dict[str, int] = field(default_factory=dict)
@@ -142,197 +178,302 @@ class Witnesses:
         """Read everything; every entry is in the table `fact` afterwards. `nodes` are those that must have journals."""
         if self.unwitnessed:
             self.about["unwitnessed"] = [one.value for one in Unwitnessed if one in self.unwitnessed]
-        # The rows come through Python while the database is busy with the journal, on another core.
-        exported = self.database.scratch / "results.csv"
+        self._journals = LineFiles(self.folder.journal, self.database.scratch / "journal")
+        rows = RowFile(self.folder.results, self.folder.results.name)
+        # The rows come through Python while the database is busy with the journal, on another core. They are read
+        # when the lengths of the journal's files are known: a row is stored before the journal says that a task ended.
         with ThreadPoolExecutor(1) as pool:
-            export = _export if self.executions else _export_dated
-            rows = pool.submit(export, Results.of_file(self.folder.results), exported)
-            self._journal(nodes)
-            if not self.executions:
-                self.incomplete = True
-                text = "nobody saw the workers: whether a task ran more than once is not known."
-                self._say("unwitnessed-executions", Verdict.UNKNOWN, 1, text)
-            if Unwitnessed.EFFECTS in self.unwitnessed:
-                self._no_effects()
-            else:
-                self._effects()
-            self._results(rows, exported, "rows" if self.executions else "dated_rows")
+            exported = self.database.scratch / "results.csv"
+            export = pool.submit(rows.export, exported, dated=not self.executions)
+            try:
+                self._journal(nodes)
+                if not self.executions:
+                    self.incomplete = True
+                    text = "nobody saw the workers: whether a task ran more than once is not known."
+                    self._say("unwitnessed-executions", Verdict.UNKNOWN, 1, text)
+                watched = self._effects(has_mailbox="mailbox" in nodes)
+                self._results(rows, export, exported)
+            except BaseException:
+                rows.stopped.set()
+                raise
         if Unwitnessed.BROKER in self.unwitnessed:
             self._nothing_left()
         else:
             self._left()
-        self.database.run("effects_of")
+        self.database.run("moving", file=self.database.write("moving.jsonl", self._moving()))
+        self.database.run("gone")
+        self.database.run("effects_of", **watched)
         self.database.run("facts", executions=self.executions)
+        self._unseen()
 
     def _journal(self, nodes: Sequence[str]) -> None:
-        files, torn = self._readable(self.folder.journal)
-        self.about["journal"] = {"files": len(files), "lines": 0, "torn": len(torn), "missing": 0}
-        if not files:
-            # An empty file still gives the tables their columns.
-            empty = self.database.scratch / "empty.jsonl"
-            empty.touch()
-            files = [str(empty)]
-        self.database.run("lines", files=files)
-        found = self.database.all("files")
+        files = self._read_lines()
+        torn = self._journals.torn
         # A line that is cut off is no JSON either, and is spoken of by itself.
         missing = {
-            file: count for file, _, _, gaps, damaged in found if (count := max(abs(gaps), damaged - (file in torn)))
+            file: count
+            for file, _, _, gaps, damaged, doubled in files
+            if (count := max(abs(gaps), damaged - (file in torn), int(doubled)))
         }
-        self.about["journal"]["lines"] = sum(lines for _, _, lines, _, _ in found)
-        self.about["journal"]["missing"] = sum(missing.values())
+        lines = sum(lines for _, _, lines, _, _, _ in files)
+        self.about["journal"] = {
+            "files": len(self._journals.names),
+            "lines": lines,
+            "torn": len(torn),
+            "missing": sum(missing.values()),
+        }
         if missing:
-            names = ", ".join(f"{file} ({count})" for file, count in missing.items())
-            self._say("journal-incomplete", Verdict.UNKNOWN, sum(missing.values()), f"lines are missing in {names}.")
-        silent = sorted(set(nodes) - {node for _, node, _, _, _ in found})
+            text = f"lines are missing in {self._journals.list(missing)}{self._first_fault(missing)}."
+            self._say("journal-incomplete", Verdict.UNKNOWN, sum(missing.values()), text)
+        silent = sorted(set(nodes) - {node for _, node, _, _, _, _ in files})
         if silent:
             self._say("journal-silent", Verdict.UNKNOWN, len(silent), f"no journal of {', '.join(silent)}.")
-        self.incomplete = self.incomplete or bool(missing or silent)
+        if missing or silent:
+            self.incomplete = self.journal_incomplete = True
         for query in _OF_THE_JOURNAL:
             self.database.run(query)
         self.workers = dict(self.database.all("workers"))
         self.memory_mb = {node: round(peak_kb / 1024, 1) for node, peak_kb in self.database.all("memory")}
         self.database.run("forget_lines")
 
-    def _effects(self) -> None:
-        files, torn = self._readable(self.folder.effects)
-        self.about["effects"] = {"files": len(files), "torn": len(torn)}
-        self.database.run("effects", files=files) if files else self.database.run("no_effects")
-        damaged = {
-            file: count for file, lines in self.database.all("damaged_effects") if (count := lines - (file in torn))
+    def _read_lines(self) -> list[tuple[Json, ...]]:
+        """Load the journal's lines; returns what the query `files` says of each file."""
+        self._speak_of(self._journals)
+        self.database.run("line_table")
+        if not self._journals.names:
+            return []
+        known = {
+            "kinds": sorted(KINDS),
+            "taskless": sorted(TASKLESS),
+            "format": FORMAT,
+            "highest": HIGHEST,
+            "short": _SHORT,
         }
-        if damaged:
-            names = ", ".join(f"{file} ({count})" for file, count in damaged.items())
-            self._say("effects-damaged", Verdict.UNKNOWN, sum(damaged.values()), f"lines cannot be read in {names}.")
-        ((wanted,),) = self.database.all("want_count")
-        if wanted and not files:
-            self._say(
-                "effects-absent", Verdict.UNKNOWN, wanted, "effects are expected, and nobody was there to see them."
-            )
-        self.effects_readable = self.effects_readable and bool(files) and not damaged
+        longest = self._journals.longest
+        self.database.run("lines", files=self._journals.paths, longest=longest, **known)
+        found = self.database.all("files")
+        if damaged := [file for file, *_, damaged, _ in found if damaged > (file in self._journals.torn)]:
+            # A lone surrogate is a good reason why the database does not read a line.
+            for file in damaged:
+                self.database.run("forget_file", file=file)
+                copy = self._mended(self._journals, file)
+                self.database.run("lines", files=[copy], longest=self._journals.longest, **known)
+            found = self.database.all("files")
+        return found
 
-    def _no_effects(self) -> None:
-        """Nobody looked for effects, so that none is missed in any task; if some were expected, that is said."""
-        self.about["effects"] = {"files": 0, "torn": 0}
-        self.database.run("no_effects")
-        ((wanted,),) = self.database.all("want_count")
-        self.database.run("forget_wants")
-        if wanted:
-            text = "effects are expected, and nobody saw the world that they are in."
-            self._say("unwitnessed-effects", Verdict.UNKNOWN, wanted, text)
-
-    def _results(self, rows: Future[int], exported: Path, query: str) -> None:
+    def _mended(self, files: LineFiles, name: str) -> str:
         try:
-            count = rows.result()
+            return files.mend(name)
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"cannot read {files.folder.name}/{files.names[name]}: {error}.") from error
+
+    def _first_fault(self, files: Iterable[str]) -> str:
+        """Where the first of some files is wrong, for people who look for it."""
+        for file in files:
+            fault = first_fault(self._journals.scratch / file)
+            if fault is not None:
+                return f"; {self._journals.names[file]}, line {fault[0]}: {fault[1]}"
+        return ""
+
+    def _effects(self, *, has_mailbox: bool) -> dict[str, Json]:
+        """Load the effects; returns which of them somebody looked for until the end, as the query `effects_of` asks."""
+        ((wanted,),) = self.database.all("want_count")
+        if Unwitnessed.EFFECTS in self.unwitnessed:
+            # Nobody looked for effects, so that none is missed in any task; if some were expected, that is said.
+            self.about["effects"] = {"files": 0, "torn": 0}
+            self.database.run("no_effects")
+            self.database.run("forget_wants")
+            if wanted:
+                text = "effects are expected, and nobody saw the world that they are in."
+                self._say("unwitnessed-effects", Verdict.UNKNOWN, wanted, text)
+            return {"mails": False, "others": False}
+        files = LineFiles(self.folder.effects, self.database.scratch / "effects")
+        self._speak_of(files)
+        self.about["effects"] = {"files": len(files.names), "torn": len(files.torn)}
+        damaged = self._read_effects(files)
+        if damaged:
+            text = f"lines cannot be read in {files.list(damaged)}."
+            self._say("effects-damaged", Verdict.UNKNOWN, sum(damaged.values()), text)
+        self.effects_readable = self.effects_readable and not damaged
+        watched = self._watched(set(files.names.values()), has_mailbox=has_mailbox)
+        ((unwatched,),) = self.database.all("unwatched_wants", **watched)
+        if unwatched:
+            text = "effects are expected, and nobody was there to look for them when all had come to rest."
+            self._say("effects-absent", Verdict.UNKNOWN, unwatched, text)
+        return watched
+
+    def _read_effects(self, files: LineFiles) -> dict[str, int]:
+        """Load the lines; returns how many cannot be read, per file."""
+        if not files.names:
+            self.database.run("no_effects")
+            return {}
+        self.database.run("effects", files=files.paths, longest=files.longest)
+        damaged: dict[str, int] = dict(self.database.all("damaged_effects"))
+        if any(count > (file in files.torn) for file, count in damaged.items()):
+            for file in damaged:
+                self._mended(files, file)
+            self.database.run("forget_effects")
+            self.database.run("effects", files=files.paths, longest=files.longest)
+            damaged = dict(self.database.all("damaged_effects"))
+        return {file: count for file, lines in damaged.items() if (count := lines - (file in files.torn))}
+
+    def _watched(self, files: Collection[str], *, has_mailbox: bool) -> dict[str, Json]:
+        """Which effects somebody looked for until the end.
+
+        A mail is in the mailbox's file before its sender hears so, but that no other will come is known only when
+        everything has come to rest, which is when the broker is asked. Other effects are looked for after that, and
+        their file appears when all of them are written.
+        """
+        rested = Unwitnessed.BROKER in self.unwitnessed or (self.folder.path / "broker.json").exists()
+        others = any(file != _MAILBOX for file in files)
+        mails = _MAILBOX in files if _MAILBOX in files or has_mailbox else others
+        return {"mails": rested and mails, "others": rested and others}
+
+    def _results(self, rows: RowFile, export: Future[int], exported: Path) -> None:
+        self.database.run("row_table")
+        self.database.run("expected")
+        try:
+            count = export.result()
+            self.about["results"] = {"readable": True, "rows": count}
+            if count:
+                self.database.run("rows", file=str(exported), short=_SHORT)
+                self.database.run("use_given")
+            exported.unlink()
+            self._decide(rows)
         except ResultsError as error:
             self.results_readable = False
             self.about["results"] = {"readable": False}
-            # The message names the file by its path, and an audit must not depend on where the folder lies.
-            said = str(error).replace(str(self.folder.path) + os.sep, "")
-            self._say("results-unreadable", Verdict.UNKNOWN, 1, said)
-            self.database.run("no_rows")
-            return
-        self.about["results"] = {"readable": True, "rows": count}
-        self.database.run(query, file=str(exported)) if count else self.database.run("no_rows")
-        exported.unlink()
+            self._say("results-unreadable", Verdict.UNKNOWN, 1, str(error))
+
+    def _decide(self, rows: RowFile) -> None:
+        """Have long results compared by value with what was expected, and hear what long failures say."""
+        self.database.run("undecided")
+        ((long,),) = self.database.all("long_count")
+        if long:
+            found = self.database.stream(
+                "long_expectations", files=self._journals.paths, longest=self._journals.longest
+            )
+            digests = (_decided(str(task), str(text)) for task, text in found)
+            self.database.run("add_expected", file=self.database.write("expected.jsonl", digests))
+        undecided = (str(task) for (task,) in self.database.stream("undecided_tasks"))
+        failures = (str(task) for (task,) in self.database.stream("long_failures"))
+        more = chain(starmap(_decided, rows.results(undecided)), starmap(_shortened, rows.results(failures)))
+        self.database.run("put_back", file=self.database.write("more.jsonl", more))
 
     def _nothing_left(self) -> None:
         text = "nobody saw the broker: whether a task without a row still waits there is not known."
         self._say("unwitnessed-broker", Verdict.UNKNOWN, 1, text)
         self.incomplete = True
         self.about["broker"] = {"readable": False, "left": 0}
-        self.database.run("left", tasks=[])
+        self.database.run("left", tasks=[], asked_t=None)
         self.database.run("dead", tasks=[], places=[])
 
     def _left(self) -> None:
+        asked_t: float | None = None
+        tasks: list[str] = []
         try:
             said = self.folder.read("broker.json")
             self.remains = Remains.from_json(said)
             self.settled = dict(said.get("settled") or {})
+            asked_t = None if said.get("t") is None else float(said["t"])
+        except (RunFolderError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            text = f"what was left in the broker is not known: {type(error).__name__}."
+            self._say("broker-unread", Verdict.UNKNOWN, 1, text)
+            self.incomplete, readable = True, False
+        else:
             tasks = sorted({*self.remains.messages, *self.remains.held})
             readable = self.remains.reason is None
             if anonymous := self.remains.anonymous:
                 text = "messages without a task's id are left in the queues."
                 self._say("messages-anonymous", Verdict.UNKNOWN, anonymous, text)
-        except (RunFolderError, KeyError, TypeError) as error:
-            self._say(
-                "broker-unread",
-                Verdict.UNKNOWN,
-                1,
-                f"what was left in the broker is not known: {type(error).__name__}.",
-            )
-            self.incomplete, readable, tasks = True, False, []
-        else:
             if not readable:
                 self._say("broker-unread", Verdict.UNKNOWN, 1, f"the broker could not be read: {self.remains.reason}")
                 self.incomplete = True
         self.about["broker"] = {"readable": readable, "left": len(tasks)}
-        self.database.run("left", tasks=tasks)
+        self.database.run("left", tasks=tasks, asked_t=asked_t)
         dead = [letter.task for letter in self.remains.dead]
         places = [letter.queue for letter in self.remains.dead]
         self.database.run("dead", tasks=dead, places=places)
 
-    def _readable(self, folder: Path) -> tuple[list[str], set[str]]:
-        """The JSON-lines files of a folder, in order, and the names of those whose last line has no end.
-
-        Of the latter it speaks, and of files that cannot be opened, which it leaves out.
-        """
-        readable, torn = [], set()
-        for path in sorted(folder.glob("*.jsonl")):
+    def _moving(self) -> Iterator[dict[str, Json]]:
+        """The tasks that the journal has named since the other witnesses began to be read."""
+        for path in sorted(self.folder.journal.glob("*.jsonl")):
+            begin = self._journals.ends.get(path, 0)
             try:
-                if _is_torn(path):
-                    torn.add(path.name)
-                readable.append(str(path))
-            except OSError as error:
-                self._say(f"{folder.name}-unreadable", Verdict.UNKNOWN, 1, f"{path.name}: {error.strerror}.")
-                self.incomplete, self.effects_readable = True, self.effects_readable and folder != self.folder.effects
-        if torn:
-            text = f"the last line of {', '.join(sorted(torn))} has no end."
-            self._say(f"{folder.name}-torn", Verdict.PASS, len(torn), text)
-        return readable, torn
+                with open_regular(path) as file:
+                    size = os.fstat(file.fileno()).st_size
+                    if size - begin > _MOST_GROWTH:
+                        text = f"{shown(path.name)} grew by {size - begin} bytes while it was read."
+                        self._say("journal-growing", Verdict.UNKNOWN, 1, text)
+                        self.incomplete = self.journal_incomplete = True
+                        continue
+                    file.seek(begin)
+                    added = file.read(max(0, size - begin))
+            except OSError:
+                # It was spoken of, or has come since and is no file.
+                continue
+            for line in added.split(b"\n"):
+                yield from _named(line)
+
+    def _unseen(self) -> None:
+        """Say that the journal of a pool's process is missing, where rows say that tasks ran and nobody saw them."""
+        if not self.executions:
+            return
+        count, tasks = self.database.sample("unseen")
+        if count:
+            text = (
+                "taken by a worker and recorded, and no journal says that they began: lines of its processes are lost"
+            )
+            self.incomplete = self.journal_incomplete = True
+            finding = Finding(code="journal-cut", verdict=Verdict.UNKNOWN, count=count, text=text, tasks=tasks)
+            self.findings.append(finding)
+
+    def _speak_of(self, files: LineFiles) -> None:
+        """Say what is wrong with the files of a folder."""
+        name = files.folder.name
+        for text in files.unreadable:
+            self._say(f"{name}-unreadable", Verdict.UNKNOWN, 1, text)
+            if files.folder == self.folder.effects:
+                self.effects_readable = False
+            else:
+                self.journal_incomplete = True
+            self.incomplete = True
+        if files.torn:
+            torn = ", ".join(files.names[file] for file in sorted(files.torn))
+            self._say(f"{name}-torn", Verdict.PASS, len(files.torn), f"the last line of {torn} has no end.")
 
     def _say(self, code: str, verdict: Verdict, count: int, text: str) -> None:
         self.findings.append(Finding(code=code, verdict=verdict, count=count, text=text))
 
 
-def _is_torn(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        if not file.tell():
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
-
-
-def _export(results: Results, target: Path) -> int:
-    """Write every row as task, status and result, the result only where it is text. Returns how many."""
-    count = 0
-    with target.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        for task, status, result in results.tuples():
-            writer.writerow((task, status, *_as_text(result)))
-            count += 1
-    return count
-
-
-def _export_dated(results: Results, target: Path) -> int:
-    """As `_export`, and when each task ended. Returns how many."""
-    count = 0
-    with target.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        for task, status, result, done_t in results.dated():
-            writer.writerow((task, status, *_as_text(result), _NULL if done_t is None else done_t))
-            count += 1
-    return count
-
-
-def _as_text(result: bytes | str | None) -> tuple[str, str]:
-    """What the column `encoding` says, and the text; whether that is JSON, the database decides."""
-    if result is None:
-        return "none", _NULL
-    if len(result) > _LARGEST_RESULT:
-        return "large", _NULL
+def _named(line: bytes) -> Iterator[dict[str, Json]]:
     try:
-        # SQLite keeps what it is given, whatever the column is declared as.
-        return "text", result if isinstance(result, str) else result.decode()
-    except UnicodeDecodeError:
-        return "bytes", _NULL
+        value = parsed(line)
+    except ValueError:
+        return
+    if value.get("task") is not None:
+        yield {"task": values.readable(value["task"]), "effects": values.readable(value.get("effects"))}
+
+
+def _decided(task: str, text: str | bytes) -> dict[str, Json]:
+    """What the database is told of a value that it does not hold, or cannot read."""
+    try:
+        digest = values.digest(text)
+    except (ValueError, RecursionError):
+        return {"task": task, "codec": "other"}
+    start = text[:_SHORT] if isinstance(text, str) else text[:_SHORT].decode("utf-8", "replace")
+    return {"task": task, "codec": "json", "digest": digest, "start": values.readable(start)}
+
+
+def _shortened(task: str, failure: bytes) -> dict[str, Json]:
+    """What the database is told of a failure that says too much."""
+    try:
+        said = values.loads(failure)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        return {"task": task, "codec": "other"}
+    message = said.get("exc_message")
+    words = message if isinstance(message, str) else json.dumps(message)
+    value = {"exc_type": said.get("exc_type"), "exc_message": words[:_SHORT]}
+    return {"task": task, "codec": "json", "value": json.dumps(values.readable(value))}

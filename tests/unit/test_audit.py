@@ -447,13 +447,6 @@ def test_an_audit_survives_its_own_json(world: World) -> None:
     assert Audit.from_json(json.loads(dump(found.to_json()))) == found
 
 
-def test_a_witness_beyond_reading_is_said_with_its_folder(world: World) -> None:
-    file = world.write().journal / "worker-1.1.1.jsonl"
-    file.write_text(file.read_text() + json.dumps({"n": 5, "kind": "up", "argv": "x" * 40_000_000}) + "\n")
-    with pytest.raises(RunFolderError, match="cannot be audited"):
-        audit(world.folder)
-
-
 def test_a_node_without_a_journal_is_a_silent_witness(world: World) -> None:
     world.nodes.append("worker-2")
     assert codes(world.audit(), Verdict.UNKNOWN) == {"journal-silent"}
@@ -696,7 +689,7 @@ def test_a_large_result_does_not_stop_the_audit(world: World) -> None:
     world.mail("x")
     found = world.audit()
     assert (found.verdict, found.fates[Fate.OK]) == (Verdict.PASS, 3)
-    assert codes(found, Verdict.PASS) == {"undecoded"}
+    assert found.findings == ()
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")

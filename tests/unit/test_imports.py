@@ -65,7 +65,7 @@ KNOWN_TO = {
     "uvicorn": ("harness.inside.web",),
 }
 
-INSIDE = ("harness.evidence.journal", "harness.evidence.records", "harness.errors")
+INSIDE = ("harness.evidence.journal", "harness.evidence.records", "harness.evidence.values", "harness.errors")
 PUBLIC = tuple(f"harness.{name}" for name in harness.__all__)
 
 # What these may import of the harness; beyond it the floors decide.
@@ -75,7 +75,9 @@ ONLY = {
     "harness.inside.agent": (*INSIDE, "harness.evidence.message", "harness.inside.beat_watch"),
     "harness.inside.beat_watch": INSIDE,
     "harness.inside.smtp": INSIDE,
-    "harness.evidence.journal": ("harness.evidence.records", "harness.errors"),
+    "harness.evidence.journal": ("harness.evidence.files", "harness.evidence.records", "harness.errors"),
+    "harness.evidence.files": (),
+    "harness.evidence.values": ("harness.evidence.records",),
     "harness.evidence.records": (),
     "harness.errors": (),
     "harness.scenario": ("harness.evidence.records",),

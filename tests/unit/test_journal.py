@@ -105,6 +105,13 @@ def tasks(events: list[Event]) -> list[str]:
     return [event.task for event in events if event.task is not None]
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def line(n: int, task: str = "a") -> bytes:
     return json.dumps({"n": n, "t": 1.0, "kind": "started", "task": task}).encode() + b"\n"
 
@@ -222,8 +229,18 @@ def test_a_folder_that_is_gone_is_a_journal_error(tmp_path: Path) -> None:
         Writer(tmp_path / "nowhere", node="worker-1", role="worker").write(Kind.UP)
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", float("nan")])
-def test_a_value_that_is_not_json_is_a_journal_error_and_leaves_a_gap(
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        {1, 2},
+        b"bytes",
+        float("nan"),
+        pytest.param(nested(5_000), id="nested"),
+        pytest.param(10**5_000, id="whole number"),
+    ],
+)
+def test_a_value_that_is_not_json_is_a_journal_error_and_takes_no_number(
     writer: Writer, tmp_path: Path, value: object
 ) -> None:
     with pytest.raises(JournalError, match="worker-1 cannot say 'settings'"):
@@ -231,7 +248,7 @@ def test_a_value_that_is_not_json_is_a_journal_error_and_leaves_a_gap(
     writer.write(Kind.READY)
     tail = Tail(only_file(tmp_path))
     assert [event.kind for event in tail.read()] == [Kind.OPENED, Kind.READY]
-    assert tail.missing == 1
+    assert (tail.damaged, tail.missing) == (0, 0)
 
 
 def test_a_tail_returns_each_event_once(file: Path) -> None:
@@ -268,6 +285,26 @@ def test_a_torn_last_line_is_tolerated_and_read_when_it_is_whole(file: Path) -> 
         b"null\n",
         b'{"t": 1.0, "kind": "started"}\n',
         b'{"n": 2, "t": 1.0, "kind": "exploded"}\n',
+        b'{"n": 2, "t": 1.0, "kind": ["started"], "task": "a"}\n',
+        b'{"n": 2, "t": NaN, "kind": "started", "task": "a"}\n',
+        b'{"n": 2, "t": 1e999, "kind": "started", "task": "a"}\n',
+        b'{"n": 2, "t": "soon", "kind": "started", "task": "a"}\n',
+        b'{"n": Infinity, "t": 1.0, "kind": "started", "task": "a"}\n',
+        b'{"n": 2.0, "t": 1.0, "kind": "started", "task": "a"}\n',
+        b'{"n": -2, "t": 1.0, "kind": "started", "task": "a"}\n',
+        b'{"n": true, "t": 1.0, "kind": "started", "task": "a"}\n',
+        b'{"n": 2, "t": 1.0, "kind": "started"}\n',
+        b'{"n": 2, "t": 1.0, "kind": "started", "task": ["a"]}\n',
+        b'{"n": 2, "t": 1.0, "kind": "finished", "task": "a"}\n',
+        b'{"n": 2, "t": 1.0, "kind": "intended", "task": "a", "entry": {}}\n',
+        b'{"n": 2, "t": 1.0, "kind": "intended", "task": "a", "expect": 5}\n',
+        b'{"n": 0, "t": 1.0, "kind": "opened"}\n',
+        b'{"n": 2, "t": 1.0, "kind": "opened", "node": "late"}\n',
+        b'{"n": 0, "t": 1.0, "kind": "opened", "node": "newer", "format": 2}\n',
+        pytest.param(
+            b'{"n": 2, "t": 1.0, "kind": "started", "task": "a", "deep": ' + b"[" * 50_000 + b"]" * 50_000 + b"}\n",
+            id="nested",
+        ),
     ],
 )
 def test_a_damaged_line_is_counted_passed_over_and_missed(file: Path, damage: bytes) -> None:
@@ -282,6 +319,32 @@ def test_a_gap_in_the_numbers_is_counted(file: Path) -> None:
     tail = Tail(file)
     assert len(tail.read()) == 3
     assert tail.missing == 3
+
+
+def test_a_number_that_comes_twice_does_not_stand_in_for_one_that_is_missing(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + line(1, "again") + line(3, "d"))
+    tail = Tail(file)
+    assert tasks(tail.read()) == ["a", "b", "d"]
+    assert (tail.damaged, tail.missing) == (1, 1)
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "folder"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "worker-1.1.1.jsonl"
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(OSError, match=r"no regular file|Is a directory"):
+        Tail(path).read()
+
+
+def test_lone_surrogates_come_back_as_they_were_written(writer: Writer, tmp_path: Path) -> None:
+    writer.write(Kind.FINISHED, "a", state="IGNORED", error="caf\udce9.csv")
+    _, event = read(tmp_path)
+    assert event.data["error"] == "caf\udce9.csv"
 
 
 def test_lines_that_threads_wrote_out_of_order_are_no_gap(file: Path) -> None:

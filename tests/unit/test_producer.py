@@ -308,3 +308,41 @@ def test_the_environments_results_are_not_opened(
     monkeypatch.setenv("CELERY_RESULT_BACKEND", f"db+sqlite:///{results}")
     assert in_memory.send("pay").accepted
     assert not results.exists()
+
+
+def circular() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        float("nan"),
+        [float("inf")],
+        {1, 2},
+        b"bytes",
+        pytest.param(object(), id="object"),
+        {("a", "b"): 1},
+        pytest.param(circular(), id="circular"),
+        pytest.param(10**5_000, id="whole number"),
+    ],
+)
+def test_an_expectation_that_is_not_json_is_refused_and_leaves_no_gap(
+    in_memory: Producer, folder: Path, result: object
+) -> None:
+    with pytest.raises(UsageError, match="what is expected of pay is not JSON"):
+        in_memory.send("pay", expect=Expect(result=result), queue=QUEUE)
+    assert list(folder.iterdir()) == []
+    in_memory.send("pay", queue=QUEUE)
+    (path,) = folder.iterdir()
+    tail = journal.Tail(path)
+    assert [event.kind for event in tail.read()] == [Kind.OPENED, Kind.INTENDED, Kind.ACCEPTED]
+    assert (tail.missing, tail.damaged) == (0, 0)
+
+
+def test_a_lone_surrogate_can_be_expected(in_memory: Producer, folder: Path) -> None:
+    in_memory.send("pay", expect=Expect(result="caf\udce9.csv"), queue=QUEUE)
+    (_, _, intent), _ = said(folder)
+    assert intent["expect"] == {"result": "caf\udce9.csv"}

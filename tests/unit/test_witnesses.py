@@ -1,0 +1,427 @@
+"""What the witnesses say is read whatever stands in it, and no witness accuses another of what came later."""
+
+import json
+import math
+import pickle
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from harness.errors import RunFolderError
+from harness.evidence import results, witnesses
+from harness.evidence.audit import Audit, audit
+from harness.evidence.folder import RunFolder
+from harness.evidence.journal import encode
+from harness.evidence.records import Expect, Fate, Json, Promise, Verdict
+
+LONE = "caf\udce9.csv"
+
+
+@dataclass
+class Run:
+    """Writes a run folder, one task after another."""
+
+    folder: RunFolder
+    nodes: list[str] = field(default_factory=lambda: ["producer", "worker-1"])
+    lines: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
+    rows: list[tuple[object, object, object]] = field(default_factory=list)
+    mails: list[dict[str, Json]] = field(default_factory=list)
+    asked_t: float | None = None
+    clock: Iterator[int] = field(default_factory=lambda: count(1_000))
+
+    def say(self, file: str, kind: str, task: str | None = None, **data: Json) -> None:
+        node, _, pid = file.partition(".")
+        first = {"n": 0, "t": 0.0, "kind": "opened", "node": node, "pid": int(pid or 1), "role": node.partition("-")[0]}
+        lines = self.lines.setdefault(f"{node}.{pid or 1}.1", [first])
+        line: dict[str, Json] = {"n": len(lines), "t": float(next(self.clock)), "kind": kind}
+        lines.append(line | ({} if task is None else {"task": task}) | data)
+
+    def intend(self, task: str, expect: Expect | None = None, **data: Json) -> None:
+        self.say("producer", "intended", task, name="work", **(expect or Expect()).to_json(), **data)
+        self.say("producer", "accepted", task, confirmed=True)
+
+    def run(self, task: str, state: str = "SUCCESS", **data: Json) -> None:
+        self.say("worker-1", "started", task, name="work")
+        self.say("worker-1", "finished", task, state=state, **data)
+
+    def record(self, task: str, result: object, status: str = "SUCCESS") -> None:
+        self.rows.append((task, status, result))
+
+    def work(self, task: str, result: object, expect: Expect | None = None) -> None:
+        self.intend(task, expect)
+        self.run(task)
+        self.record(task, result)
+
+    def journal(self, name: str) -> Path:
+        return self.folder.journal / f"{name}.1.1.jsonl"
+
+    def write(self) -> RunFolder:
+        self.folder.write("run.json", {"name": "run", "promise": Promise().to_json(), "nodes": self.nodes})
+        remains = {"readable": True, "queues": [], "messages": [], "held": []}
+        self.folder.write("broker.json", remains | ({} if self.asked_t is None else {"t": self.asked_t}))
+        for name, lines in self.lines.items():
+            (self.folder.journal / f"{name}.jsonl").write_text("".join(f"{encode(line)}\n" for line in lines))
+        if self.mails:
+            self.folder.write_lines("effects/mailbox.jsonl", self.mails)
+        results.create(self.folder.results)
+        with closing(sqlite3.connect(self.folder.results)) as connection:
+            connection.execute("CREATE TABLE celery_taskmeta (task_id TEXT, status TEXT, result BLOB)")
+            connection.executemany("INSERT INTO celery_taskmeta VALUES (?, ?, ?)", self.rows)
+            connection.commit()
+        return self.folder
+
+    def audit(self) -> Audit:
+        return audit(self.write())
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(RunFolder.create(tmp_path, "run"))
+
+
+def codes(found: Audit) -> set[str]:
+    return {finding.code for finding in found.findings}
+
+
+def fates(found: Audit) -> dict[Fate, int]:
+    return {fate: count for fate, count in found.fates.items() if count}
+
+
+STRANGE = [
+    r"\N",
+    "",
+    "NULL",
+    "x",
+    "+",
+    'a "quoted" one, with a comma',
+    "two\nlines\r\n",
+    "a\x00b",
+    "\\",
+    "'",
+    "ä 🐘",
+    "\ufdd0",
+]
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_any_text_is_an_id_and_a_result(run: Run, text: str) -> None:
+    run.work(f"{text}-1", json.dumps(text).encode(), Expect(result=text))
+    run.work(text or "-", json.dumps(text).encode(), Expect(result=text))
+    run.work("wrong", json.dumps(f"{text} ").encode(), Expect(result=text))
+    assert fates(run.audit()) == {Fate.OK: 2, Fate.WRONG: 1}
+
+
+@pytest.mark.parametrize("status", [r"\N", "", None, "two\nlines", "\x00"])
+def test_any_text_is_a_status(run: Run, status: str | None) -> None:
+    run.intend("a")
+    run.run("a")
+    run.rows.append(("a", status, b"1"))
+    found = run.audit()
+    assert fates(found) == {Fate.UNRECORDED: 1}
+    assert "unfinished-rows" in codes(found)
+
+
+def test_an_id_that_is_no_text_is_an_unexpected_row_and_stops_nothing(run: Run) -> None:
+    run.work("a", b"1")
+    run.rows.append((b"\xff\xfe", "SUCCESS", b"1"))
+    run.rows.append((None, "SUCCESS", b"1"))
+    found = run.audit()
+    assert fates(found) == {Fate.OK: 1}
+    assert "unexpected-rows" in codes(found)
+
+
+def test_a_row_without_a_result_is_told_from_one_whose_result_is_null(run: Run) -> None:
+    run.work("none", None)
+    run.work("null", b"null", Expect(result=None))
+    run.work("asked", None, Expect(result=None))
+    assert fates(run.audit()) == {Fate.OK: 2, Fate.UNKNOWN: 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        (LONE, "caf\udcea.csv"),
+        ({"b": [LONE], "a": 1}, {"a": 1, "b": ["caf\\udce9.csv"]}),
+        ({LONE: 1}, {"caf\\udce9.csv": 1}),
+        ("x" * 90, "x" * 91),
+        ("x" * 99, "x" * 98 + "y"),
+        ("x" * 1_000, "x" * 999 + "y"),
+        ("x" * 3_000, "x" * 2_999 + "y"),
+        (["ä"] * 1_000, ["ä"] * 999 + ["a"]),
+        ("x" * 2_000_000, "x" * 1_999_999 + "y"),
+        (list(range(3_000)), [*range(2_999), 2_998]),
+        ([1.5] * 800, [1.5] * 799 + [True]),
+    ],
+    ids=lambda value: str(len(ascii(value))),
+)
+def test_a_result_of_any_length_is_compared_by_value(run: Run, value: Json, other: Json) -> None:
+    run.work("same", json.dumps(value).encode(), Expect(result=value))
+    run.work("other", json.dumps(other).encode(), Expect(result=value))
+    run.work("turned", json.dumps(value).encode(), Expect(result=other))
+    run.work("after", b'"short"', Expect(result="short"))
+    found = run.audit()
+    assert fates(found) == {Fate.OK: 2, Fate.WRONG: 2}
+    assert codes(found) == {"wrong"}
+
+
+@pytest.mark.parametrize("length", [1, 60, 500, 5_000])
+def test_the_order_of_members_and_the_way_a_number_is_written_mean_nothing(run: Run, length: int) -> None:
+    value = {f"key {number}": number for number in range(length)}
+    stored = json.dumps({key: float(value[key]) for key in reversed(value)}).encode()
+    run.work("same", stored, Expect(result=value))
+    run.work("other", stored, Expect(result=value | {"key 0": False}))
+    run.work("large", stored, Expect(result=value | {"key 0": 12345678901234567890123}))
+    assert fates(run.audit()) == {Fate.OK: 1, Fate.WRONG: 2}
+
+
+def test_whole_numbers_beyond_64_bits_are_compared_to_the_last_digit(run: Run) -> None:
+    number = 12345678901234567890123
+    run.work("same", str(number).encode(), Expect(result=number))
+    run.work("other", str(number + 1).encode(), Expect(result=number))
+    run.work("endless", b"1" * 5_000, Expect(result=number))
+    assert fates(run.audit()) == {Fate.OK: 1, Fate.WRONG: 2}
+
+
+@pytest.mark.parametrize("text", [b"NaN", b"Infinity", b"[-Infinity]", json.dumps([math.nan] * 2_000).encode()])
+def test_what_is_json_to_python_alone_is_no_expected_value(run: Run, text: bytes) -> None:
+    run.work("unasked", text)
+    run.work("asked", text, Expect(result=[1]))
+    assert fates(run.audit()) == {Fate.OK: 1, Fate.WRONG: 1}
+
+
+@pytest.mark.parametrize("result", [pickle.dumps({"ok": 1}), b"\xff" * 5_000, b"no json", b"{" * 5_000])
+def test_a_result_that_is_no_json_is_unknown_with_the_reason_where_it_was_asked_for(run: Run, result: bytes) -> None:
+    run.work("unasked", result)
+    run.work("asked", result, Expect(result={"ok": 1}))
+    found = run.audit()
+    assert fates(found) == {Fate.OK: 1, Fate.UNKNOWN: 1}
+    (reason,) = (finding for finding in found.findings if finding.code == "unknown")
+    assert (reason.verdict, reason.tasks) == (Verdict.UNKNOWN, ("asked",))
+    assert "the result of work (asked) is not JSON and is not decoded" in reason.text
+
+
+def test_a_result_nested_too_deep_to_be_read_is_never_what_was_expected(run: Run) -> None:
+    run.work("short", b"[" * 40 + b"]" * 40, Expect(result=[]))
+    run.work("deep", b"[" * 900_000 + b"]" * 900_000, Expect(result=[]))
+    assert fates(run.audit()) == {Fate.WRONG: 1, Fate.UNKNOWN: 1}
+
+
+@pytest.mark.parametrize("length", [10, 1_000, 100_000])
+def test_a_failure_says_its_class_and_its_beginning_however_long_it_is(run: Run, length: int) -> None:
+    failure = json.dumps({"exc_type": "Refused", "exc_message": [f"no{LONE}" + "x" * length], "exc_module": "shop"})
+    for task, error in (("expected", "Refused"), ("other", "Lost")):
+        run.intend(task, Expect(state="FAILURE", error=error))
+        run.run(task, "FAILURE", error="Refused: no")
+        run.record(task, failure.encode(), "FAILURE")
+    assert fates(run.audit()) == {Fate.FAILED: 1, Fate.WRONG: 1}
+
+
+def test_a_lone_surrogate_in_a_line_hides_nothing_in_it(run: Run) -> None:
+    run.intend("a", Expect(state="IGNORED", effects=[f"row:{LONE}"]), reason=LONE)
+    run.run("a", "IGNORED", error=f"Ignore: {LONE}", ignored=True)
+    run.folder.write_lines("effects/seen.jsonl", [{"kind": "row", "key": f"row:{LONE}", "task": "a"}])
+    found = run.audit()
+    assert not codes(found) & {"journal-incomplete", "unexpected-executions", "unexpected-effects", "effects-damaged"}
+    assert found.fates[Fate.LOST] == 0
+
+
+def test_large_results_and_expectations_are_judged_in_less_memory_than_they_take(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witnesses, "_MEMORY_MB", 60)
+    for number in range(40):
+        value = f"{number:02}" * 500_000
+        run.work(f"task-{number}", json.dumps(value).encode(), Expect(result=value if number else "other"))
+    assert fates(run.audit()) == {Fate.OK: 39, Fate.WRONG: 1}
+
+
+def test_evidence_that_is_too_much_for_the_memory_is_said_with_its_folder(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witnesses, "_MEMORY_MB", 1)
+    run.work("a", b"1")
+    with pytest.raises(RunFolderError, match=rf"evidence in .*{run.folder.path.name} cannot be audited"):
+        run.audit()
+
+
+# What went on while the witnesses were read.
+
+Meanwhile = Callable[[Callable[[], None]], None]
+
+
+class OneAfterAnother:
+    """Takes the place of the pool that exports the rows: it does so before the journal is loaded, or after."""
+
+    def __init__(self, happens: Callable[[], None], *, is_late: bool) -> None:
+        """Have something happen when the rows are asked for, or when they are used."""
+        self._happens = happens
+        self._is_late = is_late
+
+    def __call__(self, _: int) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, export: Callable[..., int], *args: Any, **options: Any) -> Self:
+        self._export = partial(export, *args, **options)
+        if not self._is_late:
+            self._happens()
+        return self
+
+    def result(self) -> int:
+        if self._is_late:
+            self._happens()
+        return self._export()
+
+
+@pytest.fixture(params=[False, True], ids=["before the journal is loaded", "after the journal is loaded"])
+def meanwhile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Let something happen after the journal's lengths were noted, and before the rows are read."""
+    return lambda happens: monkeypatch.setattr(
+        witnesses, "ThreadPoolExecutor", OneAfterAnother(happens, is_late=request.param)
+    )
+
+
+def add(run: Run, file: str, *lines: dict[str, Json]) -> None:
+    path = run.journal(file)
+    said = path.read_text() if path.exists() else ""
+    begin = said.count("\n")
+    path.write_text(
+        said + "".join(f"{encode({'n': begin + k, 't': 2_000.0} | line)}\n" for k, line in enumerate(lines))
+    )
+
+
+def store(run: Run, task: str) -> None:
+    with closing(sqlite3.connect(run.folder.results)) as connection:
+        connection.execute("INSERT INTO celery_taskmeta VALUES (?, 'SUCCESS', '1')", (task,))
+        connection.commit()
+
+
+def test_a_task_that_ends_while_the_witnesses_are_read_is_pending(run: Run, meanwhile: Meanwhile) -> None:
+    run.work("done", b"1", Expect(result=1))
+    run.intend("x", Expect(result=1))
+    run.say("worker-1", "started", "x", name="work")
+
+    def it_ends() -> None:
+        add(run, "worker-1", {"kind": "finished", "task": "x", "state": "SUCCESS", "store_s": 0.1})
+
+    meanwhile(it_ends)
+    found = run.audit()
+    assert fates(found) == {Fate.OK: 1, Fate.PENDING: 1}
+    assert found.verdict is Verdict.UNKNOWN
+
+
+def test_what_is_sent_and_runs_while_the_witnesses_are_read_is_nothing_unexpected(
+    run: Run, meanwhile: Meanwhile
+) -> None:
+    run.work("done", b"1", Expect(effects=["mail:done"]))
+    run.mails.append({"key": "mail:done", "task": "done"})
+
+    def it_goes_on() -> None:
+        for number in range(50):
+            task = f"new-{number}"
+            add(run, "producer", {"kind": "intended", "task": task, "name": "work", "effects": [f"mail:{task}"]})
+            add(
+                run,
+                "worker-1",
+                {"kind": "started", "task": task},
+                {"kind": "finished", "task": task, "state": "SUCCESS"},
+            )
+            store(run, task)
+            mails = run.folder.effects / "mailbox.jsonl"
+            mails.write_text(mails.read_text() + json.dumps({"key": f"mail:{task}", "task": None}) + "\n")
+
+    meanwhile(it_goes_on)
+    found = run.audit()
+    assert not {code for code in codes(found) if code.startswith("unexpected")}
+    assert found.fates[Fate.UNRECORDED] == found.fates[Fate.LOST] == found.fates[Fate.DUPLICATED] == 0
+
+
+def test_what_was_too_much_before_is_too_much_whatever_comes(run: Run, meanwhile: Meanwhile) -> None:
+    run.work("x", b"1", Expect(effects=["mail:x"]))
+    run.mails += [{"key": "mail:x", "task": "x"}] * 2
+    meanwhile(lambda: add(run, "worker-1", {"kind": "started", "task": "x"}))
+    assert fates(run.audit()) == {Fate.DUPLICATED: 1}
+
+
+def test_a_row_that_nobody_ever_spoke_of_stays_unexpected_while_others_move(run: Run, meanwhile: Meanwhile) -> None:
+    run.work("done", b"1")
+
+    def it_goes_on() -> None:
+        add(run, "worker-1", {"kind": "woke"})
+        store(run, "stranger")
+
+    meanwhile(it_goes_on)
+    found = run.audit()
+    assert (fates(found), found.verdict) == ({Fate.OK: 1}, Verdict.FAIL)
+    assert "unexpected-rows" in codes(found)
+
+
+def test_a_journal_that_grows_without_end_is_not_read_without_end(
+    run: Run, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witnesses, "_MOST_GROWTH", 100)
+    run.work("done", b"1")
+    meanwhile(lambda: add(run, "worker-1", *[{"kind": "woke"}] * 20))
+    assert "journal-growing" in codes(run.audit())
+
+
+def test_what_was_sent_after_the_broker_was_asked_may_lie_there(run: Run) -> None:
+    run.intend("before")
+    run.asked_t = float(next(run.clock))
+    run.intend("after")
+    run.intend("begun")
+    run.say("worker-1", "started", "begun", name="work")
+    run.work("ended", b"1")
+    found = run.audit()
+    assert fates(found) == {Fate.LOST: 1, Fate.PENDING: 2, Fate.OK: 1}
+
+
+# What is expected of the world, and who looked.
+
+
+def seen(run: Run, *keys: str) -> None:
+    run.folder.write_lines("effects/seen.jsonl", [{"kind": "row", "key": key, "task": None} for key in keys])
+
+
+def test_an_effect_is_lost_only_if_somebody_looked_for_its_kind(run: Run) -> None:
+    for key in ("mail:x", "row:x"):
+        run.work(key, b"1", Expect(effects=[key]))
+    run.mails.append({"key": "mail:other", "task": None})
+    found = run.audit()
+    assert fates(found) == {Fate.LOST: 1, Fate.UNKNOWN: 1}
+    assert {finding.code: finding.tasks for finding in found.findings}["lost"] == ("mail:x",)
+    seen(run)
+    assert fates(audit(run.folder)) == {Fate.LOST: 2}
+
+
+def test_nobody_looked_until_the_end_where_the_run_never_came_to_rest(run: Run) -> None:
+    run.work("x", b"1", Expect(effects=["mail:x"]))
+    run.mails.append({"key": "mail:other", "task": "y"})
+    run.write()
+    (run.folder.path / "broker.json").unlink()
+    found = audit(run.folder)
+    assert fates(found) == {Fate.UNKNOWN: 1}
+    assert {"effects-absent", "broker-unread"} <= codes(found)
+
+
+def test_rows_do_not_speak_for_a_mailbox_that_was_there(run: Run) -> None:
+    run.nodes.append("mailbox")
+    run.say("mailbox", "ready")
+    run.work("x", b"1", Expect(effects=["mail:x"]))
+    seen(run, "row:y")
+    assert fates(run.audit()) == {Fate.UNKNOWN: 1}
+    run.nodes.remove("mailbox")
+    run.folder.results.unlink()
+    assert fates(run.audit()) == {Fate.LOST: 1}
