@@ -53,9 +53,9 @@ class Tick:
     wake: Wake
     start: int
     """Which process of beat sent it."""
-    period: int = 0
+    period: int
     """Under which of that process's schedules."""
-    following: tuple[float, float] | None = None
+    following: tuple[float, float] | None
     """Two times between which the schedule itself has the next one; None where that is not told."""
 
 

@@ -407,6 +407,13 @@ def test_what_beat_was_busy_with_before_a_tick_was_due_is_an_excuse_under_a_fast
     assert codes(ticks, Verdict.PASS) == remarks
 
 
+def test_the_last_tick_that_the_schedule_had_at_a_time_that_never_came_is_late(tmp_path: Path) -> None:
+    beat = slow(tmp_path, 300.0, 300.0, following=(SIX + 300.0, SIX + 300.0))
+    beat.lines = [line for line in beat.lines if line.get("at", 0.0) < SIX + 900.0]
+    beat.write()
+    assert codes(said(tmp_path, Window(begin_t=NOON + 60.0, end_t=SIX + 600.0))) == ["tick-late"]
+
+
 def test_a_tick_that_was_planned_anew_since_the_one_before_is_not_excused_by_that_one(tmp_path: Path) -> None:
     beat = slow(tmp_path, 300.0, 300.0, following=(SIX, SIX))
     beat.wake(at("2026-11-10T17:30"))["planned_s"] = 1.0
@@ -779,7 +786,8 @@ def test_a_timelapse_of_which_beat_saw_only_a_part_is_unknown(tmp_path: Path) ->
 
 def test_a_timelapse_in_which_nothing_was_due_is_unknown(tmp_path: Path) -> None:
     Beat(tmp_path).live(NOON, NEXT_NOON, {"it": AT_HALF_PAST_TWO}, {"it": [at("2026-11-11T02:30")]})
-    assert codes(said(tmp_path, Window(begin_t=NOON, end_t=NOON + HOUR))) == ["nothing-ticked"]
+    ticks = said(tmp_path, Window(begin_t=NOON, end_t=NOON + HOUR))
+    assert [(finding.code, finding.count) for finding in ticks.findings] == [("nothing-ticked", 0)]
 
 
 def test_what_lies_outside_of_a_timelapse_does_not_count(tmp_path: Path) -> None:
@@ -798,7 +806,12 @@ def test_a_tick_that_the_broker_never_took_makes_a_timelapse_unknown(tmp_path: P
     number = next(number for number, line in enumerate(lines) if '"accepted"' in line)
     lines[number] = lines[number].replace('"accepted"', '"received"')
     path.write_text("".join(lines))
-    assert codes(said(tmp_path, window)) == ["ticks-unsent"]
+    ticks = said(tmp_path, window)
+    assert codes(ticks) == ["ticks-unsent"]
+    assert ticks.findings[0].count == 1
+    path.write_text("".join(lines).replace('"accepted"', '"received"'))
+    # Of the last one it may not have lived to say more.
+    assert said(tmp_path, window).findings[0].count == 23
 
 
 def test_a_last_tick_that_beat_did_not_live_to_say_more_of_is_none_that_the_broker_never_took(tmp_path: Path) -> None:
@@ -824,17 +837,17 @@ def test_stretches_of_time_that_touch_are_one() -> None:
     assert [spans.length_s(*part) for part in ((-1.0, 50.0), (5.0, 25.0), (11.0, 19.0))] == [30.0, 10.0, 0.0]
 
 
-@pytest.mark.parametrize("spoil", ["gap", "torn", "damaged", "last", "first", "other"])
+@pytest.mark.parametrize("spoil", ["gap", "torn", "gap and torn", "damaged", "last", "first", "other"])
 def test_a_journal_that_is_not_whole_is_unknown(tmp_path: Path, spoil: str) -> None:
     path = Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
     lines = path.read_text().splitlines(keepends=True)
-    if spoil == "gap":
+    if "gap" in spoil:
         del lines[-2]
-    elif spoil == "torn":
+    if "torn" in spoil:
         lines[-1] = lines[-1][:-5]
-    elif spoil == "other":
+    if spoil == "other":
         lines[-1] = lines[-1].replace("took_s", "took")
-    else:
+    elif spoil in {"damaged", "last", "first"}:
         lines[{"first": 0, "last": -1}.get(spoil, -2)] = "{\n"
     path.write_text("".join(lines))
     ticks = said(tmp_path)
