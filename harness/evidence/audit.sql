@@ -480,8 +480,9 @@ GROUP BY name ORDER BY count DESC, name LIMIT 4;
 -- name: stories
 -- All that is worth telling of some tasks.
 SELECT fate.task, fate.name, fate.queue, fate.starts, fate.cut_short, fate.ending, fate.outcome, fate.status, fate.error,
-       fate.expect_state, coalesce(fate.expect_result, fate.expect_start) AS expect_result, fate.expect_error, fate.codec,
-       coalesce(fate.value, fate.start) AS value, fate.absent, fate.extra,
+       fate.expect_state, coalesce(fate.expect_result, fate.expect_start || '...') AS expect_result, fate.expect_error,
+       fate.codec,
+       coalesce(fate.value, fate.start || '...') AS value, fate.absent, fate.extra,
        discard.reason AS discarded, discard.worker AS discarded_by,
        (SELECT string_agg(worker || coalesce(' ' || state, '') || coalesce(' (' || error || ')', ''), ', ' ORDER BY worker)
         FROM execution WHERE execution.task = fate.task) AS workers,

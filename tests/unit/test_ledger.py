@@ -1,6 +1,7 @@
 """The ledger: what a run still waits for, told from its journal alone."""
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -19,10 +20,12 @@ Say = Callable[..., None]
 def say(tmp_path: Path) -> Say:
     """Adds a line to the journal of a node; each is a second later than the one before, unless it says when."""
     seconds = count(1_000)
+    numbers: defaultdict[Path, count[int]] = defaultdict(count)
 
     def write(node: str, kind: str, task: str | None = None, *, pid: int = 1, **data: Any) -> None:
         path = tmp_path / f"{node}.{pid}.1.jsonl"
-        line = {"n": 0, "t": float(next(seconds)), "kind": kind, **({"task": task} if task else {}), **data}
+        about = {"task": task} if task else {}
+        line = {"n": next(numbers[path]), "t": float(next(seconds)), "kind": kind, **about, **data}
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 

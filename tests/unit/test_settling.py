@@ -1,8 +1,10 @@
 """Settling: what it waits for, what it says, and that it ends when nothing on its list can change."""
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ class World:
 
     def __post_init__(self) -> None:
         self._ledger = Ledger(self.folder)
+        self._numbers: defaultdict[Path, count[int]] = defaultdict(count)
 
     @property
     def ledger(self) -> Ledger:
@@ -69,8 +72,10 @@ class World:
         return Clock(now=lambda: self.now_s, sleep=self.sleep)
 
     def say(self, node: str, kind: str, task: str | None = None, *, pid: int = 1, **data: Any) -> None:
-        line = {"n": 0, "t": START_T + self.now_s, "kind": kind, **({"task": task} if task else {}), **data}
-        with (self.folder / f"{node}.{pid}.1.jsonl").open("a") as file:
+        path = self.folder / f"{node}.{pid}.1.jsonl"
+        number = next(self._numbers[path])
+        line = {"n": number, "t": START_T + self.now_s, "kind": kind, **({"task": task} if task else {}), **data}
+        with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def send(self, *tasks: str, **data: Any) -> None:
