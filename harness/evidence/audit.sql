@@ -177,8 +177,8 @@ CREATE TABLE dead AS
 SELECT unnest($tasks::VARCHAR[]) AS task, unnest($places::VARCHAR[]) AS place;
 
 -- name: effects_of
--- Per task: expected effects that never came, the most that one of them came too often, and the same less what
--- deaths excuse. Tasks may share a key; then the death of any of them excuses one more.
+-- Per task whose effects are not just what was expected: how many never came, the most that one of them came too
+-- often, and the same less what deaths excuse. Tasks may share a key; then the death of any of them excuses one more.
 CREATE TABLE had AS
 WITH seen AS (
          SELECT key, count(*) AS times
@@ -195,7 +195,12 @@ SELECT want.task,
            AND NOT CASE WHEN starts_with(key, 'mail:') THEN $mails ELSE $others END) AS unwatched,
        coalesce(max(seen.times), 1) - 1 AS extra,
        coalesce(max(seen.times - coalesce(excused.deaths, 0)), 1) - 1 AS unexcused
-FROM want LEFT JOIN seen USING (key) LEFT JOIN excused USING (key) GROUP BY want.task;
+FROM want LEFT JOIN seen USING (key) LEFT JOIN excused USING (key) GROUP BY want.task
+HAVING absent > 0 OR extra > 0 OR unexcused > 0;
+
+-- name: entries_run
+-- Each entry with what the workers say of it. A join of two large tables at a time keeps the memory small.
+CREATE TABLE entry_run AS SELECT * FROM entry LEFT JOIN run USING (task);
 
 -- name: facts
 -- All that is known of each entry, in one row. A message that expires is dropped by the broker, without a word to
@@ -203,22 +208,25 @@ FROM want LEFT JOIN seen USING (key) LEFT JOIN excused USING (key) GROUP BY want
 -- ($executions is false), nobody can say that it was not taken; there a row stands for the execution that wrote it.
 CREATE TABLE fact AS
 WITH known_of AS (
-    SELECT entry.* EXCLUDE (expect),
-           coalesce(json_extract_string(entry.expect, '$.state'), 'SUCCESS') AS expect_state,
-           json_extract(entry.expect, '$.result')::VARCHAR AS expect_result,
-           coalesce(json_extract_string(entry.expect, '$.digest'), expected.digest) AS expect_digest,
-           json_extract_string(entry.expect, '$.text') AS expect_text,
-           json_extract_string(entry.expect, '$.start') AS expect_start,
+    SELECT said.* EXCLUDE (
+               expect, starts, ends, again, last_start_t, ignored, succeeded, success_t, failed, revoked, discarded, error,
+               last_state, stored_t, stored_file
+           ),
+           coalesce(json_extract_string(said.expect, '$.state'), 'SUCCESS') AS expect_state,
+           json_extract(said.expect, '$.result')::VARCHAR AS expect_result,
+           coalesce(json_extract_string(said.expect, '$.digest'), expected.digest) AS expect_digest,
+           json_extract_string(said.expect, '$.text') AS expect_text,
+           json_extract_string(said.expect, '$.start') AS expect_start,
            expect_result IS NOT NULL OR expect_digest IS NOT NULL OR expect_text IS NOT NULL AS expects_result,
-           json_extract_string(entry.expect, '$.error') AS expect_error,
-           coalesce(run.starts, 0) AS starts,
-           coalesce(run.ends, 0) AS ends,
-           greatest(coalesce(run.starts - run.ends, 0), 0) AS cut_short,
-           coalesce(run.again, 0) AS again,
-           run.last_start_t,
-           coalesce(run.ignored, false) AS ignored,
-           coalesce(run.succeeded, false) AS succeeded,
-           coalesce(run.success_t, CASE WHEN result.status = 'SUCCESS' THEN result.done_t END) AS success_t,
+           json_extract_string(said.expect, '$.error') AS expect_error,
+           coalesce(said.starts, 0) AS starts,
+           coalesce(said.ends, 0) AS ends,
+           greatest(coalesce(said.starts - said.ends, 0), 0) AS cut_short,
+           coalesce(said.again, 0) AS again,
+           said.last_start_t,
+           coalesce(said.ignored, false) AS ignored,
+           coalesce(said.succeeded, false) AS succeeded,
+           coalesce(said.success_t, CASE WHEN result.status = 'SUCCESS' THEN result.done_t END) AS success_t,
            result.status,
            result.codec,
            result.value,
@@ -229,23 +237,22 @@ WITH known_of AS (
            coalesce(gone.expired, false) AS row_expired,
            moving.task IS NOT NULL AS is_moving,
            coalesce(result.status IN ('SUCCESS', 'FAILURE', 'REVOKED'), false) AS recorded,
-           coalesce(run.failed, false) AS failed,
-           coalesce(run.revoked, false) AS revoked,
-           coalesce(run.discarded, false) AS discarded,
-           coalesce(run.last_state = 'IGNORED', false) AND coalesce(run.starts, 0) >= coalesce(publish.times, 1) AS set_aside,
+           coalesce(said.failed, false) AS failed,
+           coalesce(said.revoked, false) AS revoked,
+           coalesce(said.discarded, false) AS discarded,
+           coalesce(said.last_state = 'IGNORED', false) AND coalesce(said.starts, 0) >= coalesce(publish.times, 1) AS set_aside,
            coalesce(fanout.workers, 1) AS deliveries,
            dead_task.task IS NOT NULL AS is_dead,
-           CASE WHEN result.codec = 'json' THEN json_extract_string(result.value, '$.exc_type') ELSE run.error END AS error,
+           CASE WHEN result.codec = 'json' THEN json_extract_string(result.value, '$.exc_type') ELSE said.error END AS error,
            coalesce(had.absent, 0) AS absent,
            coalesce(had.unwatched, 0) AS unwatched,
            coalesce(had.extra, 0) AS extra,
            coalesce(had.unexcused, 0) AS unexcused,
            left_over.task IS NOT NULL AS is_left,
-           coalesce(run.starts, 0) > 0 OR (NOT $executions AND result.task IS NOT NULL) AS ran,
-           $executions AND left_over.task IS NULL AND coalesce(run.starts, 0) = 0 AND result.task IS NULL
-               AND coalesce(entry.expires <= span.end_t, false) AS expired
-    FROM entry CROSS JOIN span
-    LEFT JOIN run USING (task)
+           coalesce(said.starts, 0) > 0 OR (NOT $executions AND result.task IS NOT NULL) AS ran,
+           $executions AND left_over.task IS NULL AND coalesce(said.starts, 0) = 0 AND result.task IS NULL
+               AND coalesce(said.expires <= span.end_t, false) AS expired
+    FROM entry_run AS said CROSS JOIN span
     LEFT JOIN publish USING (task)
     LEFT JOIN result USING (task)
     LEFT JOIN had USING (task)

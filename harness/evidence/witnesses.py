@@ -203,6 +203,7 @@ class Witnesses:
         self.database.run("moving", file=self.database.write("moving.jsonl", self._moving()))
         self.database.run("gone")
         self.database.run("effects_of", **watched)
+        self.database.run("entries_run")
         self.database.run("facts", executions=self.executions)
         self._unseen()
 
