@@ -1,6 +1,7 @@
 """The stack: a vhost, workers, a mailbox, results and a producer of one's own, on a session's broker."""
 
 import secrets
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -309,7 +310,10 @@ class Stack:
         limits = Limits(timeout_s=timeout_s, limit_s=limit_s)
         settled = settling.settle(self, limits, say=self._say, watch=watch)
         self.limits_left = limits.left_after(settled, at_most=_UNASKED)
-        self.folder.write("broker.json", {**settling.remains(self).to_json(), "settled": settled.to_json()})
+        # What is sent after this time may lie where it was looked already.
+        asked_t = time.time()
+        remains = settling.remains(self).to_json()
+        self.folder.write("broker.json", {**remains, "t": asked_t, "settled": settled.to_json()})
         if effects is not None:
             self.folder.write_effects(effects)
         if checks is not None:

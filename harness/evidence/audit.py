@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.errors import HarnessError, RunFolderError
-from harness.evidence import ticks, values
+from harness.evidence import deleted_rows, ticks, values
 from harness.evidence.explain import Explainer
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Fate, Finding, Json, Promise, Verdict
@@ -201,6 +201,7 @@ def _judge(database: Database, witnesses: Witnesses, promise: Promise, name: str
         *_check_findings(witnesses.folder),
         *_fate_findings(database, fates, explainer),
         *_other_findings(database, promise, explainer, journal_incomplete=witnesses.journal_incomplete),
+        *(deleted_rows.findings(database) if promise.recorded else ()),
         *_promise_findings(explainer, incomplete=witnesses.incomplete),
         *_fairness_findings(witnesses.workers, promise),
         *(ticked.findings if ticked else ()),

@@ -37,8 +37,8 @@ SELECT task,
        arg_max(split_part(error, ':', 1), t) FILTER (kind = 'finished' AND state = 'FAILURE') AS error,
        bool_or(ignored IS true) AS ignored,
        min(t) FILTER (kind = 'finished' AND state = 'SUCCESS') AS success_t,
-       max(t) FILTER (kind = 'finished' AND store_s IS NOT NULL) AS stored_t,
-       arg_max(file, t) FILTER (kind = 'finished' AND store_s IS NOT NULL) AS stored_file
+       max(t) FILTER (kind = 'finished' AND store_s IS NOT NULL AND state IN ('SUCCESS', 'FAILURE')) AS stored_t,
+       arg_max(file, t) FILTER (kind = 'finished' AND store_s IS NOT NULL AND state IN ('SUCCESS', 'FAILURE')) AS stored_file
 FROM line WHERE kind IN ('started', 'finished', 'revoked', 'discarded') AND task IS NOT NULL
 GROUP BY task;
 

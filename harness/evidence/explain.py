@@ -173,6 +173,8 @@ class Explainer:
             )
         if story.ending is None and story.outcome in {"unknown", "none"}:
             return f"of {of(story)} nobody knows whether the broker took it: its sender was not told"
+        if story.ending == "SUCCESS" and story.expect_result is not None and story.status is None:
+            return f"the row of {of(story)} was cleaned up, so its result cannot be compared"
         if story.ending == "SUCCESS" and story.expect_result is not None and story.codec != "json":
             return (
                 f"the result of {of(story)} is not JSON and is not decoded, so it cannot be compared: "

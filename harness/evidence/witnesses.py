@@ -201,7 +201,7 @@ class Witnesses:
         else:
             self._left()
         self.database.run("moving", file=self.database.write("moving.jsonl", self._moving()))
-        self.database.run("gone")
+        self.database.run("gone", results_readable=self.results_readable)
         self.database.run("effects_of", **watched)
         self.database.run("entries_run")
         self.database.run("facts", executions=self.executions)

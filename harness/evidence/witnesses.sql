@@ -195,12 +195,21 @@ WHERE kind = 'finished' AND task IN (SELECT task FROM line WHERE kind = 'started
 -- name: gone
 -- Tasks whose row was stored and is not there. It went rightly if it was cleaned up when its time was over.
 CREATE TABLE gone AS
-SELECT run.task, run.stored_t, owner.node,
+SELECT run.task, run.stored_t, any_value(owner.node) AS node,
        coalesce(bool_or(cleanup.t >= run.stored_t + cleanup.expires_s), false) AS expired,
        arg_min(cleanup, cleanup.t) FILTER (cleanup.t >= run.stored_t) AS by
 FROM run LEFT JOIN owner ON owner.file = run.stored_file LEFT JOIN cleanup ON true
-WHERE run.stored_t IS NOT NULL AND run.task NOT IN (SELECT task FROM result)
-GROUP BY ALL;
+WHERE run.stored_t IS NOT NULL AND NOT run.ignored AND $results_readable
+  AND run.task NOT IN (SELECT task FROM result) AND run.task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL)
+GROUP BY run.task, run.stored_t;
+
+-- name: gone_rows
+-- The settings of the worker that wrote it say when the time of a row is over that nobody was seen to clean up.
+SELECT gone.task, gone.stored_t, gone.node, gone.expired,
+       gone.by IS NULL AND coalesce(gone.stored_t + (setting.said->>'result_expires')::DOUBLE <= span.end_t, false),
+       gone.by.t, gone.by.node, gone.by.expires_s, gone.by.zone
+FROM gone CROSS JOIN span LEFT JOIN setting ON setting.node = gone.node
+WHERE gone.task IN (SELECT task FROM entry) ORDER BY gone.task;
 
 -- name: want_count
 SELECT count(*) FROM want;

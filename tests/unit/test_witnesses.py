@@ -425,3 +425,76 @@ def test_rows_do_not_speak_for_a_mailbox_that_was_there(run: Run) -> None:
     run.nodes.remove("mailbox")
     run.folder.results.unlink()
     assert fates(run.audit()) == {Fate.LOST: 1}
+
+
+# Rows that were stored and are not there.
+
+
+def cleaned_up(run: Run, *, after_s: int, expires_s: float | None = 3600.0, zone: str = "America/Los_Angeles") -> Audit:
+    """A worker stored the row of `x`, and cleaned up so many seconds later."""
+    run.work("other", b"1")
+    run.say("worker-1", "settings", timezone=zone, result_expires=expires_s)
+    run.intend("x")
+    run.run("x", store_s=0.01)
+    stored_t = int(run.lines["worker-1.1.1"][-1]["t"])
+    run.intend("cleanup")
+    run.clock = count(stored_t + after_s - 1)
+    run.say("worker-1", "started", "cleanup", name="celery.backend_cleanup")
+    run.say("worker-1", "finished", "cleanup", state="SUCCESS", store_s=0.01)
+    run.record("cleanup", b"null")
+    return run.audit()
+
+
+def about(found: Audit, code: str) -> tuple[Verdict, int, str]:
+    (finding,) = (finding for finding in found.findings if finding.code == code)
+    return finding.verdict, finding.count, finding.text
+
+
+def test_a_row_that_was_cleaned_up_after_its_time_is_accounted_for(run: Run) -> None:
+    found = cleaned_up(run, after_s=3_600)
+    assert (fates(found), found.verdict) == ({Fate.OK: 3}, Verdict.PASS)
+    verdict, number, text = about(found, "row-expired")
+    assert (verdict, number) == (Verdict.PASS, 1)
+    assert "ran celery.backend_cleanup 3600 s later, with result_expires of 3600 s" in text
+
+
+def test_a_row_that_was_deleted_before_its_time_fails_and_the_zone_is_named(run: Run) -> None:
+    found = cleaned_up(run, after_s=3_599)
+    assert found.verdict is Verdict.FAIL
+    verdict, number, text = about(found, "row-deleted")
+    assert (verdict, number) == (Verdict.FAIL, 1)
+    assert "x was written at 00:16:48 UTC by worker-1; worker-1 ran celery.backend_cleanup 3599 s later" in text
+    assert "America/Los_Angeles" in text
+
+
+def test_where_nobody_told_the_expiry_a_deletion_is_no_expiry(run: Run) -> None:
+    found = cleaned_up(run, after_s=1_000_000, expires_s=None)
+    assert about(found, "row-deleted")[0] is Verdict.FAIL
+
+
+def test_a_row_that_was_never_stored_was_not_deleted(run: Run) -> None:
+    run.intend("x")
+    run.run("x")
+    assert codes(run.audit()) == {"unrecorded"}
+
+
+def test_a_row_that_went_without_a_cleanup_is_deleted_and_after_its_time_unknown(run: Run) -> None:
+    run.say("worker-1", "settings", timezone="UTC", result_expires=50.0)
+    run.intend("x")
+    run.run("x", store_s=0.01)
+    found = run.audit()
+    verdict, _, text = about(found, "row-deleted")
+    assert verdict is Verdict.FAIL
+    assert "no worker ran celery.backend_cleanup" in text
+    run.clock = count(1_100)
+    run.say("worker-1", "down")
+    run.folder.results.unlink()
+    assert about(run.audit(), "row-deleted")[0] is Verdict.UNKNOWN
+
+
+def test_where_the_rows_cannot_be_read_none_is_called_deleted(run: Run) -> None:
+    run.intend("x")
+    run.run("x", store_s=0.01)
+    run.write()
+    run.folder.results.write_bytes(b"no database" * 100)
+    assert codes(audit(run.folder)) == {"results-unreadable", "unknown"}
