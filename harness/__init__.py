@@ -19,7 +19,7 @@ accounts for every single task. The rooms of the house, from the top down; impor
     inside                   what runs inside the containers: the agent, the mail server, the web producer
 """
 
-from harness.evidence.records import Delivery, Effect, Effects, Expect, Fate, Finding, Promise, Verdict
+from harness.evidence.records import Delivery, Effect, Effects, Expect, Fate, Finding, Promise, Verdict, mail
 from harness.scenario import Drive, Request, Scenario
 
 # What a scenario or a test is written with. None of it needs an engine, so workers may import it as well.
@@ -35,6 +35,7 @@ __all__ = [
     "Request",
     "Scenario",
     "Verdict",
+    "mail",
 ]
 
 __version__ = "0.1.0"

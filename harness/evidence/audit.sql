@@ -501,7 +501,9 @@ SELECT key FROM want WHERE task = $task AND key NOT IN (SELECT key FROM effect W
   AND key NOT IN (SELECT unnest(also) FROM effect WHERE len(also) > 0) ORDER BY key LIMIT 3;
 
 -- name: repeated_keys
-SELECT want.key, count(*) AS times FROM want JOIN effect USING (key) WHERE want.task = $task
+SELECT want.key, count(*) AS times
+FROM want JOIN (SELECT key FROM effect UNION ALL SELECT unnest(also) FROM effect WHERE len(also) > 0) AS seen USING (key)
+WHERE want.task = $task
 GROUP BY want.key HAVING count(*) > 1 ORDER BY want.key LIMIT 3;
 
 -- name: first_traceback

@@ -148,6 +148,45 @@ class Promise:
         )
 
 
+def mail(*, to: str | None = None, subject: str | None = None) -> str:
+    """Return the key of a mail by its recipient, its subject, or both, whatever Message-ID it has.
+
+    Every mail that fits has this key, so that two mails to one recipient are one effect twice, unless the subject tells
+    them apart.
+
+    Args:
+        to: one of the recipients; upper and lower case are the same.
+        subject: the whole subject, decoded; runs of white space are one space.
+
+    Raises:
+        ValueError: neither is given.
+    """
+    if to is None and subject is None:
+        raise ValueError("a mail is expected by `to`, by `subject`, or by both.")
+    said = []
+    if to is not None:
+        # A semicolon separates the two, and may stand in a quoted local part.
+        said.append(f"to={_lower(to.strip()).replace('%', '%25').replace(';', '%3B')}")
+    if subject is not None:
+        said.append(f"subject={' '.join(subject.split())}")
+    return f"mail:{';'.join(said)}"
+
+
+def _lower(text: str) -> str:
+    """Lower case of the letters that ASCII has: which others have one depends on the version of Python."""
+    return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
+
+
+def _as_told(key: str) -> str:
+    """Write the key of a mail as `mail` would."""
+    if key.startswith("mail:subject="):
+        return mail(subject=key.removeprefix("mail:subject="))
+    if not key.startswith("mail:to="):
+        return key
+    to, has_subject, subject = key.removeprefix("mail:to=").partition(";subject=")
+    return mail(to=to.replace("%3B", ";").replace("%25", "%"), subject=subject if has_subject else None)
+
+
 class _Unchecked:
     """The type of `UNCHECKED`."""
 
@@ -170,7 +209,7 @@ class Expect:
     error: str | None = None
     """The class name of the exception of a FAILURE; None takes any."""
     effects: Sequence[str] | None = None
-    """The keys of its effects; an empty list expects none, None says nothing about effects."""
+    """The keys of its effects, such as `mail` makes; an empty list expects none, None says nothing about effects."""
 
     def __post_init__(self) -> None:
         """Refuse a key that stands twice: whether an effect may come twice, the promise says."""
@@ -186,7 +225,7 @@ class Expect:
             expect["error"] = self.error
         line: dict[str, Json] = {"expect": expect} if expect else {}
         if self.effects is not None:
-            line["effects"] = list(self.effects)
+            line["effects"] = [_as_told(key) for key in self.effects]
         return line
 
 

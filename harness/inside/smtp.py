@@ -3,8 +3,8 @@
 Run in a container as ``python -m harness.inside.smtp``. Below the run folder it writes
 
     effects/mail/000001.eml       the message, byte for byte as the client meant it (dots unstuffed)
-    effects/mailbox.jsonl         one line a kept mail: {"t", "kind": "mail", "key", "task", "recipients",
-                                  "file", "sha256", "bytes"}
+    effects/mailbox.jsonl         one line a kept mail: {"t", "kind": "mail", "key", "also", "task",
+                                  "recipients", "subject", "file", "sha256", "bytes"}
     control/mailbox-used.jsonl    one line for each time a rule was applied: {"t", "rule", "recipient",
                                   "reply", "delay_s"}; the proof that a fault of the mailbox landed
 
@@ -31,7 +31,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -43,7 +43,7 @@ from pathlib import Path
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from harness.evidence.journal import Writer
-from harness.evidence.records import Json, Kind
+from harness.evidence.records import Json, Kind, mail
 
 IDLE_LIMIT_S = 3600
 """A silent client is dropped after this time. It is long because a rule's delay counts as silence."""
@@ -85,12 +85,22 @@ def _text(address: str) -> str:
 
 def _header(headers: Message, name: str) -> str:
     """The value of a header, or nothing. A long word arrives as encoded words: Python's own e-mail folds so."""
-    value = str(headers[name] or "").strip()
+    # What is no ASCII is UTF-8 (RFC 6532); to the library it would be of an unknown charset.
+    found = (str(value) for key, value in headers.raw_items() if key.lower() == name.lower())
+    value = _text(next(found, "")).strip()
     if "=?" in value:
         # What is no encoded word after all, or in an unknown charset, is taken as it stands.
         with contextlib.suppress(HeaderParseError, LookupError, ValueError):
             value = str(make_header(decode_header(value)))
     return value
+
+
+def _names(recipients: Sequence[str], subject: str) -> list[str]:
+    """All keys by which a mail can be expected beside its Message-ID."""
+    keys = [mail(subject=subject)]
+    for recipient in recipients:
+        keys += [mail(to=recipient), mail(to=recipient, subject=subject)]
+    return list(dict.fromkeys(keys))
 
 
 class Store:
@@ -121,6 +131,8 @@ class Store:
         headers = BytesHeaderParser(policy=compat32).parsebytes(raw.partition(b"\r\n\r\n")[0])
         message_id = _header(headers, "Message-ID").removeprefix("<").removesuffix(">")
         task = _header(headers, "X-Task-ID")
+        subject = _header(headers, "Subject")
+        to = [_text(recipient) for recipient in recipients]
         file = self._mails / f"{self._number:06d}.eml"
         relative = file.relative_to(self._run).as_posix()
         draft = self._mails / ".draft"
@@ -133,8 +145,10 @@ class Store:
                     "t": time.time(),
                     "kind": "mail",
                     "key": f"mail:{message_id or f'sha256:{digest}'}",
+                    "also": _names(to, subject),
                     "task": task or None,
-                    "recipients": [_text(recipient) for recipient in recipients],
+                    "recipients": to,
+                    "subject": subject,
                     "file": relative,
                     "sha256": digest,
                     "bytes": len(raw),

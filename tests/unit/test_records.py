@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.evidence.records import Delivery, Effects, Expect, Finding, Promise, Verdict
+from harness.evidence.records import Delivery, Effects, Expect, Finding, Promise, Verdict, mail
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,29 @@ def test_a_promise_that_was_tampered_with_is_refused(damage: dict[str, Any]) -> 
 def test_a_finding_comes_back_as_it_was_written() -> None:
     finding = Finding(code="lost", verdict=Verdict.FAIL, count=2, text="gone", tasks=("a", "b"))
     assert Finding.from_json(json.loads(json.dumps(finding.to_json()))) == finding
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (mail(to="zoe@example.com"), "mail:to=zoe@example.com"),
+        (mail(to=" Zoe@Example.COM ", subject=" A\n Welcome "), "mail:to=zoe@example.com;subject=A Welcome"),
+        (mail(subject="50% off; now"), "mail:subject=50% off; now"),
+        (mail(to='"a;subject=b%"@c', subject="d"), 'mail:to="a%3Bsubject=b%25"@c;subject=d'),
+        ("mail:to=Zoe@Example.com;subject=A  b;subject=c", "mail:to=zoe@example.com;subject=A b;subject=c"),
+        ("mail:subject= A  b", "mail:subject=A b"),
+        ("mail:Welcome@Example.com", "mail:Welcome@Example.com"),
+        ("row:to=A", "row:to=A"),
+        ("mail:to=İ@example.com", "mail:to=İ@example.com"),
+    ],
+)
+def test_a_mail_is_expected_by_recipient_and_subject(key: str, said: str) -> None:
+    assert Expect(effects=[key]).to_json() == {"effects": [said]}
+
+
+def test_a_mail_without_any_property_cannot_be_expected() -> None:
+    with pytest.raises(ValueError, match="by `to`, by `subject`, or by both"):
+        mail()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from harness.evidence import journal
-from harness.evidence.records import Json, Kind
+from harness.evidence.records import Json, Kind, mail
 from harness.inside import smtp
 from harness.inside.smtp import Handler, Rules, Store, listen, serve
 
@@ -123,8 +123,16 @@ def test_a_mail_is_kept_byte_for_byte_and_indexed(tmp_path: Path, port: int) -> 
     assert line == {
         "kind": "mail",
         "key": "mail:1@shop.example",
+        "also": [
+            "mail:subject=",
+            "mail:to=zoe@example.com",
+            "mail:to=zoe@example.com;subject=",
+            "mail:to=li@example.com",
+            "mail:to=li@example.com;subject=",
+        ],
         "task": "t-1",
         "recipients": ["zoe@example.com", "li@example.com"],
+        "subject": "",
         "file": "effects/mail/000001.eml",
         "sha256": hashlib.sha256(MAIL).hexdigest(),
         "bytes": len(MAIL),
@@ -144,6 +152,24 @@ def test_folded_and_encoded_headers_are_read_as_they_were_meant(tmp_path: Path) 
     Store(tmp_path).keep(raw, ["a@b"])
     (line,) = index(tmp_path)
     assert (line["key"], line["task"]) == ("mail:long@x", "=?nix?q?a?=")
+
+
+@pytest.mark.parametrize(
+    ("header", "subject"),
+    [
+        (b"Subject: =?utf-8?q?Sch=C3=B6n,_Zo=C3=AB?=\r\n =?utf-8?q?!?=\r\n", "Schön, Zoë!"),
+        (b"Subject: a long\r\n  one\r\n", "a long one"),
+        ("Subject: schön\r\n".encode(), "schön"),
+        (b"", ""),
+    ],
+)
+def test_a_mail_is_known_by_recipient_and_subject_as_they_were_meant(
+    tmp_path: Path, header: bytes, subject: str
+) -> None:
+    Store(tmp_path).keep(header + b"To: Zoe\r\n\r\nbody\r\n", ["Zoe@Example.com", "zoe@example.com"])
+    (line,) = index(tmp_path)
+    assert mail(to="ZOE@example.com", subject=subject) in line["also"]
+    assert line["also"].count(mail(to="zoe@example.com")) == 1
 
 
 def test_addresses_and_bodies_may_be_utf8(tmp_path: Path, port: int) -> None:

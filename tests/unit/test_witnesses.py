@@ -19,7 +19,7 @@ from harness.evidence import results, witnesses
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
 from harness.evidence.journal import encode
-from harness.evidence.records import Expect, Fate, Json, Promise, Verdict
+from harness.evidence.records import Expect, Fate, Json, Promise, Verdict, mail
 
 LONE = "caf\udce9.csv"
 
@@ -425,6 +425,43 @@ def test_rows_do_not_speak_for_a_mailbox_that_was_there(run: Run) -> None:
     run.nodes.remove("mailbox")
     run.folder.results.unlink()
     assert fates(run.audit()) == {Fate.LOST: 1}
+
+
+def a_mail(run: Run, number: int, to: str = "zoe@example.com", task: str | None = None) -> None:
+    also = [mail(to=to), mail(to=to, subject="Hi"), mail(subject="Hi")]
+    run.mails.append({"kind": "mail", "key": f"mail:random-{number}", "also": also, "task": task})
+
+
+def test_where_nothing_was_said_of_effects_a_mail_is_nothing_unexpected(run: Run) -> None:
+    run.work("x", b"1")
+    a_mail(run, 1)
+    assert run.audit().findings == ()
+
+
+def test_where_every_task_said_its_effects_another_mail_is_unexpected(run: Run) -> None:
+    run.work("x", b"1", Expect(effects=[]))
+    a_mail(run, 1)
+    assert codes(run.audit()) == {"unexpected-effects"}
+
+
+@pytest.mark.parametrize(
+    ("key", "mails", "fate"),
+    [
+        (mail(to="Zoe@example.com"), 1, Fate.OK),
+        (mail(to="zoe@example.com", subject="Hi"), 1, Fate.OK),
+        (mail(subject="Hi"), 1, Fate.OK),
+        (mail(to="zoe@example.com"), 2, Fate.DUPLICATED),
+        (mail(to="zoe@example.com", subject="Hello"), 1, Fate.LOST),
+        (mail(to="li@example.com"), 1, Fate.LOST),
+    ],
+)
+def test_a_mail_of_any_id_is_expected_by_recipient_and_subject(run: Run, key: str, mails: int, fate: Fate) -> None:
+    run.work("x", b"1", Expect(effects=[key]))
+    for number in range(mails):
+        a_mail(run, number)
+    found = run.audit()
+    assert fates(found) == {fate: 1}
+    assert ("unexpected-effects" in codes(found)) is (fate is Fate.LOST)
 
 
 # Rows that were stored and are not there.
