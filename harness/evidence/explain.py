@@ -177,8 +177,8 @@ class Explainer:
             return f"the row of {of(story)} was cleaned up, so its result cannot be compared"
         if story.ending == "SUCCESS" and story.expect_result is not None and story.codec != "json":
             return (
-                f"the result of {of(story)} is not JSON and is not decoded, so it cannot be compared: "
-                "result_serializer = 'json' would let it"
+                f"the result of {of(story)} is not JSON and is not decoded, and no worker said what it is, so it can "
+                "not be compared: only a value that JSON has can be expected"
             )
         return ""
 

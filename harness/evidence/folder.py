@@ -30,10 +30,13 @@ from typing import TextIO
 
 from harness import __version__
 from harness.errors import RunFolderError
+from harness.evidence.files import open_regular
 from harness.evidence.records import Effect, Json
 
 _LEAST_FREE_MB = 50
 """Less than this is gone before a worker has written its first lines."""
+_LARGEST = 1 << 28
+"""Bytes of a JSON file; the ids of millions of tasks take less."""
 HOME = ".harness"
 """The folder that holds whatever the harness leaves in a project, and that version control is to pass over."""
 _INSIDE = ("journal", "effects", "logs", "control", "app")
@@ -191,7 +194,11 @@ class RunFolder:
         """
         target = self.path / name
         try:
-            value = json.loads(target.read_bytes())
+            with open_regular(target) as file:
+                text = file.read(_LARGEST + 1)
+            if len(text) > _LARGEST:
+                raise RunFolderError(f"cannot read {target}: it has more than {_LARGEST} bytes.")
+            value = json.loads(text)
         except (OSError, ValueError, RecursionError) as error:
             raise RunFolderError(f"cannot read {target}: {error}") from error
         if not isinstance(value, Mapping):

@@ -9,7 +9,8 @@ CREATE TABLE line (
     expires DOUBLE, follow VARCHAR[], confirmed BOOLEAN, state VARCHAR, error VARCHAR,
     outside BOOLEAN, ignored BOOLEAN, peak_kb BIGINT, pid BIGINT, child BIGINT, code BIGINT,
     queue VARCHAR, parent VARCHAR, steps JSON, members VARCHAR[], redelivered BOOLEAN,
-    reason VARCHAR, traceback VARCHAR, store_s DOUBLE, value JSON, digest VARCHAR, settings JSON
+    reason VARCHAR, traceback VARCHAR, store_s DOUBLE, returned JSON, start VARCHAR, digest VARCHAR,
+    settings JSON
 );
 
 -- name: lines
@@ -39,7 +40,7 @@ FROM read_json($files, format = 'newline_delimited', maximum_object_size = $long
     expires: 'DOUBLE', follow: 'VARCHAR[]', confirmed: 'BOOLEAN', state: 'VARCHAR', error: 'VARCHAR',
     outside: 'BOOLEAN', ignored: 'BOOLEAN', peak_kb: 'BIGINT', pid: 'BIGINT', child: 'BIGINT', code: 'BIGINT',
     queue: 'VARCHAR', parent: 'VARCHAR', steps: 'JSON', members: 'VARCHAR[]', redelivered: 'BOOLEAN',
-    reason: 'VARCHAR', traceback: 'VARCHAR', store_s: 'DOUBLE', value: 'JSON', digest: 'VARCHAR',
+    reason: 'VARCHAR', traceback: 'VARCHAR', store_s: 'DOUBLE', returned: 'JSON', start: 'VARCHAR', digest: 'VARCHAR',
     format: 'BIGINT', result_expires: 'DOUBLE', timezone: 'VARCHAR', enable_utc: 'BOOLEAN'
 });
 
@@ -114,7 +115,7 @@ SELECT task FROM result WHERE status = 'FAILURE' AND codec = 'large';
 -- Tasks whose result has to be compared with what was expected, and whose texts do not tell: one of them is long, or
 -- one that the database cannot read.
 CREATE TABLE undecided AS
-SELECT task, entry.expect->>'$.text' IS NOT NULL AS long
+SELECT task, entry.expect->>'$.text' IS NOT NULL AS long, task NOT IN (SELECT task FROM given) AS stored
 FROM entry JOIN result USING (task)
 WHERE status = 'SUCCESS' AND codec IN ('json', 'large', 'unread')
   AND (json_exists(entry.expect, '$.result') OR entry.expect->>'$.text' IS NOT NULL
@@ -123,7 +124,7 @@ WHERE status = 'SUCCESS' AND codec IN ('json', 'large', 'unread')
   AND coalesce(text <> entry.expect->>'$.text', true);
 
 -- name: undecided_tasks
-SELECT task FROM undecided;
+SELECT task FROM undecided WHERE stored;
 
 -- name: long_count
 SELECT count(*) FROM undecided WHERE long;
@@ -154,12 +155,12 @@ SELECT task, max(digest) FROM read_json($file, format = 'newline_delimited', col
 -- name: given
 -- What the workers say that they gave to a result back end that does not write it as JSON.
 CREATE TABLE given AS
-SELECT task, arg_max(value, t) AS value, arg_max(digest, t) AS digest FROM line
-WHERE kind = 'finished' AND state = 'SUCCESS' AND (value IS NOT NULL OR digest IS NOT NULL) GROUP BY task;
+SELECT task, arg_max({'value': (returned->'$[0]')::VARCHAR, 'start': start, 'digest': digest}, t) AS said
+FROM line WHERE kind = 'finished' AND state = 'SUCCESS' AND (returned IS NOT NULL OR digest IS NOT NULL) GROUP BY task;
 
 -- name: use_given
-UPDATE result SET codec = 'json', value = given.value::VARCHAR, digest = given.digest
-FROM given WHERE result.task = given.task AND result.status = 'SUCCESS' AND result.codec IN ('other', 'unread');
+UPDATE result SET codec = 'json', value = said.value, start = said.start, digest = said.digest
+FROM given WHERE result.task = given.task AND result.status = 'SUCCESS' AND result.codec IN ('other', 'unread', 'large');
 
 -- name: left
 -- What may still lie in the broker: what was found there or in a worker's hands, and what was sent or begun after the

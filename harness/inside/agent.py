@@ -28,7 +28,7 @@ members beside the task's id:
     received   a message was taken from a queue   name, redelivered, eta
     started    an execution begins                name, retries, redelivered
     finished   an execution ended                 state, error, traceback, ignored (no row is to be expected), outside,
-                                                  peak_kb, store_s
+                                                  peak_kb, store_s, returned, or start and digest
     retried    the task asked to run again        reason
     revoked    it will not run                    reason
     discarded  the worker threw the message away  reason, content_type
@@ -43,8 +43,10 @@ An execution came to an end if its own process says so, with another `state` tha
 that is unwound while its process is stopped (a hard time limit, a termination, a shutdown). `outside` marks an ending
 that the parent process reports for a child that was killed: the execution itself never came to an end. `peak_kb` is
 the most memory that the process has had resident so far, where that has grown since it last said so. `store_s` is how
-long the result backend took for this execution, in seconds. `at` and `next` are by beat's own clock, which need not be
-the real one: when it woke, and when it means to wake again. `planned_s` is how long it took to plan all entries anew.
+long the result backend took for this execution, in seconds. `returned` is a list of one, the result, where the backend
+does not write results as JSON; of a long one its `start`, and a `digest` (see `harness.evidence.values`). `at` and
+`next` are by beat's own clock, which need not be the real one: when it woke, and when it means to wake again.
+`planned_s` is how long it took to plan all entries anew.
 `following` is two times between which the schedule itself has the next one. `shadowed` has each periodic task whose
 place another one took. The old schedule was surely in force until `until`, and the new one surely is from `at`.
 `parent` is the process id of the worker.
@@ -75,6 +77,7 @@ from harness.evidence.journal import Writer
 from harness.evidence.message import Message, task_of
 from harness.evidence.records import Json, Kind
 from harness.inside.beat_watch import BeatWatch
+from harness.inside.own_results import keep_table_names, returned, stores_json
 
 _BUSY_TIMEOUT_MS = 60_000
 _TRACEBACKS = 3
@@ -254,6 +257,8 @@ class Agent:
             said["ignored"] = True
         if stored_s is not None:
             said["store_s"] = round(stored_s, 6)
+            if state == "SUCCESS" and not stores_json(task.backend):
+                said |= returned(retval)
         peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if peak_kb > self._peak_kb:
             self._peak_kb = said["peak_kb"] = peak_kb
@@ -391,7 +396,9 @@ def main(argv: list[str]) -> None:
     agent.watch_decoding()
     agent.watch_beat(Path(run, "beat", node) if (run := os.environ.get("HARNESS_RUN")) else None)
     use_settings(_settings(os.environ.get("HARNESS_SETTINGS", "{}")))
-    tune_sqlite(os.environ.get("CELERY_RESULT_BACKEND", ""))
+    results_url = os.environ.get("CELERY_RESULT_BACKEND", "")
+    tune_sqlite(results_url)
+    keep_table_names(results_url)
     sys.argv = ["celery", *argv]
     # As `python -m celery` would: Celery's own messages then name that command.
     runpy.run_module("celery", run_name="__main__", alter_sys=True)

@@ -126,6 +126,27 @@ def test_a_file_that_holds_no_json_object_is_an_error_that_names_it(folder: RunF
         folder.read("broker.json")
 
 
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_what_has_no_end_is_no_file_of_a_run(folder: RunFolder, what: str) -> None:
+    path = folder.path / "broker.json"
+    os.mkfifo(path) if what == "pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(RunFolderError, match=r"cannot read .*broker\.json: .*no regular file"):
+        folder.read("broker.json")
+
+
+def test_a_file_larger_than_any_of_a_run_is_not_read(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LARGEST", 20)
+    folder.write("broker.json", {"messages": ["a" * 20]})
+    with pytest.raises(RunFolderError, match=r"broker\.json: it has more than 20 bytes"):
+        folder.read("broker.json")
+
+
+def test_a_file_nested_too_deep_is_an_error_that_names_it(folder: RunFolder) -> None:
+    (folder.path / "broker.json").write_text("[" * 50_000)
+    with pytest.raises(RunFolderError, match=r"broker\.json"):
+        folder.read("broker.json")
+
+
 def test_a_missing_file_is_an_error_that_names_it(folder: RunFolder) -> None:
     with pytest.raises(RunFolderError, match=r"cannot read .*broker\.json"):
         folder.read("broker.json")

@@ -72,7 +72,13 @@ PUBLIC = tuple(f"harness.{name}" for name in harness.__all__)
 ONLY = {
     # The web producer wraps the producer and reads the result tables.
     "harness.inside.web": (*INSIDE, "harness.producer", "harness.evidence.results"),
-    "harness.inside.agent": (*INSIDE, "harness.evidence.message", "harness.inside.beat_watch"),
+    "harness.inside.agent": (
+        *INSIDE,
+        "harness.evidence.message",
+        "harness.inside.beat_watch",
+        "harness.inside.own_results",
+    ),
+    "harness.inside.own_results": INSIDE,
     "harness.inside.beat_watch": INSIDE,
     "harness.inside.smtp": INSIDE,
     "harness.evidence.journal": ("harness.evidence.files", "harness.evidence.records", "harness.errors"),

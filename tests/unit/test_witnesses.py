@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pickle
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,11 +16,12 @@ from typing import Any, Self
 import pytest
 
 from harness.errors import RunFolderError
-from harness.evidence import results, witnesses
+from harness.evidence import results, values, witnesses
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
 from harness.evidence.journal import encode
 from harness.evidence.records import Expect, Fate, Json, Promise, Verdict, mail
+from harness.evidence.row_file import RowFile
 
 LONE = "caf\udce9.csv"
 
@@ -92,6 +94,11 @@ def codes(found: Audit) -> set[str]:
 
 def fates(found: Audit) -> dict[Fate, int]:
     return {fate: count for fate, count in found.fates.items() if count}
+
+
+def about(found: Audit, code: str) -> tuple[Verdict, int, str]:
+    (finding,) = (finding for finding in found.findings if finding.code == code)
+    return finding.verdict, finding.count, finding.text
 
 
 STRANGE = [
@@ -249,6 +256,42 @@ def test_evidence_that_is_too_much_for_the_memory_is_said_with_its_folder(
     run.work("a", b"1")
     with pytest.raises(RunFolderError, match=rf"evidence in .*{run.folder.path.name} cannot be audited"):
         run.audit()
+
+
+LONG = {"b": ["x"] * 400, "a": 1}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "fate"),
+    [
+        ({"returned": [{"ok": 1}]}, {"ok": 1}, Fate.OK),
+        ({"returned": [{"ok": 1}]}, {"ok": True}, Fate.WRONG),
+        ({"returned": [None]}, None, Fate.OK),
+        ({"returned": [None]}, 0, Fate.WRONG),
+        ({"start": "caf", "digest": values.digest(json.dumps(LONE))}, LONE, Fate.OK),
+        ({"start": "caf", "digest": values.digest(json.dumps(LONE))}, "caf\\udce9.csv", Fate.WRONG),
+        ({"returned": ["x" * 150]}, "x" * 150, Fate.OK),
+        ({"returned": ["x" * 150]}, "x" * 149 + "y", Fate.WRONG),
+        ({"start": "{", "digest": values.digest(json.dumps(LONG))}, {"a": 1, "b": ["x"] * 400}, Fate.OK),
+        ({"start": "{", "digest": values.digest(json.dumps(LONG))}, LONG | {"a": 2}, Fate.WRONG),
+        ({"start": "{", "digest": values.digest(json.dumps(LONG))}, 1, Fate.WRONG),
+        ({}, {"ok": 1}, Fate.UNKNOWN),
+    ],
+)
+def test_a_result_that_is_pickled_is_judged_by_what_the_worker_said(
+    run: Run, said: dict[str, Json], expected: Json, fate: Fate
+) -> None:
+    run.intend("x", Expect(result=expected))
+    run.run("x", **said)
+    run.record("x", pickle.dumps("whatever"))
+    assert fates(run.audit()) == {fate: 1}
+
+
+def test_what_a_worker_said_does_not_stand_for_a_result_that_can_be_read(run: Run) -> None:
+    run.intend("x", Expect(result=1))
+    run.run("x", returned=[1])
+    run.record("x", b"2")
+    assert fates(run.audit()) == {Fate.WRONG: 1}
 
 
 # What went on while the witnesses were read.
@@ -464,6 +507,188 @@ def test_a_mail_of_any_id_is_expected_by_recipient_and_subject(run: Run, key: st
     assert ("unexpected-effects" in codes(found)) is (fate is Fate.LOST)
 
 
+# Folders that are damaged, of another version, or made to harm.
+
+
+def change(run: Run, find: str, put: str, file: str = "worker-1") -> Audit:
+    """Audit a clean run after one line of it was changed."""
+    run.work("a", b"1")
+    run.work("b", b"1")
+    path = run.write().journal / f"{file}.1.1.jsonl"
+    text = path.read_text()
+    assert find in text
+    path.write_text(text.replace(find, put, 1))
+    return audit(run.folder)
+
+
+LINE = '{"n":2,"t":1003.0,"kind":"finished","task":"a","state":"SUCCESS"}'
+
+
+@pytest.mark.parametrize(
+    ("find", "put", "where"),
+    [
+        (
+            LINE,
+            LINE.replace("finished", "exploded"),
+            "line 3: its kind is 'exploded', which this version does not know",
+        ),
+        (LINE, LINE.replace("1003.0", "NaN"), "line 3: its time is nan"),
+        (LINE, LINE.replace("1003.0", "1e999"), "line 3: its time is inf"),
+        (LINE, LINE.replace(',"state":"SUCCESS"', ""), "line 3: it does not say its state"),
+        (LINE, LINE.replace(',"task":"a"', ""), "line 3: its task is None"),
+        (LINE, LINE.replace('"n":2', '"n":1'), "line 3: its number 1 has come before"),
+        (LINE, LINE.replace('"n":2', '"n":-2'), "line 3: its number is -2"),
+        (LINE, LINE.replace('"n":2', '"n":9223372036854775807'), "line 3: its number is 9223372036854775807"),
+        (LINE, "[1]", "line 3: it is no JSON object"),
+        (LINE, "{" * 3_000_000, "line 3: it is no JSON"),
+        (LINE + "\n", "", "line 3: no line has the number 2"),
+        ('"kind":"opened"', '"format":2,"kind":"opened"', "line 1: its format is 2, and this version reads 1"),
+    ],
+)
+def test_a_line_that_no_run_writes_is_unknown_with_its_file_and_line(run: Run, find: str, put: str, where: str) -> None:
+    found = change(run, find, put)
+    assert found.verdict is Verdict.UNKNOWN
+    verdict, number, text = about(found, "journal-incomplete")
+    assert verdict is Verdict.UNKNOWN
+    assert number >= 1
+    assert text.startswith("lines are missing in worker-1.1.1.jsonl (")
+    assert where in text
+
+
+def test_a_file_that_does_not_say_who_wrote_it_speaks_for_nobody(run: Run) -> None:
+    found = change(run, '"kind":"opened"', '"kind":"up"')
+    assert about(found, "journal-silent")[0] is Verdict.UNKNOWN
+
+
+def test_an_interruption_ends_the_reading_of_rows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise whoever presses Ctrl-C waits for the last row."""
+    run.work("a", b"1")
+    ended = []
+
+    def export(self: RowFile, _target: Path, *, dated: bool) -> int:
+        ended.append(self.stopped.wait(30))
+        return int(dated)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RowFile, "export", export)
+    monkeypatch.setattr(witnesses.Witnesses, "_journal", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.audit()
+    assert ended == [True]
+
+
+def test_a_line_that_is_written_otherwise_and_says_the_same_is_read(run: Run) -> None:
+    assert change(run, LINE, f" {LINE.replace(',', ' , ')} ").verdict is Verdict.PASS
+
+
+def test_a_number_that_comes_twice_hides_no_line_that_is_lost(run: Run) -> None:
+    """The count of the lines is right, and so is the highest number."""
+    found = change(run, '"n":3,', '"n":1,')
+    assert "line 4: its number 1 has come before" in about(found, "journal-incomplete")[2]
+
+
+def test_two_pairs_of_numbers_that_come_twice_hide_nothing_either(run: Run) -> None:
+    """The sum of the numbers is right as well: 1 and 4 stand for 2 and 3."""
+    run.work("a", b"1")
+    run.work("b", b"1")
+    path = run.write().journal / "worker-1.1.1.jsonl"
+    path.write_text(path.read_text().replace('"n":2,', '"n":1,').replace('"n":3,', '"n":4,'))
+    assert "journal-incomplete" in codes(audit(run.folder))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+@pytest.mark.parametrize("folder", ["journal", "effects"])
+def test_what_is_no_regular_file_is_said_and_not_read(run: Run, folder: str, make: Callable[[Path], None]) -> None:
+    run.work("a", b"1")
+    run.write()
+    make(run.folder.path / folder / "zero.1.1.jsonl")
+    found = audit(run.folder)
+    assert about(found, f"{folder}-unreadable")[2] == "zero.1.1.jsonl: no regular file."
+    assert found.verdict is Verdict.UNKNOWN
+
+
+def test_a_file_may_be_called_anything(run: Run) -> None:
+    run.work("a", b"1")
+    run.write()
+    journal = run.folder.journal
+    for name, strange in (("producer", b"*[?].jsonl"), ("worker-1", b"caf\xe9 {a,b}\n'.jsonl")):
+        (journal / f"{name}.1.1.jsonl").rename(journal / os.fsdecode(strange))
+    assert audit(run.folder).verdict is Verdict.PASS
+    os.truncate(journal / os.fsdecode(b"caf\xe9 {a,b}\n'.jsonl"), 30)
+    assert r"caf\xe9 {a,b}" in about(audit(run.folder), "journal-torn")[2]
+
+
+def test_where_a_pools_process_left_no_journal_nothing_is_called_unexpected(run: Run) -> None:
+    """The process that ran `a` sent `b`, and both is known of its rows and of its parent alone."""
+    run.intend("a")
+    run.say("worker-1", "received", "a", name="work")
+    run.say("worker-2", "started", "b", name="work")
+    run.say("worker-2", "finished", "b", state="SUCCESS")
+    run.record("a", b"1")
+    run.record("b", b"1")
+    found = run.audit()
+    assert found.verdict is Verdict.UNKNOWN
+    assert about(found, "journal-cut")[:2] == (Verdict.UNKNOWN, 1)
+    assert about(found, "unexpected-executions")[0] is Verdict.UNKNOWN
+    assert about(found, "unexpected-rows")[0] is Verdict.UNKNOWN
+
+
+def test_where_every_journal_is_whole_what_nobody_sent_is_unexpected(run: Run) -> None:
+    run.work("a", b"1")
+    run.say("worker-1", "started", "b", name="work")
+    run.record("b", b"1")
+    found = run.audit()
+    assert about(found, "unexpected-executions")[0] is Verdict.FAIL
+    assert about(found, "unexpected-rows")[0] is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"promise": []},
+        {"promise": {"delivery": []}},
+        {"promise": Promise().to_json() | {"deadline_s": 10**400}},
+        {"nodes": 5},
+        {"nodes": None},
+        {"unwitnessed": [[]]},
+        {"unwitnessed": ["nothing"]},
+        {"timelapse": "today"},
+        {"timelapse": {"from_t": None}},
+    ],
+)
+def test_a_run_file_of_wrong_types_is_an_error_that_names_it(run: Run, damage: dict[str, Json]) -> None:
+    run.work("a", b"1")
+    run.write()
+    run.folder.write("run.json", run.folder.read("run.json") | damage)
+    with pytest.raises(RunFolderError, match=r"run\.json"):
+        audit(run.folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"messages": 5},
+        {"messages": None},
+        {"held": {"a": 1}, "queues": [5]},
+        {"queues": [{"name": "celery"}]},
+        {"queues": [{"name": "celery", "ready": "many", "unacked": 0}]},
+        {"dead": [[]]},
+        {"t": "noon"},
+        {"t": 10**400},
+        {"anonymous": []},
+        {"settled": 5},
+    ],
+)
+def test_remains_of_wrong_types_are_unknown(run: Run, damage: dict[str, Json]) -> None:
+    run.work("a", b"1")
+    run.write()
+    run.folder.write("broker.json", run.folder.read("broker.json") | damage)
+    found = audit(run.folder)
+    assert about(found, "broker-unread")[0] is Verdict.UNKNOWN
+
+
 # Rows that were stored and are not there.
 
 
@@ -480,11 +705,6 @@ def cleaned_up(run: Run, *, after_s: int, expires_s: float | None = 3600.0, zone
     run.say("worker-1", "finished", "cleanup", state="SUCCESS", store_s=0.01)
     run.record("cleanup", b"null")
     return run.audit()
-
-
-def about(found: Audit, code: str) -> tuple[Verdict, int, str]:
-    (finding,) = (finding for finding in found.findings if finding.code == code)
-    return finding.verdict, finding.count, finding.text
 
 
 def test_a_row_that_was_cleaned_up_after_its_time_is_accounted_for(run: Run) -> None:

@@ -1,0 +1,70 @@
+"""What has to be done in a worker so that the harness can read what the app's tasks return."""
+
+import json
+import re
+from typing import Any
+
+from celery.exceptions import ImproperlyConfigured
+from kombu.utils import json as kombu_json
+
+from harness.evidence import values
+from harness.evidence.records import Json
+
+_LONGEST = 200
+"""Characters; of a longer result the journal has the beginning and a digest."""
+_SURROGATE = re.compile(r"\\ud[89a-f]")
+"""A lone surrogate, or one of a pair: not everybody who reads the journal takes it for text."""
+_HARMLESS = ("pool_pre_ping", "pool_recycle")
+"""Options of a database engine that mean the same to a SQLite file."""
+
+
+def keep_table_names(results_url: str) -> None:
+    """Let the rows lie where the harness looks: in tables of Celery's own names, whatever the app calls its own.
+
+    What an app says of its tables, and of how to connect to its own database, is for that database. It is put aside
+    when the backend of the harness's file is made, because only then nothing the app does later can bring it back.
+
+    Args:
+        results_url: Celery's result backend, such as ``db+sqlite:////harness/run/results.sqlite3``.
+    """
+    try:
+        from celery.backends.database import DatabaseBackend  # noqa: PLC0415 - it needs SQLAlchemy.
+    except (ImportError, ImproperlyConfigured):
+        return
+    if not results_url.startswith("db+sqlite"):
+        return
+    make = DatabaseBackend.__init__
+    ours = results_url.removeprefix("db+")
+
+    def make_with_own_names(backend: Any, *args: Any, **options: Any) -> None:
+        app = options.get("app")
+        if app is not None and str(options.get("url")).removeprefix("db+") == ours:
+            engine = {key: value for key, value in (app.conf.database_engine_options or {}).items() if key in _HARMLESS}
+            app.conf.update(database_table_names={}, database_table_schemas={}, database_engine_options=engine)
+        make(backend, *args, **options)
+
+    DatabaseBackend.__init__ = make_with_own_names
+
+
+def stores_json(backend: Any) -> bool:
+    """Tell whether a backend writes results as JSON. Celery's database backend pickled them until 5.6."""
+    if getattr(backend, "serializer", "json") != "json":
+        return False
+    table = getattr(getattr(backend, "task_cls", None), "__table__", None)
+    return table is None or type(table.c.result.type).__name__ != "PickleType"
+
+
+def returned(result: Any) -> dict[str, Json]:
+    """Return what the journal says of a result that cannot be read otherwise: nothing if JSON has no such value."""
+    try:
+        # Kombu's own form of a date or a decimal is what Celery 5.7 stores.
+        text = kombu_json.dumps(result)
+        if len(text) > _LONGEST or _SURROGATE.search(text):
+            return {"start": text[: _LONGEST // 2], "digest": values.digest(text)}
+        return {"returned": [json.loads(text, parse_constant=_refuse)]}
+    except (TypeError, ValueError, RecursionError):
+        return {}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"JSON has no {constant}")
