@@ -232,10 +232,13 @@ def test_beats_that_never_were_ready_are_unknown_each_for_its_own_reason(tmp_pat
     beat = Beat(tmp_path)
     beat.open()
     beat.write()
-    texts = [finding.text for finding in said(tmp_path).findings if finding.code == "ticks-unwatched"]
-    assert texts == [
-        "no beat ever said that it was ready, so nothing is known about ticks.",
-        "the beat of worker-1 began, and never said that it was ready, so nothing is known about its ticks.",
+    assert [(finding.code, finding.count, finding.text) for finding in said(tmp_path).findings] == [
+        ("ticks-unwatched", 1, "no beat ever said that it was ready, so nothing is known about ticks."),
+        (
+            "ticks-unwatched",
+            1,
+            "the beat of worker-1 began, and never said that it was ready, so nothing is known about its ticks.",
+        ),
     ]
 
 
@@ -352,6 +355,11 @@ def test_an_interval_may_be_shorter_than_a_second(tmp_path: Path, every_s: float
     assert only(said(tmp_path)).expected == len(times)
     Beat(tmp_path).live(NOON, end, {"it": interval(every_s)}, {"it": [*times[:9], *times[10:]]})
     assert codes(said(tmp_path)) == ["tick-missing"]
+
+
+def test_an_interval_of_no_length_cannot_be_calculated(tmp_path: Path) -> None:
+    Beat(tmp_path).live(NOON, NEXT_NOON, {"it": interval(0.0)}, {"it": [NOON + 1.0]})
+    assert "cannot be calculated (every 0 s)" in text(said(tmp_path), "tick-unpredictable")
 
 
 def test_a_rule_whose_members_stand_in_another_order_is_the_same(tmp_path: Path) -> None:
