@@ -62,6 +62,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,9 @@ class Agent:
     ) -> None:
         message = Message.of(str(sender), headers, body)
         if message is not None:
+            if message.parent is None and (sender_task := celery.current_app.current_worker_task) is not None:
+                # Celery's old protocol does not say whose child a task is.
+                message = replace(message, parent=sender_task.request.id)
             queue = next((one.name for one in declare or () if hasattr(one, "name")), routing_key)
             self._journal.write(Kind.INTENDED, message.task, **message.to_json(queue), **self._beat.sending())
 

@@ -298,6 +298,16 @@ def test_a_task_of_the_old_protocol_that_a_task_sends_is_journaled_under_its_id(
 
 
 @pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_what_a_task_sends_names_its_parent_in_either_protocol(
+    app: Celery, run: Run, folder: Path, protocol: int
+) -> None:
+    app.conf.task_protocol = protocol
+    run("pay", 4, callbacks=[app.tasks["quiet"].si().set(task_id="t-2")])
+    assert [(task, about.get("parent")) for kind, task, about in said(folder) if kind == "intended"] == [("t-2", "t-1")]
+
+
+@pytest.mark.usefixtures("agent")
 def test_what_a_task_sends_is_journaled_as_a_producer_would(app: Celery, folder: Path) -> None:
     app.send_task("pay", (4,), task_id="t-2", parent_id="t-1")
     assert said(folder) == [
