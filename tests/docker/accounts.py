@@ -1,0 +1,34 @@
+"""What the tests of verdicts ask an audit and its stack."""
+
+from collections.abc import Mapping
+
+from harness.evidence.audit import Audit
+from harness.evidence.records import Fate, Json, Verdict
+from harness.stack import Stack
+
+
+def met(audit: Audit) -> dict[Fate, int]:
+    """The fates that some task met."""
+    return {fate: count for fate, count in audit.fates.items() if count}
+
+
+def failing(audit: Audit) -> set[str]:
+    """The codes of the findings that spoil the verdict."""
+    return {finding.code for finding in audit.findings if finding.verdict is not Verdict.PASS}
+
+
+def codes(audit: Audit) -> set[str]:
+    """The codes of all findings, remarks too."""
+    return {finding.code for finding in audit.findings}
+
+
+def said(audit: Audit, code: str) -> str:
+    """What the finding of this code says."""
+    (text,) = [finding.text for finding in audit.findings if finding.code == code]
+    return text
+
+
+def settled(stack: Stack) -> Mapping[str, Json]:
+    """How the last settling ended."""
+    how: Mapping[str, Json] = stack.folder.read("broker.json")["settled"]
+    return how
