@@ -12,6 +12,8 @@ SELECT task,
        max(t) FILTER (kind = 'intended') AS last_intended_t,
        max(expires) AS expires,
        max(expect::VARCHAR) AS expect,
+       count(*) FILTER (kind = 'intended') AS times,
+       count(effects) > 0 AS declared,
        bool_or(kind = 'accepted') AS known,
        CASE WHEN coalesce(max(t) FILTER (kind = 'intended') > max(t) FILTER (kind <> 'intended'), true) THEN 'none'
             ELSE arg_max(CASE WHEN confirmed IS false THEN 'unconfirmed' ELSE kind END, t) FILTER (kind <> 'intended')
@@ -81,7 +83,7 @@ GROUP BY summed.task, summed.worker;
 -- Tasks that one publish brought to several workers, as a broadcast does: none of them had it from another one.
 CREATE TABLE fanout AS
 SELECT task, count(*) AS workers FROM execution
-WHERE is_first_delivery AND task NOT IN (SELECT task FROM publish)
+WHERE is_first_delivery AND task IN (SELECT task FROM entry WHERE times = 1)
 GROUP BY task HAVING count(*) > 1;
 
 -- name: discards
@@ -119,11 +121,6 @@ CREATE TABLE called AS SELECT DISTINCT task FROM line WHERE kind = 'errback';
 -- The tasks that wait for the members of a chord, each with its members.
 CREATE TABLE unlock AS
 SELECT DISTINCT task, unnest(members) AS member FROM line WHERE kind = 'intended' AND len(members) > 0;
-
--- name: publishes
--- How often a task was published, where it was more than once.
-CREATE TABLE publish AS
-SELECT task, count(*) AS times FROM line WHERE kind = 'intended' GROUP BY task HAVING count(*) > 1;
 
 -- name: followers
 -- Tasks that were to follow another one, in a chain or as the body of a chord. If that one fails, Celery records a
@@ -167,10 +164,6 @@ SELECT DISTINCT task, unnest(effects) AS key FROM line WHERE kind = 'intended' A
 -- name: forget_wants
 DELETE FROM want;
 
--- name: undeclared
-CREATE TABLE undeclared AS
-SELECT task FROM line WHERE kind = 'intended' GROUP BY task HAVING count(effects) = 0;
-
 -- name: dead
 -- Messages at rest in a queue that nobody consumes, because another queue got rid of them.
 CREATE TABLE dead AS
@@ -212,13 +205,15 @@ WITH known_of AS (
                expect, starts, ends, again, last_start_t, ignored, succeeded, success_t, failed, revoked, discarded, error,
                last_state, stored_t, stored_file
            ),
-           coalesce(json_extract_string(said.expect, '$.state'), 'SUCCESS') AS expect_state,
+           -- Each reading of a JSON text takes its time.
+           json_extract_string(said.expect, ['$.state', '$.digest', '$.text', '$.start', '$.error']) AS wanted,
+           coalesce(wanted[1], 'SUCCESS') AS expect_state,
            json_extract(said.expect, '$.result')::VARCHAR AS expect_result,
-           coalesce(json_extract_string(said.expect, '$.digest'), expected.digest) AS expect_digest,
-           json_extract_string(said.expect, '$.text') AS expect_text,
-           json_extract_string(said.expect, '$.start') AS expect_start,
+           coalesce(wanted[2], expected.digest) AS expect_digest,
+           wanted[3] AS expect_text,
+           wanted[4] AS expect_start,
            expect_result IS NOT NULL OR expect_digest IS NOT NULL OR expect_text IS NOT NULL AS expects_result,
-           json_extract_string(said.expect, '$.error') AS expect_error,
+           wanted[5] AS expect_error,
            coalesce(said.starts, 0) AS starts,
            coalesce(said.ends, 0) AS ends,
            greatest(coalesce(said.starts - said.ends, 0), 0) AS cut_short,
@@ -240,7 +235,7 @@ WITH known_of AS (
            coalesce(said.failed, false) AS failed,
            coalesce(said.revoked, false) AS revoked,
            coalesce(said.discarded, false) AS discarded,
-           coalesce(said.last_state = 'IGNORED', false) AND coalesce(said.starts, 0) >= coalesce(publish.times, 1) AS set_aside,
+           coalesce(said.last_state = 'IGNORED', false) AND coalesce(said.starts, 0) >= said.times AS set_aside,
            coalesce(fanout.workers, 1) AS deliveries,
            dead_task.task IS NOT NULL AS is_dead,
            CASE WHEN result.codec = 'json' THEN json_extract_string(result.value, '$.exc_type') ELSE said.error END AS error,
@@ -253,7 +248,6 @@ WITH known_of AS (
            $executions AND left_over.task IS NULL AND coalesce(said.starts, 0) = 0 AND result.task IS NULL
                AND coalesce(said.expires <= span.end_t, false) AS expired
     FROM entry_run AS said CROSS JOIN span
-    LEFT JOIN publish USING (task)
     LEFT JOIN result USING (task)
     LEFT JOIN had USING (task)
     LEFT JOIN left_over USING (task)
@@ -263,7 +257,7 @@ WITH known_of AS (
     LEFT JOIN fanout USING (task)
     LEFT JOIN (SELECT DISTINCT task FROM dead) AS dead_task USING (task)
 )
-SELECT *,
+SELECT * EXCLUDE (wanted),
        CASE WHEN recorded THEN status
             WHEN succeeded THEN 'SUCCESS'
             WHEN failed THEN 'FAILURE'
@@ -368,6 +362,9 @@ WHERE execution.state = 'FAILURE' AND fate.expect_state = 'SUCCESS' AND fate.end
 -- A run failed, and the row says that the task succeeded.
 SELECT task FROM fate WHERE failed AND ending = 'SUCCESS' AND task NOT IN (SELECT task FROM fanout);
 
+-- name: promised_count
+SELECT count(*) FROM promised;
+
 -- name: never_sent
 -- Tasks that were to follow one that succeeded, and that nobody ever sent: the next ones in a chain, with those after
 -- them, and links. A chord's body is looked for elsewhere.
@@ -439,7 +436,8 @@ WITH wanted AS (SELECT key FROM want UNION ALL SELECT unnest(effects) FROM movin
 SELECT DISTINCT key AS task FROM effect
 WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM wanted)
   AND key NOT IN (SELECT key FROM other WHERE key IS NOT NULL AND name IN (SELECT key FROM wanted))
-  AND coalesce(task NOT IN (SELECT task FROM undeclared), NOT EXISTS (FROM undeclared) AND NOT EXISTS (FROM moving))
+  AND coalesce(task NOT IN (SELECT task FROM entry WHERE NOT declared),
+               NOT EXISTS (FROM entry WHERE NOT declared) AND NOT EXISTS (FROM moving))
   AND coalesce(task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL), true);
 
 -- name: failed_unexpectedly

@@ -41,7 +41,7 @@ _MAILBOX = "mailbox.jsonl"
 
 
 _OF_THE_JOURNAL = (
-    *("entries", "runs", "publishes", "followers", "span", "wants", "undeclared", "early_runs"),
+    *("entries", "runs", "followers", "span", "wants", "early_runs"),
     *("owners", "executions", "fanouts", "discards", "tracebacks", "promised", "children", "called", "unlocks"),
     *("settings", "cleanups", "given", "taken"),
 )
