@@ -24,6 +24,7 @@ from kombu.serialization import dumps
 
 from harness.errors import BrokerError, UsageError
 from harness.evidence.journal import Writer, encode
+from harness.evidence.message import DEFAULT_QUEUE
 from harness.evidence.records import Expect, Json, Kind
 
 _REPR_SIZE = 1024
@@ -111,7 +112,7 @@ class Producer:
         countdown_s: float | None = None,
         eta: datetime | None = None,
         expires_s: float | None = None,
-        queue: str = "celery",
+        queue: str = DEFAULT_QUEUE,
         priority: int | None = None,
         task_id: str | None = None,
     ) -> Sent:
@@ -151,6 +152,8 @@ class Producer:
             intent["due"] = due.timestamp() if due is not None else self._due_t
         if expiry is not None:
             intent["expires"] = expiry.timestamp()
+        if queue != DEFAULT_QUEUE:
+            intent["queue"] = queue
         self._journal.write(Kind.INTENDED, task, **intent)
         options = {"priority": priority, "expiration": expires_s}
         sent = self._publish(

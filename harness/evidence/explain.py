@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from harness.evidence.message import DEFAULT_QUEUE
 from harness.evidence.records import Fate, Json
 from harness.evidence.remains import DeadLetter, QueueLeft
 from harness.evidence.witnesses import Database, Witnesses
@@ -16,7 +17,6 @@ _LONGEST = 160
 _NAMES = 3
 _QUORUM_LIMIT = 20
 """How often RabbitMQ 4 delivers a message of a quorum queue again, unless somebody says otherwise."""
-_DEFAULT_QUEUE = "celery"
 
 
 class Story(NamedTuple):
@@ -112,7 +112,7 @@ class Explainer:
         return next((letter for letter in self.witnesses.remains.dead if letter.task == task), None)
 
     def _queue(self, story: Story) -> QueueLeft | None:
-        name = story.queue or _DEFAULT_QUEUE
+        name = story.queue or DEFAULT_QUEUE
         return next((queue for queue in self.witnesses.remains.queues if queue.name == name), None)
 
     def _drop(self, story: Story) -> str:
@@ -143,7 +143,10 @@ class Explainer:
         if queue is not None and said:
             return f": `{queue.name}` {' and '.join(said)}"
         if queue is None and self.witnesses.remains.queues:
-            return f": its queue `{story.queue or _DEFAULT_QUEUE}` is not there any more"
+            return (
+                f": there is no queue `{story.queue or DEFAULT_QUEUE}`: it was deleted, or no queue is bound to that "
+                "routing key"
+            )
         return ": look for a queue that was purged or deleted, and for a worker that dropped it"
 
     def _duplicated(self, story: Story) -> str:

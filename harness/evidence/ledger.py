@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.evidence.journal import Follower
+from harness.evidence.message import DEFAULT_QUEUE
 from harness.evidence.records import Event, Kind
 
 _OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
@@ -168,7 +169,7 @@ class Ledger:
             self._ended_of_sent += task in self._ended
         if task not in self._ended:
             self._unended[task] = Unended(
-                str(data.get("name", "")), str(data.get("queue", "celery")), data.get("due"), data.get("expires")
+                str(data.get("name", "")), str(data.get("queue", DEFAULT_QUEUE)), data.get("due"), data.get("expires")
             )
         if (members := data.get("members")) is not None:
             body = next(iter(data.get("follow") or ()), "")

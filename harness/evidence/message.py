@@ -14,7 +14,8 @@ from harness.evidence.records import Json
 
 _BODY_PARTS = 3
 _UNLOCK = "celery.chord_unlock"
-_DEFAULT_QUEUE = "celery"
+DEFAULT_QUEUE = "celery"
+"""Celery's own; a line of the journal does not name it."""
 
 
 class Way(StrEnum):
@@ -105,7 +106,7 @@ class Message:
             "due": self.due_t,
             "expires": self.expires_t,
             "parent": self.parent,
-            "queue": None if queue == _DEFAULT_QUEUE else queue,
+            "queue": None if queue == DEFAULT_QUEUE else queue,
             "follow": _once([*(step.task for step in self.steps if step.task is not None), *self.canvases]) or None,
             "steps": [step.to_json() for step in self.steps] or None,
             "members": self.members,

@@ -210,7 +210,7 @@ def test_a_task_that_nobody_began_is_lost_with_what_its_queue_does_to_messages(
 def test_a_queue_that_is_gone_is_named(world: World) -> None:
     world.intend("x", queue="mails")
     queue(world)
-    assert "its queue `mails` is not there any more" in lost(world)
+    assert "there is no queue `mails`" in lost(world)
 
 
 def test_an_effect_that_never_came_is_named(world: World) -> None:

@@ -194,6 +194,13 @@ def test_the_intent_says_what_is_expected_and_when_the_task_is_due(make: Make, f
     assert intent == {"name": "pay", "expect": {"result": {"ok": True}}, "effects": ["mail:1"]}
 
 
+def test_the_intent_names_the_queue_unless_it_is_celerys_own(in_memory: Producer, folder: Path) -> None:
+    in_memory.send("pay", queue=QUEUE)
+    in_memory.send("pay")
+    intents = [data for kind, _, data in said(folder) if kind is Kind.INTENDED]
+    assert [intent.get("queue") for intent in intents] == [QUEUE, None]
+
+
 def test_the_intent_says_when_the_task_expires_as_the_message_does(in_memory: Producer, folder: Path) -> None:
     before_s = time.time()
     assert in_memory.send("pay", countdown_s=60, expires_s=90, queue=QUEUE).accepted
@@ -279,7 +286,10 @@ def test_what_no_message_can_be_made_of_is_a_wrong_use_and_leaves_no_entry(
 def test_what_is_sent_is_celerys_message_and_asks_for_no_result_of_ours(in_memory: Producer, folder: Path) -> None:
     sent = in_memory.send("pay", [4], {"currency": "SEK"}, task_id="t-1", queue=QUEUE)
     assert sent == Sent(task="t-1", outcome=Kind.ACCEPTED)
-    assert said(folder) == [(Kind.INTENDED, "t-1", {"name": "pay"}), (Kind.ACCEPTED, "t-1", {"confirmed": True})]
+    assert said(folder) == [
+        (Kind.INTENDED, "t-1", {"name": "pay", "queue": QUEUE}),
+        (Kind.ACCEPTED, "t-1", {"confirmed": True}),
+    ]
     with kombu.Connection("memory://") as connection, connection.SimpleQueue(QUEUE) as queue:
         message = queue.get_nowait()
     assert (message.headers["id"], message.headers["task"]) == ("t-1", "pay")
