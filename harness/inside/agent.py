@@ -61,7 +61,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -305,7 +305,7 @@ class Agent:
             if message.parent is None and (sender_task := celery.current_app.current_worker_task) is not None:
                 # Celery's old protocol does not say whose child a task is.
                 message = replace(message, parent=sender_task.request.id)
-            queue = next((one.name for one in declare or () if hasattr(one, "name")), routing_key)
+            queue = _where(declare or (), routing_key)
             self._journal.write(Kind.INTENDED, message.task, **message.to_json(queue), **self._beat.sending())
 
     def _on_published(self, headers: Mapping[str, Any], body: Any, **_: Any) -> None:
@@ -370,6 +370,22 @@ def _queue(queue: Any) -> dict[str, Json]:
     """What an app declares a queue with."""
     arguments = {str(name): _plain(value) for name, value in (queue.queue_arguments or {}).items()}
     return {"arguments": arguments, "durable": bool(queue.durable)}
+
+
+def _where(declared: Iterable[Any], routing_key: Any) -> str | None:
+    """The queue that a message is sent to, or its routing key where that is known to lead elsewhere.
+
+    Args:
+        declared: what Celery declares before it publishes: the default queue, also where the sender named an exchange
+            and a routing key of his own.
+        routing_key: of the message.
+    """
+    queue = next((one for one in declared if isinstance(one, kombu.Queue)), None)
+    if queue is None:
+        return str(routing_key) if routing_key else None
+    is_direct = queue.exchange is not None and queue.exchange.type == "direct" and not queue.bindings
+    leads_elsewhere = is_direct and routing_key and routing_key not in {queue.routing_key, queue.name}
+    return str(routing_key if leads_elsewhere else queue.name)
 
 
 def _redelivered(delivery_info: Mapping[str, Any] | None) -> bool:

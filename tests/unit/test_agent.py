@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import celery
+import kombu
 import pytest
 import sqlalchemy as sa
 from billiard.popen_fork import Popen
@@ -295,6 +296,31 @@ def test_a_task_of_the_old_protocol_that_a_task_sends_is_journaled_under_its_id(
     app.conf.task_protocol = 1
     app.send_task("pay", (4,), task_id="t-2")
     assert [(kind, task) for kind, task, _ in said(folder)] == [("intended", "t-2"), ("accepted", "t-2")]
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize(
+    ("options", "queue"),
+    [
+        ({"queue": "of-the-bank"}, "of-the-bank"),
+        ({"exchange": "of-the-agents-tests", "routing_key": "nobody"}, "nobody"),
+        ({"exchange": "of-the-agents-tests", "routing_key": "of-the-agents-tests"}, "of-the-agents-tests"),
+        ({"queue": "topics", "routing_key": "topic.high"}, "topics"),
+        ({"queue": "bound", "routing_key": "second"}, "bound"),
+    ],
+)
+def test_what_is_sent_names_its_queue_or_the_routing_key_that_leads_elsewhere(
+    app: Celery, folder: Path, options: dict[str, Any], queue: str
+) -> None:
+    exchange = kombu.Exchange("bound")
+    app.conf.task_queues = [
+        kombu.Queue("of-the-agents-tests"),
+        kombu.Queue("of-the-bank"),
+        kombu.Queue("topics", kombu.Exchange("topics", type="topic"), routing_key="topic.#"),
+        kombu.Queue("bound", [kombu.binding(exchange, routing_key=key) for key in ("first", "second")]),
+    ]
+    app.send_task("pay", (4,), **options)
+    assert [about.get("queue") for kind, _, about in said(folder) if kind == "intended"] == [queue]
 
 
 @pytest.mark.usefixtures("agent")
