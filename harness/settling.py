@@ -401,7 +401,7 @@ def _look(source: Source) -> tuple[Remains, int]:
     unacked = sum(queue.unacked for queue in queues)
     ledger = source.ledger
     held = ledger.held(source.alive(), unacked=bool(unacked))
-    consumed = {name for names in ledger.consumes.values() for name in names}
+    consumed = {name: about for names in ledger.consumes.values() for name, about in names.items()}
     found, dead = [], []
     for queue in queues:
         look = looks.get(queue.name)
@@ -412,7 +412,10 @@ def _look(source: Source) -> tuple[Remains, int]:
             else:
                 found.append(message.task)
     known = sorted(task for task in found if task is not None)
-    left = [_left(queue, looks.get(queue.name), len(waiting.get(queue.name, ()))) for queue in queues]
+    left = [
+        _left(queue, looks.get(queue.name), len(waiting.get(queue.name, ())), consumed.get(queue.name, {}))
+        for queue in queues
+    ]
     anonymous = len(found) - len(known) + sum(letter.task is None for letter in dead)
     everything = Remains(queues=left, messages=known, anonymous=anonymous, held=sorted(held), dead=dead)
     return everything, unacked - len(held)
@@ -423,7 +426,7 @@ def _may_hold(queue: QueueCount, look: QueueLook | None) -> bool:
     return bool(queue.ready or (not queue.is_live and (look is None or look.ready)))
 
 
-def _left(queue: QueueCount, look: QueueLook | None, waiting: int) -> QueueLeft:
+def _left(queue: QueueCount, look: QueueLook | None, waiting: int, about: Mapping[str, Json]) -> QueueLeft:
     return QueueLeft(
         name=queue.name,
         kind=queue.kind,
@@ -431,6 +434,7 @@ def _left(queue: QueueCount, look: QueueLook | None, waiting: int) -> QueueLeft:
         unacked=queue.unacked,
         consumers=look.consumers if look else None,
         arguments=queue.arguments,
+        declared=dict(about.get("arguments") or {}),
     )
 
 

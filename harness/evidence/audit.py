@@ -284,6 +284,7 @@ _OTHER_FINDINGS = (
     ("early", Verdict.FAIL, "began before they were due"),
     ("unexpected_effects", Verdict.FAIL, "effects that no task was expected to have"),
     ("unexpected_messages", Verdict.FAIL, "left in the broker, and no producer ever intended them"),
+    ("groups_half_sent", Verdict.FAIL, "members of saved groups, and nobody ever sent them"),
     ("chords_half_sent", Verdict.FAIL, "bodies of chords that were sent in part"),
     ("chords_hopeless", Verdict.FAIL, "bodies of chords that nobody will ever send"),
     ("chords_waiting", Verdict.UNKNOWN, "bodies of chords that still waited for their members"),
@@ -294,6 +295,7 @@ _OTHER_FINDINGS = (
     ("had_again", Verdict.PASS, "had an effect more than once, which the promise allows"),
     ("unfinished_rows", Verdict.PASS, "rows in celery_taskmeta that say neither success nor failure"),
 )
+_OF_UNSENT = frozenset({"groups_half_sent", "chords_half_sent", "chords_hopeless"})
 _OF_CHORDS = frozenset({"chords_half_sent", "chords_hopeless", "chords_waiting"})
 _OF_WORKERS = frozenset({"failed_on_one_worker", "failed_run", "left_after_end", "ran_again"})
 
@@ -308,8 +310,8 @@ def _other_findings(
     for code, verdict, words, (count, tasks) in found:
         if count:
             name = code.replace("_", "-")
-            if journal_incomplete and code.startswith("unexpected_"):
-                # Who intended it may stand in a line that is lost.
+            if journal_incomplete and (code.startswith("unexpected_") or code in _OF_UNSENT):
+                # That it was sent may stand in a line that is lost.
                 verdict = Verdict.UNKNOWN  # noqa: PLW2901 - it is another one from here on.
             text = f"{explainer.names(tasks, count)}: {words}{_more(code, tasks, explainer)}"
             yield Finding(code=name, verdict=verdict, count=count, text=text, tasks=tasks)
@@ -332,6 +334,9 @@ def _promise_findings(explainer: Explainer, *, incomplete: bool) -> Iterator[Fin
         yield Finding(code="never-sent", verdict=verdict, count=count, text=text, tasks=tasks[:10])
     if restless := explainer.sending():
         yield Finding(code="restless", verdict=Verdict.UNKNOWN, count=1, text=restless)
+    if differing := explainer.differing_queues():
+        text = f"declared by the app otherwise than the broker has them: {'; '.join(differing)}"
+        yield Finding(code="queues-differ", verdict=Verdict.PASS, count=len(differing), text=text)
     if dead := explainer.witnesses.remains.dead:
         tasks = tuple(sorted(letter.task for letter in dead if letter.task is not None))[:10]
         text = explainer.dead_letters()

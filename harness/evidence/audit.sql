@@ -416,6 +416,10 @@ FROM body JOIN known ON known.body = body.task
 GROUP BY body.task, body.name
 HAVING NOT bool_or(coalesce(known.ending IN ('FAILURE', 'REVOKED'), false));
 
+-- name: groups_half_sent
+-- A group was saved before all of its members were sent; whoever waits for it waits for ever.
+SELECT DISTINCT task FROM grouped WHERE task NOT IN (SELECT task FROM entry);
+
 -- name: chords_half_sent
 SELECT task FROM chord WHERE unsent > 0;
 

@@ -229,6 +229,15 @@ class Explainer:
         ]
         return f"at rest as dead letters, and nobody consumes them: {_few(said)}"
 
+    def differing_queues(self) -> list[str]:
+        """Each queue that has not what a worker declares it with: a setting that is not in force."""
+        return [
+            f"`{queue.name}` has {key}={shown(queue.arguments.get(key))}, and the app says {shown(value)}"
+            for queue in self.witnesses.remains.queues
+            for key, value in queue.declared.items()
+            if queue.arguments.get(key) != value
+        ]
+
     def waiting(self) -> str:
         """What was still in flight when waiting ended."""
         texts = [str(text) for text in self.witnesses.settled.get("waiting", ())]

@@ -5,14 +5,14 @@ process that runs it, and is open until it ends or that process is gone.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.evidence.journal import Follower
 from harness.evidence.message import DEFAULT_QUEUE
-from harness.evidence.records import Event, Kind
+from harness.evidence.records import Event, Json, Kind
 
 _OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
 # A task that is ignored may have been replaced by another of the same id, and a rejected one put back into its queue.
@@ -112,8 +112,8 @@ class Ledger:
         """How often beat has sent each entry of its schedule, and the broker has taken it."""
         self.senders: Counter[tuple[str, str]] = Counter()
         """How often a task of one name sent tasks of another: the sender's name, the sent one's name."""
-        self.consumes: dict[str, Collection[str]] = {}
-        """Per worker, the queues that it consumed when it was ready."""
+        self.consumes: dict[str, Mapping[str, Mapping[str, Json]]] = {}
+        """Per worker, the queues that it consumed when it was ready, each with what it is declared with."""
         self.last_motion_t = 0.0
         """When something last happened to a task that does not only wait for a chord: Unix time in seconds."""
         self._takes = {
@@ -139,7 +139,7 @@ class Ledger:
                 self._up[event.node] = event.t
                 self._forget(event.node)
             elif event.kind is Kind.READY:
-                self.consumes[event.node] = {str(name) for name in event.data.get("queues") or ()}
+                self.consumes[event.node] = dict(event.data.get("queues") or {})
             elif event.kind is Kind.EXITED:
                 self._lose(event.node, int(event.data.get("child", -1)), event.t)
             elif event.task is not None:

@@ -93,7 +93,7 @@ class Message:
             parent=about.get("parent_id"),
             steps=_once([*_steps(embedded), *(_all(_body(body), Way.BODY) if is_unlock else ())]),
             canvases=_once(task for signature in promised for task in _canvases(signature)),
-            members=_once(_result_ids(_keyword(body, "result"))) if is_unlock else None,
+            members=_once(result_ids(_keyword(body, "result"))) if is_unlock else None,
         )
 
     def to_json(self, queue: str | None = None) -> dict[str, Json]:
@@ -237,13 +237,13 @@ def _names(signature: Any, way: Way) -> Iterator[Step]:
         yield Step(task=None, name=str(signature.get("task")), way=way)
 
 
-def _result_ids(value: Any) -> Iterator[str]:
+def result_ids(value: Any) -> Iterator[str]:
     """The ids in the tuples that describe results: ``((id, parent), children)``, however deep they are nested."""
     for one in value if isinstance(value, tuple | list) else ():
         if isinstance(one, tuple | list) and len(one) == 2:  # noqa: PLR2004 - the two parts of such a tuple.
             own, children = one
             if children:
-                yield from _result_ids(children)
+                yield from result_ids(children)
             elif isinstance(own, tuple | list) and own and isinstance(own[0], str):
                 yield own[0]
 

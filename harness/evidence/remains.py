@@ -18,6 +18,8 @@ class QueueLeft:
     """None if it did not say."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
     """What it was declared with, and what a policy adds."""
+    declared: Mapping[str, Json] = field(default_factory=dict)
+    """What the workers that consume it declare it with."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "QueueLeft":
@@ -30,6 +32,7 @@ class QueueLeft:
             unacked=int(value["unacked"]),
             consumers=None if consumers is None else int(consumers),
             arguments=dict(value.get("arguments", {})),
+            declared=dict(value.get("declared", {})),
         )
 
 

@@ -15,6 +15,7 @@ from harness.evidence.results import open_read_only
 _LONG = 2_048
 """Bytes; a longer result is kept out of the database."""
 _TABLE = "celery_taskmeta"
+_GROUPS = "celery_tasksetmeta"
 _COLUMNS = ("task_id", "status", "result")
 _LIMIT_S = 900.0
 """Hundreds of millions of rows take less."""
@@ -90,6 +91,19 @@ class RowFile:
                 row = connection.execute(query, (task,)).fetchone()
                 if row is not None and row[0] is not None:
                     yield task, row[0] if isinstance(row[0], bytes) else str(row[0]).encode("utf-8", "surrogateescape")
+
+    def groups(self) -> Iterator[tuple[str, bytes]]:
+        """The first thousand saved groups with their results; none if there is no such table.
+
+        Raises:
+            ResultsError: the file cannot be read.
+        """
+        query = f"SELECT taskset_id, result FROM {_GROUPS} LIMIT {_MANY}"  # noqa: S608 - the name is ours.
+        with self._connected() as connection:
+            tables = connection.execute("SELECT type FROM sqlite_master WHERE name = ?", (_GROUPS,)).fetchall()
+            for taskset, result in connection.execute(query) if tables == [("table",)] else ():
+                if isinstance(taskset, str) and isinstance(result, bytes):
+                    yield taskset, result
 
     def _has_table(self, connection: sqlite3.Connection, columns: Iterable[str]) -> bool:
         """Whether the table is there, as an ordinary one with these columns."""

@@ -27,6 +27,7 @@ from harness.evidence.files import open_regular
 from harness.evidence.folder import RunFolder
 from harness.evidence.journal import FORMAT, HIGHEST, KINDS, TASKLESS, first_fault, parsed
 from harness.evidence.json_lines import LineFiles, shown
+from harness.evidence.message import result_ids
 from harness.evidence.records import Finding, Json, Verdict
 from harness.evidence.remains import Remains
 from harness.evidence.row_file import RowFile
@@ -333,6 +334,7 @@ class Witnesses:
     def _results(self, rows: RowFile, export: Future[int], exported: Path) -> None:
         self.database.run("row_table")
         self.database.run("expected")
+        self.database.run("grouped")
         try:
             count = export.result()
             self.about["results"] = {"readable": True, "rows": count}
@@ -341,10 +343,20 @@ class Witnesses:
                 self.database.run("use_given")
             exported.unlink()
             self._decide(rows)
+            members = [
+                {"taskset": taskset, "task": task} for taskset, found in rows.groups() for task in _members(found)
+            ]
+            self.database.run("add_grouped", file=self.database.write("grouped.jsonl", members)) if members else None
         except ResultsError as error:
             self.results_readable = False
             self.about["results"] = {"readable": False}
             self._say("results-unreadable", Verdict.UNKNOWN, 1, str(error))
+
+    def _groups(self, rows: RowFile) -> None:
+        """Load the members of the groups that the app has saved."""
+        members = [{"taskset": taskset, "task": task} for taskset, saved in rows.groups() for task in _members(saved)]
+        if members:
+            self.database.run("add_grouped", file=self.database.write("grouped.jsonl", members))
 
     def _decide(self, rows: RowFile) -> None:
         """Have long results compared by value with what was expected, and hear what long failures say."""
@@ -464,6 +476,15 @@ def _decided(task: str, text: str | bytes) -> dict[str, Json]:
         return {"task": task, "codec": "other"}
     start = text[:_SHORT] if isinstance(text, str) else text[:_SHORT].decode("utf-8", "replace")
     return {"task": task, "codec": "json", "digest": digest, "start": values.readable(start)}
+
+
+def _members(saved: bytes) -> Iterator[str]:
+    """The ids of the tasks in a saved group: JSON of ``[[id, parent], [[[id, parent], children], ...]]``."""
+    try:
+        yield from result_ids([json.loads(saved)])
+    except (ValueError, RecursionError):
+        # An older Celery has pickled it.
+        return
 
 
 def _shortened(task: str, failure: bytes) -> dict[str, Json]:

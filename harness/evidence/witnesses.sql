@@ -234,3 +234,11 @@ SELECT DISTINCT task FROM line WHERE kind = 'received'
 SELECT task FROM taken
 WHERE task IN (SELECT task FROM result WHERE status = 'SUCCESS')
   AND task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL);
+
+-- name: grouped
+-- The members of saved groups.
+CREATE TABLE grouped (taskset VARCHAR, task VARCHAR);
+
+-- name: add_grouped
+INSERT INTO grouped
+SELECT taskset, task FROM read_json($file, format = 'newline_delimited', columns = {taskset: 'VARCHAR', task: 'VARCHAR'});

@@ -216,7 +216,9 @@ class Agent:
 
     def _on_ready(self, sender: Any = None, **_: Any) -> None:
         app = getattr(sender, "app", None)
-        queues = {} if app is None else {name: _queue(queue) for name, queue in app.amqp.queues.consume_from.items()}
+        queues = (
+            {} if app is None else {name: _queue(app, queue) for name, queue in app.amqp.queues.consume_from.items()}
+        )
         self._journal.write(Kind.READY, queues=queues)
 
     def _on_down(self, **_: Any) -> None:
@@ -366,10 +368,13 @@ def _confirms(app: Celery) -> bool:
     return bool((app.conf.broker_transport_options or {}).get("confirm_publish"))
 
 
-def _queue(queue: Any) -> dict[str, Json]:
-    """What an app declares a queue with."""
+def _queue(app: Celery, queue: Any) -> dict[str, Json]:
+    """What an app says that a queue is to have; of the default queue, its settings say so too."""
     arguments = {str(name): _plain(value) for name, value in (queue.queue_arguments or {}).items()}
-    return {"arguments": arguments, "durable": bool(queue.durable)}
+    kind = app.conf.get("task_default_queue_type")
+    if kind and queue.name == app.conf.task_default_queue:
+        arguments.setdefault("x-queue-type", str(kind))
+    return {"arguments": arguments}
 
 
 def _where(declared: Iterable[Any], routing_key: Any) -> str | None:

@@ -1,5 +1,8 @@
 """What was promised and never came: steps of chains, bodies of chords, links and errbacks."""
 
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +230,58 @@ def test_tasks_that_follow_and_were_sent_have_fates_of_their_own(world: World) -
     found = world.audit()
     assert (found.fates[Fate.LOST], found.fates[Fate.OK]) == (1, 2)
     assert codes(found, Verdict.FAIL) == {"lost"}
+
+
+# -------------------------------------------------------------------------------------------------- saved groups
+
+
+def save_group(world: World, saved: bytes, *members: str) -> None:
+    for task in members:
+        run(world, task)
+    world.write()
+    with closing(sqlite3.connect(world.folder.results)) as connection, connection:
+        connection.execute("CREATE TABLE celery_tasksetmeta (taskset_id TEXT, result BLOB)")
+        connection.execute("INSERT INTO celery_tasksetmeta VALUES ('g', ?)", (saved,))
+
+
+SAVED = json.dumps([["g", None], [[["a", None], None], [["b", None], None]]]).encode()
+
+
+def test_a_saved_group_whose_members_were_sent_is_whole(world: World) -> None:
+    save_group(world, SAVED, "a", "b")
+    assert world.audit().verdict is Verdict.PASS
+
+
+def test_a_saved_group_of_which_a_member_was_never_sent_is_half_sent(world: World) -> None:
+    save_group(world, SAVED, "a")
+    found = world.audit()
+    assert (found.verdict, codes(found, Verdict.FAIL)) == (Verdict.FAIL, {"groups-half-sent"})
+    assert finding(found, "groups-half-sent").tasks == ("b",)
+    # Where the journal has gaps, its sending may stand in a line that is lost.
+    world.lines["producer"].pop(1)
+    assert finding(world.audit(), "groups-half-sent").verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("saved", [b"\x80\x05K\x01.", b"{}", b"[[]]", b"5", b"[" * 100_000])
+def test_a_saved_group_that_is_no_json_of_celerys_names_nobody(world: World, saved: bytes) -> None:
+    save_group(world, saved, "a")
+    assert world.audit().verdict is Verdict.PASS
+
+
+# ------------------------------------------------------------------------------------- queues as the app wants them
+
+
+@pytest.mark.parametrize(
+    ("has", "told"),
+    [({"x-queue-type": "classic"}, 1), ({}, 1), ({"x-queue-type": "quorum", "x-delivery-limit": 20}, 0)],
+)
+def test_a_queue_that_is_not_what_the_app_says_is_told(world: World, has: dict[str, Any], told: int) -> None:
+    assert world.remains
+    counts = {"ready": 0, "unacked": 0, "consumers": 1}
+    queue = {"name": "celery", "kind": "classic", **counts, "arguments": has, "declared": {"x-queue-type": "quorum"}}
+    world.remains["queues"] = [queue]
+    found = world.audit()
+    assert found.verdict is Verdict.PASS
+    assert [one.count for one in found.findings] == [1] * told
+    if told:
+        assert 'and the app says "quorum"' in finding(found, "queues-differ").text
