@@ -105,7 +105,8 @@ class Explainer:
         if story.discarded is not None:
             return _discarded(story)
         if story.starts:
-            return f"{of(story)} {began(story)} and never came to an end{self._drop(story)}"
+            where = f" on {shortened(story.workers)}" if story.workers else ""
+            return f"{of(story)} {began(story)}{where} and never came to an end{self._drop(story)}"
         return f"no worker ever began {of(story)}{self._limits(story)}"
 
     def _dead(self, task: str) -> DeadLetter | None:
