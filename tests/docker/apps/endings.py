@@ -5,11 +5,13 @@ import os
 import signal
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, Task
-from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery import Celery, Task, chord
+from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.signals import after_task_publish
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
@@ -18,6 +20,7 @@ RUN = Path(os.environ["HARNESS_RUN"])
 app = Celery("endings")
 app.conf.update(
     task_acks_late=True,
+    result_chord_retry_interval=0.2,
     worker_prefetch_multiplier=1,
     task_queues=[
         Queue(
@@ -28,8 +31,8 @@ app.conf.update(
         ),
         Broadcast("news"),
     ],
-    **json.loads(os.environ.get("SETTINGS", "{}")),
 )
+app.conf.update(json.loads(os.environ.get("SETTINGS", "{}")))
 
 
 def have_effect(task: Task, key: str) -> None:
@@ -179,11 +182,32 @@ def requeue(self: Task, times: int) -> str:
     return "done"
 
 
-@app.task(bind=True, name="pretend")
-def pretend(self: Task) -> None:
-    """Write its own row, and end without a word."""
-    self.update_state(state="FAILURE", meta={"exc_type": "Pretence", "exc_message": ["so to speak"], "exc_module": ""})
-    raise Ignore
+@app.task(name="give")
+def give(what: str) -> Any:
+    """Return a value of some kind, or raise an error."""
+    if what == "error":
+        raise ValueError("this one")
+    return {"tuple": (1, 2), "float": 1.0, "decimal": Decimal("1.10"), "flag": True, "long": ["x" * 5_000]}[what]
+
+
+@app.task(name="gather")
+def gather(key: str) -> None:
+    """Send a chord. What unlocks it dies when it has sent the body, and is delivered again."""
+    chord([give.s("float"), give.s("flag")], body.s(key))()
+
+
+@app.task(bind=True, name="body")
+def body(self: Task, values: list[Any], key: str) -> int:
+    """Have the effect."""
+    have_effect(self, key)
+    return len(values)
+
+
+@after_task_publish.connect(sender="body")
+def die_once(**_: Any) -> None:
+    """Kill the process that has sent the body of a chord, the first time."""
+    if count_run(app.current_worker_task) == 1:
+        die("SIGKILL")
 
 
 @app.task(bind=True, name="retrying", max_retries=None)
