@@ -27,7 +27,7 @@ from harness.errors import BrokerError, EngineError, StartError
 from harness.evidence.journal import read
 from harness.evidence.records import Kind
 from harness.nodes import engine as engines
-from harness.nodes.broker import Broker, Login, QueueCount
+from harness.nodes.broker import Broker, Login
 from harness.nodes.engine import Engine, MountSpec, NodeSpec, Status
 from harness.nodes.images import Image, ensure
 from harness.nodes.mailbox import SMTP_PORT, Mailbox
@@ -378,11 +378,16 @@ def test_a_user_has_a_vhost_of_its_own_and_is_refused_on_every_other(broker: Bro
     broker.delete_vhost(other)
 
 
+def counts(broker: Broker, login: Login) -> list[tuple[str, int, int]]:
+    """Of each queue its name, and how many messages are ready and unacknowledged."""
+    return [(queue.name, queue.ready, queue.unacked) for queue in broker.queues(login.vhost)]
+
+
 def test_a_vhost_whose_name_needs_quoting_works(broker: Broker) -> None:
     login = broker.create_vhost("a/b c%2Fd")
     with amqp_connection(login) as connection:
         fill(connection, "q/1", 1)
-        assert broker.queues(login.vhost) == [QueueCount(name="q/1", ready=1, unacked=0)]
+        assert counts(broker, login) == [("q/1", 1, 0)]
         # The URL is what a Celery app would get.
         with Celery(broker=login.amqp_url_outside, set_as_current=False).connection_for_write() as outside:
             assert outside.connect().connected
@@ -393,11 +398,15 @@ def test_counts_are_live(broker: Broker, login: Login) -> None:
     assert broker.queues(login.vhost) == []
     with amqp_connection(login) as connection:
         channel = fill(connection, "q", 10)
-        assert broker.queues(login.vhost) == [QueueCount(name="q", ready=10, unacked=0)]
+        assert counts(broker, login) == [("q", 10, 0)]
         taken = [channel.basic_get("q") for _ in range(3)]
-        assert broker.queues(login.vhost) == [QueueCount(name="q", ready=7, unacked=3)]
+        assert counts(broker, login) == [("q", 7, 3)]
+        (look,) = broker.look(login.vhost, ["q", "absent"]).values()
+        assert (look.ready, look.consumers) == (7, 0)
+        channel.basic_consume("q", callback=lambda _message: None)
+        wait_until(lambda: broker.look(login.vhost, ["q"])["q"].consumers == 1, what="the consumer", timeout_s=1)
         channel.basic_ack(taken[-1].delivery_tag, multiple=True)
-        wait_until(lambda: broker.queues(login.vhost)[0].unacked == 0, what="the ack", timeout_s=1)
+        wait_until(lambda: counts(broker, login) == [("q", 0, 7)], what="the ack", timeout_s=1)
 
 
 def test_peeking_shows_every_ready_message_and_leaves_it_there(broker: Broker, login: Login) -> None:
@@ -409,7 +418,7 @@ def test_peeking_shows_every_ready_message_and_leaves_it_there(broker: Broker, l
             waiting = broker.peek(login.vhost, "q")
             assert [message.task for message in waiting] == expected
             assert {message.name for message in waiting} == {"some.task"}
-            assert broker.queues(login.vhost) == [QueueCount(name="q", ready=4, unacked=1)]
+            assert counts(broker, login) == [("q", 4, 1)]
         channel.basic_ack(held.delivery_tag)
         assert [channel.basic_get("q", no_ack=True).headers["id"] for _ in expected] == expected
 
@@ -449,7 +458,7 @@ def test_after_a_restart_durable_messages_are_there_and_counted_from_the_first_l
     assert (limits["CapDrop"], limits["CapAdd"]) == (["ALL"], None)
     broker.restart(30)
     broker.wait_ready()
-    assert broker.queues(login.vhost) == [QueueCount(name="q", ready=20, unacked=0)]
+    assert counts(broker, login) == [("q", 20, 0)]
     with amqp_connection(broker.refresh(login)) as connection:
         assert connection.connected
 
