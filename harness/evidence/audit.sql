@@ -268,6 +268,10 @@ SELECT * EXCLUDE (wanted),
        ignored OR expired OR set_aside OR row_expired AS unwritten
 FROM known_of;
 
+-- name: unseen
+-- Tasks whose row says that they succeeded, though no journal says that they began.
+SELECT task FROM fact WHERE status = 'SUCCESS' AND starts = 0 AND NOT is_moving;
+
 -- name: mismatches
 -- Results that are not known to be what was expected: their texts differ, or one of them is a digest. Whether the
 -- values differ is decided outside, because the order of an object's members means nothing.

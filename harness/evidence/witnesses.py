@@ -44,7 +44,7 @@ _MAILBOX = "mailbox.jsonl"
 _OF_THE_JOURNAL = (
     *("entries", "runs", "followers", "span", "wants", "early_runs"),
     *("owners", "executions", "fanouts", "discards", "tracebacks", "promised", "children", "called", "unlocks"),
-    *("settings", "cleanups", "given", "taken"),
+    *("settings", "cleanups", "given"),
 )
 """The queries that make tables of the journal's lines, before the lines are forgotten."""
 
@@ -206,7 +206,9 @@ class Witnesses:
         self.database.run("effects_of", **watched)
         self.database.run("entries_run")
         self.database.run("facts", executions=self.executions)
-        self._unseen()
+        if self.executions and self.database.sample("unseen")[0]:
+            # The journal of a process that ran tasks is lost, and with it who sent others.
+            self.incomplete = self.journal_incomplete = True
 
     def _journal(self, nodes: Sequence[str]) -> None:
         files = self._read_lines()
@@ -360,6 +362,7 @@ class Witnesses:
 
     def _decide(self, rows: RowFile) -> None:
         """Have long results compared by value with what was expected, and hear what long failures say."""
+        self.database.run("odd")
         self.database.run("undecided")
         ((long,),) = self.database.all("long_count")
         if long:
@@ -427,19 +430,6 @@ class Witnesses:
                 continue
             for line in added.split(b"\n"):
                 yield from _named(line)
-
-    def _unseen(self) -> None:
-        """Say that the journal of a pool's process is missing, where rows say that tasks ran and nobody saw them."""
-        if not self.executions:
-            return
-        count, tasks = self.database.sample("unseen")
-        if count:
-            text = (
-                "taken by a worker and recorded, and no journal says that they began: lines of its processes are lost"
-            )
-            self.incomplete = self.journal_incomplete = True
-            finding = Finding(code="journal-cut", verdict=Verdict.UNKNOWN, count=count, text=text, tasks=tasks)
-            self.findings.append(finding)
 
     def _speak_of(self, files: LineFiles) -> None:
         """Say what is wrong with the files of a folder."""

@@ -111,16 +111,18 @@ FROM (
 -- name: long_failures
 SELECT task FROM result WHERE status = 'FAILURE' AND codec = 'large';
 
+-- name: odd
+-- Tasks whose result or expectation is long, or cannot be read by the database. Most are short.
+CREATE TABLE odd AS
+SELECT task FROM result WHERE value IS NULL AND status = 'SUCCESS' AND codec IN ('json', 'large', 'unread')
+UNION
+SELECT task FROM entry WHERE contains(expect, '"text"') OR contains(expect, '"digest"');
+
 -- name: undecided
--- Tasks whose result has to be compared with what was expected, and whose texts do not tell: one of them is long, or
--- one that the database cannot read.
+-- Those of them whose result has to be compared with what was expected, and whose texts do not tell.
 CREATE TABLE undecided AS
-WITH long AS (
-    SELECT task FROM result WHERE value IS NULL AND status = 'SUCCESS' AND codec IN ('json', 'large', 'unread')
-    UNION SELECT task FROM entry WHERE expect LIKE '%"digest"%' OR expect LIKE '%"text"%'
-)
 SELECT task, entry.expect->>'$.text' IS NOT NULL AS long, task NOT IN (SELECT task FROM given) AS stored
-FROM long JOIN entry USING (task) JOIN result USING (task)
+FROM odd JOIN entry USING (task) JOIN result USING (task)
 WHERE status = 'SUCCESS' AND codec IN ('json', 'large', 'unread')
   AND (json_exists(entry.expect, '$.result') OR entry.expect->>'$.text' IS NOT NULL
        OR entry.expect->>'$.digest' IS NOT NULL)
@@ -222,18 +224,6 @@ SELECT count(*) FROM want;
 -- name: unwatched_wants
 -- Effects that are expected where nobody looked for their kind until the end.
 SELECT count(*) FROM want WHERE NOT CASE WHEN starts_with(key, 'mail:') THEN $mails ELSE $others END;
-
--- name: taken
--- Tasks that a worker took from a queue. Where nobody began them, that is asked for.
-CREATE TABLE taken AS
-SELECT DISTINCT task FROM line WHERE kind = 'received'
-    AND task NOT IN (SELECT task FROM line WHERE kind = 'started' AND task IS NOT NULL);
-
--- name: unseen
--- Tasks that a worker took and whose row says that they succeeded, though no journal says that they began.
-SELECT task FROM taken
-WHERE task IN (SELECT task FROM result WHERE status = 'SUCCESS')
-  AND task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL);
 
 -- name: grouped
 -- The members of saved groups.
