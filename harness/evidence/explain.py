@@ -179,8 +179,8 @@ class Explainer:
             return f"of {of(story)} nobody knows whether the broker took it: its sender was not told"
         if story.status == "SUCCESS" and not story.starts:
             return (
-                f"the row of {of(story)} says that it succeeded, and no journal says that it began: that of the process "
-                "which ran it is lost"
+                f"the row of {of(story)} says that it succeeded, and no journal says that it began: "
+                "that of the process which ran it is lost"
             )
         if story.ending == "SUCCESS" and story.expect_result is not None and story.status is None:
             return f"the row of {of(story)} was cleaned up, so its result cannot be compared"
