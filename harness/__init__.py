@@ -12,6 +12,7 @@ accounts for every single task. The rooms of the house, from the top down; impor
     scenario, stack          what is done, and what it is done to;
       attached               or to a broker and workers that run elsewhere
     session                  what stacks share: the engine, the images, a network, one broker
+      settling               waiting until everything is at rest, or nothing can move any more
     producer, nodes          what sends, and the containers
     evidence                 what happened, and the verdict: journal, results, effects, ticks, audit
     errors, wait             what everything else stands on,
