@@ -97,26 +97,33 @@ def hand_on(stack: Stack, name: str, **options: Any) -> None:
 
 
 @pytest.mark.stack(**ENDINGS, env={"SETTINGS": "{" + CONFIRMS + "}"})
-def test_a_message_that_a_worker_throws_away_is_lost_with_its_reason(stack: Stack) -> None:
+def test_a_message_that_a_worker_throws_away_and_one_that_no_queue_is_bound_for_are_lost(stack: Stack) -> None:
     hand_on(stack, "moody", serializer="pickle", task_id="pickled")
     hand_on(stack, "no_such_task", task_id="unknown")
+    hand_on(stack, "moody", exchange="celery", routing_key="nobody", task_id="unrouted")
     audit = stack.settle()
     # Of a task that it does not know, Celery records a failure.
-    assert met(audit) == {Fate.OK: 2, Fate.FAILED: 1, Fate.LOST: 1}, audit.text()
+    assert met(audit) == {Fate.OK: 3, Fate.FAILED: 1, Fate.LOST: 2}, audit.text()
     assert failing(audit) == {"failed-unexpectedly", "lost"}
     assert "worker-1 discarded moody (pickled): ContentDisallowed" in said(audit, "lost")
     assert "accept_content" in said(audit, "lost")
+    assert "no worker ever began moody (unrouted): there is no queue `nobody`" in said(audit, "lost")
     assert "NotRegistered: no_such_task" in said(audit, "failed-unexpectedly")
     assert "revoked" not in audit.text()
 
 
 @pytest.mark.stack(**ENDINGS)
-def test_a_message_without_a_confirm_that_a_worker_throws_away_ended_without_a_row(stack: Stack) -> None:
+def test_without_a_confirm_the_one_ended_without_a_row_and_of_the_other_nobody_knows(stack: Stack) -> None:
     hand_on(stack, "moody", serializer="pickle", task_id="pickled")
+    hand_on(stack, "moody", exchange="celery", routing_key="nobody", task_id="unrouted")
     audit = stack.settle()
-    assert met(audit) == {Fate.OK: 1, Fate.UNRECORDED: 1}, audit.text()
+    assert met(audit) == {Fate.OK: 2, Fate.UNRECORDED: 1, Fate.UNKNOWN: 1}, audit.text()
+    assert failing(audit) == {"unrecorded", "unknown"}
     assert "worker-1 discarded moody (pickled): ContentDisallowed" in said(audit, "unrecorded")
+    assert "moody (unrouted) was sent without a confirm" in said(audit, "unknown")
+    assert "confirm_publish" in said(audit, "unknown")
     assert "revoked" not in audit.text()
+    assert settled(stack)["waited_s"] < 4
 
 
 @pytest.mark.stack(**ENDINGS, env={"SETTINGS": '{"accept_content": ["application/x-yaml"]}'})
@@ -127,23 +134,3 @@ def test_a_worker_that_accepts_no_json_discards_what_the_producer_sends(stack: S
     assert failing(audit) == {"lost"}
     assert "application/json" in said(audit, "lost")
     assert "revoked" not in audit.text()
-
-
-@pytest.mark.stack(**ENDINGS)
-def test_what_no_queue_is_bound_for_is_unknown_without_a_confirm(stack: Stack) -> None:
-    hand_on(stack, "moody", exchange="celery", routing_key="nobody", task_id="unrouted")
-    audit = stack.settle()
-    assert met(audit) == {Fate.OK: 1, Fate.UNKNOWN: 1}, audit.text()
-    assert failing(audit) == {"unknown"}
-    assert "moody (unrouted) was sent without a confirm" in said(audit, "unknown")
-    assert "confirm_publish" in said(audit, "unknown")
-    assert settled(stack)["waited_s"] < 4
-
-
-@pytest.mark.stack(**ENDINGS, env={"SETTINGS": "{" + CONFIRMS + "}"})
-def test_what_no_queue_is_bound_for_is_lost_with_a_confirm(stack: Stack) -> None:
-    hand_on(stack, "moody", exchange="celery", routing_key="nobody", task_id="unrouted")
-    audit = stack.settle()
-    assert met(audit) == {Fate.OK: 1, Fate.LOST: 1}, audit.text()
-    assert failing(audit) == {"lost"}
-    assert "no worker ever began moody (unrouted): there is no queue `nobody`" in said(audit, "lost")
