@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from harness.errors import HarnessError
+from harness.errors import EngineError, HarnessError
 from harness.evidence.ledger import Ledger, Received
 from harness.evidence.records import Json
 from harness.evidence.remains import DeadLetter, QueueLeft, Remains
@@ -244,6 +244,11 @@ def _in_flight(source: Source, ledger: Ledger, now_t: float, left_s: float) -> t
             items += view.in_queues(looks)
         else:
             items += view.in_queues(None)
+    except EngineError as error:
+        # Without it nobody knows which workers run.
+        return [
+            Item(text=f"the container engine does not answer ({str(error).partition('.')[0]})", can_move=True)
+        ], _CALM_S
     except HarnessError as error:
         # A broker that is down or paused may still hold everything.
         return [Item(text=f"the broker does not answer ({str(error).partition('.')[0]})", can_move=True)], _CALM_S

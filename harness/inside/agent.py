@@ -53,6 +53,7 @@ place another one took. The old schedule was surely in force until `until`, and 
 """
 
 import json
+import logging
 import os
 import platform
 import resource
@@ -74,12 +75,14 @@ from celery import Celery, signals
 from celery.backends.base import Backend
 from celery.worker.consumer import Consumer
 
+from harness.errors import JournalError
 from harness.evidence.journal import Writer
 from harness.evidence.message import Message, task_of
 from harness.evidence.records import Json, Kind
 from harness.inside.beat_watch import BeatWatch
 from harness.inside.own_results import keep_table_names, returned, stores_json
 
+_logger = logging.getLogger(__name__)
 _BUSY_TIMEOUT_MS = 60_000
 _TRACEBACKS = 3
 """How many of one class of exception a process writes down: a million failures have one cause, or a few."""
@@ -166,7 +169,7 @@ class Agent:
             was_there = child.returncode is None
             code = poll(child, *args, **options)
             if was_there and code is not None:
-                self._journal.write(Kind.EXITED, child=child.pid, code=code)
+                self._say_aside(Kind.EXITED, child=child.pid, code=code)
             return code
 
         Popen.poll = watched_poll
@@ -177,10 +180,17 @@ class Agent:
 
         def watched_call(backend: Backend, request: Any, *args: Any, **options: Any) -> Any:
             names = [str(errback.get("task")) for errback in request.errbacks]
-            self._journal.write(Kind.ERRBACK, request.id, names=names)
+            self._say_aside(Kind.ERRBACK, request.id, names=names)
             return call(backend, request, *args, **options)
 
         Backend._call_task_errbacks = watched_call  # noqa: SLF001 - the same.
+
+    def _say_aside(self, kind: Kind, task: str | None = None, **data: Json) -> None:
+        """Write a line from within Celery's own work, which a full disk must not end; it is logged."""
+        try:
+            self._journal.write(kind, task, **data)
+        except JournalError:
+            _logger.exception("the journal cannot say %r", kind.value)
 
     def watch_decoding(self) -> None:
         """Say which messages the worker throws away because they cannot be decoded: Celery only logs them."""
@@ -289,7 +299,7 @@ class Agent:
         """Say that a worker has thrown a message away."""
         # A body that cannot be decoded keeps its secrets, but Celery names the task in two places.
         task = (message.headers or {}).get("id") or (message.properties or {}).get("correlation_id")
-        self._journal.write(
+        self._say_aside(
             Kind.DISCARDED,
             task if isinstance(task, str) else None,
             reason=_error(error) if error else "a message that is no task",

@@ -266,6 +266,20 @@ def test_a_child_process_that_is_gone_is_told_once_with_what_ended_it(
     assert said(folder) == [("exited", None, {"child": 7, "code": -9}), ("exited", None, {"child": 8, "code": 0})]
 
 
+def test_a_journal_that_cannot_be_written_does_not_end_what_celery_does(
+    agent: Agent, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def poll(child: SimpleNamespace) -> int:
+        child.returncode = -9
+        return -9
+
+    monkeypatch.setattr(Popen, "poll", poll)
+    agent.watch_children()
+    folder.rmdir()
+    assert Popen.poll(SimpleNamespace(pid=7, returncode=None)) == -9
+    assert "the journal cannot say 'exited'" in caplog.text
+
+
 def test_an_errback_that_runs_in_place_is_told(
     agent: Agent, app: Celery, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

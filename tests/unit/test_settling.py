@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import BrokerError
+from harness.errors import BrokerError, EngineError
 from harness.evidence.ledger import Ledger
 from harness.evidence.remains import DeadLetter, Remains
 from harness.nodes.broker import Death, QueueCount, QueueLook, Waiting
@@ -34,6 +34,7 @@ class World:
     """What happens when, in seconds from the start."""
     now_s: float = 0.0
     fault: str | None = None
+    engine_fault: str | None = None
     said: list[str] = field(default_factory=list)
     looked: int = 0
 
@@ -59,6 +60,8 @@ class World:
         return self.messages.get(queue, [])
 
     def alive(self) -> set[str]:
+        if self.engine_fault:
+            raise EngineError(self.engine_fault)
         return self.workers
 
     def sleep(self, seconds: float) -> None:
@@ -433,6 +436,14 @@ def test_a_broker_that_does_not_answer_is_waited_for(world: World) -> None:
     assert settled.waiting == ("the broker does not answer (The management API does not answer GET /api/queues)",)
     world.later = [(world.now_s + 5, lambda: setattr(world, "fault", None))]
     assert world.settle(timeout_s=20).how is How.REST
+
+
+def test_an_engine_that_does_not_answer_is_waited_for_and_named(world: World) -> None:
+    world.engine_fault = "The container engine did not answer within 15 s. More of it"
+    settled = world.settle(timeout_s=20)
+    assert settled.how is How.TIMEOUT
+    (text,) = settled.waiting
+    assert text == "the container engine does not answer (The container engine did not answer within 15 s)"
 
 
 def test_a_settling_is_written_down_with_all_it_knows() -> None:
