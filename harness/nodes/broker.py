@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 from urllib.parse import quote
@@ -210,6 +211,7 @@ class Broker(Node):
             # seconds old. But a queue that is slow to answer is left out, and a vhost that just came up may
             # show none at all: only the list of names, which is kept elsewhere, tells that one is missing.
             names = {queue["name"] for queue in self._ask("GET", path)}
+            policies = self._ask("GET", f"policies/{_quoted(vhost)}")
             counts = [
                 QueueCount(
                     name=queue["name"],
@@ -217,7 +219,7 @@ class Broker(Node):
                     unacked=queue["messages_unacknowledged"],
                     sampled_s=0.0 if queue["type"] == "classic" else self._sampled_s,
                     kind=queue["type"],
-                    arguments=_arguments(queue),
+                    arguments=_arguments(queue, policies),
                 )
                 for queue in self._ask("GET", f"{path}&enable_queue_totals=true")
                 if "messages_ready" in queue and "messages_unacknowledged" in queue
@@ -342,10 +344,16 @@ class Broker(Node):
         return None
 
 
-def _arguments(queue: Mapping[str, Json]) -> dict[str, Json]:
-    """What a queue was declared with, and what a policy adds to it."""
-    policy = {f"x-{key}": value for key, value in (queue.get("effective_policy_definition") or {}).items()}
-    return {**policy, **queue.get("arguments", {})}
+def _arguments(queue: Mapping[str, Json], policies: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """What a queue was declared with, and what its policy adds: of those whose pattern fits, the first in rank."""
+    fitting = [
+        policy
+        for policy in policies
+        if re.search(policy["pattern"], queue["name"])
+        and policy["apply-to"] in {"all", "queues", f"{queue['type']}_queues"}
+    ]
+    definition = max(fitting, key=lambda policy: policy["priority"])["definition"] if fitting else {}
+    return {**{f"x-{key}": value for key, value in definition.items()}, **queue.get("arguments", {})}
 
 
 def _waiting(message: amqp.Message) -> Waiting:

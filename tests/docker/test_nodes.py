@@ -20,6 +20,7 @@ from pathlib import Path
 import amqp
 import docker
 import pytest
+import requests
 from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
 from celery import Celery
 
@@ -407,6 +408,27 @@ def test_counts_are_live(broker: Broker, login: Login) -> None:
         wait_until(lambda: broker.look(login.vhost, ["q"])["q"].consumers == 1, what="the consumer", timeout_s=1)
         channel.basic_ack(taken[-1].delivery_tag, multiple=True)
         wait_until(lambda: counts(broker, login) == [("q", 0, 7)], what="the ack", timeout_s=1)
+
+
+def test_a_queue_has_what_it_was_declared_with_and_what_its_policy_adds(broker: Broker, login: Login) -> None:
+    def add_policy(name: str, priority: int, pattern: str, apply_to: str, definition: dict[str, object]) -> None:
+        body = {"pattern": pattern, "priority": priority, "apply-to": apply_to, "definition": definition}
+        answer = requests.put(
+            f"{broker.management_url}/api/policies/{login.vhost}/{name}",
+            json=body,
+            auth=broker.administrator,
+            timeout=10,
+        )
+        assert answer.ok
+
+    with amqp_connection(login) as connection, connection.channel() as channel:
+        channel.queue_declare("mails", durable=True, auto_delete=False, arguments={"x-max-length": 5})
+        add_policy("all", 0, ".*", "all", {"message-ttl": 1000, "max-length": 9})
+        add_policy("first", 1, "^mails$", "classic_queues", {"message-ttl": 2000})
+        add_policy("other", 2, "^mails$", "quorum_queues", {"delivery-limit": 2})
+        (queue,) = broker.queues(login.vhost)
+    assert queue.arguments == {"x-queue-type": "classic", "x-max-length": 5, "x-message-ttl": 2000}
+    assert queue.expires_messages
 
 
 def test_peeking_shows_every_ready_message_and_leaves_it_there(broker: Broker, login: Login) -> None:
