@@ -141,7 +141,7 @@ class Ledger:
             elif event.kind is Kind.READY:
                 self.consumes[event.node] = dict(event.data.get("queues") or {})
             elif event.kind is Kind.EXITED:
-                self._lose(event.node, int(event.data.get("child", -1)), event.t)
+                self._lose(event.node, int(event.data.get("child", 0)), event.t)
             elif event.task is not None:
                 self._take(event, event.task)
 
@@ -191,7 +191,7 @@ class Ledger:
 
     def _receive(self, event: Event, task: str) -> None:
         key = event.node, task
-        if event.t <= self._unreceived.pop(key, -1.0):
+        if event.t <= self._unreceived.pop(key, 0.0):
             return  # Its execution was read before.
         before = self._waiting.get(key)
         messages = before.messages if before else 0

@@ -262,6 +262,69 @@ def test_a_message_that_the_broker_took_back_and_delivered_again_is_one_message(
     assert ledger.held(ALIVE, unacked=True) == {"b"}
 
 
+def test_of_a_receipt_and_a_beginning_of_one_instant_the_receipt_was_first(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "started", "a", pid=7, t=51.0)
+    ledger.update()
+    say("worker-1", "received", "a", t=51.0)
+    say("worker-1", "finished", "a", state="SUCCESS", pid=7, t=52.0)
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == set()
+
+
+def test_a_second_message_that_came_before_the_first_began_is_held_also_if_that_is_read_later(
+    ledger: Ledger, say: Say
+) -> None:
+    say("worker-1", "received", "a", t=50.0)
+    say("worker-1", "started", "a", pid=7, t=52.0)
+    ledger.update()
+    say("worker-1", "received", "a", t=51.0)
+    say("worker-1", "finished", "a", state="SUCCESS", pid=7, t=53.0)
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"a"}
+
+
+@pytest.mark.parametrize("receipts", [[False, False, False], [False, False, False, True]])
+def test_each_beginning_takes_one_of_several_messages(ledger: Ledger, say: Say, receipts: list[bool]) -> None:
+    for is_redelivered in receipts:
+        say("worker-1", "received", "a", redelivered=is_redelivered)
+    held = []
+    for _ in range(3):
+        say("worker-1", "started", "a")
+        say("worker-1", "finished", "a", state="SUCCESS")
+        ledger.update()
+        held.append(ledger.held(ALIVE, unacked=True))
+    assert held == [{"a"}, {"a"}, set()]
+
+
+def test_of_two_executions_in_one_process_each_ends_by_itself(ledger: Ledger, say: Say) -> None:
+    # As a pool of threads has them.
+    for kind in ("started", "started", "finished"):
+        say("worker-1", kind, "a", state="SUCCESS")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"a"}
+    say("worker-1", "finished", "a", state="SUCCESS")
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == set()
+
+
+def test_how_often_a_task_began_and_asked_to_run_again_is_counted(ledger: Ledger, say: Say) -> None:
+    for _ in range(2):
+        say("worker-1", "started", "a")
+        say("worker-1", "retried", "a")
+    say("worker-1", "started", "a")
+    ledger.update()
+    assert (ledger.starts("a"), ledger.retries("a")) == (3, 2)
+    assert (ledger.starts("b"), ledger.retries("b")) == (0, 0)
+    assert ledger.started() == {"a"}
+
+
+def test_the_end_of_a_process_without_a_number_takes_nothing_away(ledger: Ledger, say: Say) -> None:
+    say("worker-1", "started", "a", pid=1)
+    say("worker-1", "exited", code=0)
+    ledger.update()
+    assert ledger.held(ALIVE, unacked=True) == {"a"}
+
+
 def test_a_revocation_takes_a_message_out_of_a_workers_hands_and_a_termination_does_not(
     ledger: Ledger, say: Say
 ) -> None:
