@@ -281,7 +281,7 @@ class _View:
         """What the workers run, and what they have received."""
         running = list(self.ledger.running(self.alive))
         received = list(self.ledger.received(self.alive)) if self.unacked else []
-        idle = self._idle_chords(len(running) + len(received))
+        idle = self._idle_chords()
         for chord in self.ledger.chords:
             if chord.task in idle:
                 yield Item(text=self._of_chord(chord.task), can_move=False)
@@ -302,7 +302,7 @@ class _View:
         several = f"{one.name or 'tasks'} are held by {one.node} until their time comes"
         return Item(text=text, can_move=one.eta <= self.until_t, several=several)
 
-    def _idle_chords(self, in_hand: int) -> set[str]:
+    def _idle_chords(self) -> set[str]:
         """The tasks that wait for a chord, if nothing else moves and each of them looked in vain since it did."""
         chords = self.ledger.chords
         if not chords:
@@ -312,7 +312,7 @@ class _View:
         others = [run.task for run in self.ledger.running(self.alive)]
         others += [one.task for one in self.ledger.received(self.alive)]
         tasks = {chord.task for chord in chords}
-        if any(task not in tasks for task in others) or in_broker > len(tasks) or in_hand > len(tasks):
+        if any(task not in tasks for task in others) or in_broker > len(tasks):
             return set()
         looked = all(chord.attempts and chord.last_attempt_t > self.ledger.last_motion_t for chord in chords)
         return tasks if looked else set()

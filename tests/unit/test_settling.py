@@ -110,6 +110,15 @@ class World:
         )
 
 
+class Between(World):
+    """A stack in which something happens whenever the broker has just said what its queues hold."""
+
+    def task_queues(self) -> list[QueueCount]:
+        queues = super().task_queues()
+        self.say("worker-1", "started", "a", name="nap")
+        return queues
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     world = World(tmp_path)
@@ -149,6 +158,13 @@ def test_what_was_sent_and_is_nowhere_is_given_up_after_a_second(world: World) -
 def test_where_a_queue_reports_in_turns_a_report_is_waited_for(world: World) -> None:
     world.send("a")
     world.holds(sampled_s=5.0, consumers=1)
+    assert world.settle().waited_s == pytest.approx(7.0, abs=0.1)
+
+
+def test_of_several_queues_the_slowest_report_is_waited_for(world: World) -> None:
+    world.send("a")
+    world.holds(sampled_s=5.0, consumers=1)
+    world.holds("mails", sampled_s=1.0, consumers=1)
     assert world.settle().waited_s == pytest.approx(7.0, abs=0.1)
 
 
@@ -267,6 +283,52 @@ def test_the_limit_ends_what_goes_on_for_ever_and_says_which_task_keeps_sending(
     assert 15 < count < 21
     left = Limits(timeout_s=5, limit_s=10).left_after(settled, at_most=Limits(timeout_s=60, limit_s=120))
     assert (left.timeout_s, left.limit_s) == (5, 0)
+
+
+def test_the_wait_counts_from_its_own_beginning_and_so_does_what_was_sent_meanwhile(world: World) -> None:
+    world.say("worker-1", "started", "poll", name="poll")
+    world.say("worker-1", "intended", "a", name="poll")
+    world.now_s = 40.0
+    world.say("worker-1", "intended", "b", name="poll")
+    settled = world.settle(timeout_s=60, limit_s=20)
+    assert (settled.how, settled.sending) == (How.LIMIT, ())
+    assert settled.waited_s == pytest.approx(20, abs=0.1)
+
+
+@pytest.mark.parametrize("limits", [{"timeout_s": 0.0}, {"limit_s": 0.0}])
+def test_where_no_time_is_given_one_look_is_all(world: World, limits: dict[str, float]) -> None:
+    world.send("a")
+    world.holds(ready=1, consumers=1)
+    assert world.settle(**limits).waited_s == 0.0
+
+
+@pytest.mark.parametrize("limits", [{"timeout_s": 20.0}, {"limit_s": 20.0}])
+def test_what_is_due_just_after_the_time_is_over_is_not_waited_for(world: World, limits: dict[str, float]) -> None:
+    held(world, "a", 20.9)
+    settled = world.settle(**limits)
+    assert settled.how is How.STUCK
+    assert settled.waited_s < 1.2
+
+
+def test_that_nothing_moves_is_believed_after_a_second_and_not_later(world: World) -> None:
+    world.send("a")
+    quarters = Clock(now=lambda: world.now_s, sleep=lambda _: world.sleep(0.25))
+    settled = settle(world, Limits(), clock=quarters, now_t=lambda: START_T + world.now_s)
+    assert (settled.how, settled.waited_s) == (How.STUCK, 1.0)
+
+
+def test_who_watches_is_shown_the_ledger_at_every_look(world: World) -> None:
+    world.send("a")
+    world.holds(ready=1, consumers=1)
+    seen: list[int] = []
+    settle(world, Limits(timeout_s=0.0), watch=lambda ledger: seen.append(ledger.sent), clock=world.clock)
+    assert seen == [1]
+
+
+def test_a_task_that_began_after_the_queues_were_asked_is_not_overlooked(tmp_path: Path) -> None:
+    world = Between(tmp_path)
+    world.send("a")
+    assert world.settle(timeout_s=0.0).waiting == ("nap (a) runs on worker-1 for 0 s",)
 
 
 def test_what_limits_leave_is_no_more_than_somebody_allows() -> None:
@@ -396,6 +458,14 @@ def test_what_is_waited_for_is_told_after_three_seconds_and_not_twice(world: Wor
     world.holds("mails", ready=1, consumers=1)
     world.settle(timeout_s=40)
     assert world.said == ["waiting: 1 in `mails`, consumers: 1"]
+
+
+def test_what_changes_is_told_again_after_ten_seconds(world: World) -> None:
+    world.send("a")
+    world.say("worker-1", "started", "a", name="nap")
+    quarters = Clock(now=lambda: world.now_s, sleep=lambda _: world.sleep(0.25))
+    settle(world, Limits(timeout_s=20), say=world.said.append, clock=quarters, now_t=lambda: START_T + world.now_s)
+    assert world.said == [f"waiting: nap (a) runs on worker-1 for {seconds} s" for seconds in (3, 13)]
 
 
 def test_a_short_wait_is_not_spoken_of(world: World) -> None:
