@@ -406,9 +406,11 @@ WITH body AS (
          SELECT task, predecessor FROM promised WHERE way = 'body' AND predecessor NOT IN (SELECT task FROM unlock)
      ),
      known AS (
-         SELECT member.body, member.task, entry.task IS NULL AS unsent, fate.ending, fate.fate,
+         -- A member that was to follow a task that failed was never sent, and has a row that says so.
+         SELECT member.body, member.task, entry.task IS NULL AS unsent,
+                CASE WHEN entry.task IS NULL THEN result.status ELSE fate.ending END AS ending, fate.fate,
                 coalesce(fate.recorded, false) AS recorded
-         FROM member LEFT JOIN entry USING (task) LEFT JOIN fate USING (task)
+         FROM member LEFT JOIN entry USING (task) LEFT JOIN fate USING (task) LEFT JOIN result USING (task)
      )
 SELECT body.task AS task, body.name,
        count(*) AS members,

@@ -215,6 +215,17 @@ def test_a_chord_whose_member_failed_gets_no_body(world: World, state: str) -> N
     assert not {code for code in codes(found, Verdict.FAIL) if code.startswith("chords")}
 
 
+def test_a_chord_gets_no_body_if_a_member_was_to_follow_a_task_that_failed(world: World) -> None:
+    chord(world, "a", "c")
+    member(world, "a")
+    run(world, "b", step("c", "next"), state="FAILURE")
+    end_chord(world)
+    # Nobody sent either of them: Celery records what became of them.
+    for task in ("c", "body"):
+        world.record(task, "FAILURE", {"exc_type": "KeyError"})
+    assert world.audit().verdict is Verdict.PASS
+
+
 def test_where_the_rows_cannot_be_read_no_member_is_said_to_lack_one(world: World) -> None:
     chord(world, "a")
     member(world, "a")

@@ -298,6 +298,11 @@ FAILS: dict[str, Callable[[], Any]] = {
     "chain that fails before a group and a task": lambda: chain(fail.si(), group(two.s(), three.s()), one.s()),
     "chain that fails before a chord": lambda: chain(fail.si(), chord([two.s(), three.s()], one.s()), two.s()),
     "chord with a member that fails": lambda: chord([one.si(), fail.si()], two.s()),
+    "chord with a chain that fails": lambda: chord([chain(fail.si(), two.s()), one.si()], two.s()),
+    "chord with a chain that fails in its middle": lambda: chord(
+        [chain(one.si(), fail.s(), two.s()), one.si()], two.s()
+    ),
+    "chord with a chord that fails": lambda: chord([chord([fail.si(), one.si()], two.s()), one.si()], three.s()),
     "chord with a group with a failure": lambda: chord([group(fail.si(), one.si()), one.si()], three.s()),
     "chord that fails with a body of a chain": lambda: chord([one.si(), fail.si()], chain(two.s(), three.s())),
     "chord that fails with a body of a group": lambda: chord([one.si(), fail.si()], group(two.s(), three.s())),
