@@ -128,8 +128,12 @@ SELECT DISTINCT task, unnest(members) AS member FROM line WHERE kind = 'intended
 CREATE TABLE follower AS SELECT DISTINCT unnest(follow) AS task FROM line WHERE kind = 'intended' AND len(follow) > 0;
 
 -- name: span
--- When the last line of all was written.
+-- When the run ended, as far as its journal says: when the last line of all was written.
 CREATE TABLE span AS SELECT max(t) AS end_t FROM line;
+
+-- name: went_on
+-- The run went on until the broker was asked: what expired meanwhile left no line.
+UPDATE span SET end_t = greatest(end_t, $asked_t::DOUBLE);
 
 -- name: workers
 -- Who did the work: tasks begun, per worker; also the workers that began none.

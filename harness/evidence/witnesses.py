@@ -407,6 +407,7 @@ class Witnesses:
                 self.incomplete = True
         self.about["broker"] = {"readable": readable, "left": len(tasks)}
         self.database.run("left", tasks=tasks, asked_t=asked_t)
+        self.database.run("went_on", asked_t=asked_t)
         dead = [letter.task for letter in self.remains.dead]
         places = [letter.queue for letter in self.remains.dead]
         self.database.run("dead", tasks=dead, places=places)

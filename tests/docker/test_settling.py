@@ -134,6 +134,15 @@ def test_what_nobody_is_there_to_take_is_not_waited_for(stack: Stack) -> None:
 
 
 @pytest.mark.stack(**ONE)
+def test_what_expires_where_nobody_takes_it_is_waited_for(stack: Stack) -> None:
+    stack.producer.send("work", kwargs={"key": "x"}, queue="elsewhere", expires_s=2, expect=Expect(state="REVOKED"))
+    audit = stack.settle(timeout_s=20)
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert met(audit) == {Fate.FAILED: 1}
+    assert settled(stack)["waited_s"] >= 1.5
+
+
+@pytest.mark.stack(**ONE)
 def test_an_app_that_goes_on_sending_is_restless_and_named(stack: Stack) -> None:
     stack.producer.send("poll")
     audit = stack.settle(limit_s=3)

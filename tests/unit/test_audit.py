@@ -628,6 +628,16 @@ def test_a_message_that_expired_in_the_broker_is_revoked_and_one_that_had_time_l
     assert found.passed is (fate is Fate.FAILED)
 
 
+@pytest.mark.parametrize(("asked_t", "fate"), [(9_001.0, Fate.FAILED), (8_999.0, Fate.LOST), (None, Fate.LOST)])
+def test_a_message_may_have_expired_after_the_last_line_of_all_and_before_the_broker_was_asked(
+    world: World, asked_t: float | None, fate: Fate
+) -> None:
+    world.intend("x", expires=9_000.0, expect={"state": "REVOKED"}, effects=[])
+    assert world.remains
+    world.remains["t"] = asked_t
+    assert world.audit().fates[fate] == 1
+
+
 @pytest.mark.parametrize(("deaths", "fate"), [(1, Fate.OK), (0, Fate.DUPLICATED)])
 def test_a_death_excuses_a_second_effect_of_every_task_that_shares_it(world: World, deaths: int, fate: Fate) -> None:
     world.promise = Promise(effects=Effects.ONCE_UNLESS_KILLED)
