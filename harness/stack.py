@@ -106,6 +106,8 @@ class Stack:
         self._closing = ExitStack()
         self.audited: Audit | None = None
         """What the last `settle` found."""
+        self.accounted = 0
+        """How many tasks somebody else than a worker had sent when that looked."""
         self.limits_left = _UNASKED
         """What a settling may take that nobody asked for: what is left of the limits of the last one, and no more than
         two minutes."""
@@ -318,6 +320,7 @@ class Stack:
             self.folder.write_effects(effects)
         if checks is not None:
             self.folder.write("checks.json", {"findings": [finding.to_json() for finding in checks()]})
+        self.accounted = self.ledger.sent_to_app
         self.audited = audit(self.folder)
         self.folder.write("audit.json", self.audited.to_json())
         return self.audited

@@ -108,6 +108,10 @@ class Ledger:
         self._chords: dict[str, Chord] = {}
         self._ticking: dict[str, str] = {}
         """The entries that beat is sending, by task."""
+        self._of_workers: set[str] = set()
+        """The nodes that are workers."""
+        self.sent_to_app = 0
+        """How many tasks somebody else than a worker intended to send."""
         self.ticks: Counter[str] = Counter()
         """How often beat has sent each entry of its schedule, and the broker has taken it."""
         self.senders: Counter[tuple[str, str]] = Counter()
@@ -135,7 +139,9 @@ class Ledger:
         for event in sorted(self._follower.read(), key=lambda event: event.t):
             for listener in self.listeners:
                 listener(event)
-            if event.kind is Kind.UP:
+            if event.kind is Kind.OPENED and event.data.get("role") == "worker":
+                self._of_workers.add(event.node)
+            elif event.kind is Kind.UP:
                 self._up[event.node] = event.t
                 self._forget(event.node)
             elif event.kind is Kind.READY:
@@ -167,6 +173,7 @@ class Ledger:
         if task not in self._outcomes:
             self._outcomes[task] = Kind.INTENDED
             self._ended_of_sent += task in self._ended
+            self.sent_to_app += event.node not in self._of_workers
         if task not in self._ended:
             self._unended[task] = Unended(
                 str(data.get("name", "")), str(data.get("queue", DEFAULT_QUEUE)), data.get("due"), data.get("expires")

@@ -22,7 +22,7 @@ def say(tmp_path: Path) -> Say:
     seconds = count(1_000)
     numbers: defaultdict[Path, count[int]] = defaultdict(count)
 
-    def write(node: str, kind: str, task: str | None = None, *, pid: int = 1, **data: Any) -> None:
+    def write(node: str, kind: str, task: str | None = None, /, *, pid: int = 1, **data: Any) -> None:
         path = tmp_path / f"{node}.{pid}.1.jsonl"
         about = {"task": task} if task else {}
         line = {"n": next(numbers[path]), "t": float(next(seconds)), "kind": kind, **about, **data}
@@ -363,6 +363,16 @@ def test_within_one_reading_time_decides_and_not_the_order_of_the_files(ledger: 
     say("worker-1", "started", "a", t=4.0, pid=2)
     ledger.update()
     assert ledger.held(ALIVE, unacked=True) == set()
+
+
+def test_what_workers_send_is_told_from_what_is_sent_to_them(ledger: Ledger, say: Say) -> None:
+    say("producer", "opened", node="producer", pid=1, role="producer")
+    say("worker-1", "opened", node="worker-1", pid=1, role="worker")
+    sends(say, "a")
+    say("worker-1", "intended", "b")
+    say("worker-1", "intended", "a", retries=1)
+    ledger.update()
+    assert (ledger.sent, ledger.sent_to_app) == (2, 1)
 
 
 def test_who_sends_which_tasks_is_counted_by_their_names(ledger: Ledger, say: Say) -> None:

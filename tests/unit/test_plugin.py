@@ -153,8 +153,8 @@ class Pretended(Stack):
     def close(self) -> None:
         self.up = False
 
-    def pretend_to_send(self, *tasks: str) -> None:
-        journal = Writer(self.folder.journal, node="producer", role="producer")
+    def pretend_to_send(self, *tasks: str, node: str = "producer") -> None:
+        journal = Writer(self.folder.journal, node=node, role=node)
         for task in tasks:
             journal.write(Kind.INTENDED, task=task)
         journal.close()
@@ -162,6 +162,7 @@ class Pretended(Stack):
     def settle(self, timeout_s: float = 60.0, **options: Any) -> Audit:
         assert self.up
         self.limits.append((timeout_s, options.get("limit_s")))
+        self.accounted = self.ledger.sent_to_app
         type(self).settled += 1
         lost = Finding(code="lost", verdict=Verdict.FAIL, count=1, text="a task called lost")
         self.audited = Audit(
@@ -240,6 +241,8 @@ def run_pretended(run: Run, pytester: pytest.Pytester, monkeypatch: pytest.Monke
         ("stack.pretend_to_send('a'); stack.settle(); stack.pretend_to_send('b')", 2),
         ("stack.pretend_to_send('a'); stack.settle(); stack.pretend_to_send('b'); assert False", 1),
         ("stack.pretend_to_send('lost'); assert not stack.settle().passed", 1),
+        ("stack.pretend_to_send('a', node='worker')", 1),
+        ("stack.pretend_to_send('a'); stack.settle(); stack.pretend_to_send('b', node='worker')", 1),
     ],
 )
 def test_a_passed_test_is_settled_unless_everything_it_sent_is_accounted_for(
