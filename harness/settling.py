@@ -303,19 +303,9 @@ class _View:
         return Item(text=text, can_move=one.eta <= self.until_t, several=several)
 
     def _idle_chords(self) -> set[str]:
-        """The tasks that wait for a chord, if nothing else moves and each of them looked in vain since it did."""
-        chords = self.ledger.chords
-        if not chords:
-            return set()
-        # As many messages as there are such tasks may be theirs.
-        in_broker = sum(queue.ready + queue.unacked for queue in self.queues if queue.name in self.consumed)
-        others = [run.task for run in self.ledger.running(self.alive)]
-        others += [one.task for one in self.ledger.received(self.alive)]
-        tasks = {chord.task for chord in chords}
-        if any(task not in tasks for task in others) or in_broker > len(tasks):
-            return set()
-        looked = all(chord.attempts and chord.last_attempt_t > self.ledger.last_motion_t for chord in chords)
-        return tasks if looked else set()
+        """The tasks that wait for a chord, and that looked in vain since anything else last moved."""
+        moved_t = self.ledger.last_motion_t
+        return {chord.task for chord in self.ledger.chords if chord.last_attempt_t > moved_t}
 
     def _of_chord(self, task: str) -> str:
         chord = next(chord for chord in self.ledger.chords if chord.task == task)
@@ -331,17 +321,18 @@ class _View:
         """
         for queue in self.queues:
             look = looks.get(queue.name) if looks is not None else None
-            ready = max(queue.ready, look.ready if look and not queue.is_live else 0)
+            ready = max(queue.ready, look.ready if look else 0)
             if ready:
                 yield self._of_ready(queue, ready, look)
             elif queue.unacked:
                 yield from self._of_unacked(queue, look)
 
     def _of_ready(self, queue: QueueCount, ready: int, look: QueueLook | None) -> Item:
-        consumers = look.consumers if look else 0
-        text = f"{ready} in `{queue.name}`, consumers: {consumers or 'none'}"
-        if look is None or consumers:
-            return Item(text=f"{ready} in `{queue.name}`" if look is None else text, can_move=True)
+        if look is None:
+            return Item(text=f"{ready} in `{queue.name}`", can_move=True)
+        text = f"{ready} in `{queue.name}`, consumers: {look.consumers or 'none'}"
+        if look.consumers:
+            return Item(text=text, can_move=True)
         if queue.name in self.consumed:
             return Item(text=f"{text}, though a worker consumed it", can_move=True)
         if queue.expires_messages or queue.name.startswith(_DELAYED) or self._expire_soon(queue.name):

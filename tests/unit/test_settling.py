@@ -100,12 +100,14 @@ class World:
         if consumers is not None:
             self.looks[name] = QueueLook(ready=counts.get("ready", 0), consumers=consumers)
 
-    def settle(self, timeout_s: float = 60.0, limit_s: float = 600.0) -> Settled:
+    def settle(self, timeout_s: float = 60.0, limit_s: float = 600.0, step_s: float | None = None) -> Settled:
+        """Settle; with a step, each sleep takes as long, whose sums binary fractions hold exactly."""
+        stepping = Clock(now=lambda: self.now_s, sleep=lambda _: self.sleep(step_s or 0.0))
         return settle(
             self,
             Limits(timeout_s=timeout_s, limit_s=limit_s),
             say=self.said.append,
-            clock=self.clock,
+            clock=self.clock if step_s is None else stepping,
             now_t=lambda: START_T + self.now_s,
         )
 
@@ -312,8 +314,7 @@ def test_what_is_due_just_after_the_time_is_over_is_not_waited_for(world: World,
 
 def test_that_nothing_moves_is_believed_after_a_second_and_not_later(world: World) -> None:
     world.send("a")
-    quarters = Clock(now=lambda: world.now_s, sleep=lambda _: world.sleep(0.25))
-    settled = settle(world, Limits(), clock=quarters, now_t=lambda: START_T + world.now_s)
+    settled = world.settle(step_s=0.25)
     assert (settled.how, settled.waited_s) == (How.STUCK, 1.0)
 
 
@@ -372,13 +373,28 @@ def test_a_task_whose_time_has_come_is_waited_for_in_a_worker(world: World) -> N
     assert (settled.how, settled.waiting) == (How.TIMEOUT, ("nap (a) waits in worker-1",))
 
 
-@pytest.mark.parametrize(("due", "how"), [(15, How.TIMEOUT), (300, How.STUCK)])
+def test_what_is_due_now_waits_in_its_worker_and_what_is_due_when_time_is_over_is_waited_for(world: World) -> None:
+    held(world, "a", 0)
+    assert world.settle(timeout_s=0).waiting == ("nap (a) waits in worker-1",)
+    world.end("a")
+    held(world, "b", 20)
+    assert world.settle(timeout_s=20, step_s=0.25).how is How.TIMEOUT
+
+
+@pytest.mark.parametrize(("due", "how"), [(15, How.TIMEOUT), (20, How.TIMEOUT), (300, How.STUCK)])
 def test_a_delayed_message_is_waited_for_if_it_comes_in_time(world: World, due: float, how: How) -> None:
     world.send("a", due=START_T + due)
     world.holds("celery_delayed_4", ready=1)
-    settled = world.settle(timeout_s=20)
+    settled = world.settle(timeout_s=20, step_s=0.25)
     assert settled.how is how
     assert settled.waiting == ("1 in `celery_delayed_4`, until their time comes",)
+
+
+def test_of_several_delayed_messages_the_next_one_is_waited_for(world: World) -> None:
+    for number, due in enumerate((300, 15, 200)):
+        world.send(f"a-{number}", due=START_T + due)
+    world.holds("celery_delayed_4", ready=3)
+    assert world.settle(timeout_s=20).how is How.TIMEOUT
 
 
 def test_a_queue_that_a_message_leaves_after_a_time_is_waited_for(world: World) -> None:
@@ -387,15 +403,16 @@ def test_a_queue_that_a_message_leaves_after_a_time_is_waited_for(world: World) 
     assert world.settle(timeout_s=20).how is How.TIMEOUT
 
 
-@pytest.mark.parametrize(("expires", "seconds"), [(10, 12), (300, 1)])
-def test_a_message_that_expires_in_a_queue_that_nobody_consumes_is_waited_for_until_then(
-    world: World, expires: float, seconds: float
+@pytest.mark.parametrize(
+    ("expires", "how", "seconds"), [(10, How.STUCK, 12.25), (20, How.TIMEOUT, 20), (300, How.STUCK, 1)]
+)
+def test_a_message_that_expires_in_a_queue_that_nobody_consumes_is_waited_for_until_a_second_after(
+    world: World, expires: float, how: How, seconds: float
 ) -> None:
     world.send("a", queue="mails", expires=START_T + expires)
     world.holds("mails", ready=1)
-    settled = world.settle(timeout_s=20)
-    assert settled.how is How.STUCK
-    assert settled.waited_s == pytest.approx(seconds, abs=0.5)
+    settled = world.settle(timeout_s=20, step_s=0.25)
+    assert (settled.how, settled.waited_s) == (how, seconds)
 
 
 # ------------------------------------------------------------------------------------------------------- chords
@@ -425,6 +442,15 @@ def test_a_chord_that_looked_in_vain_after_all_else_came_to_rest_is_given_up(wor
     (text,) = settled.waiting
     assert text.endswith("times and waits for b")
     assert text.startswith("celery.chord_unlock looked ")
+
+
+def test_a_chord_that_began_to_look_just_when_something_moved_has_to_look_again(world: World) -> None:
+    chord(world, "a", "b")
+    world.later.insert(0, (5.0, lambda: world.end("a")))
+    world.say("worker-1", "started", "a", name="nap")
+    settled = world.settle(timeout_s=30, step_s=0.125)
+    assert settled.how is How.STUCK
+    assert settled.waited_s == 7.125
 
 
 def test_a_chord_is_waited_for_while_a_member_may_still_come(world: World) -> None:
@@ -463,8 +489,7 @@ def test_what_is_waited_for_is_told_after_three_seconds_and_not_twice(world: Wor
 def test_what_changes_is_told_again_after_ten_seconds(world: World) -> None:
     world.send("a")
     world.say("worker-1", "started", "a", name="nap")
-    quarters = Clock(now=lambda: world.now_s, sleep=lambda _: world.sleep(0.25))
-    settle(world, Limits(timeout_s=20), say=world.said.append, clock=quarters, now_t=lambda: START_T + world.now_s)
+    world.settle(timeout_s=20, step_s=0.25)
     assert world.said == [f"waiting: nap (a) runs on worker-1 for {seconds} s" for seconds in (3, 13)]
 
 
@@ -596,11 +621,11 @@ def test_broker_and_journal_are_asked_again_until_they_agree(world: World) -> No
 def test_where_they_do_not_agree_nobody_knows_all(world: World) -> None:
     world.holds(unacked=3, consumers=1)
     world.say("worker-1", "received", "a", name="nap")
-    left = look(world)
+    left = remains(world, clock=Clock(now=lambda: world.now_s, sleep=lambda _: world.sleep(0.25)))
     assert left.reason == "3 messages are unacknowledged, 1 are accounted for"
     assert left.to_json()["readable"] is False
     assert Remains.from_json(left.to_json()).reason == left.reason
-    assert world.now_s == pytest.approx(2.0, abs=0.1)
+    assert world.now_s == 2.0
 
 
 def test_of_a_broker_that_does_not_answer_the_workers_hands_are_known(world: World) -> None:
