@@ -2,12 +2,11 @@
 
 -- name: entries
 -- One entry a task that somebody intended to send. A task that retries is published again under the same id:
--- `known` says whether any publish was accepted, `outcome` what became of the last one.
+-- `known` says whether any publish was accepted, `outcome` what became of the last one, and `queue` where that went.
 CREATE TABLE entry AS
 SELECT task,
-       min(name) FILTER (kind = 'intended') AS name,
-       min(queue) FILTER (kind = 'intended') AS queue,
-       min(t) FILTER (kind = 'intended') AS intended_t,
+       arg_min(name, t) FILTER (kind = 'intended') AS name,
+       arg_max(queue, t) FILTER (kind = 'intended') AS queue,
        arg_min(coalesce(due, t), t) FILTER (kind = 'intended') AS due_t,
        max(t) FILTER (kind = 'intended') AS last_intended_t,
        max(expires) AS expires,
@@ -47,8 +46,8 @@ GROUP BY task;
 -- name: owners
 -- Per journal file, whose it is.
 CREATE TABLE owner AS
-SELECT file, max(node) AS node, max(pid) AS pid, max(role) AS role FROM line
-WHERE kind = 'opened' AND node IS NOT NULL GROUP BY file;
+SELECT file, any_value(node) AS node, any_value(pid) AS pid, any_value(role) AS role FROM line
+WHERE kind = 'opened' GROUP BY file;
 
 -- name: executions
 -- Of each task that a worker began more than once, or began and did not end: what each worker made of it. `code` is what
@@ -65,15 +64,14 @@ WITH said AS (
      summed AS (
          SELECT task, worker,
                 count(*) FILTER (kind = 'started') AS starts,
-                count(*) FILTER (kind = 'finished' AND outside IS NOT true AND state <> 'UNKNOWN') AS ends,
-                coalesce(bool_and(redelivered IS NOT true) FILTER (kind = 'started'), false) AS is_first_delivery,
+                bool_or(kind = 'started' AND redelivered IS NOT true) AS is_first_delivery,
                 arg_max(state, t) FILTER (kind = 'finished' AND state <> 'UNKNOWN') AS state,
                 arg_max(error, t) FILTER (kind = 'finished' AND error IS NOT NULL) AS error,
                 max(t) FILTER (kind = 'started') AS began_t,
                 arg_max(process, t) FILTER (kind = 'started') AS process
          FROM said GROUP BY task, worker
      )
-SELECT summed.task, summed.worker, any_value(starts) AS starts, any_value(ends) AS ends,
+SELECT summed.task, summed.worker, any_value(starts) AS starts,
        any_value(is_first_delivery) AS is_first_delivery, any_value(state) AS state, any_value(error) AS error,
        arg_min(gone.code, gone.t) AS code
 FROM summed LEFT JOIN gone ON gone.worker = summed.worker AND gone.process = summed.process AND gone.t >= began_t
@@ -90,7 +88,7 @@ GROUP BY task HAVING count(*) > 1;
 -- Messages that a worker threw away, and why.
 CREATE TABLE discard AS
 SELECT line.task, arg_max(line.reason, line.t) AS reason, arg_max(owner.node, line.t) AS worker
-FROM line JOIN owner USING (file) WHERE line.kind = 'discarded' AND line.task IS NOT NULL GROUP BY line.task;
+FROM line JOIN owner USING (file) WHERE line.kind = 'discarded' GROUP BY line.task;
 
 -- name: tracebacks
 -- Where tasks failed: the first failures of each class in each process say so.
@@ -110,22 +108,22 @@ FROM (
 -- name: children
 -- What tasks with links sent themselves, by name.
 CREATE TABLE child AS
-SELECT DISTINCT parent, name FROM line
+SELECT parent, name FROM line
 WHERE kind = 'intended' AND parent IN (SELECT predecessor FROM promised WHERE way IN ('callback', 'errback'));
 
 -- name: called
 -- Tasks whose errbacks Celery called in place.
-CREATE TABLE called AS SELECT DISTINCT task FROM line WHERE kind = 'errback';
+CREATE TABLE called AS SELECT task FROM line WHERE kind = 'errback';
 
 -- name: unlocks
 -- The tasks that wait for the members of a chord, each with its members.
 CREATE TABLE unlock AS
-SELECT DISTINCT task, unnest(members) AS member FROM line WHERE kind = 'intended' AND len(members) > 0;
+SELECT task, unnest(members) AS member FROM line WHERE kind = 'intended';
 
 -- name: followers
 -- Tasks that were to follow another one, in a chain or as the body of a chord. If that one fails, Celery records a
 -- failure for each of them, though they were never sent.
-CREATE TABLE follower AS SELECT DISTINCT unnest(follow) AS task FROM line WHERE kind = 'intended' AND len(follow) > 0;
+CREATE TABLE follower AS SELECT unnest(follow) AS task FROM line WHERE kind = 'intended';
 
 -- name: span
 -- When the run ended, as far as its journal says: when the last line of all was written.
@@ -171,7 +169,7 @@ DELETE FROM want;
 -- name: dead
 -- Messages at rest in a queue that nobody consumes, because another queue got rid of them.
 CREATE TABLE dead AS
-SELECT unnest($tasks::VARCHAR[]) AS task, unnest($places::VARCHAR[]) AS place;
+SELECT unnest($tasks::VARCHAR[]) AS task;
 
 -- name: effects_of
 -- Per task whose effects are not just what was expected: how many never came, the most that one of them came too
@@ -357,9 +355,6 @@ WHERE task NOT IN (SELECT task FROM entry) AND task NOT IN (SELECT task FROM mov
 -- name: unexpected_messages
 SELECT task FROM (SELECT task FROM left_over UNION SELECT task FROM dead WHERE task IS NOT NULL)
 WHERE task NOT IN (SELECT task FROM entry) AND task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL);
-
--- name: dead_letters
-SELECT DISTINCT task FROM dead WHERE task IS NOT NULL;
 
 -- name: failed_on_one_worker
 -- Of a message that several workers got, one of them failed where it was to succeed; the row tells of one worker alone.

@@ -382,7 +382,7 @@ class Witnesses:
         self.incomplete = True
         self.about["broker"] = {"readable": False, "left": 0}
         self.database.run("left", tasks=[], asked_t=None)
-        self.database.run("dead", tasks=[], places=[])
+        self.database.run("dead", tasks=[])
 
     def _left(self) -> None:
         asked_t: float | None = None
@@ -408,9 +408,7 @@ class Witnesses:
         self.about["broker"] = {"readable": readable, "left": len(tasks)}
         self.database.run("left", tasks=tasks, asked_t=asked_t)
         self.database.run("went_on", asked_t=asked_t)
-        dead = [letter.task for letter in self.remains.dead]
-        places = [letter.queue for letter in self.remains.dead]
-        self.database.run("dead", tasks=dead, places=places)
+        self.database.run("dead", tasks=[letter.task for letter in self.remains.dead])
 
     def _moving(self) -> Iterator[dict[str, Json]]:
         """The tasks that the journal has named since the other witnesses began to be read."""

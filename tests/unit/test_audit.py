@@ -217,6 +217,56 @@ def test_a_retry_that_was_published_and_never_ran_is_lost(world: World) -> None:
     assert world.audit().fates[Fate.LOST] == 1
 
 
+def test_an_outcome_of_the_same_instant_as_its_publish_is_its_outcome(world: World) -> None:
+    world.intend("x")
+    world.lines["producer"][-1]["t"] = world.lines["producer"][-2]["t"]
+    assert world.audit().fates[Fate.LOST] == 1
+
+
+def test_a_run_that_began_after_the_last_publish_proves_that_the_broker_had_it(world: World) -> None:
+    world.intend("x")
+    world.execute("x", state="RETRY")
+    world.intend("x", "unknown")
+    world.execute("x", state=None)
+    assert world.audit().fates[Fate.LOST] == 1
+
+
+@pytest.mark.parametrize("times", [(1_000.0, 9_000.0), (9_000.0, 1_000.0)])
+def test_a_task_has_expired_when_the_time_of_each_of_its_messages_is_over(
+    world: World, times: tuple[float, float]
+) -> None:
+    for expires in times:
+        world.intend("x", expires=expires, expect={"state": "REVOKED"}, effects=[])
+    assert world.audit().fates[Fate.LOST] == 1
+
+
+def test_of_several_failures_the_last_one_is_the_error(world: World) -> None:
+    world.intend("x", expect={"state": "FAILURE", "error": "MailRefused"}, effects=[])
+    for error in ("KeyError: 1", "MailRefused: no"):
+        world.say("worker-1", "started", "x")
+        world.say("worker-1", "finished", "x", state="FAILURE", error=error)
+    world.record("x", "FAILURE", b"\x80\x05K\x01.")
+    assert world.audit().fates[Fate.FAILED] == 1
+
+
+def test_a_task_that_retried_and_then_set_itself_aside_has_ended_so(world: World) -> None:
+    world.intend("x", expect={"state": "IGNORED"}, effects=[])
+    world.execute("x", state="RETRY")
+    world.intend("x", expect={"state": "IGNORED"}, effects=[])
+    world.execute("x", state="IGNORED")
+    found = world.audit()
+    assert (found.verdict, found.fates[Fate.FAILED]) == (Verdict.PASS, 1)
+
+
+def test_latency_counts_to_the_first_success(world: World) -> None:
+    world.intend("x")
+    for _ in range(3):
+        world.execute("x")
+    world.record("x")
+    world.mail("x")
+    assert world.audit().e2e_ms["max"] == 3_000.0
+
+
 def test_latency_counts_from_the_first_due_time_even_if_the_task_retried(world: World) -> None:
     world.intend("x", due=1_000.0)
     world.say("worker-1", "intended", "x", name="mail", due=5_000.0)

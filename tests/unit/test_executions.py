@@ -135,6 +135,36 @@ def test_a_failure_that_was_expected_is_no_failed_run(world: World) -> None:
     assert codes(found, Verdict.PASS) == set()
 
 
+def test_a_broadcast_that_one_worker_got_again_is_still_one(world: World) -> None:
+    broadcast(world)
+    begin(world, "x", redelivered=True)
+    end(world, "x")
+    end(world, "x", state="FAILURE", process="worker-2.3", error="KeyError: 'x'")
+    assert codes(world.audit(), Verdict.FAIL) == {"failed-on-one-worker"}
+
+
+def test_of_each_worker_its_last_ending_is_told(world: World) -> None:
+    world.execute("a", state="FAILURE", node="worker-1")
+    for number, (state, error) in enumerate([("RETRY", "Retry: 1"), ("FAILURE", "KeyError: 1")]):
+        begin(world, "a", process=f"worker-2.{number}", redelivered=True)
+        end(world, "a", state=state, error=error, process=f"worker-2.{number}")
+        end(world, "a", state="UNKNOWN", process=f"worker-2.{number}")
+    text = finding(world.audit(), "failed-run").text
+    assert text.endswith("mail (a) began 4 times: worker-1 FAILURE, worker-2 FAILURE (KeyError: 1)")
+
+
+def test_a_process_is_killed_by_what_ended_it_after_the_task_began(world: World) -> None:
+    world.intend("x")
+    begin(world, "x", process="worker-1.6")
+    # A number is given to a later process again.
+    for number, code in ((6, -15), (7, -1)):
+        world.say("worker-1", "exited", child=number, code=code)
+    begin(world, "x")
+    for code in (-9, 0):
+        world.say("worker-1", "exited", child=7, code=code)
+    assert "mail (x) began 2 times, its process was killed by SIGKILL" in lost(world)
+
+
 # -------------------------------------------------------------------------------------------------- why a task is lost
 
 
@@ -213,6 +243,18 @@ def test_a_queue_that_is_gone_is_named(world: World) -> None:
     assert "there is no queue `mails`" in lost(world)
 
 
+def test_a_retry_that_was_lost_is_looked_for_in_its_own_queue_and_goes_by_the_first_name(world: World) -> None:
+    world.intend("x", name="mail", queue="mails")
+    world.execute("x", state="RETRY")
+    world.intend("x", name="again", queue="again")
+    queue(world, "mails", kind="classic")
+    text = lost(world)
+    assert text.startswith("1 mail: ")
+    assert "mail (x) began once and never came to an end" in text
+    queue(world, "again", arguments={"x-delivery-limit": 0})
+    assert "`again` has a delivery limit of 0" in lost(world)
+
+
 def test_an_effect_that_never_came_is_named(world: World) -> None:
     world.intend("x")
     world.execute("x")
@@ -274,6 +316,14 @@ def test_a_message_that_a_worker_threw_away_is_no_revocation(world: World, outco
     text = finding(found, fate.value).text
     assert f"worker-1 discarded mail (x): {reason}" in text
     assert "revoked" not in found.text()
+
+
+def test_of_two_workers_that_threw_a_message_away_the_last_one_is_named(world: World) -> None:
+    world.nodes.append("worker-2")
+    world.intend("x", effects=[])
+    for node, reason in (("worker-2", "NotRegistered: mail"), ("worker-1", "ContentDisallowed: pickle")):
+        world.say(node, "discarded", "x", reason=reason)
+    assert "worker-1 discarded mail (x): ContentDisallowed: pickle" in lost(world)
 
 
 def test_a_message_that_was_thrown_away_and_has_a_row_ended_as_that_says(world: World) -> None:
@@ -401,6 +451,15 @@ def test_a_failure_that_nobody_expected_shows_its_traceback_right_after_the_verd
     # One that was expected is no news.
     world.lines["producer"][-2]["expect"] = {"state": "FAILURE"}
     assert world.audit().tracebacks == ()
+
+
+def test_of_several_failures_of_a_task_the_last_is_shown(world: World) -> None:
+    world.intend("x")
+    for process, error in (("worker-1.9", "OldError"), ("worker-1.8", "LastError")):
+        begin(world, "x", process=process)
+        end(world, "x", state="FAILURE", process=process, error=f"{error}: 1", traceback=f"{error}: 1")
+    world.record("x", "FAILURE", {"exc_type": "LastError", "exc_message": ["1"]})
+    assert world.audit().tracebacks == ("x on worker-1:\nLastError: 1",)
 
 
 def test_an_audit_shows_itself_and_begins_with_the_verdict(world: World) -> None:

@@ -94,6 +94,20 @@ def test_another_task_is_not_the_link(world: World, name: str, parent: str) -> N
     assert codes(world.audit(), Verdict.FAIL) == {"never-sent"}
 
 
+def test_a_task_that_nobody_linked_is_not_the_link_though_it_has_its_name(world: World) -> None:
+    run(world, "a", step(None, "callback", name="thank"))
+    run(world, "t", name="thank")
+    assert codes(world.audit(), Verdict.FAIL) == {"never-sent"}
+
+
+def test_what_a_retry_promises_again_is_promised_once(world: World) -> None:
+    steps = [step("b", "next"), step(None, "callback", name="thank")]
+    world.intend("a", steps=steps, effects=None)
+    world.execute("a", state="RETRY")
+    run(world, "a", *steps)
+    assert finding(world.audit(), "never-sent").count == 2
+
+
 def test_a_link_of_a_task_that_failed_need_not_be_sent_and_an_errback_has_to(world: World) -> None:
     links = [step(None, "callback", name="thank"), step(None, "errback", name="sorry")]
     run(world, "a", *links, state="FAILURE")
