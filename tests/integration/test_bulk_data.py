@@ -114,5 +114,5 @@ def test_a_refused_file_is_a_failure_with_its_reason(stack: Stack, results: Resu
     assert stack.ledger.retries(task) == 0
     row = results.row(other)
     assert row is not None
-    assert "lacks order_id, customer_email" in str(decode(row))
+    assert "its columns are separated by ';', not by ','" in str(decode(row))
     assert results.groups() == []
