@@ -376,7 +376,7 @@ WITH due AS (
     WHERE fate.succeeded AND fate.ending = 'SUCCESS'
 ),
 broken AS (
-    SELECT DISTINCT predecessor FROM due WHERE way = 'next' AND task NOT IN (SELECT task FROM entry)
+    SELECT predecessor FROM due WHERE way = 'next' AND task NOT IN (SELECT task FROM entry)
 )
 SELECT DISTINCT task, name, predecessor FROM due
 WHERE way IN ('next', 'later') AND predecessor IN (SELECT predecessor FROM broken)

@@ -403,6 +403,18 @@ def test_a_second_effect_says_how_often_it_came(world: World) -> None:
     assert 'mail (a) began once, and its effect "mail:a" came 3 times' in text
 
 
+def test_a_process_that_ended_after_its_task_did_is_not_spoken_of(world: World) -> None:
+    world.intend("x")
+    begin(world, "x")
+    end(world, "x")
+    world.say("worker-1", "exited", child=7, code=-9)
+    world.record("x")
+    world.mail("x")
+    world.mail("x")
+    text = finding(world.audit(), "duplicated").text
+    assert text.endswith('mail (x) began once, and its effect "mail:x" came 2 times')
+
+
 def test_pending_says_what_was_waited_for(world: World) -> None:
     world.intend("x", queue="mails")
     assert world.remains

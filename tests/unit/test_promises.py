@@ -100,6 +100,15 @@ def test_a_task_that_nobody_linked_is_not_the_link_though_it_has_its_name(world:
     assert codes(world.audit(), Verdict.FAIL) == {"never-sent"}
 
 
+def test_what_was_to_follow_a_success_is_not_missed_where_the_row_says_otherwise(world: World) -> None:
+    run(world, "a", step(None, "callback", name="thank"))
+    world.execute("a", state="FAILURE")
+    world.rows[-1] = ("a", "FAILURE", b'{"exc_type": "KeyError"}')
+    world.intend("b", steps=[step(None, "callback", name="thank")], expect={}, effects=None)
+    world.record("b")
+    assert "never-sent" not in codes(world.audit(), Verdict.FAIL)
+
+
 def test_what_a_retry_promises_again_is_promised_once(world: World) -> None:
     steps = [step("b", "next"), step(None, "callback", name="thank")]
     world.intend("a", steps=steps, effects=None)

@@ -590,6 +590,14 @@ def test_a_message_that_native_delayed_delivery_has_moved_is_no_dead_letter(worl
     assert (look(world).messages, look(world).dead) == (["a"], [])
 
 
+def test_messages_without_an_id_are_counted_dead_or_not(world: World) -> None:
+    death = Death(queue="celery", reason="rejected", count=1)
+    world.holds("dead", ready=4)
+    world.messages["dead"] = [waits(None, death), waits("a", death), waits(None, death), waits(None)]
+    assert look(world).anonymous == 3
+    assert Remains.from_json({"readable": True, "queues": [], "messages": [], "held": []}) == Remains()
+
+
 def provide_consumers(world: World) -> None:
     world.holds("dead", ready=1, consumers=1)
 
