@@ -172,11 +172,13 @@ FROM given WHERE result.task = given.task AND result.status = 'SUCCESS' AND resu
 -- What may still lie in the broker: what was found there or in a worker's hands, and what was sent or begun after the
 -- broker was asked, at $asked_t, and has not ended.
 CREATE TABLE left_over AS
+WITH sent AS (SELECT task, last_intended_t FROM entry WHERE last_intended_t > $asked_t),
+     begun AS (SELECT task, last_start_t, starts > ends AS is_open FROM run WHERE last_start_t > $asked_t)
 SELECT DISTINCT unnest($tasks::VARCHAR[]) AS task
 UNION
-SELECT entry.task FROM entry LEFT JOIN run USING (task)
-WHERE (entry.last_intended_t > $asked_t AND coalesce(run.last_start_t < entry.last_intended_t, true))
-   OR (run.last_start_t > $asked_t AND run.starts > run.ends);
+SELECT sent.task FROM sent LEFT JOIN begun USING (task) WHERE coalesce(last_start_t < last_intended_t, true)
+UNION
+SELECT entry.task FROM begun JOIN entry USING (task) WHERE is_open;
 
 -- name: moving
 -- Tasks of which the journal told more while the witnesses were read, so that what they say was not so at one time;
