@@ -16,6 +16,7 @@ class Answers(Database):
     """A database that gives one answer to each query."""
 
     def __init__(self, **answers: list[tuple[Json, ...]]) -> None:
+        """Give these answers, by the query's name."""
         self.answers = answers
         self.asked: list[str] = []
 
