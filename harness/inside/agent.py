@@ -364,6 +364,11 @@ def use_settings(settings: Mapping[str, Json]) -> None:
     signals.import_modules.connect(on_import_modules, weak=False)
 
 
+def _without_tls() -> dict[str, Json]:
+    """The setting that keeps an app from speaking TLS to a broker whose URL says that it does not."""
+    return {"broker_use_ssl": False} if os.environ.get("CELERY_BROKER_URL", "").startswith("amqp://") else {}
+
+
 def _settings(text: str) -> dict[str, Json]:
     try:
         settings = json.loads(text)
@@ -430,7 +435,7 @@ def main(argv: list[str]) -> None:
     agent.watch_errbacks()
     agent.watch_decoding()
     agent.watch_beat(Path(run, "beat", node) if (run := os.environ.get("HARNESS_RUN")) else None)
-    use_settings(_settings(os.environ.get("HARNESS_SETTINGS", "{}")))
+    use_settings(_without_tls() | _settings(os.environ.get("HARNESS_SETTINGS", "{}")))
     results_url = os.environ.get("CELERY_RESULT_BACKEND", "")
     tune_sqlite(results_url)
     keep_table_names(results_url)

@@ -47,6 +47,7 @@ def agent_spec(
         ports: ports inside that are published on loopback.
         labels: more labels.
     """
+    broker = (env or {}).get("CELERY_BROKER_URL", broker_url)
     return NodeSpec(
         name=name,
         image=image,
@@ -54,7 +55,10 @@ def agent_spec(
         env=inside_env(name)
         | {
             "PYTHONPATH": f"{CODE_INSIDE}:{APP_INSIDE}",
-            "CELERY_BROKER_URL": broker_url,
+            "CELERY_BROKER_URL": broker,
+            # An app may have one broker to read from, and one to write to.
+            "CELERY_BROKER_READ_URL": broker,
+            "CELERY_BROKER_WRITE_URL": broker,
             "CELERY_RESULT_BACKEND": RESULTS_URL_INSIDE,
             # A place for what the app itself keeps; it is `app` in the run folder.
             "APP_DATABASE_URL": APP_DATABASE_URL_INSIDE,

@@ -170,6 +170,7 @@ def test_a_worker_gets_the_default_options_only_if_it_is_given_none(make_worker:
 def test_the_callers_environment_wins(make_worker: MakeWorker) -> None:
     spec = make_worker(env={"CELERY_BROKER_URL": "amqp://elsewhere", "MORE": "1"}).spec
     assert spec.env["CELERY_BROKER_URL"] == "amqp://elsewhere"
+    assert spec.env["CELERY_BROKER_READ_URL"] == spec.env["CELERY_BROKER_WRITE_URL"] == "amqp://elsewhere"
     assert spec.env["MORE"] == "1"
     assert spec.env["CELERY_RESULT_BACKEND"] == "db+sqlite:////harness/run/results.sqlite3"
 

@@ -1,4 +1,4 @@
-"""An app that calls its tables otherwise, and whose results are hard to read."""
+"""An app with brokers and tables of its own, and whose results are hard to read."""
 
 import os
 import smtplib
@@ -14,6 +14,10 @@ app = Celery("recording")
 app.conf.update(
     timezone="America/Los_Angeles",
     result_expires=3600,
+    # The app's own brokers, which speak TLS.
+    broker_read_url="amqp://reads.invalid//",
+    broker_write_url="amqp://writes.invalid//",
+    broker_use_ssl=True,
     # Of the app's own database, which the harness puts its file in place of.
     database_table_names={"task": "my_results", "group": "my_groups"},
     database_table_schemas={"task": "mine"},
