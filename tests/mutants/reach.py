@@ -26,9 +26,9 @@ class Reach:
         """
         distance = _distances(self._uses, {file} if file.endswith(".py") else self._naming(Path(file).name))
         reached = [one for one, count in distance.items() if one.startswith(f"{self._tests}/") and count <= _FAR]
-        # Of two that are as near, the one that is named for the file knows more about it.
+        # One that is named for the file knows more about it than one that is nearer.
         stem = Path(file).stem
-        return sorted(reached, key=lambda one: (distance[one], stem not in Path(one).stem, one))
+        return sorted(reached, key=lambda one: (stem not in Path(one).stem, distance[one], one))
 
     def _naming(self, name: str) -> set[str]:
         return {

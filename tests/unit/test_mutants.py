@@ -86,8 +86,8 @@ def test_every_listed_change_is_one_that_there_is() -> None:
 def test_the_files_that_decide_are_reached_by_their_own_tests_first() -> None:
     reach = Reach(ROOT, "tests/unit")
     nearest = {Path(file).name: reach.tests_of(file)[0] for file in run.DECIDING}
-    of_the_audit = {f"tests/unit/test_{name}.py" for name in ("audit", "executions", "promises", "witnesses")}
-    assert {nearest["audit.sql"], nearest["audit.py"]} <= of_the_audit
+    assert nearest["audit.sql"] == nearest["audit.py"] == "tests/unit/test_audit.py"
+    assert nearest["witnesses.sql"] == "tests/unit/test_witnesses.py"
     assert nearest["settling.py"] == "tests/unit/test_settling.py"
     assert nearest["ledger.py"] == "tests/unit/test_ledger.py"
     assert nearest["crontab.py"] == "tests/unit/test_ticks.py"
