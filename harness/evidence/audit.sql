@@ -152,7 +152,7 @@ FROM (
 -- of its own. The margin is for the worker's timer, which may be up to a millisecond early by Python's rounding.
 CREATE TABLE early_run AS
 WITH intent AS (SELECT task, t, due FROM line WHERE kind = 'intended'
-                    AND task IN (SELECT task FROM line WHERE kind = 'intended' AND due IS NOT NULL))
+                    AND task IN (SELECT task FROM line WHERE due IS NOT NULL))
 SELECT DISTINCT start.task
 FROM (SELECT task, t FROM line WHERE kind = 'started') AS start
 ASOF JOIN intent ON start.task = intent.task AND start.t >= intent.t

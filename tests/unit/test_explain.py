@@ -238,10 +238,26 @@ def test_dead_letters_are_counted_by_where_they_lie() -> None:
 def test_what_settling_waited_for_is_told_as_far_as_it_is_known() -> None:
     assert explainer().waiting() == ""
     assert explainer(settled={"waiting": ["1 in `mails`"]}).waiting() == ": 1 in `mails`"
-    settled = {"how": "limit", "waited_s": 10.0, "sending": [["", "poll", 9]]}
+    settled: dict[str, Json] = {"how": "limit", "waited_s": 10.0, "sending": [["", "poll", 9]]}
     assert (explainer(settled=settled).sending() or "").startswith(
         "the app did not come to rest within 10 s: a task sent 9 poll. "
     )
+    assert explainer(settled={**settled, "how": "timeout"}).sending() is None
+    assert explainer(settled={**settled, "sending": []}).sending() is None
+
+
+def test_a_queue_is_told_that_is_not_as_the_app_says() -> None:
+    has = {"x-max-length": 5, "x-queue-mode": "lazy"}
+    says = {"x-max-length": 5, "x-queue-mode": "früh"}
+    left = QueueLeft(name="mails", kind="classic", ready=0, unacked=0, consumers=1, arguments=has, declared=says)
+    assert explainer(left=Remains(queues=[left])).differing_queues() == [
+        '`mails` has x-queue-mode="lazy", and the app says "früh"'
+    ]
+
+
+def test_the_first_traceback_is_told_with_its_task_and_worker() -> None:
+    asked = explainer(first_traceback=[("x", "Traceback:\n  KeyError: 1\n", "worker-1")])
+    assert list(asked.unexpected_failures()) == ["x on worker-1:\nTraceback:\n  KeyError: 1"]
 
 
 def test_the_most_frequent_errors_are_told_with_a_message_if_there_is_one() -> None:
