@@ -91,7 +91,7 @@ def test_a_task_that_a_shutdown_interrupts_is_delivered_again_unless_it_was_ackn
     audit = stack.settle()
     assert met(audit) == {Fate.OK: 2, Fate.LOST: 1}, audit.text()
     assert failing(audit) == {"lost"}
-    assert f"({gone.task}) began once and never came to an end" in said(audit, "lost")
+    assert f"({gone.task}) began once on worker-1 and never came to an end" in said(audit, "lost")
     assert "task_acks_late" in said(audit, "lost")
     assert settled(stack)["waited_s"] < 4
 

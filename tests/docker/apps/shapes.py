@@ -13,40 +13,40 @@ app = Celery("shapes")
 app.conf.update(result_chord_retry_interval=0.2, task_protocol=int(os.environ.get("PROTOCOL", "2")))
 
 
-@app.task(name="one")
+@app.task(shared=False, name="one")
 def one(*args: Any) -> int:
     """Return a number, whatever is given."""
     del args
     return 1
 
 
-@app.task(name="two")
+@app.task(shared=False, name="two")
 def two(*args: Any) -> int:
     """Return another number."""
     del args
     return 2
 
 
-@app.task(name="three")
+@app.task(shared=False, name="three")
 def three(*args: Any) -> int:
     """Return another number."""
     del args
     return 3
 
 
-@app.task(name="quiet", ignore_result=True)
+@app.task(shared=False, name="quiet", ignore_result=True)
 def quiet(*args: Any) -> None:
     """Leave no row."""
     del args
 
 
-@app.task(name="fail")
+@app.task(shared=False, name="fail")
 def fail(*args: Any) -> None:
     """End in FAILURE."""
     raise ValueError(f"on purpose, given {len(args)}")
 
 
-@app.task(bind=True, name="swap")
+@app.task(shared=False, bind=True, name="swap")
 def swap(self: Task, *args: Any) -> Any:
     """Be replaced by another task, or by a canvas: the last argument says which."""
     by = {
@@ -62,7 +62,7 @@ def swap(self: Task, *args: Any) -> Any:
     raise self.replace(by[args[-1]]())
 
 
-@app.task(bind=True, name="again", max_retries=3)
+@app.task(shared=False, bind=True, name="again", max_retries=3)
 def again(self: Task, *args: Any) -> int:
     """Succeed at the second try."""
     del args
@@ -71,21 +71,21 @@ def again(self: Task, *args: Any) -> int:
     return 1
 
 
-@app.task(bind=True, name="give_up", max_retries=1)
+@app.task(shared=False, bind=True, name="give_up", max_retries=1)
 def give_up(self: Task, *args: Any) -> None:
     """Fail at the second try."""
     del args
     raise self.retry(countdown=0.1, exc=ValueError("given up"))
 
 
-@app.task(name="ignore")
+@app.task(shared=False, name="ignore")
 def ignore(*args: Any) -> None:
     """Give up without a word."""
     del args
     raise Ignore
 
 
-@app.task(bind=True, name="forget_chain")
+@app.task(shared=False, bind=True, name="forget_chain")
 def forget_chain(self: Task, *args: Any) -> int:
     """Succeed, and have nothing follow in the chain."""
     del args
@@ -93,7 +93,7 @@ def forget_chain(self: Task, *args: Any) -> int:
     return 1
 
 
-@app.task(bind=True, name="forget_links")
+@app.task(shared=False, bind=True, name="forget_links")
 def forget_links(self: Task, *args: Any) -> int:
     """Succeed, and have none of its links sent."""
     del args
@@ -101,7 +101,7 @@ def forget_links(self: Task, *args: Any) -> int:
     return 1
 
 
-@app.task(bind=True, name="forget_errbacks")
+@app.task(shared=False, bind=True, name="forget_errbacks")
 def forget_errbacks(self: Task, *args: Any) -> None:
     """Fail, and have none of its errbacks called."""
     del args
@@ -117,25 +117,25 @@ class UnsentTask(Task):
         return self.AsyncResult(task_id or "none")
 
 
-@app.task(base=UnsentTask, name="unsent")
+@app.task(shared=False, base=UnsentTask, name="unsent")
 def unsent(*args: Any) -> None:
     """Never run."""
     del args
 
 
-@app.task(name="in_place")
+@app.task(shared=False, name="in_place")
 def in_place(request: Any, exc: BaseException, traceback: Any) -> None:
     """Be an errback that Celery calls where the task failed."""
     del request, exc, traceback
 
 
-@app.task(name="errback")
+@app.task(shared=False, name="errback")
 def errback(task: str) -> str:
     """Be an errback that is sent."""
     return task
 
 
-@app.task(bind=True, name="bound_errback")
+@app.task(shared=False, bind=True, name="bound_errback")
 def bound_errback(self: Task, task: str) -> str:
     """Be an errback that is sent and bound."""
     del self
@@ -366,7 +366,7 @@ def errored(signature: Any, *errbacks: Any) -> Any:
 SHAPES = WHOLE | FAILS | BROKEN_CHAINS | BROKEN_CHORDS | WAITING
 
 
-@app.task(name="start", ignore_result=True)
+@app.task(shared=False, name="start", ignore_result=True)
 def start(shape: str) -> None:
     """Send a canvas."""
     SHAPES[shape]().apply_async()
