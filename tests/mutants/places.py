@@ -159,6 +159,9 @@ def _left_alone(tree: ast.AST) -> Iterator[ast.expr]:
         if isinstance(node, ast.JoinedStr):
             # It is a message, and older Pythons do not say where in it things stand.
             yield node
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.LShift) and isinstance(node.left, ast.Constant):
+            # Some bytes: a limit as well.
+            yield node
         elif isinstance(node, ast.ClassDef):
             # Whether a record can be changed says nothing of what it holds.
             yield from node.decorator_list

@@ -316,6 +316,15 @@ def test_what_nobody_sent_is_unexpected_in_every_witness(world: World) -> None:
     assert codes(found, Verdict.FAIL) == {"unexpected-executions", "unexpected-rows", "unexpected-effects"}
 
 
+def test_an_effect_of_nobody_is_unexpected_unless_a_task_may_have_had_any(world: World) -> None:
+    world.mails.append({"t": 1.0, "kind": "mail", "key": "mail:odd"})
+    assert codes(world.audit(), Verdict.FAIL) == {"unexpected-effects"}
+    world.intend("x", effects=None)
+    world.execute("x")
+    world.record("x")
+    assert world.audit().verdict is Verdict.PASS
+
+
 def test_effects_of_a_task_that_declared_none_are_not_unexpected(world: World) -> None:
     world.intend("x", effects=None)
     world.execute("x")

@@ -165,6 +165,14 @@ def test_each_file_of_a_folder_goes_by_a_plain_name(tmp_path: Path) -> None:
         assert last.read_bytes() == b'"\\ud800"\n'
 
 
+def test_a_file_that_is_too_large_is_told_and_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "LARGEST_FILE", 4)
+    (tmp_path / "a.jsonl").write_bytes(b"aaaa\n")
+    files = LineFiles(tmp_path, tmp_path / "scratch")
+    assert files.unreadable == ["a.jsonl: it has 5 bytes, and no run writes more than 4."]
+    assert files.paths == []
+
+
 def test_the_longest_line_of_all_copies_is_known(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
     folder.mkdir()
