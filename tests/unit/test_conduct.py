@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
+
+from harness.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 60
@@ -203,6 +206,8 @@ def test_a_page_that_was_never_used_shows_nothing(start: Start, unused_port: int
     process = start(lines, "--web-port", str(unused_port))
     assert process.stdout is not None
     assert process.stdout.readline() == "served\n"
+    # While it still prints, Ctrl-C would end the printing and not the waiting.
+    wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING, what="it waits", timeout_s=20)
     process.send_signal(number)
     done = ended(process)
     assert (done.code, done.out) == (
