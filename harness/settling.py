@@ -287,7 +287,8 @@ class _View:
                 yield Item(text=self._of_chord(chord.task), can_move=False)
         for run in running:
             if run.task not in idle:
-                text = f"{run.name or 'a task'} ({run.task}) runs on {run.node} for {self.now_t - run.t:.0f} s"
+                seconds = max(self.now_t - run.t, 0.0)
+                text = f"{run.name or 'a task'} ({run.task}) runs on {run.node} for {seconds:.0f} s"
                 yield Item(text=text, can_move=True, several=f"{run.name or 'tasks'} run on {run.node}")
         for one in received:
             if one.task not in idle:
