@@ -64,6 +64,39 @@ def test_a_long_result_stays_behind_and_is_read_by_its_task(path: Path, tmp_path
     assert list(file.results(["a", "b", "nobody"])) == [("a", long)]
 
 
+def test_a_result_that_is_text_is_read_as_its_bytes(path: Path) -> None:
+    file = fill(path, TABLE, rows=(("a", "SUCCESS", "ü", None),))
+    assert list(file.results(["a"])) == [("a", "ü".encode())]
+
+
+def test_when_a_task_ended_is_missed_only_where_it_is_asked(path: Path, tmp_path: Path) -> None:
+    file = fill(path, "CREATE TABLE celery_taskmeta (task_id TEXT, status TEXT, result BLOB)")
+    assert exported(file, tmp_path) == []
+    with pytest.raises(ResultsError, match="has no stored column date_done"):
+        file.export(tmp_path / "rows.csv", dated=True)
+
+
+def test_a_value_that_is_too_large_for_memory_is_refused(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = fill(path, TABLE, rows=(("a", "SUCCESS", b"x" * 5_000, None),))
+    monkeypatch.setattr(row_file, "_LONGEST_VALUE", 4_000)
+    with pytest.raises(ResultsError, match="too big"):
+        file.export(tmp_path / "rows.csv", dated=False)
+
+
+def test_saved_groups_are_read_if_there_are_any(path: Path) -> None:
+    assert list(fill(path, TABLE).groups()) == []
+    groups = "CREATE TABLE celery_tasksetmeta (taskset_id TEXT, result BLOB)"
+    odd = "INSERT INTO celery_tasksetmeta VALUES ('a', x'5B5D'), (NULL, x'5B5D'), ('b', NULL), ('c', 'text')"
+    assert list(fill(path, groups, odd).groups()) == [("a", b"[]")]
+
+
+def test_groups_in_a_view_are_none_of_celerys(path: Path) -> None:
+    file = fill(path, TABLE, "CREATE VIEW celery_tasksetmeta AS SELECT 'a' AS taskset_id, x'5B5D' AS result")
+    assert list(file.groups()) == []
+
+
 def test_an_id_has_an_end(path: Path, tmp_path: Path) -> None:
     (line,) = exported(fill(path, TABLE, rows=(("a" * 3_000_000, "SUCCESS", None, None),)), tmp_path)
     assert len(line) < 3_000
@@ -158,5 +191,21 @@ def test_more_rows_than_bytes_are_refused(path: Path, tmp_path: Path, monkeypatc
     file = many(path)
     monkeypatch.setattr(row_file, "_LEAST_BYTES", 10)
     monkeypatch.setattr(row_file, "_bytes_of", lambda _: 0)
+    with pytest.raises(ResultsError, match="more rows than bytes"):
+        file.export(tmp_path / "rows.csv", dated=False)
+
+
+@pytest.mark.parametrize("log", [0, 1_000])
+def test_a_file_may_have_as_many_rows_as_bytes_with_its_log(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: int
+) -> None:
+    file = many(path)
+    if log:
+        # What stands in it belongs to no database, and is passed over.
+        path.with_name(f"{path.name}-wal").write_bytes(b"x" * log)
+    most = 5_000 - path.stat().st_size - log
+    monkeypatch.setattr(row_file, "_LEAST_BYTES", most)
+    assert file.export(tmp_path / "rows.csv", dated=False) == 5_000
+    monkeypatch.setattr(row_file, "_LEAST_BYTES", most - 1)
     with pytest.raises(ResultsError, match="more rows than bytes"):
         file.export(tmp_path / "rows.csv", dated=False)
