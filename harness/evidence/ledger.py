@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.evidence.journal import Follower
-from harness.evidence.message import DEFAULT_QUEUE
+from harness.evidence.message import DEFAULT_QUEUE, UNLOCK
 from harness.evidence.records import Event, Json, Kind
 
 _OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
@@ -19,7 +19,6 @@ _OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
 _FINAL_STATES = frozenset({"SUCCESS", "FAILURE"})
 _TO_RUN_AGAIN = "RETRY"
 _TERMINATED = "terminated"
-_UNLOCK = "celery.chord_unlock"
 
 
 class Unended(NamedTuple):
@@ -152,7 +151,7 @@ class Ledger:
                 self._take(event, event.task)
 
     def _take(self, event: Event, task: str) -> None:
-        if task not in self._chords and event.data.get("name") != _UNLOCK:
+        if task not in self._chords and event.data.get("name") != UNLOCK:
             self.last_motion_t = max(self.last_motion_t, event.t)
         if event.kind in _OUTCOMES:
             self._conclude(task, event.kind)

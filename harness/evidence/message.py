@@ -13,7 +13,7 @@ from typing import Any
 from harness.evidence.records import Json
 
 _BODY_PARTS = 3
-_UNLOCK = "celery.chord_unlock"
+UNLOCK = "celery.chord_unlock"
 DEFAULT_QUEUE = "celery"
 """Celery's own; a line of the journal does not name it."""
 
@@ -80,17 +80,17 @@ class Message:
         task = task_of(headers, body)
         if task is None:
             return None
-        about = _about(headers, body)
+        said = about(headers, body)
         embedded = _embedded(body)
-        is_unlock = name == _UNLOCK
+        is_unlock = name == UNLOCK
         promised = [*(embedded.get("chain") or ()), embedded.get("chord"), _body(body) if is_unlock else None]
         return cls(
             task=task,
             name=name,
-            retries=about.get("retries") or 0,
-            due_t=_unix_time(about.get("eta")),
-            expires_t=_unix_time(about.get("expires")),
-            parent=about.get("parent_id"),
+            retries=said.get("retries") or 0,
+            due_t=_unix_time(said.get("eta")),
+            expires_t=_unix_time(said.get("expires")),
+            parent=said.get("parent_id"),
             steps=_once([*_steps(embedded), *(_all(_body(body), Way.BODY) if is_unlock else ())]),
             canvases=_once(task for signature in promised for task in _canvases(signature)),
             members=_once(result_ids(_keyword(body, "result"))) if is_unlock else None,
@@ -120,11 +120,11 @@ class Message:
 
 def task_of(headers: Mapping[str, Any], body: Any) -> str | None:
     """The id of the task that a message sends; None if there is none."""
-    task = _about(headers, body).get("id")
+    task = about(headers, body).get("id")
     return task if isinstance(task, str) else None
 
 
-def _about(headers: Mapping[str, Any], body: Any) -> Mapping[str, Any]:
+def about(headers: Mapping[str, Any], body: Any) -> Mapping[str, Any]:
     """Where a message says what it is about: its headers, or in Celery's old protocol its body."""
     return headers if headers.get("id") else body if isinstance(body, Mapping) else {}
 

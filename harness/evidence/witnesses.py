@@ -345,10 +345,7 @@ class Witnesses:
                 self.database.run("use_given")
             exported.unlink()
             self._decide(rows)
-            members = [
-                {"taskset": taskset, "task": task} for taskset, found in rows.groups() for task in _members(found)
-            ]
-            self.database.run("add_grouped", file=self.database.write("grouped.jsonl", members)) if members else None
+            self._groups(rows)
         except ResultsError as error:
             self.results_readable = False
             self.about["results"] = {"readable": False}

@@ -79,7 +79,7 @@ from harness.errors import JournalError
 from harness.evidence.journal import Writer
 from harness.evidence.message import Message, task_of
 from harness.evidence.records import Json, Kind
-from harness.inside.beat_watch import BeatWatch
+from harness.inside.beat_watch import BeatWatch, in_short
 from harness.inside.own_results import keep_table_names, returned, stores_json
 
 _logger = logging.getLogger(__name__)
@@ -262,7 +262,7 @@ class Agent:
         said: dict[str, Json] = {"state": state or "UNKNOWN"}
         traceback = self._tracebacks.pop(task_id, None)
         if isinstance(retval, BaseException):
-            said["error"] = _error(retval)
+            said["error"] = in_short(retval)
             if traceback and self._told[type(retval).__name__] < _TRACEBACKS:
                 self._told[type(retval).__name__] += 1
                 said["traceback"] = traceback
@@ -283,7 +283,7 @@ class Agent:
         if task_id in self._running:
             self._tracebacks[task_id] = str(getattr(einfo, "traceback", ""))[-_LONGEST_TRACEBACK:]
         else:
-            self._journal.write(Kind.FINISHED, task_id, state="FAILURE", error=_error(exception), outside=True)
+            self._journal.write(Kind.FINISHED, task_id, state="FAILURE", error=in_short(exception), outside=True)
 
     def _on_retried(self, request: Any, reason: Any, **_: Any) -> None:
         self._journal.write(Kind.RETRIED, request.id, reason=str(reason))
@@ -302,12 +302,12 @@ class Agent:
         self._say_aside(
             Kind.DISCARDED,
             task if isinstance(task, str) else None,
-            reason=_error(error) if error else "a message that is no task",
+            reason=in_short(error) if error else "a message that is no task",
             content_type=str(message.content_type),
         )
 
     def _on_unknown(self, id: str, exc: BaseException, **_: Any) -> None:  # noqa: A002 - the signal's own name for it.
-        self._journal.write(Kind.DISCARDED, id, reason=_error(exc))
+        self._journal.write(Kind.DISCARDED, id, reason=in_short(exc))
 
     def _on_publish(
         self, sender: str, headers: Mapping[str, Any], body: Any, routing_key: Any = None, declare: Any = (), **_: Any
@@ -410,10 +410,6 @@ def _where(declared: Iterable[Any], routing_key: Any) -> str | None:
 
 def _redelivered(delivery_info: Mapping[str, Any] | None) -> bool:
     return bool((delivery_info or {}).get("redelivered"))
-
-
-def _error(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:500]
 
 
 def _plain(value: Any) -> Json:

@@ -121,7 +121,7 @@ class BeatWatch:
             try:
                 return start(service, embedded_process, **options)
             except Exception as error:
-                self._journal.write(Kind.DIED, error=_reason(error))
+                self._journal.write(Kind.DIED, error=in_short(error))
                 raise
 
         Service.start = watched_start
@@ -227,7 +227,7 @@ class BeatWatch:
             try:
                 return apply_async(entry, *args, **options)
             except Exception as error:
-                self._journal.write(Kind.UNSENT, entry=entry.name, at=time.time(), reason=_reason(error))
+                self._journal.write(Kind.UNSENT, entry=entry.name, at=time.time(), reason=in_short(error))
                 raise
             finally:
                 sending.entry = sending.following = None
@@ -264,7 +264,8 @@ def _shown(schedule: Any) -> str:
     return " ".join(str(schedule).split())
 
 
-def _reason(error: BaseException) -> str:
+def in_short(error: BaseException) -> str:
+    """Return an error as a line of the journal has it: its class, and the beginning of its message."""
     return f"{type(error).__name__}: {error}"[:_REASON_LENGTH]
 
 
@@ -296,7 +297,7 @@ def _scheduled(entry: Any, deadline_s: float | None = None) -> dict[str, Json]:
     try:
         own = _own_way(entry)
     except Exception as error:  # noqa: BLE001 - a schedule is the app's own code, and Celery lives with its errors.
-        own = f", which cannot be asked: {_reason(error)}"
+        own = f", which cannot be asked: {in_short(error)}"
     if own is not None:
         return {**said, "kind": "other", "text": f"{_shown(schedule)}{own}"}
     if isinstance(schedule, crontab):

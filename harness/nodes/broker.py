@@ -14,6 +14,7 @@ import requests
 from amqp.exceptions import AMQPError, NotFound, ResourceLocked
 
 from harness.errors import BrokerError, EngineError, WaitTimeout
+from harness.evidence.message import about
 from harness.evidence.records import Json
 from harness.nodes.engine import Engine, NodeSpec
 from harness.nodes.node import Node
@@ -98,9 +99,9 @@ class Waiting:
     task: str | None
     name: str | None
     eta: str | None
+    """ISO 8601, when the sender asked for a time."""
     death: Death | None = None
     """Set if it was dead-lettered."""
-    """ISO 8601, when the sender asked for a time."""
 
 
 class Broker(Node):
@@ -204,6 +205,7 @@ class Broker(Node):
         """
         path = f"queues/{_quoted(vhost)}?disable_stats=true"
         untold: set[str] = set()
+        policies = self._ask("GET", f"policies/{_quoted(vhost)}")
 
         def probe() -> tuple[list[QueueCount]] | None:
             nonlocal untold
@@ -211,7 +213,6 @@ class Broker(Node):
             # seconds old. But a queue that is slow to answer is left out, and a vhost that just came up may
             # show none at all: only the list of names, which is kept elsewhere, tells that one is missing.
             names = {queue["name"] for queue in self._ask("GET", path)}
-            policies = self._ask("GET", f"policies/{_quoted(vhost)}")
             counts = [
                 QueueCount(
                     name=queue["name"],
@@ -358,19 +359,18 @@ def _arguments(queue: Mapping[str, Json], policies: Sequence[Mapping[str, Json]]
 
 def _waiting(message: amqp.Message) -> Waiting:
     """What a message says of itself; somebody else's may say nothing."""
-    headers = message.headers or {}
-    about = headers
+    headers, body = message.headers or {}, None
     if not headers.get("id"):
         # Celery's old protocol keeps it in the body.
         with contextlib.suppress(ValueError, TypeError):
             body = json.loads(message.body)
-            about = body if isinstance(body, dict) else {}
+    said = about(headers, body)
     deaths = headers.get("x-death")
     death = None
     if isinstance(deaths, list) and deaths:
         last = deaths[0]
         death = Death(queue=str(last.get("queue")), reason=str(last.get("reason")), count=int(last.get("count", 1)))
-    return Waiting(task=_text(about.get("id")), name=_text(about.get("task")), eta=_text(about.get("eta")), death=death)
+    return Waiting(task=_text(said.get("id")), name=_text(said.get("task")), eta=_text(said.get("eta")), death=death)
 
 
 def _text(value: Json) -> str | None:
