@@ -8,13 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Protocol
 
 from harness.errors import EngineError, HarnessError
-from harness.evidence.ledger import Ledger, Received
+from harness.evidence.ledger import Chord, Ledger, Received
 from harness.evidence.records import Json
-from harness.evidence.remains import DeadLetter, QueueLeft, Remains
+from harness.evidence.remains import DeadLetter, How, QueueLeft, Remains, Settled
 from harness.nodes.broker import Death, QueueCount, QueueLook, Waiting
 from harness.wait import REAL, Clock, Patience
 
@@ -33,19 +32,6 @@ _DELAYED = "celery_delayed_"
 """How the queues are named in which native delayed delivery keeps messages."""
 
 
-class How(StrEnum):
-    """Why settling ended."""
-
-    REST = "rest"
-    """Nothing is in flight, and every task has ended."""
-    STUCK = "stuck"
-    """Something is in flight or has not ended, and nothing can move any more."""
-    TIMEOUT = "timeout"
-    """No further task ended for as long as it was to be waited for the next one."""
-    LIMIT = "limit"
-    """Tasks still ended when the time that it was to take in all was over."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """Something in flight."""
@@ -55,27 +41,6 @@ class Item:
     can_move: bool
     several: str = ""
     """What several of its kind are, after their number; empty if there are no others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settled:
-    """How settling ended."""
-
-    how: How
-    waited_s: float
-    waiting: tuple[str, ...] = ()
-    """What was still in flight."""
-    sending: tuple[tuple[str, str, int], ...] = ()
-    """Which tasks sent others meanwhile, and how many: the sender's name, the sent one's name. Most come first."""
-
-    def to_json(self) -> dict[str, Json]:
-        """As it stands in broker.json."""
-        return {
-            "how": self.how.value,
-            "waited_s": round(self.waited_s, 1),
-            "waiting": list(self.waiting),
-            "sending": [list(one) for one in self.sending],
-        }
 
 
 class Source(Protocol):
@@ -143,13 +108,15 @@ def settle(
     patience, calm, voice = Patience(clock), _Calm(clock), _Voice(clock, say)
     sent_before: Counter[tuple[str, str]] | None = None
     while True:
+        # The queues are asked before the journal is read: a task leaves its queue after it left its trace.
+        queues = _queues(source)
         ledger = source.ledger
         watch(ledger)
         sent_before = Counter(ledger.senders) if sent_before is None else sent_before
         waited_s = clock.now() - began_s
         idle_s = patience.waited_s(ledger.ended)
         left_s = min(limits.timeout_s - idle_s, limits.limit_s - waited_s)
-        items, calm_s = _in_flight(source, ledger, now_t(), left_s)
+        items, calm_s = _in_flight(source, queues, ledger, now_t(), left_s)
         voice.tell(items)
         how = _over(items, ledger, is_calm=calm.lasts(items, calm_s), idle_s=idle_s, waited_s=waited_s, limits=limits)
         if how is not None:
@@ -230,30 +197,38 @@ def described(texts: Sequence[str]) -> str:
 # ------------------------------------------------------------------------------------------------- what is in flight
 
 
-def _in_flight(source: Source, ledger: Ledger, now_t: float, left_s: float) -> tuple[list[Item], float]:
-    """Everything in flight, and for how long nothing may be able to move before that is believed."""
+def _queues(source: Source) -> list[QueueCount] | Item:
+    """What the queues hold; or that nobody says so."""
     try:
-        queues = source.task_queues()
-        # The queues were asked before the journal is read: a task leaves its queue after it left its trace.
-        ledger.update()
+        return source.task_queues()
+    except HarnessError as error:
+        return _silence(error)
+
+
+def _in_flight(
+    source: Source, queues: list[QueueCount] | Item, ledger: Ledger, now_t: float, left_s: float
+) -> tuple[list[Item], float]:
+    """Everything in flight, and for how long nothing may be able to move before that is believed."""
+    if isinstance(queues, Item):
+        return [queues], _CALM_S
+    try:
         view = _View(ledger=ledger, queues=queues, alive=source.alive(), now_t=now_t, until_t=now_t + left_s)
         items = list(view.in_hand())
+        looks: Mapping[str, QueueLook] | None = None
         if not any(item.can_move for item in items):
             waiting = [queue.name for queue in queues if queue.ready or queue.unacked or not queue.is_live]
             looks = source.look(waiting) if waiting else {}
-            items += view.in_queues(looks)
-        else:
-            items += view.in_queues(None)
-    except EngineError as error:
-        # Without it nobody knows which workers run.
-        return [
-            Item(text=f"the container engine does not answer ({str(error).partition('.')[0]})", can_move=True)
-        ], _CALM_S
+        items += view.in_queues(looks)
     except HarnessError as error:
-        # A broker that is down or paused may still hold everything.
-        return [Item(text=f"the broker does not answer ({str(error).partition('.')[0]})", can_move=True)], _CALM_S
+        return [_silence(error)], _CALM_S
     sampled_s = max((queue.sampled_s for queue in queues), default=0.0)
     return items, _CALM_S + _SAMPLES * sampled_s
+
+
+def _silence(error: HarnessError) -> Item:
+    """A broker that is down or paused may still hold everything; without the engine nobody knows which workers run."""
+    who = "container engine" if isinstance(error, EngineError) else "broker"
+    return Item(text=f"the {who} does not answer ({str(error).partition('.')[0]})", can_move=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +259,7 @@ class _View:
         idle = self._idle_chords()
         for chord in self.ledger.chords:
             if chord.task in idle:
-                yield Item(text=self._of_chord(chord.task), can_move=False)
+                yield Item(text=self._of_chord(chord), can_move=False)
         for run in running:
             if run.task not in idle:
                 seconds = max(self.now_t - run.t, 0.0)
@@ -308,8 +283,7 @@ class _View:
         moved_t = self.ledger.last_motion_t
         return {chord.task for chord in self.ledger.chords if chord.last_attempt_t > moved_t}
 
-    def _of_chord(self, task: str) -> str:
-        chord = next(chord for chord in self.ledger.chords if chord.task == task)
+    def _of_chord(self, chord: Chord) -> str:
         absent = [member for member in chord.members if not self.ledger.has_ended(member)]
         members = ", ".join(absent[:_SHOWN]) or "results that none of its members left"
         return f"celery.chord_unlock looked {chord.attempts} times and waits for {members}"

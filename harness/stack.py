@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict
@@ -314,8 +314,8 @@ class Stack:
         self.limits_left = limits.left_after(settled, at_most=_UNASKED)
         # What is sent after this time may lie where it was looked already.
         asked_t = time.time()
-        remains = settling.remains(self).to_json()
-        self.folder.write("broker.json", {**remains, "t": asked_t, "settled": settled.to_json()})
+        remains = replace(settling.remains(self), asked_t=asked_t, settled=settled)
+        self.folder.write("broker.json", remains.to_json())
         if effects is not None:
             self.folder.write_effects(effects)
         if checks is not None:

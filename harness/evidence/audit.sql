@@ -1,4 +1,5 @@
--- The audit's queries: what became of each task. `witnesses.sql` loads what they ask, in DuckDB's SQL, each under its name. Bind parameters are written $name.
+-- The audit's queries: what became of each task. `witnesses.sql` loads what they ask. In DuckDB's SQL, each under its
+-- name; bind parameters are written $name.
 
 -- name: entries
 -- One entry a task that somebody intended to send. A task that retries is published again under the same id:
@@ -493,10 +494,10 @@ GROUP BY name ORDER BY count DESC, name LIMIT 4;
 
 -- name: stories
 -- All that is worth telling of some tasks.
-SELECT fate.task, fate.name, fate.queue, fate.starts, fate.cut_short, fate.ending, fate.outcome, fate.status, fate.error,
+SELECT fate.task, fate.name, fate.queue, fate.starts, fate.ending, fate.outcome, fate.status, fate.error,
        fate.expect_state, coalesce(fate.expect_result, fate.expect_start || '...') AS expect_result, fate.expect_error,
        fate.codec,
-       coalesce(fate.value, fate.start || '...') AS value, fate.absent, fate.extra,
+       coalesce(fate.value, fate.start || '...') AS value,
        discard.reason AS discarded, discard.worker AS discarded_by,
        (SELECT string_agg(worker || coalesce(' ' || state, '') || coalesce(' (' || error || ')', ''), ', ' ORDER BY worker)
         FROM execution WHERE execution.task = fate.task) AS workers,

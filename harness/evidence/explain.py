@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from harness.evidence.message import DEFAULT_QUEUE
 from harness.evidence.records import Fate, Json
-from harness.evidence.remains import DeadLetter, QueueLeft
+from harness.evidence.remains import DeadLetter, How, QueueLeft
 from harness.evidence.witnesses import Database, Witnesses
 
 _SHOWN = 3
@@ -26,7 +26,6 @@ class Story(NamedTuple):
     name: str | None
     queue: str | None
     starts: int
-    cut_short: int
     ending: str | None
     outcome: str
     status: str | None
@@ -36,8 +35,6 @@ class Story(NamedTuple):
     expect_error: str | None
     codec: str | None
     value: str | None
-    absent: int
-    extra: int
     discarded: str | None
     discarded_by: str | None
     workers: str | None
@@ -246,17 +243,17 @@ class Explainer:
 
     def waiting(self) -> str:
         """What was still in flight when waiting ended."""
-        texts = [str(text) for text in self.witnesses.settled.get("waiting", ())]
-        return f": {_few(texts)}" if texts else ""
+        settled = self.witnesses.remains.settled
+        return f": {_few(settled.waiting)}" if settled and settled.waiting else ""
 
     def sending(self) -> str | None:
         """Which tasks kept sending others until waiting ended; None if that is not why it ended."""
-        settled = self.witnesses.settled
-        if settled.get("how") != "limit" or not settled.get("sending"):
+        settled = self.witnesses.remains.settled
+        if settled is None or settled.how is not How.LIMIT or not settled.sending:
             return None
-        said = [f"{sender or 'a task'} sent {count} {name}" for sender, name, count in settled["sending"]]
+        said = [f"{sender or 'a task'} sent {count} {name}" for sender, name, count in settled.sending]
         return (
-            f"the app did not come to rest within {settled['waited_s']:g} s: {_few(said)}. "
+            f"the app did not come to rest within {settled.waited_s:g} s: {_few(said)}. "
             "What goes on for ever needs an end before it is judged: stop it, or give settle a shorter limit_s"
         )
 

@@ -14,6 +14,7 @@ from harness.evidence.records import Json
 
 _BODY_PARTS = 3
 UNLOCK = "celery.chord_unlock"
+"""The task that waits for the members of a chord where the results cannot count them."""
 DEFAULT_QUEUE = "celery"
 """Celery's own; a line of the journal does not name it."""
 

@@ -1,7 +1,8 @@
-"""What was left in the broker and in the workers' hands when a run ended: what broker.json holds."""
+"""What was left in the broker and in the workers' hands when a run ended, and how waiting for it ended: broker.json."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 
 from harness.evidence.records import Json
 
@@ -64,6 +65,50 @@ class DeadLetter:
         )
 
 
+class How(StrEnum):
+    """Why settling ended."""
+
+    REST = "rest"
+    """Nothing is in flight, and every task has ended."""
+    STUCK = "stuck"
+    """Something is in flight or has not ended, and nothing can move any more."""
+    TIMEOUT = "timeout"
+    """No further task ended for as long as it was to be waited for the next one."""
+    LIMIT = "limit"
+    """Tasks still ended when the time that it was to take in all was over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """How settling ended."""
+
+    how: How
+    waited_s: float
+    waiting: tuple[str, ...] = ()
+    """What was still in flight."""
+    sending: tuple[tuple[str, str, int], ...] = ()
+    """Which tasks sent others meanwhile, and how many: the sender's name, the sent one's name. Most come first."""
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands in broker.json."""
+        return {
+            "how": self.how.value,
+            "waited_s": round(self.waited_s, 1),
+            "waiting": list(self.waiting),
+            "sending": [list(one) for one in self.sending],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> "Settled":
+        """Read what was written. Raises ValueError, TypeError or KeyError on anything else."""
+        return cls(
+            how=How(value["how"]),
+            waited_s=float(value["waited_s"]),
+            waiting=tuple(str(text) for text in value.get("waiting", ())),
+            sending=tuple((str(sender), str(name), int(count)) for sender, name, count in value.get("sending", ())),
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Remains:
     """All that was left."""
@@ -78,6 +123,10 @@ class Remains:
     dead: Sequence[DeadLetter] = ()
     reason: str | None = None
     """Why nobody knows all of it; None if this is all."""
+    asked_t: float | None = None
+    """When the broker was asked: Unix time in seconds."""
+    settled: Settled | None = None
+    """How waiting for rest ended; None if nobody waited."""
 
     def to_json(self) -> dict[str, Json]:
         """As it stands in broker.json."""
@@ -89,6 +138,8 @@ class Remains:
             "anonymous": self.anonymous,
             "held": list(self.held),
             "dead": [asdict(letter) for letter in self.dead],
+            **({} if self.asked_t is None else {"t": self.asked_t}),
+            **({} if self.settled is None else {"settled": self.settled.to_json()}),
         }
 
     @classmethod
@@ -102,4 +153,6 @@ class Remains:
             held=tuple(str(task) for task in value["held"]),
             dead=tuple(map(DeadLetter.from_json, value.get("dead", ()))),
             reason=None if readable is True else str(value.get("reason", "it does not say why")),
+            asked_t=None if value.get("t") is None else float(value["t"]),
+            settled=Settled.from_json(value["settled"]) if value.get("settled") else None,
         )

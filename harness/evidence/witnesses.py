@@ -167,8 +167,6 @@ class Witnesses:
     workers: dict[str, int] = field(default_factory=dict)
     memory_mb: dict[str, float] = field(default_factory=dict)
     remains: Remains = field(default_factory=Remains)
-    settled: dict[str, Json] = field(default_factory=dict)
-    """How waiting for rest ended, as `harness.settling` says; empty if nobody waited."""
 
     @property
     def executions(self) -> bool:
@@ -382,13 +380,9 @@ class Witnesses:
         self.database.run("dead", tasks=[])
 
     def _left(self) -> None:
-        asked_t: float | None = None
         tasks: list[str] = []
         try:
-            said = self.folder.read("broker.json")
-            self.remains = Remains.from_json(said)
-            self.settled = dict(said.get("settled") or {})
-            asked_t = None if said.get("t") is None else float(said["t"])
+            self.remains = Remains.from_json(self.folder.read("broker.json"))
         except (RunFolderError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             text = f"what was left in the broker is not known: {type(error).__name__}."
             self._say("broker-unread", Verdict.UNKNOWN, 1, text)
@@ -403,8 +397,8 @@ class Witnesses:
                 self._say("broker-unread", Verdict.UNKNOWN, 1, f"the broker could not be read: {self.remains.reason}")
                 self.incomplete = True
         self.about["broker"] = {"readable": readable, "left": len(tasks)}
-        self.database.run("left", tasks=tasks, asked_t=asked_t)
-        self.database.run("went_on", asked_t=asked_t)
+        self.database.run("left", tasks=tasks, asked_t=self.remains.asked_t)
+        self.database.run("went_on", asked_t=self.remains.asked_t)
         self.database.run("dead", tasks=[letter.task for letter in self.remains.dead])
 
     def _moving(self) -> Iterator[dict[str, Json]]:

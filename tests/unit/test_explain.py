@@ -1,5 +1,6 @@
 """What is said of tasks, told from what the database would say of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from harness.evidence.explain import ChordStory, Explainer, Story, began, lies, shortened
 from harness.evidence.folder import RunFolder
 from harness.evidence.records import Fate, Json
-from harness.evidence.remains import DeadLetter, QueueLeft, Remains
+from harness.evidence.remains import DeadLetter, How, QueueLeft, Remains, Settled
 from harness.evidence.witnesses import Database, Witnesses
 
 
@@ -26,20 +27,19 @@ class Answers(Database):
 
 
 def explainer(
-    *stories: tuple[Json, ...], left: Remains | None = None, settled: dict[str, Json] | None = None, **answers: Any
+    *stories: tuple[Json, ...], left: Remains | None = None, settled: Settled | None = None, **answers: Any
 ) -> Explainer:
     """One that is told these stories."""
     database = Answers(stories=list(stories), **answers)
-    witnesses = Witnesses(database, RunFolder(Path("nowhere")), remains=left or Remains(), settled=settled or {})
-    return Explainer(database, witnesses)
+    remains = replace(left or Remains(), settled=settled)
+    return Explainer(database, Witnesses(database, RunFolder(Path("nowhere")), remains=remains))
 
 
 def story(**said: Any) -> Story:
     """The story of a task that was accepted and of which nothing else is known."""
     nothing = dict.fromkeys(Story._fields)
     known = {"task": "x", "name": "mail", "starts": 0, "outcome": "accepted", "expect_state": "SUCCESS"}
-    counts = {"cut_short": 0, "absent": 0, "extra": 0}
-    return Story(**{**nothing, **known, **counts, **said})
+    return Story(**{**nothing, **known, **said})
 
 
 def told(fate: Fate, left: Remains | None = None, /, **said: Any) -> str:
@@ -237,13 +237,14 @@ def test_dead_letters_are_counted_by_where_they_lie() -> None:
 
 def test_what_settling_waited_for_is_told_as_far_as_it_is_known() -> None:
     assert explainer().waiting() == ""
-    assert explainer(settled={"waiting": ["1 in `mails`"]}).waiting() == ": 1 in `mails`"
-    settled: dict[str, Json] = {"how": "limit", "waited_s": 10.0, "sending": [["", "poll", 9]]}
+    stuck = Settled(how=How.STUCK, waited_s=0.0, waiting=("1 in `mails`",))
+    assert explainer(settled=stuck).waiting() == ": 1 in `mails`"
+    settled = Settled(how=How.LIMIT, waited_s=10.0, sending=(("", "poll", 9),))
     assert (explainer(settled=settled).sending() or "").startswith(
         "the app did not come to rest within 10 s: a task sent 9 poll. "
     )
-    assert explainer(settled={**settled, "how": "timeout"}).sending() is None
-    assert explainer(settled={**settled, "sending": []}).sending() is None
+    assert explainer(settled=replace(settled, how=How.TIMEOUT)).sending() is None
+    assert explainer(settled=replace(settled, sending=())).sending() is None
 
 
 def test_a_queue_is_told_that_is_not_as_the_app_says() -> None:

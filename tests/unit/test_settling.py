@@ -12,9 +12,9 @@ import pytest
 
 from harness.errors import BrokerError, EngineError
 from harness.evidence.ledger import Ledger
-from harness.evidence.remains import DeadLetter, Remains
+from harness.evidence.remains import DeadLetter, How, Remains, Settled
 from harness.nodes.broker import Death, QueueCount, QueueLook, Waiting
-from harness.settling import How, Limits, Settled, described, remains, settle
+from harness.settling import Limits, described, remains, settle
 from harness.wait import Clock
 
 START_T = 1_000.0
