@@ -45,10 +45,15 @@ FROM line WHERE kind IN ('started', 'finished', 'revoked', 'discarded') AND task
 GROUP BY task;
 
 -- name: owners
--- Per journal file, whose it is.
+-- Per journal file, whose it is, how many tasks began there, and the most memory that its process had, in kB.
 CREATE TABLE owner AS
-SELECT file, any_value(node) AS node, any_value(pid) AS pid, any_value(role) AS role FROM line
-WHERE kind = 'opened' GROUP BY file;
+SELECT file,
+       any_value(node) FILTER (kind = 'opened') AS node,
+       any_value(pid) FILTER (kind = 'opened') AS pid,
+       any_value(role) FILTER (kind = 'opened') AS role,
+       count(*) FILTER (kind = 'started') AS starts,
+       max(peak_kb) AS peak_kb
+FROM line GROUP BY file HAVING bool_or(kind = 'opened');
 
 -- name: executions
 -- Of each task that a worker began more than once, or began and did not end: what each worker made of it. `code` is what
@@ -136,17 +141,12 @@ UPDATE span SET end_t = greatest(end_t, $asked_t::DOUBLE);
 
 -- name: workers
 -- Who did the work: tasks begun, per worker; also the workers that began none.
-SELECT owner.node, count(*) FILTER (line.kind = 'started') AS starts
-FROM owner JOIN line USING (file)
-GROUP BY owner.node HAVING bool_or(owner.role = 'worker') OR starts > 0 ORDER BY owner.node;
+SELECT node, sum(starts) AS starts FROM owner
+GROUP BY node HAVING bool_or(role = 'worker') OR sum(starts) > 0 ORDER BY node;
 
 -- name: memory
 -- The most memory that each worker had resident: the sum over its processes of the most that each ever had, in kB.
-SELECT node, sum(peak_kb) AS peak_kb
-FROM (
-    SELECT owner.node, owner.file, max(line.peak_kb) AS peak_kb
-    FROM owner JOIN line USING (file) GROUP BY owner.node, owner.file
-) WHERE peak_kb IS NOT NULL GROUP BY node ORDER BY node;
+SELECT node, sum(peak_kb) AS peak_kb FROM owner WHERE peak_kb IS NOT NULL GROUP BY node ORDER BY node;
 
 -- name: early_runs
 -- Executions that began before their time. Each execution belongs to the last publish before it; a retry has a time

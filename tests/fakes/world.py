@@ -11,7 +11,7 @@ from typing import Any
 from harness.evidence import results
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder
-from harness.evidence.records import Promise, Verdict
+from harness.evidence.records import Finding, Promise, Verdict
 
 
 @dataclass
@@ -98,4 +98,10 @@ class World:
 
 
 def codes(found: Audit, verdict: Verdict) -> set[str]:
-    return {finding.code for finding in found.findings if finding.verdict is verdict}
+    return {one.code for one in found.findings if one.verdict is verdict}
+
+
+def finding(found: Audit, code: str) -> Finding:
+    """Return the only finding of that code."""
+    (one,) = [one for one in found.findings if one.code == code]
+    return one

@@ -8,8 +8,8 @@ import pytest
 
 from harness.evidence.audit import Audit
 from harness.evidence.folder import RunFolder
-from harness.evidence.records import Delivery, Effects, Fate, Finding, Promise, Verdict
-from tests.fakes.world import World, codes
+from harness.evidence.records import Delivery, Effects, Fate, Promise, Verdict
+from tests.fakes.world import World, codes, finding
 
 
 @pytest.fixture
@@ -18,11 +18,6 @@ def world(tmp_path: Path) -> World:
     world = World(RunFolder.create(tmp_path, "test"))
     world.fine("a")
     return world
-
-
-def finding(found: Audit, code: str) -> Finding:
-    (one,) = [one for one in found.findings if one.code == code]
-    return one
 
 
 def begin(world: World, task: str, process: str = "worker-1.7", **data: Any) -> None:

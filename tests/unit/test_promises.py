@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.evidence.audit import Audit
 from harness.evidence.folder import RunFolder
-from harness.evidence.records import Fate, Finding, Verdict
-from tests.fakes.world import World, codes
+from harness.evidence.records import Fate, Verdict
+from tests.fakes.world import World, codes, finding
 
 
 @pytest.fixture
@@ -20,11 +19,6 @@ def world(tmp_path: Path) -> World:
     world = World(RunFolder.create(tmp_path, "test"))
     world.fine("z")
     return world
-
-
-def finding(found: Audit, code: str) -> Finding:
-    (one,) = [one for one in found.findings if one.code == code]
-    return one
 
 
 def step(task: str | None, way: str, name: str = "mail") -> dict[str, Any]:
