@@ -151,12 +151,12 @@ def audit(folder: RunFolder) -> Audit:
         raise RunFolderError(
             f"{folder.path / 'run.json'} is not what a run writes: {error!r} is missing or wrong."
         ) from error
-    ticked = ticks.account(folder.journal, window)
-    if lapse and ticked:
+    if lapse and (ticked := ticks.account(folder.journal, window)):
         return _of_timelapse(name, ticked, lapse)
     with open_database(folder.path) as database:
         witnesses = Witnesses(database, folder, unwitnessed)
         witnesses.load(nodes)
+        ticked = ticks.account(folder.journal, without_beat=witnesses.without_beat)
         return _judge(database, witnesses, promise, name, ticked)
 
 

@@ -4,7 +4,7 @@ import json
 import mmap
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -214,16 +214,17 @@ class Beats:
         return max((wake.end - wake.at for start in self.starts for wake in start.wakes), default=0.0)
 
 
-def read(journal: Path) -> tuple[list[Start], list[str]]:
+def read(journal: Path, without_beat: Collection[Path] = frozenset()) -> tuple[list[Start], list[str]]:
     """Every start of beat that wrote to a folder of journals, in order; and what is wrong with the files.
 
     A worker with a beat of its own writes what beat does to its own file, or beat's process writes one as a worker.
+    Of the files in `without_beat` only the first line is read, unless it says that beat wrote the file.
     """
     starts: list[Start] = []
     faults: list[str] = []
     for path in sorted(journal.glob("*.jsonl")):
         try:
-            if not _is_of_beat(path):
+            if not _is_of_beat(path, is_searched=path not in without_beat):
                 continue
             tail = Tail(path)
             starts.append(_start(tail.read(), len(starts), path))
@@ -239,7 +240,7 @@ def read(journal: Path) -> tuple[list[Start], list[str]]:
     return starts, faults
 
 
-def _is_of_beat(path: Path) -> bool:
+def _is_of_beat(path: Path, *, is_searched: bool) -> bool:
     """Whether beat wrote in it: its first line says so, or any other; and if the first is spoilt, its name."""
     with open_regular(path) as file:
         first = file.readline(_LONGEST_FIRST_LINE)
@@ -249,7 +250,7 @@ def _is_of_beat(path: Path) -> bool:
         except (ValueError, KeyError, TypeError, RecursionError):
             if path.name.startswith("beat"):
                 return True
-        if not first:
+        if not first or not is_searched:
             return False
         # The journal of a busy worker is long, and most workers have no beat.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:

@@ -23,7 +23,6 @@ LARGEST_FILE = 1 << 38
 """Bytes; no run writes more."""
 _LONGEST = 1 << 28
 """Bytes; no line of ours is longer."""
-_LAST_PART = 1_024
 _START = 50
 """Characters of a long expectation that are shown."""
 _BLOCK = 1 << 20
@@ -41,6 +40,8 @@ class LineFiles:
     scratch: Path
     names: dict[str, str] = field(default_factory=dict)
     """What each file is called in its own folder, by its plain name."""
+    originals: dict[str, Path] = field(default_factory=dict)
+    """Each file, by its plain name."""
     ends: dict[Path, int] = field(default_factory=dict)
     """How many bytes of each file were whole lines when it was looked at."""
     torn: set[str] = field(default_factory=set)
@@ -67,7 +68,7 @@ class LineFiles:
             except ValueError as error:
                 self.unreadable.append(f"{name}: {error}.")
             else:
-                self.names[link.name], self.ends[path] = name, end
+                self.names[link.name], self.originals[link.name], self.ends[path] = name, path, end
                 if is_torn:
                     self.torn.add(link.name)
 
@@ -127,17 +128,15 @@ def has_long_lines(path: Path) -> bool:
         OSError: it is no regular file, or cannot be read.
     """
     with open_regular(path) as file:
-        descriptor, position, size = file.fileno(), 0, os.fstat(file.fileno()).st_size
-        while size - position > LONG:
-            # Most lines are short, so that the end of one is near.
-            newline = os.pread(descriptor, _LAST_PART, position + LONG - _LAST_PART).rfind(b"\n")
-            if newline >= 0:
-                position += LONG - _LAST_PART + newline + 1
-                continue
-            newline = os.pread(descriptor, LONG, position).rfind(b"\n")
-            if newline < 0:
-                return True
-            position += newline + 1
+        rest = b""
+        while block := file.read(_BLOCK):
+            text, position = rest + block, 0
+            while len(text) - position > LONG:
+                newline = text.rfind(b"\n", position, position + LONG)
+                if newline < 0:
+                    return True
+                position = newline + 1
+            rest = text[position:]
     return False
 
 

@@ -8,7 +8,7 @@ import json
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from functools import cached_property
@@ -31,14 +31,15 @@ _ANSWER_S = 1.0
 """By how much the schedule's own answer to when an entry is due may be wrong: it counts in floats, and asks twice."""
 
 
-def account(journal: Path, window: Window | None = None) -> Ticks | None:
+def account(journal: Path, window: Window | None = None, without_beat: Collection[Path] = frozenset()) -> Ticks | None:
     """Account for the ticks of all beats that wrote to a folder of journals; None if there was no beat.
 
     Args:
         journal: the folder.
         window: of a time-lapse, which is about nothing else; None counts all that was watched.
+        without_beat: files in which no line is of beat, except where the first one says that beat wrote the file.
     """
-    starts, faults = beats.read(journal)
+    starts, faults = beats.read(journal, without_beat)
     if not starts and not faults and window is None:
         return None
     watch = _Watch(beats=Beats(starts=[start for start in starts if start.ready_at is not None]), window=window)

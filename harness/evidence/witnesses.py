@@ -164,6 +164,8 @@ class Witnesses:
     """The journal is not whole, so that nothing can be called unexpected."""
     results_readable: bool = True
     effects_readable: bool = True
+    without_beat: frozenset[Path] = frozenset()
+    """The journal's files of which every line was read, and none can be of beat."""
     workers: dict[str, int] = field(default_factory=dict)
     memory_mb: dict[str, float] = field(default_factory=dict)
     remains: Remains = field(default_factory=Remains)
@@ -232,6 +234,10 @@ class Witnesses:
             self._say("journal-silent", Verdict.UNKNOWN, len(silent), f"no journal of {', '.join(silent)}.")
         if missing or silent:
             self.incomplete = self.journal_incomplete = True
+        said_by_beat = {file for (file,) in self.database.all("of_beat")}
+        self.without_beat = frozenset(
+            path for file, path in self._journals.originals.items() if file not in {*missing, *torn, *said_by_beat}
+        )
         for query in _OF_THE_JOURNAL:
             self.database.run(query)
         self.workers = dict(self.database.all("workers"))

@@ -60,6 +60,10 @@ SELECT file,
               <> lines::HUGEINT * (lines - 1) * (2 * lines - 1) // 6) AS doubled
 FROM line GROUP BY file ORDER BY file;
 
+-- name: of_beat
+-- The files in which a line may be of beat. A worker and beat both say their settings.
+SELECT DISTINCT file FROM line WHERE kind IN ('embedded', 'schedule', 'woke', 'unsent', 'settings');
+
 -- name: forget_lines
 DROP TABLE line;
 

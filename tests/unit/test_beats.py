@@ -1,7 +1,7 @@
 """What is read of beat: beats in workers, schedules that change, entries that cannot be sent, and beats that die."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from inspect import Parameter, signature
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from harness.evidence import beats, tick_records
+from harness.evidence.folder import RunFolder
 from harness.evidence.records import Verdict
 from harness.evidence.tick_records import EntryTicks, Ticks, Window
 from harness.evidence.ticks import account
+from tests.fakes.world import World
 from tests.unit.beat_journal import DAY, HOUR, Beat, at, crontab, every, interval
 
 HOURLY = crontab("0")
@@ -121,20 +123,77 @@ def test_a_worker_without_a_beat_is_none(tmp_path: Path) -> None:
     assert account(tmp_path) is None
 
 
-@pytest.mark.parametrize("line", ["woke", "schedule", "unsent", "embedded", "settings"])
+WORDS: Mapping[str, Mapping[str, Any]] = {
+    "woke": {"at": NOON, "took_s": 0.1, "next": NOON + 5.0},
+    "schedule": {"until": NOON, "at": NOON, "schedule": []},
+    "unsent": {"entry": "it", "at": NOON, "reason": "because"},
+    "embedded": {"parent": 1},
+    "settings": {"timezone": "UTC", "schedule": []},
+}
+
+
+@pytest.mark.parametrize("line", WORDS)
 def test_any_word_of_beat_shows_that_it_was_there(tmp_path: Path, line: str) -> None:
     beat = Beat(tmp_path, "worker-1", role="worker")
     beat.open()
-    words: dict[str, dict[str, Any]] = {
-        "woke": {"at": NOON, "took_s": 0.1, "next": NOON + 5.0},
-        "schedule": {"until": NOON, "at": NOON, "schedule": []},
-        "unsent": {"entry": "it", "at": NOON, "reason": "because"},
-        "embedded": {"parent": 1},
-        "settings": {"timezone": "UTC", "schedule": []},
-    }
-    beat.say(line, **words[line])
+    beat.say(line, **WORDS[line])
     beat.write()
     assert [start.node for start in beats.read(tmp_path)[0]] == ["worker-1"]
+
+
+@pytest.fixture
+def read_by_audit(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], set[str]]:
+    """The beats that an audit sees, and the files that it does not search for them."""
+    nodes: list[str] = []
+    passed: set[str] = set()
+    read = beats.read
+
+    def seen(journal: Path, without_beat: Collection[Path]) -> tuple[list[beats.Start], list[str]]:
+        passed.update(path.name for path in without_beat)
+        starts, faults = read(journal, without_beat)
+        nodes.extend(start.node for start in starts)
+        return starts, faults
+
+    monkeypatch.setattr(beats, "read", seen)
+    return nodes, passed
+
+
+@pytest.mark.parametrize("spoil", ["", "torn", "damaged", "doubled", "first lost"])
+@pytest.mark.parametrize("line", WORDS)
+def test_an_audit_looks_for_beat_wherever_a_line_may_be_of_it(
+    tmp_path: Path, read_by_audit: tuple[list[str], set[str]], line: str, spoil: str
+) -> None:
+    world = World(RunFolder.create(tmp_path, "run"), nodes=["producer"])
+    world.fine("a")
+    beat = Beat(world.folder.journal, "worker-2", role="worker")
+    beat.open()
+    beat.say("received", task="a", name="mail")
+    beat.say(line, **WORDS[line])
+    path = beat.write()
+    lines = path.read_text().splitlines(keepends=True)
+    if spoil == "torn":
+        lines[-1] = lines[-1].removesuffix("\n")
+    elif spoil == "damaged":
+        lines[1] = "{\n"
+    elif spoil == "doubled":
+        lines.append(lines[-1])
+    elif spoil == "first lost":
+        del lines[0]
+    path.write_text("".join(lines))
+    world.audit()
+    nodes, passed = read_by_audit
+    assert nodes == ["worker-2"]
+    assert passed == {"producer.1.1.jsonl", "worker-1.1.1.jsonl"}
+
+
+def test_an_audit_knows_of_a_whole_file_without_a_word_of_beat(
+    tmp_path: Path, read_by_audit: tuple[list[str], set[str]]
+) -> None:
+    world = World(RunFolder.create(tmp_path, "run"))
+    world.fine("a")
+    world.say("worker-1", "settings", concurrency=1)
+    world.audit()
+    assert read_by_audit == ([], {"producer.1.1.jsonl"})
 
 
 def test_the_beat_of_a_worker_that_does_not_say_when_it_began_is_there_from_when_it_woke(tmp_path: Path) -> None:

@@ -46,10 +46,11 @@ def test_a_file_that_no_run_writes_is_refused(path: Path, monkeypatch: pytest.Mo
         whole_lines(path)
 
 
+@pytest.mark.parametrize("block", [1, 5, 7, 1_000])
 @pytest.mark.parametrize("last", [b"", b"\n"])
-def test_a_file_has_long_lines_or_not(path: Path, monkeypatch: pytest.MonkeyPatch, last: bytes) -> None:
+def test_a_file_has_long_lines_or_not(path: Path, monkeypatch: pytest.MonkeyPatch, last: bytes, block: int) -> None:
     monkeypatch.setattr(json_lines, "LONG", 6)
-    monkeypatch.setattr(json_lines, "_LAST_PART", 2)
+    monkeypatch.setattr(json_lines, "_BLOCK", block)
     for lengths in product(range(15), repeat=2):
         content = b"\n".join(b"a" * length for length in lengths) + last
         path.write_bytes(content)
