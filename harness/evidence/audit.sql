@@ -44,17 +44,6 @@ SELECT task,
 FROM line WHERE kind IN ('started', 'finished', 'revoked', 'discarded') AND task IS NOT NULL
 GROUP BY task;
 
--- name: owners
--- Per journal file, whose it is, how many tasks began there, and the most memory that its process had, in kB.
-CREATE TABLE owner AS
-SELECT file,
-       any_value(node) FILTER (kind = 'opened') AS node,
-       any_value(pid) FILTER (kind = 'opened') AS pid,
-       any_value(role) FILTER (kind = 'opened') AS role,
-       count(*) FILTER (kind = 'started') AS starts,
-       max(peak_kb) AS peak_kb
-FROM line GROUP BY file HAVING bool_or(kind = 'opened');
-
 -- name: executions
 -- Of each task that a worker began more than once, or began and did not end: what each worker made of it. `code` is what
 -- the last process that began it exited with (of a signal: its number, negative), as far as its parent said so.

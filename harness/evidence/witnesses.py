@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, starmap
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
@@ -148,6 +149,18 @@ class Database:
         self._connection.execute(adding, {"file": file})
 
 
+class _File(NamedTuple):
+    """What the query `of_files` says of a file of the journal."""
+
+    name: str
+    node: str | None
+    lines: int
+    missing: int
+    damaged: int
+    doubled: bool
+    may_have_beat: bool
+
+
 @dataclass
 class Witnesses:
     """Loads what each witness says, and keeps what is to be said of the witness itself."""
@@ -215,28 +228,28 @@ class Witnesses:
         torn = self._journals.torn
         # A line that is cut off is no JSON either, and is spoken of by itself.
         missing = {
-            file: count
-            for file, _, _, gaps, damaged, doubled in files
-            if (count := max(abs(gaps), damaged - (file in torn), int(doubled)))
+            file.name: count
+            for file in files
+            if (count := max(abs(file.missing), file.damaged - (file.name in torn), int(file.doubled)))
         }
-        lines = sum(lines for _, _, lines, _, _, _ in files)
         self.about["journal"] = {
             "files": len(self._journals.names),
-            "lines": lines,
+            "lines": sum(file.lines for file in files),
             "torn": len(torn),
             "missing": sum(missing.values()),
         }
         if missing:
             text = f"lines are missing in {self._journals.list(missing)}{self._first_fault(missing)}."
             self._say("journal-incomplete", Verdict.UNKNOWN, sum(missing.values()), text)
-        silent = sorted(set(nodes) - {node for _, node, _, _, _, _ in files})
+        silent = sorted(set(nodes) - {file.node for file in files})
         if silent:
             self._say("journal-silent", Verdict.UNKNOWN, len(silent), f"no journal of {', '.join(silent)}.")
         if missing or silent:
             self.incomplete = self.journal_incomplete = True
-        said_by_beat = {file for (file,) in self.database.all("of_beat")}
         self.without_beat = frozenset(
-            path for file, path in self._journals.originals.items() if file not in {*missing, *torn, *said_by_beat}
+            self._journals.originals[file.name]
+            for file in files
+            if not file.may_have_beat and file.name not in missing and file.name not in torn
         )
         for query in _OF_THE_JOURNAL:
             self.database.run(query)
@@ -244,14 +257,14 @@ class Witnesses:
         self.memory_mb = {node: round(peak_kb / 1024, 1) for node, peak_kb in self.database.all("memory")}
         self.database.run("forget_lines")
 
-    def _read_lines(self) -> list[tuple[Json, ...]]:
-        """Load the journal's lines; returns what the query `files` says of each file."""
+    def _read_lines(self) -> list["_File"]:
+        """Load the journal's lines; returns what there is to be said of each file."""
         self._speak_of(self._journals)
+        self.database.run("word", kinds=sorted(KINDS))
         self.database.run("line_table")
         if not self._journals.names:
-            return []
+            return self._files()
         known = {
-            "kinds": sorted(KINDS),
             "taskless": sorted(TASKLESS),
             "format": FORMAT,
             "highest": HIGHEST,
@@ -259,15 +272,19 @@ class Witnesses:
         }
         longest = self._journals.longest
         self.database.run("lines", files=self._journals.paths, longest=longest, **known)
-        found = self.database.all("files")
-        if damaged := [file for file, *_, damaged, _ in found if damaged > (file in self._journals.torn)]:
+        found = self._files()
+        if damaged := [file.name for file in found if file.damaged > (file.name in self._journals.torn)]:
             # A lone surrogate is a good reason why the database does not read a line.
-            for file in damaged:
-                self.database.run("forget_file", file=file)
-                copy = self._mended(self._journals, file)
+            for name in damaged:
+                self.database.run("forget_file", file=name)
+                copy = self._mended(self._journals, name)
                 self.database.run("lines", files=[copy], longest=self._journals.longest, **known)
-            found = self.database.all("files")
+            found = self._files()
         return found
+
+    def _files(self) -> list["_File"]:
+        self.database.run("files")
+        return [_File(*row) for row in self.database.all("of_files")]
 
     def _mended(self, files: LineFiles, name: str) -> str:
         try:

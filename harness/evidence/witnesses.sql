@@ -1,10 +1,13 @@
 -- The queries that load what the witnesses say, in DuckDB's SQL, each under its name. Bind parameters are written $name.
 
+-- name: word
+CREATE TYPE word AS ENUM (SELECT unnest($kinds::VARCHAR[]));
+
 -- name: line_table
 -- Every journal line of every file. A line that no journal has comes out with kind NULL: it is no JSON, or of a kind
 -- that nobody knows, or it lacks what a line of its kind has.
 CREATE TABLE line (
-    file VARCHAR, n BIGINT, t DOUBLE, kind VARCHAR, task VARCHAR, node VARCHAR, role VARCHAR, name VARCHAR,
+    file VARCHAR, n BIGINT, t DOUBLE, kind word, task VARCHAR, node VARCHAR, role VARCHAR, name VARCHAR,
     expect JSON, effects VARCHAR[], due DOUBLE,
     expires DOUBLE, follow VARCHAR[], confirmed BOOLEAN, state VARCHAR, error VARCHAR,
     outside BOOLEAN, ignored BOOLEAN, peak_kb BIGINT, pid BIGINT, child BIGINT, code BIGINT,
@@ -17,13 +20,13 @@ CREATE TABLE line (
 INSERT INTO line BY NAME
 SELECT parse_filename(filename) AS file,
        * EXCLUDE (filename, format, result_expires, timezone, enable_utc) REPLACE (
-    CASE WHEN n BETWEEN 0 AND $highest AND isfinite(t) AND list_contains($kinds, kind)
+    CASE WHEN n BETWEEN 0 AND $highest AND isfinite(t)
               AND (task IS NOT NULL OR list_contains($taskless, kind))
               AND (kind <> 'opened' OR (n = 0 AND node IS NOT NULL AND coalesce(format, $format) = $format))
               AND (kind <> 'finished' OR state IS NOT NULL)
               AND (expect IS NULL OR json_type(expect) = 'OBJECT')
               AND coalesce(isfinite(due), true) AND coalesce(isfinite(expires), true)
-         THEN kind END AS kind,
+         THEN TRY_CAST(kind AS word) END AS kind,
     -- A long expectation is kept as a digest of its text. Where that differs from the result's, it is read again.
     CASE WHEN length(expect) > $short AND json_exists(expect, '$.result')
          THEN json_object('state', expect->'$.state', 'error', expect->'$.error',
@@ -49,20 +52,32 @@ DELETE FROM line WHERE file = $file;
 
 -- name: files
 -- Per journal file: who wrote it, how many of its numbered lines are not there, how many lines are none of a journal,
--- and whether the numbers are 0, 1, 2 and so on: one that comes twice could stand in for one that is missing.
+-- and whether the numbers are not 0, 1, 2 and so on: one that comes twice could stand in for one that is missing. Whether
+-- a line may be of beat: a worker and beat both say their settings. How many tasks began there, and the most memory that
+-- its process had, in kB.
+CREATE OR REPLACE TABLE file AS
 SELECT file,
-       max(node) FILTER (kind = 'opened') AS node,
+       any_value(node) FILTER (kind = 'opened') AS node,
+       any_value(pid) FILTER (kind = 'opened') AS pid,
+       any_value(role) FILTER (kind = 'opened') AS role,
        count(kind) AS lines,
        coalesce(max(n) FILTER (kind IS NOT NULL) + 1, 0) - count(kind) AS missing,
        count(*) - count(kind) AS damaged,
        missing = 0 AND (coalesce(sum(n) FILTER (kind IS NOT NULL), 0) <> lines::HUGEINT * (lines - 1) // 2
            OR coalesce(sum(n::HUGEINT * n) FILTER (kind IS NOT NULL), 0)
-              <> lines::HUGEINT * (lines - 1) * (2 * lines - 1) // 6) AS doubled
-FROM line GROUP BY file ORDER BY file;
+              <> lines::HUGEINT * (lines - 1) * (2 * lines - 1) // 6) AS doubled,
+       coalesce(bool_or(kind IN ('embedded', 'schedule', 'woke', 'unsent', 'settings')), false) AS may_have_beat,
+       count(*) FILTER (kind = 'started') AS starts,
+       max(peak_kb) AS peak_kb
+FROM line GROUP BY file;
 
--- name: of_beat
--- The files in which a line may be of beat. A worker and beat both say their settings.
-SELECT DISTINCT file FROM line WHERE kind IN ('embedded', 'schedule', 'woke', 'unsent', 'settings');
+-- name: of_files
+-- What there is to be said of each file.
+SELECT file, node, lines, missing, damaged, doubled, may_have_beat FROM file ORDER BY file;
+
+-- name: owners
+-- The files of which it is known whose they are.
+CREATE VIEW owner AS SELECT file, node, pid, role, starts, peak_kb FROM file WHERE node IS NOT NULL;
 
 -- name: forget_lines
 DROP TABLE line;
