@@ -113,16 +113,17 @@ CREATE TABLE called AS SELECT task FROM line WHERE kind = 'errback';
 -- name: unlocks
 -- The tasks that wait for the members of a chord, each with its members.
 CREATE TABLE unlock AS
-SELECT task, unnest(members) AS member FROM line WHERE kind = 'intended';
+SELECT task, unnest(members) AS member FROM line WHERE kind = 'intended' AND len(members) > 0;
 
 -- name: followers
 -- Tasks that were to follow another one, in a chain or as the body of a chord. If that one fails, Celery records a
 -- failure for each of them, though they were never sent.
-CREATE TABLE follower AS SELECT unnest(follow) AS task FROM line WHERE kind = 'intended';
+CREATE TABLE follower AS
+SELECT unnest(follow) AS task FROM line WHERE kind = 'intended' AND len(follow) > 0;
 
 -- name: span
 -- When the run ended, as far as its journal says: when the last line of all was written.
-CREATE TABLE span AS SELECT max(t) AS end_t FROM line;
+CREATE TABLE span AS SELECT max(last_t) AS end_t FROM file;
 
 -- name: went_on
 -- The run went on until the broker was asked: what expired meanwhile left no line.
@@ -184,8 +185,9 @@ FROM want LEFT JOIN seen USING (key) LEFT JOIN excused USING (key) GROUP BY want
 HAVING absent > 0 OR extra > 0 OR unexcused > 0;
 
 -- name: entries_run
--- Each entry with what the workers say of it. A join of two large tables at a time keeps the memory small.
-CREATE TABLE entry_run AS SELECT * FROM entry LEFT JOIN run USING (task);
+-- Each entry with what the workers say of it, and what they say of tasks that nobody sent, where `times` is NULL. A join
+-- of two large tables at a time keeps the memory small.
+CREATE TABLE entry_run AS SELECT * FROM entry FULL JOIN run USING (task);
 
 -- name: facts
 -- All that is known of each entry, in one row. A message that expires is dropped by the broker, without a word to
@@ -239,7 +241,7 @@ WITH known_of AS (
            coalesce(said.starts, 0) > 0 OR (NOT $executions AND result.task IS NOT NULL) AS ran,
            $executions AND left_over.task IS NULL AND coalesce(said.starts, 0) = 0 AND result.task IS NULL
                AND coalesce(said.expires <= span.end_t, false) AS expired
-    FROM entry_run AS said CROSS JOIN span
+    FROM (SELECT * FROM entry_run WHERE times IS NOT NULL) AS said CROSS JOIN span
     LEFT JOIN result USING (task)
     LEFT JOIN had USING (task)
     LEFT JOIN left_over USING (task)
@@ -257,7 +259,8 @@ SELECT * EXCLUDE (wanted),
             WHEN discarded THEN 'DISCARDED'
             WHEN set_aside THEN 'IGNORED' END AS ending,
        -- Neither leaves a row that says how it ended.
-       ignored OR expired OR set_aside OR row_expired AS unwritten
+       ignored OR expired OR set_aside OR row_expired AS unwritten,
+       NULL::VARCHAR AS fate
 FROM known_of;
 
 -- name: unseen
@@ -279,9 +282,7 @@ CREATE TABLE wrong (task VARCHAR);
 
 -- name: fates
 -- Exactly one fate each: the first line that holds decides.
-CREATE TABLE fate AS
-SELECT fact.*,
-CASE
+UPDATE fact SET fate = CASE
     -- More than was promised is a breach, whatever else may still come.
     WHEN $effects = 'exactly-once' AND extra > 0 THEN 'duplicated'
     WHEN $effects = 'once-unless-killed' AND unexcused > 0 AND NOT is_moving THEN CASE WHEN $executions THEN 'duplicated' ELSE 'unknown' END
@@ -312,17 +313,16 @@ CASE
     WHEN task IN (SELECT task FROM wrong) THEN 'wrong'
     WHEN NOT coalesce(known, false) THEN 'recovered'
     ELSE 'ok'
-END AS fate
-FROM fact;
+END;
 
 -- name: entry_count
 SELECT count(*) FROM entry;
 
 -- name: counts
-SELECT fate, count(*) AS count FROM fate GROUP BY fate ORDER BY fate;
+SELECT fate, count(*) AS count FROM fact GROUP BY fate ORDER BY fate;
 
 -- name: of_fate
-SELECT task FROM fate WHERE fate = $fate;
+SELECT task FROM fact WHERE fate = $fate;
 
 -- name: e2e
 -- Milliseconds from due to the first success. quantile_disc returns a value that occurred, not one in between.
@@ -333,14 +333,14 @@ FROM (SELECT (success_t - due_t) * 1000 AS ms FROM fact WHERE success_t IS NOT N
 -- The queries from here on each find ids, in a column named task; the audit counts them and shows the first.
 
 -- name: unexpected_executions
-SELECT task FROM run
-WHERE starts > 0 AND task NOT IN (SELECT task FROM entry)
+SELECT task FROM entry_run
+WHERE times IS NULL AND starts > 0
   AND task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL);
 
 -- name: unexpected_rows
 SELECT task FROM result
 WHERE task NOT IN (SELECT task FROM entry) AND task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL)
-  AND NOT (status = 'FAILURE' AND task IN (SELECT task FROM follower) AND task NOT IN (SELECT task FROM run));
+  AND NOT (status = 'FAILURE' AND task IN (SELECT task FROM follower ANTI JOIN run USING (task) WHERE task IS NOT NULL));
 
 -- name: unexpected_messages
 SELECT task FROM (SELECT task FROM left_over UNION SELECT task FROM dead WHERE task IS NOT NULL)
@@ -348,12 +348,12 @@ WHERE task NOT IN (SELECT task FROM entry) AND task NOT IN (SELECT task FROM mov
 
 -- name: failed_on_one_worker
 -- Of a message that several workers got, one of them failed where it was to succeed; the row tells of one worker alone.
-SELECT DISTINCT execution.task FROM execution JOIN fanout USING (task) JOIN fate USING (task)
-WHERE execution.state = 'FAILURE' AND fate.expect_state = 'SUCCESS' AND fate.ending = 'SUCCESS';
+SELECT DISTINCT execution.task FROM execution JOIN fanout USING (task) JOIN fact USING (task)
+WHERE execution.state = 'FAILURE' AND fact.expect_state = 'SUCCESS' AND fact.ending = 'SUCCESS';
 
 -- name: failed_run
 -- A run failed, and the row says that the task succeeded.
-SELECT task FROM fate WHERE failed AND ending = 'SUCCESS' AND task NOT IN (SELECT task FROM fanout);
+SELECT task FROM fact WHERE failed AND ending = 'SUCCESS' AND task NOT IN (SELECT task FROM fanout);
 
 -- name: promised_count
 SELECT count(*) FROM promised;
@@ -362,8 +362,8 @@ SELECT count(*) FROM promised;
 -- Tasks that were to follow one that succeeded, and that nobody ever sent: the next ones in a chain, with those after
 -- them, and links. A chord's body is looked for elsewhere.
 WITH due AS (
-    SELECT promised.* FROM promised JOIN fate ON fate.task = promised.predecessor
-    WHERE fate.succeeded AND fate.ending = 'SUCCESS'
+    SELECT promised.* FROM promised JOIN fact ON fact.task = promised.predecessor
+    WHERE fact.succeeded AND fact.ending = 'SUCCESS'
 ),
 broken AS (
     SELECT predecessor FROM due WHERE way = 'next' AND task NOT IN (SELECT task FROM entry)
@@ -376,8 +376,8 @@ SELECT predecessor, name, predecessor FROM due
 WHERE way = 'callback' AND (predecessor, name) NOT IN (SELECT (parent, name) FROM child)
 UNION ALL
 SELECT promised.predecessor, promised.name, promised.predecessor FROM promised
-JOIN fate ON fate.task = promised.predecessor
-WHERE promised.way = 'errback' AND fate.failed AND fate.ending = 'FAILURE'
+JOIN fact ON fact.task = promised.predecessor
+WHERE promised.way = 'errback' AND fact.failed AND fact.ending = 'FAILURE'
   AND promised.predecessor NOT IN (SELECT task FROM called)
   AND (promised.predecessor, promised.name) NOT IN (SELECT (parent, name) FROM child);
 
@@ -396,10 +396,12 @@ WITH body AS (
      ),
      known AS (
          -- A member that was to follow a task that failed was never sent, and has a row that says so.
-         SELECT member.body, member.task, entry.task IS NULL AS unsent,
-                CASE WHEN entry.task IS NULL THEN result.status ELSE fate.ending END AS ending, fate.fate,
-                coalesce(fate.recorded, false) AS recorded
-         FROM member LEFT JOIN entry USING (task) LEFT JOIN fate USING (task) LEFT JOIN result USING (task)
+         SELECT member.body, member.task, sent.task IS NULL AS unsent,
+                CASE WHEN sent.task IS NULL THEN stored.status ELSE sent.ending END AS ending, sent.fate,
+                coalesce(sent.recorded, false) AS recorded
+         FROM member
+         LEFT JOIN (SELECT * FROM fact WHERE task IN (SELECT task FROM member)) AS sent USING (task)
+         LEFT JOIN (SELECT * FROM result WHERE task IN (SELECT task FROM member)) AS stored USING (task)
      )
 SELECT body.task AS task, body.name,
        count(*) AS members,
@@ -425,7 +427,7 @@ SELECT task FROM chord WHERE unsent = 0 AND (is_hopeless OR waits_for IS NULL);
 SELECT task FROM chord WHERE unsent = 0 AND NOT is_hopeless AND waits_for IS NOT NULL;
 
 -- name: left_after_end
-SELECT task FROM fate WHERE is_left AND ending IS NOT NULL;
+SELECT task FROM fact WHERE is_left AND ending IS NOT NULL;
 
 -- name: unexpected_effects
 -- An effect is expected if some task wanted it by any of its keys, or if the task that had it never said which effects
@@ -440,36 +442,36 @@ WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM wanted)
   AND coalesce(task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL), true);
 
 -- name: failed_unexpectedly
-SELECT task FROM fate WHERE fate = 'failed' AND ending <> expect_state;
+SELECT task FROM fact WHERE fate = 'failed' AND ending <> expect_state;
 
 -- name: reasons
 -- Why tasks failed that should not have: the most frequent errors, with one message of each.
 SELECT coalesce(error, lower(ending)) AS error,
        min(coalesce(json_extract_string(said, '$.exc_message[0]'), json_extract_string(said, '$.exc_message'), '')),
        count(*) AS count
-FROM (SELECT *, CASE WHEN codec = 'json' THEN value::JSON END AS said FROM fate)
+FROM (SELECT *, CASE WHEN codec = 'json' THEN value::JSON END AS said FROM fact)
 WHERE fate = 'failed' AND ending <> expect_state
 GROUP BY ALL ORDER BY count DESC, error LIMIT 3;
 
 -- name: refused_but_ran
-SELECT task FROM fate WHERE outcome = 'refused' AND NOT coalesce(known, false) AND ran;
+SELECT task FROM fact WHERE outcome = 'refused' AND NOT coalesce(known, false) AND ran;
 
 -- name: early
 SELECT task FROM early_run;
 
 -- name: late
-SELECT task FROM fate WHERE (success_t - due_t) > $deadline_s;
+SELECT task FROM fact WHERE (success_t - due_t) > $deadline_s;
 
 -- name: undecoded
 SELECT task FROM fact WHERE codec IN ('other', 'unread');
 
 -- name: ran_again
 -- Allowed by the promise, and still worth a remark.
-SELECT task FROM fate WHERE starts > 1 + again AND fate NOT IN ('duplicated', 'lost');
+SELECT task FROM fact WHERE starts > 1 + again AND fate NOT IN ('duplicated', 'lost');
 
 -- name: had_again
 -- More effects than one, each explained by an execution that was cut short, or allowed by the promise.
-SELECT task FROM fate WHERE extra > 0 AND fate <> 'duplicated';
+SELECT task FROM fact WHERE extra > 0 AND fate <> 'duplicated';
 
 -- name: unfinished_rows
 -- Rows that are no ending, such as STARTED or RETRY: Celery never cleans them up.
@@ -483,15 +485,15 @@ GROUP BY name ORDER BY count DESC, name LIMIT 4;
 
 -- name: stories
 -- All that is worth telling of some tasks.
-SELECT fate.task, fate.name, fate.queue, fate.starts, fate.ending, fate.outcome, fate.status, fate.error,
-       fate.expect_state, coalesce(fate.expect_result, fate.expect_start || '...') AS expect_result, fate.expect_error,
-       fate.codec,
-       coalesce(fate.value, fate.start || '...') AS value,
+SELECT fact.task, fact.name, fact.queue, fact.starts, fact.ending, fact.outcome, fact.status, fact.error,
+       fact.expect_state, coalesce(fact.expect_result, fact.expect_start || '...') AS expect_result, fact.expect_error,
+       fact.codec,
+       coalesce(fact.value, fact.start || '...') AS value,
        discard.reason AS discarded, discard.worker AS discarded_by,
        (SELECT string_agg(worker || coalesce(' ' || state, '') || coalesce(' (' || error || ')', ''), ', ' ORDER BY worker)
-        FROM execution WHERE execution.task = fate.task) AS workers,
-       (SELECT arg_max(code, starts) FROM execution WHERE execution.task = fate.task AND code IS NOT NULL) AS code
-FROM fate LEFT JOIN discard USING (task) WHERE fate.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY fate.task;
+        FROM execution WHERE execution.task = fact.task) AS workers,
+       (SELECT arg_max(code, starts) FROM execution WHERE execution.task = fact.task AND code IS NOT NULL) AS code
+FROM fact LEFT JOIN discard USING (task) WHERE fact.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY fact.task;
 
 -- name: absent_keys
 SELECT key FROM want WHERE task = $task AND key NOT IN (SELECT key FROM effect WHERE key IS NOT NULL)
@@ -504,7 +506,7 @@ WHERE want.task = $task
 GROUP BY want.key HAVING count(*) > 1 ORDER BY want.key LIMIT 3;
 
 -- name: first_traceback
-SELECT told.task, told.traceback, told.worker FROM told JOIN fate USING (task)
+SELECT told.task, told.traceback, told.worker FROM told JOIN fact USING (task)
 WHERE fate = 'failed' AND ending <> expect_state ORDER BY told.task LIMIT 1;
 
 -- name: chord_stories

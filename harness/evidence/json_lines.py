@@ -127,16 +127,18 @@ def has_long_lines(path: Path) -> bool:
     Raises:
         OSError: it is no regular file, or cannot be read.
     """
-    with open_regular(path) as file:
-        rest = b""
-        while block := file.read(_BLOCK):
-            text, position = rest + block, 0
-            while len(text) - position > LONG:
-                newline = text.rfind(b"\n", position, position + LONG)
+    # One buffer for all blocks: new memory for each would cost as much as reading it.
+    buffer, kept = bytearray(LONG + _BLOCK), 0
+    with open_regular(path) as file, memoryview(buffer) as view:
+        while got := file.readinto(view[kept:]):
+            begin, end = 0, kept + got
+            while end - begin > LONG:
+                newline = buffer.rfind(b"\n", begin, begin + LONG)
                 if newline < 0:
                     return True
-                position = newline + 1
-            rest = text[position:]
+                begin = newline + 1
+            kept = end - begin
+            view[:kept] = view[begin:end]
     return False
 
 

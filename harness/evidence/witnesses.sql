@@ -53,8 +53,8 @@ DELETE FROM line WHERE file = $file;
 -- name: files
 -- Per journal file: who wrote it, how many of its numbered lines are not there, how many lines are none of a journal,
 -- and whether the numbers are not 0, 1, 2 and so on: one that comes twice could stand in for one that is missing. Whether
--- a line may be of beat: a worker and beat both say their settings. How many tasks began there, and the most memory that
--- its process had, in kB.
+-- a line may be of beat: a worker and beat both say their settings. How many tasks began there, the most memory that its
+-- process had, in kB, and when the last line was written.
 CREATE OR REPLACE TABLE file AS
 SELECT file,
        any_value(node) FILTER (kind = 'opened') AS node,
@@ -68,7 +68,8 @@ SELECT file,
               <> lines::HUGEINT * (lines - 1) * (2 * lines - 1) // 6) AS doubled,
        coalesce(bool_or(kind IN ('embedded', 'schedule', 'woke', 'unsent', 'settings')), false) AS may_have_beat,
        count(*) FILTER (kind = 'started') AS starts,
-       max(peak_kb) AS peak_kb
+       max(peak_kb) AS peak_kb,
+       max(t) AS last_t
 FROM line GROUP BY file;
 
 -- name: of_files
@@ -107,7 +108,7 @@ CREATE TABLE result (
 );
 
 -- name: rows
--- See `RowFile.export`: what is there begins with an x, and is hexadecimal. Bytes that are no text are told apart.
+-- See `RowFile.export`: what begins with an x is hexadecimal. Bytes that are no text are told apart.
 INSERT INTO result
 SELECT task, status,
        CASE WHEN value IS NOT NULL AND json_valid(value) THEN 'json' WHEN result IS NULL THEN 'none'
@@ -121,7 +122,8 @@ SELECT task, status,
        NULL, epoch(TRY_CAST(TRY(decode(unhex(substr(done, 2)))) AS TIMESTAMP))
 FROM (
     SELECT coalesce(TRY(decode(unhex(substr(task, 2)))), lower(task)) AS task,
-           coalesce(TRY(decode(unhex(substr(status, 2)))), '') AS status, result, done,
+           CASE WHEN starts_with(status, 'x') THEN coalesce(TRY(decode(unhex(substr(status, 2)))), '')
+                ELSE coalesce(status, '') END AS status, result, done,
            TRY(decode(unhex(substr(nullif(result, '+'), 2)))) AS value
     FROM read_csv($file, auto_detect = false, header = false, delim = ',', quote = '', escape = '', nullstr = '',
                   columns = {task: 'VARCHAR', status: 'VARCHAR', result: 'VARCHAR', done: 'VARCHAR'})

@@ -49,10 +49,19 @@ def test_null_is_told_from_any_text(path: Path, tmp_path: Path) -> None:
     assert lines == [",,,", "x,x,x,", f"{x(chr(92) + 'N')},{x('x')},{x('+')},"]
 
 
+def test_a_status_that_only_looks_like_a_success_is_itself(path: Path, tmp_path: Path) -> None:
+    rows = tuple(
+        (None, status, None, None) for status in (b"SUCCESS", "success", "SUCCESS ", "xSUCCESS", "SUCCESS,", "FAILURE")
+    )
+    lines = exported(fill(path, TABLE, rows=rows), tmp_path)
+    texts = [line.split(",")[1] for line in lines]
+    assert texts == [x("SUCCESS"), x("success"), x("SUCCESS "), x("xSUCCESS"), x("SUCCESS,"), "FAILURE"]
+
+
 def test_a_row_says_when_its_task_ended_if_that_is_asked(path: Path, tmp_path: Path) -> None:
     file = fill(path, TABLE, rows=(("a", "SUCCESS", None, "2026-11-22 18:00:00.250000"), ("b", "STARTED", None, None)))
     assert exported(file, tmp_path, dated=True) == [
-        f"{x('a')},{x('SUCCESS')},,{x('2026-11-22 18:00:00.250000')}",
+        f"{x('a')},SUCCESS,,{x('2026-11-22 18:00:00.250000')}",
         f"{x('b')},{x('STARTED')},,",
     ]
 
@@ -60,7 +69,7 @@ def test_a_row_says_when_its_task_ended_if_that_is_asked(path: Path, tmp_path: P
 def test_a_long_result_stays_behind_and_is_read_by_its_task(path: Path, tmp_path: Path) -> None:
     long = b"x" * 100_000
     file = fill(path, TABLE, rows=(("a", "SUCCESS", long, None), ("b", "SUCCESS", None, None)))
-    assert exported(file, tmp_path)[0] == f"{x('a')},{x('SUCCESS')},+,"
+    assert exported(file, tmp_path)[0] == f"{x('a')},SUCCESS,+,"
     assert list(file.results(["a", "b", "nobody"])) == [("a", long)]
 
 
