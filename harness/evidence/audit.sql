@@ -150,9 +150,14 @@ ASOF JOIN intent ON start.task = intent.task AND start.t >= intent.t
 WHERE start.t < intent.due - 0.001;
 
 -- name: wants
--- The effects that each task was expected to have; a task that said nothing about effects has no row here.
+-- The effects that each task was expected to have; a task that said nothing about effects has no row here. Most tasks
+-- have one and were sent once, so that nothing comes twice.
 CREATE TABLE want AS
-SELECT DISTINCT task, unnest(effects) AS key FROM line WHERE kind = 'intended' AND len(effects) > 0;
+SELECT task, effects[1] AS key FROM line
+WHERE kind = 'intended' AND len(effects) = 1 AND task NOT IN (SELECT task FROM entry WHERE times > 1)
+UNION ALL
+SELECT DISTINCT task, unnest(effects) FROM line
+WHERE kind = 'intended' AND (len(effects) > 1 OR len(effects) = 1 AND task IN (SELECT task FROM entry WHERE times > 1));
 
 -- name: forget_wants
 DELETE FROM want;

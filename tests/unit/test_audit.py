@@ -299,6 +299,23 @@ def test_a_second_effect_is_excused_by_a_death_only_where_the_promise_says_so(wo
     assert world.audit().fates[Fate.DUPLICATED] == 1
 
 
+@pytest.mark.parametrize("effects", [["mail:x"], ["mail:x", "mail:other"], ["mail:x", "mail:x"]])
+def test_each_death_excuses_one_effect_however_often_that_was_named(world: World, effects: list[str]) -> None:
+    world.promise = Promise(effects=Effects.ONCE_UNLESS_KILLED)
+    world.intend("x", effects=effects)
+    world.execute("x", state="RETRY")
+    world.intend("x", effects=effects)
+    world.execute("x", state=None)
+    world.execute("x")
+    world.record("x")
+    world.mail("x", key="mail:other")
+    for _ in range(2):
+        world.mail("x")
+    assert world.audit().fates[Fate.DUPLICATED] == 0
+    world.mail("x")
+    assert world.audit().fates[Fate.DUPLICATED] == 1
+
+
 def test_a_death_that_the_parent_process_reported_is_still_a_death(world: World) -> None:
     world.promise = Promise(effects=Effects.ONCE_UNLESS_KILLED)
     world.execute("a", state=None)
