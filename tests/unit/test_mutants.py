@@ -94,6 +94,21 @@ def test_the_files_that_decide_are_reached_by_their_own_tests_first() -> None:
     assert nearest["crontab.py"] == "tests/unit/test_ticks.py"
 
 
+def test_a_test_reaches_what_it_imports_through_what_the_tests_share(tmp_path: Path) -> None:
+    files = {
+        "harness/it.py": "x = 1\n",
+        "tests/fakes/one.py": "from tests.fakes import two\n",
+        "tests/fakes/two.py": "from harness import it\n",
+        "tests/unit/test_a.py": "from tests.fakes.one import two\n",
+        "tests/unit/test_b.py": "import sys\n",
+        "tests/docker/test_c.py": "from harness import it\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert Reach(tmp_path, "tests/unit").tests_of("harness/it.py") == ["tests/unit/test_a.py"]
+
+
 Tiny = Callable[..., int]
 
 
