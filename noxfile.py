@@ -39,6 +39,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def package(session: nox.Session) -> None:
+    """The wheel and the sdist, installed outside of the checkout with each extra by itself."""
+    _install(session, "test")
+    session.run("pytest", "tests/package", *session.posargs)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Two hundred clean runs, which take a while: whatever is flaky in the harness itself shows here."""
     _install(session, "test")

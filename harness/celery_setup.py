@@ -8,7 +8,9 @@ cannot be had here is an error that says so. See docs/pytest-celery.md.
 """
 
 import inspect
+import os
 import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +35,12 @@ try:
     import pytest_celery
     import pytest_celery.plugin
 except ImportError as error:
-    raise ImportError(f"{error}. Install it with the harness: pip install 'celery-harness[pytest-celery]'") from error
+    _sentence = f"{error}. Install it with the harness: pip install 'celery-harness[pytest-celery]'"
+    if "PYTEST_VERSION" in os.environ:
+        # pytest would show where it was imported, in thirty lines.
+        sys.stderr.write(f"error: {_sentence}\n")
+        raise SystemExit(2) from None
+    raise ImportError(_sentence) from error
 
 _CALM_S = 3.0
 """How long a test that is over waits for a task to end. What it left behind on purpose is pending then."""

@@ -26,9 +26,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from locust import User, constant, events, task
-from locust.argument_parser import LocustArgumentParser
-from locust.env import Environment
+try:
+    from locust import User, constant, events, task
+    from locust.argument_parser import LocustArgumentParser
+    from locust.env import Environment
+except ImportError as error:
+    raise ImportError(f"{error}. Install it with the harness: pip install 'celery-harness[load]'") from error
 
 from harness.errors import HarnessError, UsageError
 from harness.loadtest import options, tab
