@@ -13,7 +13,7 @@ from harness.errors import RunFolderError
 from harness.evidence.audit import Audit, audit
 from harness.evidence.folder import RunFolder, dump
 from harness.evidence.records import Delivery, Effects, Expect, Fate, Promise, Verdict
-from tests.fakes.world import World, codes
+from tests.fakes.world import World, codes, finding
 
 
 @pytest.fixture
@@ -173,6 +173,17 @@ def test_a_failure_that_nobody_expected_is_told_with_its_reason(world: World) ->
         world.record(task, "FAILURE", {"exc_type": error, "exc_message": [message], "exc_module": "shop"})
     (finding,) = [one for one in world.audit().findings if one.code == "failed-unexpectedly"]
     assert finding.text.endswith("(2 BadFile: it is empty; 1 KeyError)")
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_of_a_long_reason_the_beginning_is_told(world: World, *, is_listed: bool) -> None:
+    message = "it is " + "very " * 60 + "empty"
+    world.intend("x")
+    world.execute("x", state="FAILURE")
+    world.record("x", "FAILURE", {"exc_type": "BadFile", "exc_message": [message] if is_listed else message})
+    text = finding(world.audit(), "failed-unexpectedly").text
+    assert "BadFile: it is very very very" in text
+    assert "empty" not in text
 
 
 def test_a_refused_task_is_accounted_for(world: World) -> None:
@@ -508,10 +519,11 @@ def test_damaged_lines_at_the_end_are_missing_too(world: World) -> None:
     assert codes(audit(world.folder), Verdict.UNKNOWN) == {"journal-incomplete"}
 
 
-def test_a_damaged_line_of_effects_makes_a_missing_effect_unknown(world: World) -> None:
+@pytest.mark.parametrize("damaged", ["nonsense", '{"kind": "mail", "task": "a", "also": ["mail:a"]}'])
+def test_a_damaged_line_of_effects_makes_a_missing_effect_unknown(world: World, damaged: str) -> None:
     file = world.write().effects / "mailbox.jsonl"
     lines = file.read_text().splitlines(keepends=True)
-    file.write_text("".join(["nonsense\n", *lines[1:]]))
+    file.write_text("".join([f"{damaged}\n", *lines[1:]]))
     found = audit(world.folder)
     assert codes(found, Verdict.UNKNOWN) == {"effects-damaged", "unknown"}
     assert (found.fates[Fate.LOST], found.fates[Fate.UNKNOWN]) == (0, 1)
