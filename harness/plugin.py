@@ -31,7 +31,7 @@ from harness.nodes.mailbox import Mailbox
 from harness.printable import printable
 from harness.session import Session
 from harness.stack import Stack, StackSpec
-from harness.terminal import Console
+from harness.terminal import Console, columns_of
 
 _RUNS = Path(".harness") / "runs"
 _MARKER = (
@@ -313,7 +313,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("celery harness")
     console = Console(
         file=terminalreporter._tw._file,  # noqa: SLF001 - the writer of the terminal has no public name.
-        width=terminalreporter._tw.fullwidth,  # noqa: SLF001 - the same.
+        width=columns_of(terminalreporter._tw._file),  # noqa: SLF001 - the same.
         force_terminal=terminalreporter.hasmarkup,
         no_color=not terminalreporter.hasmarkup,
     )

@@ -7,24 +7,83 @@ where it cannot be written, because the disk is full or the reader is gone, noth
 import errno
 import io
 import os
+import re
+import shutil
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType
+from rich.containers import Lines
 from rich.segment import Segment
 from rich.text import Text
 
 from harness.printable import printable
+
+WIDE = 400
+"""Columns of a log: no name is longer, so that each is found as it is."""
+READABLE = 100
+"""Columns of a sentence where there is more room: longer lines are hard to read."""
+_PIECE = re.compile(r"[^\s_./:,;=()\[\]-]*[_./:,;=()\[\]-]*")
+"""A part of a word up to where a reader would break it."""
+
+
+def columns_of(stream: TextIO) -> int:
+    """Return how many columns a stream has: COLUMNS says so, or the terminal; anything else is a log."""
+    if stream.isatty() or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size((WIDE, 24)).columns
+    return WIDE
+
+
+class Words(Text):
+    """Text that is broken between words; a word that is longer than a line, where a reader would break it.
+
+    A name is never broken in mid-word, unless the line has no room for a single piece of it.
+    """
+
+    def wrap(self, console: RichConsole, width: int, **options: Any) -> Lines:
+        """Break it into lines of at most `width` columns. The options are those of Rich's, and change nothing."""
+        del console, options
+        lines = Lines()
+        for line in self.split(allow_blank=True):
+            lines.extend(line.divide(_breaks(line.plain, width)))
+        for line in lines:
+            line.rstrip_end(width)
+        return lines
+
+
+def _breaks(text: str, width: int) -> Iterator[int]:
+    """Say before which characters a line of a text begins, but the first one."""
+    begin = 0
+    for start, end in _atoms(text, width):
+        if start > begin and cell_len(text[begin:end].rstrip()) > width:
+            yield start
+            begin = start
+
+
+def _atoms(text: str, width: int) -> Iterator[tuple[int, int]]:
+    """Say from where to where each part of a text goes that is not broken: a word, or a piece or a character of one."""
+    for word in re.finditer(r"\S+\s*", text):
+        if cell_len(word[0].rstrip()) <= width:
+            yield word.span()
+            continue
+        for piece in _PIECE.finditer(text, *word.span()):
+            if cell_len(piece[0]) <= width:
+                yield piece.span()
+            else:
+                yield from ((place, place + 1) for place in range(*piece.span()))
 
 
 class Console(RichConsole):
     """Rich's console, which takes no text for markup and lets no text reach the terminal unescaped."""
 
     def __init__(self, **options: Any) -> None:
-        """As Rich's; what is not said is without emoji codes, markup and highlighting."""
+        """As Rich's; what is not said is without emoji codes, markup and highlighting, and a log is wide."""
         super().__init__(**{"emoji": False, "markup": False, "highlight": False, **options})
+        if "width" not in options and not self.is_terminal and not os.environ.get("COLUMNS"):
+            self.width = WIDE
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string as text, and all of it: what Rich would leave out is written out as well."""

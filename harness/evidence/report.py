@@ -14,6 +14,7 @@ from harness.evidence.figures import Figures
 from harness.evidence.records import Fate, Json, Verdict
 from harness.evidence.tick_records import EntryTicks
 from harness.printable import printable, printable_name
+from harness.terminal import READABLE, Words
 
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 _UNWANTED = frozenset({Fate.LOST, Fate.DUPLICATED, Fate.WRONG, Fate.UNRECORDED, Fate.UNKNOWN, Fate.PENDING})
@@ -67,14 +68,14 @@ def accounting(audit: Audit) -> Table:
         style = "dim" if not count else "red" if fate in _UNWANTED else ""
         table.add_row(f"  {fate.value}", str(count), style=style)
     for name, value_ms in audit.e2e_ms.items():
-        table.add_row(Text(f"end to end {name}"), _duration(value_ms))
+        table.add_row(Words(f"end to end {name}"), _duration(value_ms))
     for node, starts in audit.workers.items():
         memory = f", {audit.memory_mb[node]:.0f} MB" if node in audit.memory_mb else ""
-        table.add_row(Text(f"runs on {node}"), f"{starts}{memory}")
+        table.add_row(Words(f"runs on {node}"), f"{starts}{memory}")
     if audit.fairness is not None:
         table.add_row("fairness (Jain's index)", f"{audit.fairness:.3f}")
     for entry in audit.ticks:
-        table.add_row(Text(f"ticks of {entry.entry}"), _ticked(entry))
+        table.add_row(Words(f"ticks of {entry.entry}"), _ticked(entry))
     table.add_row("verdict", verdict(audit))
     return table
 
@@ -85,13 +86,13 @@ def ticks(audit: Audit) -> Table:
     met = {name: style for name, style in _TICKS.items() if any(getattr(entry, name).count for entry in audit.ticks)}
     columns = _TICKS_ALWAYS | met
     table = Table(title=Text(audit.name), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("entry\n  rule", overflow="fold", min_width=18)
+    table.add_column("entry\n  rule", min_width=18)
     for column in ("due", "sent", *columns, "late by\np50/p99/max"):
         table.add_column(column, justify="right", no_wrap=True)
     for entry in audit.ticks:
         counts = [_count(getattr(entry, name).count, style) for name, style in columns.items()]
         due = "?" if entry.expected is None else str(entry.expected)
-        named = Text.assemble(entry.entry, "\n  ", (entry.rule, "dim"))
+        named = Words.assemble(entry.entry, "\n  ", (entry.rule, "dim"))
         table.add_row(named, due, str(entry.sent), *counts, _lateness(entry) or "-")
     return table
 
@@ -125,7 +126,7 @@ def findings(audit: Audit) -> Table | None:
     table = Table(title="findings", title_justify="left", pad_edge=False)
     for column in ("verdict", "what", "count"):
         table.add_column(column, no_wrap=True, justify="right" if column == "count" else "left")
-    table.add_column("in words", overflow="fold")
+    table.add_column("in words", max_width=READABLE)
     order = list(Verdict)
     for finding in sorted(audit.findings, key=lambda finding: -order.index(finding.verdict)):
         words = finding.text
@@ -133,7 +134,7 @@ def findings(audit: Audit) -> Table | None:
             more = " …" if finding.count > len(finding.tasks) else ""
             words = f"{words.removesuffix('.')}: {', '.join(finding.tasks)}{more}"
         style = _STYLES[finding.verdict]
-        table.add_row(Text(finding.verdict.value, style=style), Text(finding.code), str(finding.count), Text(words))
+        table.add_row(Text(finding.verdict.value, style=style), Text(finding.code), str(finding.count), Words(words))
     return table
 
 
@@ -180,9 +181,9 @@ _CLOSED_LOOP = (
 def _facts(said: Mapping[str, Json], audit: Audit) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    table.add_column(max_width=READABLE)
     for name, value in _load_facts(said, audit):
-        table.add_row(name, value)
+        table.add_row(name, Words.assemble(value))
     return table
 
 
@@ -268,10 +269,10 @@ def _probes(probes: Sequence[Mapping[str, Json]]) -> Table:
     table = Table(title="search", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("workers", "rate", "completed", "e2e p50", "e2e p99", "backlog"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("sustained", overflow="fold")
+    table.add_column("sustained", max_width=READABLE)
     for one in probes:
         why_not = one["why_not"]
-        said = Text("yes", "green") if why_not is None else Text(why_not, "red" if one["is_valid"] else "yellow")
+        said = Words("yes", "green") if why_not is None else Words(why_not, "red" if one["is_valid"] else "yellow")
         took = (write_duration(one["e2e_p50_s"]), write_duration(one["e2e_p99_s"]))
         rates = (f"{one['rate']:g}/s", f"{one['completed_per_s']:g}/s")
         table.add_row(str(one["workers"]), *rates, *took, f"{one['backlog_growth']:+,}", said)
@@ -283,7 +284,7 @@ def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
     sent = sum(audit.entries for _, audit in rows)
     total = {fate: sum(audit.fates[fate] for _, audit in rows) for fate in Fate}
     table = Table(title="accounting", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_footer=True)
-    table.add_column("run", footer=f"{len(rows)} runs", overflow="fold", ratio=1)
+    table.add_column("run", footer=f"{len(rows)} runs", ratio=1)
     table.add_column("sent", justify="right", footer=str(sent))
     table.add_column("fates", footer=_fates(total))
     table.add_column("p95", justify="right", no_wrap=True)
@@ -292,7 +293,7 @@ def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
         p95 = _duration(audit.e2e_ms["p95"]) if audit.e2e_ms else "-"
         # A parametrized test has brackets in its name, which must not be taken for markup.
         fates = _fates(audit.fates, expected=_is_expected(audit))
-        table.add_row(Text(printable_name(name)), str(audit.entries), fates, p95, verdict(audit))
+        table.add_row(Words(printable_name(name)), str(audit.entries), fates, p95, verdict(audit))
     return table
 
 

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -34,6 +33,7 @@ from harness.loadtest.legs import Legs, Part, say
 from harness.loadtest.options import celery_workers, check
 from harness.printable import printable
 from harness.scenario import Scenario
+from harness.terminal import columns_of
 
 _log = logging.getLogger("harness.load")
 
@@ -425,7 +425,7 @@ class Conduct:
             "objectives": options.objective,
             "faults": options.fault,
             "timeout_s": parse_duration_s(options.drain_timeout),
-            "width": shutil.get_terminal_size((112, 24)).columns,
+            "width": columns_of(self._output()),
             "is_colourful": self._output().isatty() and "NO_COLOR" not in os.environ,
             # With `python -m`, the first is a path.
             "command": shlex.join(["locust", *sys.argv[1:]]),

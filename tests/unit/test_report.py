@@ -13,6 +13,8 @@ from harness.evidence.audit import Audit
 from harness.evidence.figures import Figures
 from harness.evidence.records import Fate, Finding, Json, Verdict
 from harness.evidence.stages import Stage, Summary
+from harness.evidence.tick_records import LISTS, EntryTicks
+from harness.terminal import Console as OurConsole
 
 SUMMARY = {"count": 1200, "mean_s": 0.00031, "p50_s": 0.000305, "p95_s": 0.0046, "p99_s": 0.123, "max_s": 1.2}
 FAULT = {
@@ -195,6 +197,43 @@ def test_a_search_is_a_table_and_a_sentence() -> None:
     ]
     assert "The knee is at 400/s." in text
     assert "throughput" not in text
+
+
+LONG = "test_whoever_imports_twice_changes_nothing[scenarios.bulk_data-worker]"
+
+
+def long_audit() -> Audit:
+    about = {"entry": LONG, "rule": f"{LONG} every hour", "expected": 3, "sent": 3, "lateness_s": {}}
+    tick = EntryTicks.from_json({**about, **{key: {"count": 0, "first": []} for key in LISTS}})
+    finding = Finding(code="lost", verdict=Verdict.FAIL, count=1, text=f"1 {LONG}: it was lost", tasks=(LONG,))
+    return replace(audit(finding, ok=3), workers={LONG: 3}, ticks=(tick,))
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "120", None])
+@pytest.mark.parametrize(
+    ("made", "times"),
+    [
+        (lambda: [report.ledger([(LONG, long_audit())])], 1),
+        (lambda: [report.accounting(long_audit())], 2),
+        (lambda: [report.findings(long_audit())], 2),
+        (lambda: [report.ticks(long_audit())], 2),
+        (lambda: report.load({**SAID, "workers": {LONG: 1}, "invalid": [LONG]}, long_audit(), LONG), 5),
+    ],
+    ids=["ledger", "accounting", "findings", "ticks", "load"],
+)
+def test_a_name_is_whole_in_a_log_and_never_broken_in_mid_word(
+    made: Callable[[], Iterable[Any]], times: int, columns: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    console = OurConsole(file=io.StringIO())
+    for part in made():
+        console.print(part, soft_wrap=isinstance(part, str))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count(LONG) >= times or columns
+    for piece in ("whoever", "imports", "twice", "changes", "nothing", "scenarios", "bulk", "worker]"):
+        assert text.count(piece) >= times, text
 
 
 HOSTILE = "\x1b[2J[/red]\r"

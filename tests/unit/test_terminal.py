@@ -2,18 +2,20 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from harness.terminal import Console
+from harness.terminal import WIDE, Console, Words, columns_of
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "\x1b[2J[/red]\x1b]0;owned\x07\r"
@@ -60,6 +62,44 @@ def test_what_is_said_beside_a_progress_bar_is_text_as_well() -> None:
     with Progress(console=console) as bars:
         bars.console.print(HOSTILE)
     assert r"\x1b[2J[/red]" in written(console)
+
+
+NAME = "test_a_file_that_is_imported_twice_changes_nothing[scenarios.bulk_data-sqlite:///orders.db]"
+
+
+@pytest.mark.parametrize(
+    "text", [NAME, f"see {NAME}: it is not met", f"  {NAME} {NAME}\n\nand more", "", "a " * 99, "ö漢" * 40]
+)
+@pytest.mark.parametrize("width", [12, 17, 30, 60, 80, 120])
+def test_words_are_broken_at_their_ends_or_where_a_reader_would_break_them(text: str, width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    lines = [line.plain for line in Words(text).wrap(console, width)]
+    assert max((cell_len(line) for line in lines), default=0) <= width
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    whole = re.compile(r"(?:.*[_./:\[\]-])?$")
+    for line in map(str.strip, lines):
+        assert whole.match(line) or re.search(rf"{re.escape(line)}(\s|$)", text) or "漢" in text, line
+
+
+def test_a_piece_that_is_wider_than_a_line_is_broken_anywhere() -> None:
+    lines = Words("ab_" + "x" * 25 + "_c").wrap(Console(file=io.StringIO(), width=10), 10)
+    assert [line.plain for line in lines] == ["ab_xxxxxxx", "x" * 10, "x" * 8 + "_c"]
+
+
+def test_the_style_of_words_goes_with_their_pieces() -> None:
+    lines = Words.assemble("ab_", ("cd_ef", "red")).wrap(Console(file=io.StringIO(), width=6), 6)
+    assert [(line.plain, [(span.start, span.end) for span in line.spans]) for line in lines] == [
+        ("ab_cd_", [(3, 6)]),
+        ("ef", [(0, 2)]),
+    ]
+
+
+def test_a_log_is_wide_unless_columns_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert (Console(file=io.StringIO()).width, columns_of(io.StringIO())) == (WIDE, WIDE)
+    assert Console(file=io.StringIO(), width=50).width == 50
+    monkeypatch.setenv("COLUMNS", "60")
+    assert (Console(file=io.StringIO()).width, columns_of(io.StringIO())) == (60, 60)
 
 
 def test_its_own_colours_are_still_there() -> None:
