@@ -1,1 +1,1 @@
-"""What runs inside the containers. Imports nothing of the harness but the journal and the records."""
+"""The programs that run inside the containers: the agent of Celery nodes, the mail server, the web producer."""

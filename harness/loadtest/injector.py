@@ -12,12 +12,14 @@ from harness.faults import FAULTS, SHOWN_TASKS, Fault, KillWorker, Target
 
 DEFAULT_FOR_S = 5.0
 """How long a fault lasts, in seconds, unless it is said."""
-MARGINSHOWN_TASKS = 5
-MARGIN_SHARE = 0.1
 BEFORE_S = 10.0
+"""The backlog before a fault is the highest of so many seconds."""
+MARGIN_TASKS = 5
+MARGIN_SHARE = 0.1
+"""A backlog is back where it was if it is higher by so many tasks, or by this share of what it was, whichever is more: an
+open loop's backlog is never still."""
 CALM_S = 3.0
-"""`recovery` compares with the highest backlog of the 10 s before a fault, and 5 tasks or a tenth of it more, whichever
-is more: an open loop's backlog is never still. It must stay there for 3 s."""
+"""Seconds for which it must stay there."""
 
 _JOIN_S = 180.0
 
@@ -207,7 +209,7 @@ class Injector:
 def recovery(samples: Sequence[tuple[float, int]], fault: Fault) -> float | None:
     """Seconds from when a fault was injected until the backlog was back where it had been, and stayed there for 3 s.
 
-    Where it had been is the highest of the 10 s before, plus a margin: see MARGINSHOWN_TASKS. 0 if it never left.
+    Where it had been is the highest of the 10 s before, plus a margin: see MARGIN_TASKS. 0 if it never left.
 
     Args:
         samples: about one a second, in the order of time: Unix time in seconds, backlog.
@@ -222,7 +224,7 @@ def recovery(samples: Sequence[tuple[float, int]], fault: Fault) -> float | None
     before = [backlog for t, backlog in samples if begin_t - BEFORE_S <= t <= begin_t]
     if not before:
         return None
-    most = max(before) + max(MARGINSHOWN_TASKS, max(before) * MARGIN_SHARE)
+    most = max(before) + max(MARGIN_TASKS, max(before) * MARGIN_SHARE)
     after = [(t, backlog <= most) for t, backlog in samples if t > begin_t]
     # A backlog that comes and goes while the fault lasts has not recovered. One that grows when it is over, as after
     # a pause of the broker, has to show it soon: later ones have other reasons.
