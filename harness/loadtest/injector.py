@@ -16,8 +16,8 @@ BEFORE_S = 10.0
 """The backlog before a fault is the highest of so many seconds."""
 MARGIN_TASKS = 5
 MARGIN_SHARE = 0.1
-"""A backlog is back where it was if it is higher by so many tasks, or by this share of what it was, whichever is more: an
-open loop's backlog is never still."""
+"""A backlog is back where it was if it is higher by so many tasks, or by this share of what it was, whichever is more:
+an open loop's backlog is never still."""
 CALM_S = 3.0
 """Seconds for which it must stay there."""
 
