@@ -234,12 +234,17 @@ def test_an_outcome_of_the_same_instant_as_its_publish_is_its_outcome(world: Wor
     assert world.audit().fates[Fate.LOST] == 1
 
 
-def test_a_run_that_began_after_the_last_publish_proves_that_the_broker_had_it(world: World) -> None:
+@pytest.mark.parametrize(("later_s", "fate"), [(1.0, Fate.LOST), (0.0, Fate.LOST), (-1.0, Fate.UNKNOWN)])
+def test_a_run_that_began_after_the_last_publish_proves_that_the_broker_had_it(
+    world: World, later_s: float, fate: Fate
+) -> None:
     world.intend("x")
     world.execute("x", state="RETRY")
     world.intend("x", "unknown")
+    intended = next(line for line in reversed(world.lines["producer"]) if line["kind"] == "intended")
     world.execute("x", state=None)
-    assert world.audit().fates[Fate.LOST] == 1
+    world.lines["worker-1"][-1]["t"] = intended["t"] + later_s
+    assert world.audit().fates[fate] == 1
 
 
 @pytest.mark.parametrize("times", [(1_000.0, 9_000.0), (9_000.0, 1_000.0)])
@@ -430,9 +435,11 @@ def test_a_fairness_that_nobody_could_show_is_unknown(world: World) -> None:
     assert codes(world.audit(), Verdict.UNKNOWN) == {"fairness-unknown"}
 
 
-def test_an_execution_before_its_time_is_a_broken_promise(world: World) -> None:
-    world.intend("x", due=1_012.0)
-    world.say("worker-1", "started", "x")
+@pytest.mark.parametrize("later_s", [1.0, 0.0])
+def test_an_execution_before_its_time_is_a_broken_promise(world: World, later_s: float) -> None:
+    world.intend("x", due=2_000.0)
+    (intended,) = (line for line in world.lines["producer"] if line.get("task") == "x" and line["kind"] == "intended")
+    world.say("worker-1", "started", "x", t=intended["t"] + later_s)
     world.say("worker-1", "finished", "x", state="SUCCESS")
     world.record("x")
     world.mail("x")
