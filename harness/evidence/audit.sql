@@ -113,13 +113,12 @@ CREATE TABLE called AS SELECT task FROM line WHERE kind = 'errback';
 -- name: unlocks
 -- The tasks that wait for the members of a chord, each with its members.
 CREATE TABLE unlock AS
-SELECT task, unnest(members) AS member FROM line WHERE kind = 'intended' AND len(members) > 0;
+SELECT task, unnest(members) AS member FROM line WHERE kind = 'intended';
 
 -- name: followers
 -- Tasks that were to follow another one, in a chain or as the body of a chord. If that one fails, Celery records a
 -- failure for each of them, though they were never sent.
-CREATE TABLE follower AS
-SELECT unnest(follow) AS task FROM line WHERE kind = 'intended' AND len(follow) > 0;
+CREATE TABLE follower AS SELECT unnest(follow) AS task FROM line WHERE kind = 'intended';
 
 -- name: span
 -- When the run ended, as far as its journal says: when the last line of all was written.
@@ -401,12 +400,10 @@ WITH body AS (
      ),
      known AS (
          -- A member that was to follow a task that failed was never sent, and has a row that says so.
-         SELECT member.body, member.task, sent.task IS NULL AS unsent,
-                CASE WHEN sent.task IS NULL THEN stored.status ELSE sent.ending END AS ending, sent.fate,
-                coalesce(sent.recorded, false) AS recorded
-         FROM member
-         LEFT JOIN (SELECT * FROM fact WHERE task IN (SELECT task FROM member)) AS sent USING (task)
-         LEFT JOIN (SELECT * FROM result WHERE task IN (SELECT task FROM member)) AS stored USING (task)
+         SELECT member.body, member.task, fact.task IS NULL AS unsent,
+                CASE WHEN fact.task IS NULL THEN result.status ELSE fact.ending END AS ending, fact.fate,
+                coalesce(fact.recorded, false) AS recorded
+         FROM member LEFT JOIN fact USING (task) LEFT JOIN result USING (task)
      )
 SELECT body.task AS task, body.name,
        count(*) AS members,

@@ -315,12 +315,16 @@ def test_a_second_effect_is_excused_by_a_death_only_where_the_promise_says_so(wo
     assert world.audit().fates[Fate.DUPLICATED] == 1
 
 
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("effects", [["mail:x"], ["mail:x", "mail:other"], ["mail:x", "mail:x"]])
-def test_each_death_excuses_one_effect_however_often_that_was_named(world: World, effects: list[str]) -> None:
+def test_each_death_excuses_one_effect_however_often_that_was_named(
+    world: World, effects: list[str], times: int
+) -> None:
     world.promise = Promise(effects=Effects.ONCE_UNLESS_KILLED)
     world.intend("x", effects=effects)
-    world.execute("x", state="RETRY")
-    world.intend("x", effects=effects)
+    if times > 1:
+        world.execute("x", state="RETRY")
+        world.intend("x", effects=effects)
     world.execute("x", state=None)
     world.execute("x")
     world.record("x")
@@ -637,6 +641,26 @@ def test_a_failure_recorded_for_the_rest_of_a_chain_is_expected(world: World, st
     world.record("x", "FAILURE", {"exc_type": "KeyError"})
     world.record("y", status, {"exc_type": "KeyError"})
     assert world.audit().verdict is expected
+
+
+@pytest.mark.parametrize("follow", [[None], [None, "z"], []])
+def test_a_failure_of_nobody_is_not_excused_by_a_follower_without_a_name(
+    world: World, follow: list[str | None]
+) -> None:
+    world.intend("x", follow=follow, expect={"state": "FAILURE"}, effects=[])
+    world.execute("x", state="FAILURE")
+    world.record("x", "FAILURE", {"exc_type": "KeyError"})
+    world.record("y", "FAILURE", {"exc_type": "KeyError"})
+    assert codes(world.audit(), Verdict.FAIL) == {"unexpected-rows"}
+
+
+def test_a_failure_of_a_follower_that_ran_is_not_excused(world: World) -> None:
+    world.intend("x", follow=["y"], expect={"state": "FAILURE"}, effects=[])
+    world.execute("x", state="FAILURE")
+    world.record("x", "FAILURE", {"exc_type": "KeyError"})
+    world.execute("y", state="FAILURE")
+    world.record("y", "FAILURE", {"exc_type": "KeyError"})
+    assert codes(world.audit(), Verdict.FAIL) == {"unexpected-executions", "unexpected-rows"}
 
 
 def test_a_task_that_was_replaced_and_ran_again_is_ok(world: World) -> None:
