@@ -48,6 +48,8 @@ DECIDING = (
 LEAST = 0.95
 """The share of the changes that have to be noticed."""
 _HARMLESS = "harmless"
+_PROGRESS = 10
+"""Changes tried between two words of progress: each takes seconds, or minutes if it survives."""
 _FAILED, _WRONG_USE, _UNKNOWN = 1, 2, 3
 _INTERRUPTED = 130
 
@@ -148,6 +150,8 @@ async def _try_all(trials: Trials, drawn: Sequence[Place], harmless: Mapping[Key
                 _say(f"noticed, and listed as making no difference: {place}")
             elif outcome is Outcome.SURVIVED and not is_harmless:
                 _say(f"survived: {place}")
+            if (tried := counts.total()) % _PROGRESS == 0:
+                _say(f"tried {tried} of {len(drawn)}")
 
     async with asyncio.TaskGroup() as group:
         for tree in trials.trees:
