@@ -35,7 +35,13 @@ def tests(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
-    session.run("pytest", "tests/unit", "tests/contract", "tests/docker", *session.posargs)
+    folders = ("tests/unit", "tests/contract", "tests/docker")
+    if session.posargs:
+        session.run("pytest", *folders, *session.posargs)
+        return
+    # Stacks take their turn: side by side, each would be as slow as on a machine that is too small.
+    session.run("pytest", *folders, "-m", "not docker", "--numprocesses", "auto")
+    session.run("pytest", *folders, "-m", "docker")
 
 
 @nox.session

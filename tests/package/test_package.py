@@ -1,6 +1,7 @@
 """The package as it is built and installed: outside the checkout, in environments with the base alone or one extra."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -197,95 +198,59 @@ def test_a_stored_run_is_audited(base: Environment, tmp_path: Path, *, is_lost: 
     assert verdict in done.stdout
 
 
-def write(folder: Path, **files: str) -> None:
-    for name, text in files.items():
-        (folder / f"{name}.py").write_text(textwrap.dedent(text))
-
-
-SHOP = """
-    from celery import Celery
-
-    app = Celery("shop")
-
-
-    @app.task
-    def double(number):
-        return 2 * number
-"""
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    """A copy of the examples."""
+    return Path(shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__")))
 
 
 @pytest.mark.docker
-def test_a_test_with_a_stack_runs(environments: Mapping[str, Future[Environment]], tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        shop=SHOP,
-        test_shop="""
-            import pytest
-
-            from harness import Expect
+def test_the_examples_pass(environments: Mapping[str, Future[Environment]], examples: Path) -> None:
+    done = environments["pytest"].result().run("pytest", cwd=examples)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+    assert "21 ok" in done.stdout
 
 
-            @pytest.mark.stack(app="shop")
-            @pytest.mark.parametrize("expected", [42, 43])
-            def test_it_doubles(stack, expected):
-                stack.producer.send("shop.double", [21], expect=Expect(result=expected))
-                assert stack.settle().passed
-        """,
-    )
-    done = environments["pytest"].result().run("pytest", cwd=tmp_path)
-    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
-    assert "expected 43, came 42" in done.stdout
+@pytest.mark.docker
+def test_without_its_setting_the_example_loses_a_task_as_the_readme_says(
+    environments: Mapping[str, Future[Environment]], examples: Path
+) -> None:
+    app = examples / "shop" / "app.py"
+    app.write_text(app.read_text().replace("app.conf.task_acks_late = True\n", ""))
+    done = environments["pytest"].result().run("pytest", "-k", "killed", cwd=examples)
     assert done.returncode == 1
+    told = " ".join(done.stdout.replace("\nE ", " ").split())
+    readme = (ROOT / "README.md").read_text()
+    sample = next(block for block in readme.split("```") if block.startswith("text\nAssertionError"))
+    for words in " ".join(sample.removeprefix("text").split()).split("(f3cf76a3-939d-43d2-a90b-957a8dd3934c)"):
+        assert words.strip() in told, done.stdout
+
+
+@pytest.mark.docker
+def test_the_example_runs_in_the_shell_and_under_load(
+    environments: Mapping[str, Future[Environment]], examples: Path
+) -> None:
+    environment = environments["load"].result()
+    done = environment.run("harness", "run", "shop.welcomes", "--count", "10", cwd=examples)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = environment.run("locust", "-f", "locustfile.py", "--headless", "--rate", "10", "-t", "3s", cwd=examples)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "30 ok" in done.stdout
 
 
 @pytest.mark.docker
 def test_a_test_of_pytest_celery_runs(environments: Mapping[str, Future[Environment]], tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        test_add="""
-            from pytest_celery import RESULT_TIMEOUT, add
+    test = """
+        from pytest_celery import RESULT_TIMEOUT, add
 
 
-            def test_it_adds(celery_setup):
-                queue = celery_setup.worker.worker_queue
-                assert add.s(1, 2).apply_async(queue=queue).get(timeout=RESULT_TIMEOUT) == 3
-        """,
-    )
+        def test_it_adds(celery_setup):
+            queue = celery_setup.worker.worker_queue
+            assert add.s(1, 2).apply_async(queue=queue).get(timeout=RESULT_TIMEOUT) == 3
+    """
+    (tmp_path / "test_add.py").write_text(textwrap.dedent(test))
     done = environments["pytest-celery"].result().run("pytest", "-p", "harness.celery_setup", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
     assert "1 ok" in done.stdout
-
-
-@pytest.mark.docker
-def test_a_locustfile_of_three_lines_runs(environments: Mapping[str, Future[Environment]], tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        shop=SHOP,
-        doubles="""
-            from harness import Expect, Scenario
-
-
-            class Doubles(Scenario):
-                name = "doubles"
-                app = "shop"
-
-                def step(self, producer, number, seed):
-                    producer.send("shop.double", [number], expect=Expect(result=2 * number))
-
-
-            scenario = Doubles()
-        """,
-        locustfile="""
-            import doubles
-            from harness.load import Load
-
-
-            class Numbers(Load):
-                scenario = doubles.scenario
-        """,
-    )
-    environment = environments["load"].result()
-    done = environment.run("locust", "-f", "locustfile.py", "--headless", "--rate", "10", "-t", "3s", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "30 ok" in done.stdout + done.stderr

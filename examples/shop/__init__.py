@@ -1,0 +1,1 @@
+"""The shop: an app, and what its users do."""
