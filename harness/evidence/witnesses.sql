@@ -101,7 +101,8 @@ CREATE TABLE effect (key VARCHAR, task VARCHAR, kind VARCHAR, also VARCHAR[], fi
 
 -- name: row_table
 -- `codec` says how a result is written: json, none, other (pickle, msgpack: never decoded), or large: not read.
--- A short result is there as a value, of a longer one a digest of its text, or of its value once that is asked for.
+-- A short result is there as a value, of a longer one a digest of its text; once it is asked for, a digest of its value
+-- and its start.
 CREATE TABLE result (
     task VARCHAR, status VARCHAR, codec VARCHAR, value VARCHAR, start VARCHAR, text VARCHAR, digest VARCHAR,
     done_t DOUBLE
@@ -117,7 +118,7 @@ SELECT task, status,
             WHEN codec = 'json' AND status = 'FAILURE'
             THEN json_object('exc_type', value->'$.exc_type', 'exc_message',
                              left(coalesce(value->>'$.exc_message[0]', value->>'$.exc_message'), 200))::VARCHAR END,
-       CASE WHEN codec = 'json' AND length(value) > $short THEN left(value, $short // 2) END,
+       NULL,
        CASE WHEN codec = 'json' AND length(value) > $short THEN left(sha256(json(value)::VARCHAR), 32) END,
        NULL, epoch(TRY_CAST(TRY(decode(unhex(substr(done, 2)))) AS TIMESTAMP))
 FROM (

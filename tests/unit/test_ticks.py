@@ -594,6 +594,15 @@ def test_what_was_due_while_no_beat_was_there_may_be_made_up_for_once(
     assert codes(ticks, Verdict.PASS) == remarks
 
 
+def test_what_was_due_in_each_time_without_beat_is_named(tmp_path: Path) -> None:
+    times = [at(f"2026-11-10T{clock}") for clock in ("12:10", "14:20", "15:40", "17:20", "18:40", "20:20")]
+    for number, (begin, end) in enumerate(zip(times[::2], times[1::2], strict=True), start=1):
+        Beat(tmp_path, pid=number).live(begin, end, {"it": HOURLY}, {"it": every(HOUR, begin, end)})
+    (skipped,) = said(tmp_path).findings
+    assert (skipped.code, skipped.count) == ("ticks-skipped", 2)
+    assert "2026-11-10T15:00+01:00, 2026-11-10T18:00+01:00" in skipped.text
+
+
 def test_a_tick_that_is_repeated_after_a_restart_is_doubled(tmp_path: Path) -> None:
     stop, start = at("2026-11-10T17:02"), at("2026-11-10T17:05")
     Beat(tmp_path).live(NOON, stop, {"it": HOURLY}, {"it": every(HOUR, NOON, stop)})
