@@ -11,6 +11,7 @@ nox.options.sessions = ["tests"]
 
 _ROOT = Path(__file__).parent
 _OLDEST = (3, 11)
+_TESTS = ("tests/unit", "tests/contract", "tests/docker")
 
 
 @nox.session
@@ -32,16 +33,33 @@ def load(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The linters, the type checker, and the project's own tests."""
     _install(session, "dev")
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check")
-    session.run("mypy")
-    folders = ("tests/unit", "tests/contract", "tests/docker")
+    _lint(session)
     if session.posargs:
-        session.run("pytest", *folders, *session.posargs)
-        return
-    # Stacks take their turn: side by side, each would be as slow as on a machine that is too small.
-    session.run("pytest", *folders, "-m", "not docker", "--numprocesses", "auto")
-    session.run("pytest", *folders, "-m", "docker")
+        session.run("pytest", *_TESTS, *session.posargs)
+    else:
+        _unit(session)
+        _docker(session)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """The linters and the type checker alone."""
+    _install(session, "dev")
+    _lint(session)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """The tests that need no container engine."""
+    _install(session, "test")
+    _unit(session)
+
+
+@nox.session
+def docker(session: nox.Session) -> None:
+    """The tests that need a container engine."""
+    _install(session, "test")
+    _docker(session)
 
 
 @nox.session
@@ -70,6 +88,21 @@ def mutants(session: nox.Session) -> None:
     """Small changes in what decides a verdict: do the unit tests notice each? ``-- --help`` shows the options."""
     _install(session, "test")
     session.run("python", "-m", "tests.mutants.run", *session.posargs)
+
+
+def _lint(session: nox.Session) -> None:
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+
+
+def _unit(session: nox.Session) -> None:
+    session.run("pytest", *_TESTS, "-m", "not docker", "--numprocesses", "auto", *session.posargs)
+
+
+def _docker(session: nox.Session) -> None:
+    # Stacks take their turn: two side by side are each as slow as on a machine that is too small.
+    session.run("pytest", *_TESTS, "-m", "docker", *session.posargs)
 
 
 def _install(session: nox.Session, group: str) -> None:
