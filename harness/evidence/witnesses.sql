@@ -131,7 +131,7 @@ FROM (
 ) WHERE task IS NOT NULL;
 
 -- name: long_failures
-SELECT task FROM result WHERE status = 'FAILURE' AND codec = 'large';
+SELECT task FROM result WHERE status = 'FAILURE' AND codec IN ('large', 'unread');
 
 -- name: odd
 -- Tasks whose result or expectation is long, or cannot be read by the database. Most are short.
