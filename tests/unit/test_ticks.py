@@ -317,6 +317,24 @@ def test_a_tick_that_beat_was_kept_from_long_before_it_was_due_is_late(tmp_path:
     assert codes(lived(tmp_path, NOON, NEXT_NOON, HOURLY, times, stall)) == ["tick-late"]
 
 
+@pytest.mark.parametrize(("more_s", "code"), [(0.0, "ticks-delayed"), (0.001, "tick-late")])
+def test_a_tick_may_be_a_minute_later_than_beat_was_kept(tmp_path: Path, more_s: float, code: str) -> None:
+    due = at("2026-11-10T17:00")
+    beat = Beat(tmp_path)
+    beat.open()
+    rule = {"entry": "it", "name": "tick", **crontab("0", "17")}
+    beat.say("settings", timezone="Europe/Berlin", at=due - 600.0, schedule=[rule])
+    beat.say("ready", at=due - 600.0)
+    beat.say("woke", at=due - 600.0, took_s=0.5, next=due)
+    # It was kept for half a minute, slept for one, and only then sent it.
+    beat.say("woke", at=due + 29.5, took_s=0.5, next=due + 90.0 + more_s)
+    beat.say("intended", task="a", name="tick", entry="it", at=due + 90.0 + more_s)
+    beat.say("accepted", task="a", confirmed=True)
+    beat.say("woke", at=due + 90.0 + more_s, took_s=0.5, next=due + 390.0)
+    beat.write()
+    assert codes(said(tmp_path), *Verdict) == [code]
+
+
 def test_a_tick_that_is_as_late_as_beat_was_kept_is_a_remark(tmp_path: Path) -> None:
     stall = at("2026-11-10T16:58"), at("2026-11-10T17:04")
     ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, every(HOUR, NOON, NEXT_NOON), stall)
