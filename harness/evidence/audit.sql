@@ -173,7 +173,7 @@ CREATE TABLE had AS
 WITH seen AS (
          SELECT key, count(*) AS times
          FROM (SELECT key FROM effect WHERE key IS NOT NULL
-               UNION ALL SELECT unnest(also) FROM effect WHERE key IS NOT NULL AND len(also) > 0)
+               UNION ALL SELECT name FROM other_name)
          GROUP BY key),
      excused AS (
          SELECT want.key, sum(run.starts - run.ends) AS deaths
@@ -434,11 +434,10 @@ SELECT task FROM fact WHERE is_left AND ending IS NOT NULL;
 -- name: unexpected_effects
 -- An effect is expected if some task wanted it by any of its keys, or if the task that had it never said which effects
 -- it would have. Where it is not known who had it, it may be any task that said nothing.
-WITH wanted AS (SELECT key FROM want UNION ALL SELECT unnest(effects) FROM moving WHERE len(effects) > 0),
-     other AS (SELECT key, unnest(also) AS name FROM effect WHERE len(also) > 0)
+WITH wanted AS (SELECT key FROM want UNION ALL SELECT unnest(effects) FROM moving)
 SELECT DISTINCT key AS task FROM effect
 WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM wanted)
-  AND key NOT IN (SELECT key FROM other WHERE key IS NOT NULL AND name IN (SELECT key FROM wanted))
+  AND key NOT IN (SELECT key FROM other_name WHERE name IN (SELECT key FROM wanted))
   AND coalesce(task NOT IN (SELECT task FROM entry WHERE NOT declared),
                NOT EXISTS (FROM entry WHERE NOT declared) AND NOT EXISTS (FROM moving))
   AND coalesce(task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL), true);
@@ -499,11 +498,11 @@ FROM fact LEFT JOIN discard USING (task) WHERE fact.task IN (SELECT unnest($task
 
 -- name: absent_keys
 SELECT key FROM want WHERE task = $task AND key NOT IN (SELECT key FROM effect WHERE key IS NOT NULL)
-  AND key NOT IN (SELECT unnest(also) FROM effect WHERE len(also) > 0) ORDER BY key LIMIT 3;
+  AND key NOT IN (SELECT name FROM other_name) ORDER BY key LIMIT 3;
 
 -- name: repeated_keys
 SELECT want.key, count(*) AS times
-FROM want JOIN (SELECT key FROM effect UNION ALL SELECT unnest(also) FROM effect WHERE len(also) > 0) AS seen USING (key)
+FROM want JOIN (SELECT key FROM effect UNION ALL SELECT name FROM other_name) AS seen USING (key)
 WHERE want.task = $task
 GROUP BY want.key HAVING count(*) > 1 ORDER BY want.key LIMIT 3;
 

@@ -307,6 +307,7 @@ class Witnesses:
             # Nobody looked for effects, so that none is missed in any task; if some were expected, that is said.
             self.about["effects"] = {"files": 0, "torn": 0}
             self.database.run("no_effects")
+            self.database.run("other_names")
             self.database.run("forget_wants")
             if wanted:
                 text = "effects are expected, and nobody saw the world that they are in."
@@ -316,6 +317,7 @@ class Witnesses:
         self._speak_of(files)
         self.about["effects"] = {"files": len(files.names), "torn": len(files.torn)}
         damaged = self._read_effects(files)
+        self.database.run("other_names")
         if damaged:
             text = f"lines cannot be read in {files.list(damaged)}."
             self._say("effects-damaged", Verdict.UNKNOWN, sum(damaged.values()), text)
