@@ -196,11 +196,11 @@ UPDATE result SET codec = 'json', value = said.value, start = said.start, digest
 FROM given WHERE result.task = given.task AND result.status = 'SUCCESS' AND result.codec IN ('other', 'unread', 'large');
 
 -- name: left
--- What may still lie in the broker: what was found there or in a worker's hands, and what was sent or begun after the
+-- What may still lie in the broker: what was found there or in a worker's hands, and what was sent or begun since the
 -- broker was asked, at $asked_t, and has not ended.
 CREATE TABLE left_over AS
-WITH sent AS (SELECT task, last_intended_t FROM entry WHERE last_intended_t > $asked_t),
-     begun AS (SELECT task, last_start_t, starts > ends AS is_open FROM run WHERE last_start_t > $asked_t)
+WITH sent AS (SELECT task, last_intended_t FROM entry WHERE last_intended_t >= $asked_t),
+     begun AS (SELECT task, last_start_t, starts > ends AS is_open FROM run WHERE last_start_t >= $asked_t)
 SELECT DISTINCT unnest($tasks::VARCHAR[]) AS task
 UNION
 SELECT sent.task FROM sent LEFT JOIN begun USING (task) WHERE coalesce(last_start_t < last_intended_t, true)

@@ -160,6 +160,14 @@ def test_a_process_is_killed_by_what_ended_it_after_the_task_began(world: World)
     assert "mail (x) began 2 times, its process was killed by SIGKILL" in lost(world)
 
 
+def test_a_process_that_was_killed_as_soon_as_its_task_began_is_told(world: World) -> None:
+    world.intend("x")
+    begin(world, "x")
+    world.say("worker-1", "exited", child=7, code=-9)
+    world.lines["worker-1"][-1]["t"] = world.lines["worker-1.7"][-1]["t"]
+    assert "its process was killed by SIGKILL" in lost(world)
+
+
 # -------------------------------------------------------------------------------------------------- why a task is lost
 
 

@@ -430,6 +430,29 @@ def test_what_was_sent_after_the_broker_was_asked_may_lie_there(run: Run) -> Non
     run.work("ended", b"1")
     found = run.audit()
     assert fates(found) == {Fate.LOST: 1, Fate.PENDING: 2, Fate.OK: 1}
+    assert "left-after-end" not in codes(found)
+
+
+def test_what_was_sent_or_begun_as_the_broker_was_asked_may_lie_there(run: Run) -> None:
+    run.intend("begun")
+    run.clock = count(2_000)
+    run.intend("sent")
+    run.say("worker-1", "started", "begun", name="work", t=2_000.0)
+    run.asked_t = 2_000.0
+    assert fates(run.audit()) == {Fate.PENDING: 2}
+    run.folder.results.unlink()
+    run.asked_t = 2_001.0
+    assert fates(run.audit()) == {Fate.LOST: 2}
+
+
+def test_what_began_as_it_was_sent_was_taken_from_the_broker(run: Run) -> None:
+    run.asked_t = 1_000.0
+    run.clock = count(2_000)
+    run.intend("x")
+    run.say("worker-1", "started", "x", name="work", t=2_000.0)
+    run.say("worker-1", "finished", "x", state="SUCCESS")
+    run.record("x", b"1")
+    assert codes(run.audit()) == set()
 
 
 # What is expected of the world, and who looked.
@@ -726,6 +749,11 @@ def test_a_row_that_was_deleted_before_its_time_fails_and_the_zone_is_named(run:
     assert "America/Los_Angeles" in text
 
 
+def test_a_row_that_was_deleted_as_soon_as_it_was_written_went_by_that_cleanup(run: Run) -> None:
+    _, _, text = about(cleaned_up(run, after_s=0), "row-deleted")
+    assert "worker-1 ran celery.backend_cleanup 0 s later" in text
+
+
 def test_where_nobody_told_the_expiry_a_deletion_is_no_expiry(run: Run) -> None:
     found = cleaned_up(run, after_s=1_000_000, expires_s=None)
     assert about(found, "row-deleted")[0] is Verdict.FAIL
@@ -745,10 +773,12 @@ def test_a_row_that_went_without_a_cleanup_is_deleted_and_after_its_time_unknown
     verdict, _, text = about(found, "row-deleted")
     assert verdict is Verdict.FAIL
     assert "no worker ran celery.backend_cleanup" in text
-    run.clock = count(1_100)
+    stored_t = int(run.lines["worker-1.1.1"][-1]["t"])
     run.say("worker-1", "down")
-    run.folder.results.unlink()
-    assert about(run.audit(), "row-deleted")[0] is Verdict.UNKNOWN
+    for later_s, verdict in ((49, Verdict.FAIL), (50, Verdict.UNKNOWN)):
+        run.lines["worker-1.1.1"][-1]["t"] = float(stored_t + later_s)
+        run.folder.results.unlink()
+        assert about(run.audit(), "row-deleted")[0] is verdict
 
 
 def test_where_the_rows_cannot_be_read_none_is_called_deleted(run: Run) -> None:
