@@ -251,7 +251,7 @@ WITH known_of AS (
     LEFT JOIN left_over USING (task)
     LEFT JOIN gone USING (task)
     LEFT JOIN expected USING (task)
-    LEFT JOIN (SELECT DISTINCT task FROM moving WHERE task IS NOT NULL) AS moving USING (task)
+    LEFT JOIN (SELECT DISTINCT task FROM moving) AS moving USING (task)
     LEFT JOIN fanout USING (task)
     LEFT JOIN (SELECT DISTINCT task FROM dead) AS dead_task USING (task)
 )
@@ -339,16 +339,16 @@ FROM (SELECT (success_t - due_t) * 1000 AS ms FROM fact WHERE success_t IS NOT N
 -- name: unexpected_executions
 SELECT task FROM entry_run
 WHERE times IS NULL AND starts > 0
-  AND task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL);
+  AND task NOT IN (SELECT task FROM moving);
 
 -- name: unexpected_rows
 SELECT task FROM result
-WHERE task NOT IN (SELECT task FROM entry) AND task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL)
+WHERE task NOT IN (SELECT task FROM entry) AND task NOT IN (SELECT task FROM moving)
   AND NOT (status = 'FAILURE' AND task IN (SELECT task FROM follower ANTI JOIN run USING (task) WHERE task IS NOT NULL));
 
 -- name: unexpected_messages
-SELECT task FROM (SELECT task FROM left_over UNION SELECT task FROM dead WHERE task IS NOT NULL)
-WHERE task NOT IN (SELECT task FROM entry) AND task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL);
+SELECT task FROM (SELECT task FROM left_over UNION SELECT task FROM dead)
+WHERE task NOT IN (SELECT task FROM entry) AND task NOT IN (SELECT task FROM moving);
 
 -- name: failed_on_one_worker
 -- Of a message that several workers got, one of them failed where it was to succeed; the row tells of one worker alone.
@@ -372,7 +372,7 @@ WITH due AS (
 broken AS (
     SELECT predecessor FROM due WHERE way = 'next' AND task NOT IN (SELECT task FROM entry)
 )
-SELECT DISTINCT task, name, predecessor FROM due
+SELECT task, name, predecessor FROM due
 WHERE way IN ('next', 'later') AND predecessor IN (SELECT predecessor FROM broken)
   AND task NOT IN (SELECT task FROM entry)
 UNION ALL
@@ -440,7 +440,7 @@ WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM wanted)
   AND key NOT IN (SELECT key FROM other_name WHERE name IN (SELECT key FROM wanted))
   AND coalesce(task NOT IN (SELECT task FROM entry WHERE NOT declared),
                NOT EXISTS (FROM entry WHERE NOT declared) AND NOT EXISTS (FROM moving))
-  AND coalesce(task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL), true);
+  AND coalesce(task NOT IN (SELECT task FROM moving), true);
 
 -- name: failed_unexpectedly
 SELECT task FROM fact WHERE fate = 'failed' AND ending <> expect_state;

@@ -424,7 +424,7 @@ class Witnesses:
         self.about["broker"] = {"readable": readable, "left": len(tasks)}
         self.database.run("left", tasks=tasks, asked_t=self.remains.asked_t)
         self.database.run("went_on", asked_t=self.remains.asked_t)
-        self.database.run("dead", tasks=[letter.task for letter in self.remains.dead])
+        self.database.run("dead", tasks=[letter.task for letter in self.remains.dead if letter.task is not None])
 
     def _moving(self) -> Iterator[dict[str, Json]]:
         """The tasks that the journal has named since the other witnesses began to be read."""

@@ -201,7 +201,7 @@ FROM given WHERE result.task = given.task AND result.status = 'SUCCESS' AND resu
 CREATE TABLE left_over AS
 WITH sent AS (SELECT task, last_intended_t FROM entry WHERE last_intended_t >= $asked_t),
      begun AS (SELECT task, last_start_t, starts > ends AS is_open FROM run WHERE last_start_t >= $asked_t)
-SELECT DISTINCT unnest($tasks::VARCHAR[]) AS task
+SELECT unnest($tasks::VARCHAR[]) AS task
 UNION
 SELECT sent.task FROM sent LEFT JOIN begun USING (task) WHERE coalesce(last_start_t < last_intended_t, true)
 UNION
@@ -236,7 +236,7 @@ SELECT run.task, run.stored_t, any_value(owner.node) AS node,
        arg_min(cleanup, cleanup.t) FILTER (cleanup.t >= run.stored_t) AS by
 FROM run LEFT JOIN owner ON owner.file = run.stored_file LEFT JOIN cleanup ON true
 WHERE run.stored_t IS NOT NULL AND NOT run.ignored AND $results_readable
-  AND run.task NOT IN (SELECT task FROM result) AND run.task NOT IN (SELECT task FROM moving WHERE task IS NOT NULL)
+  AND run.task NOT IN (SELECT task FROM result) AND run.task NOT IN (SELECT task FROM moving)
 GROUP BY run.task, run.stored_t;
 
 -- name: gone_rows

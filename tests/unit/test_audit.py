@@ -362,6 +362,20 @@ def test_an_effect_of_nobody_is_unexpected_unless_a_task_may_have_had_any(world:
     assert world.audit().verdict is Verdict.PASS
 
 
+def test_an_effect_of_nobody_is_counted_once_however_often_it_came(world: World) -> None:
+    for _ in range(2):
+        world.mail("stranger")
+    assert finding(world.audit(), "unexpected-effects").count == 1
+
+
+def test_an_effect_that_never_came_is_named_although_another_has_an_odd_name(world: World) -> None:
+    world.intend("x")
+    world.execute("x")
+    world.record("x")
+    world.mails[0]["also"] = [None]
+    assert '"mail:x"' in finding(world.audit(), "lost").text
+
+
 def test_effects_of_a_task_that_declared_none_are_not_unexpected(world: World) -> None:
     world.intend("x", effects=None)
     world.execute("x")
@@ -450,6 +464,15 @@ def test_an_execution_before_its_time_is_a_broken_promise(world: World, later_s:
     found = world.audit()
     assert found.verdict is Verdict.FAIL
     assert [finding.tasks for finding in found.findings if finding.code == "early"] == [("x",)]
+
+
+def test_a_task_that_began_too_early_twice_is_counted_once(world: World) -> None:
+    world.intend("x", due=9_000.0)
+    world.execute("x", state="RETRY")
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+    assert finding(world.audit(), "early").count == 1
 
 
 def test_a_worker_may_begin_a_task_a_millisecond_early(world: World) -> None:

@@ -111,6 +111,15 @@ def test_one_of_several_workers_that_fails_is_told_although_the_row_is_a_success
     assert "failed-run" not in codes(found, Verdict.PASS)
 
 
+def test_a_task_that_failed_on_several_workers_is_counted_once(world: World) -> None:
+    broadcast(world)
+    for worker in (2, 3):
+        if worker != 2:
+            begin(world, "x", process=f"worker-{worker}.3")
+        end(world, "x", state="FAILURE", process=f"worker-{worker}.3", error="KeyError: 'x'")
+    assert finding(world.audit(), "failed-on-one-worker").count == 1
+
+
 def test_a_failed_run_beside_a_success_is_told_and_changes_nothing(world: World) -> None:
     begin(world, "a")
     end(world, "a", state="FAILURE", error="RuntimeError: the second run failed")
@@ -284,6 +293,12 @@ def test_a_dead_letter_that_nobody_knew_to_be_accepted_is_lost_too(world: World)
     world.intend("x", "unconfirmed")
     dead(world, reason="expired")
     assert "(expired, once)" in lost(world)
+
+
+def test_a_dead_letter_without_an_id_hides_no_other(world: World) -> None:
+    dead(world, None)
+    dead(world, "stranger")
+    assert "unexpected-messages" in codes(world.audit(), Verdict.FAIL)
 
 
 def test_a_dead_letter_of_a_task_that_failed_as_expected_is_a_remark(world: World) -> None:

@@ -290,6 +290,13 @@ def test_a_saved_group_of_which_a_member_was_never_sent_is_half_sent(world: Worl
     assert finding(world.audit(), "groups-half-sent").verdict is Verdict.UNKNOWN
 
 
+def test_a_member_of_two_saved_groups_is_counted_once(world: World) -> None:
+    save_group(world, SAVED, "a")
+    with closing(sqlite3.connect(world.folder.results)) as connection, connection:
+        connection.execute("INSERT INTO celery_tasksetmeta VALUES ('h', ?)", (SAVED,))
+    assert finding(world.audit(), "groups-half-sent").count == 1
+
+
 @pytest.mark.parametrize("saved", [b"\x80\x05K\x01.", b"{}", b"[[]]", b"5", b"[" * 100_000])
 def test_a_saved_group_that_is_no_json_of_celerys_names_nobody(world: World, saved: bytes) -> None:
     save_group(world, saved, "a")

@@ -781,6 +781,17 @@ def test_a_row_that_went_without_a_cleanup_is_deleted_and_after_its_time_unknown
         assert about(run.audit(), "row-deleted")[0] is verdict
 
 
+def test_a_row_that_is_gone_is_deleted_also_where_no_worker_told_its_settings(run: Run) -> None:
+    run.intend("x")
+    run.run("x", store_s=0.01)
+    assert about(run.audit(), "row-deleted")[0] is Verdict.FAIL
+    run.folder.results.unlink()
+    run.work("cleanup", b"null")
+    run.lines["worker-1.1.1"][-2]["name"] = "celery.backend_cleanup"
+    _, _, text = about(run.audit(), "row-deleted")
+    assert "worker-1 ran celery.backend_cleanup" in text
+
+
 def test_where_the_rows_cannot_be_read_none_is_called_deleted(run: Run) -> None:
     run.intend("x")
     run.run("x", store_s=0.01)
