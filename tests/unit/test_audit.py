@@ -446,11 +446,21 @@ def test_a_share_out_below_the_promised_fairness_is_a_broken_promise(
     found = world.audit()
     assert found.workers == {"worker-1": 3, "worker-2": 1}
     assert (found.verdict, codes(found, Verdict.FAIL)) == (verdict, code)
+    if code:
+        assert f"and {fairness:g} is demanded: worker-1 3, worker-2 1." in finding(found, "unfair").text
 
 
 def test_a_fairness_that_nobody_could_show_is_unknown(world: World) -> None:
     world.promise = Promise(fairness=0.5)
-    assert codes(world.audit(), Verdict.UNKNOWN) == {"fairness-unknown"}
+    found = world.audit()
+    assert codes(found, Verdict.UNKNOWN) == {"fairness-unknown"}
+    assert finding(found, "fairness-unknown").text.endswith("there were not two workers with work: worker-1 2.")
+
+
+def test_where_no_worker_was_there_none_had_a_share(tmp_path: Path) -> None:
+    world = World(RunFolder.create(tmp_path, "run"), nodes=["producer"], promise=Promise(fairness=0.5))
+    world.intend("x")
+    assert finding(world.audit(), "fairness-unknown").text.endswith("there were not two workers with work: none.")
 
 
 @pytest.mark.parametrize("later_s", [1.0, 0.0])
