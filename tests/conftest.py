@@ -2,11 +2,18 @@
 
 import functools
 import os
+import signal
 
 import pytest
 
 from harness.errors import EngineError
 from harness.nodes.engine import connect
+
+
+def pytest_configure() -> None:
+    """Have what the tests start obey Ctrl-C: what a shell runs in its background ignores it, and hands that down."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @functools.cache

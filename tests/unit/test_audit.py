@@ -303,6 +303,19 @@ def test_running_twice_breaks_only_a_promise_of_at_most_once(world: World) -> No
     assert (found.fates[Fate.DUPLICATED], found.fates[Fate.OK]) == (1, 1)
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_task_that_began_twice_is_remarked_on_unless_a_finding_says_more(world: World, *, is_lost: bool) -> None:
+    world.intend("x")
+    world.execute("x", state=None)
+    world.execute("x", state=None if is_lost else "SUCCESS")
+    if not is_lost:
+        world.record("x")
+        world.mail("x")
+    found = world.audit()
+    assert found.fates[Fate.LOST if is_lost else Fate.OK] == (1 if is_lost else 3)
+    assert ("ran-again" in codes(found, Verdict.PASS)) is not is_lost
+
+
 def test_a_second_effect_is_excused_by_a_death_only_where_the_promise_says_so(world: World) -> None:
     world.promise = Promise(effects=Effects.ONCE_UNLESS_KILLED)
     world.mail("a")
