@@ -233,7 +233,7 @@ WITH known_of AS (
            coalesce(said.failed, false) AS failed,
            coalesce(said.revoked, false) AS revoked,
            coalesce(said.discarded, false) AS discarded,
-           coalesce(said.last_state = 'IGNORED', false) AND coalesce(said.starts, 0) >= said.times AS set_aside,
+           coalesce(said.last_state = 'IGNORED' AND said.starts >= said.times, false) AS set_aside,
            coalesce(fanout.workers, 1) AS deliveries,
            dead_task.task IS NOT NULL AS is_dead,
            CASE WHEN result.codec = 'json' THEN json_extract_string(result.value, '$.exc_type') ELSE said.error END AS error,

@@ -679,6 +679,8 @@ def steps(step_s: float, count: int, begin: float = NOON) -> list[float]:
 def test_an_interval_is_counted_from_the_last_actual_tick(tmp_path: Path, change: Any, expected: list[str]) -> None:
     ticks = lived(tmp_path, NOON, NEXT_NOON - 10.0, interval(600.0), change(steps(600.0, 143)))
     assert codes(ticks) == expected
+    # One that came too early was not due.
+    assert only(ticks).expected == 143 - len(only(ticks).early.first)
 
 
 def test_an_interval_is_as_late_as_it_comes_after_its_time(tmp_path: Path) -> None:
