@@ -421,6 +421,25 @@ def test_a_journal_that_grows_without_end_is_not_read_without_end(
     assert "journal-growing" in codes(run.audit())
 
 
+@pytest.mark.parametrize("spoil", ["grows", "comes"])
+def test_beside_a_journal_that_cannot_be_followed_the_others_are(
+    run: Run, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    monkeypatch.setattr(witnesses, "_MOST_GROWTH", 100)
+    run.intend("x")
+    run.say("worker-1", "ready")
+
+    def it_goes_on() -> None:
+        if spoil == "grows":
+            add(run, "producer", *[{"kind": "woke"}] * 20)
+        else:
+            run.journal("another").mkdir()
+        add(run, "worker-1", {"kind": "started", "task": "x"})
+
+    meanwhile(it_goes_on)
+    assert fates(run.audit()) == {Fate.PENDING: 1}
+
+
 def test_what_was_sent_after_the_broker_was_asked_may_lie_there(run: Run) -> None:
     run.intend("before")
     run.asked_t = float(next(run.clock))
