@@ -231,6 +231,17 @@ def test_a_failure_says_its_class_and_its_beginning_however_long_it_is(run: Run,
     assert fates(run.audit()) == {Fate.FAILED: 1, Fate.WRONG: 1}
 
 
+@pytest.mark.parametrize("length", [10, 1_000, 100_000])
+def test_a_failure_in_the_place_of_a_result_says_its_class_however_long_it_is(run: Run, length: int) -> None:
+    failure = json.dumps({"exc_type": "Refused", "exc_message": [f"no{LONE}" + "x" * length], "exc_module": "shop"})
+    run.intend("x", Expect(result={"ok": "y" * length}))
+    run.run("x", "FAILURE", error="Elsewhere: no")
+    run.record("x", failure.encode(), "FAILURE")
+    found = run.audit()
+    assert fates(found) == {Fate.FAILED: 1}
+    assert "Refused" in about(found, "failed-unexpectedly")[2]
+
+
 def test_a_lone_surrogate_in_a_line_hides_nothing_in_it(run: Run) -> None:
     run.intend("a", Expect(state="IGNORED", effects=[f"row:{LONE}"]), reason=LONE)
     run.run("a", "IGNORED", error=f"Ignore: {LONE}", ignored=True)
