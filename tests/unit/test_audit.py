@@ -186,6 +186,15 @@ def test_of_a_long_reason_the_beginning_is_told(world: World, *, is_listed: bool
     assert "empty" not in text
 
 
+@pytest.mark.parametrize("state", ["SUCCESS", "FAILURE"])
+def test_without_a_row_the_worker_says_how_a_task_ended(world: World, state: str) -> None:
+    world.intend("x", expect={"state": state}, effects=[])
+    world.execute("x", state=state)
+    assert f"ended as {state}, and there is no row" in finding(world.audit(), "unrecorded").text
+    world.promise = Promise(recorded=False)
+    assert world.audit().verdict is Verdict.PASS
+
+
 def test_a_refused_task_is_accounted_for(world: World) -> None:
     world.intend("x", "refused")
     found = world.audit()
