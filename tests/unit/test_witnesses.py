@@ -432,6 +432,22 @@ def test_a_journal_that_grows_without_end_is_not_read_without_end(
     assert "journal-growing" in codes(run.audit())
 
 
+@pytest.mark.parametrize("less", [0, 1])
+def test_a_journal_may_grow_by_as_much_as_is_looked_at(
+    run: Run, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch, less: int
+) -> None:
+    run.work("done", b"1")
+
+    def it_grows() -> None:
+        path = run.journal("worker-1")
+        before = path.stat().st_size
+        add(run, "worker-1", {"kind": "woke"})
+        monkeypatch.setattr(witnesses, "_MOST_GROWTH", path.stat().st_size - before - less)
+
+    meanwhile(it_grows)
+    assert ("journal-growing" in codes(run.audit())) is bool(less)
+
+
 @pytest.mark.parametrize("spoil", ["grows", "comes"])
 def test_beside_a_journal_that_cannot_be_followed_the_others_are(
     run: Run, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch, spoil: str
