@@ -113,12 +113,12 @@ CREATE TABLE called AS SELECT task FROM line WHERE kind = 'errback';
 -- name: unlocks
 -- The tasks that wait for the members of a chord, each with its members.
 CREATE TABLE unlock AS
-SELECT task, unnest(members) AS member FROM line WHERE kind = 'intended';
+SELECT task, unnest(members) AS member FROM line WHERE members IS NOT NULL;
 
 -- name: followers
 -- Tasks that were to follow another one, in a chain or as the body of a chord. If that one fails, Celery records a
 -- failure for each of them, though they were never sent.
-CREATE TABLE follower AS SELECT unnest(follow) AS task FROM line WHERE kind = 'intended';
+CREATE TABLE follower AS SELECT unnest(follow) AS task FROM line WHERE follow IS NOT NULL;
 
 -- name: span
 -- When the run ended, as far as its journal says: when the last line of all was written.

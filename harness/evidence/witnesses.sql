@@ -93,7 +93,8 @@ FROM read_json($files, format = 'newline_delimited', maximum_object_size = $long
 -- name: other_names
 -- Other names that effects have, such as a mail by its recipient.
 CREATE TABLE other_name AS
-SELECT key, name FROM (SELECT key, unnest(also) AS name FROM effect WHERE key IS NOT NULL) WHERE name IS NOT NULL;
+SELECT key, name FROM (SELECT key, unnest(also) AS name FROM effect WHERE key IS NOT NULL AND also IS NOT NULL)
+WHERE name IS NOT NULL;
 
 -- name: forget_effects
 DROP TABLE effect;
