@@ -763,10 +763,17 @@ def test_remains_of_wrong_types_are_unknown(run: Run, damage: dict[str, Json]) -
 # Rows that were stored and are not there.
 
 
-def cleaned_up(run: Run, *, after_s: int, expires_s: float | None = 3600.0, zone: str = "America/Los_Angeles") -> Audit:
+def cleaned_up(
+    run: Run,
+    *,
+    after_s: int,
+    expires_s: float | None = 3600.0,
+    zone: str = "America/Los_Angeles",
+    enable_utc: bool = True,
+) -> Audit:
     """A worker stored the row of `x`, and cleaned up so many seconds later."""
     run.work("other", b"1")
-    run.say("worker-1", "settings", timezone=zone, result_expires=expires_s)
+    run.say("worker-1", "settings", timezone=zone, result_expires=expires_s, enable_utc=enable_utc)
     run.intend("x")
     run.run("x", store_s=0.01)
     stored_t = int(run.lines["worker-1.1.1"][-1]["t"])
@@ -798,6 +805,11 @@ def test_a_row_that_was_deleted_before_its_time_fails_and_the_zone_is_named(run:
 def test_a_row_that_was_deleted_as_soon_as_it_was_written_went_by_that_cleanup(run: Run) -> None:
     _, _, text = about(cleaned_up(run, after_s=0), "row-deleted")
     assert "worker-1 ran celery.backend_cleanup 0 s later" in text
+
+
+def test_where_an_app_counts_in_local_time_its_zone_is_not_blamed(run: Run) -> None:
+    _, _, text = about(cleaned_up(run, after_s=3_599, enable_utc=False), "row-deleted")
+    assert "Los_Angeles" not in text
 
 
 def test_where_nobody_told_the_expiry_a_deletion_is_no_expiry(run: Run) -> None:
