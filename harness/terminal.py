@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, TextIO
+from typing import IO, Any
 
 from rich.cells import cell_len
 from rich.console import Console as RichConsole
@@ -30,7 +30,7 @@ _PIECE = re.compile(r"[^\s_./:,;=()\[\]-]*[_./:,;=()\[\]-]*")
 """A part of a word up to where a reader would break it."""
 
 
-def columns_of(stream: TextIO) -> int:
+def columns_of(stream: IO[str]) -> int:
     """Return how many columns a stream has: COLUMNS says so, or the terminal; anything else is a log."""
     if stream.isatty() or os.environ.get("COLUMNS"):
         return shutil.get_terminal_size((WIDE, 24)).columns
@@ -82,8 +82,8 @@ class Console(RichConsole):
     def __init__(self, **options: Any) -> None:
         """As Rich's; what is not said is without emoji codes, markup and highlighting, and a log is wide."""
         super().__init__(**{"emoji": False, "markup": False, "highlight": False, **options})
-        if "width" not in options and not self.is_terminal and not os.environ.get("COLUMNS"):
-            self.width = WIDE
+        if "width" not in options and not self.is_terminal:
+            self.width = columns_of(self.file)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string as text, and all of it: what Rich would leave out is written out as well."""
