@@ -38,8 +38,6 @@ class LineFiles:
 
     folder: Path
     scratch: Path
-    names: dict[str, str] = field(default_factory=dict)
-    """What each file is called in its own folder, by its plain name."""
     originals: dict[str, Path] = field(default_factory=dict)
     """Each file, by its plain name."""
     ends: dict[Path, int] = field(default_factory=dict)
@@ -68,14 +66,19 @@ class LineFiles:
             except ValueError as error:
                 self.unreadable.append(f"{name}: {error}.")
             else:
-                self.names[link.name], self.originals[link.name], self.ends[path] = name, path, end
+                self.originals[link.name], self.ends[path] = path, end
                 if is_torn:
                     self.torn.add(link.name)
 
     @property
+    def names(self) -> dict[str, str]:
+        """What each file is called in its own folder, by its plain name."""
+        return {name: shown(path.name) for name, path in self.originals.items()}
+
+    @property
     def paths(self) -> list[str]:
         """What the database is given."""
-        return [str(self.scratch / name) for name in sorted(self.names)]
+        return [str(self.scratch / name) for name in sorted(self.originals)]
 
     def mend(self, name: str) -> str:
         """Put a readable copy in the place of a link, and return its path.
@@ -93,7 +96,8 @@ class LineFiles:
 
     def list(self, counts: Mapping[str, int]) -> str:
         """Name files with a number each."""
-        return ", ".join(f"{self.names.get(name, name)} ({count})" for name, count in counts.items())
+        names = self.names
+        return ", ".join(f"{names.get(name, name)} ({count})" for name, count in counts.items())
 
 
 def shown(name: str) -> str:
