@@ -52,9 +52,23 @@ _WRONG_USE = 2
 _INTERRUPTED = 130
 _LOW_DISK_GB = 2.0
 _OWN_APP = "scenarios.app"
-_FOLDER = click.Path(path_type=Path)
 _SCENARIO = "celery_harness.scenario"
 """Where the scenario of a command line is kept while the line is taken apart."""
+
+
+class _Folder(click.Path):
+    """A folder. One whose name is no UTF-8 is refused: no container can see it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises click.BadParameter."""
+        try:
+            os.fspath(value).encode()
+        except UnicodeEncodeError:
+            self.fail(f"the name of the folder {printable(os.fspath(value))} is no UTF-8: rename it.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_FOLDER = _Folder(path_type=Path)
 
 
 class _Interrupts:

@@ -67,12 +67,6 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     yield run
     for number, handler in handlers.items():
         signal.signal(number, handler)
-
-
-@pytest.fixture
-def _no_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
-    yield
     gc.collect()
 
 
@@ -146,7 +140,7 @@ def _a_scenario_with_options(tmp_path: Path) -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
-@pytest.mark.usefixtures("_a_scenario_with_options", "_no_engine")
+@pytest.mark.usefixtures("_a_scenario_with_options")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -173,7 +167,7 @@ def test_a_scenarios_own_options_stand_in_its_help(shell: Shell) -> None:
     assert "--count" in ended.out
 
 
-@pytest.mark.usefixtures("_a_scenario_with_options", "_no_engine")
+@pytest.mark.usefixtures("_a_scenario_with_options")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -223,7 +217,7 @@ def test_an_option_that_there_is_already_is_refused(
     assert "loads has an option" in ended.err
 
 
-@pytest.mark.usefixtures("_a_scenario_with_options", "_no_engine")
+@pytest.mark.usefixtures("_a_scenario_with_options")
 @pytest.mark.parametrize("name", ["class", "ctx", "self", "kind"])
 def test_an_option_may_be_called_what_python_calls_something_of_its_own(
     shell: Shell, tmp_path: Path, name: str
@@ -261,14 +255,12 @@ def test_a_scenario_that_is_not_there_exits_with_2_and_names_those_that_are(shel
     assert "emails" in ended.err
 
 
-@pytest.mark.usefixtures("_no_engine")
 def test_a_folder_of_the_app_that_is_not_there_exits_with_2(shell: Shell, tmp_path: Path) -> None:
     ended = shell("run", "emails", "--app-dir", str(tmp_path / "nowhere"))
     assert (ended.code, ended.out) == (2, "")
     assert f"{tmp_path / 'nowhere'} is no folder" in ended.err
 
 
-@pytest.mark.usefixtures("_no_engine")
 @pytest.mark.parametrize("more", [[], ["--detach"], ["--workers=1"]])
 def test_a_stack_to_play_with_wants_an_app_where_there_is_none(shell: Shell, tmp_path: Path, more: list[str]) -> None:
     ended = shell("up", *more)
@@ -278,7 +270,6 @@ def test_a_stack_to_play_with_wants_an_app_where_there_is_none(shell: Shell, tmp
     assert not Path(".harness").exists()
 
 
-@pytest.mark.usefixtures("_no_engine")
 @pytest.mark.parametrize("arguments", [["shop.app"], ["--app-dir", str(ROOT)]])
 def test_an_app_that_is_named_or_there_by_default_is_brought_up(shell: Shell, arguments: list[str]) -> None:
     """The control: nothing is wrong with these, but that there is no engine."""
@@ -353,7 +344,12 @@ def test_a_run_file_that_no_run_has_written_is_one_sentence_with_its_name(
 def test_a_folder_whose_name_is_no_text_is_one_sentence_with_its_name(shell: Shell, folder: RunFolder) -> None:
     odd = folder.path.with_name("odd\udcff")
     folder.path.rename(odd)
-    for arguments in (["audit", str(odd)], ["run", "emails", "--app-dir", str(odd)], ["up", "--app-dir", str(odd)]):
+    for arguments in (
+        ["audit", str(odd)],
+        ["run", "emails", "--app-dir", str(odd)],
+        ["up", "--app-dir", str(odd)],
+        ["up", "--runs", str(odd)],
+    ):
         ended = shell(*arguments)
         assert (ended.code, ended.out) == (2, "")
         assert "odd\\udcff" in ended.err
@@ -469,7 +465,6 @@ def test_without_any_run_there_is_nothing_to_audit(shell: Shell) -> None:
 # --------------------------------------------------------------------------------------------- where no engine is
 
 
-@pytest.mark.usefixtures("_no_engine")
 @pytest.mark.parametrize("arguments", [["run", "emails"], ["clean"]])
 def test_without_an_engine_one_paragraph_says_what_to_do(shell: Shell, tmp_path: Path, arguments: list[str]) -> None:
     ended = shell(*arguments)
@@ -480,7 +475,6 @@ def test_without_an_engine_one_paragraph_says_what_to_do(shell: Shell, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("_no_engine")
 def test_the_doctor_marks_what_is_bad_and_says_what_to_do(shell: Shell) -> None:
     ended = shell("doctor")
     assert (ended.code, ended.err) == (2, "")
@@ -494,7 +488,6 @@ def test_the_doctor_marks_what_is_bad_and_says_what_to_do(shell: Shell) -> None:
 # ------------------------------------------------------------------------------------------- what is said, and how
 
 
-@pytest.mark.usefixtures("_no_engine")
 def test_colours_are_left_out_where_nobody_wants_them(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ESCAPE not in shell("doctor").out
     # Whoever runs the tests may have no terminal, or one that knows no colours.

@@ -203,7 +203,6 @@ def test_a_package_of_the_users_own_that_is_called_harness_is_not_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
     (tmp_path / "harness").mkdir()
     (tmp_path / "harness" / "__init__.py").write_text("")
     told: list[str] = []
