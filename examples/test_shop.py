@@ -3,7 +3,7 @@
 import pytest
 
 from harness import Expect, mail
-from harness.nodes.mailbox import Mailbox
+from harness.containers.mailbox import Mailbox
 from harness.stack import Stack
 from harness.wait import wait_until
 

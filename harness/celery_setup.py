@@ -19,17 +19,17 @@ from typing import Any
 
 import pytest
 
+from harness.containers.node import Node
+from harness.containers.ownership import RUN_LABEL
+from harness.containers.rabbitmq import AMQP_PORT
+from harness.containers.worker import CODE_INSIDE, RESULTS_URL_INSIDE, Worker
 from harness.errors import HarnessError, StartError, UsageError, told
-from harness.evidence.journal import Writer
-from harness.evidence.message import Message
-from harness.evidence.records import Kind
-from harness.nodes.broker import AMQP_PORT
-from harness.nodes.node import Node
-from harness.nodes.owner import RUN_LABEL
-from harness.nodes.worker import CODE_INSIDE, RESULTS_URL_INSIDE, Worker
 from harness.printable import printable
-from harness.session import Session
-from harness.stack import Stack, StackSpec
+from harness.records.event import Kind
+from harness.records.journal import Writer
+from harness.records.message import Message
+from harness.stack.shared_parts import Session
+from harness.stack.stack import Stack, StackSpec
 
 try:
     import pytest_celery

@@ -31,21 +31,22 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from harness import __version__, playground, timelapse
+from harness import __version__
+from harness.audit.audit import Audit, audit
+from harness.audit.beat.crontab import RULE
+from harness.audit.run_folder import RunFolder
+from harness.console import Console, Outputs
+from harness.containers import images
+from harness.containers.engine import connect, network_leads_out
+from harness.containers.ownership import explained, remove_all, sweep
 from harness.errors import HarnessError, RunFolderError, UsageError, told
-from harness.evidence import report
-from harness.evidence.audit import Audit, audit
-from harness.evidence.crontab import RULE
-from harness.evidence.folder import RunFolder
-from harness.evidence.records import Verdict
-from harness.nodes import images
-from harness.nodes.engine import connect, network_leads_out
-from harness.nodes.owner import explained, remove_all, sweep
 from harness.printable import printable
-from harness.run import Plan, execute, find_scenario
+from harness.records.verdict import Verdict
+from harness.report import terminal
+from harness.running import playground, timelapse
+from harness.running.run import Plan, execute, find_scenario
 from harness.scenario import Drive, Option, Scenario
-from harness.session import Session
-from harness.terminal import Console, Outputs
+from harness.stack.shared_parts import Session
 
 _RUNS = Path(".harness") / "runs"
 _WRONG_USE = 2
@@ -528,11 +529,11 @@ def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
 
 def _show(console: Console, audited: Audit) -> None:
     if audited.is_timelapse:
-        console.print(report.ticks(audited))
-        console.print("verdict: ", report.verdict(audited), f". {RULE}", sep="")
+        console.print(terminal.ticks(audited))
+        console.print("verdict: ", terminal.verdict(audited), f". {RULE}", sep="")
     else:
-        console.print(report.accounting(audited))
-    found = report.findings(audited)
+        console.print(terminal.accounting(audited))
+    found = terminal.findings(audited)
     if found is not None:
         console.print(found)
 

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, Protocol
 
+from harness.audit.in_hand import Hands, Receipt, Receipts, Voice, in_hand
+from harness.audit.run_folder import RunFolder
+from harness.containers.engine import State, Status
+from harness.containers.node import Node
 from harness.errors import UsageError
-from harness.evidence.folder import RunFolder
-from harness.evidence.hands import Hands, Receipt, Receipts, Voice, in_hand
-from harness.evidence.records import Json, Kind
-from harness.nodes.engine import State, Status
-from harness.nodes.node import Node
+from harness.records.event import Kind
+from harness.records.values import Json
 from harness.wait import wait_until
 
 RECENT_BYTES = 1 << 20

@@ -34,8 +34,8 @@ except ImportError as error:
     raise ImportError(f"{error}. Install it with the harness: pip install 'celery-harness[load]'") from error
 
 from harness.errors import HarnessError, UsageError
-from harness.loadtest import options, tab
-from harness.loadtest.conduct import Conduct
+from harness.loadtest import locust_page, options
+from harness.loadtest.locust_run import Conduct
 from harness.printable import printable
 from harness.scenario import Scenario
 
@@ -126,7 +126,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
         sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(_WRONG_USE)
     if environment.web_ui is not None:
-        tab.add(environment, test, is_attached=bool(given.broker_url))
+        locust_page.add(environment, test, is_attached=bool(given.broker_url))
     hooks = environment.events
     hooks.test_start.add_listener(lambda **_: test.start())
     hooks.spawning_complete.add_listener(lambda **_: test.spawned())

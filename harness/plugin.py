@@ -21,17 +21,17 @@ from typing import Any
 
 import pytest
 
+from harness.audit.audit import Audit
+from harness.audit.results import Results
+from harness.audit.run_folder import RunFolder
+from harness.console import Console, columns_of
+from harness.containers.mailbox import Mailbox
 from harness.errors import HarnessError, UsageError, told
-from harness.evidence import report
-from harness.evidence.audit import Audit
-from harness.evidence.folder import RunFolder
-from harness.evidence.records import Promise
-from harness.evidence.results import Results
-from harness.nodes.mailbox import Mailbox
 from harness.printable import printable
-from harness.session import Session
-from harness.stack import Stack, StackSpec
-from harness.terminal import Console, columns_of
+from harness.records.expectation import Promise
+from harness.report import terminal
+from harness.stack.shared_parts import Session
+from harness.stack.stack import Stack, StackSpec
 
 _RUNS = Path(".harness") / "runs"
 _MARKER = (
@@ -317,7 +317,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         force_terminal=terminalreporter.hasmarkup,
         no_color=not terminalreporter.hasmarkup,
     )
-    console.print(report.ledger([(name, audit) for name, audit, _ in audits]))
+    console.print(terminal.ledger([(name, audit) for name, audit, _ in audits]))
     console.print(f"run folders: {audits[-1][2].parent}", soft_wrap=True)
 
 

@@ -23,9 +23,11 @@ from kombu.exceptions import EncodeError, OperationalError
 from kombu.serialization import dumps
 
 from harness.errors import BrokerError, UsageError
-from harness.evidence.journal import Writer, encode
-from harness.evidence.message import DEFAULT_QUEUE
-from harness.evidence.records import Expect, Json, Kind
+from harness.records.event import Kind
+from harness.records.expectation import Expect
+from harness.records.journal import Writer, encode
+from harness.records.message import DEFAULT_QUEUE
+from harness.records.values import Json
 
 _REPR_SIZE = 1024
 """Characters of the arguments that a worker's log and events show, as in `Task.argsrepr_maxsize`."""

@@ -14,11 +14,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from harness.evidence.records import Effect, Finding, Promise
+from harness.records.expectation import Effect, Promise
+from harness.records.verdict import Finding
 
 if TYPE_CHECKING:
     from harness.producer import Producer
-    from harness.stack import Stack
+    from harness.stack.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ from scenarios.order_files import COLUMNS, Prediction, read_only_uri, write_file
 
 if TYPE_CHECKING:
     from harness.producer import Producer
-    from harness.stack import Stack
+    from harness.stack.stack import Stack
 
 LINE_LIMIT = 64 * 1024
 """The most bytes that a line may have, without its end. A longer one is read in pieces and rejected."""

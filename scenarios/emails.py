@@ -47,7 +47,7 @@ from scenarios.app import app, ask_again, database
 
 if TYPE_CHECKING:
     from harness.producer import Producer
-    from harness.stack import Stack
+    from harness.stack.stack import Stack
 
 SOFT_LIMIT_S = float(os.environ.get("EMAILS_SOFT_TIME_LIMIT_S", "10"))
 """A conversation with the mail server that lasts longer ends in FAILURE, SoftTimeLimitExceeded."""

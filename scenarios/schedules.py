@@ -31,7 +31,7 @@ from scenarios.app import app, ask_again, database
 
 if TYPE_CHECKING:
     from harness.producer import Producer
-    from harness.stack import Stack
+    from harness.stack.stack import Stack
 
 STOCK_INTERVAL_S = float(os.environ.get("SCHEDULES_INTERVAL_S", "600"))
 

@@ -26,7 +26,6 @@ from pydantic import (
 )
 
 from harness import Expect
-from harness.evidence.records import Kind
 from harness.inside.web import (
     NotSent,
     Problem,
@@ -39,6 +38,7 @@ from harness.inside.web import (
     submit,
     unsupported,
 )
+from harness.records.event import Kind
 from scenarios import emails
 
 UPLOADS = Path(os.environ.get("WEB_UPLOADS", "/harness/run/app/uploads"))

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
+from harness.containers.engine import connect
 from harness.errors import EngineError
-from harness.nodes.engine import connect
 
 
 def pytest_configure() -> None:

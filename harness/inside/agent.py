@@ -35,7 +35,7 @@ members beside the task's id:
     errback    errbacks of a failed task          names
     exited     a child process is gone            child, code (of a signal: its number, negative)
     intended, accepted                            as the producer's, for tasks sent by tasks and by beat; what
-                                                  `harness.evidence.message` reads; `entry` and `at`: the
+                                                  `harness.records.message` reads; `entry` and `at`: the
                                                   schedule's entry and the time by beat's clock;
                                                   `following`: when the schedule says that it is due next
 
@@ -44,7 +44,7 @@ that is unwound while its process is stopped (a hard time limit, a termination, 
 that the parent process reports for a child that was killed: the execution itself never came to an end. `peak_kb` is
 the most memory that the process has had resident so far, where that has grown since it last said so. `store_s` is how
 long the result backend took for this execution, in seconds. `returned` is a list of one, the result, where the backend
-does not write results as JSON; of a long one its `start`, and a `digest` (see `harness.evidence.values`). `at` and
+does not write results as JSON; of a long one its `start`, and a `digest` (see `harness.records.values`). `at` and
 `next` are by beat's own clock, which need not be the real one: when it woke, and when it means to wake again.
 `planned_s` is how long it took to plan all entries anew.
 `following` is two times between which the schedule itself has the next one. `shadowed` has each periodic task whose
@@ -76,11 +76,12 @@ from celery.backends.base import Backend
 from celery.worker.consumer import Consumer
 
 from harness.errors import JournalError
-from harness.evidence.journal import Writer
-from harness.evidence.message import Message, task_of
-from harness.evidence.records import Json, Kind
 from harness.inside.beat_watch import BeatWatch, in_short
 from harness.inside.own_results import keep_table_names, returned, stores_json
+from harness.records.event import Kind
+from harness.records.journal import Writer
+from harness.records.message import Message, task_of
+from harness.records.values import Json
 
 _logger = logging.getLogger(__name__)
 _BUSY_TIMEOUT_MS = 60_000

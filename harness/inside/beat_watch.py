@@ -16,8 +16,9 @@ from celery.beat import ScheduleEntry, Service
 from celery.schedules import crontab
 from celery.schedules import schedule as interval
 
-from harness.evidence.journal import Writer
-from harness.evidence.records import Json, Kind
+from harness.records.event import Kind
+from harness.records.journal import Writer
+from harness.records.values import Json
 
 _CRON_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 _ZONE_ONLY = frozenset({"tz", "now", "nowfun", "nowfunc"})

@@ -7,8 +7,8 @@ from typing import Any
 from celery.exceptions import ImproperlyConfigured
 from kombu.utils import json as kombu_json
 
-from harness.evidence import values
-from harness.evidence.records import Json
+from harness.records import values
+from harness.records.values import Json
 
 _LONGEST = 200
 """Characters; of a longer result the journal has the beginning and a digest."""

@@ -49,11 +49,13 @@ from fastapi_swagger import patch_fastapi  # type: ignore[import-untyped] # It s
 from pydantic import BaseModel, Field
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from harness.audit.results import Results, Row, decode
 from harness.errors import HarnessError, JournalError, ResultsError, UsageError
-from harness.evidence.journal import Writer
-from harness.evidence.records import Expect, Json, Kind, Row
-from harness.evidence.results import Results, decode
 from harness.producer import Producer, Sent
+from harness.records.event import Kind
+from harness.records.expectation import Expect
+from harness.records.journal import Writer
+from harness.records.values import Json
 
 BODY_LIMIT_BYTES = 256 * 1024
 """The longest body, unless a route allows more."""
@@ -502,7 +504,9 @@ def _env(name: str) -> str:
     try:
         return os.environ[name]
     except KeyError:
-        raise UsageError(f"{name} is not set; see harness.nodes.web for what the web producer needs.") from None
+        raise UsageError(
+            f"{name} is not set; see harness.containers.web_node for what the web producer needs."
+        ) from None
 
 
 def serve(router: APIRouter | None, *, host: str, port: int) -> None:

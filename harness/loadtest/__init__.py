@@ -2,18 +2,18 @@
 
 The process of Locust, from the top down:
 
-    conduct         one process's runs, from the first event to the exit code; tab is its page
-    options         what can be asked for, and what contradicts itself
-    legs            what is sent when; knee searches, leg by leg
-    fleet           who sends: one process alone, or a master's workers
-    generator       makes each arrival when it is due; pace says when that is
-    pipeline        how its senders publish
-    keeper_process  the other process, seen from here
+    locust_run        one process's runs, from the first event to the exit code; locust_page is its page
+    options           what can be asked for, and what contradicts itself
+    run_legs          what is sent when; capacity_search searches, leg by leg
+    load_processes    who sends: one process alone, or a master's workers
+    generators        makes each arrival when it is due; arrivals says when that is
+    publish_pipeline  how its senders publish
+    stack_client      the other process, seen from here
 
-The keeper's process, which does without Locust:
+The process that owns the stack, which does without Locust:
 
-    keeper          takes orders, an `order` to bring something up among them
-    loaded          one stack under load: brought up, measured, broken, drained, audited
-    injector        the faults, each at its time
-    measure, judge  the figures, and the verdict
+    stack_process          takes orders; messages has what the two processes tell each other
+    stack_under_load       one stack under load: brought up, measured, broken, drained, audited
+    fault_timetable        the faults, each at its time
+    live_figures, verdict  the figures, and the verdict
 """

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.evidence.durations import parse_duration_s
-from harness.evidence.figures import Objective
-from harness.loadtest.pace import Arrival, parse_rate, parse_stages
+from harness.loadtest.arrivals import Arrival, parse_rate, parse_stages
+from harness.measure.durations import parse_duration_s
+from harness.measure.figures import Objective
 
 SENDERS = 64
 CELERY_WORKERS = 1

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import psutil
 
-from harness.evidence.folder import RunFolder
-from harness.evidence.records import Json
-from harness.evidence.results import Results
-from harness.evidence.stages import Histogram
-from harness.nodes.worker import RUN_INSIDE
-from harness.session import Session
-from harness.stack import Stack, StackSpec
+from harness.audit.results import Results
+from harness.audit.run_folder import RunFolder
+from harness.containers.worker import RUN_INSIDE
+from harness.measure.stages import Histogram
+from harness.records.values import Json
+from harness.stack.shared_parts import Session
+from harness.stack.stack import Stack, StackSpec
 from harness.wait import wait_until
 from tests.bench.apps.waits import CAPACITY_PER_S
 

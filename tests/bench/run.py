@@ -18,16 +18,16 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import Drive
-from harness.evidence import journal
-from harness.evidence.folder import RunFolder
-from harness.evidence.journal import Writer
-from harness.evidence.records import Kind
-from harness.nodes.engine import NodeSpec
-from harness.nodes.worker import Worker, inside_command
+from harness.audit.run_folder import RunFolder
+from harness.containers.engine import NodeSpec
+from harness.containers.worker import Worker, inside_command
 from harness.producer import Producer
-from harness.run import Plan, execute
-from harness.session import Session
-from harness.stack import Stack, StackSpec
+from harness.records import journal
+from harness.records.event import Kind
+from harness.records.journal import Writer
+from harness.running.run import Plan, execute
+from harness.stack.shared_parts import Session
+from harness.stack.stack import Stack, StackSpec
 from harness.wait import wait_until
 from scenarios.bulk_data import scenario as bulk_data
 from tests.bench import load

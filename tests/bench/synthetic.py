@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from harness.evidence import results
-from harness.evidence.folder import RunFolder
-from harness.evidence.journal import FORMAT
-from harness.evidence.records import Promise
+from harness.audit import results
+from harness.audit.run_folder import RunFolder
+from harness.records.expectation import Promise
+from harness.records.journal import FORMAT
 
 _WORKERS = 4
 _START = 1_700_000_000.0

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness.containers.engine import Container, Engine, NodeSpec, State, Status, connect
+from harness.containers.images import Image, ensure
 from harness.errors import EngineError
-from harness.nodes.engine import Container, Engine, NodeSpec, State, Status, connect
-from harness.nodes.images import Image, ensure
 from harness.wait import wait_until
 
 pytestmark = pytest.mark.docker

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from harness.evidence.audit import Audit
-from harness.evidence.records import Fate, Json, Verdict
-from harness.stack import Stack
+from harness.audit.audit import Audit
+from harness.records.values import Json
+from harness.records.verdict import Fate, Verdict
+from harness.stack.stack import Stack
 
 
 def met(audit: Audit) -> dict[Fate, int]:

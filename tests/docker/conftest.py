@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
-from harness.nodes.engine import connect
-from harness.nodes.owner import OWNER_LABEL
+from harness.containers.engine import connect
+from harness.containers.ownership import OWNER_LABEL
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from functools import partial
 import gevent
 from gevent.pool import Group
 
-from harness.evidence.journal import Writer
-from harness.loadtest.pipeline import Pipelined
+from harness.loadtest.publish_pipeline import Pipelined
 from harness.producer import Sent
+from harness.records.journal import Writer
 
 
 def _send(producer: Pipelined, queue: str) -> Sent:

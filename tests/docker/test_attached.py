@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from harness.attached import Attached
+from harness.audit import results
+from harness.audit.audit import audit
+from harness.audit.results import Results
+from harness.audit.run_folder import RunFolder
 from harness.errors import BrokerError, ResultsError
-from harness.evidence import results
-from harness.evidence.audit import audit
-from harness.evidence.folder import RunFolder
-from harness.evidence.records import Event, Expect, Fate, Kind, Verdict
-from harness.evidence.results import Results
-from harness.evidence.stages import Passed, Stage, Stages
-from harness.session import Session
+from harness.measure.stages import Passed, Stage, Stages
+from harness.records.event import Event, Kind
+from harness.records.expectation import Expect
+from harness.records.verdict import Fate, Verdict
+from harness.stack.attached import Attached
+from harness.stack.shared_parts import Session
 from harness.wait import wait_until
 from tests.docker.postgres import Server, missing, postgres
 

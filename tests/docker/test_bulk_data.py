@@ -3,8 +3,8 @@
 import pytest
 
 from harness import Drive, Verdict
-from harness.run import play
-from harness.stack import Stack
+from harness.running.run import play
+from harness.stack.stack import Stack
 from scenarios.bulk_data import scenario
 
 pytestmark = pytest.mark.docker

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from harness.evidence.audit import Audit
-from harness.evidence.records import Fate, Finding, Verdict
-from harness.stack import Stack
+from harness.audit.audit import Audit
+from harness.records.verdict import Fate, Finding, Verdict
+from harness.stack.stack import Stack
 from tests.docker.accounts import codes, failing, met, said, settled
 from tests.docker.apps import shapes
 

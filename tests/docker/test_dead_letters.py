@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from kombu import Connection
 
-from harness.evidence.records import Expect, Fate, Verdict
-from harness.stack import Stack
+from harness.records.expectation import Expect
+from harness.records.verdict import Fate, Verdict
+from harness.stack.stack import Stack
 from tests.docker.accounts import codes, failing, met, said, settled
 
 ONE = ["--concurrency=1", "--without-mingle", "--without-gossip"]

@@ -3,9 +3,10 @@
 import pytest
 from celery import Celery
 
-from harness.evidence.records import Effects, Expect, Fate, Promise, Verdict
 from harness.producer import Sent
-from harness.stack import Stack
+from harness.records.expectation import Effects, Expect, Promise
+from harness.records.verdict import Fate, Verdict
+from harness.stack.stack import Stack
 from harness.wait import wait_until
 from tests.docker.accounts import codes, failing, met, said, settled
 

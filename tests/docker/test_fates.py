@@ -6,10 +6,12 @@ from contextlib import closing, suppress
 import pytest
 from celery import Celery
 
-from harness.evidence.audit import Audit
-from harness.evidence.records import Effects, Expect, Fate, Kind, Promise, Verdict
+from harness.audit.audit import Audit
 from harness.producer import Sent
-from harness.stack import Stack
+from harness.records.event import Kind
+from harness.records.expectation import Effects, Expect, Promise
+from harness.records.verdict import Fate, Verdict
+from harness.stack.stack import Stack
 from harness.wait import wait_until
 
 pytestmark = [

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.evidence.records import Effects, Expect, Fate, Finding, Promise, Verdict
+from harness.containers.engine import Status
 from harness.faults import KillWorker, PauseWorker
-from harness.loadtest.injector import Injector, parse
-from harness.nodes.engine import Status
-from harness.session import Session
-from harness.stack import Stack
+from harness.loadtest.fault_timetable import Injector, parse
+from harness.records.expectation import Effects, Expect, Promise
+from harness.records.verdict import Fate, Finding, Verdict
+from harness.stack.shared_parts import Session
+from harness.stack.stack import Stack
 from harness.wait import wait_until
 
 STACK = {

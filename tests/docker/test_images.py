@@ -18,10 +18,10 @@ import pytest
 import requests
 from amqp.exceptions import AMQPError
 
+from harness.containers import images
+from harness.containers.engine import LOOPBACK, Engine, NodeSpec
+from harness.containers.images import LABEL, Image, Source, ensure, ours, plan_image, sources
 from harness.errors import ImageError
-from harness.nodes import images
-from harness.nodes.engine import LOOPBACK, Engine, NodeSpec
-from harness.nodes.images import LABEL, Image, Source, ensure, ours, plan_image, sources
 from harness.wait import wait_until
 
 pytestmark = pytest.mark.docker

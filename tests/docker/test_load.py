@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.evidence.records import Json
+from harness.records.values import Json
 from harness.wait import wait_until
 
 pytestmark = pytest.mark.docker
@@ -85,7 +85,7 @@ class Locust:
 
     @property
     def keeper(self) -> psutil.Process:
-        (found,) = (one for one in self.children() if "harness.loadtest.keeper" in one.cmdline())
+        (found,) = (one for one in self.children() if "harness.loadtest.stack_process" in one.cmdline())
         return found
 
     def folders(self) -> list[Path]:
@@ -308,7 +308,7 @@ def test_two_load_processes_share_the_load_and_are_ended_together(
 def test_a_load_process_that_is_killed_makes_the_run_unknown_and_no_hang(locust: Callable[..., Locust]) -> None:
     run = locust(*HEADLESS, "--processes", "2", "-t", "6s")
     run.wait_under_load()
-    victim = next(one for one in run.children() if "harness.loadtest.keeper" not in one.cmdline())
+    victim = next(one for one in run.children() if "harness.loadtest.stack_process" not in one.cmdline())
     victim.kill()
     code = run.end()
     said = run.account()

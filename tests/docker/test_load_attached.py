@@ -17,9 +17,9 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from harness.evidence.audit import Audit, audit
-from harness.evidence.folder import RunFolder
-from harness.evidence.records import Fate, Verdict
+from harness.audit.audit import Audit, audit
+from harness.audit.run_folder import RunFolder
+from harness.records.verdict import Fate, Verdict
 from harness.wait import wait_until
 from tests.docker import test_attached as elsewhere
 from tests.docker.postgres import Server
@@ -158,7 +158,7 @@ def test_all_is_well_as_far_as_the_rows_can_say(
     assert any(line.split()[:2] == ["e2e", str(found.entries)] for line in said.splitlines())
     assert all(f"unwitnessed-{one}" in said for one in ("executions", "broker"))
     assert locust.leaks() == []
-    assert any("harness.loadtest.keeper" in command for command in locust.commands)
+    assert any("harness.loadtest.stack_process" in command for command in locust.commands)
     # The command is in the folder, and but for the passwords it is whole.
     written = locust.folder.read("run.json")["command"]
     assert written.startswith("locust -f tests/docker/apps/load_attached.py Doubles --headless --rate 40 -t 6s --runs ")

@@ -22,8 +22,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from harness.errors import WaitTimeout
-from harness.evidence.journal import read
-from harness.evidence.records import Kind
+from harness.records.event import Kind
+from harness.records.journal import read
 from harness.wait import wait_until
 
 pytestmark = pytest.mark.docker
@@ -91,7 +91,7 @@ class Locust:
     def keeper(self) -> int:
         """The process that owns the containers."""
         children = psutil.Process(self.process.pid).children()
-        (pid,) = [child.pid for child in children if "harness.loadtest.keeper" in child.cmdline()]
+        (pid,) = [child.pid for child in children if "harness.loadtest.stack_process" in child.cmdline()]
         return pid
 
     def folder(self) -> Path:

@@ -24,17 +24,17 @@ import requests
 from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
 from celery import Celery
 
+from harness.containers import engine as engines
+from harness.containers.engine import Engine, MountSpec, NodeSpec, Status
+from harness.containers.images import Image, ensure
+from harness.containers.mailbox import SMTP_PORT, Mailbox
+from harness.containers.node import Node
+from harness.containers.ownership import NODE_LABEL, OWNER_LABEL, RUN_LABEL, Owner, sweep
+from harness.containers.rabbitmq import Broker, Login
+from harness.containers.worker import Worker
 from harness.errors import BrokerError, EngineError, StartError
-from harness.evidence.journal import read
-from harness.evidence.records import Kind
-from harness.nodes import engine as engines
-from harness.nodes.broker import Broker, Login
-from harness.nodes.engine import Engine, MountSpec, NodeSpec, Status
-from harness.nodes.images import Image, ensure
-from harness.nodes.mailbox import SMTP_PORT, Mailbox
-from harness.nodes.node import Node
-from harness.nodes.owner import NODE_LABEL, OWNER_LABEL, RUN_LABEL, Owner, sweep
-from harness.nodes.worker import Worker
+from harness.records.event import Kind
+from harness.records.journal import read
 from harness.wait import wait_until
 
 pytestmark = pytest.mark.docker
@@ -86,7 +86,7 @@ def run_folder(tmp_path: Path) -> Path:
 
 CHILD = """
 import sys
-from harness.nodes.engine import Engine, NodeSpec, connect
+from harness.containers.engine import Engine, NodeSpec, connect
 engine = Engine(connect())
 network = engine.create_network("child")
 command = ("python", "-c", "import time; time.sleep(600)")

@@ -13,8 +13,8 @@ from typing import Any
 import kombu
 import pytest
 
-from harness.evidence.records import Fate
-from harness.stack import Stack
+from harness.records.verdict import Fate
+from harness.stack.stack import Stack
 
 pytestmark = [
     pytest.mark.docker,

@@ -10,13 +10,14 @@ import amqp
 import kombu
 import pytest
 
-from harness.attached import Attached
-from harness.evidence import results
-from harness.evidence.folder import RunFolder
-from harness.evidence.journal import Writer
-from harness.evidence.records import Fate, Kind
+from harness.audit import results
+from harness.audit.run_folder import RunFolder
 from harness.producer import Producer
-from harness.stack import Stack
+from harness.records.event import Kind
+from harness.records.journal import Writer
+from harness.records.verdict import Fate
+from harness.stack.attached import Attached
+from harness.stack.stack import Stack
 
 pytestmark = [
     pytest.mark.docker,

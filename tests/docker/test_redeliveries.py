@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from harness.evidence.records import Expect, Fate, Verdict
 from harness.producer import Sent
-from harness.stack import Stack
+from harness.records.expectation import Expect
+from harness.records.verdict import Fate, Verdict
+from harness.stack.stack import Stack
 from harness.wait import wait_until
 from tests.docker.accounts import codes, failing, met, said, settled
 

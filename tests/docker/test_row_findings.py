@@ -2,8 +2,10 @@
 
 import pytest
 
-from harness.evidence.records import Expect, Fate, Kind, Verdict
-from harness.stack import Stack
+from harness.records.event import Kind
+from harness.records.expectation import Expect
+from harness.records.verdict import Fate, Verdict
+from harness.stack.stack import Stack
 from harness.wait import wait_until
 from tests.docker.accounts import codes, failing, met, said
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness import Expect, Verdict
-from harness.evidence.audit import Audit
-from harness.stack import Stack
+from harness.audit.audit import Audit
+from harness.stack.stack import Stack
 from harness.wait import wait_until
 
 APPS = Path("tests/docker/apps")

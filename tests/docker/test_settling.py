@@ -6,9 +6,10 @@ import pytest
 import requests
 from celery import Celery
 
-from harness.evidence.records import Expect, Fate, Verdict
 from harness.producer import Sent
-from harness.stack import Stack
+from harness.records.expectation import Expect
+from harness.records.verdict import Fate, Verdict
+from harness.stack.stack import Stack
 from harness.wait import wait_until
 from tests.docker.accounts import failing, met, said, settled
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from harness.nodes.owner import sweep
+from harness.containers.ownership import sweep
 from harness.wait import wait_until
 
 pytestmark = pytest.mark.docker

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.audit.audit import audit
 from harness.errors import StartError, UsageError
-from harness.evidence.audit import audit
-from harness.evidence.records import Verdict
-from harness.session import Session
-from harness.timelapse import Lapse, execute, moment
+from harness.records.verdict import Verdict
+from harness.running.timelapse import Lapse, execute, moment
+from harness.stack.shared_parts import Session
 
 pytestmark = pytest.mark.docker
 APPS = Path(__file__).parent / "apps"

@@ -13,12 +13,13 @@ import pytest
 import requests
 
 from harness import Drive
+from harness.containers.mailbox import Mailbox
 from harness.errors import StartError
-from harness.evidence.journal import read
-from harness.evidence.records import Fate, Kind, Verdict
-from harness.nodes.mailbox import Mailbox
-from harness.session import Session
-from harness.stack import Stack
+from harness.records.event import Kind
+from harness.records.journal import read
+from harness.records.verdict import Fate, Verdict
+from harness.stack.shared_parts import Session
+from harness.stack.stack import Stack
 from harness.wait import wait_until
 from scenarios import bulk_data
 from scenarios.emails import make_order, scenario

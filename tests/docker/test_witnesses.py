@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from harness import mail
+from harness.audit.audit import Audit, audit
+from harness.containers.mailbox import Mailbox
 from harness.errors import UsageError
-from harness.evidence import journal
-from harness.evidence.audit import Audit, audit
-from harness.evidence.records import Expect, Fate, Verdict
-from harness.nodes.mailbox import Mailbox
-from harness.stack import Stack
+from harness.records import journal
+from harness.records.expectation import Expect
+from harness.records.verdict import Fate, Verdict
+from harness.stack.stack import Stack
 from harness.wait import wait_until
 
 APPS = Path(__file__).parent / "apps"

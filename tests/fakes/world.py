@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from harness.evidence import results
-from harness.evidence.audit import Audit, audit
-from harness.evidence.folder import RunFolder
-from harness.evidence.records import Finding, Promise, Verdict
+from harness.audit import results
+from harness.audit.audit import Audit, audit
+from harness.audit.run_folder import RunFolder
+from harness.records.expectation import Promise
+from harness.records.verdict import Finding, Verdict
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from harness import Drive, Expect, Fate, Verdict
-from harness.evidence.results import Results, decode
-from harness.run import play
-from harness.stack import Stack
+from harness.audit.results import Results, decode
+from harness.running.run import play
+from harness.stack.stack import Stack
 from harness.wait import wait_until
 from scenarios.bulk_data import scenario
 

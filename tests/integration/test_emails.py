@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from harness import Drive, Expect, Fate, Verdict
-from harness.evidence.results import Results
-from harness.nodes.mailbox import Mailbox
-from harness.run import play
-from harness.stack import Stack
+from harness.audit.results import Results
+from harness.containers.mailbox import Mailbox
+from harness.running.run import play
+from harness.stack.stack import Stack
 from harness.wait import wait_until
 from scenarios.emails import Order, expected_result, make_order, message_id, scenario
 

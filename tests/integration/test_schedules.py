@@ -6,9 +6,9 @@ from contextlib import closing
 import pytest
 
 from harness import Drive, Fate, Verdict
-from harness.evidence.results import Results
-from harness.run import play
-from harness.stack import Stack
+from harness.audit.results import Results
+from harness.running.run import play
+from harness.stack.stack import Stack
 from scenarios.schedules import scenario
 
 # So many that a worker which holds a few messages at a time would let some expire in the queue, without a row.

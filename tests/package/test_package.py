@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.evidence.folder import RunFolder
+from harness.audit.run_folder import RunFolder
 from tests.fakes.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ NEEDS = {
     "harness.load": ("load",),
     "harness.loadtest": ("load",),
     # What the node image has.
-    "harness.inside.smtp": (),
+    "harness.inside.smtp_server": (),
     "harness.inside.web": (),
 }
 """Which extras a module or a package needs, each of them alone; the base is enough for all others."""

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from harness import Drive, Expect, Scenario, Verdict
-from harness.evidence.audit import Audit
-from harness.run import play
-from harness.stack import Stack
+from harness.audit.audit import Audit
+from harness.running.run import play
+from harness.stack.stack import Stack
 from scenarios import bulk_data, emails, schedules
 
 pytestmark = pytest.mark.docker

@@ -12,11 +12,11 @@ import pytest
 from pytest_celery import CeleryWorkerContainer
 
 from harness import celery_setup
+from harness.containers.worker import CODE_INSIDE
 from harness.errors import UsageError
-from harness.evidence import journal
-from harness.evidence.journal import Writer
-from harness.evidence.records import Event, Kind
-from harness.nodes.worker import CODE_INSIDE
+from harness.records import journal
+from harness.records.event import Event, Kind
+from harness.records.journal import Writer
 
 pytest_plugins = ["pytester"]
 

@@ -19,12 +19,12 @@ import docker
 import pytest
 
 from harness import __version__
+from harness.audit import results
+from harness.audit.run_folder import RunFolder
 from harness.cli import cli, main
 from harness.errors import HarnessError, noted_on
-from harness.evidence import results
-from harness.evidence.folder import RunFolder
-from harness.evidence.records import Promise
-from harness.playground import Playground
+from harness.records.expectation import Promise
+from harness.running.playground import Playground
 
 ROOT = Path(__file__).parents[2]
 ESCAPE = "\x1b"
@@ -361,7 +361,7 @@ def test_a_stack_that_was_up_is_down_whatever_it_has_written(
     shell: Shell, folder: RunFolder, monkeypatch: pytest.MonkeyPatch, text: str | None
 ) -> None:
     ground = Playground(owner="place/boot/1/1.0", app="shop.app", folder=str(folder.path))
-    monkeypatch.setattr("harness.playground.down", lambda: ground)
+    monkeypatch.setattr("harness.running.playground.down", lambda: ground)
     if text is not None:
         (folder.path / "audit.json").write_text(text)
     ended = shell("down")
@@ -546,7 +546,7 @@ def test_an_image_that_cannot_be_removed_is_told_by_its_name(shell: Shell, monke
     client = docker.DockerClient(base_url="unix:///nonexistent", version="1.41")
     monkeypatch.setattr("harness.cli.connect", lambda: client)
     monkeypatch.setattr("harness.cli.sweep", lambda _: [])
-    monkeypatch.setattr("harness.nodes.images.ours", lambda _: ["celery-harness/node:x"])
+    monkeypatch.setattr("harness.containers.images.ours", lambda _: ["celery-harness/node:x"])
     ended = shell("clean", "--images")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("error: The engine did not answer at removing the image celery-harness/node:x")

@@ -8,14 +8,15 @@ from typing import cast
 
 import pytest
 
+from harness.audit.run_folder import RunFolder
+from harness.containers.engine import Container, Engine, NodeSpec, State, Status
+from harness.containers.node import Node
 from harness.errors import EngineError, UsageError
-from harness.evidence.folder import RunFolder
-from harness.evidence.journal import Writer
-from harness.evidence.records import Finding, Kind, Verdict
 from harness.faults import FAULTS, Fault, KillWorker, Noop, PauseBroker, PauseWorker
-from harness.loadtest.injector import Injector, Planned, parse, recovery
-from harness.nodes.engine import Container, Engine, NodeSpec, State, Status
-from harness.nodes.node import Node
+from harness.loadtest.fault_timetable import Injector, Planned, parse, recovery
+from harness.records.event import Kind
+from harness.records.journal import Writer
+from harness.records.verdict import Finding, Verdict
 
 BEGIN_T = 1_000.0
 DOWN = State(status=Status.EXITED, exit_code=137)

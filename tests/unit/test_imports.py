@@ -22,75 +22,79 @@ FLOORS = (
     ("harness.__main__",),
     ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
     ("harness.loadtest",),
-    ("harness.run", "harness.timelapse", "harness.playground"),
+    ("harness.running",),
     ("harness.faults",),
-    ("harness.scenario", "harness.stack", "harness.attached"),
-    ("harness.session", "harness.settling"),
-    ("harness.producer", "harness.nodes"),
-    ("harness.evidence",),
-    ("harness.wait", "harness.terminal"),
+    ("harness.scenario", "harness.stack"),
+    ("harness.producer", "harness.containers"),
+    ("harness.report",),
+    ("harness.audit",),
+    ("harness.measure",),
+    ("harness.console",),
+    ("harness.records",),
+    ("harness.wait",),
     ("harness.errors", "harness.printable"),
 )
 
 # Who may import what is not of the standard library; what is not listed, nobody may.
 KNOWN_TO = {
-    "aiosmtpd": ("harness.inside.smtp",),
+    "aiosmtpd": ("harness.inside.smtp_server",),
     "billiard": ("harness.inside.agent",),
-    "amqp": ("harness.producer", "harness.nodes.broker"),
+    "amqp": ("harness.producer", "harness.containers.rabbitmq"),
     "celery": ("harness.producer", "harness.inside", "scenarios"),
     "click": ("harness.cli",),
-    "cronsim": ("harness.evidence.crontab",),
-    "docker": ("harness.nodes",),
-    "duckdb": ("harness.evidence.witnesses",),
+    "cronsim": ("harness.audit.beat.crontab",),
+    "docker": ("harness.containers",),
+    "duckdb": ("harness.audit.witnesses",),
     "fastapi": ("harness.inside.web", "scenarios.web"),
     "fastapi_swagger": ("harness.inside.web",),
-    "flask": ("harness.loadtest.tab",),
+    "flask": ("harness.loadtest.locust_page",),
     "gevent": tuple(
-        f"harness.loadtest.{name}" for name in ("conduct", "legs", "keeper_process", "generator", "pipeline", "fleet")
+        f"harness.loadtest.{name}"
+        for name in ("locust_run", "run_legs", "stack_client", "generators", "publish_pipeline", "load_processes")
     ),
-    "geventhttpclient": ("harness.loadtest.generator",),
+    "geventhttpclient": ("harness.loadtest.generators",),
     "h11": ("harness.inside.web",),
-    "hdrh": ("harness.evidence.stages",),
+    "hdrh": ("harness.measure.stages",),
     "jinja2": ("scenarios",),
     "kombu": ("harness.producer", "harness.inside", "scenarios"),
-    "locust": ("harness.load", "harness.loadtest.conduct", "harness.loadtest.fleet"),
-    "psutil": ("harness.nodes", "harness.loadtest.generator"),
+    "locust": ("harness.load", "harness.loadtest.locust_run", "harness.loadtest.load_processes"),
+    "psutil": ("harness.containers", "harness.loadtest.generators"),
     "pydantic": ("harness.inside.web", "scenarios.web"),
     "pytest": ("harness.plugin", "harness.celery_setup"),
     "pytest_celery": ("harness.celery_setup",),
-    "requests": ("harness.nodes",),
-    "rich": ("harness.evidence.report", "harness.terminal", "harness.cli"),
-    "sqlalchemy": ("harness.evidence.results", "harness.inside", "scenarios"),
-    "testcontainers": ("harness.nodes.engine",),
+    "requests": ("harness.containers",),
+    "rich": ("harness.report.terminal", "harness.console", "harness.cli"),
+    "sqlalchemy": ("harness.audit.results", "harness.inside", "scenarios"),
+    "testcontainers": ("harness.containers.engine",),
     "uvicorn": ("harness.inside.web",),
 }
 
-INSIDE = ("harness.evidence.journal", "harness.evidence.records", "harness.evidence.values", "harness.errors")
+INSIDE = (
+    *(f"harness.records.{name}" for name in ("journal", "event", "expectation", "values")),
+    "harness.errors",
+)
 PUBLIC = tuple(f"harness.{name}" for name in harness.__all__)
 
 # What these may import of the harness; beyond it the floors decide.
 ONLY = {
     # The web producer wraps the producer and reads the result tables.
-    "harness.inside.web": (*INSIDE, "harness.producer", "harness.evidence.results"),
+    "harness.inside.web": (*INSIDE, "harness.producer", "harness.audit.results"),
     "harness.inside.agent": (
         *INSIDE,
-        "harness.evidence.message",
+        "harness.records.message",
         "harness.inside.beat_watch",
         "harness.inside.own_results",
     ),
     "harness.inside.own_results": INSIDE,
     "harness.inside.beat_watch": INSIDE,
-    "harness.inside.smtp": INSIDE,
-    "harness.evidence.journal": ("harness.evidence.files", "harness.evidence.records", "harness.errors"),
-    "harness.evidence.files": (),
-    "harness.evidence.values": ("harness.evidence.records",),
-    "harness.evidence.records": (),
+    "harness.inside.smtp_server": INSIDE,
+    "harness.records": ("harness.records", "harness.errors"),
     "harness.errors": (),
-    "harness.scenario": ("harness.evidence.records",),
+    "harness.scenario": ("harness.records",),
     # A worker imports the scenario, and has neither an engine nor pytest.
     "scenarios": (
         *PUBLIC,
-        "harness.evidence.records",
+        "harness.records",
         "harness.scenario",
         "harness.errors",
         "harness.wait",
@@ -99,7 +103,7 @@ ONLY = {
         "scenarios",
     ),
 }
-ONLY_HARNESS_ITSELF = ("harness.evidence.records", "harness.scenario")
+ONLY_HARNESS_ITSELF = ("harness.records.expectation", "harness.records.verdict", "harness.scenario")
 """What `harness` may offer as its own: it is loaded with any of its modules, in every container."""
 
 Imports = Mapping[str, frozenset[str]]
@@ -177,7 +181,7 @@ def _reasons_inside(module: str, name: str) -> Iterator[str]:
     here, there = floor(module), floor(name)
     if here is not None and there is not None:
         package = ".".join(module.split(".")[:2])
-        neighbours = module != package and within(name, (package,))
+        neighbours = within(name, (package,))
         if here > there or (here == there and not neighbours):
             yield "imports point down"
 
@@ -187,7 +191,6 @@ def _graph(imports: Imports) -> dict[str, set[str]]:
     graph: dict[str, set[str]] = {}
     for module, names in imports.items():
         targets = {name if name in imports else name.rpartition(".")[0] for name in names}
-        # A package's own `__init__` is there before its modules are, and imports none of them.
         graph[module] = {target for target in targets if target in imports and target != module}
     return graph
 
@@ -201,7 +204,7 @@ def test_every_module_was_read_and_has_its_place(imports: Imports) -> None:
     placed = {module for module in imports if floor(module) is not None}
     elsewhere = {module for module in imports if within(module, ("harness.inside", "scenarios"))}
     assert imports.keys() - placed - elsewhere == {"harness"}
-    assert {"harness.cli", "harness.evidence.audit", "harness.nodes.engine", "harness.stack"} <= placed
+    assert {"harness.cli", "harness.audit.audit", "harness.containers.engine", "harness.stack.stack"} <= placed
 
 
 def test_imports_point_down_and_libraries_stay_where_they_belong(imports: Imports) -> None:
@@ -211,30 +214,34 @@ def test_imports_point_down_and_libraries_stay_where_they_belong(imports: Import
 @pytest.mark.parametrize(
     ("path", "line", "reason"),
     [
-        ("harness/evidence/audit.py", "from harness.nodes import images", "imports point down"),
-        ("harness/evidence/audit.py", "from harness.producer import Producer", "imports point down"),
+        ("harness/audit/audit.py", "from harness.containers import images", "imports point down"),
+        ("harness/audit/audit.py", "from harness.producer import Producer", "imports point down"),
         ("harness/errors.py", "import harness.wait", "imports point down"),
-        ("harness/producer.py", "from harness.nodes.broker import Login", "imports point down"),
+        ("harness/producer.py", "from harness.containers.rabbitmq import Login", "imports point down"),
         ("harness/plugin.py", "from harness import cli", "imports point down"),
-        ("harness/run.py", "import scenarios.emails", "the harness knows no scenario"),
-        ("harness/stack.py", "from harness.inside import smtp", "what is inside is never imported from outside"),
-        ("harness/inside/agent.py", "from harness.evidence.folder import RunFolder", "harness.inside.agent may import"),
-        ("harness/inside/agent.py", "import docker", "only harness.nodes may"),
-        ("harness/evidence/journal.py", "from harness.evidence import results", "harness.evidence.journal may import"),
-        ("harness/evidence/records.py", "import harness.errors", "nothing of the harness"),
-        ("harness/__init__.py", "from harness.stack import Stack", "harness itself may import"),
-        ("harness/scenario.py", "from harness.stack import Stack", "harness.scenario may import"),
-        ("harness/evidence/journal.py", "import sqlalchemy", "only harness.evidence.results"),
-        ("harness/nodes/broker.py", "import testcontainers.core", "only harness.nodes.engine may"),
-        ("harness/nodes/broker.py", "import kombu", "only harness.producer"),
-        ("harness/stack.py", "def late():\n    from docker import client", "only harness.nodes may"),
-        ("harness/stack.py", "import pytest", "only harness.plugin, harness.celery_setup may"),
+        ("harness/running/run.py", "import scenarios.emails", "the harness knows no scenario"),
+        ("harness/stack/stack.py", "from harness.inside import agent", "what is inside is never imported from outside"),
+        (
+            "harness/inside/agent.py",
+            "from harness.audit.run_folder import RunFolder",
+            "harness.inside.agent may import",
+        ),
+        ("harness/inside/agent.py", "import docker", "only harness.containers may"),
+        ("harness/records/journal.py", "from harness.audit import results", "harness.records may import"),
+        ("harness/errors.py", "import harness.records.event", "nothing of the harness"),
+        ("harness/__init__.py", "from harness.stack.stack import Stack", "harness itself may import"),
+        ("harness/scenario.py", "from harness.stack.stack import Stack", "harness.scenario may import"),
+        ("harness/records/journal.py", "import sqlalchemy", "only harness.audit.results"),
+        ("harness/containers/rabbitmq.py", "import testcontainers.core", "only harness.containers.engine may"),
+        ("harness/containers/rabbitmq.py", "import kombu", "only harness.producer"),
+        ("harness/stack/stack.py", "def late():\n    from docker import client", "only harness.containers may"),
+        ("harness/stack/stack.py", "import pytest", "only harness.plugin, harness.celery_setup may"),
         ("harness/plugin.py", "import click", "only harness.cli may"),
-        ("harness/stack.py", "import numpy", "nobody may"),
-        ("harness/stack.py", "from .nodes import images", "nobody may"),
-        ("scenarios/emails.py", "from harness.stack import Stack", "scenarios may import"),
-        ("scenarios/emails.py", "import docker", "only harness.nodes may"),
-        ("harness/evidence/a.py", "import harness.evidence.b", "a cycle: harness.evidence.a -> harness.evidence.b"),
+        ("harness/stack/stack.py", "import numpy", "nobody may"),
+        ("harness/stack/stack.py", "from .nodes import images", "nobody may"),
+        ("scenarios/emails.py", "from harness.stack.stack import Stack", "scenarios may import"),
+        ("scenarios/emails.py", "import docker", "only harness.containers may"),
+        ("harness/audit/a.py", "import harness.audit.b", "a cycle: harness.audit.a -> harness.audit.b"),
     ],
 )
 def test_a_forbidden_import_is_reported(tmp_path: Path, path: str, line: str, reason: str) -> None:
@@ -242,7 +249,7 @@ def test_a_forbidden_import_is_reported(tmp_path: Path, path: str, line: str, re
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"import json\n{line}\n")
     if "cycle" in reason:
-        file.with_name("b.py").write_text("from harness.evidence.a import thing\n")
+        file.with_name("b.py").write_text("from harness.audit.a import thing\n")
     found = list(faults(imports_of(tmp_path)))
     assert any(reason in fault for fault in found), found
 
@@ -250,7 +257,7 @@ def test_a_forbidden_import_is_reported(tmp_path: Path, path: str, line: str, re
 def test_what_only_a_type_checker_imports_is_no_import(tmp_path: Path) -> None:
     file = tmp_path / "harness" / "scenario.py"
     file.parent.mkdir()
-    file.write_text("if TYPE_CHECKING:\n    from harness.stack import Stack\nelse:\n    import docker\n")
+    file.write_text("if TYPE_CHECKING:\n    from harness.stack.stack import Stack\nelse:\n    import docker\n")
     assert imports_of(tmp_path) == {"harness.scenario": {"docker"}}
 
 
@@ -265,11 +272,11 @@ def _loaded_by(*modules: str) -> set[str]:
 
 def test_the_keeper_of_a_load_test_does_without_locust_which_would_patch_the_standard_library() -> None:
     assert {"locust", "gevent"} <= _loaded_by("harness.load")
-    assert _loaded_by("harness.loadtest.keeper") & {"locust", "gevent"} == set()
+    assert _loaded_by("harness.loadtest.stack_process") & {"locust", "gevent"} == set()
 
 
 def test_what_runs_inside_a_container_loads_nothing_that_is_not_there() -> None:
-    loaded = _loaded_by("harness.scenario", *(f"harness.inside.{name}" for name in ("agent", "smtp", "web")))
+    loaded = _loaded_by("harness.scenario", *(f"harness.inside.{name}" for name in ("agent", "smtp_server", "web")))
     assert {"harness", "celery", "aiosmtpd"} <= loaded
     assert loaded & {"docker", "testcontainers", "pytest", "duckdb", "rich", "locust"} == set()
 
@@ -282,7 +289,7 @@ DOORS = {
     "pytest": ("harness.plugin",),
     "pytest-celery": ("harness.celery_setup",),
     # The second is a process of its own.
-    "load": ("harness.load", "harness.loadtest.keeper"),
+    "load": ("harness.load", "harness.loadtest.stack_process"),
     "scenarios": tuple(f"scenarios.{name}" for name in ("app", "emails", "bulk_data", "order_files", "schedules")),
 }
 """What a user begins with. What is inside a container is no door: the image has what that needs."""
@@ -350,11 +357,11 @@ def test_every_module_that_runs_on_the_users_side_is_behind_a_door(imports: Impo
 @pytest.mark.parametrize(
     ("extra", "gone", "said"),
     [
-        ("", "hdrhistogram", "harness.evidence.stages imports hdrh, which [] does not bring"),
+        ("", "hdrhistogram", "harness.measure.stages imports hdrh, which [] does not bring"),
         ("", "rich", "harness.cli imports rich, which [] does not bring"),
-        ("", "amqp", "harness.nodes.broker imports amqp, which [] does not bring"),
+        ("", "amqp", "harness.containers.rabbitmq imports amqp, which [] does not bring"),
         ("pytest", "pytest", "harness.plugin imports pytest, which [pytest] does not bring"),
-        ("load", "flask", "harness.loadtest.tab imports flask, which [load] does not bring"),
+        ("load", "flask", "harness.loadtest.locust_page imports flask, which [load] does not bring"),
         ("pytest-celery", "pytest-celery", "harness.celery_setup imports pytest_celery"),
         ("scenarios", "jinja2", "scenarios.emails imports jinja2, which [scenarios] does not bring"),
     ],

@@ -9,12 +9,13 @@ import pytest
 from rich.console import Console
 
 import harness.plugin  # noqa: F401 - imported here, or each inner run would import everything anew.
+from harness.audit.audit import Audit
 from harness.errors import EngineError
-from harness.evidence import report
-from harness.evidence.audit import Audit
-from harness.evidence.journal import Writer
-from harness.evidence.records import Fate, Finding, Kind, Verdict
-from harness.stack import Stack
+from harness.records.event import Kind
+from harness.records.journal import Writer
+from harness.records.verdict import Fate, Finding, Verdict
+from harness.report import terminal
+from harness.stack.stack import Stack
 
 pytest_plugins = ["pytester"]
 
@@ -110,7 +111,7 @@ def test_the_accounting_names_a_parametrized_test_as_it_is(name: str) -> None:
     )
     console = Console(width=200, emoji=False)
     with console.capture() as captured:
-        console.print(report.ledger([(name, audit)]), report.accounting(audit))
+        console.print(terminal.ledger([(name, audit)]), terminal.accounting(audit))
     assert captured.get().count(name) == 2
 
 
@@ -130,7 +131,7 @@ def test_the_accounting_says_whether_failures_were_expected(code: str, said: str
     )
     console = Console(width=200, emoji=False)
     with console.capture() as captured:
-        console.print(report.ledger([("a run", audit)]))
+        console.print(terminal.ledger([("a run", audit)]))
     (row,) = [line for line in captured.get().splitlines() if "a run" in line]
     assert said in f"{row} "
 

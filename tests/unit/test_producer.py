@@ -16,10 +16,11 @@ import kombu
 import pytest
 
 from harness.errors import UsageError
-from harness.evidence import journal
-from harness.evidence.journal import Writer
-from harness.evidence.records import Expect, Kind
 from harness.producer import Link, Producer, Sent, connect
+from harness.records import journal
+from harness.records.event import Kind
+from harness.records.expectation import Expect
+from harness.records.journal import Writer
 
 TIMEOUT_S = 0.2
 BOUND_S = 5.0

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from harness.errors import UsageError
-from harness.evidence.records import Delivery, Finding, Promise, Verdict
-from harness.run import checked, find_scenario
+from harness.records.expectation import Delivery, Promise
+from harness.records.verdict import Finding, Verdict
+from harness.running.run import checked, find_scenario
 from harness.scenario import Drive, Option, Request, Scenario, Steps
-from harness.stack import Stack
+from harness.stack.stack import Stack
 
 if TYPE_CHECKING:
     from harness.producer import Producer

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task
 
-from harness.evidence.records import Expect
+from harness.records.expectation import Expect
 from harness.scenario import Scenario
 
 if TYPE_CHECKING:

@@ -1,0 +1,371 @@
+"""The audit: gives every task exactly one fate, and the run a verdict. A pure function of the run folder.
+
+The witnesses are loaded into tables and reconciled by set operations (`audit.sql`), so a million tasks take
+seconds and bounded memory.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from harness.audit import deleted_rows
+from harness.audit.beat import ticks
+from harness.audit.beat.tick_records import EntryTicks, Ticks, Window
+from harness.audit.explain import Explainer
+from harness.audit.run_folder import RunFolder
+from harness.audit.witnesses import Database, Unwitnessed, Witnesses, open_database
+from harness.errors import HarnessError, RunFolderError
+from harness.printable import printable
+from harness.records import values
+from harness.records.expectation import Promise
+from harness.records.values import Json
+from harness.records.verdict import Fate, Finding, Verdict
+
+_SHOWN = 3
+"""How many ids a line shows."""
+
+
+class AuditError(HarnessError):
+    """The audit contradicted itself: the fates do not add up to the entries. A defect of the harness."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Audit:
+    """What an audit says. `to_json` is what audit.json holds."""
+
+    name: str
+    entries: int
+    fates: Mapping[Fate, int]
+    """Every fate, also those that nobody met; the sum is `entries`."""
+    findings: tuple[Finding, ...]
+    tracebacks: tuple[str, ...] = ()
+    """Where the first task failed that should not have."""
+    e2e_ms: Mapping[str, float]
+    """Milliseconds from due to first success: p50, p95, p99, max; empty if nothing succeeded. Where nobody saw the
+    workers, to the `date_done` of its row."""
+    workers: Mapping[str, int]
+    """Tasks begun, per worker."""
+    memory_mb: Mapping[str, float]
+    """The most memory that each worker had resident: the sum of what each of its processes had at its peak, as far as
+    they said so. Pages that processes share count for each of them."""
+    witnesses: Mapping[str, Json]
+    """What was read of each witness."""
+    ticks: tuple[EntryTicks, ...] = ()
+    """How each entry of beat's schedule ticked; empty if no beat ran."""
+
+    @property
+    def fairness(self) -> float | None:
+        """Jain's index of the tasks begun per worker, from 1/n to 1; None where there is nothing to share out."""
+        return jain(self.workers.values())
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of all findings."""
+        return Verdict.worst([finding.verdict for finding in self.findings])
+
+    @property
+    def is_timelapse(self) -> bool:
+        """Whether nothing but beat ran, so that there are ticks and no tasks."""
+        return "timelapse" in self.witnesses
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is accounted for and every promise was kept."""
+        return self.verdict is Verdict.PASS
+
+    def to_json(self) -> dict[str, Json]:
+        """The same folder gives the same value, wherever it lies."""
+        return {
+            "format": 1,
+            "name": self.name,
+            "verdict": self.verdict.value,
+            "entries": self.entries,
+            "fates": {fate.value: self.fates[fate] for fate in Fate},
+            "findings": [finding.to_json() for finding in self.findings],
+            "tracebacks": list(self.tracebacks),
+            "e2e_ms": dict(self.e2e_ms),
+            "workers": dict(self.workers),
+            "fairness": None if self.fairness is None else round(self.fairness, 4),
+            "memory_mb": dict(self.memory_mb),
+            "witnesses": dict(self.witnesses),
+            "ticks": [entry.to_json() for entry in self.ticks],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> "Audit":
+        """The audit that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
+        return cls(
+            name=str(value["name"]),
+            entries=int(value["entries"]),
+            fates={fate: int(value["fates"][fate.value]) for fate in Fate},
+            findings=tuple(map(Finding.from_json, value["findings"])),
+            tracebacks=tuple(str(text) for text in value.get("tracebacks", ())),
+            e2e_ms=dict(value["e2e_ms"]),
+            workers=dict(value["workers"]),
+            memory_mb=dict(value["memory_mb"]),
+            witnesses=dict(value["witnesses"]),
+            ticks=tuple(map(EntryTicks.from_json, value["ticks"])),
+        )
+
+    def text(self) -> str:
+        """A few plain lines for people to read: the verdict, where a task failed, and each finding."""
+        met = ", ".join(f"{count} {fate.value}" for fate, count in self.fates.items() if count)
+        lines = [f"{self.verdict.value}: {self.entries} sent: {met or 'nothing'}"]
+        lines += [f"  {line}" for traceback in self.tracebacks for line in traceback.splitlines()]
+        for finding in self.findings:
+            lines.append(f"  {finding.verdict.value:7} {finding.code}: {finding.text.removesuffix('.')}{_ids(finding)}")
+        return printable("\n".join(lines))
+
+    def __repr__(self) -> str:
+        """The same, so that a failed assertion and an interactive session show it."""
+        return self.text()
+
+
+def _ids(finding: Finding) -> str:
+    """The first ids of a finding, unless its text names them."""
+    shown = [task for task in finding.tasks[:_SHOWN] if task not in finding.text]
+    more = finding.count - _SHOWN
+    return f" ({', '.join(shown)}{f' and {more} more' if more > 0 else ''})" if shown else ""
+
+
+def jain(counts: Iterable[int]) -> float | None:
+    """Jain's fairness index of some counts; None of fewer than two, or of nothing but zeros."""
+    known = list(counts)
+    if len(known) < 2 or not any(known):  # noqa: PLR2004 - one alone shares with nobody.
+        return None
+    return sum(known) ** 2 / (len(known) * sum(count**2 for count in known))
+
+
+def audit(folder: RunFolder) -> Audit:
+    """Audit a run. Reads the folder, writes nothing.
+
+    A witness that cannot be read makes the verdict unknown; it does not end the audit.
+
+    Raises:
+        RunFolderError: run.json is missing or says nothing usable, or a witness is beyond reading.
+    """
+    settings = folder.read("run.json")
+    try:
+        promise = Promise.from_json(settings["promise"])
+        nodes = [str(node) for node in settings["nodes"]]
+        name = str(settings["name"])
+        unwitnessed = frozenset(map(Unwitnessed, settings.get("unwitnessed", ())))
+        lapse = settings.get("timelapse")
+        window = Window(begin_t=float(lapse["from_t"]), end_t=float(lapse["to_t"])) if lapse else None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RunFolderError(
+            f"{folder.path / 'run.json'} is not what a run writes: {error!r} is missing or wrong."
+        ) from error
+    if lapse and (ticked := ticks.account(folder.journal, window)):
+        return _of_timelapse(name, ticked, lapse)
+    with open_database(folder.path) as database:
+        witnesses = Witnesses(database, folder, unwitnessed)
+        witnesses.load(nodes)
+        ticked = ticks.account(folder.journal, without_beat=witnesses.without_beat)
+        return _judge(database, witnesses, promise, name, ticked)
+
+
+def _of_timelapse(name: str, ticked: Ticks, lapse: Mapping[str, Json]) -> Audit:
+    """Nobody was there to run the tasks, so that they have no fates."""
+    return Audit(
+        name=name,
+        entries=0,
+        fates=dict.fromkeys(Fate, 0),
+        findings=ticked.findings,
+        tracebacks=(),
+        e2e_ms={},
+        workers={},
+        memory_mb={},
+        witnesses={"timelapse": dict(lapse)},
+        ticks=ticked.entries,
+    )
+
+
+def _judge(database: Database, witnesses: Witnesses, promise: Promise, name: str, ticked: Ticks | None) -> Audit:
+    database.run("wrong")
+    database.insert("wrong", _really_wrong(database.stream("mismatches")))
+    database.run(
+        "fates",
+        incomplete=witnesses.incomplete,
+        results_readable=witnesses.results_readable,
+        effects_readable=witnesses.effects_readable,
+        delivery=promise.delivery.value,
+        effects=promise.effects.value,
+        recorded=promise.recorded,
+        executions=witnesses.executions,
+    )
+    met = {Fate(fate): int(count) for fate, count in database.all("counts")}
+    fates = {fate: met.get(fate, 0) for fate in Fate}
+    ((entries,),) = database.all("entry_count")
+    if sum(fates.values()) != entries:
+        raise AuditError(f"{entries} entries have {sum(fates.values())} fates: please report this run folder.")
+    database.run("chords", results_readable=witnesses.results_readable)
+    explainer = Explainer(database, witnesses)
+    findings = [
+        *witnesses.findings,
+        *_check_findings(witnesses.folder),
+        *_fate_findings(database, fates, explainer),
+        *_other_findings(database, promise, explainer, journal_incomplete=witnesses.journal_incomplete),
+        *(deleted_rows.findings(database) if promise.recorded else ()),
+        *_promise_findings(explainer, incomplete=witnesses.incomplete),
+        *_fairness_findings(witnesses.workers, promise),
+        *(ticked.findings if ticked else ()),
+    ]
+    if not entries - fates[Fate.REFUSED]:
+        text = (
+            "no task was sent, so nothing was shown."
+            if not entries
+            else "every task was refused, so nothing was shown."
+        )
+        findings.append(Finding(code="nothing-sent", verdict=Verdict.UNKNOWN, count=entries, text=text))
+    ((count, *quantiles),) = database.all("e2e")
+    names = ("p50", "p95", "p99", "max")
+    return Audit(
+        name=name,
+        entries=entries,
+        fates=fates,
+        findings=tuple(findings),
+        tracebacks=tuple(explainer.unexpected_failures()),
+        e2e_ms={key: round(value, 3) for key, value in zip(names, quantiles, strict=True)} if count else {},
+        workers=witnesses.workers,
+        memory_mb=witnesses.memory_mb,
+        witnesses=witnesses.about,
+        ticks=ticked.entries if ticked else (),
+    )
+
+
+def _really_wrong(pairs: Iterable[tuple[Json, ...]]) -> Iterator[str]:
+    """The tasks whose result differs from the expected as a value, not only as text."""
+    for task, *pair in pairs:
+        try:
+            is_same = _is_same(*pair)
+        except RecursionError:
+            # What Python cannot read for its depth, it cannot have written as what was expected.
+            is_same = False
+        if not is_same:
+            yield task
+
+
+def _is_same(expected: str | None, expected_digest: str | None, value: str | None, digest: str | None) -> bool:
+    """Whether two results are equal; of a long one there is a digest."""
+    if expected is not None and value is not None:
+        return values.same(values.loads(expected), values.loads(value))
+    ours = expected_digest if expected is None else values.digest(expected)
+    theirs = digest if value is None else values.digest(value)
+    return ours is not None and ours == theirs
+
+
+_FATE_FINDINGS = (
+    (Fate.LOST, Verdict.FAIL, "accepted, and the task or its effect never came to be"),
+    (Fate.DUPLICATED, Verdict.FAIL, "ran or had an effect more often than promised"),
+    (Fate.WRONG, Verdict.FAIL, "recorded with another result or state than expected"),
+    (Fate.UNRECORDED, Verdict.FAIL, "came to an end in a worker without a final row in celery_taskmeta"),
+    (Fate.UNKNOWN, Verdict.UNKNOWN, "the witnesses do not suffice to say what became of them"),
+    (Fate.PENDING, Verdict.UNKNOWN, "still in the broker or in a worker when the run ended"),
+    (Fate.REFUSED, Verdict.PASS, "refused by the broker, and the producer was told"),
+    (Fate.RECOVERED, Verdict.PASS, "not known to be accepted, and they ran"),
+)
+
+
+def _fate_findings(database: Database, fates: Mapping[Fate, int], explainer: Explainer) -> Iterator[Finding]:
+    for fate, verdict, words in _FATE_FINDINGS:
+        if fates[fate]:
+            count, tasks = database.sample("of_fate", fate=fate.value)
+            more = explainer.waiting() if fate is Fate.PENDING else _also(explainer.fate(fate, tasks))
+            text = f"{explainer.names(tasks, count)}: {words}{more}"
+            yield Finding(code=fate.value, verdict=verdict, count=count, text=text, tasks=tasks)
+
+
+def _also(text: str) -> str:
+    return f": {text}" if text else ""
+
+
+_OTHER_FINDINGS = (
+    ("failed_unexpectedly", Verdict.FAIL, "ended in a failure that nobody expected"),
+    ("failed_on_one_worker", Verdict.FAIL, "several workers got it, and not all of them succeeded"),
+    ("refused_but_ran", Verdict.FAIL, "reported as refused to the producer, and ran"),
+    ("unexpected_executions", Verdict.FAIL, "executed, and no producer ever intended them"),
+    ("unexpected_rows", Verdict.FAIL, "in celery_taskmeta, and no producer ever intended them"),
+    ("early", Verdict.FAIL, "began before they were due"),
+    ("unexpected_effects", Verdict.FAIL, "effects that no task was expected to have"),
+    ("unexpected_messages", Verdict.FAIL, "left in the broker, and no producer ever intended them"),
+    ("groups_half_sent", Verdict.FAIL, "members of saved groups, and nobody ever sent them"),
+    ("chords_half_sent", Verdict.FAIL, "bodies of chords that were sent in part"),
+    ("chords_hopeless", Verdict.FAIL, "bodies of chords that nobody will ever send"),
+    ("chords_waiting", Verdict.UNKNOWN, "bodies of chords that still waited for their members"),
+    ("left_after_end", Verdict.UNKNOWN, "came to an end, and a message is left that may run them once more"),
+    ("undecoded", Verdict.PASS, "results that are not JSON, and were not decoded"),
+    ("failed_run", Verdict.PASS, "succeeded, and another run of it failed"),
+    ("ran_again", Verdict.PASS, "ran more than once, which the promise allows"),
+    ("had_again", Verdict.PASS, "had an effect more than once, which the promise allows"),
+    ("unfinished_rows", Verdict.PASS, "rows in celery_taskmeta that say neither success nor failure"),
+)
+_OF_UNSENT = frozenset({"groups_half_sent", "chords_half_sent", "chords_hopeless"})
+_OF_CHORDS = frozenset({"chords_half_sent", "chords_hopeless", "chords_waiting"})
+_OF_WORKERS = frozenset({"failed_on_one_worker", "failed_run", "left_after_end", "ran_again"})
+
+
+def _other_findings(
+    database: Database, promise: Promise, explainer: Explainer, *, journal_incomplete: bool
+) -> Iterator[Finding]:
+    found = [(code, verdict, text, database.sample(code)) for code, verdict, text in _OTHER_FINDINGS]
+    if promise.deadline_s is not None:
+        text = f"succeeded later than {promise.deadline_s:g} s after they were due"
+        found.append(("late", Verdict.FAIL, text, database.sample("late", deadline_s=promise.deadline_s)))
+    for code, verdict, words, (count, tasks) in found:
+        if count:
+            name = code.replace("_", "-")
+            if journal_incomplete and (code.startswith("unexpected_") or code in _OF_UNSENT):
+                # That it was sent may stand in a line that is lost.
+                verdict = Verdict.UNKNOWN  # noqa: PLW2901 - it is another one from here on.
+            text = f"{explainer.names(tasks, count)}: {words}{_more(code, tasks, explainer)}"
+            yield Finding(code=name, verdict=verdict, count=count, text=text, tasks=tasks)
+
+
+def _more(code: str, tasks: tuple[str, ...], explainer: Explainer) -> str:
+    """What else is worth saying of some tasks."""
+    if code == "failed_unexpectedly":
+        return f" ({explainer.reasons()})"
+    if code in _OF_CHORDS:
+        return _also(explainer.chords(tasks))
+    return _also(explainer.workers(tasks)) if code in _OF_WORKERS else ""
+
+
+def _promise_findings(explainer: Explainer, *, incomplete: bool) -> Iterator[Finding]:
+    """What was promised and never came, and what goes on for ever."""
+    count, tasks, text = explainer.never_sent()
+    if count:
+        verdict = Verdict.UNKNOWN if incomplete else Verdict.FAIL
+        yield Finding(code="never-sent", verdict=verdict, count=count, text=text, tasks=tasks[:10])
+    if restless := explainer.sending():
+        yield Finding(code="restless", verdict=Verdict.UNKNOWN, count=1, text=restless)
+    if differing := explainer.differing_queues():
+        text = f"declared by the app otherwise than the broker has them: {'; '.join(differing)}"
+        yield Finding(code="queues-differ", verdict=Verdict.PASS, count=len(differing), text=text)
+    if dead := explainer.witnesses.remains.dead:
+        tasks = tuple(sorted(letter.task for letter in dead if letter.task is not None))[:10]
+        text = explainer.dead_letters()
+        yield Finding(code="dead-letters", verdict=Verdict.PASS, count=len(dead), text=text, tasks=tasks)
+
+
+def _fairness_findings(workers: Mapping[str, int], promise: Promise) -> Iterator[Finding]:
+    if promise.fairness is None:
+        return
+    shares = ", ".join(f"{node} {count}" for node, count in workers.items()) or "none"
+    index = jain(workers.values())
+    if index is None:
+        text = f"a fairness of {promise.fairness:g} is demanded, and there were not two workers with work: {shares}."
+        yield Finding(code="fairness-unknown", verdict=Verdict.UNKNOWN, count=len(workers), text=text)
+    elif index < promise.fairness:
+        text = f"the workers' shares have a fairness of {index:.3f}, and {promise.fairness:g} is demanded: {shares}."
+        yield Finding(code="unfair", verdict=Verdict.FAIL, count=len(workers), text=text)
+
+
+def _check_findings(folder: RunFolder) -> Iterator[Finding]:
+    """What the scenario's own checks found while the run's world was still there; see `run`."""
+    if not (folder.path / "checks.json").exists():
+        return
+    try:
+        yield from map(Finding.from_json, folder.read("checks.json")["findings"])
+    except (RunFolderError, KeyError, TypeError, ValueError) as error:
+        text = f"checks.json is not what a run writes: {type(error).__name__}."
+        yield Finding(code="checks-unreadable", verdict=Verdict.UNKNOWN, count=1, text=text)

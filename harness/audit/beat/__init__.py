@@ -1,0 +1,1 @@
+"""Whether beat sent each entry of its schedule when it was due."""

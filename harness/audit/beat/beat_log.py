@@ -1,0 +1,432 @@
+"""What the journals say of beat: when it was there, when it was busy, and what it sent. All times are of its clock."""
+
+import json
+import mmap
+import re
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+
+from harness.records.event import Event, Kind
+from harness.records.journal import Tail
+from harness.records.regular_file import open_regular
+from harness.records.values import Json
+
+_LONGEST_FIRST_LINE = 1 << 20
+"""Bytes."""
+_LEAST_SLEEP_S = 0.001
+"""Times of today have a float's last digit at a quarter of a microsecond."""
+_SILENCE_S = 10.0
+"""How much later than it meant to wake beat may wake on a machine that is busy."""
+_OF_BEAT = re.compile(rb'"kind":\s*"(?:embedded|schedule|woke|unsent)"|"schedule":\s*\[')
+_RECEIVED = f'"{Kind.RECEIVED.value}"'.encode()
+
+Rules = Mapping[str, Mapping[str, Json]]
+"""Each entry of a schedule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wake:
+    """One time that beat looked for what is due, and when it meant to look again."""
+
+    at: float
+    end: float
+    next: float
+    planned_s: float | None = None
+    """How long it took to plan all entries, if it did."""
+
+    @property
+    def slept(self) -> bool:
+        """Whether nothing was left to do."""
+        return self.next > self.end + _LEAST_SLEEP_S
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tick:
+    """One task that beat sent."""
+
+    entry: str
+    at: float
+    wake: Wake
+    start: int
+    """Which process of beat sent it."""
+    period: int
+    """Under which of that process's schedules."""
+    following: tuple[float, float] | None
+    """Two times between which the schedule itself has the next one; None where that is not told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsent:
+    """One time that beat could not send an entry."""
+
+    entry: str
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shadowed:
+    """A periodic task whose place another one took."""
+
+    entry: str
+    lost: str
+    kept: str
+    named: bool
+    """Whether the app gave both of them this name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Period:
+    """A time during which the schedule of a process stayed as it was."""
+
+    rules: Rules
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Start:
+    """One process of beat, or one beat in a worker."""
+
+    number: int
+    node: str
+    periods: Sequence[Period]
+    """At least one, in order."""
+    ready_at: float | None
+    """None if it never was."""
+    wakes: Sequence[Wake]
+    ticks: Sequence[Tick]
+    unsent: int
+    """How many the broker never took, as far as is known."""
+    failures: Sequence[Unsent] = ()
+    shadowed: Sequence[Shadowed] = ()
+    error: str | None = None
+    """What it ended with."""
+    is_embedded: bool = False
+    silent_s: float | None = None
+    """For how long the worker that it lived in took tasks after it was to wake; None if it did not."""
+
+    @property
+    def begin(self) -> float:
+        """When it was ready."""
+        return self.ready_at or 0.0
+
+    @cached_property
+    def end(self) -> float:
+        """The last time at which it surely had nothing left to send."""
+        return max((wake.at for wake in self.wakes if wake.slept), default=self.begin)
+
+    @cached_property
+    def busy(self) -> "Spans":
+        """When it should have been awake or was, instead of asleep as it meant to be."""
+        return Spans(self._busy())
+
+    def _busy(self) -> Iterator[tuple[float, float]]:
+        """From each time at which it should have woken until it slept again."""
+        begin = next_at = self.begin
+        is_asleep = False
+        for wake in self.wakes:
+            if is_asleep:
+                begin = min(next_at, wake.at)
+            is_asleep, next_at = wake.slept, wake.next
+            if is_asleep:
+                yield begin, wake.end
+
+    def sent(self) -> Iterator[tuple[Period, str, list[Tick]]]:
+        """What it sent of each entry under each schedule."""
+        of: dict[tuple[int, str], list[Tick]] = {}
+        for tick in self.ticks:
+            of.setdefault((tick.period, tick.entry), []).append(tick)
+        for (number, entry), ticks in of.items():
+            yield self.periods[number], entry, ticks
+
+    def had(self, entry: str) -> Iterator[tuple[Mapping[str, Json], float, float]]:
+        """Each rule that it had for an entry, with the time that it surely had it without a break."""
+        last: Mapping[str, Json] | None = None
+        begin = end = 0.0
+        for period in self.periods:
+            rule = period.rules.get(entry)
+            if rule != last:
+                if last is not None:
+                    yield last, begin, end
+                last, begin = rule, period.begin
+            end = max(begin, period.end)
+        if last is not None:
+            yield last, begin, end
+
+
+class Spans:
+    """Stretches of time, apart from each other."""
+
+    def __init__(self, spans: Iterable[tuple[float, float]]) -> None:
+        """Those that touch become one."""
+        self.begins: list[float] = []
+        self.ends: list[float] = []
+        for begin, end in sorted(spans):
+            if self.ends and begin <= self.ends[-1]:
+                self.ends[-1] = max(self.ends[-1], end)
+            else:
+                self.begins.append(begin)
+                self.ends.append(end)
+        lengths = (end - begin for begin, end in self)
+        self._before_s = list(accumulate(lengths, initial=0.0))
+
+    def __iter__(self) -> Iterator[tuple[float, float]]:
+        """Begin and end of each, in order."""
+        return zip(self.begins, self.ends, strict=True)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.begins)
+
+    def around(self, t: float) -> tuple[float, float] | None:
+        """The one that a time lies in."""
+        last = bisect_right(self.begins, t) - 1
+        return (self.begins[last], self.ends[last]) if last >= 0 and t <= self.ends[last] else None
+
+    def length_s(self, begin: float, end: float) -> float:
+        """How much of a time they cover."""
+        return self._until_s(end) - self._until_s(begin)
+
+    def _until_s(self, t: float) -> float:
+        count = bisect_right(self.begins, t)
+        return self._before_s[count] - (max(0.0, self.ends[count - 1] - t) if count else 0.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Beats:
+    """Some starts of beat, taken together."""
+
+    starts: Sequence[Start]
+
+    @cached_property
+    def there(self) -> Spans:
+        """When at least one was, from ready to the last time that it had nothing left to send."""
+        return Spans((start.begin, start.end) for start in self.starts)
+
+    @cached_property
+    def longest_wake_s(self) -> float:
+        """How long one of them ever took to look, and to send what was due."""
+        return max((wake.end - wake.at for start in self.starts for wake in start.wakes), default=0.0)
+
+
+def read(journal: Path, without_beat: Collection[Path] = frozenset()) -> tuple[list[Start], list[str]]:
+    """Every start of beat that wrote to a folder of journals, in order; and what is wrong with the files.
+
+    A worker with a beat of its own writes what beat does to its own file, or beat's process writes one as a worker.
+    Of the files in `without_beat` only the first line is read, unless it says that beat wrote the file.
+    """
+    starts: list[Start] = []
+    faults: list[str] = []
+    for path in sorted(journal.glob("*.jsonl")):
+        try:
+            if not _is_of_beat(path, is_searched=path not in without_beat):
+                continue
+            tail = Tail(path)
+            starts.append(_start(tail.read(), len(starts), path))
+        except OSError as error:
+            if path.name.startswith("beat"):
+                faults.append(f"{path.name} cannot be read ({error.strerror})")
+            continue
+        except (KeyError, TypeError, ValueError) as error:
+            faults.append(f"{path.name} is not what beat writes ({error!r})")
+            continue
+        if gaps := max(tail.missing, tail.damaged) + tail.torn:
+            faults.append(f"{path.name} lacks lines ({gaps})")
+    return starts, faults
+
+
+def _is_of_beat(path: Path, *, is_searched: bool) -> bool:
+    """Whether beat wrote in it: its first line says so, or any other; and if the first is spoilt, its name."""
+    with open_regular(path) as file:
+        first = file.readline(_LONGEST_FIRST_LINE)
+        try:
+            if json.loads(first)["role"] == "beat":
+                return True
+        except (ValueError, KeyError, TypeError, RecursionError):
+            if path.name.startswith("beat"):
+                return True
+        if not first or not is_searched:
+            return False
+        # The journal of a busy worker is long, and most workers have no beat.
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return _OF_BEAT.search(text) is not None
+
+
+@dataclass(kw_only=True)
+class _Reading:
+    """What was read so far of one file."""
+
+    number: int
+    node: str = ""
+    is_embedded: bool = False
+    parent: int | None = None
+    told_at: float = 0.0
+    """When the last line of beat was written, by the clock of the journal."""
+    changes: list[tuple[float, float, Rules]] = field(default_factory=list)
+    """Until when the schedule before was in force, and from when each was."""
+    timezone: str = "UTC"
+    ready_at: float | None = None
+    wakes: list[Wake] = field(default_factory=list)
+    ticks: list[Tick] = field(default_factory=list)
+    pending: list[Event] = field(default_factory=list)
+    """What was sent in a wake whose end is not told yet."""
+    intended: list[str | None] = field(default_factory=list)
+    accepted: set[str | None] = field(default_factory=set)
+    failures: list[Unsent] = field(default_factory=list)
+    shadowed: list[Shadowed] = field(default_factory=list)
+    error: str | None = None
+
+    def take(self, event: Event) -> None:
+        """One line. Raises KeyError, TypeError or ValueError if beat does not write such."""
+        data = event.data
+        if event.kind is Kind.OPENED:
+            self.is_embedded |= data.get("role") == "worker"
+        elif event.kind is Kind.ACCEPTED:
+            self.accepted.add(event.task)
+        elif event.kind is Kind.INTENDED and "entry" in data:
+            self.pending.append(event)
+            self.intended.append(event.task)
+        elif event.kind is Kind.READY and not self.is_embedded:
+            # In the file of a worker it is the worker that is ready.
+            self.ready_at = float(data["at"])
+        elif event.kind is Kind.UNSENT:
+            self.failures.append(
+                Unsent(entry=str(data["entry"]), at=float(data["at"]), reason=str(data.get("reason", "no reason told")))
+            )
+        elif event.kind is Kind.DIED:
+            self.error = str(data.get("error", "an error"))
+        else:
+            self._take_plan(event)
+        self.node = event.node
+
+    def _take_plan(self, event: Event) -> None:
+        data = event.data
+        if event.kind is Kind.EMBEDDED:
+            self.is_embedded, self.parent, self.told_at = True, int(data["parent"]), event.t
+        elif event.kind is Kind.SETTINGS and "schedule" in data:
+            self.timezone = str(data.get("timezone", "UTC"))
+            self._change(0.0, 0.0, data["schedule"])
+            self.shadowed += [_shadowed(one) for one in data.get("shadowed", ())]
+            if self.is_embedded:
+                self.ready_at = float(data["at"]) if "at" in data else None
+        elif event.kind is Kind.SCHEDULE:
+            self._change(float(data["until"]), float(data["at"]), data["schedule"])
+        elif event.kind is Kind.WOKE:
+            self._wake(event)
+
+    def _change(self, until: float, at: float, schedule: Iterable[Mapping[str, Json]]) -> None:
+        # What the entry itself says of its zone wins.
+        zone = {"timezone": self.timezone}
+        self.changes.append((until, at, {str(one["entry"]): zone | dict(one) for one in schedule}))
+
+    def _wake(self, event: Event) -> None:
+        data = event.data
+        at = float(data["at"])
+        planned_s = None if data.get("planned_s") is None else float(data["planned_s"])
+        wake = Wake(at=at, end=at + float(data["took_s"]), next=float(data["next"]), planned_s=planned_s)
+        self.wakes.append(wake)
+        self.ticks += [self._tick(sent, wake) for sent in self.pending]
+        self.pending.clear()
+        if self.is_embedded and self.ready_at is None:
+            self.ready_at = at
+        # Beat's clock need not be that of the journal, but is as fast wherever a worker is there.
+        self.told_at = event.t + max(wake.next - wake.end, 0.0)
+
+    def done(self, path: Path) -> Start:
+        """All that is known of it."""
+        # Of a wake that beat did not live to tell, only the ticks are known.
+        untold = [self._tick(sent, None) for sent in self.pending]
+        # It may have ended before it could say that the last one went out.
+        unsent = sum(task not in self.accepted for task in self.intended[:-1])
+        known = Start(
+            number=self.number,
+            node=self.node,
+            periods=(),
+            ready_at=self.ready_at,
+            wakes=self.wakes,
+            ticks=[*self.ticks, *untold],
+            unsent=unsent,
+            failures=self.failures,
+            shadowed=self.shadowed,
+            error=self.error,
+            is_embedded=self.is_embedded,
+            silent_s=self._silent_s(path),
+        )
+        return replace(known, periods=self._periods(known))
+
+    def _periods(self, known: Start) -> list[Period]:
+        changes = self.changes or [(0.0, 0.0, {})]
+        begins = [known.begin, *(at for _, at, _ in changes[1:])]
+        ends = [*(until for until, _, _ in changes[1:]), known.end]
+        return [
+            Period(rules=rules, begin=begin, end=end)
+            for (_, _, rules), begin, end in zip(changes, begins, ends, strict=True)
+        ]
+
+    def _silent_s(self, path: Path) -> float | None:
+        if not self.is_embedded or not self.told_at:
+            return None
+        last_t = _last_received_t(_file_of(path, self.node, self.parent))
+        return None if last_t is None or last_t <= self.told_at + _SILENCE_S else last_t - self.told_at
+
+    def _tick(self, sent: Event, wake: Wake | None) -> Tick:
+        at, following = float(sent.data["at"]), sent.data.get("following")
+        return Tick(
+            entry=str(sent.data["entry"]),
+            at=at,
+            wake=Wake(at=at, end=at, next=at) if wake is None else wake,
+            start=self.number,
+            period=max(len(self.changes) - 1, 0),
+            following=None if following is None else (float(following[0]), float(following[1])),
+        )
+
+
+def _start(events: Iterable[Event], number: int, path: Path) -> Start:
+    reading = _Reading(number=number)
+    for event in events:
+        reading.take(event)
+    return reading.done(path)
+
+
+def _shadowed(said: Mapping[str, Json]) -> Shadowed:
+    return Shadowed(
+        entry=str(said["entry"]), lost=str(said["lost"]), kept=str(said["kept"]), named=bool(said.get("named"))
+    )
+
+
+# ------------------------------------------------------------------------------------ the worker that a beat lives in
+
+
+def _file_of(path: Path, node: str, parent: int | None) -> Path:
+    """The journal of the worker that beat lived in: the last one of its process id that was opened before beat's."""
+    if parent is None:
+        return path
+    born = _born(path)
+    files = [one for one in path.parent.glob(f"{node}.{parent}.*.jsonl") if _born(one) <= born]
+    return max(files, key=_born, default=path)
+
+
+def _born(path: Path) -> int:
+    """When a journal was opened, in nanoseconds: its name says so."""
+    number = path.name.removesuffix(".jsonl").rpartition(".")[2]
+    return int(number) if number.isdigit() else 0
+
+
+def _last_received_t(path: Path) -> float | None:
+    """When a worker last took a task: what it says later may belong to its own end, which ends beat first."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        end = len(text)
+        while (found := text.rfind(_RECEIVED, 0, end)) >= 0:
+            end = text.rfind(b"\n", 0, found) + 1
+            text.seek(end)
+            with suppress(ValueError, KeyError, TypeError):
+                line = json.loads(text.readline())
+                if line["kind"] == Kind.RECEIVED:
+                    return float(line["t"])
+    return None

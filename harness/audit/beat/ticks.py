@@ -1,0 +1,423 @@
+"""The ticks of beat: was each one sent, once, and at its time? A pure function of a run's journal.
+
+All times are those of beat's own clock, which need not be the real one: what is judged is the schedule, and Celery
+lives by the clock that it sees.
+"""
+
+import json
+import math
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from harness.audit.beat import beat_log
+from harness.audit.beat.beat_log import Beats, Spans, Start, Tick, Unsent, Wake
+from harness.audit.beat.crontab import Crontab, written
+from harness.audit.beat.tick_findings import UNTOLD, findings
+from harness.audit.beat.tick_records import LISTS, EntryTicks, Ticks, Times, Window
+from harness.records.values import Json
+
+_LATE_S = 60.0
+"""A crontab entry names a minute, so that within it a tick is in time."""
+_EARLY_S = 0.01
+"""Celery wakes ten milliseconds of its own clock early by design, and asks again before it sends."""
+_ANSWER_S = 1.0
+"""By how much the schedule's own answer to when an entry is due may be wrong: it counts in floats, and asks twice."""
+
+
+def account(journal: Path, window: Window | None = None, without_beat: Collection[Path] = frozenset()) -> Ticks | None:
+    """Account for the ticks of all beats that wrote to a folder of journals; None if there was no beat.
+
+    Args:
+        journal: the folder.
+        window: of a time-lapse, which is about nothing else; None counts all that was watched.
+        without_beat: files in which no line is of beat, except where the first one says that beat wrote the file.
+    """
+    starts, faults = beat_log.read(journal, without_beat)
+    if not starts and not faults and window is None:
+        return None
+    watch = _Watch(beats=Beats(starts=[start for start in starts if start.ready_at is not None]), window=window)
+    judged = [_judge(case, watch) for case in watch.cases()]
+    said = findings(judged, starts, beats=watch.beats, window=window, faults=faults)
+    return Ticks(entries=tuple(record for record, _ in judged), findings=tuple(said))
+
+
+# ------------------------------------------------------------------------------------------------ what was to be seen
+
+_UNKNOWN_RULE: dict[str, Json] = {"kind": "other", "text": UNTOLD}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Watch:
+    """What is to be counted of some starts of beat."""
+
+    beats: Beats
+    window: Window | None
+
+    def cases(self) -> list["_Case"]:
+        """Every entry with each rule that it ever had, in order; usually that is one."""
+        found: dict[tuple[str, str], _Case] = {}
+
+        def case(entry: str, rule: Mapping[str, Json]) -> _Case:
+            key = (entry, json.dumps(rule, sort_keys=True))
+            return found.setdefault(key, _Case(watch=self, entry=entry, rule=rule))
+
+        known: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        failures: defaultdict[str, list[Unsent]] = defaultdict(list)
+        for start in self.beats.starts:
+            for entry in dict.fromkeys(entry for period in start.periods for entry in period.rules):
+                for rule, begin, end in start.had(entry):
+                    case(entry, rule).presence.append((start, begin, end))
+                    known[entry].append((begin, end))
+            for period, entry, ticks in start.sent():
+                case(entry, period.rules.get(entry, _UNKNOWN_RULE)).ticks.extend(ticks)
+            for failure in start.failures:
+                failures[failure.entry].append(failure)
+        for (entry, _), one in found.items():
+            one.ticks.sort(key=lambda tick: tick.at)
+            one.known, one.failures = Spans(known[entry]), failures[entry]
+        return [one for _, one in sorted(found.items())]
+
+    def start(self, number: int) -> Start:
+        """The start with a number."""
+        return next(start for start in self.beats.starts if start.number == number)
+
+    def counts(self, t: float) -> bool:
+        """Whether what was due then is asked for."""
+        return self.window is None or self.window.holds(t)
+
+    @cached_property
+    def grace_s(self) -> float:
+        """How long after its time a tick is still to come: as long as beat was ever at work, and a second."""
+        return min(_LATE_S, 1.0 + self.beats.longest_wake_s)
+
+
+@dataclass(kw_only=True, eq=False)
+class _Case:
+    """One entry under one rule: when beat had it, and what it sent."""
+
+    watch: _Watch
+    entry: str
+    rule: Mapping[str, Json]
+    presence: list[tuple[Start, float, float]] = field(default_factory=list)
+    """Which start had it, from when until when."""
+    ticks: list[Tick] = field(default_factory=list)
+    failures: list[Unsent] = field(default_factory=list)
+    known: Spans = field(default_factory=lambda: Spans(()))
+    """When it was in the schedule at all, also under another rule."""
+
+    @cached_property
+    def there(self) -> Spans:
+        """When at least one start had it."""
+        return Spans((begin, end) for _, begin, end in self.presence)
+
+    def starts(self, t: float) -> list[Start]:
+        """Which ones had it then."""
+        return [start for start, begin, end in self.presence if begin <= t <= end]
+
+    def idle_s(self, start: Start, due: float, sent: float) -> float:
+        """For how long of the time from due to sent nothing kept a beat from sending."""
+        return sent - due - start.busy.length_s(due, sent)
+
+    def unplanned_s(self, start: Start, due: float, sent: float) -> float:
+        """As `idle_s`, less the time that beat took when it planned what was due.
+
+        Celery asks how long it is to the next tick, sends, and then counts from there: a tick is also later by as
+        long as it took to send the one before. Under a fast clock that is the machine's fault.
+        """
+        begin, end = self._planning(start, sent) if self.watch.window else (due, due)
+        # Nothing is an excuse twice.
+        rest = min(max(due, end), sent)
+        return sent - due - (end - begin) - start.busy.length_s(rest, sent)
+
+    def _planning(self, start: Start, sent: float) -> tuple[float, float]:
+        """From when until when beat planned what it sent then, as far as it is told; an empty time if it is not."""
+        if (replanned := self._replanned(start, sent)) is not None:
+            return replanned.at, replanned.at + (replanned.planned_s or 0.0)
+        before = self._before(start, sent)
+        return (before.wake.at, before.wake.end) if before else (sent, sent)
+
+    def _replanned(self, start: Start, sent: float) -> Wake | None:
+        """The last wake in which beat planned all entries anew, after it sent this one before."""
+        before = self._before(start, sent)
+        since = before.wake.end if before else -math.inf
+        plans = (wake for wake in reversed(start.wakes) if wake.planned_s is not None)
+        return next((wake for wake in plans if since <= wake.at <= sent), None)
+
+    def _before(self, start: Start, sent: float) -> Tick | None:
+        """The tick before, if the same beat sent it."""
+        last = bisect_left(self.ticks, sent, key=lambda tick: tick.at) - 1
+        return self.ticks[last] if last >= 0 and self.ticks[last].start == start.number else None
+
+    def planned_t(self, start: Start, sent: float, times: Sequence[float]) -> float | None:
+        """When beat meant to send what it sent then: when the schedule had it, and later by as long as beat was busy.
+
+        None if that is not told. It is long ago if the schedule had it at none of the times at which it is due.
+        """
+        before = self._before(start, sent)
+        if before is None or before.following is None or self._replanned(start, sent):
+            return None
+        earliest, latest = before.following
+        number = bisect_left(times, earliest - _ANSWER_S)
+        is_due = number < len(times) and times[number] <= latest + _ANSWER_S
+        return latest + before.wake.end - before.wake.at if is_due else -math.inf
+
+    def was_kept(self, due: float, sent: float, starts: Sequence[Start] | None = None) -> bool:
+        """Whether every beat that had it was kept for most of a time, and for all but a minute."""
+        most_s = min(_LATE_S, (sent - due) / 2)
+        having = self.starts(due) if starts is None else starts
+        return bool(having) and all(self.unplanned_s(start, due, sent) <= most_s for start in having)
+
+    def passed_deadline(self, due: float) -> bool:
+        """Whether every beat that had it was kept beyond the time after which Celery does not send it any more."""
+        if (deadline_s := self.rule.get("deadline_s")) is None:
+            return False
+        return all(_kept_s(start, due) > float(deadline_s) for start in self.starts(due))
+
+
+def _kept_s(start: Start, due: float) -> float:
+    """How long after a time beat was busy, without a break from it."""
+    around = start.busy.around(due)
+    return around[1] - due if around else 0.0
+
+
+@dataclass
+class _Counts:
+    """What is found while an entry is judged: Unix times in seconds."""
+
+    expected: int = 0
+    sent: int = 0
+    missing: list[float] = field(default_factory=list)
+    doubled: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
+    early: list[float] = field(default_factory=list)
+    delayed: list[float] = field(default_factory=list)
+    doubtful: list[float] = field(default_factory=list)
+    unproven: list[float] = field(default_factory=list)
+    unscheduled: list[float] = field(default_factory=list)
+    skipped: list[float] = field(default_factory=list)
+    """Due while no beat was there, which demands nothing."""
+    lateness_s: list[float] = field(default_factory=list)
+
+    def record(self, case: _Case, rule: str, zone: tzinfo, *, expected: int | None) -> EntryTicks:
+        """Put it down."""
+        counted = (failure.reason for failure in case.failures if case.watch.counts(failure.at))
+        return EntryTicks(
+            entry=case.entry,
+            rule=rule,
+            reasons=tuple(dict.fromkeys(counted)),
+            expected=expected,
+            sent=self.sent,
+            lateness_s=_quantiles(self.lateness_s),
+            **{name: Times.of(getattr(self, name), zone) for name in LISTS},
+        )
+
+
+def _judge(case: _Case, watch: _Watch) -> tuple[EntryTicks, Times]:
+    """The record of an entry, and when it was due while no beat was there."""
+    rule = case.rule
+    try:
+        zone = ZoneInfo(str(rule.get("timezone", "UTC")))
+        if rule["kind"] == "crontab":
+            counts, text = _crontab(Crontab.of(rule, zone), case, watch), f"{written(rule)} {zone.key}"
+        elif rule["kind"] == "interval" and rule["every_s"] > 0:
+            counts = _interval(float(rule["every_s"]), case, watch, relative=bool(rule["relative"]))
+            text = f"every {rule['every_s']:g} s" + (", rounded" if rule["relative"] else "")
+        else:
+            return _unpredictable(case, str(rule.get("text", "every 0 s")), watch)
+    except (ValueError, KeyError) as error:
+        # ZoneInfo raises a KeyError for a zone that nobody knows.
+        return _unpredictable(case, f"{written(rule)}: {error}", watch)
+    return counts.record(case, text, zone, expected=counts.expected), Times.of(counts.skipped, zone)
+
+
+def _unpredictable(case: _Case, text: str, watch: _Watch) -> tuple[EntryTicks, Times]:
+    counts = _Counts(sent=sum(watch.counts(tick.at) for tick in case.ticks))
+    return counts.record(case, text, UTC, expected=None), Times.of((), UTC)
+
+
+# ------------------------------------------------------------------------------------------------ crontab entries
+
+
+def _crontab(crontab: Crontab, case: _Case, watch: _Watch) -> _Counts:
+    counts = _Counts()
+    there = case.there
+    sent = [tick.at for tick in case.ticks]
+    end = max([there.ends[-1], *sent])
+    times = crontab.times(min([there.begins[0], *sent]), end)
+    of, early = _matched(times, case)
+    counts.early = [tick.at for tick in early if watch.counts(tick.at)]
+    counts.sent, ahead = len(counts.early), set(early)
+    for number, due in enumerate(times):
+        if not watch.counts(due):
+            continue
+        # One that came early for this time is a tick of this time.
+        ticks = of.get(number, [])
+        in_time = [tick for tick in ticks if tick not in ahead]
+        around = there.around(due)
+        is_demanded = around is not None and due + watch.grace_s <= around[1]
+        counts.expected += is_demanded or bool(ticks)
+        counts.sent += len(in_time)
+        counts.doubled += [due] * (len(ticks) - 1)
+        if in_time:
+            _note_lateness(counts, due, in_time[0], case, times)
+        elif is_demanded and not ticks:
+            # Celery makes up for one, once: kept until the next is due, it sends that one alone.
+            later = bisect_right(sent, due)
+            was_kept = case.was_kept(due, sent[later] if later < len(sent) else end) or case.passed_deadline(due)
+            (counts.unproven if was_kept else counts.missing).append(due)
+        elif not around and there.begins[0] < due < there.ends[-1]:
+            _note_absence(counts, due, case, watch)
+    return counts
+
+
+def _note_absence(counts: _Counts, due: float, case: _Case, watch: _Watch) -> None:
+    """It was due at a time at which no beat had it under this rule, and one did before and after."""
+    if not watch.beats.there.around(due):
+        counts.skipped.append(due)
+    elif not case.known.around(due):
+        counts.unscheduled.append(due)
+
+
+def _note_lateness(counts: _Counts, due: float, tick: Tick, case: _Case, times: Sequence[float]) -> None:
+    if not case.there.around(due):
+        # It was made up for when beat came back.
+        return
+    counts.lateness_s.append(max(0.0, tick.at - due))
+    if tick.at - due > _LATE_S:
+        _lateness(counts, due, tick, case, times).append(due)
+
+
+def _lateness(counts: _Counts, due: float, tick: Tick, case: _Case, times: Sequence[float]) -> list[float]:
+    """Where a late tick belongs: it is the schedule's fault, or the machine's, or nobody can tell."""
+    start = case.watch.start(tick.start)
+    if case.idle_s(start, due, tick.at) <= _LATE_S:
+        return counts.delayed
+    if case.watch.window is None:
+        return counts.late
+    planned_t = case.planned_t(start, tick.at, times)
+    if planned_t is None:
+        return counts.doubtful if case.unplanned_s(start, due, tick.at) <= _LATE_S else counts.late
+    since = min(max(due, planned_t), tick.at)
+    return counts.delayed if case.idle_s(start, since, tick.at) <= _LATE_S else counts.late
+
+
+_Matches = dict[int, list[Tick]]
+"""The ticks of each time that has any, by the number of the time."""
+
+
+def _matched(times: Sequence[float], case: _Case) -> tuple[_Matches, list[Tick]]:
+    """Each tick belongs to the latest time before it; if that has one already, and the next one none, to the nearer.
+
+    Returns: the ticks of each time; and those that came before their time, also if they have none.
+    """
+    of: _Matches = defaultdict(list)
+    for tick in case.ticks:
+        of[bisect_right(times, tick.at + _EARLY_S) - 1].append(tick)
+    _give_back(of, times, case)
+    since = case.there.begins[0]
+    early = _give_forward(of, times, since)
+    # No beat was there that could have sent what was due before.
+    for number in [number for number in of if times[number] < since]:
+        early += of.pop(number)
+    return of, early
+
+
+def _give_back(of: _Matches, times: Sequence[float], case: _Case) -> None:
+    """A time with two ticks gives one to a time before it that has none, if it is only late because beat was kept.
+
+    Where times are close together and the machine is slow, each tick may come after the next one was due.
+    """
+    missing: int | None = None
+    for number in range(len(times)):
+        count = len(of.get(number, ()))
+        if not count:
+            missing = number
+        elif count > 1 and missing is not None:
+            moved = [(earlier, of[earlier + 1][0]) for earlier in range(missing, number)]
+            if all(case.was_kept(times[earlier], tick.at, [case.watch.start(tick.start)]) for earlier, tick in moved):
+                for earlier, tick in moved:
+                    of[earlier + 1].remove(tick)
+                    of[earlier].append(tick)
+            missing = None
+
+
+def _give_forward(of: _Matches, times: Sequence[float], since: float) -> list[Tick]:
+    """A tick that its time can spare is an early one of the next time, if that is nearer and has none."""
+    early = []
+    for number, (before, due) in enumerate(pairwise(times), 1):
+        here = of.get(number - 1, [])
+        needed = 1 if before >= since else 0
+        if number not in of and len(here) > needed and due - here[-1].at < here[-1].at - before:
+            early.append(here.pop())
+            of[number] = [early[-1]]
+    return early
+
+
+# ------------------------------------------------------------------------------------------------ intervals
+
+
+def _interval(every_s: float, case: _Case, watch: _Watch, *, relative: bool) -> _Counts:
+    counts = _Counts()
+    regular = _regular(counts, every_s - (_rounding_s(every_s) if relative else 0.0), case, watch)
+    for begin, end in case.there:
+        since = begin
+        for tick in (tick for tick in regular if begin <= tick.at <= end):
+            _note_absent(counts, every_s, since, tick.at, case, spare_s=every_s)
+            if watch.counts(tick.at):
+                counts.lateness_s.append(max(0.0, tick.at - since - every_s))
+            since = tick.at
+        # The last one may be still to come.
+        _note_absent(counts, every_s, since, end, case, spare_s=watch.grace_s)
+    return counts
+
+
+def _regular(counts: _Counts, least_s: float, case: _Case, watch: _Watch) -> list[Tick]:
+    """Count the ticks; return those that came no sooner after the one before than they may."""
+    regular: list[Tick] = []
+    for tick in case.ticks:
+        # Celery counts from when it began to send, which is a little before `at`.
+        is_early = bool(regular) and tick.at < regular[-1].wake.at + least_s - _EARLY_S
+        is_of_another = bool(regular) and tick.start != regular[-1].start
+        if watch.counts(tick.at):
+            counts.sent += 1
+            counts.expected += not is_early
+            if is_early:
+                (counts.doubled if is_of_another else counts.early).append(tick.at)
+        # The other beat goes on as before.
+        if not (is_early and is_of_another):
+            regular.append(tick)
+    return regular
+
+
+def _note_absent(counts: _Counts, every_s: float, since: float, until: float, case: _Case, *, spare_s: float) -> None:
+    """Note the ticks that a gap lacks; they prove nothing if beat was kept from the first of them until its end."""
+    length_s = until - since - spare_s
+    due = [since + every_s * number for number in range(1, int(length_s // every_s) + 1)]
+    asked = [t for t in due if case.watch.counts(t)]
+    counts.expected += len(asked)
+    if asked:
+        (counts.unproven if case.was_kept(due[0], until) else counts.missing).extend(asked)
+
+
+def _rounding_s(every_s: float) -> float:
+    """By how much a rounded interval may end early: to the full day (an hour more or less), hour or minute."""
+    for unit_s, slack_s in ((86_400.0, 90_000.0), (3_600.0, 3_600.0), (60.0, 60.0)):
+        if every_s >= unit_s:
+            return slack_s
+    return 0.0
+
+
+def _quantiles(values: Sequence[float]) -> dict[str, float]:
+    """p50, p99 and max, each a value that was met; empty of nothing."""
+    if not values:
+        return {}
+    ordered = sorted(values)
+    at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    return {name: round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 3) for name, share in at.items()}

@@ -1,0 +1,319 @@
+"""What a finding says: which tasks, by name and count, what was seen of the first ones, and what to look at."""
+
+import json
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from harness.audit.remains import DeadLetter, How, QueueLeft
+from harness.audit.witnesses import Database, Witnesses
+from harness.records.message import DEFAULT_QUEUE
+from harness.records.values import Json
+from harness.records.verdict import Fate
+
+_SHOWN = 3
+_LONGEST = 160
+"""Characters of a value or a reason that are shown."""
+_NAMES = 3
+_QUORUM_LIMIT = 20
+"""How often RabbitMQ 4 delivers a message of a quorum queue again, unless somebody says otherwise."""
+
+
+class Story(NamedTuple):
+    """What is known of one task; the columns of the query `stories`."""
+
+    task: str
+    name: str | None
+    queue: str | None
+    starts: int
+    ending: str | None
+    outcome: str
+    status: str | None
+    error: str | None
+    expect_state: str
+    expect_result: str | None
+    expect_error: str | None
+    codec: str | None
+    value: str | None
+    discarded: str | None
+    discarded_by: str | None
+    workers: str | None
+    code: int | None
+
+
+class ChordStory(NamedTuple):
+    """What is known of one chord whose body nobody sent; the columns of the query `chord_stories`."""
+
+    body: str
+    name: str | None
+    members: int
+    unsent: int
+    waits_for: Sequence[str] | None
+    unlock: str | None
+    looks: int
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Tells of tasks what the witnesses know."""
+
+    database: Database
+    witnesses: Witnesses
+
+    def names(self, tasks: Sequence[str], count: int) -> str:
+        """Count and name the tasks, such as `3 shop.welcome, 1 shop.pay`; the count alone if nobody knows a name.
+
+        Args:
+            tasks: the ids that are known, of `count` tasks.
+            count: how many there are in all.
+        """
+        found = self.database.all("names", tasks=list(tasks))
+        if not found:
+            return str(count)
+        others = " and others" if found[_NAMES:] else ""
+        if count > len(tasks):
+            return f"{count} ({', '.join(str(name) for name, _ in found[:_NAMES])}{others})"
+        return ", ".join(f"{times} {name}" for name, times in found[:_NAMES]) + others
+
+    def fate(self, fate: Fate, tasks: Sequence[str]) -> str:
+        """What was seen of the first tasks of a fate, and what to look at; empty if there is nothing to add."""
+        tell = self._tellers().get(fate)
+        if tell is None:
+            return ""
+        stories = [Story(*row) for row in self.database.all("stories", tasks=list(tasks[:_SHOWN]))]
+        told = list(dict.fromkeys(text for story in stories if (text := tell(story))))
+        return "; ".join(told)
+
+    def _tellers(self) -> Mapping[Fate, Callable[[Story], str]]:
+        return {
+            Fate.LOST: self._lost,
+            Fate.DUPLICATED: self._duplicated,
+            Fate.WRONG: self._wrong,
+            Fate.UNRECORDED: self._unrecorded,
+            Fate.UNKNOWN: self._unknown,
+        }
+
+    def _lost(self, story: Story) -> str:
+        if story.ending is not None and story.discarded is None:
+            keys = ", ".join(shown(key) for (key,) in self.database.all("absent_keys", task=story.task))
+            return f"{of(story)} ended as {story.ending}, and its effect {keys} never came"
+        if letter := self._dead(story.task):
+            return f"{of(story)} is a dead letter: {lies(letter)}"
+        if story.discarded is not None:
+            return _discarded(story)
+        if story.starts:
+            where = f" on {shortened(story.workers)}" if story.workers else ""
+            return f"{of(story)} {began(story)}{where} and never came to an end{self._drop(story)}"
+        return f"no worker ever began {of(story)}{self._limits(story)}"
+
+    def _dead(self, task: str) -> DeadLetter | None:
+        return next((letter for letter in self.witnesses.remains.dead if letter.task == task), None)
+
+    def _queue(self, story: Story) -> QueueLeft | None:
+        name = story.queue or DEFAULT_QUEUE
+        return next((queue for queue in self.witnesses.remains.queues if queue.name == name), None)
+
+    def _drop(self, story: Story) -> str:
+        """Why a task that began was not delivered again."""
+        queue = self._queue(story)
+        if queue is not None and queue.kind == "quorum":
+            limit = queue.arguments.get("x-delivery-limit", _QUORUM_LIMIT)
+            if isinstance(limit, int) and story.starts > limit >= 0:
+                return (
+                    f": dropped by the broker after {story.starts} deliveries, because `{queue.name}` has a delivery "
+                    f"limit of {limit} and no dead-letter exchange took it"
+                )
+        return ". Its message was acknowledged before: task_acks_late keeps it until the task has ended"
+
+    def _limits(self, story: Story) -> str:
+        """What a queue does to messages that nobody took."""
+        queue = self._queue(story)
+        arguments = queue.arguments if queue is not None else {}
+        said = [
+            f"{text} {arguments[key]}"
+            for key, text in (
+                ("x-message-ttl", "keeps a message for no more milliseconds than"),
+                ("x-max-length", "holds no more messages than"),
+                ("x-max-length-bytes", "holds no more bytes than"),
+            )
+            if key in arguments
+        ]
+        if queue is not None and said:
+            return f": `{queue.name}` {' and '.join(said)}"
+        if queue is None and self.witnesses.remains.queues:
+            return (
+                f": there is no queue `{story.queue or DEFAULT_QUEUE}`: it was deleted, or no queue is bound to that "
+                "routing key"
+            )
+        return ": look for a queue that was purged or deleted, and for a worker that dropped it"
+
+    def _duplicated(self, story: Story) -> str:
+        times = self.database.all("repeated_keys", task=story.task)
+        keys = ", ".join(f"{shown(key)} came {count} times" for key, count in times)
+        return f"{of(story)} {began(story)}" + (f", and its effect {keys}" if keys else "")
+
+    def _wrong(self, story: Story) -> str:
+        if story.ending == "SUCCESS" and story.expect_state != "SUCCESS":
+            return f"{of(story)}: expected {story.expect_state}, came SUCCESS"
+        if story.ending == "FAILURE":
+            return f"{of(story)}: expected the error {story.expect_error}, came {story.error}"
+        expected, came = shortened(story.expect_result or "?"), shortened(story.value or "a long result")
+        return f"{of(story)}: expected {expected}, came {came}"
+
+    def _unrecorded(self, story: Story) -> str:
+        if story.discarded is not None:
+            return _discarded(story)
+        row = f"its row says {story.status}" if story.status else "there is no row"
+        return f"{of(story)} ended as {story.ending}, and {row}: look at the result backend in the worker's log"
+
+    def _unknown(self, story: Story) -> str:
+        if story.ending is None and story.outcome == "unconfirmed":
+            return (
+                f"{of(story)} was sent without a confirm, and no worker received it: nobody can say whether the broker "
+                "ever had it. broker_transport_options = {'confirm_publish': True} would tell"
+            )
+        if story.ending is None and story.outcome in {"unknown", "none"}:
+            return f"of {of(story)} nobody knows whether the broker took it: its sender was not told"
+        if story.status == "SUCCESS" and not story.starts:
+            return (
+                f"the row of {of(story)} says that it succeeded, and no journal says that it began: "
+                "that of the process which ran it is lost"
+            )
+        if story.ending == "SUCCESS" and story.expect_result is not None and story.status is None:
+            return f"the row of {of(story)} was cleaned up, so its result cannot be compared"
+        if story.ending == "SUCCESS" and story.expect_result is not None and story.codec != "json":
+            return (
+                f"the result of {of(story)} is not JSON and is not decoded, and no worker said what it is, so it can "
+                "not be compared: only a value that JSON has can be expected"
+            )
+        return ""
+
+    def unexpected_failures(self) -> Iterator[str]:
+        """The traceback of the first task that failed and should not have; and the most frequent errors."""
+        for task, traceback, worker in self.database.all("first_traceback"):
+            yield f"{task} on {worker}:\n{str(traceback).rstrip()}"
+
+    def reasons(self) -> str:
+        """The most frequent errors of the tasks that failed unexpectedly, in words."""
+        said = (f"{count} {error}: {message}".rstrip(": ") for error, message, count in self.database.all("reasons"))
+        return "; ".join(shortened(one) for one in said)
+
+    def workers(self, tasks: Sequence[str]) -> str:
+        """What each worker made of the first tasks."""
+        stories = [Story(*row) for row in self.database.all("stories", tasks=list(tasks[:_SHOWN]))]
+        return "; ".join(f"{of(story)} {began(story)}: {shortened(story.workers or '?')}" for story in stories)
+
+    def never_sent(self) -> tuple[int, tuple[str, ...], str]:
+        """How many promised tasks were never sent, whose steps they are, and which."""
+        ((promised,),) = self.database.all("promised_count")
+        # Of a million tasks that promise nothing, none need be looked for.
+        found = self.database.all("never_sent") if promised else []
+        steps = [
+            f"{name} ({task})" if task != predecessor else f"{name}, a link of it" for task, name, predecessor in found
+        ]
+        after = sorted({str(predecessor) for _, _, predecessor in found})
+        text = f"{_few(steps)} should have followed {_few(after)}, which ended, and nobody ever sent it"
+        return len(found), tuple(after), text
+
+    def chords(self, tasks: Sequence[str]) -> str:
+        """What some chords wait for."""
+        stories = [ChordStory(*row) for row in self.database.all("chord_stories", tasks=list(tasks[:_SHOWN]))]
+        return "; ".join(_of_chord(story) for story in stories)
+
+    def dead_letters(self) -> str:
+        """Where messages lie that another queue got rid of, by queue and reason."""
+        counts: dict[tuple[str, str, str, str], int] = {}
+        for letter in self.witnesses.remains.dead:
+            key = (letter.name or "message", letter.queue, letter.origin, letter.reason)
+            counts[key] = counts.get(key, 0) + 1
+        said = [
+            f"{count} {name} in `{queue}`, from `{origin}` ({reason})"
+            for (name, queue, origin, reason), count in counts.items()
+        ]
+        return f"at rest as dead letters, and nobody consumes them: {_few(said)}"
+
+    def differing_queues(self) -> list[str]:
+        """Each queue that has not what a worker declares it with: a setting that is not in force."""
+        return [
+            f"`{queue.name}` has {key}={shown(queue.arguments.get(key))}, and the app says {shown(value)}"
+            for queue in self.witnesses.remains.queues
+            for key, value in queue.declared.items()
+            if queue.arguments.get(key) != value
+        ]
+
+    def waiting(self) -> str:
+        """What was still in flight when waiting ended."""
+        settled = self.witnesses.remains.settled
+        return f": {_few(settled.waiting)}" if settled and settled.waiting else ""
+
+    def sending(self) -> str | None:
+        """Which tasks kept sending others until waiting ended; None if that is not why it ended."""
+        settled = self.witnesses.remains.settled
+        if settled is None or settled.how is not How.LIMIT or not settled.sending:
+            return None
+        said = [f"{sender or 'a task'} sent {count} {name}" for sender, name, count in settled.sending]
+        return (
+            f"the app did not come to rest within {settled.waited_s:g} s: {_few(said)}. "
+            "What goes on for ever needs an end before it is judged: stop it, or give settle a shorter limit_s"
+        )
+
+
+def _of_chord(story: ChordStory) -> str:
+    name = f"{story.name} ({story.body})"
+    unlock = f"; celery.chord_unlock ({story.unlock}) looked {story.looks} times" if story.unlock else ""
+    if story.unsent:
+        absent = _few(story.waits_for or ())
+        return f"of the {story.members} members before {name}, {story.unsent} were never sent: {absent}"
+    if not story.waits_for:
+        return f"{name} was never sent, though all {story.members} members ended and are recorded{unlock}"
+    return f"{name} waits for {_few(story.waits_for)}, which left no result{unlock}"
+
+
+def _discarded(story: Story) -> str:
+    return (
+        f"{story.discarded_by} discarded {of(story)}: {shortened(story.discarded or '')}. "
+        "Look at accept_content, at the sender's serializer, and at the tasks that the worker knows"
+    )
+
+
+def of(story: Story) -> str:
+    """The task's name and id."""
+    return f"{story.name or 'a task'} ({story.task})"
+
+
+def began(story: Story) -> str:
+    """How often a task began, and how its process ended."""
+    times = "once" if story.starts == 1 else f"{story.starts} times"
+    died = "" if story.code is None or story.code >= 0 else f", its process was killed by {_signal(-story.code)}"
+    return f"began {times}{died}"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def lies(letter: DeadLetter) -> str:
+    """Where a dead letter lies, and why."""
+    times = "once" if letter.count == 1 else f"{letter.count} times"
+    return f"it lies in `{letter.queue}`, because `{letter.origin}` got rid of it ({letter.reason}, {times})"
+
+
+def shown(text: Json) -> str:
+    """A value as one short line of plain characters, as JSON shows it."""
+    return shortened(json.dumps(text, ensure_ascii=False))
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text, on one line, with an ellipsis where more follows."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+
+
+def _few(texts: Iterable[str]) -> str:
+    every = list(texts)
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(every[:_SHOWN]) + more

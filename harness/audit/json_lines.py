@@ -1,0 +1,201 @@
+"""Files of JSON lines, as the database can read them.
+
+The database refuses a lone surrogate, which JSON allows, and holds each line in its memory, however long it is. So a
+file with such lines is copied, and in the copy these lines stand shortened: a long expectation, or one with a lone
+surrogate in it, is a digest there.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from harness.records import values
+from harness.records.regular_file import open_regular
+from harness.records.values import Json
+
+LONG = 2_048
+"""Bytes; a longer line, expectation or result is kept out of the database."""
+LARGEST_FILE = 1 << 38
+"""Bytes; no run writes more."""
+_LONGEST = 1 << 28
+"""Bytes; no line of ours is longer."""
+_START = 50
+"""Characters of a long expectation that are shown."""
+_BLOCK = 1 << 20
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+@dataclass
+class LineFiles:
+    """The files of a folder, each under a plain name in a scratch folder: a link to it, or a readable copy.
+
+    A path may hold what the database takes for a pattern, or bytes that are no text.
+    """
+
+    folder: Path
+    scratch: Path
+    originals: dict[str, Path] = field(default_factory=dict)
+    """Each file, by its plain name."""
+    ends: dict[Path, int] = field(default_factory=dict)
+    """How many bytes of each file were whole lines when it was looked at."""
+    torn: set[str] = field(default_factory=set)
+    """The plain names of those whose last line has no end."""
+    longest: int = 1 << 20
+    """Bytes; no line of the files that the database is given is longer."""
+    unreadable: list[str] = field(default_factory=list)
+    """A sentence for each that cannot be read."""
+
+    def __post_init__(self) -> None:
+        """Look at each file."""
+        self.scratch.mkdir()
+        for number, path in enumerate(sorted(self.folder.glob("*.jsonl")), start=1):
+            name = shown(path.name)
+            try:
+                end, is_torn = whole_lines(path)
+                link = self.scratch / f"{number:06d}.jsonl"
+                if has_long_lines(path):
+                    self.longest = max(self.longest, copy_readable(path, link))
+                else:
+                    link.symlink_to(path.absolute())
+            except OSError as error:
+                self.unreadable.append(f"{name}: {error.strerror}.")
+            except ValueError as error:
+                self.unreadable.append(f"{name}: {error}.")
+            else:
+                self.originals[link.name], self.ends[path] = path, end
+                if is_torn:
+                    self.torn.add(link.name)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What each file is called in its own folder, by its plain name."""
+        return {name: shown(path.name) for name, path in self.originals.items()}
+
+    @property
+    def paths(self) -> list[str]:
+        """What the database is given."""
+        return [str(self.scratch / name) for name in sorted(self.originals)]
+
+    def mend(self, name: str) -> str:
+        """Put a readable copy in the place of a link, and return its path.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: a line is longer than any that a run writes.
+        """
+        link = self.scratch / name
+        if link.is_symlink():
+            path = link.readlink()
+            link.unlink()
+            self.longest = max(self.longest, copy_readable(path, link))
+        return str(link)
+
+    def list(self, counts: Mapping[str, int]) -> str:
+        """Name files with a number each."""
+        names = self.names
+        return ", ".join(f"{names.get(name, name)} ({count})" for name, count in counts.items())
+
+
+def shown(name: str) -> str:
+    """Return a file's name as text: it may be any bytes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def whole_lines(path: Path) -> tuple[int, bool]:
+    """Tell how many bytes of a file are whole lines, and whether more comes after them.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+        ValueError: it is larger than any run writes.
+    """
+    with open_regular(path) as file:
+        size = end = os.fstat(file.fileno()).st_size
+        if size > LARGEST_FILE:
+            raise ValueError(f"it has {size} bytes, and no run writes more than {LARGEST_FILE}")
+        while end > 0:
+            begin = max(0, end - _BLOCK)
+            newline = os.pread(file.fileno(), end - begin, begin).rfind(b"\n")
+            if newline >= 0:
+                return begin + newline + 1, begin + newline + 1 < size
+            end = begin
+        return 0, size > 0
+
+
+def has_long_lines(path: Path) -> bool:
+    """Tell whether a file has lines longer than LONG.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+    """
+    # One buffer for all blocks: new memory for each would cost as much as reading it.
+    buffer, kept = bytearray(LONG + _BLOCK), 0
+    with open_regular(path) as file, memoryview(buffer) as view:
+        while got := file.readinto(view[kept:]):
+            begin, end = 0, kept + got
+            while end - begin > LONG:
+                newline = buffer.rfind(b"\n", begin, begin + LONG)
+                if newline < 0:
+                    return True
+                begin = newline + 1
+            kept = end - begin
+            view[:kept] = view[begin:end]
+    return False
+
+
+def copy_readable(path: Path, target: Path) -> int:
+    """Copy a file, with lines that the database can read instead of those that it cannot.
+
+    Returns:
+        How many bytes the longest line of the copy has.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+        ValueError: a line is longer than any that a run writes.
+    """
+    longest = 0
+    with open_regular(path) as file, target.open("wb") as copy:
+        while block := file.read(_BLOCK):
+            if not block.endswith(b"\n"):
+                block += _rest_of_line(file)
+            lines = block.split(b"\n")
+            if _SURROGATE.search(block) or max(map(len, lines)) > LONG:
+                lines = [_readable(line) for line in lines]
+            longest = max(longest, *map(len, lines))
+            copy.write(b"\n".join(lines))
+    return longest + 1
+
+
+def _rest_of_line(file: BinaryIO) -> bytes:
+    rest = file.readline(_LONGEST)
+    if len(rest) == _LONGEST and not rest.endswith(b"\n"):
+        raise ValueError(f"it has a line of more than {_LONGEST} bytes")
+    return rest
+
+
+def _readable(line: bytes) -> bytes:
+    """Shorten a line where that is necessary. What is no JSON stays as it is, and is counted by whoever reads it."""
+    if len(line) <= LONG and not _SURROGATE.search(line):
+        return line
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        # What is no JSON, as a short line that is none either.
+        return line if len(line) <= LONG else b"{"
+    if not isinstance(value, dict):
+        return line
+    return json.dumps(values.readable(_without_long_expectation(value)), separators=(",", ":")).encode()
+
+
+def _without_long_expectation(line: dict[str, Json]) -> dict[str, Json]:
+    expect = line.get("expect")
+    if isinstance(expect, dict) and "result" in expect:
+        text = json.dumps(expect["result"])
+        if len(text) > LONG or _SURROGATE.search(text.encode()):
+            shown = {name: value for name, value in expect.items() if name != "result"}
+            line = line | {"expect": shown | {"start": text[:_START], "digest": values.digest(text)}}
+    # A schedule or a message of that length says nothing that the database is asked for.
+    return {name: value for name, value in line.items() if name not in {"schedule", "argv"}}

@@ -1,0 +1,364 @@
+"""The two result tables, read only, at any SQLAlchemy URL. Nothing is ever unpickled here."""
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from harness.errors import ResultsError
+from harness.records.values import Json
+
+_BUSY_TIMEOUT_S = 60.0
+_FOLD_TIMEOUT_S = 5.0
+_QUERY_TIMEOUT_S = 60.0
+"""How long a PostgreSQL server may work on one statement; a table that somebody has locked is waited for no longer."""
+_LIBPQ = {
+    "connect_timeout": 10,
+    # A server that is cut off in the middle of a query says nothing, and by default it is listened to for hours.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+"""What bounds the waits of libpq: seconds, and milliseconds for the last. An option in the URL wins."""
+_PACKAGES = {
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+    "pymysql": "pymysql",
+}
+"""Per driver's module, the package that has it, where the two are named differently or need their binary part."""
+_CHUNK = 1_000
+"""Ids in one query. SQLite and PostgreSQL take more; a larger one is hardly quicker, and holds a row lock no longer."""
+_FINAL = ("SUCCESS", "FAILURE", "REVOKED")
+_META = sa.MetaData()
+_TASKS = sa.Table(
+    "celery_taskmeta",
+    _META,
+    sa.Column("task_id", sa.String(155)),
+    sa.Column("status", sa.String(50)),
+    sa.Column("result", sa.LargeBinary),
+)
+_DATE_DONE = sa.column("date_done", sa.DateTime())
+"""Beside the table, because few readers need it."""
+_GROUPS = sa.Table(
+    "celery_tasksetmeta",
+    _META,
+    sa.Column("taskset_id", sa.String(155)),
+    sa.Column("result", sa.LargeBinary),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of `celery_taskmeta`, undecoded."""
+
+    task: str
+    status: str
+    result: bytes | None
+    """As stored: JSON since Celery 5.7 with its default serializer. Never unpickled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRow:
+    """One row of `celery_tasksetmeta`, undecoded."""
+
+    taskset: str
+    result: bytes | None
+
+
+def create(path: Path) -> None:
+    """Make an empty result database in WAL mode, which the file keeps; Celery makes its tables in it.
+
+    It has to happen before the first worker starts: only then does every connection find WAL.
+
+    Raises:
+        ResultsError: the file cannot be written (no disk left, no permission).
+    """
+    try:
+        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise ResultsError(
+            f"cannot create the result database {path}: {error}. Is the disk full or read-only?"
+        ) from error
+    if mode != "wal":
+        raise ResultsError(f"{path} cannot be put into WAL mode (it stays {mode}): use a local file system.")
+
+
+def fold(path: Path) -> None:
+    """Write what the write-ahead log still holds into the file itself, so that the file can be copied alone.
+
+    A worker that is killed leaves its log behind. Call it when nobody uses the file any more; where it cannot be
+    done, for lack of space say, everything stays as it is, and every reader still finds all rows.
+    """
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=_FOLD_TIMEOUT_S)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+class Ending(NamedTuple):
+    """How one task ended, as its row says."""
+
+    task: str
+    status: str
+    """SUCCESS, FAILURE or REVOKED."""
+    done: datetime | None
+    """When, by the worker's clock, in a zone that the table does not tell; see `Results.endings`."""
+    result: bytes | None
+    """Of a FAILURE: its exception, undecoded."""
+
+
+class Results:
+    """Reads `celery_taskmeta` and `celery_tasksetmeta`."""
+
+    def __init__(self, url: str) -> None:
+        """Nothing is opened until the first read.
+
+        Args:
+            url: an SQLAlchemy URL; Celery's own form with a leading `db+` is understood as well.
+
+        Raises:
+            ResultsError: `url` is no such URL, or its driver is not installed.
+        """
+        try:
+            self._url = _parsed(url.removeprefix("db+"))
+            self._engine = self._connect()
+        except ImportError as error:
+            module = (error.name or self._url.get_driver_name()).partition(".")[0]
+            raise ResultsError(
+                f"cannot use the results URL {_shown(url)!r}: its driver {module} is not installed, or not whole; "
+                f"install the package {_PACKAGES.get(module, module)}."
+            ) from error
+        except (sa.exc.ArgumentError, ValueError) as error:
+            # The error of a URL that cannot be taken apart may quote a part of it, such as the password.
+            said = str(error) if isinstance(error, sa.exc.NoSuchModuleError) else "it is no SQLAlchemy URL"
+            raise ResultsError(
+                f"cannot use the results URL {_shown(url)!r}: {said}. Give one such as "
+                "postgresql+psycopg://user:password@host/database or sqlite:////folder/results.sqlite3; "
+                "write special characters in user and password as %40 and the like."
+            ) from error
+        if self._engine.dialect.is_async:
+            raise ResultsError(
+                f"cannot use the results URL {_shown(url)!r}: its driver {self._engine.driver} is asynchronous; "
+                "take another one, such as postgresql+psycopg."
+            )
+
+    @classmethod
+    def of_file(cls, path: Path) -> "Results":
+        """The results in a SQLite file."""
+        return cls(sa.URL.create("sqlite", database=str(path)).render_as_string())
+
+    def _connect(self) -> sa.Engine:
+        if self._url.get_backend_name() != "sqlite":
+            bounds: dict[str, Any] = {}
+            if self._url.get_driver_name() in {"psycopg", "psycopg2"}:
+                bounds = {name: value for name, value in _LIBPQ.items() if name not in self._url.query}
+            return sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=bounds)
+        path = Path(self._url.database or "").absolute()
+        return sa.create_engine("sqlite://", creator=lambda: open_read_only(path), poolclass=sa.NullPool)
+
+    def row(self, task: str) -> Row | None:
+        """The row of one task, or None."""
+        return next(self._rows(sa.select(_TASKS).where(_TASKS.c.task_id == task)), None)
+
+    def rows(self) -> Iterator[Row]:
+        """Every row of `celery_taskmeta`, streamed. No table yet means no rows."""
+        return self._rows(sa.select(_TASKS))
+
+    def endings(self, tasks: Iterable[str]) -> Iterator[list[Ending]]:
+        """Those of `tasks` that have a final row, a list per thousand; whatever else is in the table is not touched.
+
+        Celery 5.7 writes `date_done` as `app.now()`, that is in the zone of the app's `timezone`, and SQLite keeps
+        that without the zone. A PostgreSQL server first turns it into the zone of the worker's connection, which is
+        the server's own unless somebody has set another one.
+
+        Args:
+            tasks: the ids. More are taken only when the list for those before has been taken, so that whoever calls
+                may stop.
+
+        Raises:
+            ResultsError: the server cannot be reached, or the table cannot be read.
+        """
+        result = sa.case((_TASKS.c.status == "FAILURE", _TASKS.c.result))
+        query = sa.select(_TASKS.c.task_id, _TASKS.c.status, _DATE_DONE, result).where(_TASKS.c.status.in_(_FINAL))
+        with self._reading(_TASKS) as connection:
+            for chunk in _chunks(tasks):
+                if connection is None:
+                    yield []
+                    continue
+                found = connection.execute(
+                    query.where(_TASKS.c.task_id.in_(chunk)), execution_options={"stream_results": False}
+                )
+                yield [Ending(*row) for row in found]
+
+    def copy(self, tasks: Iterable[str], target: Path, when: Callable[[str, datetime], float]) -> int:
+        """Write the rows of `tasks` into a SQLite file of its own, which then holds nothing else.
+
+        Rows of groups are not copied: nothing in them says who has sent them.
+
+        Args:
+            tasks: the ids.
+            target: the file; one that is there is replaced, at the end and as a whole.
+            when: tells the Unix time of a task's `date_done`. The copy's times are UTC.
+
+        Returns:
+            How many tasks had a row.
+
+        Raises:
+            ResultsError: the rows cannot be read, or the file cannot be written.
+        """
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with closing(sqlite3.connect(partial, timeout=_BUSY_TIMEOUT_S)) as connection:
+                connection.execute(
+                    "CREATE TABLE celery_taskmeta (id INTEGER PRIMARY KEY, task_id VARCHAR(155) UNIQUE, "
+                    "status VARCHAR(50), result BLOB, date_done DATETIME)"
+                )
+                rows = self._rows_of(tasks, when)
+                done = connection.executemany(
+                    "INSERT INTO celery_taskmeta (task_id, status, result, date_done) VALUES (?, ?, ?, ?)", rows
+                )
+                connection.commit()
+            partial.replace(target)
+        except (sqlite3.Error, OSError) as error:
+            raise ResultsError(f"cannot copy the results to {target}: {error}. Is the disk full?") from error
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+        return done.rowcount
+
+    def _rows_of(
+        self, tasks: Iterable[str], when: Callable[[str, datetime], float]
+    ) -> Iterator[tuple[str, str, bytes | None, str | None]]:
+        query = sa.select(_TASKS.c.task_id, _TASKS.c.status, _TASKS.c.result, _DATE_DONE)
+        with self._reading(_TASKS) as connection:
+            if connection is None:
+                return
+            for chunk in _chunks(tasks):
+                # A result may be large, so that not even a thousand are held at once.
+                for row in connection.execute(query.where(_TASKS.c.task_id.in_(chunk)).execution_options(yield_per=50)):
+                    task, status, result, done = row
+                    moment = None if done is None else datetime.fromtimestamp(when(task, done), UTC)
+                    yield task, status, result, None if moment is None else f"{moment:%Y-%m-%d %H:%M:%S.%f}"
+
+    def count(self, status: str | None = None) -> int:
+        """How many rows `celery_taskmeta` has, or how many with this status."""
+        query = sa.select(sa.func.count()).select_from(_TASKS)
+        if status is not None:
+            query = query.where(_TASKS.c.status == status)
+        with self._reading(_TASKS) as connection:
+            return 0 if connection is None else int(connection.execute(query).scalar_one())
+
+    def groups(self) -> list[GroupRow]:
+        """Every row of `celery_tasksetmeta`; empty until somebody calls `GroupResult.save()`."""
+        with self._reading(_GROUPS) as connection:
+            found = [] if connection is None else connection.execute(sa.select(_GROUPS)).all()
+        return [GroupRow(taskset=row.taskset_id, result=row.result) for row in found]
+
+    def _rows(self, query: sa.Select[Any]) -> Iterator[Row]:
+        with self._reading(_TASKS) as connection:
+            if connection is not None:
+                for task, status, result in connection.execute(query).yield_per(10_000):
+                    yield Row(task=task, status=status, result=result)
+
+    @contextmanager
+    def _reading(self, table: sa.Table) -> Iterator[sa.Connection | None]:
+        """A connection for one read; None where the table has not been made yet."""
+        try:
+            with self._engine.connect() as connection:
+                if self._url.get_backend_name() == "postgresql":
+                    # For this transaction alone: a pooler may hand the connection on to somebody else.
+                    limit = f"SET LOCAL statement_timeout = {round(_QUERY_TIMEOUT_S * 1000)}"
+                    connection.exec_driver_sql(limit)
+                if sa.inspect(connection).has_table(table.name):
+                    yield connection.execution_options(stream_results=True)
+                else:
+                    yield None
+        except sa.exc.DBAPIError as error:
+            said = " ".join(str(error.orig).split())
+            raise ResultsError(f"cannot read the results at {self.where}: {said}") from error
+
+    @property
+    def where(self) -> str:
+        """The URL, for people to read: without a password, and without options, which may hold one too."""
+        return self._url.set(query={}).render_as_string(hide_password=True)
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a SQLite file so that nothing can be written through the connection, and none of its log is left behind.
+
+    Raises:
+        sqlite3.Error: there is no such file, or it cannot be opened.
+    """
+    # Read-only to SQLite means that a write-ahead log is left behind, even an empty one. A connection that may write
+    # and is told not to takes it away.
+    where = f"file:{quote(os.fsencode(path))}"
+    try:
+        return _opened(f"{where}?mode=rw")
+    except sqlite3.OperationalError:
+        if not path.exists() or os.access(path, os.W_OK):
+            raise
+        # In a folder that nobody can write to, nobody writes now.
+        return sqlite3.connect(f"{where}?mode=ro&immutable=1", uri=True)
+
+
+def _opened(where: str) -> sqlite3.Connection:
+    """A connection that reads, and does not write; if it cannot, it is closed before the error goes on."""
+    connection = sqlite3.connect(where, uri=True, timeout=_BUSY_TIMEOUT_S)
+    try:
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("SELECT count(*) FROM sqlite_master")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _chunks(tasks: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(tasks)
+    while chunk := list(islice(remaining, _CHUNK)):
+        yield chunk
+
+
+def _parsed(url: str) -> sa.URL:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite" and "@" in (parsed.database or ""):
+        # A password with an @ and a / in it; half of it would be taken for the host, and shown.
+        raise sa.exc.ArgumentError("an @ in the name of the database")
+    return parsed
+
+
+def _shown(url: str) -> str:
+    """A URL for people to read; what stands before the last @, or in its options, may be a password."""
+    return re.sub(r"\?.*", "", url.rpartition("@")[2], flags=re.DOTALL)
+
+
+def decode(row: Row) -> Json:
+    """The result of a row, if it is JSON.
+
+    Raises:
+        ResultsError: it is pickled or otherwise not JSON, which the harness will not decode, or nested too deep.
+    """
+    if row.result is None:
+        return None
+    try:
+        return json.loads(row.result)
+    except (ValueError, RecursionError) as error:
+        # Pickle since protocol 2 begins with this byte, which no JSON text can.
+        what = "pickled" if row.result[:1] == b"\x80" else "not JSON"
+        if isinstance(error, RecursionError):
+            what = "nested too deep"
+        raise ResultsError(f"the result of task {row.task} is {what}, and is not decoded.") from error

@@ -1,0 +1,160 @@
+"""The rows of a result file, for the audit: whatever stands in the file, it is read within bounds or refused."""
+
+import sqlite3
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from threading import Event
+
+from harness.audit.results import open_read_only
+from harness.errors import ResultsError
+
+_LONG = 2_048
+"""Bytes; a longer result is kept out of the database."""
+_TABLE = "celery_taskmeta"
+_GROUPS = "celery_tasksetmeta"
+_COLUMNS = ("task_id", "status", "result")
+_LIMIT_S = 900.0
+"""Hundreds of millions of rows take less."""
+_LONGEST_VALUE = 1 << 29
+_LONGEST_NAME = 1_024
+"""Bytes of an id or a status. Celery's columns have room for 155 and 50 characters."""
+_STEPS = 100_000
+"""Instructions of SQLite between two looks at the clock."""
+_MANY = 1_000
+_LEAST_BYTES = 1 << 20
+
+
+class RowFile:
+    """The table `celery_taskmeta` of a SQLite file that somebody else wrote."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Opens nothing yet.
+
+        Args:
+            path: the file.
+            name: what errors call it.
+        """
+        self._path = path
+        self._name = name
+        self.stopped = Event()
+        """Set by whoever does not want the rows any more: what is being read then ends."""
+
+    def export(self, target: Path, *, dated: bool) -> int:
+        """Write each row as a line of task, status, result and end, for the query `rows`.
+
+        A value is its bytes in hexadecimal after an `x`, and NULL is nothing at all, so that no text can be taken for
+        NULL, or for the end of a value or of a line. A result that is too long is a `+`. The status that most rows
+        have is itself, which is faster.
+
+        Args:
+            target: the file to write.
+            dated: whether the rows are to say when each task ended.
+
+        Returns:
+            How many rows there are.
+
+        Raises:
+            ResultsError: the file is none, or the table is none that Celery makes.
+        """
+        done = _hexadecimal("date_done") if dated else "''"
+        long = f"WHEN length(CAST(result AS BLOB)) > {_LONG} THEN '+'"
+        result = f"CASE WHEN result IS NULL THEN '' {long} ELSE 'x' || hex(result) END"
+        status = f"CASE WHEN status IN ('SUCCESS', 'FAILURE') THEN status ELSE {_hexadecimal('status')} END"
+        columns = (_hexadecimal("task_id"), status, result, done)
+        query = "SELECT " + " || ',' || ".join(columns) + f" FROM {_TABLE}"  # noqa: S608 - every word of it is ours.
+        with self._connected() as connection, target.open("w", encoding="ascii") as file:
+            if not self._has_table(connection, _COLUMNS + (("date_done",) if dated else ())):
+                return 0
+            # Each row takes some bytes, so that more rows than bytes are made up while they are read.
+            log = self._path.with_name(f"{self._path.name}-wal")
+            most = _LEAST_BYTES + _bytes_of(self._path) + _bytes_of(log)
+            count = 0
+            rows = connection.execute(query)
+            while lines := rows.fetchmany(_MANY):
+                file.write("\n".join([line for (line,) in lines]) + "\n")
+                count += len(lines)
+                if count > most:
+                    raise ResultsError(f"{self._name} has more rows than bytes.")
+            return count
+
+    def results(self, tasks: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """The stored results of some tasks, one after another, each of them whole.
+
+        Raises:
+            ResultsError: as `export`.
+        """
+        query = f"SELECT result FROM {_TABLE} WHERE task_id = ? LIMIT 1"  # noqa: S608 - the name is ours.
+        with self._connected() as connection:
+            for task in tasks:
+                row = connection.execute(query, (task,)).fetchone()
+                if row is not None and row[0] is not None:
+                    yield task, row[0] if isinstance(row[0], bytes) else str(row[0]).encode("utf-8", "surrogateescape")
+
+    def groups(self) -> Iterator[tuple[str, bytes]]:
+        """The first thousand saved groups with their results; none if there is no such table.
+
+        Raises:
+            ResultsError: the file cannot be read.
+        """
+        query = f"SELECT taskset_id, result FROM {_GROUPS} LIMIT {_MANY}"  # noqa: S608 - the name is ours.
+        with self._connected() as connection:
+            tables = connection.execute("SELECT type FROM sqlite_master WHERE name = ?", (_GROUPS,)).fetchall()
+            for taskset, result in connection.execute(query) if tables == [("table",)] else ():
+                if isinstance(taskset, str) and isinstance(result, bytes):
+                    yield taskset, result
+
+    def _has_table(self, connection: sqlite3.Connection, columns: Iterable[str]) -> bool:
+        """Whether the table is there, as an ordinary one with these columns."""
+        found = connection.execute("SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view')")
+        kinds = {name: (kind, str(sql)) for name, kind, sql in islice(found, _MANY)}
+        if _TABLE not in kinds:
+            if others := sorted(name for name in kinds if not name.startswith("sqlite_")):
+                raise ResultsError(
+                    f"{self._name} has no table {_TABLE}; it has {', '.join(others[:10])}. Where the app names its "
+                    "tables otherwise (database_table_names, database_table_schemas), nobody knows what is in them."
+                )
+            return False
+        kind, sql = kinds[_TABLE]
+        if kind != "table" or sql.upper().startswith("CREATE VIRTUAL"):
+            raise ResultsError(f"{_TABLE} in {self._name} is a {'view' if kind == 'view' else 'virtual table'}.")
+        there = {name: hidden for _, name, _, _, _, _, hidden in connection.execute(f"PRAGMA table_xinfo({_TABLE})")}
+        if strange := [column for column in columns if there.get(column) != 0]:
+            raise ResultsError(f"{_TABLE} in {self._name} has no stored column {', '.join(strange)}.")
+        return True
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        end_s = time.monotonic() + _LIMIT_S
+
+        def is_over() -> bool:
+            return self.stopped.is_set() or time.monotonic() > end_s
+
+        try:
+            if not stat.S_ISREG(self._path.stat().st_mode):
+                raise ResultsError(f"{self._name} is no regular file.")
+            with closing(open_read_only(self._path)) as connection:
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+                connection.execute("PRAGMA trusted_schema=OFF")
+                connection.text_factory = lambda value: value.decode("utf-8", "surrogateescape")
+                connection.set_progress_handler(is_over, _STEPS)
+                yield connection
+        except OSError as error:
+            raise ResultsError(f"cannot read {self._name}: {error.strerror}.") from error
+        except sqlite3.Error as error:
+            why = f"it takes longer than {_LIMIT_S:g} s" if time.monotonic() > end_s else str(error)
+            raise ResultsError(f"cannot read {self._name}: {why}") from error
+
+
+def _hexadecimal(column: str) -> str:
+    return f"CASE WHEN {column} IS NULL THEN '' ELSE 'x' || hex(substr(CAST({column} AS BLOB), 1, {_LONGEST_NAME})) END"
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

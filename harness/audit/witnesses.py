@@ -1,0 +1,507 @@
+"""The witnesses of a run: what each of them says, loaded into tables, and what is to be said of the witness itself.
+
+DuckDB does the sets: it reads JSON lines in parallel and spills what does not fit. What is loaded is in
+`witnesses.sql`, what is made of it in `audit.sql`.
+
+The witnesses are read one after another, and a run may still go on meanwhile. So first of all the lengths of the
+journal's files are noted, and at last it is looked at what was added to them: of the tasks that are named there, the
+witnesses do not speak of one time, and nothing can be concluded.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import chain, starmap
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+
+from harness.audit.json_lines import LineFiles, shown
+from harness.audit.remains import Remains
+from harness.audit.row_file import RowFile
+from harness.audit.run_folder import RunFolder
+from harness.errors import ResultsError, RunFolderError
+from harness.records import values
+from harness.records.journal import FORMAT, HIGHEST, KINDS, TASKLESS, first_fault, parsed
+from harness.records.message import result_ids
+from harness.records.regular_file import open_regular
+from harness.records.values import Json
+from harness.records.verdict import Finding, Verdict
+
+_MEMORY_MB = 300
+_MOST_GROWTH = 1 << 28
+"""Bytes that a journal may gain while it is read, and that are looked at."""
+_SHORT = 100
+"""Characters; of a longer expectation or result the database has a digest."""
+_MAILBOX = "mailbox.jsonl"
+"""The file of the effects that the mailbox writes, and nobody else."""
+
+
+_OF_THE_JOURNAL = (
+    *("entries", "runs", "followers", "span", "wants", "early_runs"),
+    *("owners", "executions", "fanouts", "discards", "tracebacks", "promised", "children", "called", "unlocks"),
+    *("settings", "cleanups", "given"),
+)
+"""The queries that make tables of the journal's lines, before the lines are forgotten."""
+
+
+class Unwitnessed(StrEnum):
+    """What nobody could witness in a run, because it went on elsewhere; run.json names it."""
+
+    EXECUTIONS = "executions"
+    """No worker kept a journal. How a task ended, its row alone says."""
+    BROKER = "broker"
+    """Nobody asked the broker what was left in it."""
+    EFFECTS = "effects"
+    """Nobody looked for what the tasks did to the world."""
+
+
+@contextmanager
+def open_database(folder: Path) -> Iterator["Database"]:
+    """An empty database for the evidence in `folder`; it spills what is too much for its memory.
+
+    Raises:
+        RunFolderError: the database cannot make sense of the evidence.
+    """
+    with tempfile.TemporaryDirectory(prefix="celery-harness-audit-") as scratch:
+        connection = duckdb.connect(
+            ":memory:",
+            config={
+                "memory_limit": f"{_MEMORY_MB}MB",
+                "temp_directory": scratch,
+                "threads": str(min(os.cpu_count() or 1, 4)),
+                "preserve_insertion_order": "false",
+            },
+        )
+        try:
+            yield Database(connection, Path(scratch))
+        except duckdb.Error as error:
+            said = str(error).partition("\n")[0]
+            raise RunFolderError(f"the evidence in {shown(str(folder))} cannot be audited: {said}") from error
+        finally:
+            connection.close()
+
+
+class Database:
+    """The named queries of witnesses.sql and audit.sql, on one connection."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, scratch: Path) -> None:
+        """`scratch` is a folder for files in between."""
+        self._connection = connection
+        self.scratch = scratch
+        self._queries: dict[str, str] = {}
+        for file in ("witnesses.sql", "audit.sql"):
+            text = Path(__file__).with_name(file).read_text()
+            sections = (section.partition("\n") for section in text.split("-- name: ")[1:])
+            self._queries |= {name.strip(): body for name, _, body in sections}
+
+    def run(self, query: str, **values: Json) -> None:
+        """Run a query that makes a table."""
+        self._execute(self._connection, self._queries[query], values)
+
+    def all(self, query: str, **values: Json) -> list[tuple[Json, ...]]:
+        """All rows of a query."""
+        return self._execute(self._connection, self._queries[query], values).fetchall()
+
+    def sample(self, query: str, **values: Json) -> tuple[int, tuple[str, ...]]:
+        """How many ids a query finds, and the first ten of them in order."""
+        counting = f"SELECT count(*), min(task, 10) FROM ({self._queries[query].rstrip().rstrip(';')})"  # noqa: S608 - the query is ours.
+        ((count, tasks),) = self._execute(self._connection, counting, values).fetchall()
+        return int(count), tuple(tasks or ())
+
+    def stream(self, query: str, **values: Json) -> Iterator[tuple[Json, ...]]:
+        """The rows of a query, a thousand at a time."""
+        cursor = self._connection.cursor()
+        try:
+            self._execute(cursor, self._queries[query], values)
+            while rows := cursor.fetchmany(1_000):
+                yield from rows
+        finally:
+            cursor.close()
+
+    @staticmethod
+    def _execute(
+        connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Json]
+    ) -> duckdb.DuckDBPyConnection:
+        try:
+            return connection.execute(query, values)
+        except duckdb.OutOfMemoryException:
+            # Each thread has buffers of its own, so that long lines may be too much for two and not for one.
+            connection.execute("SET threads = 1")
+            return connection.execute(query, values)
+
+    def write(self, name: str, values: Iterable[Mapping[str, Json]]) -> str:
+        """Write lines of JSON to a file in between, and return its path."""
+        path = self.scratch / name
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(value) + "\n" for value in values)
+        return str(path)
+
+    def insert(self, table: str, tasks: Iterable[str]) -> None:
+        """Append tasks to a table that has one column."""
+        file = self.write(f"{table}.jsonl", ({"task": task} for task in tasks))
+        adding = f"INSERT INTO {table} SELECT task FROM read_json($file, columns = {{task: 'VARCHAR'}})"  # noqa: S608 - the table is ours.
+        self._connection.execute(adding, {"file": file})
+
+
+class _File(NamedTuple):
+    """What the query `of_files` says of a file of the journal."""
+
+    name: str
+    node: str | None
+    lines: int
+    missing: int
+    damaged: int
+    doubled: bool
+    may_have_beat: bool
+
+
+@dataclass
+class Witnesses:
+    """Loads what each witness says, and keeps what is to be said of the witness itself."""
+
+    database: Database
+    folder: RunFolder
+    unwitnessed: Collection[Unwitnessed] = ()
+    """What nobody could witness, so that it is not missed, and is spoken of once."""
+    findings: list[Finding] = field(default_factory=list)
+    about: dict[str, Json] = field(default_factory=dict)
+    incomplete: bool = False
+    """The journal or the broker's remains are not whole, so that nothing can be called lost."""
+    journal_incomplete: bool = False
+    """The journal is not whole, so that nothing can be called unexpected."""
+    results_readable: bool = True
+    effects_readable: bool = True
+    without_beat: frozenset[Path] = frozenset()
+    """The journal's files of which every line was read, and none can be of beat."""
+    workers: dict[str, int] = field(default_factory=dict)
+    memory_mb: dict[str, float] = field(default_factory=dict)
+    remains: Remains = field(default_factory=Remains)
+
+    @property
+    def executions(self) -> bool:
+        """Whether the workers kept journals."""
+        return Unwitnessed.EXECUTIONS not in self.unwitnessed
+
+    def load(self, nodes: Sequence[str]) -> None:
+        """Read everything; every entry is in the table `fact` afterwards. `nodes` are those that must have journals."""
+        if self.unwitnessed:
+            self.about["unwitnessed"] = [one.value for one in Unwitnessed if one in self.unwitnessed]
+        self._journals = LineFiles(self.folder.journal, self.database.scratch / "journal")
+        rows = RowFile(self.folder.results, self.folder.results.name)
+        # The rows come through Python while the database is busy with the journal, on another core. They are read
+        # when the lengths of the journal's files are known: a row is stored before the journal says that a task ended.
+        with ThreadPoolExecutor(1) as pool:
+            exported = self.database.scratch / "results.csv"
+            export = pool.submit(rows.export, exported, dated=not self.executions)
+            try:
+                self._journal(nodes)
+                if not self.executions:
+                    self.incomplete = True
+                    text = "nobody saw the workers: whether a task ran more than once is not known."
+                    self._say("unwitnessed-executions", Verdict.UNKNOWN, 1, text)
+                watched = self._effects(has_mailbox="mailbox" in nodes)
+                self._results(rows, export, exported)
+            except BaseException:
+                rows.stopped.set()
+                raise
+        if Unwitnessed.BROKER in self.unwitnessed:
+            self._nothing_left()
+        else:
+            self._left()
+        self.database.run("moving", file=self.database.write("moving.jsonl", self._moving()))
+        self.database.run("gone", results_readable=self.results_readable)
+        self.database.run("effects_of", **watched)
+        self.database.run("entries_run")
+        self.database.run("facts", executions=self.executions)
+        if self.executions and self.database.sample("unseen")[0]:
+            # The journal of a process that ran tasks is lost, and with it who sent others.
+            self.incomplete = self.journal_incomplete = True
+
+    def _journal(self, nodes: Sequence[str]) -> None:
+        files = self._read_lines()
+        torn = self._journals.torn
+        # A line that is cut off is no JSON either, and is spoken of by itself.
+        missing = {
+            file.name: count
+            for file in files
+            if (count := max(abs(file.missing), file.damaged - (file.name in torn), int(file.doubled)))
+        }
+        self.about["journal"] = {
+            "files": len(self._journals.names),
+            "lines": sum(file.lines for file in files),
+            "torn": len(torn),
+            "missing": sum(missing.values()),
+        }
+        if missing:
+            text = f"lines are missing in {self._journals.list(missing)}{self._first_fault(missing)}."
+            self._say("journal-incomplete", Verdict.UNKNOWN, sum(missing.values()), text)
+        silent = sorted(set(nodes) - {file.node for file in files})
+        if silent:
+            self._say("journal-silent", Verdict.UNKNOWN, len(silent), f"no journal of {', '.join(silent)}.")
+        if missing or silent:
+            self.incomplete = self.journal_incomplete = True
+        self.without_beat = frozenset(
+            self._journals.originals[file.name]
+            for file in files
+            if not file.may_have_beat and file.name not in missing and file.name not in torn
+        )
+        for query in _OF_THE_JOURNAL:
+            self.database.run(query)
+        self.workers = dict(self.database.all("workers"))
+        self.memory_mb = {node: round(peak_kb / 1024, 1) for node, peak_kb in self.database.all("memory")}
+        self.database.run("forget_lines")
+
+    def _read_lines(self) -> list["_File"]:
+        """Load the journal's lines; returns what there is to be said of each file."""
+        self._speak_of(self._journals)
+        self.database.run("word", kinds=sorted(KINDS))
+        self.database.run("line_table")
+        if not self._journals.names:
+            return self._files()
+        known = {
+            "taskless": sorted(TASKLESS),
+            "format": FORMAT,
+            "highest": HIGHEST,
+            "short": _SHORT,
+        }
+        longest = self._journals.longest
+        self.database.run("lines", files=self._journals.paths, longest=longest, **known)
+        found = self._files()
+        if damaged := [file.name for file in found if file.damaged > (file.name in self._journals.torn)]:
+            # A lone surrogate is a good reason why the database does not read a line.
+            for name in damaged:
+                self.database.run("forget_file", file=name)
+                copy = self._mended(self._journals, name)
+                self.database.run("lines", files=[copy], longest=self._journals.longest, **known)
+            found = self._files()
+        return found
+
+    def _files(self) -> list["_File"]:
+        self.database.run("files")
+        return [_File(*row) for row in self.database.all("of_files")]
+
+    def _mended(self, files: LineFiles, name: str) -> str:
+        try:
+            return files.mend(name)
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"cannot read {files.folder.name}/{files.names[name]}: {error}.") from error
+
+    def _first_fault(self, files: Iterable[str]) -> str:
+        """Where the first of some files is wrong, for people who look for it."""
+        for file in files:
+            fault = first_fault(self._journals.scratch / file)
+            if fault is not None:
+                return f"; {self._journals.names[file]}, line {fault[0]}: {fault[1]}"
+        return ""
+
+    def _effects(self, *, has_mailbox: bool) -> dict[str, Json]:
+        """Load the effects; returns which of them somebody looked for until the end, as the query `effects_of` asks."""
+        ((wanted,),) = self.database.all("want_count")
+        if Unwitnessed.EFFECTS in self.unwitnessed:
+            # Nobody looked for effects, so that none is missed in any task; if some were expected, that is said.
+            self.about["effects"] = {"files": 0, "torn": 0}
+            self.database.run("no_effects")
+            self.database.run("other_names")
+            self.database.run("forget_wants")
+            if wanted:
+                text = "effects are expected, and nobody saw the world that they are in."
+                self._say("unwitnessed-effects", Verdict.UNKNOWN, wanted, text)
+            return {"mails": False, "others": False}
+        files = LineFiles(self.folder.effects, self.database.scratch / "effects")
+        self._speak_of(files)
+        self.about["effects"] = {"files": len(files.names), "torn": len(files.torn)}
+        damaged = self._read_effects(files)
+        self.database.run("other_names")
+        if damaged:
+            text = f"lines cannot be read in {files.list(damaged)}."
+            self._say("effects-damaged", Verdict.UNKNOWN, sum(damaged.values()), text)
+        self.effects_readable = self.effects_readable and not damaged
+        watched = self._watched(set(files.names.values()), has_mailbox=has_mailbox)
+        ((unwatched,),) = self.database.all("unwatched_wants", **watched)
+        if unwatched:
+            text = "effects are expected, and nobody was there to look for them when all had come to rest."
+            self._say("effects-absent", Verdict.UNKNOWN, unwatched, text)
+        return watched
+
+    def _read_effects(self, files: LineFiles) -> dict[str, int]:
+        """Load the lines; returns how many cannot be read, per file."""
+        if not files.names:
+            self.database.run("no_effects")
+            return {}
+        self.database.run("effects", files=files.paths, longest=files.longest)
+        damaged: dict[str, int] = dict(self.database.all("damaged_effects"))
+        if any(count > (file in files.torn) for file, count in damaged.items()):
+            for file in damaged:
+                self._mended(files, file)
+            self.database.run("forget_effects")
+            self.database.run("effects", files=files.paths, longest=files.longest)
+            damaged = dict(self.database.all("damaged_effects"))
+        return {file: count for file, lines in damaged.items() if (count := lines - (file in files.torn))}
+
+    def _watched(self, files: Collection[str], *, has_mailbox: bool) -> dict[str, Json]:
+        """Which effects somebody looked for until the end.
+
+        A mail is in the mailbox's file before its sender hears so, but that no other will come is known only when
+        everything has come to rest, which is when the broker is asked. Other effects are looked for after that, and
+        their file appears when all of them are written.
+        """
+        rested = Unwitnessed.BROKER in self.unwitnessed or (self.folder.path / "broker.json").exists()
+        others = any(file != _MAILBOX for file in files)
+        mails = _MAILBOX in files if _MAILBOX in files or has_mailbox else others
+        return {"mails": rested and mails, "others": rested and others}
+
+    def _results(self, rows: RowFile, export: Future[int], exported: Path) -> None:
+        self.database.run("row_table")
+        self.database.run("expected")
+        self.database.run("grouped")
+        try:
+            count = export.result()
+            self.about["results"] = {"readable": True, "rows": count}
+            if count:
+                self.database.run("rows", file=str(exported), short=_SHORT)
+                self.database.run("use_given")
+            exported.unlink()
+            self._decide(rows)
+            self._groups(rows)
+        except ResultsError as error:
+            self.results_readable = False
+            self.about["results"] = {"readable": False}
+            self._say("results-unreadable", Verdict.UNKNOWN, 1, str(error))
+
+    def _groups(self, rows: RowFile) -> None:
+        """Load the members of the groups that the app has saved."""
+        members = [{"taskset": taskset, "task": task} for taskset, saved in rows.groups() for task in _members(saved)]
+        if members:
+            self.database.run("add_grouped", file=self.database.write("grouped.jsonl", members))
+
+    def _decide(self, rows: RowFile) -> None:
+        """Have long results compared by value with what was expected, and hear what long failures say."""
+        self.database.run("odd")
+        self.database.run("undecided")
+        ((long,),) = self.database.all("long_count")
+        if long:
+            found = self.database.stream(
+                "long_expectations", files=self._journals.paths, longest=self._journals.longest
+            )
+            digests = (_decided(str(task), str(text)) for task, text in found)
+            self.database.run("add_expected", file=self.database.write("expected.jsonl", digests))
+        undecided = (str(task) for (task,) in self.database.stream("undecided_tasks"))
+        failures = (str(task) for (task,) in self.database.stream("long_failures"))
+        more = chain(starmap(_decided, rows.results(undecided)), starmap(_shortened, rows.results(failures)))
+        self.database.run("put_back", file=self.database.write("more.jsonl", more))
+
+    def _nothing_left(self) -> None:
+        text = "nobody saw the broker: whether a task without a row still waits there is not known."
+        self._say("unwitnessed-broker", Verdict.UNKNOWN, 1, text)
+        self.incomplete = True
+        self.about["broker"] = {"readable": False, "left": 0}
+        self.database.run("left", tasks=[], asked_t=None)
+        self.database.run("dead", tasks=[])
+
+    def _left(self) -> None:
+        tasks: list[str] = []
+        try:
+            self.remains = Remains.from_json(self.folder.read("broker.json"))
+        except (RunFolderError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            text = f"what was left in the broker is not known: {type(error).__name__}."
+            self._say("broker-unread", Verdict.UNKNOWN, 1, text)
+            self.incomplete, readable = True, False
+        else:
+            tasks = sorted({*self.remains.messages, *self.remains.held})
+            readable = self.remains.reason is None
+            if anonymous := self.remains.anonymous:
+                text = "messages without a task's id are left in the queues."
+                self._say("messages-anonymous", Verdict.UNKNOWN, anonymous, text)
+            if not readable:
+                self._say("broker-unread", Verdict.UNKNOWN, 1, f"the broker could not be read: {self.remains.reason}")
+                self.incomplete = True
+        self.about["broker"] = {"readable": readable, "left": len(tasks)}
+        self.database.run("left", tasks=tasks, asked_t=self.remains.asked_t)
+        self.database.run("went_on", asked_t=self.remains.asked_t)
+        self.database.run("dead", tasks=[letter.task for letter in self.remains.dead if letter.task is not None])
+
+    def _moving(self) -> Iterator[dict[str, Json]]:
+        """The tasks that the journal has named since the other witnesses began to be read."""
+        for path in sorted(self.folder.journal.glob("*.jsonl")):
+            begin = self._journals.ends.get(path, 0)
+            try:
+                with open_regular(path) as file:
+                    size = os.fstat(file.fileno()).st_size
+                    if size - begin > _MOST_GROWTH:
+                        text = f"{shown(path.name)} grew by {size - begin} bytes while it was read."
+                        self._say("journal-growing", Verdict.UNKNOWN, 1, text)
+                        self.incomplete = self.journal_incomplete = True
+                        continue
+                    file.seek(begin)
+                    added = file.read(max(0, size - begin))
+            except OSError:
+                # It was spoken of, or has come since and is no file.
+                continue
+            for line in added.split(b"\n"):
+                yield from _named(line)
+
+    def _speak_of(self, files: LineFiles) -> None:
+        """Say what is wrong with the files of a folder."""
+        name = files.folder.name
+        for text in files.unreadable:
+            self._say(f"{name}-unreadable", Verdict.UNKNOWN, 1, text)
+            if files.folder == self.folder.effects:
+                self.effects_readable = False
+            else:
+                self.journal_incomplete = True
+            self.incomplete = True
+        if files.torn:
+            torn = ", ".join(files.names[file] for file in sorted(files.torn))
+            self._say(f"{name}-torn", Verdict.PASS, len(files.torn), f"the last line of {torn} has no end.")
+
+    def _say(self, code: str, verdict: Verdict, count: int, text: str) -> None:
+        self.findings.append(Finding(code=code, verdict=verdict, count=count, text=text))
+
+
+def _named(line: bytes) -> Iterator[dict[str, Json]]:
+    try:
+        value = parsed(line)
+    except ValueError:
+        return
+    if value.get("task") is not None:
+        yield {"task": values.readable(value["task"]), "effects": values.readable(value.get("effects"))}
+
+
+def _decided(task: str, text: str | bytes) -> dict[str, Json]:
+    """What the database is told of a value that it does not hold, or cannot read."""
+    try:
+        digest = values.digest(text)
+    except (ValueError, RecursionError):
+        return {"task": task, "codec": "other"}
+    start = text[:_SHORT] if isinstance(text, str) else text[:_SHORT].decode("utf-8", "replace")
+    return {"task": task, "codec": "json", "digest": digest, "start": values.readable(start)}
+
+
+def _members(saved: bytes) -> Iterator[str]:
+    """The ids of the tasks in a saved group: JSON of ``[[id, parent], [[[id, parent], children], ...]]``."""
+    try:
+        yield from result_ids([json.loads(saved)])
+    except (ValueError, RecursionError):
+        # An older Celery has pickled it.
+        return
+
+
+def _shortened(task: str, failure: bytes) -> dict[str, Json]:
+    """What the database is told of a failure that says too much."""
+    try:
+        said = values.loads(failure)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        return {"task": task, "codec": "other"}
+    message = said.get("exc_message")
+    words = message if isinstance(message, str) else json.dumps(message)
+    value = {"exc_type": said.get("exc_type"), "exc_message": words[:_SHORT]}
+    return {"task": task, "codec": "json", "value": json.dumps(values.readable(value))}

@@ -1,0 +1,160 @@
+"""The mailbox: a real SMTP server that keeps every mail, and answers as it is told."""
+
+import json
+import re
+import smtplib
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from email import policy
+from email.message import EmailMessage
+from email.parser import BytesParser
+from functools import cached_property
+from pathlib import Path
+
+from harness.containers.engine import Engine, NodeSpec
+from harness.containers.node import Node
+from harness.containers.worker import inside_command, inside_env, inside_mounts
+from harness.errors import EngineError, UsageError
+from harness.records.values import Json
+
+SMTP_PORT = 1025
+HOSTNAME = "mailbox"
+_PROBE_TIMEOUT_S = 3
+_LONGEST_DELAY_S = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mail:
+    """A mail that was taken, as the envelope said it."""
+
+    key: str
+    """The logical key of the effect."""
+    task: str | None
+    """The id of the task that says it sent the mail."""
+    recipients: tuple[str, ...]
+    path: Path
+    """The message, byte for byte."""
+
+    @cached_property
+    def parsed(self) -> EmailMessage:
+        """The message with its headers and parts decoded. Raises OSError if the file is gone."""
+        with self.path.open("rb") as file:
+            return BytesParser(policy=policy.default).parse(file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rule:
+    id: int
+    recipient: str
+    reply: str | None
+    delay_s: float
+    times: int | None
+
+
+class Mailbox(Node):
+    """An SMTP server, on loopback and on its network."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        image: str,
+        run_folder: Path,
+        network: str,
+        host: str = HOSTNAME,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            engine: what runs it.
+            image: the node image.
+            run_folder: the run's folder, with `journal` in it. Mails go below its `effects`.
+            network: where the workers are.
+            host: its name on the network; networks that stacks share need one for each.
+            labels: more labels.
+        """
+        spec = NodeSpec(
+            name=HOSTNAME,
+            image=image,
+            command=inside_command("smtp"),
+            env=inside_env(HOSTNAME),
+            mounts=inside_mounts(run_folder),
+            ports=(SMTP_PORT,),
+            aliases=(host,),
+            labels=dict(labels or {}),
+            read_only=True,
+        )
+        super().__init__(engine, spec, network=network, missing=self._lacks)
+        self.host = host
+        """Its name on the network."""
+        self._run_folder = run_folder
+        self._rules: list[_Rule] = []
+        self._last_id = 0
+        self._rules_lock = threading.Lock()
+
+    def answer(
+        self, recipient: str, reply: str | None = None, *, delay_s: float = 0.0, times: int | None = None
+    ) -> None:
+        """From now on answer mail for some recipients in this way. The first rule that fits a recipient counts.
+
+        Args:
+            recipient: an address or a pattern of them, such as ``*@example.com``.
+            reply: a line of 4xx or 5xx, such as ``451 4.3.0 try again later``; None takes the mail.
+            delay_s: seconds to wait before the answer, below 3600.
+            times: how many recipients to answer so; None for all to come.
+
+        Raises:
+            UsageError: the reply is no refusal, or a number makes no sense.
+        """
+        if reply is not None and not re.fullmatch(r"[45]\d\d [^\r\n]+", reply):
+            raise UsageError(f"{reply!r} is no refusal: it must be one line of a 4xx or 5xx code, a space and a text.")
+        if not 0 <= delay_s < _LONGEST_DELAY_S or (times is not None and times < 1):
+            raise UsageError(f"A rule with delay_s={delay_s} and times={times} makes no sense.")
+        with self._rules_lock:
+            # A number is never used again: the server counts by it how often a rule was applied.
+            self._last_id += 1
+            rule = _Rule(id=self._last_id, recipient=recipient, reply=reply, delay_s=delay_s, times=times)
+            self._rules.append(rule)
+            self._write_rules()
+
+    def clear(self) -> None:
+        """Forget all rules: take every mail at once."""
+        with self._rules_lock:
+            self._rules.clear()
+            self._write_rules()
+
+    def messages(self) -> list[Mail]:
+        """Every mail that was taken until now, in that order."""
+        index = self._run_folder / "effects" / "mailbox.jsonl"
+        if not index.exists():
+            return []
+        # The last line may still be on its way to the disk.
+        complete, _, _ = index.read_bytes().rpartition(b"\n")
+        return [self._mail(json.loads(line)) for line in complete.splitlines() if line.endswith(b"}")]
+
+    def _mail(self, entry: Mapping[str, Json]) -> Mail:
+        return Mail(
+            key=entry["key"],
+            task=entry["task"],
+            recipients=tuple(entry["recipients"]),
+            path=self._run_folder / entry["file"],
+        )
+
+    def _write_rules(self) -> None:
+        path = self._run_folder / "control" / "mailbox.json"
+        path.parent.mkdir(exist_ok=True)
+        # The server must never see half of it.
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps({"rules": [asdict(rule) for rule in self._rules]}), encoding="utf-8")
+        draft.replace(path)
+
+    def _lacks(self) -> str | None:
+        try:
+            host, port = self.container.host_port(SMTP_PORT)
+            # Leaving the block says QUIT; the server's greeting is what it takes to enter it.
+            with smtplib.SMTP(host, port, timeout=_PROBE_TIMEOUT_S):
+                return None
+        except (OSError, EngineError) as error:
+            return f"an SMTP greeting ({error})"

@@ -1,0 +1,140 @@
+"""A node: one container of a stack, with a name, a way to tell that it is ready, and a log."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.containers.engine import Container, Engine, NodeSpec, State, Status
+from harness.errors import EngineError, RunFolderError, StartError, WaitTimeout
+from harness.wait import wait_until
+
+_TAIL_LINES = 25
+
+Missing = Callable[[], str | None]
+"""What a node still lacks to be ready, in a few words; None once it is."""
+
+
+class Node:
+    """A container under a name. `start`, `wait_ready`, then whatever is done to it; `remove` ends it."""
+
+    def __init__(
+        self, engine: Engine, spec: NodeSpec, *, network: str | None = None, missing: Missing | None = None
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            engine: what runs it.
+            spec: what to run.
+            network: from `Engine.create_network`; None for the engine's default network.
+            missing: asked again and again by `wait_ready`; None for a node that is ready when it runs.
+        """
+        self.spec = spec
+        self._engine = engine
+        self._network = network
+        self._missing = missing or (lambda: None)
+        self._container: Container | None = None
+
+    @property
+    def name(self) -> str:
+        """The node's name, unique within its stack."""
+        return self.spec.name
+
+    @property
+    def container(self) -> Container:
+        """The container behind the node. Raises EngineError before the first `start`."""
+        if self._container is None:
+            raise EngineError(f"{self.name} has not been started.")
+        return self._container
+
+    def start(self) -> None:
+        """Start it, or start it again if it exited. Raises EngineError if the engine refuses."""
+        if self._container is None:
+            self._container = self._engine.run(self.spec, network=self._network)
+        else:
+            self._container.start()
+
+    def wait_ready(self, timeout_s: float = 120.0) -> None:
+        """Return as soon as the node is ready.
+
+        A broker takes six seconds on a quiet machine of two cores; where the host of a virtual one gave it a tenth of
+        its time, 60 s were too few.
+
+        Raises:
+            StartError: the node died or was not ready after `timeout_s` seconds; the message ends with its
+                last log lines.
+        """
+        seen: str | None = "nothing yet"
+
+        def probe() -> bool:
+            nonlocal seen
+            state = self.container.state()
+            if state.status in {Status.EXITED, Status.GONE}:
+                raise StartError(f"{self.name} {_died(state)} before it was ready. {self._last_words()}")
+            seen = self._missing()
+            return seen is None
+
+        try:
+            wait_until(probe, what=f"{self.name} is ready", timeout_s=timeout_s, interval_s=0.03)
+        except WaitTimeout:
+            state = self.container.state()
+            raise StartError(
+                f"{self.name} was not ready within {timeout_s:g} s: it is {state}, and still lacks: {seen}. "
+                f"{self._last_words()}"
+            ) from None
+
+    def is_up(self) -> bool:
+        """Whether it runs; a paused node does, it only makes no progress."""
+        return self._container is not None and self._container.state().status in {Status.RUNNING, Status.PAUSED}
+
+    def last_lines(self, count: int) -> str:
+        """The last `count` lines of its log; empty if it was never started or is gone."""
+        return "" if self._container is None else self._container.logs(tail=count).strip()
+
+    def kill(self, signal: str = "SIGKILL") -> None:
+        """Send a signal to its first process."""
+        self.container.kill(signal)
+
+    def pause(self) -> None:
+        """Freeze all its processes."""
+        self.container.pause()
+
+    def unpause(self) -> None:
+        """Let them go on."""
+        self.container.unpause()
+
+    def stop(self, timeout_s: int = 10) -> None:
+        """Ask it to stop with SIGTERM (a warm shutdown), and kill it after `timeout_s` seconds."""
+        self.container.stop(timeout_s)
+
+    def restart(self, timeout_s: int = 10) -> None:
+        """`stop`, then `start`; not ready yet when it returns. Published ports may be others afterwards."""
+        self.stop(timeout_s)
+        self.start()
+
+    def save_logs(self, folder: Path) -> Path | None:
+        """Write everything it ever said to ``folder/<name>.log``; None if it was never started or is gone.
+
+        Raises:
+            RunFolderError: the file cannot be written.
+        """
+        if self._container is None or self._container.state().status is Status.GONE:
+            return None
+        path = folder / f"{self.name}.log"
+        try:
+            path.write_text(self._container.logs(), encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"cannot write {path}: {error}") from error
+        return path
+
+    def remove(self) -> None:
+        """Kill and forget it; nothing happens if it was never started or is gone. It can be started anew."""
+        if self._container is not None:
+            self._container.remove()
+            self._container = None
+
+    def _last_words(self) -> str:
+        said = self.last_lines(_TAIL_LINES)
+        return f"Its last log lines:\n{said}" if said else "It said nothing."
+
+
+def _died(state: State) -> str:
+    return "was removed" if state.status is Status.GONE else str(state)

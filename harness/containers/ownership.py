@@ -1,0 +1,267 @@
+"""Who owns what was started, and how it is removed.
+
+Every container, network and volume carries the label of its owner, the process that started it, so that `sweep` can
+tell what a dead owner left behind. `harness.containers.engine` stands on this module, which is why `explained`, the
+words for what the engine refuses, is here.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+import platform
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import psutil
+import requests
+from docker.errors import APIError, DockerException, NotFound
+
+from harness.errors import EngineError, WaitTimeout
+from harness.wait import wait_until
+
+OWNER_LABEL = "celery-harness.owner"
+"""Which process started a container or a network: see `Owner`."""
+ENGINE_LABEL = "celery-harness.engine"
+"""Which `Engine` of that process: it may have several, and each takes down its own."""
+NODE_LABEL = "celery-harness.node"
+"""The node's name within its stack."""
+RUN_LABEL = "celery-harness.run"
+"""The name of the run that a node belongs to, where there is one."""
+
+_START_TOLERANCE_S = 2.0
+_REMOVAL_TIMEOUT_S = 20
+_HELD_TIMEOUT_S = 2
+
+
+# -------------------------------------------------------------------------------------------------- ownership
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """A process, named so that no other process of any machine has the same name."""
+
+    place: str
+    """The machine and its pid namespace; pids mean nothing outside of it."""
+    boot: str
+    """The boot of that machine; `-` where the system does not tell boots apart."""
+    pid: int
+    start_s: float
+    """When the process started, in seconds since the boot: unlike a Unix time, no clock change moves it."""
+
+    @classmethod
+    def here(cls) -> "Owner":
+        """The current process."""
+        pid = os.getpid()
+        return cls(place=_place(), boot=_boot(), pid=pid, start_s=_process_start_s(pid) or 0.0)
+
+    @classmethod
+    def from_label(cls, label: str) -> "Owner | None":
+        """The owner whose `str` is `label`; None if it is nobody's."""
+        try:
+            place, boot, pid, start_s = label.split("/")
+            return cls(place=place, boot=boot, pid=int(pid), start_s=float(start_s))
+        except ValueError:
+            return None
+
+    @staticmethod
+    def lives(label: str) -> bool:
+        """Whether the process that `label` names may still run."""
+        return not owner_is_dead(label, Owner.here(), _process_start_s)
+
+    def is_named_by(self, label: str) -> bool:
+        """Whether `label` means this process; the start times may differ by a rounding."""
+        other = Owner.from_label(label)
+        return (
+            other is not None
+            and (other.place, other.boot, other.pid) == (self.place, self.boot, self.pid)
+            and abs(other.start_s - self.start_s) <= _START_TOLERANCE_S
+        )
+
+    def __str__(self) -> str:
+        return f"{self.place}/{self.boot}/{self.pid}/{self.start_s:.2f}"
+
+
+def owner_is_dead(label: str, here: Owner, process_start_s: Callable[[int], float | None]) -> bool:
+    """Whether the owner named by `label` surely runs no more.
+
+    Args:
+        label: the value of an owner label.
+        here: any process of the place from which we judge. Owners of other places are never called dead.
+        process_start_s: when the process with this pid started, in seconds since the boot; None if there is
+            no such process, NaN if there is one and no more can be seen of it.
+    """
+    owner = Owner.from_label(label)
+    if owner is None or owner.place != here.place:
+        return False
+    if owner.boot != here.boot:
+        return True
+    start_s = process_start_s(owner.pid)
+    # A process that started at another time has only inherited the number. NaN compares false: it lives.
+    return start_s is None or abs(start_s - owner.start_s) > _START_TOLERANCE_S
+
+
+def _process_start_s(pid: int) -> float | None:
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return process.create_time() - psutil.boot_time()
+    except psutil.AccessDenied:
+        return math.nan
+    except psutil.NoSuchProcess:
+        # Where /proc hides the processes of other users, only the system call knows that they are there.
+        return math.nan if psutil.pid_exists(pid) else None
+
+
+def _place() -> str:
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = f"{uuid.getnode():x}"
+    # Containers of one image may share a machine id and differ in the host name; virtual machines of one
+    # template the other way round.
+    name = hashlib.sha256(f"{machine} {platform.node()}".encode()).hexdigest()[:16]
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - the link's target is what is asked for.
+    except OSError:
+        namespace = 0
+    return f"{name}.{namespace}"
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "-"
+
+
+# ------------------------------------------------------------------------------------------- what the engine says
+
+
+@contextlib.contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn what the engine answers into an EngineError that says what was being done."""
+    try:
+        yield
+    except APIError as error:
+        raise EngineError(f"The engine failed at {doing}: {error.explanation or error}") from error
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"The engine did not answer at {doing}: {error}. Is it still running?") from error
+
+
+# --------------------------------------------------------------------------------------------------- sweeping
+
+
+def sweep(client: docker.DockerClient) -> list[str]:
+    """Remove the containers, networks and volumes of every dead owner of this place, and return their names.
+
+    What a living process started, here or elsewhere, stays. Any number of sweepers may be at it at once.
+
+    Raises:
+        EngineError: the engine does not answer or failed to remove something.
+    """
+    here = Owner.here()
+    return remove_doomed(client, lambda owner: owner_is_dead(owner, here, _process_start_s))
+
+
+def remove_all(client: docker.DockerClient) -> list[str]:
+    """Remove everything that carries an owner label, dead or alive, ours or not, and return the names.
+
+    Raises:
+        EngineError: the engine does not answer or failed to remove something.
+    """
+    return remove_doomed(client, lambda _: True)
+
+
+def remove_doomed(client: docker.DockerClient, doomed: Callable[[str], bool], *labels: str) -> list[str]:
+    """Remove what carries an owner label that is doomed; containers first, because they hold the rest.
+
+    Args:
+        client: from `harness.containers.engine.connect`.
+        doomed: whether what the owner with this label started is to go.
+        labels: more labels that it must carry, such as ``name=value``.
+
+    Returns:
+        The names of what was removed.
+
+    Raises:
+        EngineError: the engine does not answer or failed to remove something.
+    """
+    # The low-level lists are one request each. docker-py's own objects would inspect each thing again, and
+    # trip over one that another sweeper removes in between.
+    api = client.api
+    ours = {"label": [OWNER_LABEL, *labels]}
+    with explained("removing what was left behind"):
+        containers = [found for found in api.containers(all=True, filters=ours) if doomed(found["Labels"][OWNER_LABEL])]
+        for container in containers:
+            remove_container(api, container["Id"])
+        networks = [found for found in api.networks(filters=ours) if doomed(found["Labels"][OWNER_LABEL])]
+        volumes = [
+            found for found in api.volumes(filters=ours)["Volumes"] or [] if doomed(found["Labels"][OWNER_LABEL])
+        ]
+        return [
+            *(container["Names"][0].removeprefix("/") for container in containers),
+            *(found["Name"] for found in networks if remove_held(api.remove_network, found["Id"])),
+            *(found["Name"] for found in volumes if remove_held(api.remove_volume, found["Name"])),
+        ]
+
+
+def remove_container(api: docker.APIClient, name: str) -> None:
+    """Kill a container if it runs, and remove it with its anonymous volumes; nothing happens if it is gone.
+
+    Args:
+        api: of the engine that runs it.
+        name: its name or id.
+
+    Raises:
+        APIError: the engine failed to remove it.
+        EngineError: another process is removing it, and was not done within 20 seconds.
+    """
+    try:
+        api.remove_container(name, force=True, v=True)
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != requests.codes.conflict:
+            raise
+        # Somebody else is removing it. It is not gone before they are done, and its network is still held.
+        try:
+            wait_until(lambda: _is_gone(api, name), what=f"{name} is gone", timeout_s=_REMOVAL_TIMEOUT_S)
+        except WaitTimeout:
+            raise EngineError(
+                f"Another process is removing the container {name}, and was not done within {_REMOVAL_TIMEOUT_S} s. "
+                "Try again; if that does not help, restart the engine."
+            ) from None
+
+
+def _is_gone(api: docker.APIClient, name: str) -> bool:
+    try:
+        api.inspect_container(name)
+    except NotFound:
+        return True
+    return False
+
+
+def remove_held(remove: Callable[[str], object], name: str) -> bool:
+    """Remove a network or volume; False if after two seconds a container still holds it."""
+
+    def attempt() -> bool:
+        try:
+            remove(name)
+        except NotFound:
+            return True
+        except APIError as error:
+            # Docker says "forbidden" of a network and "conflict" of a volume that is in use.
+            if error.status_code not in {requests.codes.forbidden, requests.codes.conflict}:
+                raise
+            return False
+        return True
+
+    try:
+        return wait_until(attempt, what=f"nothing holds {name}", timeout_s=_HELD_TIMEOUT_S)
+    except WaitTimeout:
+        return False

@@ -1,1 +1,0 @@
-"""What happened, and the verdict: journal, results, effects, audit. Knows neither Docker nor Celery."""

@@ -1,0 +1,133 @@
+"""What a load does to a stack, measured from the journal while it goes on: per leg, in all, and in the last second."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from harness.measure.figures import Figures
+from harness.measure.stages import Histogram, Passed, Stage, Stages
+from harness.records.event import Event, Kind
+from harness.records.values import Json
+
+_GENERATORS = frozenset({"load", "web"})
+"""The nodes that send what a load test offers: the load processes, or the web producer for them."""
+_PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
+_EARLY_S = 30.0
+"""An event whose task nobody has intended for so long belongs to none."""
+
+
+class Measure:
+    """What the journal tells of a load while it runs: per leg, in all, and since the last look."""
+
+    def __init__(self) -> None:
+        """Nothing was seen yet."""
+        self.stages = Stages(self._pass)
+        self.histograms = {stage: Histogram() for stage in Stage}
+        """Of all tasks, also those before and after the windows."""
+        self.generated = 0
+        """Tasks that the load processes, or the web producer for them, intended to send."""
+        self._window = (0.0, 0.0)
+        """From when until when tasks that are measured have to be due: none are before `open_window`."""
+        self._in_window: dict[Stage, Histogram] = {}
+        self._fresh: defaultdict[tuple[str, Stage], list[float]] = defaultdict(list)
+        self._errors: Counter[tuple[str, str]] = Counter()
+        self._before: Counter[str] = Counter()
+        self._before_t = time.time()
+        self._tasks_in_window = 0
+
+    def take(self, event: Event) -> None:
+        """Take one event of the journal."""
+        if event.kind is Kind.INTENDED:
+            if event.node in _GENERATORS:
+                self.generated += 1
+            if self._is_in_window(float(event.data.get("due", event.t))) and not event.data.get("retries"):
+                self._tasks_in_window += 1
+        self.stages.take(event)
+
+    def _pass(self, passed: Passed) -> None:
+        self.histograms[passed.stage].record(passed.duration_s)
+        self._fresh[passed.name, passed.stage].append(passed.duration_s)
+        if passed.error is not None:
+            self._errors[passed.name, passed.error] += 1
+        if self._is_in_window(passed.due_t):
+            self._in_window[passed.stage].record(passed.duration_s)
+
+    def _is_in_window(self, due_t: float) -> bool:
+        return self._window[0] <= due_t < self._window[1]
+
+    def open_window(self, begin_t: float, end_t: float) -> None:
+        """Measure the tasks that are due from one time until another, which has to be told before the first ends."""
+        self._window = (begin_t, end_t)
+        self._in_window = {stage: Histogram() for stage in Stage}
+        self._tasks_in_window = 0
+
+    def figures(self, leg: Mapping[str, Json], *, workers: int, processes: int) -> Figures:
+        """The figures of the leg whose window is open; `leg` says what its generators know of it."""
+        begin_t, end_t = self._window
+        if leg["until_t"] is not None:
+            # It can be over before it was warm.
+            end_t = max(min(end_t, leg["until_t"]), begin_t)
+        return Figures(
+            rate=leg["rate"],
+            duration_s=round(end_t - begin_t, 3),
+            workers=workers,
+            processes=processes,
+            offered=leg["offered"],
+            dropped=leg["dropped"],
+            tasks=self._tasks_in_window,
+            completed=self.stages.ended_between(begin_t, end_t),
+            backlog_begin=self.stages.in_flight_at(begin_t),
+            backlog_end=self.stages.in_flight_at(end_t),
+            stages={stage: histogram.summary() for stage, histogram in self._in_window.items()},
+            lateness_p99_s=leg["lateness_p99_s"],
+            generator_cpu=leg["cpu"],
+            stolen=leg["stolen"],
+            is_open=leg["is_open"],
+        )
+
+    def live(self, now_t: float) -> dict[str, Json]:
+        """What happened since the last call, a second ago; the members are read by the `tab` and the `conduct`."""
+        stages = self.stages
+        self.stages.forget_early(now_t - _EARLY_S)
+        took_s = max(now_t - self._before_t, 0.001)
+        counts = Counter(intended=stages.intended, accepted=stages.accepted, ended=stages.ended)
+        fresh, self._fresh = self._fresh, defaultdict(list)
+        errors, self._errors = self._errors, Counter()
+        said: dict[str, Json] = {
+            "t": now_t,
+            "sent": stages.intended,
+            "accepted": stages.accepted,
+            "refused": stages.refused,
+            "unknown": stages.unknown,
+            "ended": stages.ended,
+            "failed": stages.failed,
+            "backlog": stages.backlog,
+            "in_per_s": round((counts["accepted"] - self._before["accepted"]) / took_s, 1),
+            "out_per_s": round((counts["ended"] - self._before["ended"]) / took_s, 1),
+            "begun_on": dict(sorted(stages.begun_on.items())),
+            "stages": {stage.value: _quantiles_ms(fresh, stage) for stage in Stage},
+            "errors": [[name, error, count] for (name, error), count in errors.items()],
+            # Publishing is what the load processes see themselves.
+            "passed": [
+                [name, stage.value, [round(one * 1000, 3) for one in durations]]
+                for (name, stage), durations in fresh.items()
+                if stage is not Stage.PUBLISH
+            ],
+        }
+        self._before, self._before_t = counts, now_t
+        return said
+
+
+def _quantiles_ms(fresh: Mapping[tuple[str, Stage], list[float]], stage: Stage) -> dict[str, Json]:
+    """Median, 95th and 99th percentile and maximum of what passed a stage since the last look, in milliseconds."""
+    found = sorted(one for (_, of), durations in fresh.items() if of is stage for one in durations)
+    if not found:
+        return {}
+    at = {name: found[_rank(percent, len(found))] for name, percent in _PERCENTILES.items()} | {"max": found[-1]}
+    return {"count": len(found)} | {name: round(value * 1000, 3) for name, value in at.items()}
+
+
+def _rank(percent: int, count: int) -> int:
+    """Where a percentile stands among so many sorted values: the first that this share of them does not exceed."""
+    # In whole numbers: a float could come out just above the rank that is meant.
+    return -(-percent * count // 100) - 1

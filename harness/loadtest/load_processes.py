@@ -1,0 +1,237 @@
+"""Who makes the load: one Locust process alone, or a master's workers together, each its share.
+
+With workers, the master owns the stack and makes no load. It tells each worker what to send (`harness-go`), and at the
+end has them freeze (`harness-freeze`): no arrival more, no send in flight, all of the journal written, and then the
+counts (`harness-frozen`), which are exact therefore. Workers that see the run folder, as those on the master's own
+machine do, write their journals there; the others send them while they grow (`harness-journal`).
+"""
+
+import os
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import gevent
+from gevent.event import Event
+from locust.rpc import Message
+from locust.runners import MasterRunner, WorkerRunner
+
+from harness.errors import HarnessError
+from harness.loadtest.generators import FREEZE_S, Generator, Go
+from harness.records.values import Json
+
+_SHIP_S = 0.5
+"""How often a worker sends what its journal has gained."""
+_ANSWER_S = 10.0
+"""How long the answer to a freeze may take, beside the freeze itself."""
+_LOOK_S = 0.25
+_LEAVE_S = 5.0
+"""How long a worker that is told to end waits for the master to end the leg."""
+
+
+class Team(Protocol):
+    """Whoever makes the load."""
+
+    def go(self, go: Go) -> None:
+        """Begin a leg. Raises HarnessError if nobody is there to make it."""
+
+    def freeze(self) -> list[dict[str, Json]]:
+        """End it, and return what each generator knows; see `Generator.freeze`."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+class Alone(Team):
+    """One process makes all the load, and writes its journal straight into the run folder."""
+
+    def __init__(self, generator: Generator) -> None:
+        """`generator` is this process's own."""
+        self._generator = generator
+
+    def go(self, go: Go) -> None:
+        """Begin a leg."""
+        self._generator.go(go)
+
+    def freeze(self) -> list[dict[str, Json]]:
+        """End it."""
+        return [self._generator.freeze()]
+
+    def close(self) -> None:
+        """The run is over."""
+        self._generator.close()
+
+
+class Fleet(Team):
+    """Locust's workers make the load, each its share of it."""
+
+    def __init__(self, runner: MasterRunner) -> None:
+        """Listens to what the workers of `runner` say."""
+        self._runner = runner
+        self._leg = -1
+        self._clients: list[str] = []
+        self._frozen: dict[str, dict[str, Json]] = {}
+        self._answered = Event()
+        self._run = ""
+        self._journal: Path | None = None
+        self._gaps: list[str] = []
+        runner.register_message("harness-journal", self._on_journal)
+        runner.register_message("harness-frozen", self._on_frozen)
+
+    @property
+    def count(self) -> int:
+        """How many load processes are connected."""
+        return sum(self._lives(client.id) for client in self._runner.clients.all)
+
+    def go(self, go: Go) -> None:
+        """Give each worker its share. One that joins later has none."""
+        self._clients = sorted(client.id for client in self._runner.clients.all if self._lives(client.id))
+        if not self._clients:
+            raise HarnessError("no load process is connected to the master: start some with --worker, or --processes.")
+        self._run, self._leg, self._journal = go.run, go.leg, Path(go.journal)
+        self._frozen, self._gaps = {}, []
+        for share, client in enumerate(self._clients):
+            plan = replace(go.plan, share=share, shares=len(self._clients))
+            self._runner.send_message("harness-go", replace(go, plan=plan).to_json(), client)
+
+    def freeze(self) -> list[dict[str, Json]]:
+        """Have all workers freeze, and wait for what they know; whoever has gone is not waited for."""
+        for client in self._clients:
+            self._runner.send_message("harness-freeze", None, client)
+        until_s = time.monotonic() + FREEZE_S + _ANSWER_S
+        while time.monotonic() < until_s and any(self._lives(one) for one in self._clients if one not in self._frozen):
+            self._answered.clear()
+            self._answered.wait(timeout=_LOOK_S)
+        offers = list(self._frozen.values())
+        if missing := [client for client in self._clients if client not in self._frozen]:
+            count = f"{len(missing)} of {len(self._clients)}"
+            self._gaps.append(f"{count} load processes did not answer at the end: {', '.join(missing)}")
+        return [*offers, {**_NOTHING, "broken": self._gaps}] if self._gaps else offers
+
+    def close(self) -> None:
+        """The run is over."""
+        for client in self._clients:
+            if self._lives(client):
+                self._runner.send_message("harness-over", None, client)
+        self._clients, self._journal = [], None
+
+    def _lives(self, client: str) -> bool:
+        """Whether Locust has heard of it lately; it takes a silence of three seconds for an end."""
+        found = self._runner.clients.get(client)
+        return found is not None and found.state != "missing"
+
+    def _on_frozen(self, msg: Message, **_: Any) -> None:
+        # An answer can come after nobody waited for it any more.
+        if msg.data["leg"] == self._leg:
+            self._frozen[msg.node_id] = msg.data["offer"]
+            self._answered.set()
+
+    def _on_journal(self, msg: Message, **_: Any) -> None:
+        if self._journal is None or msg.data["run"] != self._run:
+            return
+        # The name is made by a journal's writer; one that leads elsewhere is not.
+        path = self._journal / Path(msg.data["name"]).name
+        with path.open("ab") as file:
+            if (size := file.tell()) != msg.data["offset"]:
+                # Locust makes a broken connection anew, and what was on its way is gone.
+                said = f"{path.name} of {msg.node_id} was at {msg.data['offset']} bytes, {size} have come"
+                self._gaps.append(f"a part of a journal was lost: {said}")
+            file.write(zlib.decompress(msg.data["bytes"]))
+
+
+_NOTHING: Mapping[str, Json] = {
+    "counts": {},
+    "window": {},
+    "lateness": None,
+    "cpu": 0.0,
+    "stolen": 0.0,
+    "steps": {},
+    "until_t": None,
+}
+
+
+class Member:
+    """One of Locust's workers: a generator that gets its orders from the master."""
+
+    def __init__(self, runner: WorkerRunner, generator: Generator) -> None:
+        """Listens to what the master of `runner` says; `generator` is this process's own."""
+        self._runner = runner
+        self._generator = generator
+        self._parent = os.getppid()
+        self._go: Go | None = None
+        self._rests = Event()
+        self._rests.set()
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._shipped: Counter[Path] = Counter()
+        self._shipper: gevent.Greenlet[[], None] | None = None
+        runner.register_message("harness-go", self._on_go)
+        runner.register_message("harness-freeze", self._on_freeze, concurrent=True)
+        runner.register_message("harness-over", lambda **_: self.close())
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the process that started this one has ended."""
+        return os.getppid() != self._parent
+
+    def _on_go(self, msg: Message, **_: Any) -> None:
+        go = Go.from_json(msg.data)
+        self._rests.clear()
+        try:
+            if self._go is None or go.run != self._go.run:
+                self.close()
+                if not Path(go.journal).is_dir():
+                    self._folder = tempfile.TemporaryDirectory(prefix="celery-harness-load-")
+                    self._shipper = gevent.spawn(self._ship_on)
+            self._go = go
+            self._generator.go(replace(go, journal=self._folder.name) if self._folder is not None else go)
+        except (HarnessError, OSError) as error:
+            self._go = go
+            self._generator.complain(f"a load process could not begin: {error}")
+
+    def _on_freeze(self, **_: Any) -> None:
+        if self._rests.is_set() or self._go is None:
+            return
+        offer = self._generator.freeze()
+        # Messages of one client come in the order in which they were sent: after this one, the master has it all.
+        self._ship()
+        self._runner.send_message("harness-frozen", {"leg": self._go.leg, "offer": offer})
+        self._rests.set()
+
+    def leave(self) -> None:
+        """See the leg to its end before this process ends; without a master that ends it, end one's own part of it.
+
+        Ctrl-C in a terminal goes to the master and to its workers alike, in whatever order.
+        """
+        if not self._rests.wait(timeout=_LEAVE_S):
+            self._on_freeze()
+        self.close()
+
+    def _ship_on(self) -> None:
+        while True:
+            gevent.sleep(_SHIP_S)
+            self._ship()
+
+    def _ship(self) -> None:
+        for path in sorted(Path(self._folder.name).glob("*.jsonl")) if self._folder else ():
+            with path.open("rb") as file:
+                file.seek(self._shipped[path])
+                new = file.read()
+            if new and self._go is not None:
+                said = {"run": self._go.run, "name": path.name, "offset": self._shipped[path]}
+                self._shipped[path] += len(new)
+                self._runner.send_message("harness-journal", {**said, "bytes": zlib.compress(new, 1)})
+
+    def close(self) -> None:
+        """End the run, and forget the journal, which the master has."""
+        self._generator.close()
+        if self._shipper is not None:
+            self._shipper.kill(block=True)
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._go = self._folder = self._shipper = None
+        self._shipped.clear()

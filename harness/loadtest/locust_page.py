@@ -1,0 +1,280 @@
+"""What becomes of the tasks, in three tabs of Locust's own page, as it happens.
+
+Locust's page has room for tables of others: `extended_tabs` and `extended_tables` among what the page is made with,
+and `extended_stats` in each answer of /stats/requests, which the page asks for every two seconds (locust/web.py and
+the page's own source, version 2.47). So these tables look like Locust's, are sorted and darkened as they are, and
+whatever they hold is text to the browser, never markup.
+
+The page asks only while it takes the run to be on, and for Locust a run is over when nothing more is sent, and has
+not begun while the stack comes up. So its answer says that the run is on until the last task is accounted for.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from flask import Response, jsonify, request
+
+from harness.measure.stages import Stage
+from harness.printable import printable_name
+from harness.records.values import Json
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+
+Row = dict[str, Json]
+
+_TASKS, _STAGES, _WORKERS = "celery-tasks", "celery-stages", "celery-workers"
+_TABS = {_TASKS: "Tasks", _STAGES: "Task stages", _WORKERS: "Celery workers"}
+_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_MS = {**{name: f"{name} (ms)" for name in _QUANTILES}, "max": "max (ms)"}
+# A row without a member `name` stays where it is until somebody sorts.
+_COLUMNS = {
+    _TASKS: {"figure": "Figure", "value": "Value", "meaning": "What it means"},
+    _STAGES: {"over": "Measured over", "stage": "Stage", "count": "Tasks", **_MS, "meaning": "What it means"},
+    _WORKERS: {"worker": "Worker", "state": "State", "begun": "Tasks begun", "share": "Share (%)"},
+}
+_NOTHING = "–"  # noqa: RUF001 - a dash for readers, as in print.
+_SECOND, _RUN = "the last second", "the whole run"
+_MEANING = {
+    Stage.PUBLISH: "from when it was due until the broker confirmed it",
+    Stage.QUEUE: "from when it was due until a worker began it",
+    Stage.RUN: "in the worker, without storing",
+    Stage.STORE: "inside the result backend",
+    Stage.E2E: "from when it was due until its result was stored",
+}
+_PHASE = {
+    "opening": ("coming up", "A stack comes up, with its broker and its workers; nothing is sent yet."),
+    "on": ("running", "Tasks are sent, and each of them is followed."),
+    "closing": ("draining", "Nothing more is sent. Every task is waited for, and then accounted for."),
+}
+_ATTACHING = ("attaching", "The broker and the workers run elsewhere, and are attached to; nothing is sent yet.")
+_VERDICT = {
+    0: ("passed", "Every task is accounted for, as it was promised."),
+    1: ("failed", "The audit failed, an objective was missed, or a task is not accounted for."),
+    3: ("unknown", "The run says nothing: the generator was not up to it, or a witness is missing."),
+}
+_BROKE_OFF = ("broke off", "There is no account of it; the terminal says why.")
+_NOT_BEGUN = ("not begun", "Nothing was sent yet.")
+_IS_ON = ("spawning", "running")
+"""States of a runner in which Locust's page goes on asking."""
+
+
+class Source(Protocol):
+    """Who knows what becomes of the tasks."""
+
+    @property
+    def live(self) -> Mapping[str, Json]:
+        """The last `live` message of the keeper in this run; empty before any."""
+
+    @property
+    def closed(self) -> Mapping[str, Json] | None:
+        """The answer to `close` at the end of the last run that has one."""
+
+    @property
+    def phase(self) -> str:
+        """Of the run: `opening`, `on`, `closing`, and else `rest`."""
+
+
+def add(environment: "Environment", source: Source, *, is_attached: bool = False) -> None:
+    """Add the tabs to the page of an environment that has one, before its server has begun to serve.
+
+    `is_attached` says that the runs have no stack of their own: broker and workers run elsewhere.
+    """
+    page = environment.web_ui
+    page.template_args.setdefault("extended_tabs", []).extend({"key": key, "title": _TABS[key]} for key in _TABS)
+    page.template_args.setdefault("extended_tables", []).extend(
+        {"key": key, "structure": [{"key": name, "title": title} for name, title in columns.items()]}
+        for key, columns in _COLUMNS.items()
+    )
+    tables = Tables(source, environment, is_attached=is_attached)
+    environment.events.test_start.add_listener(tables.begin)
+
+    def extend(response: Response) -> Response:
+        # Whatever --web-base-path says, the endpoint's name stays.
+        if request.endpoint != "locust.request_stats" or not response.is_json or response.status_code != 200:  # noqa: PLR2004 - HTTP's OK.
+            return response
+        # Locust keeps its answer for two seconds to give it again, so that one must stay as it is.
+        answer = jsonify(tables.extended(response.get_json()))
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+    page.app.after_request(extend)
+
+
+class Tables:
+    """The rows of the tables, made anew whenever the page asks."""
+
+    def __init__(self, source: Source, environment: "Environment", *, is_attached: bool = False) -> None:
+        """Locust's statistics of `environment` are those of the whole run."""
+        self._source = source
+        self._environment = environment
+        self._is_attached = is_attached
+        self._before: Mapping[str, Json] | None = None
+        self._has_begun = False
+
+    def begin(self, **_: object) -> None:
+        """A run begins: the account that there is now is of an earlier one."""
+        self._before, self._has_begun = self._source.closed, True
+
+    def extended(self, answer: Mapping[str, Json]) -> dict[str, Json]:
+        """An answer of Locust's /stats/requests, with the tables in it, and on for as long as the run is."""
+        live, is_over = self._source.live, self._source.phase == "rest"
+        whole = of_the_run(self._environment.stats.entries)
+        tables = {
+            _TASKS: [_row("State", *self._state()), *figures(live, whole, is_over=is_over)],
+            _STAGES: [*stages(live, whole, is_over=is_over)],
+            _WORKERS: [*workers(live, is_over=is_over)],
+        }
+        more = [
+            *answer.get("extended_stats", []),
+            *({"key": key, "data": [_shown(row) for row in rows]} for key, rows in tables.items()),
+        ]
+        return {**answer, "state": self._state_of(answer["state"]), "extended_stats": more}
+
+    def _state_of(self, runner: str) -> str:
+        """What the page is told, given the state of Locust's runner, which may be two seconds old."""
+        if self._source.phase == "rest":
+            # The page has no tabs before a run, and one whose stack did not come up has something to say, too.
+            return "stopped" if self._has_begun and runner == "ready" else runner
+        if runner in _IS_ON:
+            return runner
+        return "spawning" if self._source.phase == "opening" else "running"
+
+    def _state(self) -> tuple[str, str]:
+        phase = self._source.phase
+        if phase in _PHASE:
+            return _ATTACHING if phase == "opening" and self._is_attached else _PHASE[phase]
+        closed = self._source.closed
+        if not self._has_begun:
+            return _NOT_BEGUN
+        if closed is None or closed is self._before:
+            return _BROKE_OFF
+        value, meaning = _VERDICT.get(closed["exit_code"], _BROKE_OFF)
+        folder, here = Path(closed["folder"]), Path.cwd()
+        return value, f"{meaning} Run folder: {folder.relative_to(here) if folder.is_relative_to(here) else folder}"
+
+
+def figures(live: Mapping[str, Json], whole: Mapping[Stage, Row], *, is_over: bool) -> Iterator[Row]:
+    """All at a glance: rates, the backlog, the time end to end, the workers, and what became of the tasks.
+
+    Args:
+        live: A `live` message of the keeper; may be empty.
+        whole: What `of_the_run` says.
+        is_over: Nothing more happens, and what the message says of its last second is over, too.
+    """
+    rates = {} if is_over else live
+    yield _row("In", f"{rates.get('in_per_s', 0):,.1f}/s", "Tasks that the broker took in the last second.")
+    yield _row("Out", f"{rates.get('out_per_s', 0):,.1f}/s", "Tasks that ended in the last second.")
+    count = {name: live.get(name, 0) for name in ("sent", "ended", "failed", "refused", "unknown", "backlog")}
+    yield _row("Backlog", f"{count['backlog']:,}", "Taken by the broker and not ended.")
+    last = _last(live, Stage.E2E, is_over=is_over)
+    over, durations = (_SECOND, last) if last else (_RUN, whole.get(Stage.E2E, {}))
+    value = " · ".join(f"{name} {durations[name]:g}" for name in _MS) + " ms" if durations else _NOTHING
+    yield _row("End to end", value, f"Over {over}: {_MEANING[Stage.E2E]}.")
+    yield _workers_row(live, is_over=is_over)
+    yield _row("Sent", f"{count['sent']:,}", "Each of them is one of these five:")
+    yield _row("Ended as expected", f"{count['ended'] - count['failed']:,}", "And the result was stored.")
+    yield _row("Failed", f"{count['failed']:,}", "Ended otherwise than expected.")
+    yield _row("Refused", f"{count['refused']:,}", "The broker did not take it, and said so.")
+    yield _row("Unknown", f"{count['unknown']:,}", "Nobody knows whether the broker took it; the account will tell.")
+    in_flight = count["sent"] - count["ended"] - count["refused"] - count["unknown"]
+    yield _row("In flight", f"{in_flight:,}", "The backlog, and what is just being sent.")
+
+
+def _workers_row(live: Mapping[str, Json], *, is_over: bool) -> Row:
+    if live and "up" not in live:
+        return _row("Workers", _NOTHING, "They run elsewhere, and somebody else looks after them.")
+    up = live.get("up", {})
+    down = [name for name, is_up in up.items() if not is_up]
+    meaning = f"Down: {', '.join(down)}." if down else "All that were started are up." if up else "None was seen yet."
+    value = f"{len(up) - len(down)} of {len(up)} up"
+    return _row("Workers", value, "At the end of the run." if up and is_over and not down else meaning)
+
+
+def stages(live: Mapping[str, Json], whole: Mapping[Stage, Row], *, is_over: bool) -> Iterator[Row]:
+    """How long each stage took, in the last second and in all."""
+    for stage in Stage:
+        last = _durations(_last(live, stage, is_over=is_over))
+        yield {"over": _SECOND, "stage": stage.value, **last, "meaning": _MEANING[stage]}
+    for stage in Stage:
+        yield {"over": _RUN, "stage": stage.value, **_durations(whole.get(stage, {})), "meaning": _MEANING[stage]}
+
+
+def workers(live: Mapping[str, Json], *, is_over: bool) -> Iterator[Row]:
+    """Whether each worker is up, and how many tasks it has begun."""
+    up, begun = live.get("up", {}), live.get("begun_on", {})
+    total = sum(begun.values())
+    when = " at the end" if is_over else ""
+    for name in [*up, *sorted(begun.keys() - up.keys())]:
+        state = f"{'up' if up[name] else 'down'}{when}" if name in up else "elsewhere"
+        share = round(100 * begun.get(name, 0) / total, 1) if total else 0.0
+        yield {"worker": name, "state": state, "begun": begun.get(name, 0), "share": share}
+
+
+class Entry(Protocol):
+    """What of Locust's `StatsEntry` counts here."""
+
+    @property
+    def response_times(self) -> Mapping[float, int]:
+        """How often each time occurred, in milliseconds that Locust has rounded."""
+
+    @property
+    def max_response_time(self) -> float:
+        """The longest, in milliseconds."""
+
+
+def of_the_run(entries: Mapping[tuple[str, str], Entry]) -> dict[Stage, Row]:
+    """Quantiles in milliseconds since the run began, per stage that any task has passed.
+
+    Args:
+        entries: Locust's statistics per name and type of request; the types are the stages. It keeps them for its
+            own tables, with those of all its workers, to the millisecond.
+    """
+    found: dict[Stage, Row] = {}
+    for stage in Stage:
+        passed = [entry for (_, kind), entry in entries.items() if kind == stage.value.upper() and entry.response_times]
+        times: Counter[float] = Counter()
+        for entry in passed:
+            times.update(entry.response_times)
+        if times:
+            quantiles = {name: _quantile(times, share) for name, share in _QUANTILES.items()}
+            longest = _digits(max(entry.max_response_time for entry in passed))
+            found[stage] = {"count": times.total(), **quantiles, "max": longest}
+    return found
+
+
+def _quantile(times: Counter[float], share: float) -> float:
+    """The time that at least this share of all did not exceed."""
+    left = share * times.total()
+    for time in sorted(times):
+        left -= times[time]
+        if left <= 0:
+            return time
+    return max(times)
+
+
+def _last(live: Mapping[str, Json], stage: Stage, *, is_over: bool) -> Row:
+    """Quantiles in milliseconds of what passed in the last second; empty if nothing did."""
+    durations = {} if is_over else live.get("stages", {}).get(stage.value, {})
+    return {name: value if name == "count" else _digits(value) for name, value in durations.items()}
+
+
+def _digits(duration_ms: float) -> float:
+    """As many digits as anybody reads: 1.23, 12.3, 123."""
+    places = next((places for places, limit in ((2, 10), (1, 100)) if abs(duration_ms) < limit), None)
+    return round(duration_ms, places)
+
+
+def _durations(durations: Mapping[str, Json]) -> Row:
+    return {name: durations.get(name, _NOTHING) for name in ("count", *_MS)}
+
+
+def _shown(row: Row) -> Row:
+    """A row whose texts are seen as they are: the page takes them for no markup, and leaves the rest to the browser."""
+    return {name: printable_name(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _row(figure: str, value: str, meaning: str) -> Row:
+    return {"figure": figure, "value": value, "meaning": meaning}

@@ -1,0 +1,193 @@
+"""A producer for many greenlets, whose messages share a connection while each waits for its own confirm.
+
+With a connection for each send in flight, as `harness.producer` has it, a broker has much to do for each of them. On
+one connection, it reads and confirms several messages at once: measured with Kombu alone and 64 greenlets, that is
+1.7 to 2 times as many messages a second, and a fifth less of the client's time for each.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import gevent
+from gevent.event import AsyncResult
+from gevent.lock import Semaphore
+
+from harness.errors import BrokerError
+from harness.producer import BROKER_ERRORS, Link, Producer, Sent, said
+from harness.records.event import Kind
+
+
+class Pipelined(Producer):
+    """Sends tasks by name, for greenlets alone: under gevent, all sockets have to be its own."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        """Nothing is connected until the first `send`. Takes what `Producer` takes."""
+        super().__init__(*given, **more)
+        self._pipes: dict[str, _Pipe] = {}
+        self._opening: dict[str, AsyncResult[_Pipe]] = {}
+
+    def close(self) -> None:
+        """Close every connection; what is still in flight has an unknown outcome. A later `send` connects again."""
+        while self._pipes:
+            self._pipes.popitem()[1].close()
+        super().close()
+
+    def _publish(self, task: str, name: str, message: Any, queue: str, options: Mapping[str, Any]) -> Sent:
+        try:
+            pipe = self._pipe(queue)
+        except BrokerError as error:
+            return Sent(task=task, outcome=Kind.REFUSED, reason=str(error))
+        options = {"queue": self._app.amqp.queues[queue], **options}
+        return pipe.publish(task, lambda producer: self._send_message(producer, name, message, **_ONCE, **options))
+
+    def _link(self) -> Link:
+        return Link.open(self._app, self._url, self._timeout_s, awaits=False)
+
+    def _pipe(self, queue: str) -> "_Pipe":
+        """The pipe that leads to a queue, which is there. Raises BrokerError."""
+        pipe = self._pipes.get(queue)
+        if pipe is not None and pipe.is_open:
+            return pipe
+        # However many wait for it, it is tried once: a broker that does not answer lets each try wait for its time-out.
+        opening = self._opening.get(queue)
+        if opening is not None:
+            return cast("_Pipe", opening.get())
+        opening = self._opening[queue] = AsyncResult()
+        try:
+            pipe = self._pipes[queue] = _Pipe(self._link_to(queue), self._timeout_s)
+        except BaseException as error:
+            opening.set_exception(error)
+            raise
+        finally:
+            del self._opening[queue]
+        opening.set(pipe)
+        return pipe
+
+
+_ONCE: Mapping[str, Any] = {"retry": False, "mandatory": True, "declare": ()}
+"""Nothing is sent again, and what no queue takes comes back. Without `declare`, Kombu would look what is declared."""
+
+
+class _Pipe:
+    """One connection in confirm mode, with any number of messages in flight, in the order of their delivery tags."""
+
+    def __init__(self, link: Link, timeout_s: float) -> None:
+        """Takes over a connection that does not wait for confirms by itself.
+
+        Args:
+            link: is closed with the pipe.
+            timeout_s: the longest wait for each of room to write, and a confirm.
+
+        Raises:
+            BrokerError: the broker does not confirm.
+        """
+        self._link = link
+        self._timeout_s = timeout_s
+        self.is_open = True
+        """Whether further messages may be sent on it."""
+        self._in_flight: dict[int, tuple[str, AsyncResult[bool | BaseException]]] = {}
+        self._last_tag = 0
+        self._returned: dict[str, BaseException] = {}
+        self._writing = Semaphore()
+        connection, channel = link.connection.connection, link.producer.channel
+        try:
+            channel.confirm_select()
+        except BROKER_ERRORS as error:
+            link.abandon()
+            raise BrokerError(f"no confirms: {said(error)}") from error
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+        channel.events["basic_return"] = {self._on_return}
+        # Before it publishes, the library would look for a notice that it must not; the reader does that, and two that
+        # read would each have half of a frame.
+        connection.client_properties.get("capabilities", {})["connection.blocked"] = False
+        # It bounds the writes. A read that it ends is begun again, and loses nothing.
+        connection.sock.settimeout(timeout_s)
+        self._connection = connection
+        self._reader = gevent.spawn(self._read)
+
+    def publish(self, task: str, send: Callable[[Any], None]) -> Sent:
+        """Publish a message with a task's id, by `send`, and wait for its confirm."""
+        answer: AsyncResult[bool | BaseException] = AsyncResult()
+        # Tags are counted on both sides, in the order of the messages on the wire.
+        if not self._writing.acquire(timeout=self._timeout_s):
+            return Sent(task=task, outcome=Kind.REFUSED, reason=f"no connection: stuck for {self._timeout_s:g} s")
+        try:
+            if not self.is_open:
+                return Sent(task=task, outcome=Kind.REFUSED, reason="no connection: it has just ended")
+            self._last_tag = tag = self._last_tag + 1
+            self._in_flight[tag] = (task, answer)
+            send(self._link.producer)
+        except BROKER_ERRORS as error:
+            # A part of it may be on the wire, so nothing else may follow.
+            self._fail(error)
+            self._link.abandon()
+        except BaseException as error:
+            self._fail(error)
+            self._link.abandon()
+            raise
+        finally:
+            self._writing.release()
+        return self._answered(task, tag, answer)
+
+    def _answered(self, task: str, tag: int, answer: "AsyncResult[bool | BaseException]") -> Sent:
+        try:
+            found = answer.get(timeout=self._timeout_s)
+        except gevent.Timeout:
+            # Whoever else is in flight has its own time; but a connection that is so slow is left.
+            self.is_open = False
+            self._in_flight.pop(tag, None)
+            self._returned.pop(task, None)
+            return Sent(
+                task=task, outcome=Kind.UNKNOWN, reason=f"TimeoutError: no confirm within {self._timeout_s:g} s"
+            )
+        if isinstance(found, BaseException):
+            return Sent(task=task, outcome=Kind.UNKNOWN, reason=said(found))
+        if not found:
+            return Sent(task=task, outcome=Kind.REFUSED, reason="the broker answered nack")
+        # It confirms what no queue has taken, too, but returns it first.
+        if (returned := self._returned.pop(task, None)) is not None:
+            return Sent(task=task, outcome=Kind.REFUSED, reason=f"unroutable: {said(returned)}")
+        return Sent(task=task, outcome=Kind.ACCEPTED)
+
+    def close(self) -> None:
+        """Close it in good order, as far as that is possible."""
+        self._fail(BrokerError("the producer was closed."))
+        self._reader.kill()
+        self._link.close()
+
+    def _read(self) -> None:
+        try:
+            while self.is_open or self._in_flight:
+                try:
+                    self._connection.drain_events()
+                except TimeoutError:
+                    continue
+        except BROKER_ERRORS as error:
+            self._fail(error)
+        self._link.abandon()
+
+    def _fail(self, error: BaseException) -> None:
+        self.is_open = False
+        in_flight, self._in_flight = self._in_flight, {}
+        for _, answer in in_flight.values():
+            answer.set(error)
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:  # noqa: FBT001 - the library's order.
+        self._settle(tag, multiple=multiple, is_acked=True)
+
+    def _on_nack(self, tag: int, multiple: bool) -> None:  # noqa: FBT001 - the library's order.
+        self._settle(tag, multiple=multiple, is_acked=False)
+
+    def _settle(self, tag: int, *, multiple: bool, is_acked: bool) -> None:
+        # Tags only grow, so that the oldest in flight come first.
+        while multiple and self._in_flight and (first := next(iter(self._in_flight))) < tag:
+            self._in_flight.pop(first)[1].set(is_acked)
+        if tag in self._in_flight:
+            self._in_flight.pop(tag)[1].set(is_acked)
+
+    def _on_return(self, error: BaseException, _exchange: str, _routing_key: str, message: Any) -> None:
+        task = message.headers["id"]
+        # Of one that was given up, nobody would ever ask.
+        if any(task == one for one, _ in self._in_flight.values()):
+            self._returned[task] = error

@@ -1,0 +1,232 @@
+"""The legs of one run: what is sent when, by whom, and what the generators say of it together.
+
+A leg is one plan of arrivals, from `go` until `freeze`. A normal run is one leg, a search is many.
+"""
+
+import argparse
+import itertools
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import gevent
+
+from harness.errors import UsageError
+from harness.loadtest.arrivals import Arrival, Plan, RateStage, parse_rate, parse_stages
+from harness.loadtest.capacity_search import find_knee, find_workers
+from harness.loadtest.generators import Go
+from harness.loadtest.load_processes import Team
+from harness.loadtest.options import probe_s
+from harness.measure.durations import write_duration
+from harness.measure.figures import Figures, Objective
+from harness.measure.stages import Histogram
+from harness.printable import printable
+from harness.records.values import Json
+from harness.scenario import Scenario
+
+WARM_UP_S = 1.0
+"""The first part of a leg, in which connections are made, is not measured."""
+_LEAD_S = 0.3
+"""Between the order to go and the first arrival, for the order to reach all generators."""
+_FOR_EVER_S = 10 * 365 * 86_400.0
+_LATEST_T = 4e9
+"""A Unix time that no run lives to see."""
+_MOST_WORKERS = 8
+_COUNTS = ("offered", "sent", "dropped", "done", "broken", "accepted", "refused", "unknown")
+_legs = itertools.count()
+"""Numbers the legs of all runs of this process."""
+
+
+def say(line: str) -> None:
+    """Tell whoever waits at the terminal."""
+    sys.stderr.write(f"{printable(line)}\n")
+    sys.stderr.flush()
+
+
+class Part(Protocol):
+    """What of a class of `harness.load.Load` matters here."""
+
+    scenario: Scenario
+    options: Mapping[str, Any]
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Leg:
+    """What goes on now."""
+
+    plan: Plan
+    begin_t: float
+    is_open: bool
+
+
+class Legs:
+    """Drives one run, leg by leg."""
+
+    def __init__(
+        self,
+        parts: Mapping[str, Part],
+        team: Team,
+        ask: Callable[..., dict[str, Json]],
+        opened: Mapping[str, Json],
+        options: argparse.Namespace,
+        *,
+        run_time_s: float | None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            parts: the classes that take part, by name.
+            team: who sends.
+            ask: gives the keeper an order, and returns its answer.
+            opened: what the keeper has brought up.
+            options: Locust's.
+            run_time_s: after so many seconds the load ends; None if somebody ends it, or its stages do.
+        """
+        self._parts = parts
+        self._team = team
+        self._ask = ask
+        self._opened = opened
+        self._options = options
+        self._run_time_s = run_time_s
+        self._leg: _Leg | None = None
+        self._last: dict[str, Json] | None = None
+        self._offers: list[dict[str, Json]] = []
+        self._steps: defaultdict[str, list[list[int]]] = defaultdict(list)
+        self._search: dict[str, Json] | None = None
+        self.begin_t: float | None = None
+        """When the first arrival of all was due, Unix time; None before there is one."""
+
+    def drive(self) -> None:
+        """Do what the options say, until it is done; a load without an end goes on until somebody ends it."""
+        options = self._options
+        objectives = [Objective.parse(text) for text in options.objective]
+        rate, for_s = parse_rate(options.rate), probe_s(options)
+        if options.find_knee:
+            knee = find_knee(lambda at: self._probe(at, for_s), start=rate, objectives=objectives, say=say)
+            self._search = {"knee": knee.to_json(), "text": knee.text}
+        elif options.find_workers:
+            found = find_workers(
+                lambda count: self._probe_with(count, rate, for_s),
+                rate=rate,
+                most=_MOST_WORKERS,
+                objectives=objectives,
+                say=say,
+            )
+            self._search = {"workers": found.to_json(), "text": found.text}
+        else:
+            plan = self._plan()
+            self._begin_leg(plan)
+            is_endless = math.isinf(plan.duration_s)
+            until = "until it is stopped" if is_endless else f"for {write_duration(plan.duration_s)}"
+            say(f"{self._loop(plan)}, {until}")
+            gevent.sleep(_FOR_EVER_S if is_endless else _LEAD_S + plan.duration_s)
+
+    def _plan(self) -> Plan:
+        options = self._options
+        if options.stages:
+            stages = tuple(parse_stages(options.stages))
+        else:
+            stages = (RateStage(rate=parse_rate(options.rate), duration_s=math.inf),)
+        plan = Plan(stages=stages, arrival=Arrival(options.arrival), seed=options.seed)
+        return plan if self._run_time_s is None else plan.until(self._run_time_s)
+
+    def _loop(self, plan: Plan) -> str:
+        if self._options.closed:
+            return "closed loop: each sender sends when its last send is done"
+        rates = ", ".join(f"{stage.rate:g}/s" for stage in plan.stages)
+        return f"open loop: {rates}, {plan.arrival.value}"
+
+    def _probe(self, rate: float, duration_s: float) -> Figures:
+        """One leg at one rate, measured when all its tasks have ended."""
+        options = self._options
+        stage = RateStage(rate=rate, duration_s=WARM_UP_S + duration_s)
+        self._begin_leg(Plan(stages=(stage,), arrival=Arrival(options.arrival), seed=options.seed))
+        gevent.sleep(_LEAD_S + stage.duration_s)
+        return Figures.from_json(self._ask("leg", leg=self._end_leg())["figures"])
+
+    def _probe_with(self, workers: int, rate: float, duration_s: float) -> Figures:
+        self._ask("workers", count=workers)
+        return self._probe(rate, duration_s)
+
+    def _begin_leg(self, plan: Plan) -> None:
+        options = self._options
+        begin_t = time.time() + _LEAD_S
+        window = (begin_t + WARM_UP_S, min(begin_t + max(plan.duration_s, WARM_UP_S), _LATEST_T))
+        bases = {name: max((stop for _, stop, _ in ranges), default=0) for name, ranges in self._steps.items()}
+        # What has to be measured has to be known before the first task of it ends.
+        self._ask("expect", begin_t=window[0], end_t=window[1])
+        self._team.go(
+            Go(
+                run=Path(self._opened["folder"]).name,
+                leg=next(_legs),
+                plan=plan,
+                begin_t=begin_t,
+                window=window,
+                broker_url=self._opened["broker_url"],
+                web_url=self._opened["web_url"],
+                scenarios=tuple((name, float(one.weight)) for name, one in self._parts.items()),
+                bases=bases,
+                seed=options.seed,
+                is_open=not options.closed,
+                journal=str(Path(self._opened["folder"]) / "journal"),
+            )
+        )
+        self._leg = _Leg(plan=plan, begin_t=begin_t, is_open=not options.closed)
+        if self.begin_t is None:
+            self.begin_t = begin_t
+            self._ask("begin", t=begin_t)
+
+    def _end_leg(self) -> dict[str, Json]:
+        """Freeze all generators, and return what they know of the leg together."""
+        leg, self._leg = self._leg, None
+        if leg is None:
+            raise UsageError("no leg has begun.")
+        offers = self._offers = self._team.freeze()
+        lateness = Histogram()
+        for offer in offers:
+            if offer["lateness"] is not None:
+                lateness.add(Histogram.decode(offer["lateness"]))
+            for name, steps in offer["steps"].items():
+                self._steps[name].append(steps)
+        until_t = max((offer["until_t"] for offer in offers if offer["until_t"] is not None), default=time.time())
+        end_s = min(until_t - leg.begin_t, leg.plan.duration_s)
+        return {
+            "rate": leg.plan.rate_between(WARM_UP_S, end_s) if leg.is_open else 0.0,
+            "is_open": leg.is_open,
+            "offered": sum(offer["window"].get("offered", 0) for offer in offers),
+            "dropped": sum(offer["window"].get("dropped", 0) for offer in offers),
+            "lateness_p99_s": lateness.quantile_s(0.99),
+            "cpu": max((offer["cpu"] for offer in offers), default=0.0),
+            "stolen": max((offer["stolen"] for offer in offers), default=0.0),
+            "until_t": until_t,
+        }
+
+    def end(self) -> None:
+        """End the leg that is on, if one is."""
+        if self._leg is not None:
+            self._last = self._end_leg()
+
+    def result(self) -> dict[str, Json]:
+        """What the keeper has to know of the load to judge it."""
+        is_search = self._options.find_knee or self._options.find_workers
+        return {
+            "counts": {name: sum(offer["counts"].get(name, 0) for offer in self._offers) for name in _COUNTS},
+            "steps": self._steps,
+            "broken": [text for offer in self._offers for text in offer["broken"]],
+            "leg": None if is_search else self._last,
+            "search": self._search,
+            "broken_off": _broken_off(is_search=is_search, search=self._search, leg=self._last),
+        }
+
+
+def _broken_off(*, is_search: bool, search: Mapping[str, Json] | None, leg: Mapping[str, Json] | None) -> str | None:
+    """Why the run has no result, in one sentence; None if it has."""
+    if is_search:
+        return "the search was ended before it had found anything." if search is None else None
+    return "the run was ended before anything was to be sent." if leg is None else None

@@ -1,0 +1,344 @@
+"""A stack under load, as the keeper has it: brought up, measured, broken on purpose, drained, audited, judged."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.audit.audit import Audit
+from harness.audit.run_folder import RunFolder
+from harness.errors import UsageError
+from harness.loadtest.fault_timetable import Injector, parse, recovery
+from harness.loadtest.live_figures import Measure
+from harness.loadtest.messages import Order, promise, scenarios_of, spec
+from harness.loadtest.verdict import Judgement, differences, judge
+from harness.measure.figures import Figures, Objective, bottleneck, not_sustained, overload
+from harness.measure.stages import Stage
+from harness.records.expectation import Effect
+from harness.records.values import Json
+from harness.records.verdict import Finding
+from harness.running.run import checked
+from harness.scenario import Drive, Scenario, Steps
+from harness.stack.attached import Attached
+from harness.stack.shared_parts import Session
+from harness.stack.stack import Stack
+from harness.wait import REAL
+
+_FOLLOW_S = 0.25
+_LIVE_S = 1.0
+_JOIN_S = 30.0
+_DRAIN_PATIENCE_S = 60.0
+"""How long a leg waits for the next of its tasks to end."""
+_LONG = frozenset({"passed", "errors"})
+"""What of a live message is for Locust's tables alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What is left of a load test."""
+
+    said: Mapping[str, Json]
+    """What load.json holds, but for histograms and samples."""
+    audited: Audit
+    folder: Path
+
+
+class Loaded:
+    """One stack, one run folder, and what is measured."""
+
+    def __init__(self, order: Order, tell: Callable[..., None]) -> None:
+        """Nothing is started yet. Raises UsageError for an order that cannot be carried out."""
+        self._order = order
+        self._tell = tell
+        self._scenarios = scenarios_of(order)
+        self._objectives = [Objective.parse(text) for text in order.objectives]
+        self._faults = [parse(text) for text in order.faults]
+        if order.broker_url is None:
+            self._spec = spec(order, self._scenarios)
+        elif self._faults:
+            raise UsageError("faults are for a stack of one's own: whoever runs the other one has to break it.")
+        self.measure = Measure()
+        self.samples: list[dict[str, Json]] = []
+        """One a second: what happened in it."""
+        self._stack: Stack | Attached | None = None
+        self._injector: Injector | None = None
+        self._figures: list[Figures] = []
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._follower: threading.Thread | None = None
+        self._follower_error: str | None = None
+
+    def up(self, session: Session | None) -> dict[str, Json]:
+        """Bring it up on a session, or attach, and return what load processes have to know of it."""
+        order, scenarios = self._order, self._scenarios
+        folder = RunFolder.create(order.root, "load-" + "-".join(one.name for one in scenarios))
+        about = {
+            "scenarios": [one.name for one in scenarios],
+            "seed": order.seed,
+            **({} if order.command is None else {"command": order.command}),
+            "load": {**(order.about or {}), "faults": list(order.faults), "objectives": list(order.objectives)},
+        }
+        promised = promise(scenarios)
+        if order.broker_url is not None:
+            attached = Attached(order.broker_url, order.results_url or "", folder, promise=promised, about=about)
+            attached.listen(self.measure.take)
+            self._stack = attached.__enter__()
+            return self._opened(order.broker_url, None)
+        if session is None:
+            raise UsageError("there is no session to bring a stack up on.")
+        stack = Stack(session, self._spec, folder, promise=promised, about=about)
+        # From the first event on: the workers say at their start how many processes they have.
+        stack.listen(self.measure.take)
+        self._stack = stack.__enter__()
+        routes = {one.routes for one in scenarios if one.routes}
+        if order.via_http:
+            stack.add_web(routes.pop() if routes else "")
+        for scenario in scenarios:
+            self._tell("say", line=f"preparing {scenario.name}")
+            scenario.prepare(stack, self._drive(scenario, {}))
+        return self._opened(stack.login.amqp_url_outside, stack.web.url if order.via_http else None)
+
+    def _opened(self, broker_url: str, web_url: str | None) -> dict[str, Json]:
+        stack = self._up_stack
+        self._follow_once()
+        if isinstance(stack, Stack) and self._faults:
+            self._injector = Injector(stack, self._faults)
+        self._follower = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._follower.start()
+        return {
+            "folder": str(stack.folder.path),
+            "broker_url": broker_url,
+            "web_url": web_url,
+            "workers": self.workers,
+            "processes": self.processes,
+        }
+
+    @property
+    def _up_stack(self) -> Stack | Attached:
+        if self._stack is None:
+            raise UsageError("the load test is not up.")
+        return self._stack
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are; 0 where they are somebody else's."""
+        return len(self._stack.workers) if isinstance(self._stack, Stack) else 0
+
+    @property
+    def processes(self) -> int:
+        """How many tasks all workers together run at once, as far as they said so."""
+        return sum(self.measure.stages.processes.values())
+
+    # While it goes on.
+
+    def _follow(self) -> None:
+        next_s = REAL.now() + _LIVE_S
+        try:
+            while not self._over.wait(_FOLLOW_S):
+                with self._lock:
+                    self._follow_once()
+                if REAL.now() >= next_s:
+                    next_s = max(next_s + _LIVE_S, REAL.now())
+                    self._live()
+        except Exception as error:  # noqa: BLE001 - the run goes on, and the verdict says that nobody watched it.
+            self._follower_error = f"the journal was not followed to the end: {type(error).__name__}: {error}"
+            self._tell("say", line=self._follower_error)
+
+    def _follow_once(self) -> None:
+        stack = self._up_stack
+        if isinstance(stack, Attached):
+            for event in stack.poll():
+                self.measure.take(event)
+        _ = stack.ledger
+
+    def _live(self) -> None:
+        stack = self._up_stack
+        with self._lock:
+            said = self.measure.live(time.time())
+        if isinstance(stack, Stack):
+            said["up"] = {worker.name: worker.is_up() for worker in stack.workers}
+        self.samples.append({name: value for name, value in said.items() if name not in _LONG})
+        self._tell("live", **said)
+
+    def begin(self, t: float) -> None:
+        """The first arrival of all is due at `t`: faults are timed from there."""
+        if self._injector is not None:
+            self._injector.start(t)
+
+    def expect(self, begin_t: float, end_t: float) -> None:
+        """A leg begins, and is to be measured from one time until another."""
+        with self._lock:
+            self.measure.open_window(begin_t, end_t)
+
+    def leg(self, value: Mapping[str, Json]) -> dict[str, Json]:
+        """Wait until the tasks of the leg have ended, and measure it."""
+        self._drain()
+        with self._lock:
+            figures = self._measured(value)
+        self._figures.append(figures)
+        return figures.to_json()
+
+    def _measured(self, leg: Mapping[str, Json]) -> Figures:
+        return self.measure.figures(leg, workers=self.workers, processes=self.processes)
+
+    def _drain(self) -> None:
+        """Until nothing is in the backlog, or nothing has ended for a while."""
+        ended, since_s = -1, REAL.now()
+        while True:
+            with self._lock:
+                backlog, now = self.measure.stages.backlog, self.measure.stages.ended
+            if now != ended:
+                ended, since_s = now, REAL.now()
+            if backlog <= 0 or REAL.now() - since_s > min(self._order.timeout_s, _DRAIN_PATIENCE_S):
+                return
+            self._over.wait(_FOLLOW_S)
+
+    def set_workers(self, count: int) -> int:
+        """Have at least so many workers."""
+        stack = self._up_stack
+        if not isinstance(stack, Stack):
+            raise UsageError("workers can be added to a stack of one's own only.")
+        while len(stack.workers) < count:
+            stack.add_worker()
+        with self._lock:
+            self._follow_once()
+        return len(stack.workers)
+
+    # The end.
+
+    def account(self, value: Mapping[str, Json]) -> Account:
+        """Settle, audit, judge, and write load.json; `value` says what the generators know."""
+        stack, scenarios = self._up_stack, self._scenarios
+        if self._injector is not None:
+            # What is broken is healed first: nothing would come to rest otherwise.
+            self._injector.stop()
+        self._stop_following()
+        drives = [(scenario, self._drive(scenario, value["steps"])) for scenario in scenarios]
+        if isinstance(stack, Stack):
+            for scenario, drive in drives:
+                scenario.finish(stack, drive)
+        audited, drained_s = self._settle(stack, drives, value)
+        # What Locust shows is to be complete.
+        self._live()
+        if value["leg"] is not None:
+            self._figures.append(self._measured(value["leg"]))
+        figures = self._figures[-1] if value["leg"] is not None else None
+        judged = judge(audited, figures, self._objectives, broken_off=value["broken_off"])
+        said = {**self._said(judged, figures), "drained_s": round(drained_s, 3)}
+        said |= {"counts": value["counts"], "search": value["search"]}
+        hdr = {stage.value: one.encode() for stage, one in self.measure.histograms.items()}
+        stack.folder.write("load.json", {**said, "hdr": hdr, "samples": self.samples})
+        return Account(said=said, audited=audited, folder=stack.folder.path)
+
+    def _drive(self, scenario: Scenario, steps: Mapping[str, Json]) -> Drive:
+        ranges = [range(*one) for one in steps.get(scenario.name, ())]
+        own = (self._order.options or {}).get(scenario.name, {})
+        taken = Steps(ranges)
+        return Drive(count=len(taken), steps=taken, seed=self._order.seed, options=own)
+
+    def _stop_following(self) -> None:
+        self._over.set()
+        if self._follower is not None:
+            self._follower.join(timeout=_JOIN_S)
+
+    def _settle(
+        self, stack: Stack | Attached, drives: Sequence[tuple[Scenario, Drive]], value: Mapping[str, Json]
+    ) -> tuple[Audit, float]:
+        """The audit, and how many seconds it took until everything came to rest."""
+        begin_s = last_s = rest_s = REAL.now()
+
+        def watch(_: object) -> None:
+            nonlocal last_s
+            if REAL.now() - last_s >= _LIVE_S:
+                last_s = REAL.now()
+                self._live()
+
+        def effects() -> Iterator[Effect]:
+            nonlocal rest_s
+            rest_s = REAL.now()
+            if isinstance(stack, Stack):
+                for scenario, drive in drives:
+                    yield from scenario.effects(stack, drive)
+
+        def checks() -> Iterator[Finding]:
+            self._tell("say", line="everything came to rest; checking and auditing")
+            if isinstance(stack, Stack):
+                for scenario, drive in drives:
+                    yield from checked(scenario, stack, drive)
+            yield from self._findings(value)
+
+        self._tell("say", line="draining")
+        audited = stack.settle(self._order.timeout_s, effects=effects, checks=checks, watch=watch)
+        return audited, rest_s - begin_s
+
+    def _findings(self, value: Mapping[str, Json]) -> Iterator[Finding]:
+        """What only a load test has to say."""
+        broken = [*value["broken"], *([self._follower_error] if self._follower_error else [])]
+        generated = self.measure.generated
+        yield from differences(value["counts"], generated, via_http=self._order.via_http, broken=broken)
+        if self._injector is not None:
+            yield from self._injector.findings()
+
+    def _said(self, judged: Judgement, figures: Figures | None) -> dict[str, Json]:
+        return {
+            "format": 1,
+            "is_open": self._order.is_open,
+            "about": dict(self._order.about or {}),
+            "exit_code": judged.exit_code,
+            "reason": judged.reason,
+            "invalid": list(judged.invalid),
+            "objectives": [dict(one) for one in judged.objectives],
+            "bottleneck": self._bottleneck(figures),
+            "figures": figures.to_json() if figures is not None else None,
+            "legs": [one.to_json() for one in self._figures],
+            "probes": [self._probe(one) for one in self._figures] if figures is None else [],
+            "stages": {stage.value: one.summary().to_json() for stage, one in self.measure.histograms.items()},
+            "backlog_max": self._most_backlog(),
+            "workers": dict(sorted(self.measure.stages.begun_on.items())),
+            "faults": self._fault_records(),
+        }
+
+    def _bottleneck(self, figures: Figures | None) -> str | None:
+        """What held a load up that was too much; nobody knows of workers that say nothing of themselves."""
+        if figures is None or not figures.processes or not overload(figures, self._objectives):
+            return None
+        return bottleneck(figures).sentence
+
+    def _most_backlog(self) -> int:
+        edges = (edge for figures in self._figures for edge in (figures.backlog_begin, figures.backlog_end))
+        return max((*(sample["backlog"] for sample in self.samples), *edges), default=0)
+
+    def _probe(self, figures: Figures) -> dict[str, Json]:
+        """A line of a search's table."""
+        reasons, is_valid = not_sustained(figures, self._objectives)
+        e2e = figures.of(Stage.E2E)
+        return {
+            "workers": figures.workers,
+            "rate": figures.rate,
+            "completed_per_s": round(figures.completed_per_s, 1),
+            "e2e_p50_s": e2e.p50_s,
+            "e2e_p99_s": e2e.p99_s,
+            "backlog_growth": figures.backlog_end - figures.backlog_begin,
+            "is_valid": is_valid,
+            "why_not": next(iter(reasons), None),
+        }
+
+    def _fault_records(self) -> list[dict[str, Json]]:
+        if self._injector is None:
+            return []
+        seen = [(one["t"], one["backlog"]) for one in self.samples]
+        records = zip(self._injector.records, self._injector.findings(), strict=True)
+        return [
+            {**record.to_json(), "text": finding.text, "recovery_s": recovery(seen, record.fault)}
+            for record, finding in records
+        ]
+
+    def down(self) -> None:
+        """Take everything down, whatever there is. A second time does nothing."""
+        if self._injector is not None:
+            self._injector.stop()
+        self._stop_following()
+        if self._stack is not None:
+            stack, self._stack = self._stack, None
+            stack.close()

@@ -1,0 +1,378 @@
+"""The stages of a task's way, measured from the journal while it is written: publish, queue, run, store, end to end.
+
+    publish  due until the broker's confirm
+    queue    due until an execution begins, whether or not the confirm was there by then
+    run      an execution, without what its result took to store; each of them, if there are several
+    store    what the result backend took for an execution
+    e2e      due until the task came to its end and its row was stored
+
+A task with a countdown is due later than it is published; its publishing is timed from when it was sent.
+
+Memory is bounded by the tasks in flight: a task that has ended, and whose outcome is known, is forgotten.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hdrh.histogram import HdrHistogram
+
+from harness.records.event import Event, Kind
+from harness.records.values import Json
+
+_LONGEST_US = 24 * 3600 * 1_000_000
+_DIGITS = 3
+_BINS_PER_S = 10
+_BLOCK = 1_000
+_MOST_EARLY = 100_000
+_FINAL_STATES = frozenset({"SUCCESS", "FAILURE"})
+_OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
+
+
+class Stage(StrEnum):
+    """A part of a task's way, or all of it."""
+
+    PUBLISH = "publish"
+    QUEUE = "queue"
+    RUN = "run"
+    STORE = "store"
+    E2E = "e2e"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The durations of one stage, in seconds."""
+
+    count: int
+    mean_s: float
+    p50_s: float
+    p95_s: float
+    p99_s: float
+    max_s: float
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands in load.json; `Summary(**value)` reads it back."""
+        return dict(vars(self))
+
+
+class Histogram:
+    """Durations with microseconds and three significant digits, from 1 us to a day, in constant memory."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._counts = HdrHistogram(1, _LONGEST_US, _DIGITS)
+        # The library's own mean takes tens of milliseconds; it is needed for what was decoded only.
+        self._sum_us = 0.0
+
+    def record(self, duration_s: float) -> None:
+        """Count one duration in seconds. Less than a microsecond, also below zero, counts as one."""
+        duration_us = min(max(round(duration_s * 1e6), 1), _LONGEST_US)
+        self._counts.record_value(duration_us)
+        self._sum_us += duration_us
+
+    def add(self, other: "Histogram") -> None:
+        """Count what another one has counted."""
+        self._counts.add(other._counts)  # noqa: SLF001 - of its own class.
+        self._sum_us += other._sum_us  # noqa: SLF001 - the same.
+
+    @property
+    def count(self) -> int:
+        """How many durations were counted."""
+        return int(self._counts.get_total_count())
+
+    def quantile_s(self, share: float) -> float:
+        """The duration in seconds that this share of all, between 0 and 1, does not exceed; 0 if there are none."""
+        return self._counts.get_value_at_percentile(share * 100) / 1e6 if self.count else 0.0
+
+    def summary(self) -> Summary:
+        """All of it in six figures."""
+        if not self.count:
+            return Summary(count=0, mean_s=0.0, p50_s=0.0, p95_s=0.0, p99_s=0.0, max_s=0.0)
+        p50_us, p95_us, p99_us = self._counts.get_percentile_to_value_dict([50, 95, 99]).values()
+        return Summary(
+            count=self.count,
+            mean_s=round(self._sum_us / self.count / 1e6, 6),
+            p50_s=p50_us / 1e6,
+            p95_s=p95_us / 1e6,
+            p99_s=p99_us / 1e6,
+            max_s=self._counts.get_max_value() / 1e6,
+        )
+
+    def encode(self) -> str:
+        """As text, compressed: HdrHistogram's own format, which its tools for other languages read as well."""
+        return bytes(self._counts.encode()).decode("ascii")
+
+    @classmethod
+    def decode(cls, text: str) -> "Histogram":
+        """What `encode` wrote."""
+        made = cls()
+        made._counts.decode_and_add(text.encode("ascii"))
+        made._sum_us = made._counts.get_mean_value() * made.count
+        return made
+
+
+class Counts:
+    """How much of something there was in each tenth of a second, for days: 40 bytes a second, sums in microseconds."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.total = 0
+        self._blocks: dict[int, array[int]] = {}
+        self._sums: Counter[int] = Counter()
+
+    def add(self, t: float) -> None:
+        """Count one at a Unix time in seconds, in whatever order."""
+        block, bin_ = divmod(int(t * _BINS_PER_S), _BLOCK)
+        if block not in self._blocks:
+            self._blocks[block] = array("I", [0]) * _BLOCK
+        self._blocks[block][bin_] += 1
+        self._sums[block] += 1
+        self.total += 1
+
+    def before(self, t: float) -> int:
+        """How many there were before a Unix time, to the tenth of a second before it."""
+        block, bin_ = divmod(int(t * _BINS_PER_S), _BLOCK)
+        count = sum(of for number, of in self._sums.items() if number < block)
+        return count + sum(self._blocks.get(block, ())[:bin_])
+
+    def between(self, begin_t: float, end_t: float) -> int:
+        """How many there were from one time until another, to the tenth of a second."""
+        return self.before(end_t) - self.before(begin_t)
+
+
+@dataclass(slots=True)
+class _Way:
+    """How far one task has come."""
+
+    name: str
+    due_t: float
+    publish_t: float
+    """From when its publishing is timed."""
+    by: tuple[str, int]
+    """The process that intended it. Another one's outcome is that of a retry."""
+    expect: str = "SUCCESS"
+    accepted: bool = False
+    """The broker took it: its outcome or its being executed says so."""
+    unknown: bool = False
+    """Its outcome is that nobody knows, and nothing has proved yet that the broker took it."""
+    concluded: bool = False
+    """Its outcome was read."""
+    begun: bool = False
+    runs: dict[tuple[str, int], float] | None = None
+    """When the executions that go on began, by the process that each is in."""
+    ended_t: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """One task has passed one stage."""
+
+    task: str
+    name: str
+    """The task's registered name."""
+    stage: Stage
+    duration_s: float
+    due_t: float
+    error: str | None = None
+    """Of `e2e`: how it ended, if that is not what was expected."""
+
+
+class Stages:
+    """Turns events into durations and counts.
+
+    Files are read one after another, so that events of one task can come in another order than they happened in. What
+    comes before the task's intent is held until that is read; what comes after its end, or of a task that nobody
+    intended, cannot be told from it, so that whoever owns this has to call `forget_early` now and then.
+    """
+
+    def __init__(self, passed: Callable[[Passed], None]) -> None:
+        """`passed` is shown every stage that a task has passed."""
+        self._passed = passed
+        self._open: dict[str, _Way] = {}
+        self._ended: dict[str, _Way] = {}
+        """Tasks that have ended and whose outcome was not read yet: a fast task can end before its confirm is there."""
+        self._early: dict[str, list[Event]] = {}
+        self._early_count = 0
+        self.intended = 0
+        self.accepted = 0
+        """Tasks that the broker took: it said so, or they were executed."""
+        self.refused = 0
+        self.unknown = 0
+        """Tasks of which nobody knows whether the broker took them, and that no worker has had yet."""
+        self.begun = 0
+        self.ended = 0
+        self.failed = 0
+        """Tasks that ended otherwise than expected."""
+        self.accepted_at = Counts()
+        """When tasks were accepted."""
+        self.ended_at = Counts()
+        """When tasks ended; all of them had been accepted."""
+        self.begun_on: Counter[str] = Counter()
+        """Executions begun, per node, also those of tasks that had ended or that nobody intended."""
+        self.processes: dict[str, int] = {}
+        """Per worker, how many tasks it runs at once."""
+        self.forgotten = 0
+        """Events dropped because nobody intended their task, or because they came after its end."""
+
+    @property
+    def backlog(self) -> int:
+        """Tasks that the broker took and that have not ended."""
+        return self.accepted - self.ended
+
+    @property
+    def held(self) -> int:
+        """How many tasks and early events are in memory."""
+        return len(self._open) + len(self._ended) + self._early_count
+
+    def in_flight_at(self, t: float) -> int:
+        """The backlog as it was at a time, to the tenth of a second before it."""
+        return self.accepted_at.before(t) - self.ended_at.before(t)
+
+    def ended_between(self, begin_t: float, end_t: float) -> int:
+        """How many tasks ended from one time until another, to the tenth of a second."""
+        return self.ended_at.between(begin_t, end_t)
+
+    def take(self, event: Event) -> None:
+        """Take one event of the journal."""
+        if event.kind is Kind.SETTINGS:
+            if isinstance(concurrency := event.data.get("concurrency"), int):
+                self.processes[event.node] = concurrency
+            return
+        if event.task is None:
+            return
+        if event.kind is Kind.STARTED:
+            self.begun_on[event.node] += 1
+        if event.task in self._open:
+            self._go_on(event, event.task, self._open[event.task])
+        elif event.task in self._ended and event.kind in _OUTCOMES:
+            self._conclude(event, event.task, self._ended[event.task])
+        elif event.kind is Kind.INTENDED and not self._is_again(event, event.task):
+            self._intend(event, event.task)
+        else:
+            self._hold(event, event.task)
+
+    def forget_early(self, before_t: float) -> None:
+        """Drop what has waited since before `before_t`, in Unix seconds.
+
+        That is events whose task nobody intended or which came after its end, and tasks that ended and whose outcome
+        never came. However seldom this is called, 100,000 events are held at most; the oldest go first.
+        """
+        for task in [task for task, events in self._early.items() if events[-1].t < before_t]:
+            self._drop(task)
+        for task in [task for task, way in self._ended.items() if way.ended_t is None or way.ended_t < before_t]:
+            del self._ended[task]
+
+    def _is_again(self, event: Event, task: str) -> bool:
+        """Whether an intent is not the first of its task: it is sent again by an execution that was read already."""
+        if event.data.get("retries"):
+            return True
+        return any(one.kind is Kind.STARTED and one.t <= event.t for one in self._early.get(task, ()))
+
+    def _hold(self, event: Event, task: str) -> None:
+        self._early.setdefault(task, []).append(event)
+        self._early_count += 1
+        while self._early_count > _MOST_EARLY:
+            self._drop(next(iter(self._early)))
+
+    def _drop(self, task: str) -> None:
+        count = len(self._early.pop(task))
+        self._early_count -= count
+        self.forgotten += count
+
+    def _intend(self, event: Event, task: str) -> None:
+        self.intended += 1
+        due_t = float(event.data.get("due", event.t))
+        self._open[task] = _Way(
+            name=str(event.data.get("name")),
+            due_t=due_t,
+            publish_t=min(due_t, event.t),
+            by=(event.node, event.pid),
+            expect=(event.data.get("expect") or {}).get("state", "SUCCESS"),
+        )
+        early = self._early.pop(task, [])
+        self._early_count -= len(early)
+        for one in sorted(early, key=lambda one: one.t):
+            if (way := self._open.get(task)) is not None:
+                self._go_on(one, task, way)
+            elif (way := self._ended.get(task)) is not None and one.kind in _OUTCOMES:
+                self._conclude(one, task, way)
+            else:
+                self._hold(one, task)
+
+    def _go_on(self, event: Event, task: str, way: _Way) -> None:
+        # A further intent is a retry: its time is counted from the first one, as all that the user waits for.
+        if event.kind in _OUTCOMES:
+            self._conclude(event, task, way)
+        elif event.kind in {Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.REVOKED, Kind.DISCARDED}:
+            # What a worker has, the broker took, whatever its outcome said or is yet to say.
+            self._accept(way, event.t)
+            if event.kind is Kind.STARTED:
+                self._start(event, task, way)
+            elif event.kind is Kind.FINISHED:
+                self._finish(event, task, way)
+            elif event.kind is not Kind.RECEIVED:
+                state = event.kind.value.upper()
+                self._end(event, task, way, state, event.data.get("reason"))
+
+    def _accept(self, way: _Way, t: float) -> None:
+        if way.accepted:
+            return
+        way.accepted = True
+        self.accepted += 1
+        self.accepted_at.add(t)
+        if way.unknown:
+            way.unknown = False
+            self.unknown -= 1
+
+    def _conclude(self, event: Event, task: str, way: _Way) -> None:
+        if way.concluded or (event.node, event.pid) != way.by:
+            return
+        way.concluded = True
+        if event.kind is Kind.ACCEPTED:
+            self._accept(way, event.t)
+            self._pass(task, way, Stage.PUBLISH, event.t - way.publish_t)
+        elif not way.accepted:
+            if event.kind is Kind.REFUSED:
+                self.refused += 1
+                del self._open[task]
+            else:
+                self.unknown += 1
+                way.unknown = True
+        self._ended.pop(task, None)
+
+    def _start(self, event: Event, task: str, way: _Way) -> None:
+        if way.runs is None:
+            way.runs = {}
+        way.runs[event.node, event.pid] = event.t
+        if not way.begun:
+            way.begun = True
+            self.begun += 1
+            self._pass(task, way, Stage.QUEUE, event.t - way.due_t)
+
+    def _finish(self, event: Event, task: str, way: _Way) -> None:
+        # An end that the parent process reports for a child that was killed is not from the process that began.
+        started_t = (way.runs or {}).pop((event.node, event.pid), None)
+        if started_t is not None and not event.data.get("outside"):
+            store_s = float(event.data.get("store_s", 0.0))
+            self._pass(task, way, Stage.RUN, event.t - started_t - store_s)
+            if "store_s" in event.data:
+                self._pass(task, way, Stage.STORE, store_s)
+        if (state := str(event.data.get("state"))) in _FINAL_STATES:
+            self._end(event, task, way, state, event.data.get("error"))
+
+    def _end(self, event: Event, task: str, way: _Way, state: str, error: Json) -> None:
+        self.ended += 1
+        self.ended_at.add(event.t)
+        unexpected = state != way.expect
+        self.failed += unexpected
+        way.ended_t = event.t
+        del self._open[task]
+        if not way.concluded:
+            self._ended[task] = way
+        said = f"{state}: {error}" if error else state
+        self._pass(task, way, Stage.E2E, event.t - way.due_t, said if unexpected else None)
+
+    def _pass(self, task: str, way: _Way, stage: Stage, duration_s: float, error: str | None = None) -> None:
+        self._passed(Passed(task=task, name=way.name, stage=stage, duration_s=duration_s, due_t=way.due_t, error=error))

@@ -1,0 +1,276 @@
+"""The journal: append-only JSON lines, one file a process. Standard library alone; it runs in every container.
+
+A line is one `write` to a file opened with O_APPEND, so a SIGKILL of the process loses no line that was
+written: the kernel has it. Lines are numbered; a line that could not be written leaves a gap in the numbers
+and the reader sees that the witness is incomplete.
+
+A file's first line says who writes: ``{"n": 0, "t": ..., "kind": "opened", "node": ..., "pid": ...,
+"role": ..., "format": 1}``. Every other line carries `n`, `t`, `kind` and, when it is about a task, `task`.
+"""
+
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import JournalError
+from harness.records.event import Event, Kind
+from harness.records.regular_file import open_regular
+from harness.records.values import Json
+
+FORMAT = 1
+HIGHEST = 1_000_000_000
+"""No process writes more lines."""
+KINDS = frozenset(kind.value for kind in Kind)
+TASKLESS = KINDS - {
+    *(Kind.INTENDED, Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN),
+    *(Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.RETRIED, Kind.REVOKED, Kind.ERRBACK),
+}
+"""Kinds of lines that may be about no task."""
+_MOST_GAPS = 100_000
+_TEXTS = ("node", "role", "name", "entry", "state", "error", "reason")
+encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+"""Writes a value as a line has it. Raises TypeError, ValueError or RecursionError for what is not JSON."""
+
+
+class Writer:
+    """Writes the journal of the current process; after a fork, the child writes a file of its own.
+
+    Threads may share a writer: numbers come from one counter, and one `write` is one line.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, node: str, role: str, now: Callable[[], float] = time.time
+    ) -> None:
+        """Lines go to ``folder/<node>.<pid>.<nanoseconds>.jsonl``, made at the first line.
+
+        Args:
+            folder: an existing directory that this process can write to.
+            node: the name of the node, unique within its stack.
+            role: `producer`, `worker`, `beat`, `mailbox` or what else the process is.
+            now: what lines are stamped with, Unix time in seconds.
+        """
+        self._folder = Path(folder)
+        self._node = node
+        self._role = role
+        self._now = now
+        self._pid = -1
+        self._fd = -1
+        self._numbers = itertools.count()
+        self._torn = False
+
+    def write(self, kind: Kind, task: str | None = None, **data: Json) -> None:
+        """Append one line, stamped with the current time.
+
+        Raises:
+            JournalError: the line could not be written (a full disk, a folder that is gone, a value that is not JSON).
+        """
+        if os.getpid() != self._pid:
+            self._open()
+        self._append(kind, task, data)
+
+    def close(self) -> None:
+        """Close the file of this process; a later `write` opens a new one."""
+        if self._fd >= 0 and os.getpid() == self._pid:
+            os.close(self._fd)
+        self._fd = self._pid = -1
+
+    def _open(self) -> None:
+        # A forked child inherits its parent's descriptor. It is left open: closing it here is not ours to do
+        # while another thread of the child may be in `write`.
+        pid = os.getpid()
+        path = self._folder / f"{self._node}.{pid}.{time.time_ns()}.jsonl"
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise JournalError(f"cannot open the journal {path}: {error}") from error
+        self._pid, self._numbers, self._torn = pid, itertools.count(), False
+        self._append(Kind.OPENED, None, {"node": self._node, "pid": pid, "role": self._role, "format": FORMAT})
+
+    def _append(self, kind: Kind, task: str | None, data: dict[str, Json]) -> None:
+        entry: dict[str, Json] = {"t": self._now(), "kind": kind.value}
+        if task is not None:
+            entry["task"] = task
+        entry.update(data)
+        try:
+            said = encode(entry)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise JournalError(f"the journal of {self._node} cannot say {kind.value!r}: {error}") from error
+        # A number is taken only for what is about to be written: one that no line carries is a line that was lost.
+        line = f'{{"n":{next(self._numbers)},{said[1:]}\n'.encode()
+        if self._torn:
+            # What a failed write left behind must not spoil this line too.
+            line = b"\n" + line
+        try:
+            written = os.write(self._fd, line)
+        except OSError as error:
+            self._torn = True
+            raise JournalError(f"cannot write to the journal of {self._node}: {error}") from error
+        self._torn = written != len(line)
+        if self._torn:
+            raise JournalError(f"only {written} of {len(line)} bytes went into the journal of {self._node}: disk full?")
+
+
+@dataclass
+class Tail:
+    """Follows one journal file: each `read` returns the events that were added since the one before."""
+
+    path: Path
+    damaged: int = 0
+    """Lines seen so far that are no JSON, or no journal line, or whose number an earlier one has."""
+    missing: int = 0
+    """Numbers below the highest seen that no line carries."""
+    torn: bool = False
+    """The file ends in the middle of a line (its process may still be about to write the rest)."""
+    _offset: int = 0
+    _highest: int = -1
+    _gaps: set[int] = field(default_factory=set)
+    """The numbers below the highest that were not seen yet."""
+    _node: str = field(init=False)
+    _pid: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Takes node and pid from the file's name until its first line says them."""
+        node, pid, _ = (*self.path.name.rsplit(".", 3), "", "", "")[:3]
+        self._node, self._pid = node, int(pid) if pid.isdigit() else -1
+
+    def read(self) -> list[Event]:
+        """The complete lines since the last call, as events, in the file's order; none if the file is gone."""
+        try:
+            with open_regular(self.path) as file:
+                file.seek(self._offset)
+                new = file.read()
+        except FileNotFoundError:
+            return []
+        complete, newline, rest = new.rpartition(b"\n")
+        self.torn = bool(rest)
+        self._offset += len(complete) + len(newline)
+        events = []
+        for line in complete.split(b"\n") if newline else ():
+            if not line:
+                continue
+            event = self._event(line)
+            if event is None:
+                self.damaged += 1
+            else:
+                events.append(event)
+        return events
+
+    def _event(self, line: bytes) -> Event | None:
+        try:
+            value = parsed(line)
+        except ValueError:
+            return None
+        kind, t, n = Kind(value.pop("kind")), float(value.pop("t")), value.pop("n")
+        if not self.takes(n):
+            return None
+        if kind is Kind.OPENED:
+            self._node, self._pid = value["node"], value.get("pid", self._pid)
+        task = value.pop("task", None)
+        return Event(kind=kind, t=t, n=n, node=self._node, pid=self._pid, task=task, data=value)
+
+    def first_gap(self) -> int | None:
+        """Return the lowest number that no line had."""
+        return min(self._gaps, default=None)
+
+    def takes(self, n: int) -> bool:
+        """Take a number; whether no line had it before."""
+        if n > self._highest:
+            skipped = range(self._highest + 1, n)
+            # A file that is read from its middle begins with any number, and what is before it is not looked for.
+            self._gaps.update(skipped if len(skipped) <= _MOST_GAPS else ())
+            self.missing += len(skipped)
+            self._highest = n
+            return True
+        if n not in self._gaps:
+            return False
+        self._gaps.remove(n)
+        self.missing -= 1
+        return True
+
+
+def parsed(line: bytes) -> dict[str, Json]:
+    """Read a line of a journal.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is no JSON") from error
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - as of every line that is none.
+    kind, n, t, task = (value.get(name) for name in ("kind", "n", "t", "task"))
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"its kind is {kind!r}, which this version does not know")
+    if type(n) is not int or not 0 <= n <= HIGHEST:
+        raise ValueError(f"its number is {n!r}")
+    if isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t):
+        raise ValueError(f"its time is {t!r}")
+    if not isinstance(task, str) and not (task is None and kind in TASKLESS):
+        raise ValueError(f"its task is {task!r}")
+    if wrong := next((name for name in _TEXTS if not isinstance(value.get(name, ""), str | None)), None):
+        raise ValueError(f"its {wrong} is no text")
+    if lacks := _lacks(value):
+        raise ValueError(lacks)
+    return value
+
+
+def first_fault(path: Path) -> tuple[int, str] | None:
+    """Find the first line of a file that is none of a journal, and say what is wrong; None if all are right.
+
+    The last line may have no end.
+    """
+    tail = Tail(path)
+    with open_regular(path) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                n = parsed(line)["n"]
+            except ValueError as error:
+                if line.strip():
+                    return number, str(error)
+                continue
+            if not tail.takes(n):
+                return number, f"its number {n} has come before"
+    return (lost + 1, f"no line has the number {lost}") if (lost := tail.first_gap()) is not None else None
+
+
+def _lacks(value: dict[str, Json]) -> str | None:
+    """What a line of its kind has and this one has not."""
+    if value["kind"] == Kind.OPENED:
+        if value["n"] or not isinstance(value.get("node"), str):
+            return "it does not say at the file's begin who writes it"
+        if value.get("format", FORMAT) != FORMAT:
+            return f"its format is {value['format']!r}, and this version reads {FORMAT}"
+    if value["kind"] == Kind.FINISHED and not isinstance(value.get("state"), str):
+        return "it does not say its state"
+    if not isinstance(value.get("expect", {}), dict):
+        return "its expectation is no JSON object"
+    return None
+
+
+class Follower:
+    """Follows every journal file of a folder, also those that appear later."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is read until `read`."""
+        self._folder = folder
+        self._tails: dict[Path, Tail] = {}
+
+    def read(self) -> list[Event]:
+        """What all files gained since the last call; in order within a file, files one after another."""
+        for path in sorted(self._folder.glob("*.jsonl")):
+            self._tails.setdefault(path, Tail(path))
+        return [event for tail in self._tails.values() for event in tail.read()]
+
+
+def read(folder: Path) -> Iterator[Event]:
+    """Every event of a folder of journals, file by file. Damaged and torn lines are passed over."""
+    yield from Follower(folder).read()

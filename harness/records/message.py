@@ -1,0 +1,257 @@
+"""What a Celery message says of its task: one reading for everybody who journals what is sent. Standard library alone.
+
+Celery has two protocols. In the second, the task's id and times are headers, and the body is a list of arguments,
+keyword arguments, and what is embedded: callbacks, errbacks, chain and chord. In the first, everything is in the body.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from harness.records.values import Json
+
+_BODY_PARTS = 3
+UNLOCK = "celery.chord_unlock"
+"""The task that waits for the members of a chord where the results cannot count them."""
+DEFAULT_QUEUE = "celery"
+"""Celery's own; a line of the journal does not name it."""
+
+
+class Way(StrEnum):
+    """How a task is promised by the message of another one."""
+
+    NEXT = "next"
+    """It follows in a chain, and is sent as soon as this one has succeeded."""
+    LATER = "later"
+    """It follows in a chain, after what is next."""
+    BODY = "body"
+    """It is the body of this task's chord, and follows all members."""
+    CALLBACK = "callback"
+    """A link: it is sent when this one has succeeded, under an id that nobody knows before."""
+    ERRBACK = "errback"
+    """A link for errors: it is sent or called when this one has failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A task that is to follow another one."""
+
+    task: str | None
+    """Its id; None if it gets one when it is sent."""
+    name: str
+    way: Way
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands in a line of the journal."""
+        return {"task": self.task, "name": self.name, "way": self.way.value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """A message that sends a task."""
+
+    task: str
+    name: str
+    retries: int
+    due_t: float | None
+    """When it is due: Unix time in seconds; None for at once."""
+    expires_t: float | None
+    """From when on it is not to run: Unix time in seconds."""
+    parent: str | None
+    """The id of the task that sent it."""
+    steps: Sequence[Step]
+    """What is to follow it, each once."""
+    canvases: Sequence[str]
+    """The ids of the groups and chords among what is to follow it. Nothing runs under them, but if this one fails,
+    Celery records a failure for some of them, too."""
+    members: Sequence[str] | None
+    """Of a `celery.chord_unlock`: the ids of the tasks that its chord waits for."""
+
+    @classmethod
+    def of(cls, name: str, headers: Mapping[str, Any], body: Any) -> "Message | None":
+        """Read a message as it is about to be published; None if it has no task's id.
+
+        Args:
+            name: the task's name.
+            headers: the message's headers.
+            body: its body, not yet encoded.
+        """
+        task = task_of(headers, body)
+        if task is None:
+            return None
+        said = about(headers, body)
+        embedded = _embedded(body)
+        is_unlock = name == UNLOCK
+        promised = [*(embedded.get("chain") or ()), embedded.get("chord"), _body(body) if is_unlock else None]
+        return cls(
+            task=task,
+            name=name,
+            retries=said.get("retries") or 0,
+            due_t=_unix_time(said.get("eta")),
+            expires_t=_unix_time(said.get("expires")),
+            parent=said.get("parent_id"),
+            steps=_once([*_steps(embedded), *(_all(_body(body), Way.BODY) if is_unlock else ())]),
+            canvases=_once(task for signature in promised for task in _canvases(signature)),
+            members=_once(result_ids(_keyword(body, "result"))) if is_unlock else None,
+        )
+
+    def to_json(self, queue: str | None = None) -> dict[str, Json]:
+        """What a line `intended` of the journal says of it, each member left out where there is nothing to say.
+
+        Args:
+            queue: the queue or routing key that it is sent to, if that is known.
+        """
+        said: dict[str, Json] = {
+            "due": self.due_t,
+            "expires": self.expires_t,
+            "parent": self.parent,
+            "queue": None if queue == DEFAULT_QUEUE else queue,
+            "follow": _once([*(step.task for step in self.steps if step.task is not None), *self.canvases]) or None,
+            "steps": [step.to_json() for step in self.steps] or None,
+            "members": self.members,
+        }
+        return {
+            "name": self.name,
+            "retries": self.retries,
+            **{key: value for key, value in said.items() if value is not None},
+        }
+
+
+def task_of(headers: Mapping[str, Any], body: Any) -> str | None:
+    """The id of the task that a message sends; None if there is none."""
+    task = about(headers, body).get("id")
+    return task if isinstance(task, str) else None
+
+
+def about(headers: Mapping[str, Any], body: Any) -> Mapping[str, Any]:
+    """Where a message says what it is about: its headers, or in Celery's old protocol its body."""
+    return headers if headers.get("id") else body if isinstance(body, Mapping) else {}
+
+
+def _embedded(body: Any) -> Mapping[str, Any]:
+    """What is embedded in a body; nothing in one of another form."""
+    if isinstance(body, Mapping):
+        return body
+    embedded = _part(body, 2)
+    return embedded if isinstance(embedded, Mapping) else {}
+
+
+def _keyword(body: Any, name: str) -> Any:
+    """A keyword argument of the task, or None."""
+    given = body.get("kwargs") if isinstance(body, Mapping) else _part(body, 1)
+    return given.get(name) if isinstance(given, Mapping) else None
+
+
+def _part(body: Any, number: int) -> Any:
+    return body[number] if isinstance(body, tuple | list) and len(body) == _BODY_PARTS else None
+
+
+def _steps(embedded: Mapping[str, Any]) -> Iterator[Step]:
+    chain = list(embedded.get("chain") or ())
+    # Celery keeps a chain in the reverse order: the last one is next.
+    if chain:
+        yield from _sent_with(chain[-1], Way.NEXT)
+    for signature in reversed(chain[:-1]):
+        yield from _all(signature, Way.LATER)
+    yield from _all(embedded.get("chord"), Way.BODY)
+    for signature in embedded.get("callbacks") or ():
+        yield from _names(signature, Way.CALLBACK)
+    for signature in embedded.get("errbacks") or ():
+        yield from _names(signature, Way.ERRBACK)
+
+
+def _body(body: Any) -> Any:
+    """The body of the chord that a `celery.chord_unlock` waits for, its second argument; None if there is none."""
+    given = body.get("args") if isinstance(body, Mapping) else _part(body, 0)
+    return given[1] if isinstance(given, tuple | list) and len(given) > 1 else None
+
+
+def _sent_with(signature: Any, way: Way) -> Iterator[Step]:
+    """The tasks that are sent when a signature is, and as later ones those that follow within it."""
+    kind, parts = _parts(signature)
+    if kind == "chain":
+        for number, part in enumerate(parts):
+            yield from _sent_with(part, way) if not number else _all(part, Way.LATER)
+    elif kind == "group":
+        for part in parts:
+            yield from _sent_with(part, way)
+    elif kind == "chord":
+        header, *rest = parts
+        yield from _sent_with(header, way)
+        for part in rest:
+            yield from _all(part, Way.LATER)
+    else:
+        yield from _all(signature, way)
+
+
+def _parts(signature: Any) -> tuple[str, Sequence[Any]]:
+    """What kind of canvas a signature is, and its parts in their order; an ordinary task has none."""
+    if not isinstance(signature, Mapping):
+        return "", ()
+    kind, given = signature.get("subtask_type"), signature.get("kwargs") or {}
+    if kind in {"chain", "group"}:
+        return kind, list(given.get("tasks") or ())
+    if kind == "chord":
+        header = given.get("header")
+        if isinstance(header, tuple | list):
+            header = {"subtask_type": "group", "kwargs": {"tasks": header}}
+        return kind, [header, given.get("body")]
+    return "", ()
+
+
+def _all(signature: Any, way: Way) -> Iterator[Step]:
+    """Every ordinary task of a signature, however deep groups and chains are nested, that has an id."""
+    kind, parts = _parts(signature)
+    for part in parts:
+        yield from _all(part, way)
+    task = None if kind else _id(signature)
+    if task is not None:
+        yield Step(task=task, name=str(signature.get("task")), way=way)
+
+
+def _canvases(signature: Any) -> Iterator[str]:
+    """The ids of a signature and of those in it that are canvas, however deep they are nested."""
+    kind, parts = _parts(signature)
+    task = _id(signature) if kind else None
+    if task is not None:
+        yield task
+    for part in parts:
+        yield from _canvases(part)
+
+
+def _id(signature: Any) -> str | None:
+    task = (signature.get("options") or {}).get("task_id") if isinstance(signature, Mapping) else None
+    return task if isinstance(task, str) else None
+
+
+def _names(signature: Any, way: Way) -> Iterator[Step]:
+    """What is sent at once when a link is, by name."""
+    kind, parts = _parts(signature)
+    if kind == "group":
+        for part in parts:
+            yield from _names(part, way)
+    elif kind:
+        yield from _names(parts[0], way) if parts else ()
+    elif isinstance(signature, Mapping):
+        yield Step(task=None, name=str(signature.get("task")), way=way)
+
+
+def result_ids(value: Any) -> Iterator[str]:
+    """The ids in the tuples that describe results: ``((id, parent), children)``, however deep they are nested."""
+    for one in value if isinstance(value, tuple | list) else ():
+        if isinstance(one, tuple | list) and len(one) == 2:  # noqa: PLR2004 - the two parts of such a tuple.
+            own, children = one
+            if children:
+                yield from result_ids(children)
+            elif isinstance(own, tuple | list) and own and isinstance(own[0], str):
+                yield own[0]
+
+
+def _once(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def _unix_time(said: Any) -> float | None:
+    return datetime.fromisoformat(said).timestamp() if isinstance(said, str) and said else None

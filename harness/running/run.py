@@ -1,0 +1,150 @@
+"""One run of a scenario: up, drive, settle, audit, down. It leaves a run folder."""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.audit.audit import Audit
+from harness.audit.run_folder import RunFolder
+from harness.errors import UsageError
+from harness.records.verdict import Finding, Verdict
+from harness.scenario import Drive, Scenario
+from harness.stack.shared_parts import Say, Session
+from harness.stack.stack import Stack, StackSpec
+
+Progress = Callable[[str, int, int], None]
+"""Takes what goes on (`sent` or `ended`), how many are done, and how many there are."""
+
+
+def find_scenario(name: str, folder: Path) -> Scenario:
+    """Import the scenario called `name` from `folder`.
+
+    Args:
+        name: `emails` for the module `scenarios.emails`, or, where there is none, for the module `emails`; or any
+            dotted module. It holds an instance `scenario`.
+        folder: where modules are looked for first.
+
+    Raises:
+        UsageError: there is no such module, or it holds no scenario.
+    """
+    place = str(folder.absolute())
+    if place not in sys.path:
+        sys.path.insert(0, place)
+    module_name = _module_of(name, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise UsageError(
+                f"the scenario {module_name} needs the module {error.name}, which is not installed."
+            ) from error
+        modules = sorted((folder / "scenarios").glob("[!_]*.py"))
+        known = [path.stem for path in modules if re.search(r"^scenario\b", path.read_text(), re.MULTILINE)]
+        hint = f" There are: {', '.join(known)}." if known and "." not in name else ""
+        raise UsageError(f"no scenario {name!r}: {folder} has no module {module_name}.{hint}") from error
+    except Exception as error:
+        # Somebody else's module may raise anything while it is imported.
+        raise UsageError(f"the scenario {module_name} cannot be imported: {type(error).__name__}: {error}") from error
+    scenario = getattr(module, "scenario", None)
+    if not isinstance(scenario, Scenario):
+        raise UsageError(f"the module {module_name} has no `scenario`, an instance of harness.scenario.Scenario.")
+    return scenario
+
+
+def _module_of(name: str, folder: Path) -> str:
+    """The module that a name means; one in `scenarios` comes first."""
+    if "." in name:
+        return name
+    has_own = (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
+    in_scenarios = (folder / "scenarios" / f"{name}.py").is_file() or (folder / "scenarios" / name).is_dir()
+    return name if has_own and not in_scenarios else f"scenarios.{name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one run does."""
+
+    scenario: Scenario
+    drive: Drive
+    root: Path
+    """Where run folders are made."""
+    app: str | None = None
+    """Another app than the scenario's own."""
+    app_folder: Path = field(default_factory=Path.cwd)
+    workers: int = 1
+    options: Sequence[str] | None = None
+    timeout_s: float = 60.0
+    """Seconds without any task ending after which waiting ends."""
+
+
+def execute(session: Session, plan: Plan, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
+    """Run a plan and return the folder it leaves and the audit in it.
+
+    Raises:
+        HarnessError: the stack could not be started, or a run folder could not be written.
+    """
+    scenario = plan.scenario
+    spec = StackSpec(
+        app=plan.app or scenario.app,
+        app_folder=plan.app_folder,
+        workers=plan.workers,
+        options=scenario.worker_options if plan.options is None else plan.options,
+        mailbox=scenario.mailbox,
+        env=scenario.env,
+    )
+    session.start()
+    folder = RunFolder.create(plan.root, scenario.name)
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in plan.drive.options.items()}
+    about = {"scenario": scenario.name, "count": plan.drive.count, "seed": plan.drive.seed, "options": options}
+    with Stack(session, spec, folder, promise=scenario.promise, about=about) as stack:
+        return folder, play(scenario, stack, plan.drive, timeout_s=plan.timeout_s, say=session.say, progress=progress)
+
+
+def play(
+    scenario: Scenario,
+    stack: Stack,
+    drive: Drive,
+    *,
+    timeout_s: float = 60.0,
+    say: Say = lambda _: None,
+    progress: Progress = lambda *_: None,
+) -> Audit:
+    """Drive a scenario on a stack that is up, settle, and return the audit with the scenario's own checks in it.
+
+    Args:
+        scenario: what to do.
+        stack: where; with a mailbox if the scenario needs one.
+        drive: how often, and from which seed.
+        timeout_s: seconds without any task ending after which waiting ends.
+        say: is told what takes its time.
+        progress: is told how many were sent and have ended.
+    """
+    say("preparing")
+    scenario.prepare(stack, drive)
+    for done, number in enumerate(drive.numbers, start=1):
+        scenario.step(stack.producer, number, drive.seed)
+        progress("sent", done, drive.count)
+    scenario.finish(stack, drive)
+
+    def checks() -> Iterator[Finding]:
+        say("everything came to rest; checking and auditing")
+        return checked(scenario, stack, drive)
+
+    return stack.settle(
+        timeout_s,
+        effects=lambda: scenario.effects(stack, drive),
+        checks=checks,
+        watch=lambda ledger: progress("ended", ledger.ended, ledger.sent),
+    )
+
+
+def checked(scenario: Scenario, stack: Stack, drive: Drive) -> Iterator[Finding]:
+    """What the scenario's own check finds; a check that crashes is a finding too, and the verdict unknown."""
+    try:
+        yield from scenario.check(stack, drive)
+    except Exception as error:  # noqa: BLE001 - whatever a check does wrong, the run is still to be audited.
+        text = f"the check of {scenario.name} crashed: {type(error).__name__}: {error}"
+        yield Finding(code="check-crashed", verdict=Verdict.UNKNOWN, count=1, text=text)

@@ -1,0 +1,297 @@
+"""A time-lapse: beat lives through some days in seconds, with the app's own schedule. It leaves a run folder."""
+
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from harness.audit.audit import Audit, audit
+from harness.audit.run_folder import RunFolder
+from harness.containers.beat import Beat, FastClock
+from harness.errors import StartError, UsageError, WaitTimeout
+from harness.records import journal
+from harness.records.event import Event, Kind
+from harness.stack.shared_parts import Session
+from harness.stack.stack import Stack, StackSpec
+from harness.wait import REAL, wait_until
+
+if TYPE_CHECKING:
+    from harness.records.values import Json
+
+Progress = Callable[[datetime, float], None]
+"""Takes the time that beat's clock shows, and how much of the days is over, from 0 to 1."""
+
+_LEAD_S = 6.0
+"""Real seconds from when beat is started until its clock shows the first of the days; idle machines take two."""
+_LONGER = 3.0
+_AFTER_S = 60.0
+"""Seconds of beat's clock after the last of the days: until then a tick of theirs is in time."""
+_SLACK_S = 30.0
+_NAP_S = 600.0
+"""Seconds of beat's clock; it wakes at least every 300, unless the app wants another interval."""
+_NETWORK_S = 30.0
+_LONGEST_TIMEOUT_S = 2_000_000.0
+"""A socket takes no longer one: it counts milliseconds in 32 bits."""
+_YEARS = range(1980, 2100)
+_FASTEST = 1_000_000.0
+"""No machine can hold a hundredth of it; a much faster clock would begin before 1970."""
+_LOG_LINES = 20
+_BUILT_IN = "celery.backend_cleanup"
+_CELERYS = "celery.beat."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lapse:
+    """What a time-lapse shows."""
+
+    app: str
+    """What `celery -A` gets."""
+    begin: datetime
+    """The first moment that counts; without a zone, it is in that of `tz`."""
+    end: datetime
+    """The first that does not count any more, the same."""
+    tz: str | None = None
+    """The zone of `begin` and `end`, and the setting `timezone` that beat runs with; None for the app's own."""
+    speed: float = 2880.0
+    """How many times as fast as the real one beat's clock runs; by default a day takes half a minute."""
+    root: Path
+    """Where the run folder is made."""
+    app_folder: Path = field(default_factory=Path.cwd)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be shown."""
+        if not 0 < self.speed <= _FASTEST:
+            most = f"{_FASTEST:,.0f}"
+            raise UsageError(f"a speed of {self.speed:g} cannot be: give a number above 0, up to {most}, such as 2880.")
+        for moment in (self.begin, self.end):
+            if moment.year not in _YEARS:
+                raise UsageError(f"{moment.isoformat()} is too far away: give a year from 1980 to 2099.")
+        if self.tz is not None:
+            self.span(self.tz)
+
+    def span(self, tz: str) -> tuple[datetime, datetime]:
+        """Begin and end in a zone. Raises UsageError if there is no such zone, or no such time in it."""
+        zone = _zone(tz)
+        begin, end = _in_zone(self.begin, zone), _in_zone(self.end, zone)
+        if not begin.timestamp() < end.timestamp():
+            raise UsageError(f"--to ({end.isoformat()}) has to be later than --from ({begin.isoformat()}).")
+        return begin, end
+
+
+def moment(text: str) -> datetime:
+    """The time that somebody wrote, such as 2026-10-24T12:00, with an offset or without. Raises UsageError."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no date and time; write it as 2026-10-24T12:00.") from error
+
+
+def _zone(tz: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(tz)
+    except (KeyError, ValueError, OSError) as error:
+        raise UsageError(f"there is no time zone {tz!r}; write it as Europe/Berlin or UTC.") from error
+
+
+def _in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
+    if moment.tzinfo is not None:
+        return moment.astimezone(zone)
+    local = moment.replace(tzinfo=zone)
+    if local.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != moment:
+        raise UsageError(f"{moment.isoformat()} does not exist in {zone.key}: the clock is put forward over it.")
+    return local
+
+
+def execute(session: Session, lapse: Lapse, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
+    """Live through the days, and return the folder that is left and the audit in it.
+
+    Raises:
+        UsageError: the app has no schedule, or beat does not live by its own clock.
+        StartError: beat cannot be started, or died; the message ends with its last log lines.
+        WaitTimeout: its clock does not get to the end of the days.
+    """
+    _spec(lapse)  # Refuses a folder that is none, before anything is started.
+    session.start()
+    tz = lapse.tz or _timezone_of(session, lapse)
+    begin, end = lapse.span(tz)
+    for option, shown in (("--from", begin), ("--to", end)):
+        if _is_twice(shown):
+            which = "second" if shown.fold else "first"
+            session.say(f"{option} comes twice in {tz}; it is taken for the {which}, {shown.isoformat()}")
+    lead_s = _LEAD_S
+    takes_s = lead_s + (end.timestamp() - begin.timestamp() + _AFTER_S) / lapse.speed
+    session.say(f"beat lives from {begin.isoformat()} to {end.isoformat()}, which takes about {_rough(takes_s)}")
+    for attempt in (1, 2):
+        folder = RunFolder.create(lapse.root, f"timelapse-{_slug(lapse.app)}")
+        running = _Running(session=session, lapse=lapse, tz=tz, begin=begin, end=end, lead_s=lead_s, progress=progress)
+        if running.go(folder):
+            break
+        if attempt == 2:  # noqa: PLR2004 - the second time is the last.
+            raise StartError(
+                f"beat was not ready {lead_s:.0f} s after its start, twice, so that its clock was past --from: "
+                f"is the machine busy? A lower --speed gives it no more time; see {folder.path} for what it said."
+            )
+        lead_s *= _LONGER
+        session.say(f"beat was not ready in time; again, with {lead_s:.0f} s before --from")
+        shutil.rmtree(folder.path)
+    audited = audit(folder)
+    folder.write("audit.json", audited.to_json())
+    return folder, audited
+
+
+def _is_twice(moment: datetime) -> bool:
+    return moment.utcoffset() != moment.replace(fold=1 - moment.fold).utcoffset()
+
+
+def _rough(s: float) -> str:
+    """A time as one says it."""
+    for unit_s, unit in ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min")):
+        if s >= 2 * unit_s:
+            return f"{s / unit_s:.0f} {unit}"
+    return f"{s:.0f} s"
+
+
+def _slug(app: str) -> str:
+    return re.sub(r"\W+", "-", app).strip("-") or "app"
+
+
+def _timezone_of(session: Session, lapse: Lapse) -> str:
+    """Beat is started once under the real clock, and says what it is set to."""
+    session.say("asking the app for its time zone")
+    with tempfile.TemporaryDirectory(prefix="celery-harness-") as root:
+        folder = RunFolder.create(Path(root), "zone")
+        with Stack(session, _spec(lapse), folder) as stack:
+            stack.add_beat()
+        return str(_schedule(folder, lapse).data["timezone"])
+
+
+def _spec(lapse: Lapse) -> StackSpec:
+    return StackSpec(app=lapse.app, app_folder=lapse.app_folder, workers=0)
+
+
+def _schedule(folder: RunFolder, lapse: Lapse) -> Event:
+    """What beat says it is set to. Raises UsageError if it has nothing to do, and cannot come to have."""
+    said = next(event for event in journal.read(folder.journal) if event.kind is Kind.SETTINGS)
+    entries = [str(entry["entry"]) for entry in said.data["schedule"]]
+    # A scheduler of another kind may load its entries when they are about to be due.
+    is_celerys = str(said.data.get("scheduler", _CELERYS)).startswith(_CELERYS)
+    if is_celerys and set(entries) <= {_BUILT_IN}:
+        only = f"nothing but Celery's own {_BUILT_IN}" if entries else "nothing at all"
+        raise UsageError(f"beat has {only} to send for {lapse.app}: set `beat_schedule` in the app.")
+    return said
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Running:
+    """One attempt."""
+
+    session: Session
+    lapse: Lapse
+    tz: str
+    begin: datetime
+    end: datetime
+    lead_s: float
+    progress: Progress
+
+    def go(self, folder: RunFolder) -> bool:
+        """Whether beat was ready before the days began, and lived through them."""
+        speed = self.lapse.speed
+        about: dict[str, Json] = {
+            "timelapse": {
+                "from": self.begin.isoformat(),
+                "from_t": self.begin.timestamp(),
+                "to": self.end.isoformat(),
+                "to_t": self.end.timestamp(),
+                "tz": self.tz,
+                "speed": speed,
+            }
+        }
+        start_t = math.floor(self.begin.timestamp() - self.lead_s * speed)
+        settings: dict[str, Json] = {
+            # A time-out is by beat's clock, and the network is not faster for it.
+            "broker_connection_timeout": min(_NETWORK_S * speed, _LONGEST_TIMEOUT_S),
+        }
+        if self.lapse.tz is not None:
+            settings["timezone"] = self.tz
+        with Stack(self.session, _spec(self.lapse), folder, about=about) as stack:
+            began_s = REAL.now()
+            beat = stack.add_beat(clock=FastClock(start_t=start_t, speed=speed), settings=settings)
+            _schedule(folder, self.lapse)
+            ready_t = _ready_t(folder)
+            took_s = REAL.now() - began_s
+            if not start_t <= ready_t <= start_t + (took_s + 1.0) * speed + 1.0:
+                raise UsageError(
+                    f"beat's clock shows {datetime.fromtimestamp(ready_t, UTC).isoformat(timespec='seconds')}, so it "
+                    "is not shifted: the image in HARNESS_WORKER_IMAGE needs libfaketime, as the harness's own has it."
+                )
+            if ready_t > self.begin.timestamp():
+                return False
+            self._wait(beat, folder, ready_t)
+        return True
+
+    def _wait(self, beat: Beat, folder: RunFolder, ready_t: float) -> None:
+        """Until a wake shows that beat's clock is past the days."""
+        follower = journal.Follower(folder.journal)
+        until_t = self.end.timestamp() + _AFTER_S
+        asked = _Rarely(1.0)
+        now_t = ready_t
+
+        def over() -> bool:
+            nonlocal now_t
+            now_t = _latest(follower.read(), now_t)
+            self._tell(now_t)
+            if asked.again() and not beat.is_up():
+                said = beat.last_lines(_LOG_LINES)
+                raise StartError(f"beat ended on {self._shown(now_t)} of its clock. Its last log lines:\n{said}")
+            return now_t > until_t
+
+        limit_s = 1.5 * (until_t - ready_t + _NAP_S) / self.lapse.speed + _SLACK_S
+        try:
+            wait_until(over, what="beat's clock is past --to", timeout_s=limit_s, interval_s=0.1)
+        except WaitTimeout as error:
+            raise WaitTimeout(
+                f"{error} It last woke on {self._shown(now_t)}. Its last log lines:\n{beat.last_lines(_LOG_LINES)}"
+            ) from None
+
+    def _tell(self, now_t: float) -> None:
+        begin_t, end_t = self.begin.timestamp(), self.end.timestamp()
+        over = min(max((now_t - begin_t) / (end_t - begin_t), 0.0), 1.0)
+        self.progress(datetime.fromtimestamp(now_t, self.begin.tzinfo), over)
+
+    def _shown(self, t: float) -> str:
+        return datetime.fromtimestamp(t, self.begin.tzinfo).isoformat(timespec="seconds")
+
+
+@dataclass
+class _Rarely:
+    """Asking the engine costs more than reading a file."""
+
+    every_s: float
+    _next_s: float = 0.0
+
+    def again(self) -> bool:
+        """Whether it is time."""
+        if REAL.now() < self._next_s:
+            return False
+        self._next_s = REAL.now() + self.every_s
+        return True
+
+
+def _ready_t(folder: RunFolder) -> float:
+    ready = next(event for event in journal.read(folder.journal) if event.kind is Kind.READY)
+    return float(ready.data["at"])
+
+
+def _latest(events: Sequence[Event], now_t: float) -> float:
+    """The last time at which beat had nothing left to send, and slept."""
+    for event in events:
+        # A wake after which beat did not sleep may have left something to send.
+        if event.kind is Kind.WOKE and event.data["next"] > event.data["at"] + event.data["took_s"] + 0.001:
+            now_t = max(now_t, float(event.data["at"]))
+    return now_t

@@ -1,0 +1,433 @@
+"""Attached: a broker, workers and results that run elsewhere, where a `Stack` would be one's own.
+
+Nobody keeps a journal there, nobody may ask that broker what is left in it, and nobody sees what the tasks do. What
+ended, and when, the result table alone says; what it cannot say, the audit calls unknown.
+"""
+
+import json
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from harness.audit.audit import Audit, audit
+from harness.audit.ledger import Ledger
+from harness.audit.results import Ending, Results
+from harness.audit.run_folder import RunFolder
+from harness.audit.witnesses import Unwitnessed
+from harness.errors import BrokerError, ResultsError, UsageError, WaitTimeout
+from harness.producer import Producer, connect, shown
+from harness.records.event import Event, Kind
+from harness.records.expectation import Effect, Promise
+from harness.records.journal import Writer
+from harness.records.values import Json
+from harness.records.verdict import Finding, Verdict
+from harness.wait import REAL, Patience, wait_until
+
+NODE = "results"
+"""The node that the events of `Attached.poll` come from."""
+_PRODUCER = "producer"
+_CONNECT_TIMEOUT_S = 10.0
+_LOOK_S = 0.25
+"""How long one look at the results goes on; a thousand ids at a time, so that it can be somewhat longer."""
+_REST = 3
+"""After a look there is rest for so many times as long as it took: a quarter of one connection is all that it costs."""
+_LEAST_REST_S = 0.2
+_SETTLE_INTERVAL_S = 0.1
+_ZONE_STEP_S = 900
+"""All zones are whole quarters of an hour from UTC (the tz database, all zones since 1972)."""
+_ASIDE_S = _ZONE_STEP_S / 2
+"""How far a worker's clock may be aside before it is taken for another zone's."""
+_SAME_S = 0.001
+_LONGEST_ERROR = 200
+"""Characters of an exception that an event has."""
+_SCHEMES = frozenset({"amqp", "amqps", "pyamqp"})
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*(?=@)|([?&]password=)[^&\s'\"]*")
+"""In a URL: up to the last @, because a password may have one too; or as an option."""
+_NEVER_ASKED = "it runs elsewhere, and was not asked"
+
+
+class Attached:
+    """A load test's hold on a broker and workers that run elsewhere. A context manager; it starts nothing there."""
+
+    def __init__(
+        self,
+        broker_url: str,
+        results_url: str,
+        folder: RunFolder,
+        *,
+        promise: Promise | None = None,
+        about: Mapping[str, Json] | None = None,
+    ) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            broker_url: an AMQP URL, with the vhost.
+            results_url: where the workers store their results, an SQLAlchemy URL, also in Celery's form with `db+`.
+            folder: the run's folder, new and empty.
+            promise: what is demanded of every task.
+            about: more for run.json, such as scenario and seed.
+
+        Raises:
+            UsageError: `broker_url` is no AMQP URL.
+            ResultsError: `results_url` cannot be used, for example because its driver is not installed.
+        """
+        _check_broker_url(broker_url)
+        self.producer_url = broker_url
+        """Where load processes send tasks. It holds the password; no file does."""
+        self.folder = folder
+        self.promise = promise or Promise()
+        self._about = dict(about or {})
+        self._results = Results(results_url)
+        self._producer: Producer | None = None
+        self._ledger = Ledger(folder.journal)
+        self._open = _Open()
+        self._ledger.listeners.append(self._open.take)
+        self._zone = _Zone()
+        self._rested_s = REAL.now()
+        self._closing = ExitStack()
+        self.audited: Audit | None = None
+        """What the last `settle` found."""
+
+    def __enter__(self) -> Self:
+        """See that the broker answers and the results can be read, and begin the journal.
+
+        Raises:
+            BrokerError: the broker does not answer, or lets nobody in by this URL.
+            ResultsError: the results cannot be read.
+        """
+        _reach(self.producer_url, self._results)
+        try:
+            journal = Writer(self.folder.journal, node=_PRODUCER, role="producer")
+            self._closing.callback(journal.close)
+            journal.write(Kind.UP)
+            self._producer = self._closing.enter_context(Producer(self.producer_url, journal))
+            self._write_run_file(list(Unwitnessed))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect. What runs elsewhere goes on."""
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect; a second time does nothing."""
+        self._closing.close()
+        self._producer = None
+
+    @property
+    def producer(self) -> Producer:
+        """Sends tasks to the broker."""
+        if self._producer is None:
+            raise UsageError("nothing is attached; use it as `with Attached(...) as attached:`.")
+        return self._producer
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Have `listener` shown every event of the journal, when `ledger` reads it; ask before anything is sent."""
+        self._ledger.listeners.append(listener)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the journal tells up to now: what was sent. It knows of no worker."""
+        self._ledger.update()
+        return self._ledger
+
+    @property
+    def ended(self) -> int:
+        """How many of the tasks have been seen with a final row."""
+        return len(self._open.ended)
+
+    def poll(self) -> list[Event]:
+        """The tasks whose final rows have been found since the last call, in the order of time, each of them once.
+
+        Tasks are looked up by their ids, a thousand at a time, in turns: neither does it matter how many rows of
+        others there are, nor what `date_done` another machine's clock wrote. A look takes about a quarter of a second,
+        and is followed by a longer rest, in which this returns nothing; with more open tasks than that it takes
+        several looks to see all of them. A database that does not answer is no error here, but in `settle`.
+
+        Returns:
+            Events of kind FINISHED, or REVOKED, from the node `results`: `t` is the row's `date_done` as Unix time,
+            `data` has `state`, and of a failure `error`.
+        """
+        self._ledger.update()
+        if REAL.now() < self._rested_s:
+            return []
+        began_s = REAL.now()
+        events = self._look(began_s + _LOOK_S)
+        self._rested_s = REAL.now() + max(_LEAST_REST_S, _REST * (REAL.now() - began_s))
+        return events
+
+    def _look(self, until_s: float) -> list[Event]:
+        events: list[Event] = []
+        try:
+            for endings in self._results.endings(self._open.turn()):
+                events += [self._event(ending) for ending in endings if ending.task not in self._open.ended]
+                if REAL.now() >= until_s:
+                    break
+        except ResultsError:
+            # Whether it can be read when it counts, `settle` will see.
+            self._open.look_again()
+        else:
+            self._open.looked()
+        return sorted(events, key=lambda event: event.t)
+
+    def _event(self, ending: Ending) -> Event:
+        now_t = time.time()
+        t = now_t if ending.done is None else self._zone.unix_time(ending.done, self._open.since_t, now_t)
+        self._open.end(ending.task, t)
+        data: dict[str, Json] = {"state": ending.status}
+        if ending.status == "FAILURE":
+            data["error"] = _exception(ending.result)
+        kind = Kind.REVOKED if ending.status == "REVOKED" else Kind.FINISHED
+        return Event(kind=kind, t=t, n=-1, node=NODE, pid=-1, task=ending.task, data=data)
+
+    def settle(
+        self,
+        timeout_s: float = 60.0,
+        *,
+        limit_s: float = 3600.0,
+        effects: Callable[[], Iterable[Effect]] | None = None,
+        checks: Callable[[], Iterable[Finding]] | None = None,
+        watch: Callable[[Ledger], None] = lambda _: None,
+    ) -> Audit:
+        """Wait until every accepted task has a final row, copy the rows of this run's tasks, and audit.
+
+        What is still open at the deadline is no error: the audit says that nobody knows what became of it. The
+        ledger's listeners are told of the rows that are found meanwhile, as `poll` tells of them.
+
+        Args:
+            timeout_s: seconds to wait for the next task to end; as long as tasks end, it goes on.
+            limit_s: seconds to wait in all.
+            effects: what can be seen in the app's own world, asked after that. If it sees nothing at all, then
+                nobody was there to see.
+            checks: what the scenario itself has to say, asked after that.
+            watch: is shown the ledger each time it was brought up to date.
+        """
+        patience = Patience()
+        self._open.rounds = 0
+
+        def over() -> bool:
+            for event in self.poll():
+                for listener in self._ledger.listeners:
+                    listener(event)
+            watch(self._ledger)
+            waited_s = patience.waited_s(self.ended)
+            # A database that does not answer is looked at in vain, but not for ever.
+            has_looked = self._open.rounds > 1 or waited_s >= 2 * timeout_s
+            return not self._open.accepted or (waited_s >= timeout_s and has_looked)
+
+        with suppress(WaitTimeout):
+            wait_until(over, what="every task has a row", timeout_s=limit_s, interval_s=_SETTLE_INTERVAL_S)
+        findings = self._copy()
+        remains = {"queues": [], "messages": [], "held": [], "anonymous": 0}
+        self.folder.write("broker.json", {"readable": False, "reason": _NEVER_ASKED, **remains})
+        self._see(effects)
+        if checks is not None:
+            findings += checks()
+        if checks is not None or findings:
+            self.folder.write("checks.json", {"findings": [finding.to_json() for finding in findings]})
+        self.audited = audit(self.folder)
+        self.folder.write("audit.json", self.audited.to_json())
+        return self.audited
+
+    def _copy(self) -> list[Finding]:
+        """Copy the rows; where that cannot be done, the folder has no results, and the finding says why."""
+        try:
+            self._results.copy(self._open.known, self.folder.results, self._when)
+        except ResultsError as error:
+            # Rows of an earlier look would say that the others have none.
+            self.folder.results.unlink(missing_ok=True)
+            return [Finding(code="results-not-copied", verdict=Verdict.UNKNOWN, count=1, text=str(error))]
+        return []
+
+    def _when(self, task: str, done: datetime) -> float:
+        """When the copy says that a task ended: when it was seen to, unless the row has changed since then."""
+        now_t = time.time()
+        seen_t = self._open.ended.get(task)
+        if seen_t is None:
+            return self._zone.unix_time(done, self._open.since_t, now_t)
+        aside_s = _as_utc(done) - seen_t
+        if abs(aside_s - _whole_steps_s(aside_s)) < _SAME_S:
+            return seen_t
+        return self._zone.unix_time(done, seen_t, now_t)
+
+    def _see(self, effects: Callable[[], Iterable[Effect]] | None) -> None:
+        if effects is not None and self.folder.write_effects(effects):
+            self._write_run_file([Unwitnessed.EXECUTIONS, Unwitnessed.BROKER])
+
+    def _write_run_file(self, unwitnessed: Sequence[Unwitnessed]) -> None:
+        value = {
+            **self.folder.head(self._about, "celery", "kombu", "sqlalchemy"),
+            "attached": {"broker": shown(self.producer_url), "results": self._results.where},
+            "promise": self.promise.to_json(),
+            "nodes": [_PRODUCER],
+            "unwitnessed": [one.value for one in unwitnessed],
+        }
+        self.folder.write("run.json", _without_passwords(value))
+
+
+class _Open:
+    """The tasks of a run that have no final row yet, in turns, and those that have one."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, None] = {}
+        """All tasks that somebody intended to send, in their order."""
+        self.accepted: set[str] = set()
+        """Those that the broker has taken, and that have not ended."""
+        self.ended: dict[str, float] = {}
+        """When each of those ended that have, Unix time."""
+        self.rounds = 0
+        """How often all that were open have been looked up since the last of them ended."""
+        self.since_t = self._began_t = time.time()
+        """A row that is found now, and was not before, was written after this, Unix time."""
+        self._refused: set[str] = set()
+        self._waiting: deque[str] = deque()
+        self._left = 0
+        """How many have not had their turn in this round."""
+
+    def take(self, event: Event) -> None:
+        """Take an event of the journal."""
+        task = event.task
+        if task is None:
+            return
+        if event.kind is Kind.INTENDED and task not in self.known:
+            self.known[task] = None
+            self._waiting.append(task)
+        elif event.kind is Kind.REFUSED:
+            self._refused.add(task)
+        elif event.kind is Kind.ACCEPTED and task not in self.ended:
+            self.accepted.add(task)
+
+    def end(self, task: str, t: float) -> None:
+        """A task has a final row."""
+        self.rounds = 0
+        self.ended[task] = t
+        self.accepted.discard(task)
+
+    def turn(self) -> Iterator[str]:
+        """The open tasks that have not had their turn in this round; after the last one, a new round begins."""
+        if not self._left:
+            self._left, self._began_t = len(self._waiting), time.time()
+        while self._left:
+            self._left -= 1
+            task = self._waiting.popleft()
+            if task not in self.ended and task not in self._refused:
+                self._waiting.append(task)
+                yield task
+
+    def looked(self) -> None:
+        """Those that had their turn were looked up."""
+        if not self._left:
+            self.rounds += 1
+            self.since_t = self._began_t
+
+    def look_again(self) -> None:
+        """Those that had their turn could not be looked up: the round begins anew."""
+        self._left = 0
+
+
+class _Zone:
+    """Tells the Unix time of `date_done`, which is written in a zone that nobody names; see `Results.endings`.
+
+    A row that was not there at one look and is there at the next was written in between, and that tells the zone, as
+    long as the clocks of the machines agree to seven minutes.
+    """
+
+    def __init__(self) -> None:
+        self._east_s = 0.0
+
+    def unix_time(self, done: datetime, since_t: float, now_t: float) -> float:
+        """When a row was written that was not there at `since_t`, and is there at `now_t`; all in Unix time."""
+        t = _as_utc(done) - self._east_s
+        if not since_t - _ASIDE_S <= t <= now_t + _ASIDE_S:
+            self._east_s = _whole_steps_s(_as_utc(done) - now_t)
+            t = _as_utc(done) - self._east_s
+        return t
+
+
+def _as_utc(done: datetime) -> float:
+    """Its Unix time, were it UTC."""
+    return done.replace(tzinfo=UTC).timestamp()
+
+
+def _whole_steps_s(aside_s: float) -> float:
+    """The offset of a zone that is nearest."""
+    return _ZONE_STEP_S * round(aside_s / _ZONE_STEP_S)
+
+
+def _exception(result: bytes | None) -> str:
+    """The exception of a FAILURE, in one line; it is never unpickled."""
+    try:
+        said = json.loads(result or b"null")
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, Mapping):
+        return "an exception that is not JSON"
+    message = said.get("exc_message")
+    parts = message if isinstance(message, list) else [message]
+    words = ", ".join(str(part) for part in parts if part is not None)
+    return f"{said.get('exc_type')}: {words}".rstrip(": ")[:_LONGEST_ERROR]
+
+
+def _check_broker_url(url: str) -> None:
+    for part in url.split(";"):
+        try:
+            parsed = urlsplit(part)
+            # What looks like a port and is none may be a piece of a password, so the error is not shown.
+            is_fine = parsed.scheme in _SCHEMES and bool(parsed.hostname) and parsed.port != 0
+        except ValueError:
+            is_fine = False
+        if not is_fine:
+            raise UsageError(
+                f"{shown(part)!r} is no URL of an AMQP broker: give one such as amqp://user:password@host:5672/vhost, "
+                "and write special characters in user and password as %40 and the like."
+            )
+
+
+def reach(broker_url: str, results_url: str) -> None:
+    """See whether `Attached` would be let in, and leave nothing behind.
+
+    Raises:
+        UsageError: `broker_url` is no AMQP URL.
+        BrokerError: the broker does not answer, or lets nobody in by this URL.
+        ResultsError: the results cannot be read.
+    """
+    _check_broker_url(broker_url)
+    _reach(broker_url, Results(results_url))
+
+
+def _reach(broker_url: str, results: Results) -> None:
+    _check_broker(broker_url)
+    for _ in results.endings(["harness"]):
+        pass
+
+
+def _check_broker(url: str) -> None:
+    """Connect once, as the producer will."""
+    try:
+        connect(url, _CONNECT_TIMEOUT_S).release()
+    except BrokerError as error:
+        seen = str(error).rstrip(".")
+        raise BrokerError(
+            f"the broker at {shown(url)} cannot be used: {seen}. Is it running, and are user, password and vhost right?"
+        ) from error
+
+
+def _without_passwords(value: Json) -> Json:
+    """The same, but that in every URL within it the password is hidden."""
+    if isinstance(value, str):
+        return _PASSWORD.sub(r"\1\2***", value)
+    if isinstance(value, Mapping):
+        return {key: _without_passwords(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_passwords(one) for one in value]
+    return value

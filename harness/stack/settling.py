@@ -1,0 +1,420 @@
+"""Settling: waits until everything is at rest, knows for what, and ends when nothing on its list can change.
+
+In flight is what waits in a queue, what a worker has in hand, and what was sent and has not ended. Each of them is an
+item that says what it is, and whether it can still move by itself.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from harness.audit.ledger import Chord, Ledger, Received
+from harness.audit.remains import DeadLetter, How, QueueLeft, Remains, Settled
+from harness.containers.rabbitmq import Death, QueueCount, QueueLook, Waiting
+from harness.errors import EngineError, HarnessError
+from harness.records.values import Json
+from harness.wait import REAL, Clock, Patience
+
+_CALM_S = 1.0
+"""How long nothing may be able to move before that is believed: a task that was sent may not be in a queue yet."""
+_SAMPLES = 1.2
+"""How many reports of a queue that reports in turns are waited for: one, and what it may be late."""
+_INTERVAL_S = 0.05
+_AGREE_S = 2.0
+"""How long broker and journal may take to agree on who has which message."""
+_FIRST_WORD_S = 3.0
+"""What does not take longer is not spoken of."""
+_BETWEEN_WORDS_S = 10.0
+_SHOWN = 3
+_DELAYED = "celery_delayed_"
+"""How the queues are named in which native delayed delivery keeps messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Something in flight."""
+
+    text: str
+    """What it is, for people to read."""
+    can_move: bool
+    several: str = ""
+    """What several of its kind are, after their number; empty if there are no others."""
+
+
+class Source(Protocol):
+    """What is to come to rest."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the journal tells up to now."""
+        ...
+
+    def task_queues(self) -> list[QueueCount]:
+        """What the queues hold. Raises HarnessError where the broker does not answer."""
+        ...
+
+    def look(self, queues: Collection[str]) -> Mapping[str, QueueLook]:
+        """What some queues say of their consumers. Raises HarnessError where the broker does not answer."""
+        ...
+
+    def peek(self, queue: str) -> Sequence[Waiting]:
+        """The messages that wait in a queue. Raises HarnessError where the broker does not answer."""
+        ...
+
+    def alive(self) -> set[str]:
+        """The names of the workers that run."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long is waited, in seconds."""
+
+    timeout_s: float = 60.0
+    """For the next task to end."""
+    limit_s: float = 3600.0
+    """In all."""
+
+    def left_after(self, settled: Settled, *, at_most: "Limits") -> "Limits":
+        """What is left of these limits after they were used once."""
+        return Limits(
+            timeout_s=min(self.timeout_s, at_most.timeout_s),
+            limit_s=min(max(self.limit_s - settled.waited_s, 0.0), at_most.limit_s),
+        )
+
+
+def settle(
+    source: Source,
+    limits: Limits,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    watch: Callable[[Ledger], None] = lambda _: None,
+    clock: Clock = REAL,
+    now_t: Callable[[], float] = time.time,
+) -> Settled:
+    """Wait until everything is at rest, or nothing can move any more, or the time is over.
+
+    Args:
+        source: what is waited for.
+        limits: for how long.
+        say: is told what is waited for, if it takes its time.
+        watch: is shown the ledger each time it was brought up to date.
+        clock: measures the limits.
+        now_t: Unix time in seconds, for what is due later.
+    """
+    began_s = clock.now()
+    patience, calm, voice = Patience(clock), _Calm(clock), _Voice(clock, say)
+    sent_before: Counter[tuple[str, str]] | None = None
+    while True:
+        # The queues are asked before the journal is read: a task leaves its queue after it left its trace.
+        queues = _queues(source)
+        ledger = source.ledger
+        watch(ledger)
+        sent_before = Counter(ledger.senders) if sent_before is None else sent_before
+        waited_s = clock.now() - began_s
+        idle_s = patience.waited_s(ledger.ended)
+        left_s = min(limits.timeout_s - idle_s, limits.limit_s - waited_s)
+        items, calm_s = _in_flight(source, queues, ledger, now_t(), left_s)
+        voice.tell(items)
+        how = _over(items, ledger, is_calm=calm.lasts(items, calm_s), idle_s=idle_s, waited_s=waited_s, limits=limits)
+        if how is not None:
+            sending = (Counter(ledger.senders) - sent_before).most_common()
+            return Settled(
+                how=how,
+                waited_s=waited_s,
+                waiting=tuple(summed_up(items)),
+                sending=tuple((sender, name, count) for (sender, name), count in sending),
+            )
+        clock.sleep(min(_INTERVAL_S, max(left_s, 0.0)))
+
+
+def _over(
+    items: Sequence[Item], ledger: Ledger, *, is_calm: bool, idle_s: float, waited_s: float, limits: Limits
+) -> How | None:
+    """Why it is over; None if it is not."""
+    if not items and not ledger.unended:
+        return How.REST
+    if is_calm:
+        return How.STUCK
+    if idle_s >= limits.timeout_s:
+        return How.TIMEOUT
+    return How.LIMIT if waited_s >= limits.limit_s else None
+
+
+class _Calm:
+    """Tells a pause from the end: that nothing can move is believed after a while."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since_s: float | None = None
+
+    def lasts(self, items: Sequence[Item], calm_s: float) -> bool:
+        """Whether nothing could move for long enough, now that this was seen."""
+        if any(item.can_move for item in items):
+            self._since_s = None
+            return False
+        now_s = self._clock.now()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        return now_s - self._since_s >= calm_s
+
+
+class _Voice:
+    """Says what is waited for: not at once, not again and again, and not twice the same."""
+
+    def __init__(self, clock: Clock, say: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._say = say
+        self._next_s = clock.now() + _FIRST_WORD_S
+        self._said = ""
+
+    def tell(self, items: Sequence[Item]) -> None:
+        """Take what is in flight now."""
+        if not items or self._clock.now() < self._next_s:
+            return
+        text = described(summed_up(items))
+        if text != self._said:
+            self._say(f"waiting: {text}")
+            self._said = text
+        self._next_s = self._clock.now() + _BETWEEN_WORDS_S
+
+
+def summed_up(items: Sequence[Item]) -> list[str]:
+    """What is in flight, each kind once, in the order in which they were found."""
+    kinds: dict[str, list[Item]] = {}
+    for item in items:
+        kinds.setdefault(item.several or item.text, []).append(item)
+    return [found[0].text if len(found) == 1 else f"{len(found)} {kind}" for kind, found in kinds.items()]
+
+
+def described(texts: Sequence[str]) -> str:
+    """The first of some items in one line."""
+    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return "; ".join(texts[:_SHOWN]) + more
+
+
+# ------------------------------------------------------------------------------------------------- what is in flight
+
+
+def _queues(source: Source) -> list[QueueCount] | Item:
+    """What the queues hold; or that nobody says so."""
+    try:
+        return source.task_queues()
+    except HarnessError as error:
+        return _silence(error)
+
+
+def _in_flight(
+    source: Source, queues: list[QueueCount] | Item, ledger: Ledger, now_t: float, left_s: float
+) -> tuple[list[Item], float]:
+    """Everything in flight, and for how long nothing may be able to move before that is believed."""
+    if isinstance(queues, Item):
+        return [queues], _CALM_S
+    try:
+        view = _View(ledger=ledger, queues=queues, alive=source.alive(), now_t=now_t, until_t=now_t + left_s)
+        items = list(view.in_hand())
+        looks: Mapping[str, QueueLook] | None = None
+        if not any(item.can_move for item in items):
+            waiting = [queue.name for queue in queues if queue.ready or queue.unacked or not queue.is_live]
+            looks = source.look(waiting) if waiting else {}
+        items += view.in_queues(looks)
+    except HarnessError as error:
+        return [_silence(error)], _CALM_S
+    sampled_s = max((queue.sampled_s for queue in queues), default=0.0)
+    return items, _CALM_S + _SAMPLES * sampled_s
+
+
+def _silence(error: HarnessError) -> Item:
+    """A broker that is down or paused may still hold everything; without the engine nobody knows which workers run."""
+    who = "container engine" if isinstance(error, EngineError) else "broker"
+    return Item(text=f"the {who} does not answer ({str(error).partition('.')[0]})", can_move=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    """What is known at one moment."""
+
+    ledger: Ledger
+    queues: Sequence[QueueCount]
+    alive: Collection[str]
+    now_t: float
+    until_t: float
+    """Unix time in seconds; what is due later does not move before waiting ends."""
+
+    @property
+    def unacked(self) -> int:
+        """How many messages the broker waits for an acknowledgement of."""
+        return sum(queue.unacked for queue in self.queues)
+
+    @property
+    def consumed(self) -> set[str]:
+        """The queues that a worker which is alive consumed when it was ready."""
+        return {name for node in self.alive for name in self.ledger.consumes.get(node, ())}
+
+    def in_hand(self) -> Iterator[Item]:
+        """What the workers run, and what they have received."""
+        running = list(self.ledger.running(self.alive))
+        received = list(self.ledger.received(self.alive)) if self.unacked else []
+        idle = self._idle_chords()
+        for chord in self.ledger.chords:
+            if chord.task in idle:
+                yield Item(text=self._of_chord(chord), can_move=False)
+        for run in running:
+            if run.task not in idle:
+                seconds = max(self.now_t - run.t, 0.0)
+                text = f"{run.name or 'a task'} ({run.task}) runs on {run.node} for {seconds:.0f} s"
+                yield Item(text=text, can_move=True, several=f"{run.name or 'tasks'} run on {run.node}")
+        for one in received:
+            if one.task not in idle:
+                yield self._of_received(one)
+
+    def _of_received(self, one: Received) -> Item:
+        name = f"{one.name or 'a task'} ({one.task})"
+        if one.eta is None or one.eta <= self.now_t:
+            several = f"{one.name or 'tasks'} wait in {one.node}"
+            return Item(text=f"{name} waits in {one.node}", can_move=True, several=several)
+        text = f"{name} is held by {one.node} for another {one.eta - self.now_t:.0f} s"
+        several = f"{one.name or 'tasks'} are held by {one.node} until their time comes"
+        return Item(text=text, can_move=one.eta <= self.until_t, several=several)
+
+    def _idle_chords(self) -> set[str]:
+        """The tasks that wait for a chord, and that looked in vain since anything else last moved."""
+        moved_t = self.ledger.last_motion_t
+        return {chord.task for chord in self.ledger.chords if chord.last_attempt_t > moved_t}
+
+    def _of_chord(self, chord: Chord) -> str:
+        absent = [member for member in chord.members if not self.ledger.has_ended(member)]
+        members = ", ".join(absent[:_SHOWN]) or "results that none of its members left"
+        return f"celery.chord_unlock looked {chord.attempts} times and waits for {members}"
+
+    def in_queues(self, looks: Mapping[str, QueueLook] | None) -> Iterator[Item]:
+        """What the queues hold.
+
+        Args:
+            looks: what they say of their consumers; None if nobody asked, because something else moves.
+        """
+        for queue in self.queues:
+            look = looks.get(queue.name) if looks is not None else None
+            ready = max(queue.ready, look.ready if look else 0)
+            if ready:
+                yield self._of_ready(queue, ready, look)
+            elif queue.unacked:
+                yield from self._of_unacked(queue, look)
+
+    def _of_ready(self, queue: QueueCount, ready: int, look: QueueLook | None) -> Item:
+        if look is None:
+            return Item(text=f"{ready} in `{queue.name}`", can_move=True)
+        text = f"{ready} in `{queue.name}`, consumers: {look.consumers or 'none'}"
+        if look.consumers:
+            return Item(text=text, can_move=True)
+        if queue.name in self.consumed:
+            return Item(text=f"{text}, though a worker consumed it", can_move=True)
+        if queue.expires_messages or queue.name.startswith(_DELAYED) or self._expire_soon(queue.name):
+            return Item(text=f"{ready} in `{queue.name}`, until their time comes", can_move=self._due_soon(queue))
+        others = ", ".join(sorted(self.consumed)) or "nothing"
+        whole = f"{text} (workers consume: {others})" if self.alive else f"{text} (no worker runs)"
+        return Item(text=whole, can_move=False)
+
+    def _of_unacked(self, queue: QueueCount, look: QueueLook | None) -> Iterator[Item]:
+        """Messages that somebody has: those of our workers are spoken of already, if they said what they have."""
+        known = len(self.ledger.held(self.alive, unacked=True))
+        if queue.unacked > known:
+            can_move = bool(self.alive) or look is None or look.consumers > 0
+            yield Item(text=f"{queue.unacked} of `{queue.name}` are with a consumer", can_move=can_move)
+
+    def _expire_soon(self, queue: str) -> bool:
+        return any(
+            one.expires_t is not None and self.now_t - _CALM_S <= one.expires_t <= self.until_t
+            for one in self.ledger.unended.values()
+            if one.queue == queue
+        )
+
+    def _due_soon(self, queue: QueueCount) -> bool:
+        """Whether one of the tasks that may wait there is due before waiting ends."""
+        if not queue.name.startswith(_DELAYED):
+            return True
+        due = [one.due_t for one in self.ledger.unended.values() if one.due_t is not None]
+        return not due or min(due) <= self.until_t
+
+
+# --------------------------------------------------------------------------------------------------------- what is left
+
+
+def remains(source: Source, *, clock: Clock = REAL) -> Remains:
+    """What is in the queues and in the workers' hands now.
+
+    Between two looks a message can go from one hand to another. So it is looked again, for two seconds at most, until
+    the broker's unacknowledged messages are those that the journal knows of.
+    """
+    until_s = clock.now() + _AGREE_S
+    while True:
+        try:
+            found, excess = _look(source)
+        except HarnessError as error:
+            held = source.ledger.held(source.alive(), unacked=True)
+            return Remains(held=sorted(held), reason=str(error).partition("\n")[0])
+        if excess <= 0:
+            return found
+        if clock.now() >= until_s:
+            # Some worker holds messages and did not journal it, so the tasks in them could be any.
+            known = len(found.held)
+            reason = f"{known + excess} messages are unacknowledged, {known} are accounted for"
+            return replace(found, reason=reason)
+        clock.sleep(_INTERVAL_S)
+
+
+def _look(source: Source) -> tuple[Remains, int]:
+    """One look; and how many unacknowledged messages nobody accounts for."""
+    queues = source.task_queues()
+    looks = source.look([queue.name for queue in queues])
+    waiting = {queue.name: source.peek(queue.name) for queue in queues if _may_hold(queue, looks.get(queue.name))}
+    unacked = sum(queue.unacked for queue in queues)
+    ledger = source.ledger
+    held = ledger.held(source.alive(), unacked=bool(unacked))
+    consumed = {name: about for names in ledger.consumes.values() for name, about in names.items()}
+    found, dead = [], []
+    for queue in queues:
+        look = looks.get(queue.name)
+        is_resting = queue.name not in consumed and not queue.expires_messages and look and not look.consumers
+        for message in waiting.get(queue.name, ()):
+            if is_resting and message.death is not None and not message.death.queue.startswith(_DELAYED):
+                dead.append(_dead_letter(message, message.death, queue.name))
+            else:
+                found.append(message.task)
+    known = sorted(task for task in found if task is not None)
+    left = [
+        _left(queue, looks.get(queue.name), len(waiting.get(queue.name, ())), consumed.get(queue.name, {}))
+        for queue in queues
+    ]
+    anonymous = len(found) - len(known) + sum(letter.task is None for letter in dead)
+    everything = Remains(queues=left, messages=known, anonymous=anonymous, held=sorted(held), dead=dead)
+    return everything, unacked - len(held)
+
+
+def _may_hold(queue: QueueCount, look: QueueLook | None) -> bool:
+    """Whether a queue may hold a message: one that reports in turns may hold what it does not say."""
+    return bool(queue.ready or (not queue.is_live and (look is None or look.ready)))
+
+
+def _left(queue: QueueCount, look: QueueLook | None, waiting: int, about: Mapping[str, Json]) -> QueueLeft:
+    return QueueLeft(
+        name=queue.name,
+        kind=queue.kind,
+        ready=waiting,
+        unacked=queue.unacked,
+        consumers=look.consumers if look else None,
+        arguments=queue.arguments,
+        declared=dict(about.get("arguments") or {}),
+    )
+
+
+def _dead_letter(message: Waiting, death: Death, queue: str) -> DeadLetter:
+    return DeadLetter(
+        task=message.task,
+        name=message.name,
+        queue=queue,
+        origin=death.queue,
+        reason=death.reason,
+        count=death.count,
+    )

@@ -1,0 +1,133 @@
+"""What stacks share: the engine, the images, a network, and one broker."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
+from harness.containers import images
+from harness.containers.engine import Engine, connect, network_leads_out
+from harness.containers.ownership import sweep
+from harness.containers.rabbitmq import SAMPLED_S, SAMPLED_S_OF_OURS, Broker
+from harness.errors import EngineError, noted_on
+
+Say = Callable[[str], None]
+"""Takes a line of progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Started:
+    """What a session has once it is started."""
+
+    engine: Engine
+    network: str
+    broker: Broker
+    worker_image: str
+
+
+class Session:
+    """Starts everything at its first use, and takes it down with `close`. A context manager."""
+
+    def __init__(self, say: Say = lambda _: None) -> None:
+        """Nothing is started yet; `say` is told what takes its time."""
+        self.say = say
+        """Takes a line of progress."""
+        self._started: _Started | None = None
+        self._closing = ExitStack()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        """The session itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take everything down."""
+        with noted_on(error):
+            self.close()
+
+    def start(self) -> None:
+        """Sweep what dead owners left, find or build the images, start the broker; the second time does nothing.
+
+        Raises:
+            UsageError: HARNESS_NETWORK says neither `closed` nor `open`.
+            EngineError: no engine answers, or the session has been closed.
+            ImageError: an image can neither be found nor made.
+            StartError: the broker does not come up.
+        """
+        self._ensure()
+
+    def close(self) -> None:
+        """Remove the broker and the network, if they were ever started; a second time does nothing.
+
+        Raises:
+            EngineError: something could not be removed. Everything else was.
+        """
+        self._closed, self._started = True, None
+        self._closing.close()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; the first use of this or of what follows starts everything, and raises what `start` does."""
+        return self._ensure().engine
+
+    @property
+    def broker(self) -> Broker:
+        """The broker."""
+        return self._ensure().broker
+
+    @property
+    def network(self) -> str:
+        """The network that all nodes are on; it leads nowhere unless HARNESS_NETWORK is `open`."""
+        return self._ensure().network
+
+    @property
+    def worker_image(self) -> str:
+        """The image of workers."""
+        return self._ensure().worker_image
+
+    @cached_property
+    def mailbox_image(self) -> str:
+        """The image of mailboxes: always the harness's own, because one's own worker image need hold no mail server."""
+        if not images.is_replaced(images.Image.NODE):
+            return self.worker_image
+        return images.ensure(self.engine.client, images.Image.NODE, say=self.say, ours=True)
+
+    def _ensure(self) -> _Started:
+        if self._closed:
+            raise EngineError("the session has been closed.")
+        if self._started is None:
+            try:
+                self._started = self._up()
+            except BaseException as error:
+                with noted_on(error):
+                    self._closing.close()
+                raise
+        return self._started
+
+    def _up(self) -> _Started:
+        leads_out = network_leads_out()
+        client = connect()
+        # Last of all. What the interpreter's exit may still have to ask of the engine opens a connection anew.
+        self._closing.callback(client.close)
+        swept = sweep(client)
+        if swept:
+            self.say(f"swept {len(swept)} leftovers of a run that was killed")
+        rabbitmq = images.ensure(client, images.Image.RABBITMQ, say=self.say)
+        worker_image = images.ensure(client, images.Image.NODE, say=self.say)
+        engine = Engine(client)
+        network = engine.create_network("session", leads_out=leads_out)
+        self._closing.callback(engine.remove_network, network)
+        broker = Broker(engine, image=rabbitmq, network=network, sampled_s=_sampled_s())
+        self._closing.callback(broker.remove)
+        broker.start()
+        broker.wait_ready()
+        return _Started(engine=engine, network=network, broker=broker, worker_image=worker_image)
+
+
+def _sampled_s() -> float:
+    """How often quorum queues report, in seconds: our own image is told to, somebody's own need not be."""
+    return SAMPLED_S if images.is_replaced(images.Image.RABBITMQ) else SAMPLED_S_OF_OURS

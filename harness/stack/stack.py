@@ -1,0 +1,411 @@
+"""The stack: a vhost, workers, a mailbox, results and a producer of one's own, on a session's broker."""
+
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypedDict
+
+from harness.audit import results
+from harness.audit.audit import Audit, audit
+from harness.audit.ledger import Ledger
+from harness.audit.results import Results
+from harness.audit.run_folder import RunFolder
+from harness.containers.beat import Beat, FastClock, ShiftedClock
+from harness.containers.mailbox import SMTP_PORT, Mailbox
+from harness.containers.node import Node
+from harness.containers.ownership import RUN_LABEL
+from harness.containers.rabbitmq import Broker, Login, QueueCount, QueueLook, Waiting
+from harness.containers.web_node import Web
+from harness.containers.worker import Worker
+from harness.errors import RunFolderError, UsageError, noted_on
+from harness.producer import Producer
+from harness.records.event import Event, Kind
+from harness.records.expectation import Effect, Promise
+from harness.records.journal import Writer
+from harness.records.values import Json
+from harness.records.verdict import Finding
+from harness.stack import settling
+from harness.stack.settling import Limits
+from harness.stack.shared_parts import Session
+
+_UNASKED = Limits(timeout_s=60.0, limit_s=120.0)
+_LOG_LINES = 20
+_BROKER_LOG_LINES = 300
+_PRODUCER = "producer"
+_PACKAGES = ("celery", "kombu", "sqlalchemy", "testcontainers", "docker")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSpec:
+    """What a stack is made of."""
+
+    app: str
+    """What `celery -A` gets, such as `scenarios.app`."""
+    app_folder: Path = field(default_factory=Path.cwd)
+    """The folder that the app is imported from."""
+    workers: int = 1
+    options: Sequence[str] | None = None
+    """Options of `celery worker`; None takes DEFAULT_OPTIONS of `nodes.worker`."""
+    mailbox: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+    """More environment for the workers."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be started."""
+        if self.workers < 0:
+            raise UsageError(f"{self.workers} workers cannot be started; give 0 or more.")
+        if not self.app_folder.is_dir():
+            raise UsageError(f"{self.app_folder} is no folder, so no app can be imported from it.")
+
+    def to_json(self) -> dict[str, Json]:
+        """The settings for run.json. Paths and secrets stay out of it."""
+        return {
+            "app": self.app,
+            "workers": self.workers,
+            "options": None if self.options is None else list(self.options),
+            "mailbox": self.mailbox,
+            "env": sorted(self.env),
+        }
+
+
+class Stack:
+    """A fresh, isolated stack. A context manager: everything it starts is gone when it ends."""
+
+    def __init__(
+        self,
+        session: Session,
+        spec: StackSpec,
+        folder: RunFolder,
+        *,
+        promise: Promise | None = None,
+        about: Mapping[str, Json] | None = None,
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            session: where the broker is.
+            spec: what to start.
+            folder: the run's folder, new and empty.
+            promise: what is demanded of every task.
+            about: more for run.json, such as scenario and seed.
+        """
+        self._session = session
+        self.spec = spec
+        self.folder = folder
+        self.promise = promise or Promise()
+        self._about = dict(about or {})
+        self.workers: list[Worker] = []
+        self.beats: list[Beat] = []
+        self._web: Web | None = None
+        self._mailbox: Mailbox | None = None
+        self._producer: Producer | None = None
+        self._login: Login | None = None
+        self._ledger = Ledger(folder.journal)
+        self._closing = ExitStack()
+        self.audited: Audit | None = None
+        """What the last `settle` found."""
+        self.accounted = 0
+        """How many tasks somebody else than a worker had sent when that looked."""
+        self.limits_left = _UNASKED
+        """What a settling may take that nobody asked for: what is left of the limits of the last one, and no more than
+        two minutes."""
+
+    def __enter__(self) -> Self:
+        """Start everything; return when all nodes are ready."""
+        try:
+            self._up()
+        except BaseException as error:
+            with noted_on(error):
+                self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take everything down, whatever happened."""
+        with noted_on(error):
+            self.close()
+
+    def _up(self) -> None:
+        broker = self._session.broker
+        # The file must be in WAL before the first worker opens it.
+        results.create(self.folder.results)
+        self._closing.callback(results.fold, self.folder.results)
+        name = self.folder.path.name
+        self._login = broker.create_vhost(name)
+        self._closing.callback(broker.delete_vhost, self._login)
+        self._closing.callback(self._save_broker_log)
+        journal = Writer(self.folder.journal, node=_PRODUCER, role="producer")
+        self._closing.callback(journal.close)
+        journal.write(Kind.UP)
+        self._producer = self._closing.enter_context(Producer(self._login.amqp_url_outside, journal))
+        nodes: list[Node] = []
+        if self.spec.mailbox:
+            self._mailbox = Mailbox(
+                self._session.engine,
+                image=self._session.mailbox_image,
+                run_folder=self.folder.path,
+                network=self._session.network,
+                # Stacks share the network, so that the plain name could be another stack's mailbox.
+                host=f"mailbox-{secrets.token_hex(4)}",
+                labels={RUN_LABEL: name},
+            )
+            nodes.append(self._mailbox)
+        self.workers = [self._worker(f"worker-{number}") for number in range(1, self.spec.workers + 1)]
+        nodes += self.workers
+        self._write_run_file([_PRODUCER, *(node.name for node in nodes)])
+        self._closing.callback(self._remove, nodes)
+        if nodes:
+            with ThreadPoolExecutor(len(nodes)) as pool:
+                list(pool.map(Node.start, nodes))
+        for node in nodes:
+            node.wait_ready()
+
+    def _worker(self, name: str) -> Worker:
+        return Worker(self._session.engine, name=name, options=self.spec.options, **self._of_the_app())
+
+    def _of_the_app(self) -> "_OfTheApp":
+        """What all nodes have in common that run the app."""
+        env = dict(self.spec.env)
+        if self._mailbox is not None:
+            env = {"SMTP_HOST": self._mailbox.host, "SMTP_PORT": str(SMTP_PORT), **env}
+        return {
+            "image": self._session.worker_image,
+            "app": self.spec.app,
+            "app_folder": self.spec.app_folder,
+            "run_folder": self.folder.path,
+            "network": self._session.network,
+            "broker_url": self._running_login().amqp_url_inside,
+            "env": env,
+            "labels": {RUN_LABEL: self.folder.path.name},
+        }
+
+    def _running_login(self) -> Login:
+        if self._login is None:
+            raise UsageError("the stack is not running; use it as `with Stack(...) as stack:`.")
+        return self._login
+
+    @property
+    def producer(self) -> Producer:
+        """Sends tasks to this stack."""
+        if self._producer is None:
+            raise UsageError("the stack is not running; use it as `with Stack(...) as stack:`.")
+        return self._producer
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """The mail server of this stack."""
+        if self._mailbox is None:
+            raise UsageError("this stack has no mailbox; ask for one with mailbox=True.")
+        return self._mailbox
+
+    @property
+    def results(self) -> Results:
+        """The result tables of this stack."""
+        return Results.of_file(self.folder.results)
+
+    @property
+    def broker(self) -> Broker:
+        """The broker, which other stacks share: what is done to it is done to all of them."""
+        return self._session.broker
+
+    @property
+    def login(self) -> Login:
+        """The user and the vhost of this stack."""
+        return self._running_login()
+
+    def add_worker(self) -> Worker:
+        """Start one more worker of the same kind, and return it when it is ready."""
+        worker = self._worker(f"worker-{len(self.workers) + 1}")
+        self.workers.append(worker)
+        self.add(worker)
+        return worker
+
+    def add_beat(
+        self, *, ahead_s: float = 0.0, clock: FastClock | None = None, settings: Mapping[str, Json] | None = None
+    ) -> Beat:
+        """Start `celery beat` for the app's own schedule, and return it when it is ready.
+
+        Nothing comes to rest while it sends: `stop` it before `settle`.
+
+        Args:
+            ahead_s: how many seconds its clock is ahead of the real one, so that a crontab need not be waited for.
+            clock: instead, a clock that runs faster.
+            settings: Celery settings that win over the app's own.
+        """
+        if ahead_s and clock is not None:
+            raise UsageError("beat has one clock: give ahead_s or clock.")
+        own = ShiftedClock(offset_s=ahead_s) if ahead_s else clock
+        name = f"beat-{len(self.beats) + 1}"
+        beat = Beat(self._session.engine, name=name, clock=own, settings=settings, **self._of_the_app())
+        self.beats.append(beat)
+        self.add(beat)
+        return beat
+
+    def add_web(self, routes: str = "") -> Web:
+        """Start the web producer, and return it when it answers.
+
+        Args:
+            routes: the module with the app's own routes, such as `scenarios.web`; see `harness.inside.web`.
+        """
+        if self._web is not None:
+            raise UsageError("this stack has a web producer already.")
+        common = self._of_the_app()
+        common["image"] = self._session.mailbox_image
+        self._web = Web(self._session.engine, routes=routes, **common)
+        self.add(self._web)
+        return self._web
+
+    def add(self, node: Node) -> None:
+        """Start one more node, which is among `workers` or `beats` by then, and return when it is ready."""
+        self._closing.callback(self._remove, [node])
+        self._write_run_file([*self.folder.read("run.json")["nodes"], node.name])
+        node.start()
+        node.wait_ready()
+
+    @property
+    def web(self) -> Web:
+        """The web producer of this stack."""
+        if self._web is None:
+            raise UsageError("this stack has no web producer; start one with add_web().")
+        return self._web
+
+    def _say(self, line: str) -> None:
+        """Tell whoever watches the session what takes its time."""
+        self._session.say(line)
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Have `listener` shown every event of the journal, when `ledger` reads it; ask before anything is started."""
+        self._ledger.listeners.append(listener)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the journal tells up to now."""
+        self._ledger.update()
+        return self._ledger
+
+    def settle(
+        self,
+        timeout_s: float = 60.0,
+        *,
+        limit_s: float = 3600.0,
+        effects: Callable[[], Iterable[Effect]] | None = None,
+        checks: Callable[[], Iterable[Finding]] | None = None,
+        watch: Callable[[Ledger], None] = lambda _: None,
+    ) -> Audit:
+        """Wait until nothing is in flight, note what is left in the broker, and audit.
+
+        In flight is what waits in a queue, what a worker holds, and what was sent and has not ended; see
+        `harness.stack.settling`. When nothing of it can move any more, waiting ends: the audit says what became of it.
+        The deadline is no error either; what is in flight then is pending.
+
+        Args:
+            timeout_s: seconds to wait for the next task to end; as long as tasks end, it goes on.
+            limit_s: seconds to wait in all, for tasks that send one another for ever.
+            effects: what can be seen in the app's own world, asked after everything came to rest.
+            checks: what the scenario itself has to say, asked after that.
+            watch: is shown the ledger each time it was brought up to date.
+        """
+        limits = Limits(timeout_s=timeout_s, limit_s=limit_s)
+        settled = settling.settle(self, limits, say=self._say, watch=watch)
+        self.limits_left = limits.left_after(settled, at_most=_UNASKED)
+        # What is sent after this time may lie where it was looked already.
+        asked_t = time.time()
+        remains = replace(settling.remains(self), asked_t=asked_t, settled=settled)
+        self.folder.write("broker.json", remains.to_json())
+        if effects is not None:
+            self.folder.write_effects(effects)
+        if checks is not None:
+            self.folder.write("checks.json", {"findings": [finding.to_json() for finding in checks()]})
+        self.accounted = self.ledger.sent_to_app
+        self.audited = audit(self.folder)
+        self.folder.write("audit.json", self.audited.to_json())
+        return self.audited
+
+    def task_queues(self) -> list[QueueCount]:
+        """What the queues hold, without those through which workers hear of events and remote control.
+
+        Raises:
+            BrokerError: the broker does not answer.
+        """
+        counts = self.broker.queues(self.login.vhost)
+        return [count for count in counts if not (count.name.startswith("celeryev.") or count.name.endswith(".pidbox"))]
+
+    def look(self, queues: Collection[str]) -> dict[str, QueueLook]:
+        """What some queues say of their consumers. Raises BrokerError where the broker does not answer."""
+        return self.broker.look(self.login.vhost, queues)
+
+    def alive(self) -> set[str]:
+        """The names of the workers that run."""
+        return {worker.name for worker in self.workers if worker.is_up()}
+
+    def peek(self, queue: str) -> list[Waiting]:
+        """The messages that wait in a queue. Raises BrokerError where the broker does not answer."""
+        return self.broker.peek(self.login.vhost, queue)
+
+    def logs(self, lines: int = _LOG_LINES) -> Iterator[tuple[str, str]]:
+        """The last lines of each node of this stack, as name and text."""
+        for node in self.nodes():
+            yield node.name, node.last_lines(lines)
+
+    def nodes(self) -> list[Node]:
+        """The nodes that are this stack's own, without the broker, which stacks share."""
+        return [
+            *self.workers,
+            *self.beats,
+            *([self._mailbox] if self._mailbox else []),
+            *([self._web] if self._web else []),
+        ]
+
+    def close(self) -> None:
+        """Save the logs and take down what this stack started. A second time does nothing."""
+        self._closing.close()
+        self._producer = self._login = None
+
+    def _remove(self, nodes: Sequence[Node]) -> None:
+        with ThreadPoolExecutor(len(nodes) or 1) as pool:
+            list(pool.map(self._remove_one, nodes))
+
+    def _remove_one(self, node: Node) -> None:
+        try:
+            node.save_logs(self.folder.logs)
+        finally:
+            node.remove()
+
+    def _save_broker_log(self) -> None:
+        # Many stacks share that log, so that only its end has to do with this one.
+        path = self.folder.logs / f"{self.broker.name}.log"
+        try:
+            path.write_text(self.broker.last_lines(_BROKER_LOG_LINES) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"cannot write {path}: {error}") from error
+
+    def _write_run_file(self, nodes: Sequence[str]) -> None:
+        self.folder.write(
+            "run.json",
+            {
+                **self.folder.head(self._about, *_PACKAGES),
+                "stack": self.spec.to_json(),
+                "promise": self.promise.to_json(),
+                "nodes": list(nodes),
+            },
+        )
+
+
+class _OfTheApp(TypedDict):
+    """What all nodes are given that run the app."""
+
+    image: str
+    app: str
+    app_folder: Path
+    run_folder: Path
+    network: str
+    broker_url: str
+    env: dict[str, str]
+    labels: dict[str, str]

@@ -1,0 +1,861 @@
+"""What the witnesses say is read whatever stands in it, and no witness accuses another of what came later."""
+
+import json
+import math
+import os
+import pickle
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from harness.audit import results, witnesses
+from harness.audit.audit import Audit, audit
+from harness.audit.row_file import RowFile
+from harness.audit.run_folder import RunFolder
+from harness.errors import RunFolderError
+from harness.records import values
+from harness.records.expectation import Expect, Promise, mail
+from harness.records.journal import encode
+from harness.records.values import Json
+from harness.records.verdict import Fate, Verdict
+
+LONE = "caf\udce9.csv"
+
+
+@dataclass
+class Run:
+    """Writes a run folder, one task after another."""
+
+    folder: RunFolder
+    nodes: list[str] = field(default_factory=lambda: ["producer", "worker-1"])
+    lines: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
+    rows: list[tuple[object, object, object]] = field(default_factory=list)
+    mails: list[dict[str, Json]] = field(default_factory=list)
+    asked_t: float | None = None
+    clock: Iterator[int] = field(default_factory=lambda: count(1_000))
+
+    def say(self, file: str, kind: str, task: str | None = None, **data: Json) -> None:
+        node, _, pid = file.partition(".")
+        first = {"n": 0, "t": 0.0, "kind": "opened", "node": node, "pid": int(pid or 1), "role": node.partition("-")[0]}
+        lines = self.lines.setdefault(f"{node}.{pid or 1}.1", [first])
+        line: dict[str, Json] = {"n": len(lines), "t": float(next(self.clock)), "kind": kind}
+        lines.append(line | ({} if task is None else {"task": task}) | data)
+
+    def intend(self, task: str, expect: Expect | None = None, **data: Json) -> None:
+        self.say("producer", "intended", task, name="work", **(expect or Expect()).to_json(), **data)
+        self.say("producer", "accepted", task, confirmed=True)
+
+    def run(self, task: str, state: str = "SUCCESS", **data: Json) -> None:
+        self.say("worker-1", "started", task, name="work")
+        self.say("worker-1", "finished", task, state=state, **data)
+
+    def record(self, task: str, result: object, status: str = "SUCCESS") -> None:
+        self.rows.append((task, status, result))
+
+    def work(self, task: str, result: object, expect: Expect | None = None) -> None:
+        self.intend(task, expect)
+        self.run(task)
+        self.record(task, result)
+
+    def journal(self, name: str) -> Path:
+        return self.folder.journal / f"{name}.1.1.jsonl"
+
+    def write(self) -> RunFolder:
+        self.folder.write("run.json", {"name": "run", "promise": Promise().to_json(), "nodes": self.nodes})
+        remains = {"readable": True, "queues": [], "messages": [], "held": []}
+        self.folder.write("broker.json", remains | ({} if self.asked_t is None else {"t": self.asked_t}))
+        for name, lines in self.lines.items():
+            (self.folder.journal / f"{name}.jsonl").write_text("".join(f"{encode(line)}\n" for line in lines))
+        if self.mails:
+            self.folder.write_lines("effects/mailbox.jsonl", self.mails)
+        results.create(self.folder.results)
+        with closing(sqlite3.connect(self.folder.results)) as connection:
+            connection.execute("CREATE TABLE celery_taskmeta (task_id TEXT, status TEXT, result BLOB)")
+            connection.executemany("INSERT INTO celery_taskmeta VALUES (?, ?, ?)", self.rows)
+            connection.commit()
+        return self.folder
+
+    def audit(self) -> Audit:
+        return audit(self.write())
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(RunFolder.create(tmp_path, "run"))
+
+
+def codes(found: Audit) -> set[str]:
+    return {finding.code for finding in found.findings}
+
+
+def fates(found: Audit) -> dict[Fate, int]:
+    return {fate: count for fate, count in found.fates.items() if count}
+
+
+def about(found: Audit, code: str) -> tuple[Verdict, int, str]:
+    (finding,) = (finding for finding in found.findings if finding.code == code)
+    return finding.verdict, finding.count, finding.text
+
+
+STRANGE = [
+    r"\N",
+    "",
+    "NULL",
+    "x",
+    "+",
+    'a "quoted" one, with a comma',
+    "two\nlines\r\n",
+    "a\x00b",
+    "\\",
+    "'",
+    "ä 🐘",
+    "\ufdd0",
+]
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_any_text_is_an_id_and_a_result(run: Run, text: str) -> None:
+    run.work(f"{text}-1", json.dumps(text).encode(), Expect(result=text))
+    run.work(text or "-", json.dumps(text).encode(), Expect(result=text))
+    run.work("wrong", json.dumps(f"{text} ").encode(), Expect(result=text))
+    assert fates(run.audit()) == {Fate.OK: 2, Fate.WRONG: 1}
+
+
+@pytest.mark.parametrize("status", [r"\N", "", None, "two\nlines", "\x00"])
+def test_any_text_is_a_status(run: Run, status: str | None) -> None:
+    run.intend("a")
+    run.run("a")
+    run.rows.append(("a", status, b"1"))
+    found = run.audit()
+    assert fates(found) == {Fate.UNRECORDED: 1}
+    assert "unfinished-rows" in codes(found)
+
+
+def test_an_id_that_is_no_text_is_an_unexpected_row_and_stops_nothing(run: Run) -> None:
+    run.work("a", b"1")
+    run.rows.append((b"\xff\xfe", "SUCCESS", b"1"))
+    run.rows.append((None, "SUCCESS", b"1"))
+    found = run.audit()
+    assert fates(found) == {Fate.OK: 1}
+    assert "unexpected-rows" in codes(found)
+
+
+def test_a_row_without_a_result_is_told_from_one_whose_result_is_null(run: Run) -> None:
+    run.work("none", None)
+    run.work("null", b"null", Expect(result=None))
+    run.work("asked", None, Expect(result=None))
+    assert fates(run.audit()) == {Fate.OK: 2, Fate.UNKNOWN: 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        (LONE, "caf\udcea.csv"),
+        ({"b": [LONE], "a": 1}, {"a": 1, "b": ["caf\\udce9.csv"]}),
+        ({LONE: 1}, {"caf\\udce9.csv": 1}),
+        ("x" * 90, "x" * 91),
+        ("x" * 99, "x" * 98 + "y"),
+        ("x" * 1_000, "x" * 999 + "y"),
+        ("x" * 3_000, "x" * 2_999 + "y"),
+        (["ä"] * 1_000, ["ä"] * 999 + ["a"]),
+        ("x" * 2_000_000, "x" * 1_999_999 + "y"),
+        (list(range(3_000)), [*range(2_999), 2_998]),
+        ([1.5] * 800, [1.5] * 799 + [True]),
+    ],
+    ids=lambda value: str(len(ascii(value))),
+)
+def test_a_result_of_any_length_is_compared_by_value(run: Run, value: Json, other: Json) -> None:
+    run.work("same", json.dumps(value).encode(), Expect(result=value))
+    run.work("other", json.dumps(other).encode(), Expect(result=value))
+    run.work("turned", json.dumps(value).encode(), Expect(result=other))
+    run.work("after", b'"short"', Expect(result="short"))
+    found = run.audit()
+    assert fates(found) == {Fate.OK: 2, Fate.WRONG: 2}
+    assert codes(found) == {"wrong"}
+
+
+@pytest.mark.parametrize("length", [1, 60, 500, 5_000])
+def test_the_order_of_members_and_the_way_a_number_is_written_mean_nothing(run: Run, length: int) -> None:
+    value = {f"key {number}": number for number in range(length)}
+    stored = json.dumps({key: float(value[key]) for key in reversed(value)}).encode()
+    run.work("same", stored, Expect(result=value))
+    run.work("other", stored, Expect(result=value | {"key 0": False}))
+    run.work("large", stored, Expect(result=value | {"key 0": 12345678901234567890123}))
+    assert fates(run.audit()) == {Fate.OK: 1, Fate.WRONG: 2}
+
+
+def test_whole_numbers_beyond_64_bits_are_compared_to_the_last_digit(run: Run) -> None:
+    number = 12345678901234567890123
+    run.work("same", str(number).encode(), Expect(result=number))
+    run.work("other", str(number + 1).encode(), Expect(result=number))
+    run.work("endless", b"1" * 5_000, Expect(result=number))
+    assert fates(run.audit()) == {Fate.OK: 1, Fate.WRONG: 2}
+
+
+@pytest.mark.parametrize("text", [b"NaN", b"Infinity", b"[-Infinity]", json.dumps([math.nan] * 2_000).encode()])
+def test_what_is_json_to_python_alone_is_no_expected_value(run: Run, text: bytes) -> None:
+    run.work("unasked", text)
+    run.work("asked", text, Expect(result=[1]))
+    assert fates(run.audit()) == {Fate.OK: 1, Fate.WRONG: 1}
+
+
+@pytest.mark.parametrize("result", [pickle.dumps({"ok": 1}), b"\xff" * 5_000, b"no json", b"{" * 5_000])
+def test_a_result_that_is_no_json_is_unknown_with_the_reason_where_it_was_asked_for(run: Run, result: bytes) -> None:
+    run.work("unasked", result)
+    run.work("asked", result, Expect(result={"ok": 1}))
+    found = run.audit()
+    assert fates(found) == {Fate.OK: 1, Fate.UNKNOWN: 1}
+    (reason,) = (finding for finding in found.findings if finding.code == "unknown")
+    assert (reason.verdict, reason.tasks) == (Verdict.UNKNOWN, ("asked",))
+    assert "the result of work (asked) is not JSON and is not decoded" in reason.text
+
+
+def test_a_result_nested_too_deep_to_be_read_is_never_what_was_expected(run: Run) -> None:
+    run.work("short", b"[" * 40 + b"]" * 40, Expect(result=[]))
+    run.work("deep", b"[" * 900_000 + b"]" * 900_000, Expect(result=[]))
+    assert fates(run.audit()) == {Fate.WRONG: 1, Fate.UNKNOWN: 1}
+
+
+@pytest.mark.parametrize("length", [10, 1_000, 100_000])
+def test_a_failure_says_its_class_and_its_beginning_however_long_it_is(run: Run, length: int) -> None:
+    failure = json.dumps({"exc_type": "Refused", "exc_message": [f"no{LONE}" + "x" * length], "exc_module": "shop"})
+    for task, error in (("expected", "Refused"), ("other", "Lost")):
+        run.intend(task, Expect(state="FAILURE", error=error))
+        # What the row says counts.
+        run.run(task, "FAILURE", error="Elsewhere: no")
+        run.record(task, failure.encode(), "FAILURE")
+    assert fates(run.audit()) == {Fate.FAILED: 1, Fate.WRONG: 1}
+
+
+@pytest.mark.parametrize("length", [10, 1_000, 100_000])
+def test_a_failure_in_the_place_of_a_result_says_its_class_however_long_it_is(run: Run, length: int) -> None:
+    failure = json.dumps({"exc_type": "Refused", "exc_message": [f"no{LONE}" + "x" * length], "exc_module": "shop"})
+    run.intend("x", Expect(result={"ok": "y" * length}))
+    run.run("x", "FAILURE", error="Elsewhere: no")
+    run.record("x", failure.encode(), "FAILURE")
+    found = run.audit()
+    assert fates(found) == {Fate.FAILED: 1}
+    assert "Refused" in about(found, "failed-unexpectedly")[2]
+
+
+def test_a_lone_surrogate_in_a_line_hides_nothing_in_it(run: Run) -> None:
+    run.intend("a", Expect(state="IGNORED", effects=[f"row:{LONE}"]), reason=LONE)
+    run.run("a", "IGNORED", error=f"Ignore: {LONE}", ignored=True)
+    run.folder.write_lines("effects/seen.jsonl", [{"kind": "row", "key": f"row:{LONE}", "task": "a"}])
+    found = run.audit()
+    assert not codes(found) & {"journal-incomplete", "unexpected-executions", "unexpected-effects", "effects-damaged"}
+    assert found.fates[Fate.LOST] == 0
+
+
+def test_large_results_and_expectations_are_judged_in_less_memory_than_they_take(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witnesses, "_MEMORY_MB", 60)
+    for number in range(40):
+        value = f"{number:02}" * 500_000
+        run.work(f"task-{number}", json.dumps(value).encode(), Expect(result=value if number else "other"))
+    assert fates(run.audit()) == {Fate.OK: 39, Fate.WRONG: 1}
+
+
+def test_evidence_that_is_too_much_for_the_memory_is_said_with_its_folder(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witnesses, "_MEMORY_MB", 1)
+    run.work("a", b"1")
+    with pytest.raises(RunFolderError, match=rf"evidence in .*{run.folder.path.name} cannot be audited"):
+        run.audit()
+
+
+LONG = {"b": ["x"] * 400, "a": 1}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "fate"),
+    [
+        ({"returned": [{"ok": 1}]}, {"ok": 1}, Fate.OK),
+        ({"returned": [{"ok": 1}]}, {"ok": True}, Fate.WRONG),
+        ({"returned": [None]}, None, Fate.OK),
+        ({"returned": [None]}, 0, Fate.WRONG),
+        ({"start": "caf", "digest": values.digest(json.dumps(LONE))}, LONE, Fate.OK),
+        ({"start": "caf", "digest": values.digest(json.dumps(LONE))}, "caf\\udce9.csv", Fate.WRONG),
+        ({"returned": ["x" * 150]}, "x" * 150, Fate.OK),
+        ({"returned": ["x" * 150]}, "x" * 149 + "y", Fate.WRONG),
+        ({"start": "{", "digest": values.digest(json.dumps(LONG))}, {"a": 1, "b": ["x"] * 400}, Fate.OK),
+        ({"start": "{", "digest": values.digest(json.dumps(LONG))}, LONG | {"a": 2}, Fate.WRONG),
+        ({"start": "{", "digest": values.digest(json.dumps(LONG))}, 1, Fate.WRONG),
+        ({}, {"ok": 1}, Fate.UNKNOWN),
+    ],
+)
+def test_a_result_that_is_pickled_is_judged_by_what_the_worker_said(
+    run: Run, said: dict[str, Json], expected: Json, fate: Fate
+) -> None:
+    run.intend("x", Expect(result=expected))
+    run.run("x", **said)
+    run.record("x", pickle.dumps("whatever"))
+    assert fates(run.audit()) == {fate: 1}
+
+
+def test_what_a_worker_said_does_not_stand_for_a_result_that_can_be_read(run: Run) -> None:
+    run.intend("x", Expect(result=1))
+    run.run("x", returned=[1])
+    run.record("x", b"2")
+    assert fates(run.audit()) == {Fate.WRONG: 1}
+
+
+# What went on while the witnesses were read.
+
+Meanwhile = Callable[[Callable[[], None]], None]
+
+
+class OneAfterAnother:
+    """Takes the place of the pool that exports the rows: it does so before the journal is loaded, or after."""
+
+    def __init__(self, happens: Callable[[], None], *, is_late: bool) -> None:
+        """Have something happen when the rows are asked for, or when they are used."""
+        self._happens = happens
+        self._is_late = is_late
+
+    def __call__(self, _: int) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, export: Callable[..., int], *args: Any, **options: Any) -> Self:
+        self._export = partial(export, *args, **options)
+        if not self._is_late:
+            self._happens()
+        return self
+
+    def result(self) -> int:
+        if self._is_late:
+            self._happens()
+        return self._export()
+
+
+@pytest.fixture(params=[False, True], ids=["before the journal is loaded", "after the journal is loaded"])
+def meanwhile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Let something happen after the journal's lengths were noted, and before the rows are read."""
+    return lambda happens: monkeypatch.setattr(
+        witnesses, "ThreadPoolExecutor", OneAfterAnother(happens, is_late=request.param)
+    )
+
+
+def add(run: Run, file: str, *lines: dict[str, Json]) -> None:
+    path = run.journal(file)
+    said = path.read_text() if path.exists() else ""
+    begin = said.count("\n")
+    path.write_text(
+        said + "".join(f"{encode({'n': begin + k, 't': 2_000.0} | line)}\n" for k, line in enumerate(lines))
+    )
+
+
+def store(run: Run, task: str) -> None:
+    with closing(sqlite3.connect(run.folder.results)) as connection:
+        connection.execute("INSERT INTO celery_taskmeta VALUES (?, 'SUCCESS', '1')", (task,))
+        connection.commit()
+
+
+def test_a_task_that_ends_while_the_witnesses_are_read_is_pending(run: Run, meanwhile: Meanwhile) -> None:
+    run.work("done", b"1", Expect(result=1))
+    run.intend("x", Expect(result=1))
+    run.say("worker-1", "started", "x", name="work")
+
+    def it_ends() -> None:
+        add(run, "worker-1", {"kind": "finished", "task": "x", "state": "SUCCESS", "store_s": 0.1})
+
+    meanwhile(it_ends)
+    found = run.audit()
+    assert fates(found) == {Fate.OK: 1, Fate.PENDING: 1}
+    assert found.verdict is Verdict.UNKNOWN
+
+
+def test_what_is_sent_and_runs_while_the_witnesses_are_read_is_nothing_unexpected(
+    run: Run, meanwhile: Meanwhile
+) -> None:
+    run.work("done", b"1", Expect(effects=["mail:done"]))
+    run.mails.append({"key": "mail:done", "task": "done"})
+
+    def it_goes_on() -> None:
+        for number in range(50):
+            task = f"new-{number}"
+            add(run, "producer", {"kind": "intended", "task": task, "name": "work", "effects": [f"mail:{task}"]})
+            add(
+                run,
+                "worker-1",
+                {"kind": "started", "task": task},
+                {"kind": "finished", "task": task, "state": "SUCCESS"},
+            )
+            store(run, task)
+            mails = run.folder.effects / "mailbox.jsonl"
+            mails.write_text(mails.read_text() + json.dumps({"key": f"mail:{task}", "task": None}) + "\n")
+
+    meanwhile(it_goes_on)
+    found = run.audit()
+    assert not {code for code in codes(found) if code.startswith("unexpected")}
+    assert found.fates[Fate.UNRECORDED] == found.fates[Fate.LOST] == found.fates[Fate.DUPLICATED] == 0
+
+
+def test_what_was_too_much_before_is_too_much_whatever_comes(run: Run, meanwhile: Meanwhile) -> None:
+    run.work("x", b"1", Expect(effects=["mail:x"]))
+    run.mails += [{"key": "mail:x", "task": "x"}] * 2
+    meanwhile(lambda: add(run, "worker-1", {"kind": "started", "task": "x"}))
+    assert fates(run.audit()) == {Fate.DUPLICATED: 1}
+
+
+def test_a_row_that_nobody_ever_spoke_of_stays_unexpected_while_others_move(run: Run, meanwhile: Meanwhile) -> None:
+    run.work("done", b"1")
+
+    def it_goes_on() -> None:
+        add(run, "worker-1", {"kind": "woke"})
+        store(run, "stranger")
+
+    meanwhile(it_goes_on)
+    found = run.audit()
+    assert (fates(found), found.verdict) == ({Fate.OK: 1}, Verdict.FAIL)
+    assert "unexpected-rows" in codes(found)
+
+
+def test_a_journal_that_grows_without_end_is_not_read_without_end(
+    run: Run, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witnesses, "_MOST_GROWTH", 100)
+    run.work("done", b"1")
+    meanwhile(lambda: add(run, "worker-1", *[{"kind": "woke"}] * 20))
+    assert "journal-growing" in codes(run.audit())
+
+
+@pytest.mark.parametrize("less", [0, 1])
+def test_a_journal_may_grow_by_as_much_as_is_looked_at(
+    run: Run, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch, less: int
+) -> None:
+    run.work("done", b"1")
+
+    def it_grows() -> None:
+        path = run.journal("worker-1")
+        before = path.stat().st_size
+        add(run, "worker-1", {"kind": "woke"})
+        monkeypatch.setattr(witnesses, "_MOST_GROWTH", path.stat().st_size - before - less)
+
+    meanwhile(it_grows)
+    assert ("journal-growing" in codes(run.audit())) is bool(less)
+
+
+@pytest.mark.parametrize("spoil", ["grows", "comes"])
+def test_beside_a_journal_that_cannot_be_followed_the_others_are(
+    run: Run, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    monkeypatch.setattr(witnesses, "_MOST_GROWTH", 100)
+    run.intend("x")
+    run.say("worker-1", "ready")
+
+    def it_goes_on() -> None:
+        if spoil == "grows":
+            add(run, "producer", *[{"kind": "woke"}] * 20)
+        else:
+            run.journal("another").mkdir()
+        add(run, "worker-1", {"kind": "started", "task": "x"})
+
+    meanwhile(it_goes_on)
+    assert fates(run.audit()) == {Fate.PENDING: 1}
+
+
+def test_what_was_sent_after_the_broker_was_asked_may_lie_there(run: Run) -> None:
+    run.intend("before")
+    run.asked_t = float(next(run.clock))
+    run.intend("after")
+    run.intend("begun")
+    run.say("worker-1", "started", "begun", name="work")
+    run.work("ended", b"1")
+    found = run.audit()
+    assert fates(found) == {Fate.LOST: 1, Fate.PENDING: 2, Fate.OK: 1}
+    assert "left-after-end" not in codes(found)
+
+
+def test_what_was_sent_or_begun_as_the_broker_was_asked_may_lie_there(run: Run) -> None:
+    run.intend("begun")
+    run.clock = count(2_000)
+    run.intend("sent")
+    run.say("worker-1", "started", "begun", name="work", t=2_000.0)
+    run.asked_t = 2_000.0
+    assert fates(run.audit()) == {Fate.PENDING: 2}
+    run.folder.results.unlink()
+    run.asked_t = 2_001.0
+    assert fates(run.audit()) == {Fate.LOST: 2}
+
+
+def test_what_began_as_it_was_sent_was_taken_from_the_broker(run: Run) -> None:
+    run.asked_t = 1_000.0
+    run.clock = count(2_000)
+    run.intend("x")
+    run.say("worker-1", "started", "x", name="work", t=2_000.0)
+    run.say("worker-1", "finished", "x", state="SUCCESS")
+    run.record("x", b"1")
+    assert codes(run.audit()) == set()
+
+
+# What is expected of the world, and who looked.
+
+
+def seen(run: Run, *keys: str) -> None:
+    run.folder.write_lines("effects/seen.jsonl", [{"kind": "row", "key": key, "task": None} for key in keys])
+
+
+def test_an_effect_is_lost_only_if_somebody_looked_for_its_kind(run: Run) -> None:
+    for key in ("mail:x", "row:x"):
+        run.work(key, b"1", Expect(effects=[key]))
+    run.mails.append({"key": "mail:other", "task": None})
+    found = run.audit()
+    assert fates(found) == {Fate.LOST: 1, Fate.UNKNOWN: 1}
+    assert {finding.code: finding.tasks for finding in found.findings}["lost"] == ("mail:x",)
+    seen(run)
+    assert fates(audit(run.folder)) == {Fate.LOST: 2}
+
+
+def test_nobody_looked_until_the_end_where_the_run_never_came_to_rest(run: Run) -> None:
+    run.work("x", b"1", Expect(effects=["mail:x"]))
+    run.mails.append({"key": "mail:other", "task": "y"})
+    run.write()
+    (run.folder.path / "broker.json").unlink()
+    found = audit(run.folder)
+    assert fates(found) == {Fate.UNKNOWN: 1}
+    assert {"effects-absent", "broker-unread"} <= codes(found)
+
+
+def test_rows_do_not_speak_for_a_mailbox_that_was_there(run: Run) -> None:
+    run.nodes.append("mailbox")
+    run.say("mailbox", "ready")
+    run.work("x", b"1", Expect(effects=["mail:x"]))
+    seen(run, "row:y")
+    assert fates(run.audit()) == {Fate.UNKNOWN: 1}
+    run.nodes.remove("mailbox")
+    run.folder.results.unlink()
+    assert fates(run.audit()) == {Fate.LOST: 1}
+
+
+def a_mail(run: Run, number: int, to: str = "zoe@example.com", task: str | None = None) -> None:
+    also = [mail(to=to), mail(to=to, subject="Hi"), mail(subject="Hi")]
+    run.mails.append({"kind": "mail", "key": f"mail:random-{number}", "also": also, "task": task})
+
+
+def test_where_nothing_was_said_of_effects_a_mail_is_nothing_unexpected(run: Run) -> None:
+    run.work("x", b"1")
+    a_mail(run, 1)
+    assert run.audit().findings == ()
+
+
+def test_where_every_task_said_its_effects_another_mail_is_unexpected(run: Run) -> None:
+    run.work("x", b"1", Expect(effects=[]))
+    a_mail(run, 1)
+    assert codes(run.audit()) == {"unexpected-effects"}
+
+
+@pytest.mark.parametrize(
+    ("key", "mails", "fate"),
+    [
+        (mail(to="Zoe@example.com"), 1, Fate.OK),
+        (mail(to="zoe@example.com", subject="Hi"), 1, Fate.OK),
+        (mail(subject="Hi"), 1, Fate.OK),
+        (mail(to="zoe@example.com"), 2, Fate.DUPLICATED),
+        (mail(to="zoe@example.com", subject="Hello"), 1, Fate.LOST),
+        (mail(to="li@example.com"), 1, Fate.LOST),
+    ],
+)
+def test_a_mail_of_any_id_is_expected_by_recipient_and_subject(run: Run, key: str, mails: int, fate: Fate) -> None:
+    run.work("x", b"1", Expect(effects=[key]))
+    for number in range(mails):
+        a_mail(run, number)
+    found = run.audit()
+    assert fates(found) == {fate: 1}
+    assert ("unexpected-effects" in codes(found)) is (fate is Fate.LOST)
+
+
+# Folders that are damaged, of another version, or made to harm.
+
+
+def change(run: Run, find: str, put: str, file: str = "worker-1") -> Audit:
+    """Audit a clean run after one line of it was changed."""
+    run.work("a", b"1")
+    run.work("b", b"1")
+    path = run.write().journal / f"{file}.1.1.jsonl"
+    text = path.read_text()
+    assert find in text
+    path.write_text(text.replace(find, put, 1))
+    return audit(run.folder)
+
+
+LINE = '{"n":2,"t":1003.0,"kind":"finished","task":"a","state":"SUCCESS"}'
+
+
+@pytest.mark.parametrize(
+    ("find", "put", "where"),
+    [
+        (
+            LINE,
+            LINE.replace("finished", "exploded"),
+            "line 3: its kind is 'exploded', which this version does not know",
+        ),
+        (LINE, LINE.replace("1003.0", "NaN"), "line 3: its time is nan"),
+        (LINE, LINE.replace("1003.0", "1e999"), "line 3: its time is inf"),
+        (LINE, LINE.replace(',"state":"SUCCESS"', ""), "line 3: it does not say its state"),
+        (LINE, LINE.replace(',"task":"a"', ""), "line 3: its task is None"),
+        (LINE, LINE.replace('"n":2', '"n":1'), "line 3: its number 1 has come before"),
+        (LINE, LINE.replace('"n":2', '"n":-2'), "line 3: its number is -2"),
+        (LINE, LINE.replace('"n":2', '"n":9223372036854775807'), "line 3: its number is 9223372036854775807"),
+        (LINE, "[1]", "line 3: it is no JSON object"),
+        (LINE, "{" * 3_000_000, "line 3: it is no JSON"),
+        (LINE + "\n", "", "line 3: no line has the number 2"),
+        ('"kind":"opened"', '"format":2,"kind":"opened"', "line 1: its format is 2, and this version reads 1"),
+    ],
+)
+def test_a_line_that_no_run_writes_is_unknown_with_its_file_and_line(run: Run, find: str, put: str, where: str) -> None:
+    found = change(run, find, put)
+    assert found.verdict is Verdict.UNKNOWN
+    verdict, number, text = about(found, "journal-incomplete")
+    assert verdict is Verdict.UNKNOWN
+    assert number >= 1
+    assert text.startswith("lines are missing in worker-1.1.1.jsonl (")
+    assert where in text
+
+
+def test_a_file_that_does_not_say_who_wrote_it_speaks_for_nobody(run: Run) -> None:
+    found = change(run, '"kind":"opened"', '"kind":"up"')
+    assert about(found, "journal-silent")[0] is Verdict.UNKNOWN
+
+
+def test_an_interruption_ends_the_reading_of_rows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise whoever presses Ctrl-C waits for the last row."""
+    run.work("a", b"1")
+    ended = []
+
+    def export(self: RowFile, _target: Path, *, dated: bool) -> int:
+        ended.append(self.stopped.wait(30))
+        return int(dated)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RowFile, "export", export)
+    monkeypatch.setattr(witnesses.Witnesses, "_journal", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.audit()
+    assert ended == [True]
+
+
+def test_a_line_that_is_written_otherwise_and_says_the_same_is_read(run: Run) -> None:
+    assert change(run, LINE, f" {LINE.replace(',', ' , ')} ").verdict is Verdict.PASS
+
+
+def test_a_number_that_comes_twice_hides_no_line_that_is_lost(run: Run) -> None:
+    """The count of the lines is right, and so is the highest number."""
+    found = change(run, '"n":3,', '"n":1,')
+    assert "line 4: its number 1 has come before" in about(found, "journal-incomplete")[2]
+
+
+def test_two_pairs_of_numbers_that_come_twice_hide_nothing_either(run: Run) -> None:
+    """The sum of the numbers is right as well: 1 and 4 stand for 2 and 3."""
+    run.work("a", b"1")
+    run.work("b", b"1")
+    path = run.write().journal / "worker-1.1.1.jsonl"
+    path.write_text(path.read_text().replace('"n":2,', '"n":1,').replace('"n":3,', '"n":4,'))
+    assert "journal-incomplete" in codes(audit(run.folder))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+@pytest.mark.parametrize("folder", ["journal", "effects"])
+def test_what_is_no_regular_file_is_said_and_not_read(run: Run, folder: str, make: Callable[[Path], None]) -> None:
+    run.work("a", b"1")
+    run.write()
+    make(run.folder.path / folder / "zero.1.1.jsonl")
+    found = audit(run.folder)
+    assert about(found, f"{folder}-unreadable")[2] == "zero.1.1.jsonl: no regular file."
+    assert found.verdict is Verdict.UNKNOWN
+
+
+def test_a_file_may_be_called_anything(run: Run) -> None:
+    run.work("a", b"1")
+    run.write()
+    journal = run.folder.journal
+    for name, strange in (("producer", b"*[?].jsonl"), ("worker-1", b"caf\xe9 {a,b}\n'.jsonl")):
+        (journal / f"{name}.1.1.jsonl").rename(journal / os.fsdecode(strange))
+    assert audit(run.folder).verdict is Verdict.PASS
+    os.truncate(journal / os.fsdecode(b"caf\xe9 {a,b}\n'.jsonl"), 30)
+    assert r"caf\xe9 {a,b}" in about(audit(run.folder), "journal-torn")[2]
+
+
+def test_where_a_pools_process_left_no_journal_nothing_is_called_unexpected(run: Run) -> None:
+    """The process that ran `a` sent `b`, and both is known of its rows and of its parent alone."""
+    run.intend("a")
+    run.say("worker-1", "received", "a", name="work")
+    run.say("worker-2", "started", "b", name="work")
+    run.say("worker-2", "finished", "b", state="SUCCESS")
+    run.record("a", b"1")
+    run.record("b", b"1")
+    found = run.audit()
+    assert found.verdict is Verdict.UNKNOWN
+    assert fates(found) == {Fate.UNKNOWN: 1}
+    assert "no journal says that it began" in about(found, "unknown")[2]
+    assert about(found, "unexpected-executions")[0] is Verdict.UNKNOWN
+    assert about(found, "unexpected-rows")[0] is Verdict.UNKNOWN
+
+
+def test_where_every_journal_is_whole_what_nobody_sent_is_unexpected(run: Run) -> None:
+    run.work("a", b"1")
+    run.say("worker-1", "started", "b", name="work")
+    run.record("b", b"1")
+    found = run.audit()
+    assert about(found, "unexpected-executions")[0] is Verdict.FAIL
+    assert about(found, "unexpected-rows")[0] is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"promise": []},
+        {"promise": {"delivery": []}},
+        {"promise": Promise().to_json() | {"deadline_s": 10**400}},
+        {"nodes": 5},
+        {"nodes": None},
+        {"unwitnessed": [[]]},
+        {"unwitnessed": ["nothing"]},
+        {"timelapse": "today"},
+        {"timelapse": {"from_t": None}},
+    ],
+)
+def test_a_run_file_of_wrong_types_is_an_error_that_names_it(run: Run, damage: dict[str, Json]) -> None:
+    run.work("a", b"1")
+    run.write()
+    run.folder.write("run.json", run.folder.read("run.json") | damage)
+    with pytest.raises(RunFolderError, match=r"run\.json"):
+        audit(run.folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"messages": 5},
+        {"messages": None},
+        {"held": {"a": 1}, "queues": [5]},
+        {"queues": [{"name": "celery"}]},
+        {"queues": [{"name": "celery", "ready": "many", "unacked": 0}]},
+        {"dead": [[]]},
+        {"t": "noon"},
+        {"t": 10**400},
+        {"anonymous": []},
+        {"settled": 5},
+    ],
+)
+def test_remains_of_wrong_types_are_unknown(run: Run, damage: dict[str, Json]) -> None:
+    run.work("a", b"1")
+    run.write()
+    run.folder.write("broker.json", run.folder.read("broker.json") | damage)
+    found = audit(run.folder)
+    assert about(found, "broker-unread")[0] is Verdict.UNKNOWN
+
+
+# Rows that were stored and are not there.
+
+
+def cleaned_up(
+    run: Run,
+    *,
+    after_s: int,
+    expires_s: float | None = 3600.0,
+    zone: str = "America/Los_Angeles",
+    enable_utc: bool = True,
+) -> Audit:
+    """A worker stored the row of `x`, and cleaned up so many seconds later."""
+    run.work("other", b"1")
+    run.say("worker-1", "settings", timezone=zone, result_expires=expires_s, enable_utc=enable_utc)
+    run.intend("x")
+    run.run("x", store_s=0.01)
+    stored_t = int(run.lines["worker-1.1.1"][-1]["t"])
+    run.intend("cleanup")
+    run.clock = count(stored_t + after_s - 1)
+    run.say("worker-1", "started", "cleanup", name="celery.backend_cleanup")
+    run.say("worker-1", "finished", "cleanup", state="SUCCESS", store_s=0.01)
+    run.record("cleanup", b"null")
+    return run.audit()
+
+
+def test_a_row_that_was_cleaned_up_after_its_time_is_accounted_for(run: Run) -> None:
+    found = cleaned_up(run, after_s=3_600)
+    assert (fates(found), found.verdict) == ({Fate.OK: 3}, Verdict.PASS)
+    verdict, number, text = about(found, "row-expired")
+    assert (verdict, number) == (Verdict.PASS, 1)
+    assert "ran celery.backend_cleanup 3600 s later, with result_expires of 3600 s" in text
+
+
+def test_a_row_that_was_deleted_before_its_time_fails_and_the_zone_is_named(run: Run) -> None:
+    found = cleaned_up(run, after_s=3_599)
+    assert found.verdict is Verdict.FAIL
+    verdict, number, text = about(found, "row-deleted")
+    assert (verdict, number) == (Verdict.FAIL, 1)
+    assert "x was written at 00:16:48 UTC by worker-1; worker-1 ran celery.backend_cleanup 3599 s later" in text
+    assert "America/Los_Angeles" in text
+
+
+def test_a_row_that_was_deleted_as_soon_as_it_was_written_went_by_that_cleanup(run: Run) -> None:
+    _, _, text = about(cleaned_up(run, after_s=0), "row-deleted")
+    assert "worker-1 ran celery.backend_cleanup 0 s later" in text
+
+
+def test_where_an_app_counts_in_local_time_its_zone_is_not_blamed(run: Run) -> None:
+    _, _, text = about(cleaned_up(run, after_s=3_599, enable_utc=False), "row-deleted")
+    assert "Los_Angeles" not in text
+
+
+def test_where_nobody_told_the_expiry_a_deletion_is_no_expiry(run: Run) -> None:
+    found = cleaned_up(run, after_s=1_000_000, expires_s=None)
+    assert about(found, "row-deleted")[0] is Verdict.FAIL
+
+
+def test_a_row_that_was_never_stored_was_not_deleted(run: Run) -> None:
+    run.intend("x")
+    run.run("x")
+    assert codes(run.audit()) == {"unrecorded"}
+
+
+def test_a_row_that_went_without_a_cleanup_is_deleted_and_after_its_time_unknown(run: Run) -> None:
+    run.say("worker-1", "settings", timezone="UTC", result_expires=50.0)
+    run.intend("x")
+    run.run("x", store_s=0.01)
+    found = run.audit()
+    verdict, _, text = about(found, "row-deleted")
+    assert verdict is Verdict.FAIL
+    assert "no worker ran celery.backend_cleanup" in text
+    stored_t = int(run.lines["worker-1.1.1"][-1]["t"])
+    run.say("worker-1", "down")
+    for later_s, verdict in ((49, Verdict.FAIL), (50, Verdict.UNKNOWN)):
+        run.lines["worker-1.1.1"][-1]["t"] = float(stored_t + later_s)
+        run.folder.results.unlink()
+        assert about(run.audit(), "row-deleted")[0] is verdict
+
+
+def test_a_row_that_is_gone_is_deleted_also_where_no_worker_told_its_settings(run: Run) -> None:
+    run.intend("x")
+    run.run("x", store_s=0.01)
+    assert about(run.audit(), "row-deleted")[0] is Verdict.FAIL
+    run.folder.results.unlink()
+    run.work("cleanup", b"null")
+    run.lines["worker-1.1.1"][-2]["name"] = "celery.backend_cleanup"
+    _, _, text = about(run.audit(), "row-deleted")
+    assert "worker-1 ran celery.backend_cleanup" in text
+
+
+def test_where_the_rows_cannot_be_read_none_is_called_deleted(run: Run) -> None:
+    run.intend("x")
+    run.run("x", store_s=0.01)
+    run.write()
+    run.folder.results.write_bytes(b"no database" * 100)
+    assert codes(audit(run.folder)) == {"results-unreadable", "unknown"}

@@ -1,0 +1,236 @@
+"""What the nodes decide before any container is there."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import docker
+import pytest
+
+from harness.containers.beat import Beat
+from harness.containers.engine import Engine, NodeSpec, State, Status, _Host, _options, network_leads_out
+from harness.containers.mailbox import Mailbox
+from harness.containers.node import Node
+from harness.containers.worker import DEFAULT_OPTIONS, Worker
+from harness.errors import EngineError, UsageError
+
+# With its version given, the client asks no engine before it has to.
+ENGINE = Engine(docker.DockerClient(version="1.41"))
+SPEC = NodeSpec(name="node", image="image")
+
+MakeWorker = Callable[..., Worker]
+
+
+@pytest.fixture
+def make_worker(tmp_path: Path) -> MakeWorker:
+    def make(options: list[str] | None = None, env: dict[str, str] | None = None) -> Worker:
+        return Worker(
+            ENGINE,
+            name="worker",
+            image="image",
+            app="shop.app:celery",
+            app_folder=tmp_path / "app",
+            run_folder=tmp_path / "run",
+            network="network",
+            broker_url="amqp://inside",
+            options=options,
+            env=env,
+        )
+
+    return make
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path) -> Mailbox:
+    return Mailbox(ENGINE, image="image", run_folder=tmp_path, network="network")
+
+
+def rules(folder: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads((folder / "control" / "mailbox.json").read_text())["rules"]
+    return found
+
+
+def test_a_node_runs_as_the_caller() -> None:
+    assert _options(SPEC, _Host())["user"] == f"{os.getuid()}:{os.getgid()}"
+
+
+def test_under_a_rootless_engine_the_caller_is_root() -> None:
+    assert _options(SPEC, _Host(security=frozenset({"rootless"})))["user"] == "0:0"
+
+
+@pytest.mark.parametrize("security", [frozenset[str](), frozenset({"rootless"})])
+def test_a_node_can_run_as_the_images_own_user(security: frozenset[str]) -> None:
+    assert "user" not in _options(NodeSpec(name="node", image="image", user=None), _Host(security=security))
+
+
+def test_selinux_is_told_to_let_mounts_be_read_and_nobody_else_is_told_anything() -> None:
+    assert "label=disable" in _options(SPEC, _Host(security=frozenset({"selinux"})))["security_opt"]
+    assert _options(SPEC, _Host(security=frozenset({"seccomp"})))["security_opt"] == ["no-new-privileges"]
+
+
+def test_a_node_has_no_rights_of_root_and_may_not_gain_any() -> None:
+    options = _options(SPEC, _Host())
+    assert (options["cap_drop"], options["security_opt"]) == (["ALL"], ["no-new-privileges"])
+    assert "cap_add" not in options
+
+
+@pytest.mark.parametrize(
+    ("user", "user_of_image", "steps_down"),
+    [(None, "root", True), (None, "0:0", True), (None, "rabbitmq", False), ("caller", "root", False)],
+)
+def test_only_an_image_that_starts_as_root_may_become_another_user(
+    user: str | None, user_of_image: str, *, steps_down: bool
+) -> None:
+    options = _options(NodeSpec(name="node", image="image", user=user), _Host(), user_of_image=user_of_image)
+    assert ("SETUID" in options.get("cap_add", [])) is steps_down
+
+
+@pytest.mark.parametrize(
+    ("said", "total_bytes", "limit_bytes"),
+    [(None, 8_000_000_000, 4_000_000_000), ("", 8_000_000_000, 4_000_000_000), ("500", 8_000_000_000, 500_000_000)],
+)
+def test_a_node_gets_half_of_the_memory_or_what_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, total_bytes: int, limit_bytes: int
+) -> None:
+    if said is not None:
+        monkeypatch.setenv("HARNESS_MEMORY_MB", said)
+    options = _options(SPEC, _Host.from_info({"MemTotal": total_bytes}))
+    assert options["mem_limit"] == options["memswap_limit"] == limit_bytes
+    assert options["pids_limit"] == 4096
+
+
+@pytest.mark.parametrize("said", ["2g", "-1", "0", "63", "1e3", "much", "\uff11\uff10\uff10"])
+def test_a_limit_that_is_none_is_a_wrong_use(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("HARNESS_MEMORY_MB", said)
+    with pytest.raises(UsageError, match=r"HARNESS_MEMORY_MB is .* give megabytes"):
+        _options(SPEC, _Host(memory_bytes=8_000_000_000))
+
+
+def test_an_engine_that_does_not_tell_its_memory_sets_no_limit() -> None:
+    assert "mem_limit" not in _options(SPEC, _Host.from_info({}))
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted", "is_read_only"),
+    [("celery-harness/node:x", True, True), ("celery-harness/node:x", False, False), ("shop/worker:1", True, False)],
+)
+def test_what_is_ours_can_be_read_only_and_somebody_elses_image_stays_as_it_is(
+    image: str, *, wanted: bool, is_read_only: bool
+) -> None:
+    options = _options(NodeSpec(name="node", image=image, read_only=wanted), _Host())
+    assert options.get("read_only", False) is is_read_only
+    assert ("tmpfs" in options) is is_read_only
+
+
+@pytest.mark.parametrize(("said", "leads_out"), [("open", True), ("closed", False), ("", False), (None, False)])
+def test_the_network_leads_nowhere_unless_it_is_opened(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, *, leads_out: bool
+) -> None:
+    monkeypatch.delenv("HARNESS_NETWORK", raising=False)
+    if said is not None:
+        monkeypatch.setenv("HARNESS_NETWORK", said)
+    assert network_leads_out() is leads_out
+
+
+@pytest.mark.parametrize("said", ["on", "Open", "internal"])
+def test_a_network_that_is_neither_open_nor_closed_is_a_wrong_use(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("HARNESS_NETWORK", said)
+    with pytest.raises(UsageError, match=f"HARNESS_NETWORK is '{said}'; it can be closed"):
+        network_leads_out()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "a/b", "-a", "ä", "a" * 42])
+def test_a_name_that_is_no_name_of_a_host_is_a_wrong_use(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a node"):
+        NodeSpec(name=name, image="image")
+
+
+def test_a_state_says_how_a_container_ended() -> None:
+    assert str(State(status=Status.RUNNING)) == "running"
+    assert str(State(status=Status.EXITED, exit_code=0)) == "exited with 0"
+    assert str(State(status=Status.EXITED, exit_code=137, out_of_memory=True)) == "exited with 137 (out of memory)"
+
+
+def test_a_node_that_was_never_started_says_so_and_can_be_removed() -> None:
+    node = Node(ENGINE, SPEC)
+    with pytest.raises(EngineError, match="has not been started"):
+        node.kill()
+    node.remove()
+
+
+def test_a_worker_gets_the_default_options_only_if_it_is_given_none(make_worker: MakeWorker) -> None:
+    command = make_worker().spec.command
+    head = ("python", "-P", "-m", "harness.inside.agent", "-A", "shop.app:celery", "worker", "--hostname=worker@%h")
+    assert command == (*head, *DEFAULT_OPTIONS)
+    assert make_worker(options=["--pool=solo"]).spec.command == (*head, "--pool=solo")
+    assert make_worker(options=[]).spec.command == head
+
+
+def test_the_callers_environment_wins(make_worker: MakeWorker) -> None:
+    spec = make_worker(env={"CELERY_BROKER_URL": "amqp://elsewhere", "MORE": "1"}).spec
+    assert spec.env["CELERY_BROKER_URL"] == "amqp://elsewhere"
+    assert spec.env["CELERY_BROKER_READ_URL"] == spec.env["CELERY_BROKER_WRITE_URL"] == "amqp://elsewhere"
+    assert spec.env["MORE"] == "1"
+    assert spec.env["CELERY_RESULT_BACKEND"] == "db+sqlite:////harness/run/results.sqlite3"
+
+
+@pytest.mark.parametrize("settings", [{"beat_schedule": {1, 2}}, {"timezone": float}])
+def test_settings_that_are_not_json_are_a_wrong_use(tmp_path: Path, settings: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="the settings of beat-1 are not JSON"):
+        Beat(
+            ENGINE,
+            name="beat-1",
+            image="image",
+            app="shop.app",
+            app_folder=tmp_path,
+            run_folder=tmp_path,
+            network="network",
+            broker_url="amqp://inside",
+            settings=settings,
+        )
+
+
+def test_only_the_run_folder_can_be_written_to(make_worker: MakeWorker, tmp_path: Path) -> None:
+    mounts = make_worker().spec.mounts
+    assert {mount.inside for mount in mounts} == {"/harness-code/harness", "/harness/run", "/app"}
+    assert [mount.host for mount in mounts if not mount.read_only] == [tmp_path / "run"]
+    assert make_worker().spec.read_only
+
+
+def test_every_rule_of_a_mailbox_has_a_number_of_its_own_also_after_they_were_cleared(
+    mailbox: Mailbox, tmp_path: Path
+) -> None:
+    mailbox.answer("*@a.example", "451 4.3.0 later", times=2)
+    mailbox.answer("*", delay_s=1.5)
+    assert rules(tmp_path) == [
+        {"id": 1, "recipient": "*@a.example", "reply": "451 4.3.0 later", "delay_s": 0.0, "times": 2},
+        {"id": 2, "recipient": "*", "reply": None, "delay_s": 1.5, "times": None},
+    ]
+    mailbox.clear()
+    assert rules(tmp_path) == []
+    mailbox.answer("*", "550 no")
+    assert [rule["id"] for rule in rules(tmp_path)] == [3]
+
+
+@pytest.mark.parametrize("reply", ["250 OK", "later", "451 x\r\n250 y", "", "450", "45"])
+def test_an_answer_that_is_no_refusal_is_a_wrong_use(mailbox: Mailbox, reply: str) -> None:
+    with pytest.raises(UsageError, match="no refusal"):
+        mailbox.answer("*", reply)
+
+
+@pytest.mark.parametrize(("delay_s", "times"), [(-1.0, None), (float("nan"), None), (3600.0, None), (0.0, 0)])
+def test_a_rule_that_could_not_be_obeyed_is_a_wrong_use(mailbox: Mailbox, delay_s: float, times: int | None) -> None:
+    with pytest.raises(UsageError, match="makes no sense"):
+        mailbox.answer("*", delay_s=delay_s, times=times)
+
+
+def test_a_mail_whose_line_is_not_complete_has_not_arrived_yet(mailbox: Mailbox, tmp_path: Path) -> None:
+    assert mailbox.messages() == []
+    (tmp_path / "effects" / "mail").mkdir(parents=True)
+    (tmp_path / "effects" / "mail" / "000001.eml").write_bytes(b"Subject: one\r\n\r\nHello\r\n")
+    line = json.dumps({"key": "mail:1", "task": None, "recipients": ["a@b.example"], "file": "effects/mail/000001.eml"})
+    (tmp_path / "effects" / "mailbox.jsonl").write_text(f"{line}\n{line[:20]}")
+    (mail,) = mailbox.messages()
+    assert (mail.key, mail.task, mail.recipients) == ("mail:1", None, ("a@b.example",))
+    assert mail.parsed["Subject"] == "one"

@@ -1,0 +1,500 @@
+"""The keeper: what it measures, how it judges, what it makes of several scenarios, and how it obeys."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any, Self, cast
+
+import pytest
+
+from harness.audit.audit import Audit
+from harness.containers import images
+from harness.errors import StartError, UsageError
+from harness.loadtest import stack_process as module
+from harness.loadtest.live_figures import Measure
+from harness.loadtest.messages import Order, promise, spec
+from harness.loadtest.stack_process import Keeper, serve
+from harness.loadtest.stack_under_load import Account, Loaded
+from harness.loadtest.verdict import differences, judge
+from harness.measure.figures import Figures, Objective
+from harness.measure.stages import Stage, Summary
+from harness.records.event import Event, Kind
+from harness.records.expectation import Delivery, Effects, Promise
+from harness.records.values import Json
+from harness.records.verdict import Fate, Finding, Verdict
+from harness.report import terminal
+from harness.scenario import Scenario
+
+# ------------------------------------------------------------------------------------------------------- the measure
+
+
+def event(kind: Kind, t: float, task: str = "t-1", node: str = "worker-1", **data: Json) -> Event:
+    return Event(kind=kind, t=t, n=0, node=node, pid=1, task=task, data=data)
+
+
+def life(task: str, due_t: float, node: str = "load", **ending: Json) -> list[Event]:
+    """One task that took 10 ms to be published, 20 ms to begin, 30 ms to run, and 5 ms to be stored."""
+    return [
+        event(Kind.INTENDED, due_t, task, node, name="mail", due=due_t),
+        event(Kind.ACCEPTED, due_t + 0.010, task, node),
+        event(Kind.STARTED, due_t + 0.020, task),
+        event(Kind.FINISHED, due_t + 0.055, task, state="SUCCESS", store_s=0.005, **ending),
+    ]
+
+
+LEG = {
+    "rate": 10.0,
+    "is_open": True,
+    "offered": 2,
+    "dropped": 0,
+    "lateness_p99_s": 0.001,
+    "cpu": 0.2,
+    "stolen": 0.0,
+    "until_t": 1003.0,
+}
+
+
+def measured(measure: Measure, *lives: list[Event]) -> Measure:
+    for event in sorted((one for life in lives for one in life), key=lambda one: one.t):
+        measure.take(event)
+    return measure
+
+
+def test_a_leg_is_measured_in_its_window_and_all_tasks_in_all() -> None:
+    measure = Measure()
+    measure.open_window(1001.0, 1003.0)
+    measured(measure, life("before", 1000.5), life("in", 1001.5), life("also", 1002.0), life("after", 1003.5))
+    figures = measure.figures(LEG, workers=1, processes=2)
+    assert (figures.tasks, figures.completed, figures.duration_s) == (2, 2, 2.0)
+    assert figures.of(Stage.E2E).count == 2
+    assert figures.of(Stage.E2E).p99_s == pytest.approx(0.055, rel=0.01)
+    assert figures.of(Stage.RUN).p50_s == pytest.approx(0.030, rel=0.01)
+    assert measure.histograms[Stage.E2E].count == 4
+    assert measure.generated == 4
+
+
+def test_a_window_that_ends_before_it_begins_has_no_length() -> None:
+    measure = Measure()
+    measure.open_window(1001.0, 4e9)
+    figures = measure.figures({**LEG, "until_t": 1000.2}, workers=1, processes=1)
+    assert (figures.duration_s, figures.completed, figures.tasks) == (0.0, 0, 0)
+
+
+def test_a_retry_is_no_further_task_and_what_tasks_send_was_not_generated() -> None:
+    measure = Measure()
+    measure.open_window(1000.0, 1010.0)
+    measured(measure, life("one", 1001.0), life("child", 1002.0, node="worker-1"))
+    measure.take(event(Kind.INTENDED, 1001.5, "one", "worker-1", name="mail", retries=1))
+    assert measure.generated == 1
+    assert measure.figures(LEG, workers=1, processes=1).tasks == 2
+
+
+def test_what_happened_in_the_last_second_is_said_once() -> None:
+    measure = Measure()
+    measured(measure, life("one", 1001.0), life("two", 1001.1))
+    said = measure.live(1002.0)
+    assert (said["sent"], said["accepted"], said["ended"], said["backlog"]) == (2, 2, 2, 0)
+    assert said["stages"]["e2e"]["count"] == 2
+    assert {stage for _, stage, _ in said["passed"]} == {"queue", "run", "store", "e2e"}
+    json.dumps(said)
+    again = measure.live(1003.0)
+    assert (again["passed"], again["errors"], again["stages"]["e2e"]) == ([], [], {})
+    assert again["in_per_s"] == again["out_per_s"] == 0
+
+
+def test_a_failure_is_an_error_of_its_task() -> None:
+    measure = Measure()
+    lives = life("one", 1001.0)
+    measured(measure, [*lives[:3], event(Kind.FINISHED, 1001.1, "one", state="FAILURE", error="KeyError")])
+    assert measure.live(1002.0)["errors"] == [["mail", "FAILURE: KeyError", 1]]
+
+
+# ------------------------------------------------------------------------------------------------------- the verdict
+
+
+def audit(*findings: Finding, **fates: int) -> Audit:
+    return Audit(
+        name="load-shop",
+        entries=sum(fates.values()) or 1,
+        fates={fate: fates.get(fate.value, 0) for fate in Fate},
+        findings=findings,
+        e2e_ms={},
+        workers={"worker-1": 1},
+        memory_mb={},
+        witnesses={},
+    )
+
+
+def finding(verdict: Verdict, code: str = "code") -> Finding:
+    return Finding(code=code, verdict=verdict, count=1, text="text")
+
+
+E2E = Summary(count=100, mean_s=0.1, p50_s=0.1, p95_s=0.2, p99_s=0.3, max_s=0.4)
+VALID = Figures(
+    rate=10.0,
+    duration_s=10.0,
+    workers=1,
+    processes=2,
+    offered=100,
+    dropped=0,
+    tasks=100,
+    completed=100,
+    backlog_begin=0,
+    backlog_end=0,
+    stages={Stage.E2E: E2E},
+    lateness_p99_s=0.001,
+    generator_cpu=0.1,
+)
+LATE = replace(VALID, lateness_p99_s=0.1)
+MET, MISSED, UNSEEN = (Objective.parse(text) for text in ("e2e:p99<1s", "e2e:p99<200ms", "store:p99<1s"))
+GOOD, BAD, UNSURE = audit(ok=100), audit(finding(Verdict.FAIL), lost=1), audit(finding(Verdict.UNKNOWN), ok=1)
+
+
+@pytest.mark.parametrize(
+    ("audited", "figures", "objectives", "exit_code"),
+    [
+        (GOOD, VALID, [], 0),
+        (GOOD, VALID, [MET], 0),
+        (GOOD, VALID, [MET, MISSED], 1),
+        (GOOD, VALID, [UNSEEN], 3),
+        (GOOD, VALID, [UNSEEN, MISSED], 1),
+        (GOOD, LATE, [], 3),
+        (GOOD, LATE, [MISSED], 3),
+        (GOOD, replace(VALID, generator_cpu=0.9), [MISSED], 3),
+        (GOOD, replace(VALID, stolen=0.2), [MISSED], 3),
+        (GOOD, replace(VALID, stolen=0.1), [MISSED], 1),
+        (GOOD, replace(VALID, stolen=0.9), [MET], 0),
+        (BAD, replace(VALID, stolen=0.9), [MISSED], 1),
+        (GOOD, replace(VALID, dropped=2), [], 3),
+        (BAD, VALID, [], 1),
+        (BAD, LATE, [], 1),
+        (UNSURE, VALID, [MISSED], 3),
+        (audit(finding(Verdict.UNKNOWN), unknown=1, ok=1), LATE, [], 1),
+        (audit(finding(Verdict.UNKNOWN), pending=1, ok=1), VALID, [], 1),
+        (audit(finding(Verdict.PASS), refused=1, ok=1), VALID, [], 0),
+        (GOOD, None, [MISSED], 0),
+    ],
+)
+def test_the_worst_counts(audited: Audit, figures: Figures | None, objectives: list[Objective], exit_code: int) -> None:
+    judged = judge(audited, figures, objectives)
+    assert judged.exit_code == exit_code, judged.reason
+    assert judged.reason.endswith(".")
+
+
+def test_a_run_that_was_broken_off_says_so_and_nothing_else_counts() -> None:
+    judged = judge(GOOD, None, [], broken_off="the search was ended before it had found anything.")
+    assert (judged.exit_code, judged.invalid) == (3, ("the search was ended before it had found anything.",))
+    assert judge(BAD, None, [], broken_off="it was ended.").exit_code == 1
+
+
+COUNTS = {"offered": 12, "sent": 10, "dropped": 2, "done": 9, "broken": 1, "accepted": 8, "refused": 1, "unknown": 1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "generated", "via_http", "codes"),
+    [
+        ({}, 10, False, []),
+        ({"offered": 13}, 10, False, ["offer-differs"]),
+        ({"dropped": 1}, 10, False, ["offer-differs"]),
+        ({"done": 8}, 10, False, ["offer-differs"]),
+        ({}, 9, False, ["sent-differs"]),
+        ({}, 11, False, ["sent-differs"]),
+        ({"unknown": 0}, 10, False, ["sent-differs"]),
+        ({}, 8, True, []),
+        ({}, 7, True, ["sent-differs"]),
+        ({}, 11, True, ["sent-differs"]),
+    ],
+)
+def test_counts_that_differ_are_found(
+    changed: Mapping[str, int], generated: int, *, via_http: bool, codes: list[str]
+) -> None:
+    found = list(differences({**COUNTS, **changed}, generated, via_http=via_http, broken=[]))
+    assert [one.code for one in found] == codes
+    assert {one.verdict for one in found} <= {Verdict.UNKNOWN}
+
+
+def test_what_went_wrong_in_a_generator_is_found() -> None:
+    found = list(differences(COUNTS, 10, via_http=False, broken=["2 sends were still in flight after 30 s"]))
+    assert [(one.code, one.text) for one in found] == [("generator-broken", "2 sends were still in flight after 30 s")]
+
+
+# -------------------------------------------------------------------------------------------------- several scenarios
+
+
+class Shop(Scenario):
+    """A scenario that is nothing but what it says of itself."""
+
+    app = "shop"
+
+    def __init__(self, name: str, **said: Any) -> None:
+        """It says whatever is given."""
+        self.name = name
+        for key, value in said.items():
+            setattr(self, key, value)
+
+
+def test_of_several_promises_the_weaker_holds() -> None:
+    strong = Promise(delivery=Delivery.AT_MOST_ONCE, deadline_s=5, fairness=0.9)
+    weak = Promise(effects=Effects.ONCE_UNLESS_KILLED, deadline_s=60, fairness=0.5)
+    assert promise([Shop("one", promise=strong), Shop("two", promise=weak)]) == Promise(
+        delivery=Delivery.AT_LEAST_ONCE, effects=Effects.ONCE_UNLESS_KILLED, deadline_s=60, fairness=0.5
+    )
+    none = Promise(recorded=False)
+    both = promise([Shop("one", promise=strong), Shop("two", promise=none)])
+    assert (both.deadline_s, both.fairness, both.recorded) == (None, None, False)
+    assert promise([Shop("one", promise=strong)]) == strong
+
+
+def order(tmp_path: Path, **more: Any) -> Order:
+    return Order(modules=["shop"], app_folder=tmp_path, root=tmp_path, **more)
+
+
+def test_one_stack_has_all_that_its_scenarios_need(tmp_path: Path) -> None:
+    one = Shop("one", env={"A": "1"}, worker_options=["--pool=solo"])
+    other = Shop("two", env={"B": "2"}, mailbox=True)
+    made = spec(order(tmp_path, workers=3), [one, other])
+    assert (made.app, made.workers, made.mailbox, made.env) == ("shop", 3, True, {"A": "1", "B": "2"})
+    assert made.options == ("--pool=solo",)
+    assert spec(order(tmp_path, app="other", worker_options=["-c", "4"]), [one]).options == ["-c", "4"]
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ({"app": "till"}, "--app"),
+        ({"worker_options": ["--pool=solo"]}, "--worker-option"),
+        ({"env": {"A": "2"}}, "different values of A"),
+    ],
+)
+def test_scenarios_that_do_not_go_together_are_refused(tmp_path: Path, said: Mapping[str, Any], advice: str) -> None:
+    one = Shop("one", env={"A": "1"}, worker_options=["--pool=prefork"])
+    with pytest.raises(UsageError, match=advice):
+        spec(order(tmp_path), [one, Shop("two", **said)])
+
+
+SHOP = """
+from harness.scenario import Scenario
+
+class Shop(Scenario):
+    name = "keeper-shop"
+    app = "shop"
+
+scenario = Shop()
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"faults": ["kill-the-cat@3s"]}, "no fault 'kill-the-cat'"),
+        ({"faults": ["noop@3s"], "broker_url": "amqp://host", "results_url": "sqlite://"}, "a stack of one's own"),
+        ({"via_http": True}, "cannot be driven over HTTP"),
+        ({"objectives": ["soon"]}, "no objective"),
+        ({"workers": -1}, "-1 workers"),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused_before_anything_starts(
+    tmp_path: Path, said: Mapping[str, Any], reason: str
+) -> None:
+    (tmp_path / "keeper_shop.py").write_text(SHOP)
+    with pytest.raises(UsageError, match=reason):
+        Loaded(replace(order(tmp_path), modules=["keeper_shop"], **said), lambda *_, **__: None)
+
+
+# --------------------------------------------------------------------------------------------------------- the orders
+
+
+class FakeSession:
+    """Starts nothing, and knows when it was closed."""
+
+    made: list["FakeSession"]
+
+    def __init__(self, say: object) -> None:
+        """Nobody is told anything."""
+        del say
+        self.is_closed = False
+        self.made.append(self)
+
+    def start(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_closed = True
+
+
+class FakeLoaded:
+    """A load test that does as it is told."""
+
+    made: list["FakeLoaded"]
+    fails_at: str | None = None
+
+    def __init__(self, order: Order, tell: object) -> None:
+        """Nothing was done yet."""
+        del order, tell
+        self.done: list[Any] = []
+        self.made.append(self)
+
+    def _do(self, what: str, *more: Any) -> None:
+        self.done.append((what, *more) if more else what)
+        if what == self.fails_at:
+            error = StartError("worker-1 exited.\nIts last log lines: none")
+            error.add_note("and it could not be removed")
+            raise error
+
+    def up(self, session: object) -> dict[str, Json]:
+        assert session is FakeSession.made[0]
+        self._do("up")
+        return {"folder": "runs/1"}
+
+    def begin(self, t: float) -> None:
+        self._do("begin", t)
+
+    def expect(self, begin_t: float, end_t: float) -> None:
+        self._do("expect", begin_t, end_t)
+
+    def leg(self, value: Mapping[str, Json]) -> dict[str, Json]:
+        self._do("leg", value)
+        return VALID.to_json()
+
+    def set_workers(self, count: int) -> int:
+        self._do("workers", count)
+        return count
+
+    def account(self, value: Mapping[str, Json]) -> Account:
+        assert value["counts"] == COUNTS
+        self._do("account")
+        said = {"exit_code": 0, "reason": "all is well."}
+        return Account(said=said, audited=GOOD, folder=Path("runs/1"))
+
+    def down(self) -> None:
+        self._do("down")
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Json]]:
+    FakeSession.made, FakeLoaded.made = [], []
+    monkeypatch.setattr(module, "Session", FakeSession)
+    monkeypatch.setattr(module, "connect", StringIO)
+    monkeypatch.setattr(images, "ensure", lambda _client, image, *, say: say(f"{image} is present"))
+    monkeypatch.setattr(module, "Loaded", FakeLoaded)
+    monkeypatch.setattr(terminal, "load", lambda *_: ["the report"])
+    return []
+
+
+OPEN = {"do": "open", "order": {"modules": ["shop"], "app_folder": ".", "root": "."}}
+CLOSE = {"do": "close", "counts": COUNTS}
+
+
+def given(told: list[dict[str, Json]], *orders: Mapping[str, Json]) -> list[dict[str, Json]]:
+    """Gives the orders, and returns what was answered."""
+    with Keeper(told.append) as keeper:
+        serve(keeper, iter({**order, "id": number} for number, order in enumerate(orders)))
+    told[:] = [one for one in told if one["said"] != "say"]
+    assert [one["id"] for one in told] == list(range(len(orders)))
+    return told
+
+
+def test_a_load_test_is_opened_driven_and_closed(told: list[dict[str, Json]]) -> None:
+    leg = {"rate": 10}
+    answers = given(
+        told,
+        OPEN,
+        {"do": "expect", "begin_t": 1.0, "end_t": 2.0},
+        {"do": "begin", "t": 0.5},
+        {"do": "workers", "count": 2},
+        {"do": "leg", "leg": leg},
+        CLOSE,
+    )
+    assert {one["said"] for one in answers} == {"answer"}
+    assert answers[0]["folder"] == "runs/1"
+    assert answers[3]["workers"] == 2
+    assert Figures.from_json(answers[4]["figures"]) == VALID
+    assert answers[5] == {
+        "said": "answer",
+        "id": 5,
+        "report": "the report\n",
+        "folder": "runs/1",
+        "exit_code": 0,
+        "left": None,
+    }
+    (loaded,) = FakeLoaded.made
+    steps = ["up", ("expect", 1.0, 2.0), ("begin", 0.5), ("workers", 2), ("leg", leg), "account", "down"]
+    assert loaded.done == steps
+    assert FakeSession.made[0].is_closed
+
+
+def test_two_load_tests_share_a_session(told: list[dict[str, Json]]) -> None:
+    given(told, OPEN, CLOSE, OPEN, {"do": "drop"})
+    assert [one.done for one in FakeLoaded.made] == [["up", "account", "down"], ["up", "down"]]
+    assert len(FakeSession.made) == 1
+
+
+def test_what_nobody_closed_is_taken_down_at_the_end_and_before_the_next(told: list[dict[str, Json]]) -> None:
+    given(told, OPEN, OPEN)
+    assert [one.done for one in FakeLoaded.made] == [["up", "down"], ["up", "down"]]
+
+
+@pytest.mark.parametrize("fails_at", ["up", "account"])
+def test_what_goes_wrong_is_answered_and_taken_down(
+    told: list[dict[str, Json]], monkeypatch: pytest.MonkeyPatch, fails_at: str
+) -> None:
+    monkeypatch.setattr(FakeLoaded, "fails_at", fails_at)
+    answers = given(told, OPEN, CLOSE, OPEN)
+    bad = answers[0 if fails_at == "up" else 1]
+    text = "worker-1 exited.\nIts last log lines: none\nand it could not be removed"
+    assert (bad["said"], bad["text"]) == ("error", text)
+    assert FakeLoaded.made[0].done[-1] == "down"
+    # And the next load test is none the worse for it.
+    assert len(FakeLoaded.made) == 2
+
+
+def test_an_account_outlives_a_stack_that_cannot_be_taken_down(
+    told: list[dict[str, Json]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeLoaded, "fails_at", "down")
+    answers = given(told, OPEN, CLOSE, OPEN, CLOSE)
+    for closed in (answers[1], answers[3]):
+        assert (closed["said"], closed["report"], closed["exit_code"]) == ("answer", "the report\n", 0)
+        assert closed["left"].startswith("worker-1 exited.")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"do": "dance"}, "knows no order 'dance'"),
+        ({"do": "begin", "t": 1.0}, "no load test is open"),
+        (CLOSE, "no load test is open"),
+        ({"do": "open", "order": {}}, "unexpected, please report it"),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_an_error_and_no_end(
+    told: list[dict[str, Json]], capsys: pytest.CaptureFixture[str], wrong: Mapping[str, Json], reason: str
+) -> None:
+    answers = given(told, wrong, OPEN)
+    assert answers[0]["said"] == "error"
+    assert reason in answers[0]["text"]
+    assert answers[1]["said"] == "answer"
+    assert ("Traceback" in capsys.readouterr().err) == ("unexpected" in reason)
+
+
+def test_what_is_taken_down_is_shielded(told: list[dict[str, Json]]) -> None:
+    depth, seen = 0, []
+
+    @contextmanager
+    def shield() -> Iterator[None]:
+        nonlocal depth
+        depth += 1
+        yield
+        depth -= 1
+
+    with Keeper(told.append, shield) as keeper:
+        keeper.open(order(Path.cwd()))
+        loaded = FakeLoaded.made[0]
+        cast("Any", loaded).down = lambda: seen.append(depth)
+    assert seen == [2]

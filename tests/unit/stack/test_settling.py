@@ -1,0 +1,653 @@
+"""Settling: what it waits for, what it says, and that it ends when nothing on its list can change."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.audit.ledger import Ledger
+from harness.audit.remains import DeadLetter, How, Remains, Settled
+from harness.containers.rabbitmq import Death, QueueCount, QueueLook, Waiting
+from harness.errors import BrokerError, EngineError
+from harness.stack.settling import Limits, described, remains, settle
+from harness.wait import Clock
+
+START_T = 1_000.0
+UNLOCK = "celery.chord_unlock"
+
+
+@dataclass
+class World:
+    """A stack of which only its journal and what the broker says is there; its time passes when somebody sleeps."""
+
+    folder: Path
+    queues: list[QueueCount] = field(default_factory=list)
+    looks: dict[str, QueueLook] = field(default_factory=dict)
+    messages: dict[str, list[Waiting]] = field(default_factory=dict)
+    workers: set[str] = field(default_factory=lambda: {"worker-1"})
+    later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    """What happens when, in seconds from the start."""
+    now_s: float = 0.0
+    fault: str | None = None
+    engine_fault: str | None = None
+    said: list[str] = field(default_factory=list)
+    looked: int = 0
+
+    def __post_init__(self) -> None:
+        self._ledger = Ledger(self.folder)
+        self._numbers: defaultdict[Path, count[int]] = defaultdict(count)
+
+    @property
+    def ledger(self) -> Ledger:
+        self._ledger.update()
+        return self._ledger
+
+    def task_queues(self) -> list[QueueCount]:
+        if self.fault:
+            raise BrokerError(self.fault)
+        return self.queues
+
+    def look(self, queues: Collection[str]) -> Mapping[str, QueueLook]:
+        self.looked += 1
+        return {name: look for name, look in self.looks.items() if name in queues}
+
+    def peek(self, queue: str) -> Sequence[Waiting]:
+        return self.messages.get(queue, [])
+
+    def alive(self) -> set[str]:
+        if self.engine_fault:
+            raise EngineError(self.engine_fault)
+        return self.workers
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += max(seconds, 0.001)
+        for due in [one for one in self.later if one[0] <= self.now_s]:
+            self.later.remove(due)
+            due[1]()
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(now=lambda: self.now_s, sleep=self.sleep)
+
+    def say(self, node: str, kind: str, task: str | None = None, *, pid: int = 1, **data: Any) -> None:
+        path = self.folder / f"{node}.{pid}.1.jsonl"
+        number = next(self._numbers[path])
+        line = {"n": number, "t": START_T + self.now_s, "kind": kind, **({"task": task} if task else {}), **data}
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def send(self, *tasks: str, **data: Any) -> None:
+        for task in tasks:
+            self.say("producer", "intended", task, name="nap", **data)
+            self.say("producer", "accepted", task)
+
+    def end(self, task: str, state: str = "SUCCESS", **data: Any) -> None:
+        self.say("worker-1", "finished", task, state=state, **data)
+
+    def at(self, seconds: float, kind: str, task: str, **data: Any) -> None:
+        """Have the worker say something later."""
+        self.later.append((seconds, lambda: self.say("worker-1", kind, task, **data)))
+
+    def holds(self, name: str = "celery", *, consumers: int | None = 0, **counts: Any) -> None:
+        """Let a queue hold something from now on."""
+        self.queues = [queue for queue in self.queues if queue.name != name]
+        self.queues.append(QueueCount(name=name, **{"ready": 0, "unacked": 0, **counts}))
+        if consumers is not None:
+            self.looks[name] = QueueLook(ready=counts.get("ready", 0), consumers=consumers)
+
+    def settle(self, timeout_s: float = 60.0, limit_s: float = 600.0, step_s: float | None = None) -> Settled:
+        """Settle; with a step, each sleep takes as long, whose sums binary fractions hold exactly."""
+        stepping = Clock(now=lambda: self.now_s, sleep=lambda _: self.sleep(step_s or 0.0))
+        return settle(
+            self,
+            Limits(timeout_s=timeout_s, limit_s=limit_s),
+            say=self.said.append,
+            clock=self.clock if step_s is None else stepping,
+            now_t=lambda: START_T + self.now_s,
+        )
+
+
+class Between(World):
+    """A stack in which something happens whenever the broker has just said what its queues hold."""
+
+    def task_queues(self) -> list[QueueCount]:
+        queues = super().task_queues()
+        self.say("worker-1", "started", "a", name="nap")
+        return queues
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path)
+    world.say("worker-1", "up")
+    world.say("worker-1", "ready", queues={"celery": {}})
+    return world
+
+
+def test_a_run_without_tasks_is_at_rest_at_once(world: World) -> None:
+    settled = world.settle()
+    assert (settled.how, settled.waited_s, settled.waiting) == (How.REST, 0.0, ())
+
+
+def test_what_has_ended_and_left_nothing_behind_is_at_rest_at_once(world: World) -> None:
+    world.send("a")
+    world.end("a")
+    assert world.settle().how is How.REST
+
+
+def test_an_execution_is_waited_for_also_of_a_task_that_has_ended_before(world: World) -> None:
+    world.send("a")
+    world.end("a")
+    world.say("worker-1", "started", "a", name="nap", pid=2)
+    world.at(30, "finished", "a", state="SUCCESS", pid=2)
+    settled = world.settle()
+    assert settled.how is How.REST
+    assert settled.waited_s == pytest.approx(30, abs=0.2)
+
+
+def test_what_was_sent_and_is_nowhere_is_given_up_after_a_second(world: World) -> None:
+    world.send("a")
+    settled = world.settle()
+    assert settled.how is How.STUCK
+    assert settled.waited_s == pytest.approx(1.0, abs=0.1)
+
+
+def test_where_a_queue_reports_in_turns_a_report_is_waited_for(world: World) -> None:
+    world.send("a")
+    world.holds(sampled_s=5.0, consumers=1)
+    assert world.settle().waited_s == pytest.approx(7.0, abs=0.1)
+
+
+def test_of_several_queues_the_slowest_report_is_waited_for(world: World) -> None:
+    world.send("a")
+    world.holds(sampled_s=5.0, consumers=1)
+    world.holds("mails", sampled_s=1.0, consumers=1)
+    assert world.settle().waited_s == pytest.approx(7.0, abs=0.1)
+
+
+def test_a_queue_that_reports_in_turns_is_asked_itself(world: World) -> None:
+    world.send("a")
+    world.holds(sampled_s=5.0, consumers=1)
+    world.looks["celery"] = QueueLook(ready=1, consumers=1)
+    settled = world.settle(timeout_s=20)
+    assert (settled.how, settled.waiting) == (How.TIMEOUT, ("1 in `celery`, consumers: 1",))
+
+
+def test_a_message_that_appears_meanwhile_is_waited_for(world: World) -> None:
+    world.send("a")
+    world.later = [(0.8, lambda: world.holds(ready=1, consumers=1)), (5.0, lambda: setattr(world, "queues", []))]
+    world.at(5.0, "started", "a", name="nap")
+    world.at(9.0, "finished", "a", state="SUCCESS")
+    settled = world.settle()
+    assert settled.how is How.REST
+    assert settled.waited_s == pytest.approx(9.0, abs=0.2)
+
+
+def test_a_queue_that_nobody_consumes_is_given_up_and_named_with_those_that_are_consumed(world: World) -> None:
+    world.send("a", "b", queue="mails")
+    world.holds("mails", ready=2)
+    settled = world.settle()
+    assert settled.how is How.STUCK
+    assert settled.waited_s < 1.2
+    assert settled.waiting == ("2 in `mails`, consumers: none (workers consume: celery)",)
+
+
+def test_without_any_worker_nothing_is_waited_for(world: World) -> None:
+    world.workers = set()
+    world.send("a", "b")
+    world.holds(ready=1, unacked=1)
+    settled = world.settle()
+    assert settled.how is How.STUCK
+    assert settled.waited_s < 1.2
+    assert settled.waiting == ("1 in `celery`, consumers: none (no worker runs)",)
+
+
+def test_unacknowledged_messages_of_a_worker_that_is_gone_are_not_waited_for(world: World) -> None:
+    world.workers = set()
+    world.send("a")
+    world.holds(unacked=1)
+    settled = world.settle()
+    assert (settled.how, settled.waiting) == (How.STUCK, ("1 of `celery` are with a consumer",))
+
+
+@pytest.mark.parametrize(("workers", "consumers"), [({"worker-1"}, 0), (set(), 1)])
+def test_unacknowledged_messages_that_somebody_may_still_have_are_waited_for(
+    world: World, workers: set[str], consumers: int
+) -> None:
+    world.workers = workers
+    world.send("a")
+    world.holds(unacked=1, consumers=consumers)
+    assert world.settle(timeout_s=20).how is How.TIMEOUT
+
+
+def test_a_queue_that_a_worker_consumed_and_lost_sight_of_is_waited_for(world: World) -> None:
+    world.send("a")
+    world.holds(ready=1)
+    settled = world.settle(timeout_s=20)
+    assert (settled.how, settled.waiting) == (
+        How.TIMEOUT,
+        ("1 in `celery`, consumers: none, though a worker consumed it",),
+    )
+
+
+def test_a_queue_that_somebody_else_consumes_is_waited_for(world: World) -> None:
+    world.send("a", queue="mails")
+    world.holds("mails", ready=1, consumers=1)
+    assert world.settle(timeout_s=20).how is How.TIMEOUT
+
+
+def test_while_something_runs_nobody_asks_who_consumes_the_rest(world: World) -> None:
+    world.send("a", "b", queue="mails")
+    world.say("worker-1", "started", "a", name="nap")
+    world.holds("mails", ready=1)
+    world.at(10, "finished", "a", state="SUCCESS")
+    settled = world.settle()
+    assert settled.how is How.STUCK
+    assert settled.waited_s == pytest.approx(11.0, abs=0.3)
+    assert world.looked < 25
+
+
+def test_the_time_out_counts_from_the_last_task_that_ended(world: World) -> None:
+    world.send("a", "b")
+    world.say("worker-1", "started", "b", name="nap", pid=2)
+    world.say("worker-1", "started", "a", name="nap", pid=3)
+    world.at(15, "finished", "a", state="SUCCESS", pid=3)
+    settled = world.settle(timeout_s=20)
+    assert settled.how is How.TIMEOUT
+    assert settled.waited_s == pytest.approx(35, abs=0.2)
+    assert settled.waiting == ("nap (b) runs on worker-1 for 35 s",)
+
+
+def test_the_limit_ends_what_goes_on_for_ever_and_says_which_task_keeps_sending(world: World) -> None:
+    world.send("poll-0")
+
+    def poll(number: int) -> None:
+        world.say("worker-1", "started", f"poll-{number}", name="poll")
+        world.say("worker-1", "intended", f"poll-{number + 1}", name="poll")
+        world.say("worker-1", "accepted", f"poll-{number + 1}")
+        eta = START_T + world.now_s + 0.5
+        world.say("worker-1", "received", f"poll-{number + 1}", name="poll", eta=eta)
+        world.end(f"poll-{number}")
+        world.later.append((world.now_s + 0.5, lambda: poll(number + 1)))
+
+    world.holds(unacked=1, consumers=1)
+    poll(0)
+    settled = world.settle(timeout_s=5, limit_s=10)
+    assert settled.how is How.LIMIT
+    assert settled.waited_s == pytest.approx(10, abs=0.2)
+    ((sender, name, count),) = settled.sending
+    assert (sender, name) == ("poll", "poll")
+    assert 15 < count < 21
+    left = Limits(timeout_s=5, limit_s=10).left_after(settled, at_most=Limits(timeout_s=60, limit_s=120))
+    assert (left.timeout_s, left.limit_s) == (5, 0)
+
+
+def test_the_wait_counts_from_its_own_beginning_and_so_does_what_was_sent_meanwhile(world: World) -> None:
+    world.say("worker-1", "started", "poll", name="poll")
+    world.say("worker-1", "intended", "a", name="poll")
+    world.now_s = 40.0
+    world.say("worker-1", "intended", "b", name="poll")
+    settled = world.settle(timeout_s=60, limit_s=20)
+    assert (settled.how, settled.sending) == (How.LIMIT, ())
+    assert settled.waited_s == pytest.approx(20, abs=0.1)
+
+
+@pytest.mark.parametrize("limits", [{"timeout_s": 0.0}, {"limit_s": 0.0}])
+def test_where_no_time_is_given_one_look_is_all(world: World, limits: dict[str, float]) -> None:
+    world.send("a")
+    world.holds(ready=1, consumers=1)
+    assert world.settle(**limits).waited_s == 0.0
+
+
+@pytest.mark.parametrize("limits", [{"timeout_s": 20.0}, {"limit_s": 20.0}])
+def test_what_is_due_just_after_the_time_is_over_is_not_waited_for(world: World, limits: dict[str, float]) -> None:
+    held(world, "a", 20.9)
+    settled = world.settle(**limits)
+    assert settled.how is How.STUCK
+    assert settled.waited_s < 1.2
+
+
+def test_that_nothing_moves_is_believed_after_a_second_and_not_later(world: World) -> None:
+    world.send("a")
+    settled = world.settle(step_s=0.25)
+    assert (settled.how, settled.waited_s) == (How.STUCK, 1.0)
+
+
+def test_who_watches_is_shown_the_ledger_at_every_look(world: World) -> None:
+    world.send("a")
+    world.holds(ready=1, consumers=1)
+    seen: list[int] = []
+    settle(world, Limits(timeout_s=0.0), watch=lambda ledger: seen.append(ledger.sent), clock=world.clock)
+    assert seen == [1]
+
+
+def test_a_task_that_began_after_the_queues_were_asked_is_not_overlooked(tmp_path: Path) -> None:
+    world = Between(tmp_path)
+    world.send("a")
+    assert world.settle(timeout_s=0.0).waiting == ("nap (a) runs on worker-1 for 0 s",)
+
+
+def test_what_limits_leave_is_no_more_than_somebody_allows() -> None:
+    settled = Settled(how=How.REST, waited_s=4.0)
+    at_most = Limits(timeout_s=60, limit_s=120)
+    assert Limits(timeout_s=90, limit_s=3600).left_after(settled, at_most=at_most) == at_most
+    assert Limits(timeout_s=9, limit_s=10).left_after(settled, at_most=at_most) == Limits(timeout_s=9, limit_s=6)
+
+
+# ---------------------------------------------------------------------------------------------- what is due later
+
+
+def held(world: World, task: str, eta: float) -> None:
+    world.send(task, due=START_T + eta)
+    world.say("worker-1", "received", task, name="nap", eta=START_T + eta)
+    world.holds(unacked=1, consumers=1)
+
+
+def test_what_a_worker_holds_back_is_waited_for(world: World) -> None:
+    held(world, "a", 30)
+    world.later = [(30, world.queues.clear)]
+    world.at(30, "started", "a", name="nap")
+    world.at(31, "finished", "a", state="SUCCESS")
+    settled = world.settle()
+    assert settled.how is How.REST
+    assert settled.waited_s == pytest.approx(31, abs=0.2)
+    assert world.said[0] == "waiting: nap (a) is held by worker-1 for another 27 s"
+
+
+def test_what_is_held_back_beyond_the_time_out_is_not_waited_for(world: World) -> None:
+    held(world, "a", 300)
+    settled = world.settle(timeout_s=20)
+    assert settled.how is How.STUCK
+    assert settled.waited_s < 1.2
+    assert settled.waiting == ("nap (a) is held by worker-1 for another 299 s",)
+
+
+def test_a_task_whose_time_has_come_is_waited_for_in_a_worker(world: World) -> None:
+    held(world, "a", -5)
+    settled = world.settle(timeout_s=20)
+    assert (settled.how, settled.waiting) == (How.TIMEOUT, ("nap (a) waits in worker-1",))
+
+
+def test_what_is_due_now_waits_in_its_worker_and_what_is_due_when_time_is_over_is_waited_for(world: World) -> None:
+    held(world, "a", 0)
+    assert world.settle(timeout_s=0).waiting == ("nap (a) waits in worker-1",)
+    world.end("a")
+    held(world, "b", 20)
+    assert world.settle(timeout_s=20, step_s=0.25).how is How.TIMEOUT
+
+
+@pytest.mark.parametrize(("due", "how"), [(15, How.TIMEOUT), (20, How.TIMEOUT), (300, How.STUCK)])
+def test_a_delayed_message_is_waited_for_if_it_comes_in_time(world: World, due: float, how: How) -> None:
+    world.send("a", due=START_T + due)
+    world.holds("celery_delayed_4", ready=1)
+    settled = world.settle(timeout_s=20, step_s=0.25)
+    assert settled.how is how
+    assert settled.waiting == ("1 in `celery_delayed_4`, until their time comes",)
+
+
+def test_of_several_delayed_messages_the_next_one_is_waited_for(world: World) -> None:
+    for number, due in enumerate((300, 15, 200)):
+        world.send(f"a-{number}", due=START_T + due)
+    world.holds("celery_delayed_4", ready=3)
+    assert world.settle(timeout_s=20).how is How.TIMEOUT
+
+
+def test_a_queue_that_a_message_leaves_after_a_time_is_waited_for(world: World) -> None:
+    world.send("a", queue="again-in-10-s")
+    world.holds("again-in-10-s", ready=1, arguments={"x-message-ttl": 10_000})
+    assert world.settle(timeout_s=20).how is How.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("expires", "how", "seconds"), [(10, How.STUCK, 12.25), (20, How.TIMEOUT, 20), (300, How.STUCK, 1)]
+)
+def test_a_message_that_expires_in_a_queue_that_nobody_consumes_is_waited_for_until_a_second_after(
+    world: World, expires: float, how: How, seconds: float
+) -> None:
+    world.send("a", queue="mails", expires=START_T + expires)
+    world.holds("mails", ready=1)
+    settled = world.settle(timeout_s=20, step_s=0.25)
+    assert (settled.how, settled.waited_s) == (how, seconds)
+
+
+# ------------------------------------------------------------------------------------------------------- chords
+
+
+def chord(world: World, *members: str) -> None:
+    """The members were sent, and what waits for them; it looks once a second."""
+    for member in members:
+        world.send(member)
+    world.say("worker-1", "intended", "u", name=UNLOCK, members=list(members), follow=["body"])
+    world.say("worker-1", "accepted", "u")
+    for number in range(40):
+        world.at(number, "started", "u", name=UNLOCK)
+        world.at(number + 0.1, "finished", "u", state="RETRY")
+        world.at(number + 0.1, "received", "u", name=UNLOCK, eta=START_T + number + 1)
+    world.holds(unacked=1, consumers=1)
+
+
+def test_a_chord_that_looked_in_vain_after_all_else_came_to_rest_is_given_up(world: World) -> None:
+    chord(world, "a", "b")
+    world.later.append((5.5, lambda: world.end("a")))
+    world.say("worker-1", "started", "a", name="nap")
+    settled = world.settle(timeout_s=30)
+    assert settled.how is How.STUCK
+    # The member that runs is waited for, then one more look, then a second.
+    assert 6.0 < settled.waited_s < 8.5
+    (text,) = settled.waiting
+    assert text.endswith("times and waits for b")
+    assert text.startswith("celery.chord_unlock looked ")
+
+
+def test_a_chord_that_began_to_look_just_when_something_moved_has_to_look_again(world: World) -> None:
+    chord(world, "a", "b")
+    world.later.insert(0, (5.0, lambda: world.end("a")))
+    world.say("worker-1", "started", "a", name="nap")
+    settled = world.settle(timeout_s=30, step_s=0.125)
+    assert settled.how is How.STUCK
+    assert settled.waited_s == 7.125
+
+
+def test_a_chord_is_waited_for_while_a_member_may_still_come(world: World) -> None:
+    chord(world, "a", "b")
+    world.holds(ready=1, unacked=1, consumers=1)
+    assert world.settle(timeout_s=15).how is How.TIMEOUT
+
+
+def test_a_chord_whose_member_waits_where_nobody_consumes_is_given_up(world: World) -> None:
+    chord(world, "a")
+    world.holds("mails", ready=1)
+    settled = world.settle(timeout_s=30)
+    assert settled.how is How.STUCK
+    assert settled.waited_s < 4
+    assert "waits for a" in settled.waiting[0]
+    assert settled.waiting[1].startswith("1 in `mails`, consumers: none")
+
+
+def test_a_chord_whose_members_all_ended_and_left_no_results_says_so(world: World) -> None:
+    chord(world, "a")
+    world.end("a")
+    (text,) = world.settle(timeout_s=30).waiting
+    assert text.endswith("waits for results that none of its members left")
+
+
+# --------------------------------------------------------------------------------------------- what it tells meanwhile
+
+
+def test_what_is_waited_for_is_told_after_three_seconds_and_not_twice(world: World) -> None:
+    world.send("a")
+    world.holds("mails", ready=1, consumers=1)
+    world.settle(timeout_s=40)
+    assert world.said == ["waiting: 1 in `mails`, consumers: 1"]
+
+
+def test_what_changes_is_told_again_after_ten_seconds(world: World) -> None:
+    world.send("a")
+    world.say("worker-1", "started", "a", name="nap")
+    world.settle(timeout_s=20, step_s=0.25)
+    assert world.said == [f"waiting: nap (a) runs on worker-1 for {seconds} s" for seconds in (3, 13)]
+
+
+def test_a_short_wait_is_not_spoken_of(world: World) -> None:
+    world.send("a")
+    world.say("worker-1", "started", "a", name="nap")
+    world.at(2, "finished", "a", state="SUCCESS")
+    world.settle()
+    assert world.said == []
+
+
+def test_several_of_one_kind_are_counted(world: World) -> None:
+    for number in range(5):
+        world.send(f"r-{number}")
+        world.say("worker-1", "started", f"r-{number}", name="nap", pid=number + 2)
+    for number in range(3):
+        world.say("worker-1", "received", f"w-{number}", name="pay")
+        world.say("worker-1", "received", f"e-{number}", name="pay", eta=START_T + 500)
+    world.holds(unacked=9, consumers=1)
+    assert world.settle(timeout_s=4).waiting == (
+        "5 nap run on worker-1",
+        "3 pay wait in worker-1",
+        "3 pay are held by worker-1 until their time comes",
+    )
+    assert world.said == [
+        "waiting: 5 nap run on worker-1; 3 pay wait in worker-1; 3 pay are held by worker-1 until their time comes"
+    ]
+
+
+def test_of_many_items_the_first_are_told() -> None:
+    assert described(["a", "b"]) == "a; b"
+    assert described(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"
+
+
+def test_a_broker_that_does_not_answer_is_waited_for(world: World) -> None:
+    world.fault = "The management API does not answer GET /api/queues. More of it"
+    settled = world.settle(timeout_s=20)
+    assert settled.how is How.TIMEOUT
+    assert settled.waiting == ("the broker does not answer (The management API does not answer GET /api/queues)",)
+    world.later = [(world.now_s + 5, lambda: setattr(world, "fault", None))]
+    assert world.settle(timeout_s=20).how is How.REST
+
+
+def test_an_engine_that_does_not_answer_is_waited_for_and_named(world: World) -> None:
+    world.engine_fault = "The container engine did not answer within 15 s. More of it"
+    settled = world.settle(timeout_s=20)
+    assert settled.how is How.TIMEOUT
+    (text,) = settled.waiting
+    assert text == "the container engine does not answer (The container engine did not answer within 15 s)"
+
+
+def test_a_settling_is_written_down_with_all_it_knows() -> None:
+    settled = Settled(how=How.LIMIT, waited_s=10.04, waiting=("1 in `celery`",), sending=(("poll", "poll", 9),))
+    assert settled.to_json() == {
+        "how": "limit",
+        "waited_s": 10.0,
+        "waiting": ["1 in `celery`"],
+        "sending": [["poll", "poll", 9]],
+    }
+
+
+# ------------------------------------------------------------------------------------------------------- what is left
+
+
+def waits(task: str | None, death: Death | None = None) -> Waiting:
+    return Waiting(task=task, name="nap", eta=None, death=death)
+
+
+def look(world: World) -> Remains:
+    return remains(world, clock=world.clock)
+
+
+def test_what_is_left_are_messages_and_what_workers_hold(world: World) -> None:
+    world.holds(ready=2, unacked=1, consumers=1)
+    world.messages["celery"] = [waits("b"), waits("a"), waits(None)]
+    world.say("worker-1", "received", "c", name="nap")
+    left = look(world)
+    assert (left.messages, left.held, left.anonymous, left.reason) == (["a", "b"], ["c"], 1, None)
+    (queue,) = left.queues
+    assert (queue.name, queue.ready, queue.unacked, queue.consumers) == ("celery", 3, 1, 1)
+    assert Remains.from_json(json.loads(json.dumps(left.to_json()))).to_json() == left.to_json()
+
+
+def test_a_message_that_another_queue_got_rid_of_is_dead_where_nobody_consumes(world: World) -> None:
+    world.holds("dead", ready=2)
+    world.messages["dead"] = [waits("a", Death(queue="celery", reason="rejected", count=2)), waits("b")]
+    left = look(world)
+    assert left.messages == ["b"]
+    letter = DeadLetter(task="a", name="nap", queue="dead", origin="celery", reason="rejected", count=2)
+    assert list(left.dead) == [letter]
+    assert Remains.from_json(left.to_json()).dead == (letter,)
+
+
+@pytest.mark.parametrize("death", [Death(queue="celery_delayed_3", reason="expired", count=1), None])
+def test_a_message_that_native_delayed_delivery_has_moved_is_no_dead_letter(world: World, death: Death | None) -> None:
+    world.holds("mails", ready=1)
+    world.messages["mails"] = [waits("a", death)]
+    assert (look(world).messages, look(world).dead) == (["a"], [])
+
+
+def test_messages_without_an_id_are_counted_dead_or_not(world: World) -> None:
+    death = Death(queue="celery", reason="rejected", count=1)
+    world.holds("dead", ready=4)
+    world.messages["dead"] = [waits(None, death), waits("a", death), waits(None, death), waits(None)]
+    assert look(world).anonymous == 3
+    assert Remains.from_json({"readable": True, "queues": [], "messages": [], "held": []}) == Remains()
+
+
+def provide_consumers(world: World) -> None:
+    world.holds("dead", ready=1, consumers=1)
+
+
+def let_a_worker_have_consumed(world: World) -> None:
+    world.say("worker-2", "ready", queues={"dead": {}})
+
+
+def let_messages_leave(world: World) -> None:
+    world.holds("dead", ready=1, arguments={"x-message-ttl": 1000})
+
+
+@pytest.mark.parametrize("provide", [provide_consumers, let_a_worker_have_consumed, let_messages_leave])
+def test_a_message_that_may_run_again_is_no_dead_letter(world: World, provide: Callable[[World], None]) -> None:
+    world.holds("dead", ready=1)
+    provide(world)
+    world.messages["dead"] = [waits("a", Death(queue="celery", reason="rejected", count=1))]
+    assert (look(world).messages, look(world).dead) == (["a"], [])
+
+
+def test_broker_and_journal_are_asked_again_until_they_agree(world: World) -> None:
+    world.holds(unacked=1, consumers=1)
+    world.at(0.5, "started", "a", name="nap")
+    left = look(world)
+    assert (left.held, left.reason) == (["a"], None)
+    assert world.now_s == pytest.approx(0.5, abs=0.1)
+
+
+def test_where_they_do_not_agree_nobody_knows_all(world: World) -> None:
+    world.holds(unacked=3, consumers=1)
+    world.say("worker-1", "received", "a", name="nap")
+    left = remains(world, clock=Clock(now=lambda: world.now_s, sleep=lambda _: world.sleep(0.25)))
+    assert left.reason == "3 messages are unacknowledged, 1 are accounted for"
+    assert left.to_json()["readable"] is False
+    assert Remains.from_json(left.to_json()).reason == left.reason
+    assert world.now_s == 2.0
+
+
+def test_of_a_broker_that_does_not_answer_the_workers_hands_are_known(world: World) -> None:
+    world.fault = "It is gone.\nMore"
+    world.say("worker-1", "received", "a", name="nap")
+    left = look(world)
+    assert (left.reason, left.held, left.queues) == ("It is gone.", ["a"], ())
+
+
+def test_a_queue_that_reports_in_turns_is_looked_into_if_it_says_that_it_holds_something(world: World) -> None:
+    world.holds("quorum", sampled_s=5.0)
+    world.messages["quorum"] = [waits("a")]
+    assert look(world).messages == []
+    world.looks["quorum"] = QueueLook(ready=1, consumers=0)
+    assert look(world).messages == ["a"]
+    del world.looks["quorum"]
+    assert look(world).messages == ["a"]

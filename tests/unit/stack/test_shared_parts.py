@@ -1,0 +1,153 @@
+"""What a session does when something is wrong. The engine and the broker of these tests only keep a diary."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import pytest
+
+from harness.errors import EngineError
+from harness.stack.shared_parts import Session
+
+
+class Diary(list[str]):
+    """What was done, in this order; what is named in `broken` raises."""
+
+    broken: frozenset[str] = frozenset()
+
+    def note(self, what: str) -> None:
+        self.append(what)
+        if what in self.broken:
+            raise EngineError(f"cannot {what}")
+
+
+@dataclass(frozen=True)
+class FakeEngine:
+    """In the place of both the client and the `Engine`."""
+
+    diary: Diary
+
+    def __call__(self, _client: Self) -> Self:
+        return self
+
+    def create_network(self, _name: str, *, leads_out: bool) -> str:
+        assert not leads_out
+        self.diary.note("create network")
+        return "network"
+
+    def remove_network(self, _name: str) -> None:
+        self.diary.note("remove network")
+
+    def close(self) -> None:
+        self.diary.note("close client")
+
+
+@dataclass(frozen=True)
+class FakeBroker:
+    """In the place of the `Broker`."""
+
+    engine: FakeEngine
+    image: str
+    network: str
+    sampled_s: float = 0.0
+
+    def start(self) -> None:
+        self.engine.diary.note("start broker")
+
+    def wait_ready(self) -> None:
+        self.engine.diary.note("wait for broker")
+
+    def remove(self) -> None:
+        self.engine.diary.note("remove broker")
+
+
+UP = ["create network", "start broker", "wait for broker"]
+DOWN = ["remove broker", "remove network", "close client"]
+
+
+@pytest.fixture
+def diary(monkeypatch: pytest.MonkeyPatch) -> Diary:
+    diary = Diary()
+    engine = FakeEngine(diary)
+    monkeypatch.setattr("harness.stack.shared_parts.connect", lambda: engine)
+    monkeypatch.setattr("harness.stack.shared_parts.Engine", engine)
+    monkeypatch.setattr("harness.stack.shared_parts.Broker", FakeBroker)
+    monkeypatch.setattr("harness.stack.shared_parts.sweep", lambda _: [])
+    monkeypatch.setattr("harness.stack.shared_parts.images.ensure", lambda *_, **__: "image")
+    return diary
+
+
+def test_everything_is_started_once_and_taken_down_once_the_client_last(diary: Diary) -> None:
+    with Session() as session:
+        session.start()
+        assert (session.network, session.worker_image) == ("network", "image")
+        assert session.broker is session.broker
+        assert diary == UP
+    assert diary == UP + DOWN
+    session.close()
+    assert diary == UP + DOWN
+
+
+def test_a_session_that_was_never_used_takes_nothing_down(diary: Diary) -> None:
+    Session().close()
+    assert diary == []
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda session: session.start(),
+        lambda session: session.engine,
+        lambda session: session.broker,
+        lambda session: session.network,
+        lambda session: session.worker_image,
+        lambda session: session.mailbox_image,
+    ],
+    ids=["start", "engine", "broker", "network", "worker_image", "mailbox_image"],
+)
+@pytest.mark.parametrize("started", [True, False])
+def test_once_closed_it_starts_nothing_again(diary: Diary, use: Callable[[Session], object], *, started: bool) -> None:
+    session = Session()
+    if started:
+        session.start()
+    session.close()
+    before = list(diary)
+    with pytest.raises(EngineError, match="has been closed"):
+        use(session)
+    assert diary == before
+
+
+def test_a_broker_that_cannot_be_removed_keeps_nothing_else(diary: Diary) -> None:
+    session = Session()
+    session.start()
+    diary.broken = frozenset({"remove broker"})
+    with pytest.raises(EngineError, match="cannot remove broker"):
+        session.close()
+    assert diary == UP + DOWN
+
+
+def test_what_went_wrong_before_its_end_is_not_replaced_by_what_goes_wrong_at_its_end(diary: Diary) -> None:
+    diary.broken = frozenset({"remove broker", "remove network"})
+
+    def fail() -> None:
+        with Session() as session:
+            session.start()
+            raise KeyError("the first")
+
+    with pytest.raises(KeyError, match="the first") as caught:
+        fail()
+    assert caught.value.__notes__ == ["cannot remove broker\ncannot remove network"]
+    assert diary == UP + DOWN
+
+
+def test_a_start_that_fails_leaves_nothing_and_says_what_failed_first_and_may_be_tried_again(diary: Diary) -> None:
+    session = Session()
+    diary.broken = frozenset({"wait for broker", "remove network"})
+    with pytest.raises(EngineError, match="cannot wait for broker") as caught:
+        session.start()
+    assert caught.value.__notes__ == ["cannot remove network"]
+    assert diary == UP + DOWN
+    diary.broken = frozenset()
+    session.start()
+    assert diary == UP + DOWN + UP
+    session.close()
