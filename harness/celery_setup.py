@@ -28,7 +28,7 @@ from harness.printable import printable
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.message import Message
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 
 try:
@@ -316,12 +316,12 @@ for _name in _OWN_CONTAINER:
     setattr(_Components, _name, _refusing(_name, "session"))
 
 
-def _session(request: pytest.FixtureRequest) -> Session:
-    session: Session = request.getfixturevalue("_harness_session")
+def _session(request: pytest.FixtureRequest) -> SharedParts:
+    session: SharedParts = request.getfixturevalue("_harness_session")
     return session
 
 
-def _docker(session: Session, node: Node) -> Any:
+def _docker(session: SharedParts, node: Node) -> Any:
     """The container behind a node, as docker-py has it."""
     return session.engine.client.containers.get(node.container.id)
 

@@ -46,7 +46,7 @@ from harness.report import terminal
 from harness.running import playground, timelapse
 from harness.running.run import Plan, execute, find_scenario
 from harness.scenario import Drive, Option, Scenario
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 
 _RUNS = Path(".harness") / "runs"
 _WRONG_USE = 2
@@ -271,7 +271,7 @@ def run(
         timeout_s=timeout_s,
     )
     console = Console()
-    with _progress() as (say, tell), Session(say) as session:
+    with _progress() as (say, tell), SharedParts(say) as session:
         folder, audited = execute(session, plan, tell)
     _show(console, audited)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
@@ -458,7 +458,7 @@ def timelapse_(*, app: str, begin: str, end: str, tz: str | None, speed: float, 
         root=root,
         app_folder=app_dir.absolute(),
     )
-    with _clock_progress() as (say, tell), Session(say) as session:
+    with _clock_progress() as (say, tell), SharedParts(say) as session:
         began = time.monotonic()
         folder, audited = timelapse.execute(session, lapse, tell)
         took_s = time.monotonic() - began

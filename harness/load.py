@@ -35,7 +35,7 @@ except ImportError as error:
 
 from harness.errors import HarnessError, UsageError
 from harness.loadtest import locust_page, options
-from harness.loadtest.locust_run import Conduct
+from harness.loadtest.locust_run import LocustRun
 from harness.printable import printable
 from harness.scenario import Scenario
 
@@ -119,7 +119,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
     try:
         options.check(given)
         _heed_tags(environment)
-        test = environment.celery_harness = Conduct(environment, _scenarios(environment))
+        test = environment.celery_harness = LocustRun(environment, _scenarios(environment))
         test.prepare()
     except HarnessError as error:
         # What is wrong with the options has to end the command before it has begun.

@@ -30,7 +30,7 @@ from harness.errors import HarnessError, UsageError, told
 from harness.printable import printable
 from harness.records.expectation import Promise
 from harness.report import terminal
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 
 _RUNS = Path(".harness") / "runs"
@@ -73,7 +73,7 @@ def _restore_sigterm() -> None:
 
 
 @pytest.fixture(scope="session")
-def _harness_session(request: pytest.FixtureRequest) -> Iterator[Session]:
+def _harness_session(request: pytest.FixtureRequest) -> Iterator[SharedParts]:
     reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
     capture: Any = request.config.pluginmanager.get_plugin("capturemanager")
 
@@ -84,7 +84,7 @@ def _harness_session(request: pytest.FixtureRequest) -> Iterator[Session]:
             reporter.write_line(f"harness: {printable(line)}")
 
     request.config.stash[_interrupts_key].begin()
-    with Session(say) as session:
+    with SharedParts(say) as session:
         try:
             session.start()
         except HarnessError as error:
@@ -128,7 +128,7 @@ def _running(
     """
     try:
         # Not before the spec was found to be right: this starts a broker.
-        session: Session = request.getfixturevalue("_harness_session")
+        session: SharedParts = request.getfixturevalue("_harness_session")
         folder = RunFolder.create(request.config.rootpath / _RUNS, _slug(request.node.name))
         running = Stack(session, spec, folder, promise=promise, about={"test": request.node.nodeid})
         running.__enter__()

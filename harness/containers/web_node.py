@@ -15,7 +15,7 @@ NAME = "web"
 _PROBE_TIMEOUT_S = 3
 
 
-class Web(Node):
+class WebNode(Node):
     """The web producer, on loopback and on its network; ready when it answers."""
 
     def __init__(

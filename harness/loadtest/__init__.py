@@ -14,6 +14,5 @@ The process that owns the stack, which does without Locust:
 
     stack_process          takes orders; messages has what the two processes tell each other
     stack_under_load       one stack under load: brought up, measured, broken, drained, audited
-    fault_timetable        the faults, each at its time
     live_figures, verdict  the figures, and the verdict
 """

@@ -161,7 +161,7 @@ class _Trials:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knee:
+class CapacitySearch:
     """The highest rate that a stack sustains."""
 
     rate: float | None
@@ -192,7 +192,9 @@ class Knee:
         }
 
 
-def find_knee(probe: Callable[[float], Figures], *, start: float, objectives: Sequence[Objective], say: Say) -> Knee:
+def find_knee(
+    probe: Callable[[float], Figures], *, start: float, objectives: Sequence[Objective], say: Say
+) -> CapacitySearch:
     """Find the highest rate that is sustained, to within 5 %, and measure at shares of it.
 
     The rate is doubled until it is not sustained, and the bracket then narrowed; see this module for how. There are
@@ -264,12 +266,12 @@ def _sweep(
     return sweep
 
 
-def _knee(trials: _Trials, rate: float, sweep: Sequence[_Trial]) -> Knee:
+def _knee(trials: _Trials, rate: float, sweep: Sequence[_Trial]) -> CapacitySearch:
     high = trials.high
     failure = None if high is None else trials.failure(high)
     found = None if failure is None else bottleneck(failure.figures)
     is_at_least = failure is None or not failure.is_valid
-    return Knee(
+    return CapacitySearch(
         rate=rate,
         above=high,
         is_at_least=is_at_least,
@@ -305,11 +307,11 @@ def _limit(found: Bottleneck | None) -> list[str]:
     return [] if found is None or found.what is Part.GENERATOR else [found.sentence]
 
 
-def _no_knee(trials: _Trials) -> Knee:
+def _no_knee(trials: _Trials) -> CapacitySearch:
     lowest = trials.failure(min(trial.at for trial in trials.all))
     found = bottleneck(lowest.figures)
     said = [f"There is no knee: not even {lowest.at:g}/s was sustained: {lowest.reasons[0]}", *_limit(found)]
-    return Knee(
+    return CapacitySearch(
         rate=None,
         above=lowest.at,
         is_at_least=False,

@@ -34,7 +34,7 @@ _LEAVE_S = 5.0
 """How long a worker that is told to end waits for the master to end the leg."""
 
 
-class Team(Protocol):
+class LoadProcesses(Protocol):
     """Whoever makes the load."""
 
     def go(self, go: Go) -> None:
@@ -47,7 +47,7 @@ class Team(Protocol):
         """The run is over."""
 
 
-class Alone(Team):
+class OneProcess(LoadProcesses):
     """One process makes all the load, and writes its journal straight into the run folder."""
 
     def __init__(self, generator: Generator) -> None:
@@ -67,7 +67,7 @@ class Alone(Team):
         self._generator.close()
 
 
-class Fleet(Team):
+class LocustMaster(LoadProcesses):
     """Locust's workers make the load, each its share of it."""
 
     def __init__(self, runner: MasterRunner) -> None:
@@ -155,7 +155,7 @@ _NOTHING: Mapping[str, Json] = {
 }
 
 
-class Member:
+class LocustWorker:
     """One of Locust's workers: a generator that gets its orders from the master."""
 
     def __init__(self, runner: WorkerRunner, generator: Generator) -> None:

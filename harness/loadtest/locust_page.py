@@ -66,7 +66,7 @@ class Source(Protocol):
 
     @property
     def live(self) -> Mapping[str, Json]:
-        """The last `live` message of the keeper in this run; empty before any."""
+        """The last `live` message of the stack process in this run; empty before any."""
 
     @property
     def closed(self) -> Mapping[str, Json] | None:
@@ -160,7 +160,7 @@ def figures(live: Mapping[str, Json], whole: Mapping[Stage, Row], *, is_over: bo
     """All at a glance: rates, the backlog, the time end to end, the workers, and what became of the tasks.
 
     Args:
-        live: A `live` message of the keeper; may be empty.
+        live: A `live` message of the stack process; may be empty.
         whole: What `of_the_run` says.
         is_over: Nothing more happens, and what the message says of its last second is over, too.
     """

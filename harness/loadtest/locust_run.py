@@ -1,6 +1,6 @@
-"""The conduct of a load test: what one Locust process does, from its first event to its exit code.
+"""What one Locust process does in a load test, from its first event to its exit code.
 
-A worker of Locust's makes its share of the load, and that is all. Every other process owns a keeper as well, has it
+A worker of Locust's makes its share of the load, and that is all. Every other process starts a stack process, has it
 bring a stack up when a run starts, drives the legs of the run, has it drained, audited and taken down when the run
 stops, and ends with the worst exit code of its runs.
 """
@@ -26,10 +26,10 @@ from locust.runners import MasterRunner, WorkerRunner
 from harness.console import columns_of
 from harness.errors import HarnessError, UsageError
 from harness.loadtest.generators import Generator
-from harness.loadtest.load_processes import Alone, Fleet, Member, Team
+from harness.loadtest.load_processes import LoadProcesses, LocustMaster, LocustWorker, OneProcess
 from harness.loadtest.options import celery_workers, check
 from harness.loadtest.run_legs import Legs, Part, say
-from harness.loadtest.stack_client import KeeperProcess
+from harness.loadtest.stack_client import StackClient
 from harness.measure.durations import parse_duration_s, write_duration
 from harness.printable import printable
 from harness.records.values import Json
@@ -62,7 +62,7 @@ class Phase(StrEnum):
     CLOSING = "closing"
 
 
-class Conduct:
+class LocustRun:
     """Of the load tests of one Locust process, one after another."""
 
     def __init__(self, environment: Environment, parts: Mapping[str, Part]) -> None:
@@ -71,15 +71,17 @@ class Conduct:
         runner = environment.runner
         self._parts = parts
         self.generator = Generator({name: one.scenario for name, one in parts.items()}, self._fire)
-        self._member = Member(runner, self.generator) if isinstance(runner, WorkerRunner) else None
-        self._team: Team = Fleet(runner) if isinstance(runner, MasterRunner) else Alone(self.generator)
-        self._keeper: KeeperProcess | None = None
+        self._worker = LocustWorker(runner, self.generator) if isinstance(runner, WorkerRunner) else None
+        self._processes: LoadProcesses = (
+            LocustMaster(runner) if isinstance(runner, MasterRunner) else OneProcess(self.generator)
+        )
+        self._client: StackClient | None = None
         self._phase = Phase.REST
         self._legs: Legs | None = None
         """Of the run that is on, or was on last."""
         self._run_time_s: float | None = None
         self._spawned = Event()
-        self._opening: gevent.Greenlet[[KeeperProcess], None] | None = None
+        self._opening: gevent.Greenlet[[StackClient], None] | None = None
         self._driver: gevent.Greenlet[[], None] | None = None
         self._freezing: gevent.Greenlet[[], None] | None = None
         self._closing: gevent.Greenlet[[], None] | None = None
@@ -92,7 +94,7 @@ class Conduct:
         self._unread: str | None = None
         """The report that was not shown yet."""
         self.closed: dict[str, Json] | None = None
-        """What the keeper said at the end of the last run."""
+        """What the stack process said at the end of the last run."""
         self.live: dict[str, Json] = {}
         """What it said last of the run that is on."""
 
@@ -104,28 +106,30 @@ class Conduct:
     # ------------------------------------------------------------------------------------ what Locust's events lead to
 
     def prepare(self) -> None:
-        """Start the keeper, and see that the run can be. Raises HarnessError if it cannot."""
+        """Start the stack process, and see that the run can be. Raises HarnessError if it cannot."""
         gevent.signal_handler(signal.SIGINT, self._on_ctrl_c)
         options = self.environment.parsed_options
-        if self._member is not None:
+        if self._worker is not None:
             if options.processes:
-                gevent.spawn(self._end_with_parent, self._member)
+                gevent.spawn(self._end_with_parent, self._worker)
             return
         if options.headless or options.autostart:
             # Locust would count it from now on, with all that it takes to bring a stack up.
             self._run_time_s, options.run_time = options.run_time, None
             if self._run_time_s is not None or options.stages or options.find_knee or options.find_workers:
                 logging.getLogger("locust.main").addFilter(_is_true)
-            if isinstance(self._team, Fleet) and options.expect_workers_max_wait:
+            if isinstance(self._processes, LocustMaster) and options.expect_workers_max_wait:
                 # Locust would end with 1, which means a broken promise.
-                gevent.spawn_later(options.expect_workers_max_wait, self._give_up, self._team, options.expect_workers)
+                gevent.spawn_later(
+                    options.expect_workers_max_wait, self._give_up, self._processes, options.expect_workers
+                )
                 options.expect_workers_max_wait = 0
-        self._keeper = KeeperProcess(on_say=say, on_live=self._on_live, on_gone=self._on_gone)
+        self._client = StackClient(on_say=say, on_live=self._on_live, on_gone=self._on_gone)
         self._phase = Phase.CHECKING
         try:
-            self._keeper.ask("check", order=self._order())
+            self._client.ask("check", order=self._order())
         except HarnessError:
-            self._keeper.end()
+            self._client.end()
             if not self._is_abandoned:
                 raise
         if self._is_abandoned:
@@ -134,7 +138,7 @@ class Conduct:
 
     def start(self) -> None:
         """Bring the stack up, and begin as soon as all senders are there."""
-        if self._member is not None or self._keeper is None:
+        if self._worker is not None or self._client is None:
             return
         if self._closing is not None:
             self._closing.join()
@@ -146,21 +150,21 @@ class Conduct:
         # Locust says so when it starts the first sender; until then it would not hear of a stop.
         self.environment.runner.update_state("spawning")
         # In a greenlet of its own: Locust ends whoever calls this, when somebody changes the number of users.
-        self._opening = gevent.spawn(self._open, self._keeper)
+        self._opening = gevent.spawn(self._open, self._client)
         self._opening.link_exception(lambda opening: self._fail(opening.exception or HarnessError("it is over.")))
         self._opening.join()
 
-    def _open(self, keeper: KeeperProcess) -> None:
+    def _open(self, client: StackClient) -> None:
         options = self.environment.parsed_options
         try:
             # The form of Locust's page may have set other options than the command line.
             check(options)
-            opened = keeper.ask("open", order=self._order())
+            opened = client.ask("open", order=self._order())
         except HarnessError as error:
             self._fail(error)
             return
         self._phase = Phase.ON
-        self._legs = Legs(self._parts, self._team, self._ask, opened, options, run_time_s=self._run_time_s)
+        self._legs = Legs(self._parts, self._processes, self._ask, opened, options, run_time_s=self._run_time_s)
         self._driver = gevent.spawn(self._drive)
         self._driver.link_exception(lambda driver: self._fail(driver.exception or HarnessError("it is over.")))
 
@@ -178,7 +182,7 @@ class Conduct:
 
     def freeze(self) -> None:
         """End the leg while the senders are still there, so that the counts are exact."""
-        if self._member is None:
+        if self._worker is None:
             if self.environment.web_ui is None and not self._has_begun:
                 # A listener may have ended the run before it began, and whoever waits for its end is to hear of it.
                 self._finish(leave=True)
@@ -187,12 +191,12 @@ class Conduct:
             self._freezing.join()
 
     def _freeze(self) -> None:
-        if self._phase is Phase.OPENING and self._keeper is not None and self._opening is not None:
+        if self._phase is Phase.OPENING and self._client is not None and self._opening is not None:
             self._opening.kill(block=True)
             self._phase = Phase.REST
             say("the run was stopped while its stack came up: there is no account of it")
             with contextlib.suppress(HarnessError):
-                self._keeper.order("drop")
+                self._client.order("drop")
         if self._driver is not None:
             self._driver.kill(block=True)
         self._driver = None
@@ -201,20 +205,20 @@ class Conduct:
 
     def close(self) -> None:
         """Drain, audit, judge, and take the stack down."""
-        if self._member is None:
+        if self._worker is None:
             self.freeze()
             self._closing = self._closing or gevent.spawn(self._close)
             self._closing.join()
 
     def _close(self) -> None:
-        if self._phase is not Phase.ON or self._keeper is None or self._legs is None:
+        if self._phase is not Phase.ON or self._client is None or self._legs is None:
             return
         self._phase = Phase.CLOSING
         try:
             if self._is_broken:
-                self._keeper.order("drop")
+                self._client.order("drop")
             else:
-                self.closed = self._keeper.ask("close", **self._legs.result())
+                self.closed = self._client.ask("close", **self._legs.result())
                 self._exit_with(self.closed["exit_code"])
                 self._unread = self.closed["report"]
                 if self.closed["left"] is not None:
@@ -223,16 +227,16 @@ class Conduct:
         except HarnessError as error:
             if not (self._is_broken or self._is_abandoned):
                 self._say_error(error)
-        self._team.close()
+        self._processes.close()
         self._run_time_s = None if self.environment.web_ui is not None else self._run_time_s
         self._phase = Phase.REST
         if self.environment.web_ui is not None and not self._is_leaving:
             self.report()
 
     def quit(self) -> None:
-        """See whatever is on to its end, and then the keeper off."""
-        if self._member is not None:
-            self._member.leave()
+        """See whatever is on to its end, and then the stack process off."""
+        if self._worker is not None:
+            self._worker.leave()
             return
         was_told_to_end, self._is_leaving, self._is_told_to_end = self._is_told_to_end, True, True
         if self._phase is Phase.OPENING:
@@ -242,7 +246,7 @@ class Conduct:
             self.close()
         if self._exit_code is None:
             self._say_nothing_ran(_INTERRUPTED if was_told_to_end else _WRONG_USE)
-        if self._keeper is not None and not self._keeper.end():
+        if self._client is not None and not self._client.end():
             self._exit_with(_WRONG_USE)
 
     def _say_nothing_ran(self, code: int) -> None:
@@ -298,7 +302,7 @@ class Conduct:
         """Called in a greenlet of its own: as an exception, Ctrl-C would hit whatever sends at that moment."""
         is_again, self._is_told_to_end = self._is_told_to_end, True
         page = self.environment.web_ui
-        if self._member is not None:
+        if self._worker is not None:
             if is_again:
                 sys.exit(_INTERRUPTED)
             # Locust ends a worker at that, and `quit` sees the leg to its end.
@@ -323,18 +327,18 @@ class Conduct:
                 say("interrupted: no more arrivals; Ctrl-C once more takes everything down at once")
             self._finish(leave=True)
 
-    def _give_up(self, fleet: Fleet, expected: int) -> None:
+    def _give_up(self, master: LocustMaster, expected: int) -> None:
         """End the process if no run has begun because load processes are missing."""
-        if self._has_begun or self._is_leaving or fleet.count >= expected:
+        if self._has_begun or self._is_leaving or master.count >= expected:
             return
         self._is_leaving = True
         _log.error(
-            "%d of %d load processes have connected: start the others in time, or wait longer.", fleet.count, expected
+            "%d of %d load processes have connected: start the others in time, or wait longer.", master.count, expected
         )
         self._exit_with(_WRONG_USE)
         self.environment.runner.quit()
-        if self._keeper is not None:
-            self._keeper.end()
+        if self._client is not None:
+            self._client.end()
         # Out of a greenlet, gevent takes this to the main one.
         sys.exit(_WRONG_USE)
 
@@ -344,17 +348,17 @@ class Conduct:
         self._is_abandoned = self._is_leaving = True
         self._exit_with(_INTERRUPTED)
         say(why)
-        self._team.close()
-        if self._keeper is not None:
-            self._keeper.end()
+        self._processes.close()
+        if self._client is not None:
+            self._client.end()
         if self._phase is Phase.CHECKING:
-            # Whoever waits for the keeper's answer ends the process.
+            # Whoever waits for the stack process's answer ends the process.
             return
         # Out of a greenlet, gevent takes this to the main one.
         sys.exit(_INTERRUPTED)
 
     def _on_gone(self, error: HarnessError) -> None:
-        # Without a keeper, there can be no further run.
+        # Without a stack process, there can be no further run.
         self._is_leaving = True
         self._fail(error)
 
@@ -384,9 +388,9 @@ class Conduct:
         self._exit_code = _worse(self._exit_code or 0, code)
         self.environment.process_exit_code = _worse(self.environment.process_exit_code or 0, self._exit_code)
 
-    def _end_with_parent(self, member: Member) -> None:
+    def _end_with_parent(self, worker: LocustWorker) -> None:
         """A master that was killed tells its workers nothing, and Locust's own would go on for a minute."""
-        while not member.is_orphan:
+        while not worker.is_orphan:
             gevent.sleep(_ORPHAN_S)
         self.environment.runner.quit()
 
@@ -400,12 +404,12 @@ class Conduct:
         self._finish(leave=False)
 
     def _ask(self, do: str, **more: Json) -> dict[str, Json]:
-        if self._keeper is None:
-            raise HarnessError("there is no keeper of a stack.")
-        return self._keeper.ask(do, **more)
+        if self._client is None:
+            raise HarnessError("there is no process of a stack.")
+        return self._client.ask(do, **more)
 
     def _order(self) -> dict[str, Json]:
-        """What the keeper is to bring up."""
+        """What the stack process is to bring up."""
         options = self.environment.parsed_options
         modules = {one.scenario.name: _module(one.scenario) for one in self._parts.values()}
         own = {one.scenario.name: dict(one.options) for one in self._parts.values() if one.options}
@@ -490,11 +494,14 @@ def _line(live: Mapping[str, Json], begin_t: float | None) -> str:
 
 
 def _module(scenario: Scenario) -> str:
-    """The module that has a scenario as its `scenario`. Raises UsageError if none has: the keeper could not find it."""
+    """Return the module that has a scenario as its `scenario`.
+
+    Raises UsageError if none has: the stack process could not find it.
+    """
     names = [type(scenario).__module__, *sys.modules]
     for name in names:
         module = sys.modules.get(name)
-        # A locustfile may have it by that name too, and needs Locust, which the keeper must not import.
+        # A locustfile may have it by that name too, and needs Locust, which the stack process must not import.
         if module is not None and vars(module).get("scenario") is scenario and not _is_locustfile(module):
             return name
     raise UsageError(f"no module has the scenario {scenario.name} as `scenario`: put `scenario = ...` into its module.")

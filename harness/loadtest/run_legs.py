@@ -20,7 +20,7 @@ from harness.errors import UsageError
 from harness.loadtest.arrivals import Arrival, Plan, RateStage, parse_rate, parse_stages
 from harness.loadtest.capacity_search import find_knee, find_workers
 from harness.loadtest.generators import Go
-from harness.loadtest.load_processes import Team
+from harness.loadtest.load_processes import LoadProcesses
 from harness.loadtest.options import probe_s
 from harness.measure.durations import write_duration
 from harness.measure.figures import Figures, Objective
@@ -71,7 +71,7 @@ class Legs:
     def __init__(
         self,
         parts: Mapping[str, Part],
-        team: Team,
+        processes: LoadProcesses,
         ask: Callable[..., dict[str, Json]],
         opened: Mapping[str, Json],
         options: argparse.Namespace,
@@ -82,14 +82,14 @@ class Legs:
 
         Args:
             parts: the classes that take part, by name.
-            team: who sends.
-            ask: gives the keeper an order, and returns its answer.
-            opened: what the keeper has brought up.
+            processes: who sends.
+            ask: gives the stack process an order, and returns its answer.
+            opened: what the stack process has brought up.
             options: Locust's.
             run_time_s: after so many seconds the load ends; None if somebody ends it, or its stages do.
         """
         self._parts = parts
-        self._team = team
+        self._processes = processes
         self._ask = ask
         self._opened = opened
         self._options = options
@@ -161,7 +161,7 @@ class Legs:
         bases = {name: max((stop for _, stop, _ in ranges), default=0) for name, ranges in self._steps.items()}
         # What has to be measured has to be known before the first task of it ends.
         self._ask("expect", begin_t=window[0], end_t=window[1])
-        self._team.go(
+        self._processes.go(
             Go(
                 run=Path(self._opened["folder"]).name,
                 leg=next(_legs),
@@ -187,7 +187,7 @@ class Legs:
         leg, self._leg = self._leg, None
         if leg is None:
             raise UsageError("no leg has begun.")
-        offers = self._offers = self._team.freeze()
+        offers = self._offers = self._processes.freeze()
         lateness = Histogram()
         for offer in offers:
             if offer["lateness"] is not None:
@@ -213,7 +213,7 @@ class Legs:
             self._last = self._end_leg()
 
     def result(self) -> dict[str, Json]:
-        """What the keeper has to know of the load to judge it."""
+        """What the stack process has to know of the load to judge it."""
         is_search = self._options.find_knee or self._options.find_workers
         return {
             "counts": {name: sum(offer["counts"].get(name, 0) for offer in self._offers) for name in _COUNTS},

@@ -1,4 +1,4 @@
-"""The keeper as its load process has it: a subprocess that takes orders, answers, and says things by itself."""
+"""The stack process as its load process has it: a subprocess that takes orders, answers, and says things by itself."""
 
 import contextlib
 import itertools
@@ -19,7 +19,7 @@ from harness.records.values import Json
 _log = logging.getLogger("harness.load")
 
 
-class KeeperProcess:
+class StackClient:
     """Starts `harness.loadtest.stack_process`, and exchanges lines of JSON with it; see there for what they say."""
 
     def __init__(
@@ -40,8 +40,8 @@ class KeeperProcess:
         self._on_live = on_live
         self._on_gone = on_gone
         self._is_to_end = False
-        # A session of its own: Ctrl-C goes to all processes of a terminal's foreground, and the keeper still has to
-        # drain, to audit and to take down.
+        # A session of its own: Ctrl-C goes to all processes of a terminal's foreground, and the stack process still
+        # has to drain, to audit and to take down.
         self._process = Popen(
             [sys.executable, "-P", "-m", "harness.loadtest.stack_process"],
             stdin=PIPE,
@@ -49,7 +49,7 @@ class KeeperProcess:
             start_new_session=True,
         )
         if self._process.stdin is None or self._process.stdout is None:
-            raise HarnessError("the keeper of the stack was started without pipes.")
+            raise HarnessError("the process of the stack was started without pipes.")
         self._in, self._out = self._process.stdin, self._process.stdout
         self._answers: dict[int, AsyncResult[dict[str, Json]]] = {}
         self._ids = itertools.count(1)
@@ -57,7 +57,7 @@ class KeeperProcess:
 
     def _read(self) -> None:
         for line in self._out:
-            # What a keeper had begun to write when it was killed is no message.
+            # What a stack process had begun to write when it was killed is no message.
             if not line.endswith(b"\n"):
                 break
             message = json.loads(line)
@@ -84,11 +84,11 @@ class KeeperProcess:
             self._in.write((json.dumps({"do": do, "id": number, **more}) + "\n").encode())
             self._in.flush()
         except (OSError, ValueError) as error:
-            raise HarnessError("the keeper of the stack has ended, and takes no orders.") from error
+            raise HarnessError("the process of the stack has ended, and takes no orders.") from error
         return number
 
     def ask(self, do: str, **more: Json) -> dict[str, Json]:
-        """Give an order, and return its answer. The keeper bounds each of its own waits.
+        """Give an order, and return its answer. The stack process bounds each of its own waits.
 
         Raises:
             HarnessError: it could not be carried out.
@@ -97,7 +97,7 @@ class KeeperProcess:
         number = self.order(do, **more)
         answer = self._answers[number] = AsyncResult()
         if self._reader.ready():
-            answer.set({"said": "error", "text": "the keeper of the stack has ended."})
+            answer.set({"said": "error", "text": "the process of the stack has ended."})
         try:
             said = answer.get() or {}
         finally:
@@ -122,4 +122,4 @@ class KeeperProcess:
 
 def _gone(code: int) -> HarnessError:
     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"has ended with exit code {code}"
-    return HarnessError(f"the keeper of the stack {how}: there is no account, and the next start sweeps what it left.")
+    return HarnessError(f"the process of the stack {how}: there is no account, and the next start sweeps what it left.")

@@ -1,4 +1,4 @@
-"""The keeper of a load test: owns the stack, in a process of its own, and measures what the load does to it.
+"""The process that owns the stack of a load test, and measures what the load does to it.
 
 Whoever makes the load has no time for anything else: reading journals there would make it late. So the load process
 starts ``python -m harness.loadtest.stack_process`` and the two exchange lines of JSON, orders on the standard input and
@@ -37,11 +37,11 @@ from harness.containers import images
 from harness.containers.engine import connect
 from harness.errors import HarnessError, UsageError, told
 from harness.loadtest.messages import Order
-from harness.loadtest.stack_under_load import Account, Loaded
+from harness.loadtest.stack_under_load import Account, StackUnderLoad
 from harness.records.values import Json
 from harness.report import terminal
 from harness.stack.attached import reach
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 
 Tell = Callable[[dict[str, Json]], None]
 """Takes a message for the load process."""
@@ -49,7 +49,7 @@ Shield = Callable[[], AbstractContextManager[None]]
 """Makes a context that nothing interrupts."""
 
 
-class Keeper:
+class StackProcess:
     """One load test after another, on one session. A context manager: what it started is gone when it ends."""
 
     def __init__(self, tell: Tell, shield: Shield = nullcontext) -> None:
@@ -62,13 +62,13 @@ class Keeper:
         self._tell_now = tell
         self._shield = shield
         self._telling = threading.Lock()
-        self._session: Session | None = None
+        self._session: SharedParts | None = None
         self._closing = ExitStack()
-        self._loaded: Loaded | None = None
+        self._under_load: StackUnderLoad | None = None
         self._order: Order | None = None
 
     def __enter__(self) -> Self:
-        """The keeper itself."""
+        """The stack process itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,7 +86,7 @@ class Keeper:
 
     def check(self, order: Order) -> None:
         """Raises HarnessError for an order that cannot be carried out, as far as that is seen without starting it."""
-        Loaded(order, self.tell)
+        StackUnderLoad(order, self.tell)
         if order.broker_url is None:
             connect().close()
         else:
@@ -97,14 +97,14 @@ class Keeper:
         self.drop()
         if self._session is None and order.broker_url is None:
             self._session = self._start_session()
-        self._order, self._loaded = order, Loaded(order, self.tell)
+        self._order, self._under_load = order, StackUnderLoad(order, self.tell)
         try:
-            return self._loaded.up(self._session)
+            return self._under_load.up(self._session)
         except BaseException:
             self.drop()
             raise
 
-    def _start_session(self) -> Session:
+    def _start_session(self) -> SharedParts:
         said: set[str] = set()
 
         def say(line: str) -> None:
@@ -118,16 +118,16 @@ class Keeper:
                 images.ensure(client, image, say=say)
         # What the engine was just asked for when somebody interrupts would come to be when nobody takes it down.
         with self._shield():
-            session = Session(say)
+            session = SharedParts(say)
             session.start()
             return self._closing.enter_context(session)
 
     @property
-    def loaded(self) -> Loaded:
+    def loaded(self) -> StackUnderLoad:
         """The load test that is open. Raises UsageError if none is."""
-        if self._loaded is None:
+        if self._under_load is None:
             raise UsageError("no load test is open.")
-        return self._loaded
+        return self._under_load
 
     def close(self, value: Mapping[str, Json]) -> dict[str, Json]:
         """Settle and judge the load test, and take its stack down.
@@ -152,8 +152,8 @@ class Keeper:
     def drop(self) -> None:
         """Take the stack down without an account of it, if one is up."""
         with self._shield():
-            if self._loaded is not None:
-                loaded, self._loaded = self._loaded, None
+            if self._under_load is not None:
+                loaded, self._under_load = self._under_load, None
                 loaded.down()
 
     def _report(self, account: Account) -> str:
@@ -170,41 +170,41 @@ class Keeper:
         return out.getvalue()
 
 
-def obey(keeper: Keeper, order: Mapping[str, Json]) -> dict[str, Json]:
+def obey(stack_process: StackProcess, order: Mapping[str, Json]) -> dict[str, Json]:
     """Carry out one order, and return the answer. Raises HarnessError if that cannot be done."""
     match order["do"]:
         case "check":
-            keeper.check(Order.from_json(order["order"]))
+            stack_process.check(Order.from_json(order["order"]))
         case "open":
-            return keeper.open(Order.from_json(order["order"]))
+            return stack_process.open(Order.from_json(order["order"]))
         case "begin":
-            keeper.loaded.begin(order["t"])
+            stack_process.loaded.begin(order["t"])
         case "expect":
-            keeper.loaded.expect(order["begin_t"], order["end_t"])
+            stack_process.loaded.expect(order["begin_t"], order["end_t"])
         case "leg":
-            return {"figures": keeper.loaded.leg(order["leg"])}
+            return {"figures": stack_process.loaded.leg(order["leg"])}
         case "workers":
-            return {"workers": keeper.loaded.set_workers(order["count"])}
+            return {"workers": stack_process.loaded.set_workers(order["count"])}
         case "close":
-            return keeper.close(order)
+            return stack_process.close(order)
         case "drop":
-            keeper.drop()
+            stack_process.drop()
         case unknown:
-            raise UsageError(f"the keeper knows no order {unknown!r}.")
+            raise UsageError(f"the stack process knows no order {unknown!r}.")
     return {}
 
 
-def serve(keeper: Keeper, orders: Iterator[Mapping[str, Json]]) -> None:
+def serve(stack_process: StackProcess, orders: Iterator[Mapping[str, Json]]) -> None:
     """Carry out one order after another, and answer each, whatever goes wrong."""
     for order in orders:
         try:
-            keeper.tell("answer", id=order["id"], **obey(keeper, order))
+            stack_process.tell("answer", id=order["id"], **obey(stack_process, order))
         except HarnessError as error:
-            keeper.tell("error", id=order["id"], text=_text_of(error))
+            stack_process.tell("error", id=order["id"], text=_text_of(error))
         except Exception as error:  # noqa: BLE001 - whoever waits for the answer has to hear of it.
             traceback.print_exc()
             text = f"unexpected, please report it: {type(error).__name__}: {error}"
-            keeper.tell("error", id=order["id"], text=text)
+            stack_process.tell("error", id=order["id"], text=text)
 
 
 def _text_of(error: HarnessError) -> str:
@@ -275,8 +275,8 @@ def main() -> None:
 
     orders = _Orders()
     try:
-        with contextlib.suppress(_Gone), Keeper(tell, orders.shield) as keeper:
-            serve(keeper, orders.each())
+        with contextlib.suppress(_Gone), StackProcess(tell, orders.shield) as stack_process:
+            serve(stack_process, orders.each())
     except HarnessError as error:
         sys.exit(f"error: not everything could be taken down: {_text_of(error)}")
 

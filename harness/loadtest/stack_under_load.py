@@ -1,4 +1,4 @@
-"""A stack under load, as the keeper has it: brought up, measured, broken on purpose, drained, audited, judged."""
+"""A stack under load: brought up, measured, broken on purpose, drained, audited, judged."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError
-from harness.loadtest.fault_timetable import Injector, parse, recovery
+from harness.faults.timetable import FaultTimetable, parse, recovery
 from harness.loadtest.live_figures import Measure
 from harness.loadtest.messages import Order, promise, scenarios_of, spec
 from harness.loadtest.verdict import Judgement, differences, judge
@@ -21,7 +21,7 @@ from harness.records.verdict import Finding
 from harness.running.run import checked
 from harness.scenario import Drive, Scenario, Steps
 from harness.stack.attached import Attached
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack
 from harness.wait import REAL
 
@@ -44,7 +44,7 @@ class Account:
     folder: Path
 
 
-class Loaded:
+class StackUnderLoad:
     """One stack, one run folder, and what is measured."""
 
     def __init__(self, order: Order, tell: Callable[..., None]) -> None:
@@ -62,14 +62,14 @@ class Loaded:
         self.samples: list[dict[str, Json]] = []
         """One a second: what happened in it."""
         self._stack: Stack | Attached | None = None
-        self._injector: Injector | None = None
+        self._timetable: FaultTimetable | None = None
         self._figures: list[Figures] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._follower: threading.Thread | None = None
         self._follower_error: str | None = None
 
-    def up(self, session: Session | None) -> dict[str, Json]:
+    def up(self, session: SharedParts | None) -> dict[str, Json]:
         """Bring it up on a session, or attach, and return what load processes have to know of it."""
         order, scenarios = self._order, self._scenarios
         folder = RunFolder.create(order.root, "load-" + "-".join(one.name for one in scenarios))
@@ -103,7 +103,7 @@ class Loaded:
         stack = self._up_stack
         self._follow_once()
         if isinstance(stack, Stack) and self._faults:
-            self._injector = Injector(stack, self._faults)
+            self._timetable = FaultTimetable(stack, self._faults)
         self._follower = threading.Thread(target=self._follow, name="follower", daemon=True)
         self._follower.start()
         return {
@@ -163,8 +163,8 @@ class Loaded:
 
     def begin(self, t: float) -> None:
         """The first arrival of all is due at `t`: faults are timed from there."""
-        if self._injector is not None:
-            self._injector.start(t)
+        if self._timetable is not None:
+            self._timetable.start(t)
 
     def expect(self, begin_t: float, end_t: float) -> None:
         """A leg begins, and is to be measured from one time until another."""
@@ -210,9 +210,9 @@ class Loaded:
     def account(self, value: Mapping[str, Json]) -> Account:
         """Settle, audit, judge, and write load.json; `value` says what the generators know."""
         stack, scenarios = self._up_stack, self._scenarios
-        if self._injector is not None:
+        if self._timetable is not None:
             # What is broken is healed first: nothing would come to rest otherwise.
-            self._injector.stop()
+            self._timetable.stop()
         self._stop_following()
         drives = [(scenario, self._drive(scenario, value["steps"])) for scenario in scenarios]
         if isinstance(stack, Stack):
@@ -277,8 +277,8 @@ class Loaded:
         broken = [*value["broken"], *([self._follower_error] if self._follower_error else [])]
         generated = self.measure.generated
         yield from differences(value["counts"], generated, via_http=self._order.via_http, broken=broken)
-        if self._injector is not None:
-            yield from self._injector.findings()
+        if self._timetable is not None:
+            yield from self._timetable.findings()
 
     def _said(self, judged: Judgement, figures: Figures | None) -> dict[str, Json]:
         return {
@@ -325,10 +325,10 @@ class Loaded:
         }
 
     def _fault_records(self) -> list[dict[str, Json]]:
-        if self._injector is None:
+        if self._timetable is None:
             return []
         seen = [(one["t"], one["backlog"]) for one in self.samples]
-        records = zip(self._injector.records, self._injector.findings(), strict=True)
+        records = zip(self._timetable.records, self._timetable.findings(), strict=True)
         return [
             {**record.to_json(), "text": finding.text, "recovery_s": recovery(seen, record.fault)}
             for record, finding in records
@@ -336,8 +336,8 @@ class Loaded:
 
     def down(self) -> None:
         """Take everything down, whatever there is. A second time does nothing."""
-        if self._injector is not None:
-            self._injector.stop()
+        if self._timetable is not None:
+            self._timetable.stop()
         self._stop_following()
         if self._stack is not None:
             stack, self._stack = self._stack, None

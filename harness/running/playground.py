@@ -26,7 +26,7 @@ from harness.containers.engine import Status, connect, states_of
 from harness.containers.ownership import Owner, remove_doomed
 from harness.errors import HarnessError, RunFolderError, StartError, UsageError
 from harness.records.values import Json
-from harness.stack.shared_parts import Say, Session
+from harness.stack.shared_parts import Say, SharedParts
 from harness.stack.stack import Stack, StackSpec
 from harness.wait import wait_until
 
@@ -135,7 +135,7 @@ def up(plan: Plan, say: Say) -> Iterator[tuple[Playground, Stack]]:
         UsageError: something is up already, or coming up.
         HarnessError: something does not start.
     """
-    with claimed(plan.app) as state, Session(say) as session:
+    with claimed(plan.app) as state, SharedParts(say) as session:
         session.start()
         folder = RunFolder.create(plan.root, "up")
         spec = StackSpec(app=plan.app, app_folder=plan.app_folder, workers=plan.workers, mailbox=True)

@@ -12,7 +12,7 @@ from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError
 from harness.records.verdict import Finding, Verdict
 from harness.scenario import Drive, Scenario
-from harness.stack.shared_parts import Say, Session
+from harness.stack.shared_parts import Say, SharedParts
 from harness.stack.stack import Stack, StackSpec
 
 Progress = Callable[[str, int, int], None]
@@ -80,7 +80,7 @@ class Plan:
     """Seconds without any task ending after which waiting ends."""
 
 
-def execute(session: Session, plan: Plan, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
+def execute(session: SharedParts, plan: Plan, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
     """Run a plan and return the folder it leaves and the audit in it.
 
     Raises:

@@ -17,7 +17,7 @@ from harness.containers.beat import Beat, FastClock
 from harness.errors import StartError, UsageError, WaitTimeout
 from harness.records import journal
 from harness.records.event import Event, Kind
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 from harness.wait import REAL, wait_until
 
@@ -108,7 +108,7 @@ def _in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
     return local
 
 
-def execute(session: Session, lapse: Lapse, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
+def execute(session: SharedParts, lapse: Lapse, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
     """Live through the days, and return the folder that is left and the audit in it.
 
     Raises:
@@ -161,7 +161,7 @@ def _slug(app: str) -> str:
     return re.sub(r"\W+", "-", app).strip("-") or "app"
 
 
-def _timezone_of(session: Session, lapse: Lapse) -> str:
+def _timezone_of(session: SharedParts, lapse: Lapse) -> str:
     """Beat is started once under the real clock, and says what it is set to."""
     session.say("asking the app for its time zone")
     with tempfile.TemporaryDirectory(prefix="celery-harness-") as root:
@@ -191,7 +191,7 @@ def _schedule(folder: RunFolder, lapse: Lapse) -> Event:
 class _Running:
     """One attempt."""
 
-    session: Session
+    session: SharedParts
     lapse: Lapse
     tz: str
     begin: datetime

@@ -27,7 +27,7 @@ class _Started:
     worker_image: str
 
 
-class Session:
+class SharedParts:
     """Starts everything at its first use, and takes it down with `close`. A context manager."""
 
     def __init__(self, say: Say = lambda _: None) -> None:

@@ -20,7 +20,7 @@ from harness.containers.mailbox import SMTP_PORT, Mailbox
 from harness.containers.node import Node
 from harness.containers.ownership import RUN_LABEL
 from harness.containers.rabbitmq import Broker, Login, QueueCount, QueueLook, Waiting
-from harness.containers.web_node import Web
+from harness.containers.web_node import WebNode
 from harness.containers.worker import Worker
 from harness.errors import RunFolderError, UsageError, noted_on
 from harness.producer import Producer
@@ -31,7 +31,7 @@ from harness.records.values import Json
 from harness.records.verdict import Finding
 from harness.stack import settling
 from harness.stack.settling import Limits
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 
 _UNASKED = Limits(timeout_s=60.0, limit_s=120.0)
 _LOG_LINES = 20
@@ -78,7 +78,7 @@ class Stack:
 
     def __init__(
         self,
-        session: Session,
+        session: SharedParts,
         spec: StackSpec,
         folder: RunFolder,
         *,
@@ -101,7 +101,7 @@ class Stack:
         self._about = dict(about or {})
         self.workers: list[Worker] = []
         self.beats: list[Beat] = []
-        self._web: Web | None = None
+        self._web: WebNode | None = None
         self._mailbox: Mailbox | None = None
         self._producer: Producer | None = None
         self._login: Login | None = None
@@ -248,7 +248,7 @@ class Stack:
         self.add(beat)
         return beat
 
-    def add_web(self, routes: str = "") -> Web:
+    def add_web(self, routes: str = "") -> WebNode:
         """Start the web producer, and return it when it answers.
 
         Args:
@@ -258,7 +258,7 @@ class Stack:
             raise UsageError("this stack has a web producer already.")
         common = self._of_the_app()
         common["image"] = self._session.mailbox_image
-        self._web = Web(self._session.engine, routes=routes, **common)
+        self._web = WebNode(self._session.engine, routes=routes, **common)
         self.add(self._web)
         return self._web
 
@@ -270,7 +270,7 @@ class Stack:
         node.wait_ready()
 
     @property
-    def web(self) -> Web:
+    def web(self) -> WebNode:
         """The web producer of this stack."""
         if self._web is None:
             raise UsageError("this stack has no web producer; start one with add_web().")

@@ -19,7 +19,7 @@ from harness.audit.run_folder import RunFolder
 from harness.containers.worker import RUN_INSIDE
 from harness.measure.stages import Histogram
 from harness.records.values import Json
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 from harness.wait import wait_until
 from tests.bench.apps.waits import CAPACITY_PER_S
@@ -83,7 +83,7 @@ def _wait(process: "subprocess.Popen[bytes]", watch: list[float] | None) -> None
         time.sleep(1)
 
 
-def publish(session: Session, root: Path) -> Iterator[Figure]:
+def publish(session: SharedParts, root: Path) -> Iterator[Figure]:
     """Publishing through Locust, as fast as its senders can, beside greenlets that only publish, in turns."""
     rounds = []
     for _ in range(ROUNDS):
@@ -98,7 +98,7 @@ def publish(session: Session, root: Path) -> Iterator[Figure]:
     yield "the same, beside a message that was made before", said, ">= 0.85", by_kombu >= 0.85
 
 
-def _bare(session: Session, root: Path, how: str) -> float:
+def _bare(session: SharedParts, root: Path, how: str) -> float:
     """Messages a second by greenlets that do nothing else."""
     with Stack(session, StackSpec(app="noop", app_folder=APPS, workers=0), RunFolder.create(root, "bare")) as stack:
         command = [sys.executable, "-m", "gevent.monkey", "--module", "tests.bench.bare"]
@@ -106,7 +106,7 @@ def _bare(session: Session, root: Path, how: str) -> float:
         return float(subprocess.run(script, check=True, capture_output=True, text=True).stdout)
 
 
-def pace(_session: Session, root: Path) -> Iterator[Figure]:
+def pace(_session: SharedParts, root: Path) -> Iterator[Figure]:
     """An open loop at 300/s on the whole stack: what was sent of what was due, how late, and the longest stall."""
     stalls = root / "stalls.json"
     os.environ["HARNESS_BENCH_STALLS"] = str(stalls)
@@ -154,7 +154,7 @@ def _asleep(file: Path, rate: float) -> Iterator[Callable[[Run], float]]:
         sleeper.wait()
 
 
-def results(session: Session, root: Path) -> Iterator[Figure]:
+def results(session: SharedParts, root: Path) -> Iterator[Figure]:
     """Tasks a second of one worker: with the results as the harness sets them up, by Celery's default, and without."""
     rates: dict[str, list[float]] = {"harness": [], "default": [], "off": []}
     for _ in range(ROUNDS):
@@ -166,7 +166,7 @@ def results(session: Session, root: Path) -> Iterator[Figure]:
     yield "the same, beside no results", f"{ours:.0f}/s beside {off:.0f}/s: {ours / off:.2f}", "stated", True
 
 
-def _drained(session: Session, root: Path, variant: str) -> float:
+def _drained(session: SharedParts, root: Path, variant: str) -> float:
     """A queue is filled, then one worker empties it; the rate is that of the executions between a tenth and the end."""
     env = {}
     if variant == "default":
@@ -200,7 +200,7 @@ def _reach(stack: Stack, count: int) -> tuple[float, int]:
     return time.monotonic(), ended
 
 
-def many(_session: Session, root: Path) -> Iterator[Figure]:
+def many(_session: SharedParts, root: Path) -> Iterator[Figure]:
     """A hundred thousand tasks in one run."""
     memory: list[float] = []
     run = locust(root, "--rate=250", "-t", f"{MANY // 250}s", "--celery-workers=2", watch=memory)
@@ -214,7 +214,7 @@ def many(_session: Session, root: Path) -> Iterator[Figure]:
     yield "the same, memory of the load process", said, "<= 1.05", late / early <= 1.05
 
 
-def knee(_session: Session, root: Path) -> Iterator[Figure]:
+def knee(_session: SharedParts, root: Path) -> Iterator[Figure]:
     """The knee of a pool whose capacity is known, three times."""
     options = ("--find-knee", "--rate=10", "--objective=e2e:p99<2s", "--probe=10s")
     found = [locust(root, *options, file="load_waits.py") for _ in range(ROUNDS)]
@@ -225,7 +225,7 @@ def knee(_session: Session, root: Path) -> Iterator[Figure]:
     yield from _sentences(found)
 
 
-def knee_of_machine(_session: Session, root: Path) -> Iterator[Figure]:
+def knee_of_machine(_session: SharedParts, root: Path) -> Iterator[Figure]:
     """The knee where the machine is the limit, of the stack and of the load test alike, three times."""
     found = [locust(root, "--find-knee", "--rate=100", "--objective=e2e:p99<500ms") for _ in range(ROUNDS)]
     yield _agreement("the knee of three runs, where the machine is the limit", found)
@@ -250,7 +250,7 @@ def _sentences(found: Sequence[Run]) -> Iterator[Figure]:
         yield "its sentence", said, "stated", True
 
 
-def fleet(_session: Session, root: Path) -> Iterator[Figure]:
+def fleet(_session: SharedParts, root: Path) -> Iterator[Figure]:
     """A master and two workers: do the generators, the journal and the audit count the same, ten times of ten?"""
     agreed, late, seen = 0, 0, []
     for _ in range(10):
@@ -267,7 +267,7 @@ def fleet(_session: Session, root: Path) -> Iterator[Figure]:
     yield "2 processes and a master: all counts agree", said, "10 of 10", agreed == 10
 
 
-def lossy(_session: Session, root: Path) -> Iterator[Figure]:
+def lossy(_session: SharedParts, root: Path) -> Iterator[Figure]:
     """A worker that loses one task in a thousand, without a word."""
     run = locust(root, "--rate=200", "-t", f"{LOSSY // 200}s", "--drain-timeout=10s", "--app=noop_lossy")
     lost = run.audit["fates"]["lost"]

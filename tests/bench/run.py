@@ -26,7 +26,7 @@ from harness.records import journal
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.running.run import Plan, execute
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 from harness.wait import wait_until
 from scenarios.bulk_data import scenario as bulk_data
@@ -44,13 +44,13 @@ console = Console(soft_wrap=True, highlight=False)
 
 
 @contextmanager
-def a_stack(session: Session, root: Path, workers: int) -> Iterator[Stack]:
+def a_stack(session: SharedParts, root: Path, workers: int) -> Iterator[Stack]:
     folder = RunFolder.create(root, "bench")
     with Stack(session, StackSpec(app="noop", app_folder=APPS, workers=workers), folder) as stack:
         yield stack
 
 
-def stack_start(session: Session, root: Path) -> Iterator[Figure]:
+def stack_start(session: SharedParts, root: Path) -> Iterator[Figure]:
     """From nothing to a vhost, a user, a result file and one worker that consumes; the broker is up."""
     seconds = []
     for _ in range(ROUNDS):
@@ -61,7 +61,7 @@ def stack_start(session: Session, root: Path) -> Iterator[Figure]:
     yield "isolated stack with one worker, start", f"{median:.2f} s ({_spread(seconds)})", "< 2 s", median < 2
 
 
-def publish(session: Session, root: Path) -> Iterator[Figure]:
+def publish(session: SharedParts, root: Path) -> Iterator[Figure]:
     """producer.send beside a loop that only publishes the same message with confirms, in turns."""
     with a_stack(session, root, workers=0) as stack:
         url = stack.login.amqp_url_outside
@@ -95,7 +95,7 @@ def _bare_loop(connection: kombu.Connection) -> Callable[[int], None]:
     return loop
 
 
-def agent(session: Session, root: Path) -> Iterator[Figure]:
+def agent(session: SharedParts, root: Path) -> Iterator[Figure]:
     """Tasks a second through one worker, with the agent and as plain `celery`, in turns."""
     pairs = [(_throughput(session, root, plain=False), _throughput(session, root, plain=True)) for _ in range(3)]
     ratio = statistics.median(ours / theirs for ours, theirs in pairs)
@@ -103,7 +103,7 @@ def agent(session: Session, root: Path) -> Iterator[Figure]:
     yield "worker under the agent", f"{ours:.0f}/s beside {theirs:.0f}/s plain: {ratio:.3f}", ">= 0.95", ratio >= 0.95
 
 
-def _throughput(session: Session, root: Path, *, plain: bool) -> float:
+def _throughput(session: SharedParts, root: Path, *, plain: bool) -> float:
     """A queue is filled, then one worker empties it; counted in the result table, which both have."""
     with a_stack(session, root, workers=0) as stack:
         for _ in range(TASKS):
@@ -142,7 +142,7 @@ def _reach(worker: Worker, stack: Stack, count: int) -> tuple[float, int]:
     return time.perf_counter(), done
 
 
-def audit(_session: Session, root: Path) -> Iterator[Figure]:
+def audit(_session: SharedParts, root: Path) -> Iterator[Figure]:
     """One audit of a million tasks, in a process of its own, as `harness audit` would do it."""
     console.print(f"writing the evidence of {AUDITED:,} tasks ...")
     script = [sys.executable, str(HERE / "synthetic.py"), str(root), str(AUDITED)]
@@ -162,7 +162,7 @@ def audit(_session: Session, root: Path) -> Iterator[Figure]:
     shutil.rmtree(folder)
 
 
-def bulk(session: Session, root: Path) -> Iterator[Figure]:
+def bulk(session: SharedParts, root: Path) -> Iterator[Figure]:
     """Rows a second of a whole import, and what the worker needs for it: of a file, and of one ten times as long."""
     small, large = (_imported(session, root, rows) for rows in (100_000, 1_000_000))
     speed, memory = (large[what] / small[what] for what in range(2))
@@ -176,7 +176,7 @@ def bulk(session: Session, root: Path) -> Iterator[Figure]:
     yield "bulk import, peak memory of the worker", said, "<= 1.2", memory <= 1.2
 
 
-def _imported(session: Session, root: Path, rows: int) -> tuple[float, float]:
+def _imported(session: SharedParts, root: Path, rows: int) -> tuple[float, float]:
     """Rows a second, from the order to the totals, and the worker's peak memory in MB."""
     console.print(f"importing {rows:,} rows ...")
     drive = Drive(count=1, seed=1, options={"rows": rows})
@@ -209,7 +209,7 @@ def main(names: Sequence[str]) -> None:
     table = Table(title=f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the start")
     for column in ("figure", "measured", "target", "met"):
         table.add_column(column)
-    with tempfile.TemporaryDirectory(prefix="celery-harness-bench-") as scratch, Session(console.print) as session:
+    with tempfile.TemporaryDirectory(prefix="celery-harness-bench-") as scratch, SharedParts(console.print) as session:
         # The broker's own start belongs to no figure.
         session.start()
         for name in names or BENCHMARKS:

@@ -21,7 +21,7 @@ from harness.records.event import Event, Kind
 from harness.records.expectation import Expect
 from harness.records.verdict import Fate, Verdict
 from harness.stack.attached import Attached
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 from harness.wait import wait_until
 from tests.docker.postgres import Server, missing, postgres
 
@@ -54,7 +54,7 @@ def database(server: Server) -> Iterator[str]:
 
 
 @pytest.fixture
-def broker_url(_harness_session: Session, request: pytest.FixtureRequest) -> Iterator[str]:
+def broker_url(_harness_session: SharedParts, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a vhost of one's own."""
     broker = _harness_session.broker
     login = broker.create_vhost(f"attached-{abs(hash(request.node.name))}")

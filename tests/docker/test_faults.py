@@ -7,11 +7,12 @@ from contextlib import contextmanager
 import pytest
 
 from harness.containers.engine import Status
-from harness.faults import KillWorker, PauseWorker
-from harness.loadtest.fault_timetable import Injector, parse
+from harness.faults.kill_worker import KillWorker
+from harness.faults.pause_worker import PauseWorker
+from harness.faults.timetable import FaultTimetable, parse
 from harness.records.expectation import Effects, Expect, Promise
 from harness.records.verdict import Fate, Finding, Verdict
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack
 from harness.wait import wait_until
 
@@ -29,9 +30,9 @@ PAUSE_S = 0.4
 
 
 @pytest.fixture(scope="module")
-def _harness_session() -> Iterator[Session]:
+def _harness_session() -> Iterator[SharedParts]:
     """A session of one's own: the broker that other tests share must not be paused under them."""
-    with Session() as session:
+    with SharedParts() as session:
         yield session
 
 
@@ -49,34 +50,34 @@ def work(stack: Stack) -> None:
 
 
 @contextmanager
-def broken(stack: Stack, *plans: str) -> Iterator[Injector]:
-    injector = Injector(stack, [parse(plan) for plan in plans])
-    injector.start(time.time())
+def broken(stack: Stack, *plans: str) -> Iterator[FaultTimetable]:
+    timetable = FaultTimetable(stack, [parse(plan) for plan in plans])
+    timetable.start(time.time())
     try:
-        yield injector
+        yield timetable
     finally:
-        injector.stop()
+        timetable.stop()
 
 
-def wait_healed(injector: Injector) -> None:
+def wait_healed(timetable: FaultTimetable) -> None:
     wait_until(
-        lambda: all(record.healed_t is not None for record in injector.records), what="all is healed", timeout_s=30
+        lambda: all(record.healed_t is not None for record in timetable.records), what="all is healed", timeout_s=30
     )
 
 
-def only(injector: Injector) -> Finding:
-    (finding,) = injector.findings()
+def only(timetable: FaultTimetable) -> Finding:
+    (finding,) = timetable.findings()
     return finding
 
 
 @pytest.mark.stack(**STACK, workers=2)
 def test_a_worker_killed_at_work_comes_back_and_every_task_is_accounted_for(stack: Stack) -> None:
     work(stack)
-    with broken(stack, "kill-worker@0s+500ms") as injector:
-        wait_healed(injector)
-    finding = only(injector)
+    with broken(stack, "kill-worker@0s+500ms") as timetable:
+        wait_healed(timetable)
+    finding = only(timetable)
     assert (finding.code, finding.verdict) == ("fault", Verdict.PASS), finding.text
-    fault = injector.records[0].fault
+    fault = timetable.records[0].fault
     assert fault.node == "worker-1"
     # Two processes, and with late acks two more messages at hand.
     assert 2 <= fault.overlapped <= 4, fault.words()
@@ -85,7 +86,7 @@ def test_a_worker_killed_at_work_comes_back_and_every_task_is_accounted_for(stac
     assert audit.fates[Fate.OK] == TASKS
     assert "ran-again" in {one.code for one in audit.findings}, audit.text()
     assert isinstance(fault, KillWorker)
-    told = only(injector).text
+    told = only(timetable).text
     # With late acks nothing that it had in hand was acknowledged.
     assert fault.redelivered == fault.overlapped, told
     assert f"; delivered again: {fault.overlapped} of {fault.overlapped}; from" in told
@@ -93,12 +94,12 @@ def test_a_worker_killed_at_work_comes_back_and_every_task_is_accounted_for(stac
 
 def test_a_worker_paused_at_work_stands_still_and_goes_on(stack: Stack) -> None:
     work(stack)
-    with broken(stack, "pause-worker@0s+1s") as injector:
-        wait_until(lambda: injector.records[0].injected_t, what="it is paused", timeout_s=10)
+    with broken(stack, "pause-worker@0s+1s") as timetable:
+        wait_until(lambda: timetable.records[0].injected_t, what="it is paused", timeout_s=10)
         assert stack.workers[0].container.state().status is Status.PAUSED
-        wait_healed(injector)
-    assert only(injector).code == "fault", only(injector).text
-    assert injector.records[0].fault.overlapped >= 2
+        wait_healed(timetable)
+    assert only(timetable).code == "fault", only(timetable).text
+    assert timetable.records[0].fault.overlapped >= 2
     audit = stack.settle()
     assert audit.verdict is Verdict.PASS, audit.text()
     assert audit.fates[Fate.OK] == TASKS
@@ -106,22 +107,22 @@ def test_a_worker_paused_at_work_stands_still_and_goes_on(stack: Stack) -> None:
 
 def test_a_broker_paused_under_a_send_confirms_it_afterwards(stack: Stack) -> None:
     assert send(stack, "before", pause_s=0)
-    with broken(stack, "pause-broker@0s+1500ms") as injector:
-        wait_until(lambda: injector.records[0].injected_t, what="it is paused", timeout_s=10)
+    with broken(stack, "pause-broker@0s+1500ms") as timetable:
+        wait_until(lambda: timetable.records[0].injected_t, what="it is paused", timeout_s=10)
         send(stack, "meanwhile", pause_s=0)
-        wait_healed(injector)
-    assert only(injector).code == "fault", only(injector).text
-    assert injector.records[0].fault.overlapped == 1
+        wait_healed(timetable)
+    assert only(timetable).code == "fault", only(timetable).text
+    assert timetable.records[0].fault.overlapped == 1
     fates = {fate: count for fate, count in stack.settle().fates.items() if count}
     assert fates in ({Fate.OK: 2}, {Fate.OK: 1, Fate.RECOVERED: 1})
 
 
 @pytest.mark.stack(**STACK, workers=0)
 def test_where_no_worker_is_there_is_no_proof_and_the_verdict_is_unknown(stack: Stack) -> None:
-    with broken(stack, "kill-worker@0s", "pause-worker@0s") as injector:
-        wait_until(lambda: all(one.error for one in injector.records), what="both were tried", timeout_s=10)
-    assert {(one.code, one.verdict) for one in injector.findings()} == {("fault-not-landed", Verdict.UNKNOWN)}
-    assert "the stack has none" in next(injector.findings()).text
+    with broken(stack, "kill-worker@0s", "pause-worker@0s") as timetable:
+        wait_until(lambda: all(one.error for one in timetable.records), what="both were tried", timeout_s=10)
+    assert {(one.code, one.verdict) for one in timetable.findings()} == {("fault-not-landed", Verdict.UNKNOWN)}
+    assert "the stack has none" in next(timetable.findings()).text
 
 
 def test_a_fault_that_somebody_else_heals_has_not_landed_and_one_that_goes_on_is_healed_at_the_end(
@@ -134,10 +135,10 @@ def test_a_fault_that_somebody_else_heals_has_not_landed_and_one_that_goes_on_is
     worker.unpause()
     fault.heal()
     assert "was not paused any more" in str(fault.landed())
-    with broken(stack, "pause-worker@0s+1h") as injector:
-        wait_until(lambda: injector.records[0].injected_t, what="it is paused", timeout_s=10)
+    with broken(stack, "pause-worker@0s+1h") as timetable:
+        wait_until(lambda: timetable.records[0].injected_t, what="it is paused", timeout_s=10)
     assert worker.container.state().status is Status.RUNNING
-    assert only(injector).code == "fault", only(injector).text
+    assert only(timetable).code == "fault", only(timetable).text
     killed = KillWorker(stack)
     killed.inject()
     worker.start()

@@ -84,7 +84,7 @@ class Locust:
         return psutil.Process(self.process.pid).children()
 
     @property
-    def keeper(self) -> psutil.Process:
+    def stack_process(self) -> psutil.Process:
         (found,) = (one for one in self.children() if "harness.loadtest.stack_process" in one.cmdline())
         return found
 
@@ -231,36 +231,36 @@ def under_load(locust: Callable[..., Locust], count: int) -> list[Locust]:
 
 def test_a_run_that_is_interrupted_is_accounted_for(locust: Callable[..., Locust], started_by: StartedBy) -> None:
     by_terminal, alone, terminated = runs = under_load(locust, 3)
-    keepers = [run.keeper.pid for run in runs]
-    assert [len(started_by(keeper)) for keeper in keepers] == [3, 3, 3]
+    stack_processes = [run.stack_process.pid for run in runs]
+    assert [len(started_by(stack_process)) for stack_process in stack_processes] == [3, 3, 3]
     assert "No run time limit" in alone.said
     by_terminal.to_group(signal.SIGINT)
     alone.process.send_signal(signal.SIGINT)
     terminated.process.send_signal(signal.SIGTERM)
     for run in runs:
         check_passed(run, run.end())
-    assert [started_by(keeper) for keeper in keepers] == [[], [], []]
+    assert [started_by(stack_process) for stack_process in stack_processes] == [[], [], []]
 
 
 def test_whoever_breaks_off_leaves_nothing_behind(locust: Callable[..., Locust], started_by: StartedBy) -> None:
     twice, killed, without = runs = under_load(locust, 3)
-    keepers = [run.keeper for run in runs]
+    stack_processes = [run.stack_process for run in runs]
     twice.to_group(signal.SIGINT)
     twice.wait_for("^interrupted: ")
     twice.to_group(signal.SIGINT)
     killed.process.send_signal(signal.SIGINT)
     killed.wait_for("^draining")
     killed.process.kill()
-    without.keeper.kill()
+    without.stack_process.kill()
 
     assert twice.end() == 130, twice.said
     assert "interrupted again: everything is taken down at once" in twice.said
     assert without.end() == 2, without.said
     # Once when it is seen, and once below Locust's tables.
-    assert without.said.count("the keeper of the stack was killed (SIGKILL)") == 2
+    assert without.said.count("the process of the stack was killed (SIGKILL)") == 2
     assert "Traceback" not in twice.said + without.said
-    wait_until(lambda: not is_up(keepers[1]), what="the keeper of a killed Locust ends", timeout_s=30)
-    assert [started_by(keeper.pid) for keeper in keepers[:2]] == [[], []]
+    wait_until(lambda: not is_up(stack_processes[1]), what="the stack process of a killed Locust ends", timeout_s=30)
+    assert [started_by(stack_process.pid) for stack_process in stack_processes[:2]] == [[], []]
 
 
 def is_up(process: psutil.Process) -> bool:
@@ -270,11 +270,11 @@ def is_up(process: psutil.Process) -> bool:
 def test_ctrl_c_while_the_stack_comes_up_takes_it_down(locust: Callable[..., Locust], started_by: StartedBy) -> None:
     run = locust(*HEADLESS)
     run.wait_for("^node: ")
-    keeper = run.keeper.pid
+    stack_process = run.stack_process.pid
     run.to_group(signal.SIGINT)
     assert run.end() == 130, run.said
     assert "Traceback" not in run.said
-    assert started_by(keeper) == []
+    assert started_by(stack_process) == []
 
 
 @pytest.mark.parametrize("headless", [("--headless",), ()])
@@ -282,7 +282,7 @@ def test_ctrl_c_before_locust_itself_would_hear_of_it_ends_it_as_well(
     locust: Callable[..., Locust], headless: tuple[str, ...], unused_port: int
 ) -> None:
     run = locust("Echoes", *headless, "--web-port", str(unused_port))
-    wait_until(run.children, what="the keeper is started", timeout_s=UP_S, interval_s=0.01)
+    wait_until(run.children, what="the stack process is started", timeout_s=UP_S, interval_s=0.01)
     run.to_group(signal.SIGINT)
     assert run.end() == 130, run.said
     assert "interrupted before anything was sent" in run.said
@@ -294,10 +294,10 @@ def test_two_load_processes_share_the_load_and_are_ended_together(
 ) -> None:
     run = locust(*HEADLESS, "--processes", "2")
     run.wait_under_load()
-    keeper, processes = run.keeper.pid, run.children()
+    stack_process, processes = run.stack_process.pid, run.children()
     run.to_group(signal.SIGINT)
     check_passed(run, run.end())
-    assert started_by(keeper) == []
+    assert started_by(stack_process) == []
     psutil.wait_procs(processes, timeout=10)
     assert not any(one.is_running() for one in processes)
     journals = list((run.folders()[0] / "journal").glob("load.*"))
@@ -390,15 +390,15 @@ def test_from_the_page_there_are_two_runs_on_one_broker_and_the_worst_counts(
     form = {"user_count": "16", "spawn_rate": "16", "host": "", "rate": "30"}
     assert page.post("/swarm", **form)["success"]
     run.wait_under_load()
-    keeper = run.keeper.pid
+    stack_process = run.stack_process.pid
     assert page.post("/stop")["success"]
     wait_until(lambda: "(exit code" in run.said, what="the account is shown", timeout_s=10)
-    session = set(started_by(keeper))
+    session = set(started_by(stack_process))
     assert len(session) == 2, "a broker and a network"
     # The form's run time counts from when the stack is up.
     assert page.post("/swarm", **form, run_time="3s")["success"]
     run.wait_for(r"\(exit code \d\)", times=2)
-    assert session <= set(started_by(keeper))
+    assert session <= set(started_by(stack_process))
     # A run that is stopped while its stack comes up has no account, and costs nothing.
     page.post("/swarm", **form)
     wait_until(lambda: len(run.folders()) == 3, what="a third stack comes up", timeout_s=UP_S)
@@ -411,7 +411,7 @@ def test_from_the_page_there_are_two_runs_on_one_broker_and_the_worst_counts(
         assert said["audit"]["verdict"] == "pass"
     assert second["counts"]["offered"] == 90
     assert code == max(first["exit_code"], second["exit_code"])
-    assert started_by(keeper) == []
+    assert started_by(stack_process) == []
 
 
 def test_what_the_pages_form_contradicts_is_an_error_and_starts_nothing(

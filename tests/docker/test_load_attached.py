@@ -109,7 +109,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for one in started:
-        # The keeper sees its input end, and does so too.
+        # The stack process sees its input end, and does so too.
         one.process.kill()
         one.process.wait()
 

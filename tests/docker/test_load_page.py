@@ -88,7 +88,7 @@ class Locust:
         found = psutil.Process(self.process.pid).net_connections(kind="inet")
         return [str(one.laddr.ip) for one in found if one.status == psutil.CONN_LISTEN]
 
-    def keeper(self) -> int:
+    def stack_process(self) -> int:
         """The process that owns the containers."""
         children = psutil.Process(self.process.pid).children()
         (pid,) = [child.pid for child in children if "harness.loadtest.stack_process" in child.cmdline()]
@@ -126,7 +126,7 @@ def locust(tmp_path: Path) -> Iterator[Locust]:
             try:
                 process.wait(timeout=30)
             except subprocess.TimeoutExpired:
-                # The keeper sees its input end, and takes everything down.
+                # The stack process sees its input end, and takes everything down.
                 process.kill()
                 process.wait(timeout=10)
         # pytest shows it where the test has failed.
@@ -192,9 +192,9 @@ def test_the_page_shows_what_becomes_of_the_tasks_while_it_happens(
     page.press("Start")
     page.open("Tasks")
     page.wait(lambda now: now.get("State") == "coming up", what="the page says that the stack comes up")
-    keeper = locust.keeper()
+    stack_process = locust.stack_process()
     page.wait(lambda now: now["Ended as expected"] != "0", what="tasks have ended", timeout_s=UP_S)
-    assert started_by(keeper)
+    assert started_by(stack_process)
     check_the_figures_are_live(page, locust)
     check_the_stages(page)
     check_the_workers(page)
@@ -214,7 +214,7 @@ def test_the_page_shows_what_becomes_of_the_tasks_while_it_happens(
 
     locust.process.send_signal(signal.SIGINT)
     assert locust.process.wait(timeout=30) == code
-    assert started_by(keeper) == []
+    assert started_by(stack_process) == []
 
 
 def check_the_figures_are_live(page: Page, locust: Locust) -> None:

@@ -12,15 +12,15 @@ from harness.audit.audit import audit
 from harness.errors import StartError, UsageError
 from harness.records.verdict import Verdict
 from harness.running.timelapse import Lapse, execute, moment
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 
 pytestmark = pytest.mark.docker
 APPS = Path(__file__).parent / "apps"
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[Session]:
-    with Session() as session:
+def session() -> Iterator[SharedParts]:
+    with SharedParts() as session:
         yield session
 
 
@@ -51,7 +51,7 @@ def test_celery_passes_over_the_hour_that_comes_twice(tmp_path: Path) -> None:
     assert str((tmp_path / "latest").resolve()) in done.stdout
 
 
-def test_an_ordinary_hour_passes_and_can_be_judged_again(session: Session, tmp_path: Path) -> None:
+def test_an_ordinary_hour_passes_and_can_be_judged_again(session: SharedParts, tmp_path: Path) -> None:
     folder, audited = execute(session, lapse(tmp_path, "ticking", "2026-11-10T02:15", "2026-11-10T03:15", tz=None))
     assert audited.verdict is Verdict.PASS, audited.text()
     assert {entry.entry: entry.expected for entry in audited.ticks} == {
@@ -68,7 +68,7 @@ def test_an_ordinary_hour_passes_and_can_be_judged_again(session: Session, tmp_p
     assert audit(folder).verdict is Verdict.UNKNOWN
 
 
-def test_a_scheduler_that_leaves_out_or_doubles_a_tick_is_found_out(session: Session, tmp_path: Path) -> None:
+def test_a_scheduler_that_leaves_out_or_doubles_a_tick_is_found_out(session: SharedParts, tmp_path: Path) -> None:
     plan = lapse(tmp_path, "ticking:misbehaving", "2026-11-10T11:30", "2026-11-10T13:30")
     _, audited = execute(session, plan)
     found = {finding.code: finding.text for finding in audited.findings if finding.verdict is Verdict.FAIL}
@@ -78,7 +78,7 @@ def test_a_scheduler_that_leaves_out_or_doubles_a_tick_is_found_out(session: Ses
     }
 
 
-def test_what_is_wrong_with_a_schedule_itself_is_named_with_its_reason(session: Session, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_schedule_itself_is_named_with_its_reason(session: SharedParts, tmp_path: Path) -> None:
     plan = lapse(tmp_path, "ticking:troubled", "2026-11-10T11:30", "2026-11-10T12:30")
     _, audited = execute(session, plan)
     found = {finding.code: finding.text for finding in audited.findings if finding.verdict is Verdict.FAIL}
@@ -93,7 +93,7 @@ def test_what_is_wrong_with_a_schedule_itself_is_named_with_its_reason(session: 
 
 
 def test_a_deadline_of_the_app_that_a_fast_clock_outruns_is_no_fault_of_the_schedule(
-    session: Session, tmp_path: Path
+    session: SharedParts, tmp_path: Path
 ) -> None:
     # A minute of this clock is a hundredth of a second, which beat takes to send.
     plan = lapse(tmp_path, "ticking:impatient", "2026-11-10T00:00", "2026-11-10T12:00", speed=6_000)
@@ -102,7 +102,7 @@ def test_a_deadline_of_the_app_that_a_fast_clock_outruns_is_no_fault_of_the_sche
 
 
 def test_a_speed_that_no_machine_can_hold_is_unknown_and_no_fault_of_the_schedule(
-    session: Session, tmp_path: Path
+    session: SharedParts, tmp_path: Path
 ) -> None:
     plan = lapse(tmp_path, "ticking", "2026-11-10T00:00", "2026-11-11T00:00", speed=200_000)
     _, audited = execute(session, plan)
@@ -110,11 +110,11 @@ def test_a_speed_that_no_machine_can_hold_is_unknown_and_no_fault_of_the_schedul
     assert "lower --speed" in audited.text()
 
 
-def test_an_app_without_a_schedule_is_one_clear_error(session: Session, tmp_path: Path) -> None:
+def test_an_app_without_a_schedule_is_one_clear_error(session: SharedParts, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nothing but Celery's own celery.backend_cleanup .* `beat_schedule`"):
         execute(session, lapse(tmp_path, "ticking:idle", "2026-11-10T00:00", "2026-11-11T00:00"))
 
 
-def test_an_app_that_does_not_import_is_one_clear_error(session: Session, tmp_path: Path) -> None:
+def test_an_app_that_does_not_import_is_one_clear_error(session: SharedParts, tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"(?s)before it was ready.*The module nosuch was not found"):
         execute(session, lapse(tmp_path, "nosuch", "2026-11-10T00:00", "2026-11-11T00:00"))

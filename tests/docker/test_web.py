@@ -18,7 +18,7 @@ from harness.errors import StartError
 from harness.records.event import Kind
 from harness.records.journal import read
 from harness.records.verdict import Fate, Verdict
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack
 from harness.wait import wait_until
 from scenarios import bulk_data
@@ -36,9 +36,9 @@ CSV = b"order,sku,quantity\n1,TEA-01,2\n"
 
 
 @pytest.fixture(scope="module")
-def _harness_session() -> Iterator[Session]:
+def _harness_session() -> Iterator[SharedParts]:
     """A session of one's own: the broker that other tests share must not be stopped under them."""
-    with Session() as session:
+    with SharedParts() as session:
         yield session
 
 

@@ -270,7 +270,7 @@ def _loaded_by(*modules: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
-def test_the_keeper_of_a_load_test_does_without_locust_which_would_patch_the_standard_library() -> None:
+def test_the_stack_process_of_a_load_test_does_without_locust_which_would_patch_the_standard_library() -> None:
     assert {"locust", "gevent"} <= _loaded_by("harness.load")
     assert _loaded_by("harness.loadtest.stack_process") & {"locust", "gevent"} == set()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from harness.loadtest.arrivals import Arrival, Plan
-from harness.loadtest.capacity_search import MOST_PROBES, MOST_VOID, SHARES, Knee, find_knee, find_workers
+from harness.loadtest.capacity_search import MOST_PROBES, MOST_VOID, SHARES, CapacitySearch, find_knee, find_workers
 from harness.measure.figures import Figures, Objective, Part
 from harness.measure.stages import Stage, Summary
 
@@ -102,7 +102,7 @@ class Model:
         return probe
 
 
-def knee_of(model: Model, start: float = 50, objectives: Sequence[Objective] = ()) -> Knee:
+def knee_of(model: Model, start: float = 50, objectives: Sequence[Objective] = ()) -> CapacitySearch:
     return find_knee(model.probe, start=start, objectives=objectives, say=lambda _: None)
 
 

@@ -419,7 +419,7 @@ import sys, tempfile, zlib
 from pathlib import Path
 from types import SimpleNamespace as Of
 import gevent
-from harness.loadtest.load_processes import Fleet, Member
+from harness.loadtest.load_processes import LocustMaster, LocustWorker
 from harness.loadtest.generators import Go
 from harness.errors import HarnessError
 from harness.loadtest.arrivals import Plan
@@ -441,7 +441,7 @@ journal = Path(tempfile.mkdtemp())
 go = Go(run="run", leg=7, plan=Plan.steady(10), begin_t=0.0, window=(0.0, 1.0), broker_url="", web_url=None,
         scenarios=(), bases={}, seed=1, is_open=True, journal=str(journal))
 master = Master()
-fleet = Fleet(master)
+fleet = LocustMaster(master)
 try:
     fleet.go(go)
 except HarnessError as error:
@@ -497,7 +497,7 @@ class Generating:
 
 def member(where):
     runner, generating = Master(), Generating()
-    made = Member(runner, generating)
+    made = LocustWorker(runner, generating)
     runner.heard["harness-go"](msg=Of(data={**go.to_json(), "journal": str(where)}))
     return runner, generating, made
 

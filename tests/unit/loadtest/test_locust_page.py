@@ -1,4 +1,4 @@
-"""The tabs in Locust's page: their figures from the keeper's messages, and how they get into the page."""
+"""The tabs in Locust's page: their figures from the stack process's messages, and how they get into the page."""
 
 import json
 import subprocess

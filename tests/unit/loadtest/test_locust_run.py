@@ -1,4 +1,4 @@
-"""Locust's command, from its first event to its exit code, with a keeper and a generator that do nothing.
+"""Locust's command, from its first event to its exit code, with a stack process and a generator that do nothing.
 
 Each is a process of its own: what has imported docker cannot import Locust.
 """
@@ -31,7 +31,7 @@ from harness.scenario import Scenario
 
 OPENS_IN_S, CODE = 0.2, 0
 
-class Keeper:
+class StackProcess:
     def __init__(self, **_):
         self.is_up = False
     def ask(self, do, **_):
@@ -48,7 +48,7 @@ class Keeper:
     def end(self):
         return True
 
-class Team:
+class LoadProcesses:
     def __init__(self, generator):
         pass
     def go(self, go):
@@ -62,7 +62,7 @@ class Team:
 class Nothing(Scenario):
     name, app = "nothing", "nowhere"
 
-locust_run.KeeperProcess, locust_run.Alone = Keeper, Team
+locust_run.StackClient, locust_run.OneProcess = StackProcess, LoadProcesses
 locust_run._module = lambda scenario: "nowhere"
 
 class Mails(Load):

@@ -1,4 +1,4 @@
-"""The keeper: what it measures, how it judges, what it makes of several scenarios, and how it obeys."""
+"""The stack process: what it measures, how it judges, what it makes of several scenarios, and how it obeys."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ from harness.errors import StartError, UsageError
 from harness.loadtest import stack_process as module
 from harness.loadtest.live_figures import Measure
 from harness.loadtest.messages import Order, promise, spec
-from harness.loadtest.stack_process import Keeper, serve
-from harness.loadtest.stack_under_load import Account, Loaded
+from harness.loadtest.stack_process import StackProcess, serve
+from harness.loadtest.stack_under_load import Account, StackUnderLoad
 from harness.loadtest.verdict import differences, judge
 from harness.measure.figures import Figures, Objective
 from harness.measure.stages import Stage, Summary
@@ -299,18 +299,18 @@ scenario = Shop()
 def test_an_order_that_cannot_be_is_refused_before_anything_starts(
     tmp_path: Path, said: Mapping[str, Any], reason: str
 ) -> None:
-    (tmp_path / "keeper_shop.py").write_text(SHOP)
+    (tmp_path / "loaded_shop.py").write_text(SHOP)
     with pytest.raises(UsageError, match=reason):
-        Loaded(replace(order(tmp_path), modules=["keeper_shop"], **said), lambda *_, **__: None)
+        StackUnderLoad(replace(order(tmp_path), modules=["loaded_shop"], **said), lambda *_, **__: None)
 
 
 # --------------------------------------------------------------------------------------------------------- the orders
 
 
-class FakeSession:
+class FakeSharedParts:
     """Starts nothing, and knows when it was closed."""
 
-    made: list["FakeSession"]
+    made: list["FakeSharedParts"]
 
     def __init__(self, say: object) -> None:
         """Nobody is told anything."""
@@ -328,10 +328,10 @@ class FakeSession:
         self.is_closed = True
 
 
-class FakeLoaded:
+class FakeStackUnderLoad:
     """A load test that does as it is told."""
 
-    made: list["FakeLoaded"]
+    made: list["FakeStackUnderLoad"]
     fails_at: str | None = None
 
     def __init__(self, order: Order, tell: object) -> None:
@@ -348,7 +348,7 @@ class FakeLoaded:
             raise error
 
     def up(self, session: object) -> dict[str, Json]:
-        assert session is FakeSession.made[0]
+        assert session is FakeSharedParts.made[0]
         self._do("up")
         return {"folder": "runs/1"}
 
@@ -378,11 +378,11 @@ class FakeLoaded:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Json]]:
-    FakeSession.made, FakeLoaded.made = [], []
-    monkeypatch.setattr(module, "Session", FakeSession)
+    FakeSharedParts.made, FakeStackUnderLoad.made = [], []
+    monkeypatch.setattr(module, "SharedParts", FakeSharedParts)
     monkeypatch.setattr(module, "connect", StringIO)
     monkeypatch.setattr(images, "ensure", lambda _client, image, *, say: say(f"{image} is present"))
-    monkeypatch.setattr(module, "Loaded", FakeLoaded)
+    monkeypatch.setattr(module, "StackUnderLoad", FakeStackUnderLoad)
     monkeypatch.setattr(terminal, "load", lambda *_: ["the report"])
     return []
 
@@ -393,8 +393,8 @@ CLOSE = {"do": "close", "counts": COUNTS}
 
 def given(told: list[dict[str, Json]], *orders: Mapping[str, Json]) -> list[dict[str, Json]]:
     """Gives the orders, and returns what was answered."""
-    with Keeper(told.append) as keeper:
-        serve(keeper, iter({**order, "id": number} for number, order in enumerate(orders)))
+    with StackProcess(told.append) as stack_process:
+        serve(stack_process, iter({**order, "id": number} for number, order in enumerate(orders)))
     told[:] = [one for one in told if one["said"] != "say"]
     assert [one["id"] for one in told] == list(range(len(orders)))
     return told
@@ -423,41 +423,41 @@ def test_a_load_test_is_opened_driven_and_closed(told: list[dict[str, Json]]) ->
         "exit_code": 0,
         "left": None,
     }
-    (loaded,) = FakeLoaded.made
+    (loaded,) = FakeStackUnderLoad.made
     steps = ["up", ("expect", 1.0, 2.0), ("begin", 0.5), ("workers", 2), ("leg", leg), "account", "down"]
     assert loaded.done == steps
-    assert FakeSession.made[0].is_closed
+    assert FakeSharedParts.made[0].is_closed
 
 
 def test_two_load_tests_share_a_session(told: list[dict[str, Json]]) -> None:
     given(told, OPEN, CLOSE, OPEN, {"do": "drop"})
-    assert [one.done for one in FakeLoaded.made] == [["up", "account", "down"], ["up", "down"]]
-    assert len(FakeSession.made) == 1
+    assert [one.done for one in FakeStackUnderLoad.made] == [["up", "account", "down"], ["up", "down"]]
+    assert len(FakeSharedParts.made) == 1
 
 
 def test_what_nobody_closed_is_taken_down_at_the_end_and_before_the_next(told: list[dict[str, Json]]) -> None:
     given(told, OPEN, OPEN)
-    assert [one.done for one in FakeLoaded.made] == [["up", "down"], ["up", "down"]]
+    assert [one.done for one in FakeStackUnderLoad.made] == [["up", "down"], ["up", "down"]]
 
 
 @pytest.mark.parametrize("fails_at", ["up", "account"])
 def test_what_goes_wrong_is_answered_and_taken_down(
     told: list[dict[str, Json]], monkeypatch: pytest.MonkeyPatch, fails_at: str
 ) -> None:
-    monkeypatch.setattr(FakeLoaded, "fails_at", fails_at)
+    monkeypatch.setattr(FakeStackUnderLoad, "fails_at", fails_at)
     answers = given(told, OPEN, CLOSE, OPEN)
     bad = answers[0 if fails_at == "up" else 1]
     text = "worker-1 exited.\nIts last log lines: none\nand it could not be removed"
     assert (bad["said"], bad["text"]) == ("error", text)
-    assert FakeLoaded.made[0].done[-1] == "down"
+    assert FakeStackUnderLoad.made[0].done[-1] == "down"
     # And the next load test is none the worse for it.
-    assert len(FakeLoaded.made) == 2
+    assert len(FakeStackUnderLoad.made) == 2
 
 
 def test_an_account_outlives_a_stack_that_cannot_be_taken_down(
     told: list[dict[str, Json]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FakeLoaded, "fails_at", "down")
+    monkeypatch.setattr(FakeStackUnderLoad, "fails_at", "down")
     answers = given(told, OPEN, CLOSE, OPEN, CLOSE)
     for closed in (answers[1], answers[3]):
         assert (closed["said"], closed["report"], closed["exit_code"]) == ("answer", "the report\n", 0)
@@ -493,8 +493,8 @@ def test_what_is_taken_down_is_shielded(told: list[dict[str, Json]]) -> None:
         yield
         depth -= 1
 
-    with Keeper(told.append, shield) as keeper:
-        keeper.open(order(Path.cwd()))
-        loaded = FakeLoaded.made[0]
+    with StackProcess(told.append, shield) as stack_process:
+        stack_process.open(order(Path.cwd()))
+        loaded = FakeStackUnderLoad.made[0]
         cast("Any", loaded).down = lambda: seen.append(depth)
     assert seen == [2]

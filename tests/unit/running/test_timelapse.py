@@ -106,7 +106,7 @@ def _no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(_: Any) -> None:
         raise AssertionError("something was started")
 
-    monkeypatch.setattr("harness.stack.shared_parts.Session.start", start)
+    monkeypatch.setattr("harness.stack.shared_parts.SharedParts.start", start)
 
 
 # ------------------------------------------------------------------------------------------------ what beat is asked

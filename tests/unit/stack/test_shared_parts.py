@@ -7,7 +7,7 @@ from typing import Self
 import pytest
 
 from harness.errors import EngineError
-from harness.stack.shared_parts import Session
+from harness.stack.shared_parts import SharedParts
 
 
 class Diary(list[str]):
@@ -78,7 +78,7 @@ def diary(monkeypatch: pytest.MonkeyPatch) -> Diary:
 
 
 def test_everything_is_started_once_and_taken_down_once_the_client_last(diary: Diary) -> None:
-    with Session() as session:
+    with SharedParts() as session:
         session.start()
         assert (session.network, session.worker_image) == ("network", "image")
         assert session.broker is session.broker
@@ -89,7 +89,7 @@ def test_everything_is_started_once_and_taken_down_once_the_client_last(diary: D
 
 
 def test_a_session_that_was_never_used_takes_nothing_down(diary: Diary) -> None:
-    Session().close()
+    SharedParts().close()
     assert diary == []
 
 
@@ -106,8 +106,10 @@ def test_a_session_that_was_never_used_takes_nothing_down(diary: Diary) -> None:
     ids=["start", "engine", "broker", "network", "worker_image", "mailbox_image"],
 )
 @pytest.mark.parametrize("started", [True, False])
-def test_once_closed_it_starts_nothing_again(diary: Diary, use: Callable[[Session], object], *, started: bool) -> None:
-    session = Session()
+def test_once_closed_it_starts_nothing_again(
+    diary: Diary, use: Callable[[SharedParts], object], *, started: bool
+) -> None:
+    session = SharedParts()
     if started:
         session.start()
     session.close()
@@ -118,7 +120,7 @@ def test_once_closed_it_starts_nothing_again(diary: Diary, use: Callable[[Sessio
 
 
 def test_a_broker_that_cannot_be_removed_keeps_nothing_else(diary: Diary) -> None:
-    session = Session()
+    session = SharedParts()
     session.start()
     diary.broken = frozenset({"remove broker"})
     with pytest.raises(EngineError, match="cannot remove broker"):
@@ -130,7 +132,7 @@ def test_what_went_wrong_before_its_end_is_not_replaced_by_what_goes_wrong_at_it
     diary.broken = frozenset({"remove broker", "remove network"})
 
     def fail() -> None:
-        with Session() as session:
+        with SharedParts() as session:
             session.start()
             raise KeyError("the first")
 
@@ -141,7 +143,7 @@ def test_what_went_wrong_before_its_end_is_not_replaced_by_what_goes_wrong_at_it
 
 
 def test_a_start_that_fails_leaves_nothing_and_says_what_failed_first_and_may_be_tried_again(diary: Diary) -> None:
-    session = Session()
+    session = SharedParts()
     diary.broken = frozenset({"wait for broker", "remove network"})
     with pytest.raises(EngineError, match="cannot wait for broker") as caught:
         session.start()

@@ -19,9 +19,9 @@ from harness.stack.stack import Stack, StackSpec
 
 if TYPE_CHECKING:
     from harness.audit.audit import Audit
-    from harness.stack.shared_parts import Session
+    from harness.stack.shared_parts import SharedParts
 
-NO_SESSION = cast("Session", None)
+NO_SESSION = cast("SharedParts", None)
 Settle = Callable[[Callable[[], Iterable[Effect]]], "Audit"]
 
 

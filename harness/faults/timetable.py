@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.errors import HarnessError, UsageError
-from harness.faults import FAULTS, SHOWN_TASKS, Fault, KillWorker, Target
+from harness.faults import FAULTS
+from harness.faults.fault import SHOWN_TASKS, Fault, Target
+from harness.faults.kill_worker import KillWorker
 from harness.measure.durations import parse_duration_s
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
@@ -83,7 +85,7 @@ class Record:
         return {"planned": str(self.planned), **self.fault.to_json(), "missing": self.missing, "error": self.error}
 
 
-class Injector:
+class FaultTimetable:
     """Injects and heals planned faults, one after another, in a thread of its own."""
 
     def __init__(self, stack: Target, planned: Sequence[Planned], *, now: Callable[[], float] = time.time) -> None:

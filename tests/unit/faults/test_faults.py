@@ -12,8 +12,12 @@ from harness.audit.run_folder import RunFolder
 from harness.containers.engine import Container, Engine, NodeSpec, State, Status
 from harness.containers.node import Node
 from harness.errors import EngineError, UsageError
-from harness.faults import FAULTS, Fault, KillWorker, Noop, PauseBroker, PauseWorker
-from harness.loadtest.fault_timetable import Injector, Planned, parse, recovery
+from harness.faults import FAULTS
+from harness.faults.fault import Fault, Noop
+from harness.faults.kill_worker import KillWorker
+from harness.faults.pause_broker import PauseBroker
+from harness.faults.pause_worker import PauseWorker
+from harness.faults.timetable import FaultTimetable, Planned, parse, recovery
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.verdict import Finding, Verdict
@@ -212,20 +216,20 @@ def test_what_a_killed_worker_had_is_told_with_what_was_delivered_again_because_
     other = stack.journal("worker-2")
     # Of before, and of a task that worker-1 never had.
     received(other, "begun", redelivered=True)
-    injector = Injector(stack, [parse("kill-worker@0s+1s")], now=time)
-    injector.advance(BEGIN_T)
+    timetable = FaultTimetable(stack, [parse("kill-worker@0s+1s")], now=time)
+    timetable.advance(BEGIN_T)
     time.t += 0.5
     received(other, "begun", redelivered=True)
     received(other, "another", redelivered=True)
     time.t += 0.5
-    assert injector.advance(BEGIN_T) is None
-    (finding,) = injector.findings()
+    assert timetable.advance(BEGIN_T) is None
+    (finding,) = timetable.findings()
     assert "1 begun and not finished, 1 received and not begun; delivered again: 1 of 2; from" in finding.text
     # Nobody settles before the last one was received, so that it is told once more.
     received(stack.journal("worker-1"), "waiting", redelivered=True)
-    (finding,) = injector.findings()
+    (finding,) = timetable.findings()
     assert "; delivered again: 2 of 2; from" in finding.text
-    said = injector.records[0].to_json()
+    said = timetable.records[0].to_json()
     assert (said["overlapped"], said["redelivered"], said["tasks"]) == (2, 2, ["begun", "waiting"])
 
 
@@ -307,7 +311,7 @@ def test_of_long_journals_the_ends_are_read_and_what_one_of_them_no_longer_tells
         time.t += 0.1
         child.write(Kind.FINISHED, f"task-{number:03}", state="SUCCESS")
     main.write(Kind.RECEIVED, "waiting")
-    monkeypatch.setattr("harness.faults.RECENT_BYTES", 3_000)
+    monkeypatch.setattr("harness.faults.worker_fault.RECENT_BYTES", 3_000)
     fault = strike(KillWorker(stack, now=time), time)
     assert fault.tasks == ("waiting",)
 
@@ -470,21 +474,21 @@ def test_what_is_no_plan_is_a_wrong_use(text: str, seen: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def by_code(injector: Injector) -> dict[str, Finding]:
-    return {finding.code: finding for finding in injector.findings()}
+def by_code(timetable: FaultTimetable) -> dict[str, Finding]:
+    return {finding.code: finding for finding in timetable.findings()}
 
 
 @pytest.mark.usefixtures("journal")
 def test_a_plan_is_carried_out_in_time_also_where_faults_overlap(stack: FakeStack, time: Time) -> None:
-    injector = Injector(stack, [parse("noop@10s+20s"), parse("pause-worker@5s+10s")], now=time)
+    timetable = FaultTimetable(stack, [parse("noop@10s+20s"), parse("pause-worker@5s+10s")], now=time)
     seen = []
-    while (next_t := injector.advance(BEGIN_T)) is not None:
+    while (next_t := timetable.advance(BEGIN_T)) is not None:
         seen.append(next_t - BEGIN_T)
         time.t = next_t
     assert seen == [5, 10, 15, 30]
-    times = [(str(one.planned), one.injected_t, one.healed_t, one.missing) for one in injector.records]
+    times = [(str(one.planned), one.injected_t, one.healed_t, one.missing) for one in timetable.records]
     assert times == [("pause-worker@5s+10s", 1005, 1015, None), ("noop@10s+20s", 1010, 1030, None)]
-    said = list(injector.findings())
+    said = list(timetable.findings())
     assert [(one.code, one.verdict) for one in said] == [("fault", Verdict.PASS)] * 2
     assert said[0].text == (
         "pause-worker@5s+10s: worker-1 was paused; it had 2 tasks in hand: "
@@ -495,27 +499,27 @@ def test_a_plan_is_carried_out_in_time_also_where_faults_overlap(stack: FakeStac
 
 @pytest.mark.usefixtures("journal")
 def test_a_fault_that_comes_late_lasts_as_long_as_planned(stack: FakeStack, time: Time) -> None:
-    injector = Injector(stack, [parse("pause-worker@5s+10s")], now=time)
+    timetable = FaultTimetable(stack, [parse("pause-worker@5s+10s")], now=time)
     time.t += 8
-    assert injector.advance(BEGIN_T) == BEGIN_T + 18
+    assert timetable.advance(BEGIN_T) == BEGIN_T + 18
 
 
 def test_a_fault_that_cannot_be_injected_has_not_landed_and_says_why(stack: FakeStack, time: Time) -> None:
     stack.with_workers(0)
-    injector = Injector(stack, [parse("kill-worker@0s")], now=time)
-    assert injector.advance(BEGIN_T) is None
-    finding = by_code(injector)["fault-not-landed"]
+    timetable = FaultTimetable(stack, [parse("kill-worker@0s")], now=time)
+    assert timetable.advance(BEGIN_T) is None
+    finding = by_code(timetable)["fault-not-landed"]
     assert finding.verdict is Verdict.UNKNOWN
     assert "no worker runs that could be killed: the stack has none." in finding.text
-    assert injector.records[0].to_json()["error"] == "no worker runs that could be killed: the stack has none."
+    assert timetable.records[0].to_json()["error"] == "no worker runs that could be killed: the stack has none."
 
 
 @pytest.mark.usefixtures("journal")
 def test_an_engine_that_refuses_is_named_in_one_sentence(stack: FakeStack, worker: FakeContainer, time: Time) -> None:
     worker.refuses = {"kill"}
-    injector = Injector(stack, [parse("kill-worker@0s")], now=time)
-    injector.advance(BEGIN_T)
-    assert by_code(injector)["fault-not-landed"].text.endswith("the engine refuses to kill it.")
+    timetable = FaultTimetable(stack, [parse("kill-worker@0s")], now=time)
+    timetable.advance(BEGIN_T)
+    assert by_code(timetable)["fault-not-landed"].text.endswith("the engine refuses to kill it.")
     assert worker.now == UP
 
 
@@ -527,10 +531,10 @@ def test_what_was_broken_without_being_seen_is_healed_at_once_and_has_not_landed
     plan: str, done: list[str], stack: FakeStack, worker: FakeContainer, time: Time
 ) -> None:
     worker.is_cut_off = True
-    injector = Injector(stack, [parse(plan)], now=time)
-    assert injector.advance(BEGIN_T) is None
+    timetable = FaultTimetable(stack, [parse(plan)], now=time)
+    assert timetable.advance(BEGIN_T) is None
     assert (worker.now, worker.done) == (UP, done)
-    assert by_code(injector)["fault-not-landed"].text.endswith("the engine does not answer.")
+    assert by_code(timetable)["fault-not-landed"].text.endswith("the engine does not answer.")
 
 
 @pytest.mark.usefixtures("journal")
@@ -538,52 +542,52 @@ def test_what_cannot_be_healed_has_not_landed_and_is_tried_again_at_the_end(
     stack: FakeStack, worker: FakeContainer, time: Time
 ) -> None:
     worker.refuses = {"start"}
-    injector = Injector(stack, [parse("kill-worker@0s+1s")], now=time)
-    injector.advance(BEGIN_T)
+    timetable = FaultTimetable(stack, [parse("kill-worker@0s+1s")], now=time)
+    timetable.advance(BEGIN_T)
     time.t += 1
-    injector.advance(BEGIN_T)
+    timetable.advance(BEGIN_T)
     assert worker.now == DOWN
     worker.refuses = set()
-    injector.start(BEGIN_T)
-    injector.stop()
+    timetable.start(BEGIN_T)
+    timetable.stop()
     assert worker.now == UP
-    assert by_code(injector)["fault-not-landed"].text.endswith("the engine refuses to start it.")
+    assert by_code(timetable)["fault-not-landed"].text.endswith("the engine refuses to start it.")
 
 
 def test_a_mistake_in_a_fault_is_no_end_of_the_run(
     stack: FakeStack, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Noop, "inject", lambda _: 1 / 0)
-    injector = Injector(stack, [parse("noop@0s")], now=time)
-    injector.advance(BEGIN_T)
-    assert "ZeroDivisionError" in by_code(injector)["fault-not-landed"].text
+    timetable = FaultTimetable(stack, [parse("noop@0s")], now=time)
+    timetable.advance(BEGIN_T)
+    assert "ZeroDivisionError" in by_code(timetable)["fault-not-landed"].text
 
 
 @pytest.mark.usefixtures("journal")
 def test_whoever_stops_finds_everything_healed_and_what_was_not_due_not_landed(
     stack: FakeStack, worker: FakeContainer, time: Time
 ) -> None:
-    injector = Injector(stack, [parse("pause-worker@0s+1h"), parse("noop@1h")], now=time)
-    injector.advance(BEGIN_T)
+    timetable = FaultTimetable(stack, [parse("pause-worker@0s+1h"), parse("noop@1h")], now=time)
+    timetable.advance(BEGIN_T)
     assert worker.now == PAUSED
     time.t += 3
-    injector.start(BEGIN_T)
-    injector.stop()
-    injector.stop()
+    timetable.start(BEGIN_T)
+    timetable.stop()
+    timetable.stop()
     assert worker.now == UP
-    found = by_code(injector)
+    found = by_code(timetable)
     assert "from 0.0 s until 3.0 s" in found["fault"].text
     assert found["fault-not-landed"].text == "noop@3600s+5s did not land: the run ended before it was due."
     assert not any(thread.name == "faults" for thread in threading.enumerate())
     with pytest.raises(UsageError, match="started already"):
-        injector.start(BEGIN_T)
+        timetable.start(BEGIN_T)
 
 
 def test_without_a_start_a_stop_does_nothing_and_nothing_has_landed(stack: FakeStack) -> None:
-    injector = Injector(stack, [parse("noop@0s")])
-    injector.stop()
-    assert by_code(injector).keys() == {"fault-not-landed"}
-    assert list(Injector(stack, []).findings()) == []
+    timetable = FaultTimetable(stack, [parse("noop@0s")])
+    timetable.stop()
+    assert by_code(timetable).keys() == {"fault-not-landed"}
+    assert list(FaultTimetable(stack, []).findings()) == []
 
 
 # ------------------------------------------------------------------------------------------------- the recovery

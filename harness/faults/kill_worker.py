@@ -1,0 +1,87 @@
+"""A worker is killed, and started again."""
+
+import time
+from collections.abc import Callable
+
+from harness.audit.in_hand import Receipt, Receipts
+from harness.containers.engine import Status
+from harness.containers.node import Node
+from harness.faults.fault import SETTLED_S, Target
+from harness.faults.worker_fault import WorkerFault
+from harness.records.event import Kind
+from harness.records.values import Json
+from harness.wait import wait_until
+
+_KILLED = 128 + 9
+"""The exit code of a container whose first process was ended by SIGKILL."""
+
+
+class KillWorker(WorkerFault):
+    """SIGKILL of the first process of a worker's container, as the kernel does when memory runs out.
+
+    Healing starts it again. Proof: the container exited by SIGKILL and was still down when it was to be healed, its
+    journal was silent, and then said `up` again.
+
+    A task that had ended is met as well where its message was not acknowledged yet, which is seen when the broker
+    delivers it again.
+    """
+
+    name = "kill-worker"
+    _doing = "killed"
+
+    def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
+        """Nothing is broken yet."""
+        super().__init__(stack, turn=turn, now=now)
+        self._receipts: Receipts | None = None
+        self._next: dict[str, Receipt] = {}
+        """By whom each of the tasks that the worker had was next received."""
+
+    def _break(self, victim: Node) -> None:
+        # The broker delivers to other workers at once, before anybody sees that this one is gone.
+        self._receipts = Receipts(self._stack.folder.journal)
+        victim.kill()
+        wait_until(lambda: not victim.is_up(), what=f"{victim.name} is gone", timeout_s=SETTLED_S)
+
+    def _mend(self, victim: Node) -> None:
+        if not victim.is_up():
+            victim.start()
+        victim.wait_ready()
+
+    def landed(self) -> str | None:
+        """See the class."""
+        if (reason := self._unfinished() or self._silence()) is not None:
+            return reason
+        if self._before is None or self._before.status is not Status.EXITED or self._before.exit_code != _KILLED:
+            return f"{self.node} was to be down by SIGKILL, exit code {_KILLED}, and was seen {self._before}."
+        if Kind.UP not in self._said_after:
+            return f"the journal of {self.node} shows no new start, so another process may never have come."
+        return None
+
+    @property
+    def redelivered(self) -> int:
+        """How many of the tasks that it met were delivered again, as far as `follow` has read."""
+        return sum(one.is_again for one in self._next.values())
+
+    def follow(self) -> None:
+        """See which tasks were delivered again: what was not acknowledged at the kill has no other way."""
+        if self._receipts is None or self.injected_t is None:
+            return
+        hands = self._hands
+        had = hands.begun | hands.waiting | hands.ended
+        for one in self._receipts.read(had):
+            if one.node == self.node and one.t <= self.injected_t:
+                continue
+            # Only the next one is because of this: those that follow have other reasons.
+            if one.task not in self._next or one.t < self._next[one.task].t:
+                self._next[one.task] = one
+        unacknowledged = {one.task for one in self._next.values() if one.is_again} & hands.ended
+        self.tasks = (*sorted(hands.begun), *sorted(hands.waiting), *sorted(unacknowledged))
+
+    def words(self) -> str:
+        """What was done, what the worker had in hand, and how much of it was delivered again."""
+        again = f"; delivered again: {self.redelivered} of {self.overlapped}" if self.tasks else ""
+        return f"{super().words()}{again}"
+
+    def to_json(self) -> dict[str, Json]:
+        """As it stands in load.json."""
+        return {**super().to_json(), "redelivered": self.redelivered}

@@ -1,0 +1,108 @@
+"""What all faults of a worker share: which worker, what it had in hand, and that its journal was silent."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from harness.audit.in_hand import Hands, Voice, in_hand
+from harness.containers.engine import State, Status
+from harness.containers.node import Node
+from harness.errors import UsageError
+from harness.faults.fault import Fault, Target, counted
+
+if TYPE_CHECKING:
+    from harness.records.event import Kind
+
+RECENT_BYTES = 1 << 20
+"""How much of the end of each journal file is read for what a worker holds: some 7,000 lines. Hours of load make long
+files, and who took a task lately stands at their end."""
+
+
+class WorkerFault(Fault):
+    """What is done to one worker, and seen from outside and in the worker's own journal."""
+
+    _doing: ClassVar[str]
+
+    def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
+        """Nothing is broken yet."""
+        super().__init__(stack, turn=turn, now=now)
+        self._victim: Node | None = None
+        self._journal: Voice | None = None
+        self._before: State | None = None
+        """What the container was when it was to be healed, before anything was done to that end."""
+        self._is_witness = False
+        self._spoke = 0
+        """Journal lines from between."""
+        self._said_after: set[Kind] = set()
+        self._hands = Hands()
+
+    @abstractmethod
+    def _break(self, victim: Node) -> None:
+        """Break it, and return when it is seen broken."""
+
+    @abstractmethod
+    def _mend(self, victim: Node) -> None:
+        """Mend it, and return when it is whole."""
+
+    def inject(self) -> None:
+        """Break the next worker that runs."""
+        victim = self._choose()
+        journal = Voice(self._stack.folder.journal, victim.name, recent_bytes=RECENT_BYTES)
+        self._victim, self._journal, self.node = victim, journal, victim.name
+        self._break(victim)
+        # From now on it says nothing more, and what it held then is in its journal.
+        self.injected_t = self._now()
+        said = journal.recent()
+        self._is_witness = bool(said)
+        self._hands = in_hand(said)
+        self.tasks = (*sorted(self._hands.begun), *sorted(self._hands.waiting))
+
+    def heal(self) -> None:
+        """Mend it, if it was not mended before."""
+        if self._victim is None or self._journal is None or self.healed_t is not None:
+            return
+        if self.injected_t is not None and self._before is None:
+            # Before anything is healed, it is seen once whether it was broken until now.
+            self._spoke = len(self._journal.read())
+            self._before = self._victim.container.state()
+        self._mend(self._victim)
+        self._said_after = {event.kind for event in self._journal.read()}
+        # Also where nobody saw it broken in time: that is healed, and no proof.
+        self.healed_t = self._now()
+
+    def _choose(self) -> Node:
+        """The next worker that runs, beginning with the one whose turn it is."""
+        workers = list(self._stack.workers)
+        seen = []
+        for number in range(len(workers)):
+            worker = workers[(self._turn + number) % len(workers)]
+            # Another fault may have paused it, or may have killed it and not healed it yet.
+            status = worker.container.state().status if worker.is_up() else "down"
+            if status is Status.RUNNING:
+                return worker
+            seen.append(f"{worker.name} is {status}")
+        why = ", ".join(seen) or "the stack has none"
+        raise UsageError(f"no worker runs that could be {self._doing}: {why}.")
+
+    def _silence(self) -> str | None:
+        """Why its journal does not prove that it stood still."""
+        if not self._is_witness:
+            return f"the journal of {self.node} has no lines, so that its silence proves nothing."
+        if self._spoke:
+            lines = counted(self._spoke, "more line", "more lines")
+            return f"{self.node} wrote {lines} into its journal while it was {self._doing}."
+        return None
+
+    def words(self) -> str:
+        """What was done, and what the worker had in hand by its own journal."""
+        if not self.tasks:
+            return f"{self.node} was {self._doing}; its journal shows no task in hand (overlapped=0)"
+        begun, waiting = len(self._hands.begun), len(self._hands.waiting)
+        parts = {
+            "begun and not finished": begun,
+            "received and not begun": waiting,
+            "ended and not acknowledged": self.overlapped - begun - waiting,
+        }
+        met = ", ".join(f"{count} {words}" for words, count in parts.items() if count)
+        return f"{self.node} was {self._doing}; it had {counted(self.overlapped, 'task', 'tasks')} in hand: {met}"
