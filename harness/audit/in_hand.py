@@ -16,7 +16,7 @@ from harness.records.journal import Tail
 _TO_RUN_AGAIN = "RETRY"
 
 
-class Voice:
+class NodeJournal:
     """What the nodes of one name say, read bit by bit."""
 
     def __init__(self, folder: Path, name: str, *, recent_bytes: int) -> None:
@@ -98,7 +98,7 @@ def _receipt(node: str, line: bytes) -> Iterator[Receipt]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hands:
+class InHand:
     """The tasks that one worker has had since it started."""
 
     begun: frozenset[str] = frozenset()
@@ -109,7 +109,7 @@ class Hands:
     """The others, but for those that are to run again: they have another message, which somebody else may hold."""
 
 
-def in_hand(events: Sequence[Event]) -> Hands:
+def in_hand(events: Sequence[Event]) -> InHand:
     """What one worker had in hand after these events of its own."""
     begun: set[str] = set()
     waiting: set[str] = set()
@@ -132,4 +132,4 @@ def in_hand(events: Sequence[Event]) -> Hands:
             begun.discard(event.task)
             waiting.discard(event.task)
             ended.add(event.task)
-    return Hands(begun=frozenset(begun), waiting=frozenset(waiting - begun), ended=frozenset(ended - begun - waiting))
+    return InHand(begun=frozenset(begun), waiting=frozenset(waiting - begun), ended=frozenset(ended - begun - waiting))

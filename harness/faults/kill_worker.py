@@ -66,16 +66,15 @@ class KillWorker(WorkerFault):
         """See which tasks were delivered again: what was not acknowledged at the kill has no other way."""
         if self._receipts is None or self.injected_t is None:
             return
-        hands = self._hands
-        had = hands.begun | hands.waiting | hands.ended
-        for one in self._receipts.read(had):
+        had = self._in_hand
+        for one in self._receipts.read(had.begun | had.waiting | had.ended):
             if one.node == self.node and one.t <= self.injected_t:
                 continue
             # Only the next one is because of this: those that follow have other reasons.
             if one.task not in self._next or one.t < self._next[one.task].t:
                 self._next[one.task] = one
-        unacknowledged = {one.task for one in self._next.values() if one.is_again} & hands.ended
-        self.tasks = (*sorted(hands.begun), *sorted(hands.waiting), *sorted(unacknowledged))
+        unacknowledged = {one.task for one in self._next.values() if one.is_again} & had.ended
+        self.tasks = (*sorted(had.begun), *sorted(had.waiting), *sorted(unacknowledged))
 
     def words(self) -> str:
         """What was done, what the worker had in hand, and how much of it was delivered again."""

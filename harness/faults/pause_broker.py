@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.audit.in_hand import Voice
+from harness.audit.in_hand import NodeJournal
 from harness.containers.engine import State, Status
 from harness.errors import UsageError
 from harness.faults.fault import Fault, Target, counted
@@ -34,7 +34,7 @@ class PauseBroker(Fault):
         """Nothing is broken yet."""
         super().__init__(stack, turn=turn, now=now)
         self._victim: Node | None = None
-        self._journal: Voice | None = None
+        self._journal: NodeJournal | None = None
         self._before: State | None = None
         self._confirmed = 0
 
@@ -44,7 +44,7 @@ class PauseBroker(Fault):
         if (status := broker.container.state().status) is not Status.RUNNING:
             raise UsageError(f"{broker.name} is {status} already, so it cannot be paused.")
         self._victim, self.node = broker, broker.name
-        self._journal = Voice(self._stack.folder.journal, "*", recent_bytes=0)
+        self._journal = NodeJournal(self._stack.folder.journal, "*", recent_bytes=0)
         pause(broker)
         self.injected_t = self._now()
 

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.audit.in_hand import Hands, Voice, in_hand
+from harness.audit.in_hand import InHand, NodeJournal, in_hand
 from harness.containers.engine import State, Status
 from harness.containers.node import Node
 from harness.errors import UsageError
@@ -28,14 +28,14 @@ class WorkerFault(Fault):
         """Nothing is broken yet."""
         super().__init__(stack, turn=turn, now=now)
         self._victim: Node | None = None
-        self._journal: Voice | None = None
+        self._journal: NodeJournal | None = None
         self._before: State | None = None
         """What the container was when it was to be healed, before anything was done to that end."""
         self._is_witness = False
         self._spoke = 0
         """Journal lines from between."""
         self._said_after: set[Kind] = set()
-        self._hands = Hands()
+        self._in_hand = InHand()
 
     @abstractmethod
     def _break(self, victim: Node) -> None:
@@ -48,15 +48,15 @@ class WorkerFault(Fault):
     def inject(self) -> None:
         """Break the next worker that runs."""
         victim = self._choose()
-        journal = Voice(self._stack.folder.journal, victim.name, recent_bytes=RECENT_BYTES)
+        journal = NodeJournal(self._stack.folder.journal, victim.name, recent_bytes=RECENT_BYTES)
         self._victim, self._journal, self.node = victim, journal, victim.name
         self._break(victim)
         # From now on it says nothing more, and what it held then is in its journal.
         self.injected_t = self._now()
         said = journal.recent()
         self._is_witness = bool(said)
-        self._hands = in_hand(said)
-        self.tasks = (*sorted(self._hands.begun), *sorted(self._hands.waiting))
+        self._in_hand = in_hand(said)
+        self.tasks = (*sorted(self._in_hand.begun), *sorted(self._in_hand.waiting))
 
     def heal(self) -> None:
         """Mend it, if it was not mended before."""
@@ -98,7 +98,7 @@ class WorkerFault(Fault):
         """What was done, and what the worker had in hand by its own journal."""
         if not self.tasks:
             return f"{self.node} was {self._doing}; its journal shows no task in hand (overlapped=0)"
-        begun, waiting = len(self._hands.begun), len(self._hands.waiting)
+        begun, waiting = len(self._in_hand.begun), len(self._in_hand.waiting)
         parts = {
             "begun and not finished": begun,
             "received and not begun": waiting,

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.measure.durations import write_duration
-from harness.measure.figures import Bottleneck, Figures, Objective, Part, bottleneck, not_sustained, robbed
+from harness.measure.figures import Bottleneck, Figures, Objective, Part, bottleneck, not_sustained, taken_by_host
 from harness.measure.stages import Stage
 from harness.records.values import Json
 
@@ -73,7 +73,7 @@ class _Trial:
     @property
     def is_void(self) -> bool:
         """Whether it failed while the host took the machine away."""
-        return not self.is_sustained and bool(robbed(self.figures))
+        return not self.is_sustained and bool(taken_by_host(self.figures))
 
     @property
     def done(self) -> float:

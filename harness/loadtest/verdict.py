@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.audit.audit import Audit
-from harness.measure.figures import Figures, Objective, invalid, robbed
+from harness.measure.figures import Figures, Objective, invalid, taken_by_host
 from harness.records.values import Json
 from harness.records.verdict import Fate, Finding, Verdict
 
@@ -42,7 +42,7 @@ def judge(
     reasons = [*([broken_off] if broken_off else []), *(invalid(figures) if figures is not None else [])]
     shown = [_shown(one, figures) for one in objectives] if figures is not None else []
     if figures is not None and not reasons and any(one["holds"] is False for one in shown):
-        reasons += robbed(figures)
+        reasons += taken_by_host(figures)
     exit_code, reason = _worst(audited, reasons, shown)
     return Judgement(exit_code=exit_code, reason=reason, invalid=tuple(reasons), objectives=tuple(shown))
 

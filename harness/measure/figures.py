@@ -248,14 +248,14 @@ def not_sustained(figures: Figures, objectives: Sequence[Objective] = ()) -> tup
     """Why a load was not sustained, a sentence each, and whether that is known of the system under test.
 
     An empty list if it was. A generator that had a hard time makes figures worse, and never better: what was sustained
-    all the same, is; and what was not, may have been the generator's doing, or that of the host (`robbed`).
+    all the same, is; and what was not, may have been the generator's doing, or that of the host (`taken_by_host`).
     """
     missed = overload(figures, objectives)
-    reasons = invalid(figures) or robbed(figures) if missed else short(figures)
+    reasons = invalid(figures) or taken_by_host(figures) if missed else short(figures)
     return reasons or missed, not reasons
 
 
-def robbed(figures: Figures) -> list[str]:
+def taken_by_host(figures: Figures) -> list[str]:
     """Why a load that the generator's own machine did not sustain may have failed by the machine's host alone.
 
     A sentence, or none. The limit is this harness's own: on a virtual machine of two cores, a stack sustained the same

@@ -105,7 +105,7 @@ def settle(
         now_t: Unix time in seconds, for what is due later.
     """
     began_s = clock.now()
-    patience, calm, voice = Patience(clock), _Calm(clock), _Voice(clock, say)
+    patience, calm, teller = Patience(clock), _Calm(clock), _Teller(clock, say)
     sent_before: Counter[tuple[str, str]] | None = None
     while True:
         # The queues are asked before the journal is read: a task leaves its queue after it left its trace.
@@ -117,7 +117,7 @@ def settle(
         idle_s = patience.waited_s(ledger.ended)
         left_s = min(limits.timeout_s - idle_s, limits.limit_s - waited_s)
         items, calm_s = _in_flight(source, queues, ledger, now_t(), left_s)
-        voice.tell(items)
+        teller.tell(items)
         how = _over(items, ledger, is_calm=calm.lasts(items, calm_s), idle_s=idle_s, waited_s=waited_s, limits=limits)
         if how is not None:
             sending = (Counter(ledger.senders) - sent_before).most_common()
@@ -160,7 +160,7 @@ class _Calm:
         return now_s - self._since_s >= calm_s
 
 
-class _Voice:
+class _Teller:
     """Says what is waited for: not at once, not again and again, and not twice the same."""
 
     def __init__(self, clock: Clock, say: Callable[[str], None]) -> None:

@@ -200,33 +200,35 @@ def test_a_generator_at_its_limit_leaves_a_knee_that_is_at_least_so_high() -> No
     assert knee.text.startswith(f"The knee is at least {knee.rate:g}/s")
 
 
-def _robbed(figures: Figures, stolen: float = 0.5) -> Figures:
+def _taken_by_host(figures: Figures, stolen: float = 0.5) -> Figures:
     """A host took half of the machine, and a third of the tasks did not end."""
     left = figures.tasks // 3
     return replace(figures, stolen=stolen, completed=figures.completed - left, backlog_end=figures.backlog_end + left)
 
 
-@pytest.mark.parametrize("robbed", [range(2), range(2, 6), range(3, 3 + MOST_VOID)])
-def test_what_fails_while_the_host_takes_the_machine_away_does_not_move_the_knee(robbed: range) -> None:
+@pytest.mark.parametrize("taken", [range(2), range(2, 6), range(3, 3 + MOST_VOID)])
+def test_what_fails_while_the_host_takes_the_machine_away_does_not_move_the_knee(taken: range) -> None:
     model = Model()
     said: list[str] = []
 
     def probe(rate: float) -> Figures:
         figures = model.probe(rate)
-        return _robbed(figures) if len(model.rates) - 1 in robbed else figures
+        return _taken_by_host(figures) if len(model.rates) - 1 in taken else figures
 
     knee = find_knee(probe, start=50, objectives=(), say=said.append)
     undisturbed = knee_of(Model())
     assert (knee.rate, knee.above) == (undisturbed.rate, undisturbed.above)
     # All of them are told, in the figures as in words.
-    assert len(knee.probes) == len(undisturbed.probes) + len(robbed)
-    assert sum("void, once more: " in line for line in said) == len(robbed)
-    assert f"{len(robbed)} probes were void and made again: the host took up to 50%" in knee.text
+    assert len(knee.probes) == len(undisturbed.probes) + len(taken)
+    assert sum("void, once more: " in line for line in said) == len(taken)
+    assert f"{len(taken)} probes were void and made again: the host took up to 50%" in knee.text
 
 
 def test_a_host_that_takes_next_to_nothing_makes_no_probe_void() -> None:
     model = Model()
-    knee = find_knee(lambda rate: _robbed(model.probe(rate), stolen=0.14), start=50, objectives=(), say=lambda _: None)
+    knee = find_knee(
+        lambda rate: _taken_by_host(model.probe(rate), stolen=0.14), start=50, objectives=(), say=lambda _: None
+    )
     # So few tasks are too few to be told from chance.
     assert knee.rate is not None
     assert knee.rate < 5
@@ -247,7 +249,7 @@ def test_what_is_sustained_while_the_host_takes_the_machine_away_counts() -> Non
 
 def test_a_host_that_never_leaves_off_ends_the_search() -> None:
     model = Model()
-    knee = find_knee(lambda rate: _robbed(model.probe(rate)), start=50, objectives=(), say=lambda _: None)
+    knee = find_knee(lambda rate: _taken_by_host(model.probe(rate)), start=50, objectives=(), say=lambda _: None)
     assert knee.rate is not None
     assert knee.rate < 5
     assert MOST_VOID < len(knee.probes) <= MOST_VOID + MOST_PROBES
@@ -259,7 +261,7 @@ def test_the_upper_end_of_a_knee_may_be_all_that_the_host_left_unknown() -> None
     model = Model()
 
     def probe(rate: float) -> Figures:
-        return _robbed(model.probe(rate)) if rate > 100 else model.probe(rate)
+        return _taken_by_host(model.probe(rate)) if rate > 100 else model.probe(rate)
 
     knee = find_knee(probe, start=50, objectives=(), say=lambda _: None)
     assert knee.rate == pytest.approx(100, rel=0.05)
@@ -274,7 +276,7 @@ def test_no_worker_is_added_for_what_the_host_took() -> None:
     def probe(workers: int) -> Figures:
         model.workers = workers
         figures = model.probe(150)
-        return _robbed(figures) if len(model.rates) <= 2 else figures
+        return _taken_by_host(figures) if len(model.rates) <= 2 else figures
 
     found = find_workers(probe, rate=150, most=8, objectives=(), say=lambda _: None)
     assert found.count == 1
