@@ -1,10 +1,10 @@
 """Plant small changes into what decides a verdict, one at a time, and see whether the unit tests notice.
 
-``python -m tests.mutants.run --seed 7``. A change that no test notices is a gap in the tests, unless it makes no
+``python -m tests.mutants.run --seed 7 8``. A change that no test notices is a gap in the tests, unless it makes no
 difference: then it is listed in no_difference.toml with the reason, and counted apart.
 
-Exit codes: 0 if at least 95 % of the changes were noticed, 1 if fewer were, 2 for wrong use or for unit tests that fail
-without any change, 3 if all that were drawn make no difference.
+Exit codes: 0 if at least 95 % of each seed's changes were noticed, 1 if fewer were, 2 for wrong use or for unit tests
+that fail without any change, 3 if all that were drawn make no difference.
 """
 
 import argparse
@@ -69,7 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="mutants", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seed", type=int, default=1, help="which changes are drawn (%(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        nargs="+",
+        default=[1],
+        dest="seeds",
+        help="for each, other changes are drawn (1)",
+    )
     parser.add_argument("--count", type=_positive, default=100, help="how many are drawn (%(default)s)")
     parser.add_argument("--files", nargs="+", default=DECIDING, metavar="FILE", help="the files to change")
     parser.add_argument(
@@ -118,17 +125,25 @@ async def _run(given: argparse.Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     harmless = known(given.no_difference)
     found = all_places(given.project, given.files)
-    drawn = random.Random(given.seed).sample(found, min(given.count, len(found)))  # noqa: S311 - it keeps no secret.
-    _say(f"{len(found)} places, {len(drawn)} tried, seed {given.seed}")
+    count = min(given.count, len(found))
+    drawn = {seed: random.Random(seed).sample(found, count) for seed in given.seeds}  # noqa: S311 - it keeps no secret.
     reach = Reach(given.project, "tests/unit")
-    tests = {file: reach.tests_of(file) for file in {place.file for place in drawn}}
+    tests = {file: reach.tests_of(file) for file in {one.file for some in drawn.values() for one in some}}
     if untested := sorted(file for file, reaching in tests.items() if not reaching):
         raise MutantsError(f"no unit test reaches {', '.join(untested)}: write one first.")
     with tempfile.TemporaryDirectory(prefix="celery-harness-mutants-") as scratch:
         trials = Trials(given.project, Path(scratch), tests)
-        await trials.prepare(min(given.workers, len(drawn)))
-        counts = await _try_all(trials, drawn, harmless)
+        await trials.prepare(min(given.workers, count))
+        codes = []
+        for seed, some in drawn.items():
+            _say(f"{len(found)} places, {count} tried, seed {seed}")
+            codes.append(_told(await _try_all(trials, some, harmless)))
         await trials.control()
+    return max(codes, key=(0, _UNKNOWN, _FAILED).index)
+
+
+def _told(counts: Mapping[str, int]) -> int:
+    """Say what became of the changes of one seed, and return the exit code."""
     killed, survived = counts[Outcome.KILLED] + counts[Outcome.HUNG], counts[Outcome.SURVIVED]
     more = (f"{counts[Outcome.HUNG]} of the killed hung", f"{counts[_HARMLESS]} more make no difference")
     said = "; ".join(words for words in more if not words.startswith("0 "))

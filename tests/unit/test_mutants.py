@@ -87,11 +87,11 @@ def test_every_listed_change_is_one_that_there_is() -> None:
 def test_the_files_that_decide_are_reached_by_their_own_tests_first() -> None:
     reach = Reach(ROOT, "tests/unit")
     nearest = {Path(file).name: reach.tests_of(file)[0] for file in run.DECIDING}
-    assert nearest["audit.sql"] == nearest["audit.py"] == "tests/unit/test_audit.py"
-    assert nearest["witnesses.sql"] == "tests/unit/test_witnesses.py"
-    assert nearest["settling.py"] == "tests/unit/test_settling.py"
-    assert nearest["ledger.py"] == "tests/unit/test_ledger.py"
-    assert nearest["crontab.py"] == "tests/unit/test_ticks.py"
+    assert nearest["audit.sql"] == nearest["audit.py"] == "tests/unit/audit/test_audit.py"
+    assert nearest["witnesses.sql"] == "tests/unit/audit/test_witnesses.py"
+    assert nearest["settling.py"] == "tests/unit/stack/test_settling.py"
+    assert nearest["ledger.py"] == "tests/unit/audit/test_ledger.py"
+    assert nearest["crontab.py"] == "tests/unit/audit/test_ticks.py"
 
 
 def test_a_test_reaches_what_it_imports_through_what_the_tests_share(tmp_path: Path) -> None:
@@ -142,6 +142,16 @@ LOT = "def lot(size):\n    x = size > 9\n    return x\n"
 def test_when_all_changes_are_noticed_it_passes(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     assert tiny(LOT, "assert [lot(9), lot(10)] == [False, True]") == 0
     assert capsys.readouterr().out.splitlines() == ["2 places, 2 tried, seed 1", "killed 2 survived 0"]
+
+
+def test_each_of_several_seeds_has_to_pass(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tiny(LOT, "assert lot(10)", "", "--seed", "1", "5", "--count", "1") == 1
+    said = capsys.readouterr().out
+    assert said.count("2 places, 1 tried, seed ") == 2
+    assert sorted(line for line in said.splitlines() if line.startswith("killed")) == [
+        "killed 0 survived 1",
+        "killed 1 survived 0",
+    ]
 
 
 def test_a_change_that_nobody_notices_is_shown_and_fails(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
