@@ -78,7 +78,7 @@ class Mailbox(Node):
         spec = NodeSpec(
             name=HOSTNAME,
             image=image,
-            command=inside_command("smtp"),
+            command=inside_command("smtp_server"),
             env=inside_env(HOSTNAME),
             mounts=inside_mounts(run_folder),
             ports=(SMTP_PORT,),
