@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 
+from harness.containers.app_node import CODE_INSIDE, RESULTS_URL_INSIDE, AppNode
 from harness.containers.node import Node
 from harness.containers.ownership import RUN_LABEL
 from harness.containers.rabbitmq import AMQP_PORT
-from harness.containers.worker import CODE_INSIDE, RESULTS_URL_INSIDE, Worker
+from harness.containers.worker import Worker
 from harness.errors import HarnessError, StartError, UsageError, told
 from harness.printable import printable
 from harness.records.event import Kind
@@ -277,19 +278,18 @@ class _Components:
                     options.append("--without-mingle")
                 if log_level != built_with.log_level():
                     options.append(f"--loglevel={log_level}")
-                worker = Worker(
-                    session.engine,
-                    name=f"worker-{len(celery_stack.workers) + 1}",
+                node = AppNode(
                     image=session.worker_image,
                     app=app,
                     app_folder=write_app(default_worker_initial_content, tmp_path_factory.mktemp("app")),
                     run_folder=celery_stack.folder.path,
                     network=session.network,
                     broker_url=celery_stack.login.amqp_url_inside,
-                    options=options,
                     env=worker_env(default_worker_env, celery_stack.login.amqp_url_inside),
                     labels={RUN_LABEL: celery_stack.folder.path.name},
                 )
+                name = f"worker-{len(celery_stack.workers) + 1}"
+                worker = Worker(session.engine, node, name=name, options=options)
                 celery_stack.workers.append(worker)
                 celery_stack.add(worker)
             return _with(_OnNode, container_cls, _node=worker)(_docker(session, worker))

@@ -4,10 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
+from harness.containers.app_node import RUN_INSIDE, AppNode, JournalingNode
 from harness.containers.engine import Engine
-from harness.containers.worker import RUN_INSIDE, JournalingNode, agent_spec
 from harness.errors import UsageError
 from harness.records.values import Json
 
@@ -63,50 +62,27 @@ class Beat(JournalingNode):
     def __init__(
         self,
         engine: Engine,
+        app: AppNode,
         *,
         name: str,
-        image: str,
-        app: str,
-        app_folder: Path,
-        run_folder: Path,
-        network: str,
-        broker_url: str,
         clock: ShiftedClock | FastClock | None = None,
         settings: Mapping[str, Json] | None = None,
-        env: Mapping[str, str] | None = None,
-        labels: Mapping[str, str] | None = None,
     ) -> None:
         """Nothing is started yet.
 
         Args:
             engine: what runs it.
+            app: what it is a node of; with a clock of its own, libfaketime has to be in the image.
             name: the node's name, unique within its stack.
-            image: the node image; with a clock of its own, libfaketime has to be in it.
-            app: what ``celery -A`` gets.
-            app_folder: the folder that `app` is imported from.
-            run_folder: the run's folder, with `journal` in it.
-            network: where the broker is.
-            broker_url: as seen from inside `network`.
             clock: None for the real one.
             settings: Celery settings that win over the app's own, such as `timezone`.
-            env: more environment; it wins over all that the harness sets.
-            labels: more labels.
         """
-        (run_folder / "beat").mkdir(exist_ok=True)
+        (app.run_folder / "beat").mkdir(exist_ok=True)
         own = {} if clock is None else clock.env()
         if settings:
             try:
                 own["HARNESS_SETTINGS"] = json.dumps(dict(settings))
             except (TypeError, ValueError) as error:
                 raise UsageError(f"the settings of {name} are not JSON: {error}") from error
-        spec = agent_spec(
-            name=name,
-            image=image,
-            command=("-A", app, "beat", f"--schedule={RUN_INSIDE}/beat/{name}", "--loglevel=info"),
-            app_folder=app_folder,
-            run_folder=run_folder,
-            broker_url=broker_url,
-            env={**own, **(env or {})},
-            labels=labels,
-        )
-        super().__init__(engine, spec, run_folder=run_folder, network=network)
+        command = ("-A", app.app, "beat", f"--schedule={RUN_INSIDE}/beat/{name}", "--loglevel=info")
+        super().__init__(engine, app.spec(name, command, env=own), run_folder=app.run_folder, network=app.network)

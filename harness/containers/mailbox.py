@@ -12,9 +12,9 @@ from email.parser import BytesParser
 from functools import cached_property
 from pathlib import Path
 
+from harness.containers.app_node import inside_command, inside_env, inside_mounts
 from harness.containers.engine import Engine, NodeSpec
 from harness.containers.node import Node
-from harness.containers.worker import inside_command, inside_env, inside_mounts
 from harness.errors import EngineError, UsageError
 from harness.records.values import Json
 

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypedDict
+from typing import Self
 
 from harness.audit import results
 from harness.audit.audit import Audit, audit
 from harness.audit.ledger import Ledger
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
+from harness.containers.app_node import AppNode
 from harness.containers.beat import Beat, FastClock, ShiftedClock
 from harness.containers.mailbox import SMTP_PORT, Mailbox
 from harness.containers.node import Node
@@ -168,23 +169,23 @@ class Stack:
             node.wait_ready()
 
     def _worker(self, name: str) -> Worker:
-        return Worker(self._session.engine, name=name, options=self.spec.options, **self._of_the_app())
+        return Worker(self._session.engine, self._app_node(), name=name, options=self.spec.options)
 
-    def _of_the_app(self) -> "_OfTheApp":
-        """What all nodes have in common that run the app."""
+    def _app_node(self) -> AppNode:
+        """Return what all nodes have in common that run the app."""
         env = dict(self.spec.env)
         if self._mailbox is not None:
             env = {"SMTP_HOST": self._mailbox.host, "SMTP_PORT": str(SMTP_PORT), **env}
-        return {
-            "image": self._session.worker_image,
-            "app": self.spec.app,
-            "app_folder": self.spec.app_folder,
-            "run_folder": self.folder.path,
-            "network": self._session.network,
-            "broker_url": self._running_login().amqp_url_inside,
-            "env": env,
-            "labels": {RUN_LABEL: self.folder.path.name},
-        }
+        return AppNode(
+            image=self._session.worker_image,
+            app=self.spec.app,
+            app_folder=self.spec.app_folder,
+            run_folder=self.folder.path,
+            network=self._session.network,
+            broker_url=self._running_login().amqp_url_inside,
+            env=env,
+            labels={RUN_LABEL: self.folder.path.name},
+        )
 
     def _running_login(self) -> Login:
         if self._login is None:
@@ -243,7 +244,7 @@ class Stack:
             raise UsageError("beat has one clock: give ahead_s or clock.")
         own = ShiftedClock(offset_s=ahead_s) if ahead_s else clock
         name = f"beat-{len(self.beats) + 1}"
-        beat = Beat(self._session.engine, name=name, clock=own, settings=settings, **self._of_the_app())
+        beat = Beat(self._session.engine, self._app_node(), name=name, clock=own, settings=settings)
         self.beats.append(beat)
         self.add(beat)
         return beat
@@ -256,9 +257,8 @@ class Stack:
         """
         if self._web is not None:
             raise UsageError("this stack has a web producer already.")
-        common = self._of_the_app()
-        common["image"] = self._session.mailbox_image
-        self._web = WebNode(self._session.engine, routes=routes, **common)
+        app = replace(self._app_node(), image=self._session.mailbox_image)
+        self._web = WebNode(self._session.engine, app, routes=routes)
         self.add(self._web)
         return self._web
 
@@ -396,16 +396,3 @@ class Stack:
                 "nodes": list(nodes),
             },
         )
-
-
-class _OfTheApp(TypedDict):
-    """What all nodes are given that run the app."""
-
-    image: str
-    app: str
-    app_folder: Path
-    run_folder: Path
-    network: str
-    broker_url: str
-    env: dict[str, str]
-    labels: dict[str, str]

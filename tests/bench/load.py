@@ -16,7 +16,7 @@ import psutil
 
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
-from harness.containers.worker import RUN_INSIDE
+from harness.containers.app_node import RUN_INSIDE
 from harness.measure.stages import Histogram
 from harness.records.values import Json
 from harness.stack.shared_parts import SharedParts

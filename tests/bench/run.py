@@ -19,8 +19,9 @@ from rich.table import Table
 
 from harness import Drive
 from harness.audit.run_folder import RunFolder
+from harness.containers.app_node import AppNode, inside_command
 from harness.containers.engine import NodeSpec
-from harness.containers.worker import Worker, inside_command
+from harness.containers.worker import Worker
 from harness.producer import Producer
 from harness.records import journal
 from harness.records.event import Kind
@@ -108,9 +109,7 @@ def _throughput(session: SharedParts, root: Path, *, plain: bool) -> float:
     with a_stack(session, root, workers=0) as stack:
         for _ in range(TASKS):
             stack.producer.send("noop")
-        worker = Worker(
-            session.engine,
-            name="worker-1",
+        node = AppNode(
             image=session.worker_image,
             app="noop",
             app_folder=APPS,
@@ -118,6 +117,7 @@ def _throughput(session: SharedParts, root: Path, *, plain: bool) -> float:
             network=session.network,
             broker_url=stack.login.amqp_url_inside,
         )
+        worker = Worker(session.engine, node, name="worker-1")
         if plain:
             worker.spec = _without_agent(worker.spec)
         began, first = _reach(worker, stack, TASKS // 10)

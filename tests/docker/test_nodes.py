@@ -25,6 +25,7 @@ from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
 from celery import Celery
 
 from harness.containers import engine as engines
+from harness.containers.app_node import AppNode
 from harness.containers.engine import Engine, MountSpec, NodeSpec, Status
 from harness.containers.images import Image, ensure
 from harness.containers.mailbox import SMTP_PORT, Mailbox
@@ -511,17 +512,15 @@ class Workshop:
     run_folder: Path
 
     def worker(self, name: str, *, app: str = "app", options: list[str] | None = None) -> Worker:
-        return Worker(
-            self.engine,
-            name=name,
+        node = AppNode(
             image=self.image,
             app=app,
             app_folder=self.app_folder,
             run_folder=self.run_folder,
             network=self.network,
             broker_url=self.login.amqp_url_inside,
-            options=options,
         )
+        return Worker(self.engine, node, name=name, options=options)
 
 
 @pytest.fixture

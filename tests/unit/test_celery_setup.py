@@ -12,7 +12,7 @@ import pytest
 from pytest_celery import CeleryWorkerContainer
 
 from harness import celery_setup
-from harness.containers.worker import CODE_INSIDE
+from harness.containers.app_node import CODE_INSIDE
 from harness.errors import UsageError
 from harness.records import journal
 from harness.records.event import Event, Kind

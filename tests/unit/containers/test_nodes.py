@@ -8,6 +8,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from harness.containers.app_node import AppNode
 from harness.containers.beat import Beat
 from harness.containers.engine import Engine, NodeSpec, State, Status, _Host, _options, network_leads_out
 from harness.containers.mailbox import Mailbox
@@ -25,18 +26,16 @@ MakeWorker = Callable[..., Worker]
 @pytest.fixture
 def make_worker(tmp_path: Path) -> MakeWorker:
     def make(options: list[str] | None = None, env: dict[str, str] | None = None) -> Worker:
-        return Worker(
-            ENGINE,
-            name="worker",
+        node = AppNode(
             image="image",
             app="shop.app:celery",
             app_folder=tmp_path / "app",
             run_folder=tmp_path / "run",
             network="network",
             broker_url="amqp://inside",
-            options=options,
-            env=env,
+            env=env or {},
         )
+        return Worker(ENGINE, node, name="worker", options=options)
 
     return make
 
@@ -177,18 +176,16 @@ def test_the_callers_environment_wins(make_worker: MakeWorker) -> None:
 
 @pytest.mark.parametrize("settings", [{"beat_schedule": {1, 2}}, {"timezone": float}])
 def test_settings_that_are_not_json_are_a_wrong_use(tmp_path: Path, settings: dict[str, object]) -> None:
+    node = AppNode(
+        image="image",
+        app="shop.app",
+        app_folder=tmp_path,
+        run_folder=tmp_path,
+        network="network",
+        broker_url="amqp://inside",
+    )
     with pytest.raises(UsageError, match="the settings of beat-1 are not JSON"):
-        Beat(
-            ENGINE,
-            name="beat-1",
-            image="image",
-            app="shop.app",
-            app_folder=tmp_path,
-            run_folder=tmp_path,
-            network="network",
-            broker_url="amqp://inside",
-            settings=settings,
-        )
+        Beat(ENGINE, node, name="beat-1", settings=settings)
 
 
 def test_only_the_run_folder_can_be_written_to(make_worker: MakeWorker, tmp_path: Path) -> None:
