@@ -1,4 +1,4 @@
-"""What is written down: expectations, journal lines, messages, verdicts.
+"""The records of a run: expectations, journal lines, messages, verdicts.
 
 It uses the standard library alone, because it runs in every container too.
 """

@@ -1,4 +1,4 @@
-"""A line of a journal, and the kinds of lines there are. It runs in every container: standard library only."""
+"""One line of a journal, and the kinds of lines. Runs in every container: standard library only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from harness.records.values import Json
 
 
 class Kind(StrEnum):
-    """What a journal line says happened.
+    """The kind of a journal line: what happened.
 
-    A task's life, from whoever publishes it: `intended`, then one of `accepted`, `refused`, `unknown`.
-    From the worker: `received`, `started`, `finished`, and `retried`, `revoked`, `discarded` or `errback` where they
-    apply. From a process about itself: `opened` (a file's first line), `up`, `ready`, `settings`, `down`, and of a
-    child process that is gone `exited`. From beat: `embedded` (a worker's own beat begins), `schedule` (it changed),
-    `woke`, `unsent` (an entry that could not be sent) and `died` (beat ended with an error).
+    The publisher of a task writes `intended`, then one of `accepted`, `refused`, `unknown`. The worker writes
+    `received`, `started`, `finished`, and `retried`, `revoked`, `discarded` or `errback` where they apply. A process
+    writes about itself: `opened` (the first line of a file), `up`, `ready`, `settings`, `down`, and `exited` about a
+    child process that has ended. Beat writes `embedded` (a worker's own beat begins), `schedule` (it changed), `woke`,
+    `unsent` (an entry could not be sent) and `died` (beat ended with an error).
     """
 
     OPENED = "opened"
@@ -54,4 +54,4 @@ class Event:
     pid: int
     task: str | None = None
     data: Mapping[str, Json] = field(default_factory=dict)
-    """Whatever else the line said; the writers' docstrings list it."""
+    """The other members of the line; the docstrings of the writers list them."""

@@ -1,4 +1,4 @@
-"""What is demanded of tasks and of each task: promises, expected results, effects. It runs in every container."""
+"""The expectations of a run: promises, expected results and effects. Runs in every container."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,17 +8,17 @@ from harness.records.values import Json
 
 
 class Delivery(StrEnum):
-    """How often a task may run. A retry that the task itself asked for is not counted against this."""
+    """The number of times a task may run. A retry that the task itself asks for does not count."""
 
     AT_MOST_ONCE = "at-most-once"
     AT_LEAST_ONCE = "at-least-once"
 
 
 class Effects(StrEnum):
-    """How often each expected effect may come to be.
+    """The number of times each expected effect may occur.
 
-    ONCE_UNLESS_KILLED is for effects that no transaction can cover (a mail, a call to somebody's API): at
-    least once, and once more only for each execution of the task that began and never came to an end.
+    ONCE_UNLESS_KILLED is for effects that no transaction can cover, such as a mail or a call to an external API: at
+    least once, and once more for each execution of the task that began and did not end.
     """
 
     EXACTLY_ONCE = "exactly-once"
@@ -28,32 +28,32 @@ class Effects(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What a scenario demands of every task it sends."""
+    """The guarantees that a scenario demands for every task it sends."""
 
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     effects: Effects = Effects.EXACTLY_ONCE
     recorded: bool = True
     """Each task that ends must have a row in `celery_taskmeta`."""
     deadline_s: float | None = None
-    """Seconds from when a task was due until it first succeeded; None promises nothing."""
+    """Most seconds from a task's due time to its first success; None promises nothing."""
     fairness: float | None = None
-    """The least that Jain's index of the tasks begun per worker may be, between 0 and 1; None promises nothing.
+    """Least value of Jain's index of the executions begun per worker, above 0 and at most 1; None promises nothing.
 
     The index is 1 if all workers began equally many, and 1/n if one of n began them all (Jain, Chiu and Hawe 1984).
     """
 
     def __post_init__(self) -> None:
-        """Refuse an index that none can reach."""
+        """Refuse an index outside (0, 1]. Raises ValueError."""
         if self.fairness is not None and not 0 < self.fairness <= 1:
             raise ValueError(f"a fairness of {self.fairness} cannot be: give more than 0 and at most 1.")
 
     def to_json(self) -> dict[str, Json]:
-        """A dict for run.json; `from_json` reads it back."""
+        """Return a dict for run.json; `from_json` reads it back."""
         return {**asdict(self), "delivery": self.delivery.value, "effects": self.effects.value}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "Promise":
-        """The promise that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
+        """Read the result of `to_json`. Raises ValueError, TypeError or KeyError on anything else."""
         return cls(
             delivery=Delivery(value["delivery"]),
             effects=Effects(value["effects"]),
@@ -64,14 +64,14 @@ class Promise:
 
 
 def mail(*, to: str | None = None, subject: str | None = None) -> str:
-    """Return the key of a mail by its recipient, its subject, or both, whatever Message-ID it has.
+    """Return the key of a mail by its recipient, its subject, or both, regardless of its Message-ID.
 
-    Every mail that fits has this key, so that two mails to one recipient are one effect twice, unless the subject tells
-    them apart.
+    Every matching mail has this key: two mails to one recipient are the same effect twice, unless the subject
+    distinguishes them.
 
     Args:
-        to: one of the recipients; upper and lower case are the same.
-        subject: the whole subject, decoded; runs of white space are one space.
+        to: one of the recipients; case is ignored for ASCII letters.
+        subject: the whole subject, decoded; runs of white space count as one space.
 
     Raises:
         ValueError: neither is given.
@@ -80,7 +80,7 @@ def mail(*, to: str | None = None, subject: str | None = None) -> str:
         raise ValueError("a mail is expected by `to`, by `subject`, or by both.")
     said = []
     if to is not None:
-        # A semicolon separates the two, and may stand in a quoted local part.
+        # A semicolon separates the two parts, and a quoted local part may contain one.
         said.append(f"to={_lower(to.strip()).replace('%', '%25').replace(';', '%3B')}")
     if subject is not None:
         said.append(f"subject={' '.join(subject.split())}")
@@ -88,12 +88,12 @@ def mail(*, to: str | None = None, subject: str | None = None) -> str:
 
 
 def _lower(text: str) -> str:
-    """Lower case of the letters that ASCII has: which others have one depends on the version of Python."""
+    """Return the text with ASCII letters in lower case. The case of other letters depends on the Python version."""
     return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def _as_told(key: str) -> str:
-    """Write the key of a mail as `mail` would."""
+    """Normalize the key of a mail to the form that `mail` returns; other keys stay the same."""
     if key.startswith("mail:subject="):
         return mail(subject=key.removeprefix("mail:subject="))
     if not key.startswith("mail:to="):
@@ -110,29 +110,30 @@ class _Unchecked:
 
 
 UNCHECKED = _Unchecked()
-"""Says that a result may be anything; None cannot, because None can be expected."""
+"""A marker: the result may be anything. None cannot mark this, because None can be an expected result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expect:
-    """What a producer expects of one task."""
+    """The outcome that a producer expects of one task."""
 
     state: str = "SUCCESS"
-    """The state its row ends in: SUCCESS, FAILURE or REVOKED."""
+    """The final state in the task's row: SUCCESS, FAILURE or REVOKED."""
     result: Json = UNCHECKED
-    """The result of a SUCCESS."""
+    """The expected result of a SUCCESS."""
     error: str | None = None
-    """The class name of the exception of a FAILURE; None takes any."""
+    """The class name of the expected exception of a FAILURE; None accepts any."""
     effects: Sequence[str] | None = None
-    """The keys of its effects, such as `mail` makes; an empty list expects none, None says nothing about effects."""
+    """The keys of the expected effects, such as `mail` returns. An empty list expects none; None leaves effects
+    unchecked."""
 
     def __post_init__(self) -> None:
-        """Refuse a key that stands twice: whether an effect may come twice, the promise says."""
+        """Refuse a key that is listed twice; the promise says whether an effect may occur twice. Raises ValueError."""
         if self.effects is not None and len(set(self.effects)) != len(self.effects):
             raise ValueError(f"an effect is expected twice: {', '.join(self.effects)}")
 
     def to_json(self) -> dict[str, Json]:
-        """The members `expect` and `effects` of a journal line, each left out where it says nothing."""
+        """Return the members `expect` and `effects` of a journal line; each is left out if it is empty."""
         expect: dict[str, Json] = {} if self.state == "SUCCESS" else {"state": self.state}
         if self.result is not UNCHECKED:
             expect["result"] = self.result
@@ -146,14 +147,14 @@ class Expect:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """Something that a task did to the world, such as a row that it wrote."""
+    """A change that a task made outside, such as a row that it wrote."""
 
     key: str
-    """What it is, independent of who did it; the same key twice is the same effect twice."""
+    """The identity of the effect, independent of the task; the same key twice is the same effect twice."""
     task: str | None = None
-    """The id of the task that did it, where that can be seen."""
+    """The id of the task that caused it, where that is known."""
     kind: str = "row"
 
     def to_json(self) -> dict[str, Json]:
-        """A line of a file in `effects`."""
+        """Return the effect as a line of a file in `effects`."""
         return asdict(self)

@@ -1,11 +1,11 @@
-"""The journal: append-only JSON lines, one file a process. Standard library alone; it runs in every container.
+"""The journal: append-only JSON lines, one file per process. Runs in every container: standard library only.
 
-A line is one `write` to a file opened with O_APPEND, so a SIGKILL of the process loses no line that was
-written: the kernel has it. Lines are numbered; a line that could not be written leaves a gap in the numbers
-and the reader sees that the witness is incomplete.
+A line is one `write` to a file opened with O_APPEND, so a SIGKILL of the process loses no line that was written: the
+kernel has it. Lines are numbered. A line that could not be written leaves a gap in the numbers, so the reader sees
+that the journal is incomplete.
 
-A file's first line says who writes: ``{"n": 0, "t": ..., "kind": "opened", "node": ..., "pid": ...,
-"role": ..., "format": 1}``. Every other line carries `n`, `t`, `kind` and, when it is about a task, `task`.
+The first line of a file names the writer: ``{"n": 0, "t": ..., "kind": "opened", "node": ..., "pid": ...,
+"role": ..., "format": 1}``. Every other line has `n`, `t`, `kind` and, if it is about a task, `task`.
 """
 
 import itertools
@@ -24,35 +24,35 @@ from harness.records.values import Json
 
 FORMAT = 1
 HIGHEST = 1_000_000_000
-"""No process writes more lines."""
+"""The highest line number accepted. No process writes more lines."""
 KINDS = frozenset(kind.value for kind in Kind)
 TASKLESS = KINDS - {
     *(Kind.INTENDED, Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN),
     *(Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.RETRIED, Kind.REVOKED, Kind.ERRBACK),
 }
-"""Kinds of lines that may be about no task."""
+"""The kinds of lines that need no task."""
 _MOST_GAPS = 100_000
 _TEXTS = ("node", "role", "name", "entry", "state", "error", "reason")
 encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-"""Writes a value as a line has it. Raises TypeError, ValueError or RecursionError for what is not JSON."""
+"""Encodes a value for a line. Raises TypeError, ValueError or RecursionError if it is not JSON."""
 
 
 class Writer:
-    """Writes the journal of the current process; after a fork, the child writes a file of its own.
+    """A writer of the current process's journal; after a fork, the child writes its own file.
 
-    Threads may share a writer: numbers come from one counter, and one `write` is one line.
+    Threads may share a writer: one counter numbers the lines, and one `write` is one line.
     """
 
     def __init__(
         self, folder: str | os.PathLike[str], *, node: str, role: str, now: Callable[[], float] = time.time
     ) -> None:
-        """Lines go to ``folder/<node>.<pid>.<nanoseconds>.jsonl``, made at the first line.
+        """Prepare to write to ``folder/<node>.<pid>.<nanoseconds>.jsonl``; the first line creates the file.
 
         Args:
             folder: an existing directory that this process can write to.
             node: the name of the node, unique within its stack.
-            role: `producer`, `worker`, `beat`, `mailbox` or what else the process is.
-            now: what lines are stamped with, Unix time in seconds.
+            role: the role of the process: `producer`, `worker`, `beat`, `mailbox` or another.
+            now: returns the time stamp of a line, Unix time in seconds.
         """
         self._folder = Path(folder)
         self._node = node
@@ -80,8 +80,8 @@ class Writer:
         self._fd = self._pid = -1
 
     def _open(self) -> None:
-        # A forked child inherits its parent's descriptor. It is left open: closing it here is not ours to do
-        # while another thread of the child may be in `write`.
+        # A forked child inherits its parent's descriptor. It stays open here, because another thread of the child may
+        # be in `write`.
         pid = os.getpid()
         path = self._folder / f"{self._node}.{pid}.{time.time_ns()}.jsonl"
         try:
@@ -100,10 +100,10 @@ class Writer:
             said = encode(entry)
         except (TypeError, ValueError, RecursionError) as error:
             raise JournalError(f"the journal of {self._node} cannot say {kind.value!r}: {error}") from error
-        # A number is taken only for what is about to be written: one that no line carries is a line that was lost.
+        # A number is used only for a line that is about to be written, so a number without a line is a lost line.
         line = f'{{"n":{next(self._numbers)},{said[1:]}\n'.encode()
         if self._torn:
-            # What a failed write left behind must not spoil this line too.
+            # The remainder of a failed write must not damage this line too.
             line = b"\n" + line
         try:
             written = os.write(self._fd, line)
@@ -117,29 +117,29 @@ class Writer:
 
 @dataclass
 class Tail:
-    """Follows one journal file: each `read` returns the events that were added since the one before."""
+    """A follower of one journal file: each `read` returns the events that were added since the last one."""
 
     path: Path
     damaged: int = 0
-    """Lines seen so far that are no JSON, or no journal line, or whose number an earlier one has."""
+    """Lines seen so far that are not JSON, not a journal line, or have a number that was seen before."""
     missing: int = 0
-    """Numbers below the highest seen that no line carries."""
+    """Numbers below the highest seen that no line has."""
     torn: bool = False
-    """The file ends in the middle of a line (its process may still be about to write the rest)."""
+    """True if the file ends within a line; its process may still write the rest."""
     _offset: int = 0
     _highest: int = -1
     _gaps: set[int] = field(default_factory=set)
-    """The numbers below the highest that were not seen yet."""
+    """Numbers below the highest that were not seen yet."""
     _node: str = field(init=False)
     _pid: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Takes node and pid from the file's name until its first line says them."""
+        """Take node and pid from the file's name until the first line gives them."""
         node, pid, _ = (*self.path.name.rsplit(".", 3), "", "", "")[:3]
         self._node, self._pid = node, int(pid) if pid.isdigit() else -1
 
     def read(self) -> list[Event]:
-        """The complete lines since the last call, as events, in the file's order; none if the file is gone."""
+        """Return the complete lines since the last call as events, in file order; none if the file is gone."""
         try:
             with open_regular(self.path) as file:
                 file.seek(self._offset)
@@ -174,14 +174,14 @@ class Tail:
         return Event(kind=kind, t=t, n=n, node=self._node, pid=self._pid, task=task, data=value)
 
     def first_gap(self) -> int | None:
-        """Return the lowest number that no line had."""
+        """Return the lowest missing number; None if there is none."""
         return min(self._gaps, default=None)
 
     def takes(self, n: int) -> bool:
-        """Take a number; whether no line had it before."""
+        """Register a number, and return whether it was not seen before."""
         if n > self._highest:
             skipped = range(self._highest + 1, n)
-            # A file that is read from its middle begins with any number, and what is before it is not looked for.
+            # A file that is read from its middle begins with any number; the lines before that are not searched for.
             self._gaps.update(skipped if len(skipped) <= _MOST_GAPS else ())
             self.missing += len(skipped)
             self._highest = n
@@ -194,17 +194,17 @@ class Tail:
 
 
 def parsed(line: bytes) -> dict[str, Json]:
-    """Read a line of a journal.
+    """Parse a line of a journal.
 
     Raises:
-        ValueError: it is none; the message says why.
+        ValueError: it is not a journal line; the message says why.
     """
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError("it is no JSON") from error
     if not isinstance(value, dict):
-        raise ValueError("it is no JSON object")  # noqa: TRY004 - as of every line that is none.
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - a ValueError, as for every invalid line.
     kind, n, t, task = (value.get(name) for name in ("kind", "n", "t", "task"))
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"its kind is {kind!r}, which this version does not know")
@@ -222,9 +222,15 @@ def parsed(line: bytes) -> dict[str, Json]:
 
 
 def first_fault(path: Path) -> tuple[int, str] | None:
-    """Find the first line of a file that is none of a journal, and say what is wrong; None if all are right.
+    """Find the first invalid line of a journal file, and say what is wrong; None if all lines are valid.
 
-    The last line may have no end.
+    The last line may be incomplete.
+
+    Returns:
+        The line's number in the file, from 1, and the reason.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be read.
     """
     tail = Tail(path)
     with open_regular(path) as file:
@@ -243,7 +249,7 @@ def first_fault(path: Path) -> tuple[int, str] | None:
 
 
 def _lacks(value: dict[str, Json]) -> str | None:
-    """What a line of its kind has and this one has not."""
+    """Return which required member of its kind a line lacks; None if it lacks none."""
     if value["kind"] == Kind.OPENED:
         if value["n"] or not isinstance(value.get("node"), str):
             return "it does not say at the file's begin who writes it"
@@ -257,20 +263,20 @@ def _lacks(value: dict[str, Json]) -> str | None:
 
 
 class Follower:
-    """Follows every journal file of a folder, also those that appear later."""
+    """A follower of every journal file in a folder, including files that appear later."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is read until `read`."""
+        """Remember the folder; `read` opens the files."""
         self._folder = folder
         self._tails: dict[Path, Tail] = {}
 
     def read(self) -> list[Event]:
-        """What all files gained since the last call; in order within a file, files one after another."""
+        """Return the events added since the last call: in order within a file, one file after another."""
         for path in sorted(self._folder.glob("*.jsonl")):
             self._tails.setdefault(path, Tail(path))
         return [event for tail in self._tails.values() for event in tail.read()]
 
 
 def read(folder: Path) -> Iterator[Event]:
-    """Every event of a folder of journals, file by file. Damaged and torn lines are passed over."""
+    """Return every event in a folder of journals, file by file. Skips damaged and torn lines."""
     yield from Follower(folder).read()

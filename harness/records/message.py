@@ -1,7 +1,7 @@
-"""What a Celery message says of its task: one reading for everybody who journals what is sent. Standard library alone.
+"""The content of a Celery message: one parser for all that journal what is sent. Standard library only.
 
 Celery has two protocols. In the second, the task's id and times are headers, and the body is a list of arguments,
-keyword arguments, and what is embedded: callbacks, errbacks, chain and chord. In the first, everything is in the body.
+keyword arguments, and an embed: callbacks, errbacks, chain and chord. In the first, everything is in the body.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,29 +14,29 @@ from harness.records.values import Json
 
 _BODY_PARTS = 3
 UNLOCK = "celery.chord_unlock"
-"""The task that waits for the members of a chord where the results cannot count them."""
+"""The task that polls for the members of a chord where the result backend cannot count them."""
 DEFAULT_QUEUE = "celery"
-"""Celery's own; a line of the journal does not name it."""
+"""Celery's default queue; a line of the journal does not name it."""
 
 
 class Way(StrEnum):
-    """How a task is promised by the message of another one."""
+    """The relation of a task to the message that announces it."""
 
     NEXT = "next"
-    """It follows in a chain, and is sent as soon as this one has succeeded."""
+    """The next task of the chain: sent as soon as this one has succeeded."""
     LATER = "later"
-    """It follows in a chain, after what is next."""
+    """A later task of the chain, after the next one."""
     BODY = "body"
-    """It is the body of this task's chord, and follows all members."""
+    """The body of this task's chord: it follows all members."""
     CALLBACK = "callback"
-    """A link: it is sent when this one has succeeded, under an id that nobody knows before."""
+    """A link: sent when this one has succeeded, under an id that is not known in advance."""
     ERRBACK = "errback"
-    """A link for errors: it is sent or called when this one has failed."""
+    """An error link: sent or called when this one has failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A task that is to follow another one."""
+    """A task that follows another one."""
 
     task: str | None
     """Its id; None if it gets one when it is sent."""
@@ -44,7 +44,7 @@ class Step:
     way: Way
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in a line of the journal."""
+        """Return the step as it stands in a line of the journal."""
         return {"task": self.task, "name": self.name, "way": self.way.value}
 
 
@@ -56,22 +56,22 @@ class Message:
     name: str
     retries: int
     due_t: float | None
-    """When it is due: Unix time in seconds; None for at once."""
+    """The time when it is due, Unix time in seconds; None for at once."""
     expires_t: float | None
-    """From when on it is not to run: Unix time in seconds."""
+    """The time when it expires, Unix time in seconds."""
     parent: str | None
     """The id of the task that sent it."""
     steps: Sequence[Step]
-    """What is to follow it, each once."""
+    """The tasks that follow it, each once."""
     canvases: Sequence[str]
-    """The ids of the groups and chords among what is to follow it. Nothing runs under them, but if this one fails,
-    Celery records a failure for some of them, too."""
+    """The ids of the groups and chords among the tasks that follow. Nothing runs under these ids, but if this task
+    fails, Celery records a failure for some of them, too."""
     members: Sequence[str] | None
-    """Of a `celery.chord_unlock`: the ids of the tasks that its chord waits for."""
+    """The ids of the tasks that the chord waits for, if this is a `celery.chord_unlock`; otherwise None."""
 
     @classmethod
     def of(cls, name: str, headers: Mapping[str, Any], body: Any) -> "Message | None":
-        """Read a message as it is about to be published; None if it has no task's id.
+        """Read a message before it is published; None if it has no task id.
 
         Args:
             name: the task's name.
@@ -98,7 +98,7 @@ class Message:
         )
 
     def to_json(self, queue: str | None = None) -> dict[str, Json]:
-        """What a line `intended` of the journal says of it, each member left out where there is nothing to say.
+        """Return the members of an `intended` journal line; empty ones are left out.
 
         Args:
             queue: the queue or routing key that it is sent to, if that is known.
@@ -120,18 +120,18 @@ class Message:
 
 
 def task_of(headers: Mapping[str, Any], body: Any) -> str | None:
-    """The id of the task that a message sends; None if there is none."""
+    """Return the id of the task that a message sends; None if there is none."""
     task = about(headers, body).get("id")
     return task if isinstance(task, str) else None
 
 
 def about(headers: Mapping[str, Any], body: Any) -> Mapping[str, Any]:
-    """Where a message says what it is about: its headers, or in Celery's old protocol its body."""
+    """Return the part of a message that has the task's id: its headers, or the body in Celery's first protocol."""
     return headers if headers.get("id") else body if isinstance(body, Mapping) else {}
 
 
 def _embedded(body: Any) -> Mapping[str, Any]:
-    """What is embedded in a body; nothing in one of another form."""
+    """Return the embed of a body; empty if the body has another form."""
     if isinstance(body, Mapping):
         return body
     embedded = _part(body, 2)
@@ -139,7 +139,7 @@ def _embedded(body: Any) -> Mapping[str, Any]:
 
 
 def _keyword(body: Any, name: str) -> Any:
-    """A keyword argument of the task, or None."""
+    """Return a keyword argument of the task, or None."""
     given = body.get("kwargs") if isinstance(body, Mapping) else _part(body, 1)
     return given.get(name) if isinstance(given, Mapping) else None
 
@@ -150,7 +150,7 @@ def _part(body: Any, number: int) -> Any:
 
 def _steps(embedded: Mapping[str, Any]) -> Iterator[Step]:
     chain = list(embedded.get("chain") or ())
-    # Celery keeps a chain in the reverse order: the last one is next.
+    # Celery keeps a chain in reverse order: the last item is the next task.
     if chain:
         yield from _sent_with(chain[-1], Way.NEXT)
     for signature in reversed(chain[:-1]):
@@ -163,13 +163,13 @@ def _steps(embedded: Mapping[str, Any]) -> Iterator[Step]:
 
 
 def _body(body: Any) -> Any:
-    """The body of the chord that a `celery.chord_unlock` waits for, its second argument; None if there is none."""
+    """Return the second argument of a `celery.chord_unlock`, which is the chord's body; None if there is none."""
     given = body.get("args") if isinstance(body, Mapping) else _part(body, 0)
     return given[1] if isinstance(given, tuple | list) and len(given) > 1 else None
 
 
 def _sent_with(signature: Any, way: Way) -> Iterator[Step]:
-    """The tasks that are sent when a signature is, and as later ones those that follow within it."""
+    """Yield the tasks that are sent together with a signature, then as LATER the tasks that follow within it."""
     kind, parts = _parts(signature)
     if kind == "chain":
         for number, part in enumerate(parts):
@@ -187,7 +187,7 @@ def _sent_with(signature: Any, way: Way) -> Iterator[Step]:
 
 
 def _parts(signature: Any) -> tuple[str, Sequence[Any]]:
-    """What kind of canvas a signature is, and its parts in their order; an ordinary task has none."""
+    """Return the kind of canvas of a signature, and its parts in order; both empty for an ordinary task."""
     if not isinstance(signature, Mapping):
         return "", ()
     kind, given = signature.get("subtask_type"), signature.get("kwargs") or {}
@@ -202,7 +202,7 @@ def _parts(signature: Any) -> tuple[str, Sequence[Any]]:
 
 
 def _all(signature: Any, way: Way) -> Iterator[Step]:
-    """Every ordinary task of a signature, however deep groups and chains are nested, that has an id."""
+    """Yield every ordinary task of a signature that has an id, at any depth of nesting."""
     kind, parts = _parts(signature)
     for part in parts:
         yield from _all(part, way)
@@ -212,7 +212,7 @@ def _all(signature: Any, way: Way) -> Iterator[Step]:
 
 
 def _canvases(signature: Any) -> Iterator[str]:
-    """The ids of a signature and of those in it that are canvas, however deep they are nested."""
+    """Yield the ids of a signature and of its nested signatures that are canvas, at any depth."""
     kind, parts = _parts(signature)
     task = _id(signature) if kind else None
     if task is not None:
@@ -227,7 +227,7 @@ def _id(signature: Any) -> str | None:
 
 
 def _names(signature: Any, way: Way) -> Iterator[Step]:
-    """What is sent at once when a link is, by name."""
+    """Yield the tasks that are sent at once when a link is sent, by name and without an id."""
     kind, parts = _parts(signature)
     if kind == "group":
         for part in parts:
@@ -239,7 +239,7 @@ def _names(signature: Any, way: Way) -> Iterator[Step]:
 
 
 def result_ids(value: Any) -> Iterator[str]:
-    """The ids in the tuples that describe results: ``((id, parent), children)``, however deep they are nested."""
+    """Yield the ids in result tuples, ``((id, parent), children)``, at any depth of nesting."""
     for one in value if isinstance(value, tuple | list) else ():
         if isinstance(one, tuple | list) and len(one) == 2:  # noqa: PLR2004 - the two parts of such a tuple.
             own, children = one

@@ -1,4 +1,4 @@
-"""Reading of files that may be anything. Standard library alone; it runs in every container."""
+"""Reading of files that may be of any type. Runs in every container: standard library only."""
 
 import errno
 import os
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file for reading. A pipe or a device may never come to an end.
+    """Open a regular file for reading. Refuses pipes and devices, whose reads may never end.
 
     Raises:
-        OSError: it is no regular file, or cannot be opened.
+        OSError: it is not a regular file, or cannot be opened.
     """
-    # Without O_NONBLOCK a pipe is waited for until somebody writes to it.
+    # Without O_NONBLOCK, opening a pipe blocks until it has a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

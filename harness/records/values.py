@@ -1,7 +1,7 @@
-"""JSON values: whether two are equal, and a digest of one. Standard library alone; it runs in every container.
+"""JSON values: equality and a digest. Runs in every container: standard library only.
 
-Python counts 1 and 1.0 as equal, and so does everybody who expects one of them; it also counts True and 1 as equal,
-and to whoever expects one of those they are not.
+Python treats 1 and 1.0 as equal, and so does an expectation. Python also treats True and 1 as equal; an expectation
+does not.
 """
 
 import hashlib
@@ -17,20 +17,20 @@ _LONE = re.compile("[\ud800-\udfff]")
 
 
 def loads(text: str | bytes) -> Json:
-    """Read JSON text so that equal numbers are written alike.
+    """Parse JSON text so that equal numbers become the same value.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
         RecursionError: it is nested too deep.
     """
     return json.loads(text, parse_float=_number, parse_int=_whole)
 
 
 def digest(text: str | bytes) -> str:
-    """Return a digest of the value of a JSON text: equal values have equal digests.
+    """Return the SHA-256 of a JSON text's value: equal values have equal digests.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
         RecursionError: it is nested too deep.
     """
     canonical = json.dumps(loads(text), sort_keys=True, separators=(",", ":"))
@@ -49,7 +49,7 @@ def same(one: Json, other: Json) -> bool:
 
 
 def readable(value: Json) -> Json:
-    """Write the lone surrogates of a value as backslash escapes: they are legal in JSON, and no text in UTF-8."""
+    """Write the lone surrogates of a value as backslash escapes: JSON allows them, UTF-8 does not."""
     if isinstance(value, str):
         return _LONE.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
     if isinstance(value, list):
@@ -68,6 +68,6 @@ def _whole(text: str) -> float | int:
     try:
         return int(text)
     except ValueError:
-        # Python reads no whole number of more than some thousand digits. It writes none either, so that nobody can
-        # have expected this one.
+        # Python refuses to parse or write an integer of more than some thousand digits, so none of these can be an
+        # expected result.
         return math.nan

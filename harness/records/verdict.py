@@ -1,4 +1,4 @@
-"""What became of the tasks: the fate of each, what the audit has to say, and its verdict."""
+"""The outcome of an audit: the fate of each task, the findings, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from harness.records.values import Json
 
 
 class Verdict(StrEnum):
-    """The three-valued answer of an audit. The worst wins: fail, then unknown, then pass."""
+    """The result of an audit: one of three values. The worst wins: fail, then unknown, then pass."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password.
     UNKNOWN = "unknown"
@@ -21,24 +21,24 @@ class Verdict(StrEnum):
 
     @staticmethod
     def worst(verdicts: Sequence["Verdict"]) -> "Verdict":
-        """The worst of `verdicts`; pass if there are none."""
+        """Return the worst of `verdicts`; pass if there are none."""
         order = list(Verdict)
         return max(verdicts, key=order.index, default=Verdict.PASS)
 
 
 class Fate(StrEnum):
-    """What became of a task that somebody sent. Every entry has exactly one.
+    """The outcome of one task that was sent. Every entry has exactly one.
 
     ok          it ran, was recorded as expected, and had its effects as often as promised
-    failed      it ended in an accounted failure: recorded as FAILURE or REVOKED
+    failed      it failed, and that is accounted for: recorded as FAILURE or REVOKED
     pending     it was still in the broker, waiting for its time, or running when the run ended
-    refused     the broker surely did not take it, and the producer was told so
-    lost        it was accepted, and it or one of its effects never came to be
+    refused     the broker did not take it, and the producer was told
+    lost        it was accepted, and it never ended, or one of its effects never occurred
     duplicated  it ran, or had an effect, more often than the promise allows
     wrong       it was recorded with another result or state than was expected
-    unrecorded  it ran to its end, and the result table does not say so
-    recovered   nobody knew whether it was accepted, and it ran
-    unknown     the witnesses do not suffice to say
+    unrecorded  it ended, and the result table does not say so
+    recovered   it was not known to be accepted, and it ran
+    unknown     the evidence does not suffice to decide
     """
 
     OK = "ok"
@@ -55,25 +55,25 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something the audit has to say."""
+    """One statement of the audit."""
 
     code: str
     """A short stable name, such as `lost` or `unexpected-row`."""
     verdict: Verdict
-    """What this finding alone makes of the run; `pass` for a remark."""
+    """The verdict that this finding alone gives the run; `pass` for a remark."""
     count: int
     text: str
-    """One sentence: what was seen."""
+    """One sentence that says what was seen."""
     tasks: tuple[str, ...] = ()
-    """At most ten ids of the tasks concerned, in order."""
+    """The ids of the tasks concerned, in order, at most ten."""
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in audit.json and checks.json."""
+        """Return the finding as it stands in audit.json and checks.json."""
         return {**asdict(self), "verdict": self.verdict.value, "tasks": list(self.tasks)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "Finding":
-        """The finding that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
+        """Read the result of `to_json`. Raises ValueError, TypeError or KeyError on anything else."""
         return cls(
             code=str(value["code"]),
             verdict=Verdict(value["verdict"]),
