@@ -1,1 +1,1 @@
-"""What became of each task: a pure function of the run folder. Knows neither Docker nor Celery."""
+"""The audit: the fate of each task, from the run folder alone. It needs neither Docker nor Celery."""

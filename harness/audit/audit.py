@@ -21,40 +21,40 @@ from harness.records.values import Json
 from harness.records.verdict import Fate, Finding, Verdict
 
 _SHOWN = 3
-"""How many ids a line shows."""
+"""The number of ids that a line shows."""
 
 
 class AuditError(HarnessError):
-    """The audit contradicted itself: the fates do not add up to the entries. A defect of the harness."""
+    """An audit that contradicts itself: the fates do not add up to the entries. This is a defect of the harness."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Audit:
-    """What an audit says. `to_json` is what audit.json holds."""
+    """The result of an audit. audit.json holds what `to_json` returns."""
 
     name: str
     entries: int
     fates: Mapping[Fate, int]
-    """Every fate, also those that nobody met; the sum is `entries`."""
+    """The number of tasks per fate, for every fate, also if it is 0; the sum is `entries`."""
     findings: tuple[Finding, ...]
     tracebacks: tuple[str, ...] = ()
-    """Where the first task failed that should not have."""
+    """The traceback of the first task that failed unexpectedly, if one was recorded."""
     e2e_ms: Mapping[str, float]
-    """Milliseconds from due to first success: p50, p95, p99, max; empty if nothing succeeded. Where nobody saw the
-    workers, to the `date_done` of its row."""
+    """Milliseconds from due to first success: p50, p95, p99, max; empty if no task succeeded. Without journals of the
+    workers, the `date_done` of the row stands for the first success."""
     workers: Mapping[str, int]
-    """Tasks begun, per worker."""
+    """Executions begun, per worker."""
     memory_mb: Mapping[str, float]
-    """The most memory that each worker had resident: the sum of what each of its processes had at its peak, as far as
-    they said so. Pages that processes share count for each of them."""
+    """Peak resident memory per worker, in MiB: the sum of its processes' peaks, as far as they reported them. Pages
+    that processes share count for each of them."""
     witnesses: Mapping[str, Json]
-    """What was read of each witness."""
+    """Figures of each witness: what was read of it."""
     ticks: tuple[EntryTicks, ...] = ()
-    """How each entry of beat's schedule ticked; empty if no beat ran."""
+    """The ticks of each entry of beat's schedule; empty if no beat ran."""
 
     @property
     def fairness(self) -> float | None:
-        """Jain's index of the tasks begun per worker, from 1/n to 1; None where there is nothing to share out."""
+        """Jain's index of the executions begun per worker, from 1/n to 1; None if `jain` gives none."""
         return jain(self.workers.values())
 
     @property
@@ -64,16 +64,16 @@ class Audit:
 
     @property
     def is_timelapse(self) -> bool:
-        """Whether nothing but beat ran, so that there are ticks and no tasks."""
+        """True if only beat ran, so that there are ticks and no tasks."""
         return "timelapse" in self.witnesses
 
     @property
     def passed(self) -> bool:
-        """Whether everything is accounted for and every promise was kept."""
+        """True if everything is accounted for and every promise was kept."""
         return self.verdict is Verdict.PASS
 
     def to_json(self) -> dict[str, Json]:
-        """The same folder gives the same value, wherever it lies."""
+        """Return the audit as audit.json holds it. The same folder gives the same value, wherever it lies."""
         return {
             "format": 1,
             "name": self.name,
@@ -92,7 +92,7 @@ class Audit:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "Audit":
-        """The audit that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
+        """Read the result of `to_json`. Raises ValueError, TypeError or KeyError on anything else."""
         return cls(
             name=str(value["name"]),
             entries=int(value["entries"]),
@@ -107,7 +107,7 @@ class Audit:
         )
 
     def text(self) -> str:
-        """A few plain lines for people to read: the verdict, where a task failed, and each finding."""
+        """Return a few plain lines: the verdict, the traceback of a failed task, and each finding."""
         met = ", ".join(f"{count} {fate.value}" for fate, count in self.fates.items() if count)
         lines = [f"{self.verdict.value}: {self.entries} sent: {met or 'nothing'}"]
         lines += [f"  {line}" for traceback in self.tracebacks for line in traceback.splitlines()]
@@ -116,32 +116,33 @@ class Audit:
         return printable("\n".join(lines))
 
     def __repr__(self) -> str:
-        """The same, so that a failed assertion and an interactive session show it."""
+        """Return `text()`, so that a failed assertion and an interactive session show it."""
         return self.text()
 
 
 def _ids(finding: Finding) -> str:
-    """The first ids of a finding, unless its text names them."""
+    """Return the first ids of a finding in brackets, without those that its text names."""
     shown = [task for task in finding.tasks[:_SHOWN] if task not in finding.text]
     more = finding.count - _SHOWN
     return f" ({', '.join(shown)}{f' and {more} more' if more > 0 else ''})" if shown else ""
 
 
 def jain(counts: Iterable[int]) -> float | None:
-    """Jain's fairness index of some counts; None of fewer than two, or of nothing but zeros."""
+    """Return Jain's fairness index of some counts; None for fewer than two, or if all are zero."""
     known = list(counts)
-    if len(known) < 2 or not any(known):  # noqa: PLR2004 - one alone shares with nobody.
+    if len(known) < 2 or not any(known):  # noqa: PLR2004 - fairness needs at least two.
         return None
     return sum(known) ** 2 / (len(known) * sum(count**2 for count in known))
 
 
 def audit(folder: RunFolder) -> Audit:
-    """Audit a run. Reads the folder, writes nothing.
+    """Audit a run. Reads the folder, and writes nothing.
 
     A witness that cannot be read makes the verdict unknown; it does not end the audit.
 
     Raises:
-        RunFolderError: run.json is missing or says nothing usable, or a witness is beyond reading.
+        RunFolderError: run.json is missing or not usable, or the database cannot process the evidence.
+        AuditError: the fates do not add up to the entries.
     """
     settings = folder.read("run.json")
     try:
@@ -165,7 +166,7 @@ def audit(folder: RunFolder) -> Audit:
 
 
 def _of_timelapse(name: str, ticked: Ticks, lapse: Mapping[str, Json]) -> Audit:
-    """Nobody was there to run the tasks, so that they have no fates."""
+    """Return the audit of a time-lapse. No worker ran, so there are no tasks and no fates."""
     return Audit(
         name=name,
         entries=0,
@@ -234,19 +235,19 @@ def _judge(database: Database, witnesses: Witnesses, promise: Promise, name: str
 
 
 def _really_wrong(pairs: Iterable[tuple[Json, ...]]) -> Iterator[str]:
-    """The tasks whose result differs from the expected as a value, not only as text."""
+    """Yield the tasks whose result differs from the expected one as a value, not only as text."""
     for task, *pair in pairs:
         try:
             is_same = _is_same(*pair)
         except RecursionError:
-            # What Python cannot read for its depth, it cannot have written as what was expected.
+            # Python wrote the expected value, so a text that Python cannot read for its depth is not that value.
             is_same = False
         if not is_same:
             yield task
 
 
 def _is_same(expected: str | None, expected_digest: str | None, value: str | None, digest: str | None) -> bool:
-    """Whether two results are equal; of a long one there is a digest."""
+    """Return whether two results are equal; a long one is given as a digest."""
     if expected is not None and value is not None:
         return values.same(values.loads(expected), values.loads(value))
     ours = expected_digest if expected is None else values.digest(expected)
@@ -315,14 +316,14 @@ def _other_findings(
         if count:
             name = code.replace("_", "-")
             if journal_incomplete and (code.startswith("unexpected_") or code in _OF_UNSENT):
-                # That it was sent may stand in a line that is lost.
-                verdict = Verdict.UNKNOWN  # noqa: PLW2901 - it is another one from here on.
+                # The line that says it was sent may be lost.
+                verdict = Verdict.UNKNOWN  # noqa: PLW2901 - changed for this finding alone.
             text = f"{explainer.names(tasks, count)}: {words}{_more(code, tasks, explainer)}"
             yield Finding(code=name, verdict=verdict, count=count, text=text, tasks=tasks)
 
 
 def _more(code: str, tasks: tuple[str, ...], explainer: Explainer) -> str:
-    """What else is worth saying of some tasks."""
+    """Return further details of the tasks of a finding, by its code."""
     if code == "failed_unexpectedly":
         return f" ({explainer.reasons()})"
     if code in _OF_CHORDS:
@@ -331,7 +332,7 @@ def _more(code: str, tasks: tuple[str, ...], explainer: Explainer) -> str:
 
 
 def _promise_findings(explainer: Explainer, *, incomplete: bool) -> Iterator[Finding]:
-    """What was promised and never came, and what goes on for ever."""
+    """Yield the findings on promised tasks, endless sending, queue settings and dead letters."""
     count, tasks, text = explainer.never_sent()
     if count:
         verdict = Verdict.UNKNOWN if incomplete else Verdict.FAIL
@@ -361,7 +362,7 @@ def _fairness_findings(workers: Mapping[str, int], promise: Promise) -> Iterator
 
 
 def _check_findings(folder: RunFolder) -> Iterator[Finding]:
-    """What the scenario's own checks found while the run's world was still there; see `run`."""
+    """Yield the findings of the scenario's own checks, which ran before the stack was taken down; see `run`."""
     if not (folder.path / "checks.json").exists():
         return
     try:

@@ -1,9 +1,9 @@
--- The audit's queries: what became of each task. `witnesses.sql` loads what they ask. In DuckDB's SQL, each under its
+-- The audit's queries, in DuckDB's SQL: the fate of each task. `witnesses.sql` loads their tables. Each query has a
 -- name; bind parameters are written $name.
 
 -- name: entries
--- One entry a task that somebody intended to send. A task that retries is published again under the same id:
--- `known` says whether any publish was accepted, `outcome` what became of the last one, and `queue` where that went.
+-- One entry per task that was intended to be sent. A task that retries is published again under the same id: `known`
+-- says whether any publish was accepted, `outcome` is the result of the last publish, and `queue` its queue.
 CREATE TABLE entry AS
 SELECT task,
        arg_min(name, t) FILTER (kind = 'intended') AS name,
@@ -22,9 +22,10 @@ FROM line WHERE kind IN ('intended', 'accepted', 'refused', 'unknown') AND task 
 GROUP BY task HAVING bool_or(kind = 'intended');
 
 -- name: runs
--- Per task, what the workers say: how often it began and came to an end by itself, and how it ended. An execution whose
--- process was stopped is unwound, and its last word is UNKNOWN; that is no end. `again` counts the executions that asked
--- for another one: a retry, a replacement, which goes by the same id, or a message put back into its queue.
+-- Per task, the workers' records: how often it began, how often it ended by itself, and how it ended. An execution
+-- whose process was stopped is unwound, and its last state is UNKNOWN; that is not an end. `again` counts the
+-- executions that asked for another one: a retry, a replacement under the same id, or a message put back into its
+-- queue.
 CREATE TABLE run AS
 SELECT task,
        count(*) FILTER (kind = 'started') AS starts,
@@ -45,8 +46,8 @@ FROM line WHERE kind IN ('started', 'finished', 'revoked', 'discarded') AND task
 GROUP BY task;
 
 -- name: executions
--- Of each task that a worker began more than once, or began and did not end: what each worker made of it. `code` is what
--- the last process that began it exited with (of a signal: its number, negative), as far as its parent said so.
+-- For each task that began more than once, or began and did not end: the outcome on each worker. `code` is the exit
+-- code of the last process that began it, as far as its parent reported it (for a signal: its number, negative).
 CREATE TABLE execution AS
 WITH said AS (
          SELECT line.*, owner.node AS worker, owner.pid AS process FROM line JOIN owner USING (file)
@@ -73,26 +74,26 @@ FROM summed LEFT JOIN gone ON gone.worker = summed.worker AND gone.process = sum
 GROUP BY summed.task, summed.worker;
 
 -- name: fanouts
--- Tasks that one publish brought to several workers, as a broadcast does: none of them had it from another one.
+-- Tasks that one publish brought to several workers, as a broadcast does: each worker got a first delivery.
 CREATE TABLE fanout AS
 SELECT task, count(*) AS workers FROM execution
 WHERE is_first_delivery AND task IN (SELECT task FROM entry WHERE times = 1)
 GROUP BY task HAVING count(*) > 1;
 
 -- name: discards
--- Messages that a worker threw away, and why.
+-- Messages that a worker discarded, and the reason.
 CREATE TABLE discard AS
 SELECT line.task, arg_max(line.reason, line.t) AS reason, arg_max(owner.node, line.t) AS worker
 FROM line JOIN owner USING (file) WHERE line.kind = 'discarded' GROUP BY line.task;
 
 -- name: tracebacks
--- Where tasks failed: the first failures of each class in each process say so.
+-- Tracebacks of failed tasks: a process records them for the first failures of each class.
 CREATE TABLE told AS
 SELECT line.task, arg_max(line.traceback, line.t) AS traceback, arg_max(owner.node, line.t) AS worker
 FROM line JOIN owner USING (file) WHERE line.traceback IS NOT NULL GROUP BY line.task;
 
 -- name: promised
--- What was to follow each task, as its message says.
+-- The tasks announced by each task's message to follow it.
 CREATE TABLE promised AS
 SELECT DISTINCT predecessor, step.task AS task, step.name AS name, step.way AS way
 FROM (
@@ -101,7 +102,7 @@ FROM (
 );
 
 -- name: children
--- What tasks with links sent themselves, by name.
+-- The tasks that tasks with links sent, by name.
 CREATE TABLE child AS
 SELECT parent, name FROM line
 WHERE kind = 'intended' AND parent IN (SELECT predecessor FROM promised WHERE way IN ('callback', 'errback'));
@@ -116,30 +117,30 @@ CREATE TABLE unlock AS
 SELECT task, unnest(members) AS member FROM line WHERE members IS NOT NULL;
 
 -- name: followers
--- Tasks that were to follow another one, in a chain or as the body of a chord. If that one fails, Celery records a
--- failure for each of them, though they were never sent.
+-- Tasks that follow another one, in a chain or as the body of a chord. If that one fails, Celery records a failure for
+-- each of them, though they were never sent.
 CREATE TABLE follower AS SELECT unnest(follow) AS task FROM line WHERE follow IS NOT NULL;
 
 -- name: span
--- When the run ended, as far as its journal says: when the last line of all was written.
+-- The end of the run by its journal: the time of the last line of all.
 CREATE TABLE span AS SELECT max(last_t) AS end_t FROM file;
 
 -- name: went_on
--- The run went on until the broker was asked: what expired meanwhile left no line.
+-- The run went on until the broker was asked: a message that expired meanwhile left no line.
 UPDATE span SET end_t = greatest(end_t, $asked_t::DOUBLE);
 
 -- name: workers
--- Who did the work: tasks begun, per worker; also the workers that began none.
+-- Executions begun per worker; also the workers that began none.
 SELECT node, sum(starts) AS starts FROM owner
 GROUP BY node HAVING bool_or(role = 'worker') OR sum(starts) > 0 ORDER BY node;
 
 -- name: memory
--- The most memory that each worker had resident: the sum over its processes of the most that each ever had, in kB.
+-- Peak resident memory per worker in kB: the sum of its processes' peaks.
 SELECT node, sum(peak_kb) AS peak_kb FROM owner WHERE peak_kb IS NOT NULL GROUP BY node ORDER BY node;
 
 -- name: early_runs
--- Executions that began before their time. Each execution belongs to the last publish before it; a retry has a time
--- of its own. The margin is for the worker's timer, which may be up to a millisecond early by Python's rounding.
+-- Executions that began before their due time. Each execution belongs to the last publish before it; a retry has its
+-- own due time. The margin is for the worker's timer, which may be up to a millisecond early by Python's rounding.
 CREATE TABLE early_run AS
 WITH intent AS (SELECT task, t, due FROM line WHERE kind = 'intended'
                     AND task IN (SELECT task FROM line WHERE due IS NOT NULL))
@@ -149,8 +150,8 @@ ASOF JOIN intent ON start.task = intent.task AND start.t >= intent.t
 WHERE start.t < intent.due - 0.001;
 
 -- name: wants
--- The effects that each task was expected to have; a task that said nothing about effects has no row here. Most tasks
--- have one and were sent once, so that nothing comes twice.
+-- The effects expected of each task; a task that declared none has no row here. Most tasks have one effect and were
+-- sent once, so that nothing comes twice.
 CREATE TABLE want AS
 SELECT task, effects[1] AS key FROM line
 WHERE kind = 'intended' AND len(effects) = 1 AND task NOT IN (SELECT task FROM entry WHERE times > 1)
@@ -162,13 +163,14 @@ WHERE kind = 'intended' AND (len(effects) > 1 OR len(effects) = 1 AND task IN (S
 DELETE FROM want;
 
 -- name: dead
--- Messages at rest in a queue that nobody consumes, because another queue got rid of them.
+-- Tasks of dead letters: messages in a queue without consumers that another queue got rid of.
 CREATE TABLE dead AS
 SELECT unnest($tasks::VARCHAR[]) AS task;
 
 -- name: effects_of
--- Per task whose effects are not just what was expected: how many never came, the most that one of them came too
--- often, and the same less what deaths excuse. Tasks may share a key; then the death of any of them excuses one more.
+-- Per task whose effects are not exactly the expected ones: how many are absent, the largest number of extra
+-- occurrences of one of them, and the same without those that process deaths excuse. Tasks may share a key; then the
+-- death of any of them excuses one more.
 CREATE TABLE had AS
 WITH seen AS (
          SELECT key, count(*) AS times
@@ -189,21 +191,21 @@ FROM want LEFT JOIN seen USING (key) LEFT JOIN excused USING (key) GROUP BY want
 HAVING absent > 0 OR extra > 0 OR unexcused > 0;
 
 -- name: entries_run
--- Each entry with what the workers say of it, and what they say of tasks that nobody sent, where `times` is NULL. A join
--- of two large tables at a time keeps the memory small.
+-- Each entry with the workers' records of it. For a task without an entry, `times` is NULL. Joining two large tables at
+-- a time keeps the memory small.
 CREATE TABLE entry_run AS SELECT * FROM entry FULL JOIN run USING (task);
 
 -- name: facts
--- All that is known of each entry, in one row. A message that expires is dropped by the broker, without a word to
--- anybody: if its time has come and nobody took it, that is what became of it. Where nobody saw the workers
--- ($executions is false), nobody can say that it was not taken; there a row stands for the execution that wrote it.
+-- All that is known of each entry, in one row. The broker drops an expired message without notice: if its time has come
+-- and no worker took it, it expired. Without journals of the workers ($executions is false), it cannot be known that no
+-- worker took it; there a row counts as the execution that wrote it.
 CREATE TABLE fact AS
 WITH known_of AS (
     SELECT said.* EXCLUDE (
                expect, starts, ends, again, last_start_t, ignored, succeeded, success_t, failed, revoked, discarded, error,
                last_state, stored_t, stored_file
            ),
-           -- Each reading of a JSON text takes its time.
+           -- Each parsing of a JSON text takes time.
            json_extract_string(said.expect, ['$.state', '$.digest', '$.text', '$.start', '$.error']) AS wanted,
            coalesce(wanted[1], 'SUCCESS') AS expect_state,
            json_extract(said.expect, '$.result')::VARCHAR AS expect_result,
@@ -262,7 +264,7 @@ SELECT * EXCLUDE (wanted),
             WHEN revoked OR expired THEN 'REVOKED'
             WHEN discarded THEN 'DISCARDED'
             WHEN set_aside THEN 'IGNORED' END AS ending,
-       -- Neither leaves a row that says how it ended.
+       -- None of these leaves a row that says how it ended.
        ignored OR expired OR set_aside OR row_expired AS unwritten,
        NULL::VARCHAR AS fate
 FROM known_of;
@@ -272,8 +274,8 @@ FROM known_of;
 SELECT task FROM fact WHERE status = 'SUCCESS' AND starts = 0 AND NOT is_moving;
 
 -- name: mismatches
--- Results that are not known to be what was expected: their texts differ, or one of them is a digest. Whether the
--- values differ is decided outside, because the order of an object's members means nothing.
+-- Results that may differ from the expected ones: the texts differ, or one of them is a digest. Python compares the
+-- values, because the order of an object's members has no meaning.
 SELECT task, expect_result, expect_digest, value, digest FROM fact
 WHERE ending = 'SUCCESS' AND codec = 'json'
   AND CASE WHEN expect_text = text THEN false
@@ -287,26 +289,26 @@ CREATE TABLE wrong (task VARCHAR);
 -- name: fates
 -- Exactly one fate each: the first line that holds decides.
 UPDATE fact SET fate = CASE
-    -- More than was promised is a breach, whatever else may still come.
+    -- Exceeding the promise is a breach, regardless of what may still come.
     WHEN $effects = 'exactly-once' AND extra > 0 THEN 'duplicated'
     WHEN $effects = 'once-unless-killed' AND unexcused > 0 AND NOT is_moving THEN CASE WHEN $executions THEN 'duplicated' ELSE 'unknown' END
     WHEN $delivery = 'at-most-once' AND starts > deliveries + again THEN 'duplicated'
-    -- The witnesses were read one after another, and it went on in between.
+    -- The witnesses were read one after another, and the task went on in between.
     WHEN is_moving THEN 'pending'
-    -- It never came to an end.
+    -- It did not end.
     WHEN ending IS NULL AND is_left THEN 'pending'
     WHEN ending IS NULL AND is_dead THEN 'lost'
     WHEN ending IS NULL AND outcome = 'refused' AND starts = 0 THEN 'refused'
     WHEN ending IS NULL AND outcome <> 'accepted' AND coalesce(last_start_t < last_intended_t, true) THEN 'unknown'
     WHEN ending IS NULL AND $incomplete THEN 'unknown'
     WHEN ending IS NULL THEN 'lost'
-    -- It ended. A witness that should have seen it and could not be read leaves the question open.
+    -- It ended. If the witness that should have seen an effect could not be read, the fate is unknown.
     WHEN absent > 0 AND ending = expect_state AND (unwatched > 0 OR NOT $effects_readable) THEN 'unknown'
     WHEN absent > 0 AND ending = expect_state THEN 'lost'
     WHEN NOT $results_readable AND $recorded AND NOT unwritten THEN 'unknown'
-    -- A worker threw its message away. That it was ever accepted, without a confirm nobody says but that worker.
+    -- A worker discarded its message. Without a confirm, only that worker shows that it was accepted.
     WHEN ending = 'DISCARDED' THEN CASE WHEN outcome = 'accepted' THEN 'lost' ELSE 'unrecorded' END
-    -- The row is the only one to speak of a success: nobody saw it run, or all who saw it run saw something else.
+    -- Only the row reports a success: no journal shows that it ran, or the journals that do show another end.
     WHEN ending = 'SUCCESS' AND NOT succeeded AND cut_short = 0 AND $executions THEN 'unknown'
     WHEN ending = 'SUCCESS' AND expect_state <> 'SUCCESS' THEN 'wrong'
     WHEN $recorded AND NOT recorded AND NOT unwritten THEN 'unrecorded'
@@ -329,12 +331,12 @@ SELECT fate, count(*) AS count FROM fact GROUP BY fate ORDER BY fate;
 SELECT task FROM fact WHERE fate = $fate;
 
 -- name: e2e
--- Milliseconds from due to the first success. quantile_disc returns a value that occurred, not one in between.
+-- Milliseconds from due to the first success. quantile_disc returns a value that occurred, not an interpolated one.
 SELECT count(*) AS count, quantile_disc(ms, 0.5) AS p50, quantile_disc(ms, 0.95) AS p95,
        quantile_disc(ms, 0.99) AS p99, max(ms) AS max
 FROM (SELECT (success_t - due_t) * 1000 AS ms FROM fact WHERE success_t IS NOT NULL);
 
--- The queries from here on each find ids, in a column named task; the audit counts them and shows the first.
+-- Each of the following queries finds ids, in a column named task; the audit counts them and shows the first.
 
 -- name: unexpected_executions
 SELECT task FROM entry_run
@@ -351,20 +353,21 @@ SELECT task FROM (SELECT task FROM left_over UNION SELECT task FROM dead)
 WHERE task NOT IN (SELECT task FROM entry) AND task NOT IN (SELECT task FROM moving);
 
 -- name: failed_on_one_worker
--- Of a message that several workers got, one of them failed where it was to succeed; the row tells of one worker alone.
+-- Several workers got the message, and it failed on one of them though it should succeed; the row reports one worker
+-- alone.
 SELECT DISTINCT execution.task FROM execution JOIN fanout USING (task) JOIN fact USING (task)
 WHERE execution.state = 'FAILURE' AND fact.expect_state = 'SUCCESS' AND fact.ending = 'SUCCESS';
 
 -- name: failed_run
--- A run failed, and the row says that the task succeeded.
+-- One run failed, and the row says that the task succeeded.
 SELECT task FROM fact WHERE failed AND ending = 'SUCCESS' AND task NOT IN (SELECT task FROM fanout);
 
 -- name: promised_count
 SELECT count(*) FROM promised;
 
 -- name: never_sent
--- Tasks that were to follow one that succeeded, and that nobody ever sent: the next ones in a chain, with those after
--- them, and links. A chord's body is looked for elsewhere.
+-- Tasks that should follow one that succeeded, and were never sent: the next ones in a chain, with those after them,
+-- and links. Other queries check the bodies of chords.
 WITH due AS (
     SELECT promised.* FROM promised JOIN fact ON fact.task = promised.predecessor
     WHERE fact.succeeded AND fact.ending = 'SUCCESS'
@@ -386,7 +389,7 @@ WHERE promised.way = 'errback' AND fact.failed AND fact.ending = 'FAILURE'
   AND (promised.predecessor, promised.name) NOT IN (SELECT (parent, name) FROM child);
 
 -- name: chords
--- Every chord whose body nobody sent although no member failed: what it waits for, and whether that can still come.
+-- Every chord whose body was not sent although no member failed: what it waits for, and whether that can still come.
 CREATE TABLE chord AS
 WITH body AS (
          SELECT DISTINCT task, name FROM promised WHERE way = 'body' AND task IS NOT NULL
@@ -399,7 +402,7 @@ WITH body AS (
          SELECT task, predecessor FROM promised WHERE way = 'body' AND predecessor NOT IN (SELECT task FROM unlock)
      ),
      known AS (
-         -- A member that was to follow a task that failed was never sent, and has a row that says so.
+         -- A member that should follow a failed task was never sent, and has a row that says so.
          SELECT member.body, member.task, fact.task IS NULL AS unsent,
                 CASE WHEN fact.task IS NULL THEN result.status ELSE fact.ending END AS ending, fact.fate,
                 coalesce(fact.recorded, false) AS recorded
@@ -416,7 +419,7 @@ GROUP BY body.task, body.name
 HAVING NOT bool_or(coalesce(known.ending IN ('FAILURE', 'REVOKED'), false));
 
 -- name: groups_half_sent
--- A group was saved before all of its members were sent; whoever waits for it waits for ever.
+-- A group was saved before all of its members were sent; a client that waits for it waits for ever.
 SELECT DISTINCT task FROM grouped WHERE task NOT IN (SELECT task FROM entry);
 
 -- name: chords_half_sent
@@ -432,8 +435,8 @@ SELECT task FROM chord WHERE unsent = 0 AND NOT is_hopeless AND waits_for IS NOT
 SELECT task FROM fact WHERE is_left AND ending IS NOT NULL;
 
 -- name: unexpected_effects
--- An effect is expected if some task wanted it by any of its keys, or if the task that had it never said which effects
--- it would have. Where it is not known who had it, it may be any task that said nothing.
+-- An effect is expected if some task declared it by any of its keys, or if the task that caused it has no declaration of
+-- effects (an empty one expects none). If the task is unknown, it may be any task without a declaration.
 WITH wanted AS (SELECT key FROM want UNION ALL SELECT unnest(effects) FROM moving)
 SELECT DISTINCT key AS task FROM effect
 WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM wanted)
@@ -446,7 +449,7 @@ WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM wanted)
 SELECT task FROM fact WHERE fate = 'failed' AND ending <> expect_state;
 
 -- name: reasons
--- Why tasks failed that should not have: the most frequent errors, with one message of each.
+-- The reasons of unexpected failures: the most frequent errors, with one message of each.
 SELECT coalesce(error, lower(ending)) AS error,
        min(coalesce(json_extract_string(said, '$.exc_message[0]'), json_extract_string(said, '$.exc_message'), '')),
        count(*) AS count
@@ -467,25 +470,25 @@ SELECT task FROM fact WHERE (success_t - due_t) > $deadline_s;
 SELECT task FROM fact WHERE codec IN ('other', 'unread');
 
 -- name: ran_again
--- Allowed by the promise, and still worth a remark.
+-- The promise allows it; it is still reported.
 SELECT task FROM fact WHERE starts > 1 + again AND fate NOT IN ('duplicated', 'lost');
 
 -- name: had_again
--- More effects than one, each explained by an execution that was cut short, or allowed by the promise.
+-- More than one occurrence of an effect: explained by an execution that was cut short, or allowed by the promise.
 SELECT task FROM fact WHERE extra > 0 AND fate <> 'duplicated';
 
 -- name: unfinished_rows
--- Rows that are no ending, such as STARTED or RETRY: Celery never cleans them up.
+-- Rows without a final state, such as STARTED or RETRY: Celery never cleans them up.
 SELECT task FROM fact WHERE has_row AND NOT recorded;
 
 -- name: names
--- From here on, queries say more of some tasks than their ids.
--- The names of some tasks, each with how many of them have it.
+-- The following queries return more than the ids of tasks.
+-- The names of some tasks, each with the number of tasks that have it.
 SELECT name, count(*) AS count FROM entry WHERE task IN (SELECT unnest($tasks::VARCHAR[])) AND name IS NOT NULL
 GROUP BY name ORDER BY count DESC, name LIMIT 4;
 
 -- name: stories
--- All that is worth telling of some tasks.
+-- The evidence on some tasks; see `Story`.
 SELECT fact.task, fact.name, fact.queue, fact.starts, fact.ending, fact.outcome, fact.status, fact.error,
        fact.expect_state, coalesce(fact.expect_result, fact.expect_start || '...') AS expect_result, fact.expect_error,
        fact.codec,
@@ -511,7 +514,7 @@ SELECT told.task, told.traceback, told.worker FROM told JOIN fact USING (task)
 WHERE fate = 'failed' AND ending <> expect_state ORDER BY told.task LIMIT 1;
 
 -- name: chord_stories
--- What is to be told of the first chords that some query finds.
+-- The evidence on some chords; see `ChordStory`.
 SELECT chord.task, chord.name, chord.members, chord.unsent, chord.waits_for,
        unlock_task.task AS unlock, coalesce(run.starts, 0) AS looks
 FROM chord

@@ -1,4 +1,4 @@
-"""Rows that a worker stored and that are not there any more: rightly cleaned up, or deleted before their time."""
+"""Rows that a worker stored and that are missing: cleaned up after their expiry, or deleted too early."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,27 +8,27 @@ from harness.audit.witnesses import Database
 from harness.records.verdict import Finding, Verdict
 
 _FIRST = 10
-"""How many ids a finding names."""
+"""The number of ids that a finding names."""
 
 
 class _Gone(NamedTuple):
-    """The columns of the query `gone_rows`."""
+    """One row of the query `gone_rows`."""
 
     task: str
     stored_t: float
     node: str | None
     expired: bool
     overdue: bool
-    """Whether its time was over when the run ended, though nobody was seen to clean up after that."""
+    """True if it had expired when the run ended, and no cleanup was seen after it was stored."""
     cleaned_t: float | None
-    """When a worker cleaned up, after it was stored; None if none did."""
+    """The time of the first cleanup after it was stored; None if there was none."""
     cleaner: str | None
     expires_s: float | None
     zone: str | None
 
 
 def findings(database: Database) -> Iterator[Finding]:
-    """What is to be said of rows that are gone: nothing of a run in which all are there."""
+    """Yield the findings about missing rows; none if all rows are there."""
     rows = [_Gone(*row) for row in database.all("gone_rows")]
     expired = [row for row in rows if row.expired]
     overdue = [row for row in rows if row.overdue and not row.expired]

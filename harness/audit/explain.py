@@ -1,4 +1,4 @@
-"""What a finding says: which tasks, by name and count, what was seen of the first ones, and what to look at."""
+"""The texts of findings: the tasks by name and count, what was seen of the first ones, and what to look at."""
 
 import json
 import signal
@@ -14,14 +14,14 @@ from harness.records.verdict import Fate
 
 _SHOWN = 3
 _LONGEST = 160
-"""Characters of a value or a reason that are shown."""
+"""Most characters of a value or a reason that are shown."""
 _NAMES = 3
 _QUORUM_LIMIT = 20
-"""How often RabbitMQ 4 delivers a message of a quorum queue again, unless somebody says otherwise."""
+"""RabbitMQ 4's default delivery limit of a quorum queue."""
 
 
 class Story(NamedTuple):
-    """What is known of one task; the columns of the query `stories`."""
+    """The evidence on one task: one row of the query `stories`."""
 
     task: str
     name: str | None
@@ -43,7 +43,7 @@ class Story(NamedTuple):
 
 
 class ChordStory(NamedTuple):
-    """What is known of one chord whose body nobody sent; the columns of the query `chord_stories`."""
+    """The evidence on one chord whose body was not sent: one row of the query `chord_stories`."""
 
     body: str
     name: str | None
@@ -56,13 +56,13 @@ class ChordStory(NamedTuple):
 
 @dataclass(frozen=True)
 class Explainer:
-    """Tells of tasks what the witnesses know."""
+    """An explainer of findings: turns the evidence on tasks into sentences."""
 
     database: Database
     witnesses: Witnesses
 
     def names(self, tasks: Sequence[str], count: int) -> str:
-        """Count and name the tasks, such as `3 shop.welcome, 1 shop.pay`; the count alone if nobody knows a name.
+        """Count and name the tasks, such as `3 shop.welcome, 1 shop.pay`; only count them if no name is known.
 
         Args:
             tasks: the ids that are known, of `count` tasks.
@@ -77,7 +77,7 @@ class Explainer:
         return ", ".join(f"{times} {name}" for name, times in found[:_NAMES]) + others
 
     def fate(self, fate: Fate, tasks: Sequence[str]) -> str:
-        """What was seen of the first tasks of a fate, and what to look at; empty if there is nothing to add."""
+        """Return what was seen of the first tasks of a fate, and what to look at; empty if there is nothing to add."""
         tell = self._tellers().get(fate)
         if tell is None:
             return ""
@@ -115,7 +115,7 @@ class Explainer:
         return next((queue for queue in self.witnesses.remains.queues if queue.name == name), None)
 
     def _drop(self, story: Story) -> str:
-        """Why a task that began was not delivered again."""
+        """Return why a task that began was not delivered again."""
         queue = self._queue(story)
         if queue is not None and queue.kind == "quorum":
             limit = queue.arguments.get("x-delivery-limit", _QUORUM_LIMIT)
@@ -127,7 +127,7 @@ class Explainer:
         return ". Its message was acknowledged before: task_acks_late keeps it until the task has ended"
 
     def _limits(self, story: Story) -> str:
-        """What a queue does to messages that nobody took."""
+        """Return why a task may never have reached a worker: the limits of its queue, or that the queue is missing."""
         queue = self._queue(story)
         arguments = queue.arguments if queue is not None else {}
         said = [
@@ -190,24 +190,24 @@ class Explainer:
         return ""
 
     def unexpected_failures(self) -> Iterator[str]:
-        """The traceback of the first task that failed and should not have; and the most frequent errors."""
+        """Yield the first recorded traceback of a task that failed unexpectedly, with the task and the worker."""
         for task, traceback, worker in self.database.all("first_traceback"):
             yield f"{task} on {worker}:\n{str(traceback).rstrip()}"
 
     def reasons(self) -> str:
-        """The most frequent errors of the tasks that failed unexpectedly, in words."""
+        """Return the most frequent errors of the tasks that failed unexpectedly, as text."""
         said = (f"{count} {error}: {message}".rstrip(": ") for error, message, count in self.database.all("reasons"))
         return "; ".join(shortened(one) for one in said)
 
     def workers(self, tasks: Sequence[str]) -> str:
-        """What each worker made of the first tasks."""
+        """Return the outcome of the first tasks on each worker, as text."""
         stories = [Story(*row) for row in self.database.all("stories", tasks=list(tasks[:_SHOWN]))]
         return "; ".join(f"{of(story)} {began(story)}: {shortened(story.workers or '?')}" for story in stories)
 
     def never_sent(self) -> tuple[int, tuple[str, ...], str]:
-        """How many promised tasks were never sent, whose steps they are, and which."""
+        """Return the number of promised tasks that were not sent, the ids of their predecessors, and a sentence."""
         ((promised,),) = self.database.all("promised_count")
-        # Of a million tasks that promise nothing, none need be looked for.
+        # Without promised tasks, the query over all tasks is not needed.
         found = self.database.all("never_sent") if promised else []
         steps = [
             f"{name} ({task})" if task != predecessor else f"{name}, a link of it" for task, name, predecessor in found
@@ -217,12 +217,12 @@ class Explainer:
         return len(found), tuple(after), text
 
     def chords(self, tasks: Sequence[str]) -> str:
-        """What some chords wait for."""
+        """Return what the first chords wait for, as text."""
         stories = [ChordStory(*row) for row in self.database.all("chord_stories", tasks=list(tasks[:_SHOWN]))]
         return "; ".join(_of_chord(story) for story in stories)
 
     def dead_letters(self) -> str:
-        """Where messages lie that another queue got rid of, by queue and reason."""
+        """Return where the dead letters are, by task name, queue, origin and reason, as text."""
         counts: dict[tuple[str, str, str, str], int] = {}
         for letter in self.witnesses.remains.dead:
             key = (letter.name or "message", letter.queue, letter.origin, letter.reason)
@@ -234,7 +234,7 @@ class Explainer:
         return f"at rest as dead letters, and nobody consumes them: {_few(said)}"
 
     def differing_queues(self) -> list[str]:
-        """Each queue that has not what a worker declares it with: a setting that is not in force."""
+        """Return the queue arguments that differ from a worker's declaration: settings that are not in force."""
         return [
             f"`{queue.name}` has {key}={shown(queue.arguments.get(key))}, and the app says {shown(value)}"
             for queue in self.witnesses.remains.queues
@@ -243,12 +243,12 @@ class Explainer:
         ]
 
     def waiting(self) -> str:
-        """What was still in flight when waiting ended."""
+        """Return what was still in flight when the wait for rest ended, as a clause; empty if nothing was."""
         settled = self.witnesses.remains.settled
         return f": {_few(settled.waiting)}" if settled and settled.waiting else ""
 
     def sending(self) -> str | None:
-        """Which tasks kept sending others until waiting ended; None if that is not why it ended."""
+        """Return which tasks kept sending others; None unless this ended the wait for rest."""
         settled = self.witnesses.remains.settled
         if settled is None or settled.how is not How.LIMIT or not settled.sending:
             return None
@@ -278,12 +278,12 @@ def _discarded(story: Story) -> str:
 
 
 def of(story: Story) -> str:
-    """The task's name and id."""
+    """Return the task's name and id."""
     return f"{story.name or 'a task'} ({story.task})"
 
 
 def began(story: Story) -> str:
-    """How often a task began, and how its process ended."""
+    """Return how often a task began, and how its process ended, as text."""
     times = "once" if story.starts == 1 else f"{story.starts} times"
     died = "" if story.code is None or story.code >= 0 else f", its process was killed by {_signal(-story.code)}"
     return f"began {times}{died}"
@@ -297,18 +297,18 @@ def _signal(number: int) -> str:
 
 
 def lies(letter: DeadLetter) -> str:
-    """Where a dead letter lies, and why."""
+    """Return where a dead letter is, and why, as text."""
     times = "once" if letter.count == 1 else f"{letter.count} times"
     return f"it lies in `{letter.queue}`, because `{letter.origin}` got rid of it ({letter.reason}, {times})"
 
 
 def shown(text: Json) -> str:
-    """A value as one short line of plain characters, as JSON shows it."""
+    """Return a value as JSON on one line, shortened as by `shortened`."""
     return shortened(json.dumps(text, ensure_ascii=False))
 
 
 def shortened(text: str) -> str:
-    """The beginning of a text, on one line, with an ellipsis where more follows."""
+    """Return the first 160 characters of a text on one line, with an ellipsis if it is longer."""
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 

@@ -1,6 +1,6 @@
-"""What a worker has in hand, by its own journal: for whoever takes the worker away, and asks what became of it.
+"""The tasks that a worker holds, by its own journal. Faults use this to learn which tasks they hit.
 
-The journal is read beside the ledger, which belongs to another thread.
+The journal is read separately from the ledger, which belongs to another thread.
 """
 
 import contextlib
@@ -17,32 +17,33 @@ _TO_RUN_AGAIN = "RETRY"
 
 
 class NodeJournal:
-    """What the nodes of one name say, read bit by bit."""
+    """An incremental reader of the journal files of one node, or of all nodes."""
 
     def __init__(self, folder: Path, name: str, *, recent_bytes: int) -> None:
-        """`name` may be `*` for all nodes; of a file that is there now, no more than its last bytes are read."""
+        """Note the files that exist now. Of each, at most the last `recent_bytes` bytes are read. `name` may be `*`."""
         self._folder = folder
         self._pattern = f"{name}.*.jsonl"
         self._tails: dict[Path, Tail] = {}
         self._cut: list[Path] = []
         for path in folder.glob(self._pattern):
             left_out = max(0, path.stat().st_size - recent_bytes)
-            # A line that is cut in two is passed over as damaged.
+            # A line that is cut in two counts as damaged and is skipped.
             self._tails[path] = Tail(path, _offset=left_out)
             if left_out:
                 self._cut.append(path)
 
     def recent(self) -> list[Event]:
-        """What the ends of the files say, in the order of time, from when on all of them say something.
+        """Return the events at the ends of the files in time order, from the time on that all files cover.
 
-        Before, one file may show that a task was received, and the other no longer that it ended.
+        Earlier events could mislead: one file may show that a task was received, while the other no longer shows its
+        end.
         """
         said = {path: tail.read() for path, tail in self._tails.items()}
         whole_t = max((said[path][0].t for path in self._cut if said[path]), default=0.0)
         return _in_order(event for events in said.values() for event in events if event.t >= whole_t)
 
     def read(self) -> list[Event]:
-        """What was added since the last time, in the order of time."""
+        """Return the events added since the last read, in time order."""
         for path in self._folder.glob(self._pattern):
             self._tails.setdefault(path, Tail(path))
         return _in_order(event for tail in self._tails.values() for event in tail.read())
@@ -53,25 +54,25 @@ def _in_order(events: Iterable[Event]) -> list[Event]:
 
 
 class Receipt(NamedTuple):
-    """A worker received a task."""
+    """One receipt of a task by a worker."""
 
     node: str
     task: str
     t: float
     is_again: bool
-    """The broker had delivered it before, and saw no acknowledgement."""
+    """True if the broker had delivered it before without an acknowledgement (`redelivered`)."""
 
 
 class Receipts:
-    """Who received which task from now on, line by line: it is read late, and hours of load make long files."""
+    """A reader of the receipts that are journaled from now on. Reads line by line, because files can be long."""
 
     def __init__(self, folder: Path) -> None:
-        """What is there now is passed over."""
+        """Note the length of the existing files, so that only later lines are read."""
         self._folder = folder
         self._offsets = {path: path.stat().st_size for path in folder.glob("*.jsonl")}
 
     def read(self, tasks: Collection[str]) -> Iterator[Receipt]:
-        """Those of some tasks that were added since the last time, file by file."""
+        """Yield the receipts of some tasks since the last read, file by file."""
         for path in self._folder.glob("*.jsonl"):
             node = path.name.rsplit(".", 3)[0]
             with path.open("rb") as file:
@@ -80,7 +81,7 @@ class Receipts:
                     if not line.endswith(b"\n"):
                         break
                     self._offsets[path] = self._offsets.get(path, 0) + len(line)
-                    # Of millions of lines few are; to parse all of them would take minutes.
+                    # Few of millions of lines match; parsing all of them would take minutes.
                     if b'"received"' in line and _task_in(line) in tasks:
                         yield from _receipt(node, line)
 
@@ -90,7 +91,7 @@ def _task_in(line: bytes) -> str:
 
 
 def _receipt(node: str, line: bytes) -> Iterator[Receipt]:
-    """What a line says, if it says that a task was received. A damaged one says nothing."""
+    """Yield the receipt in a line, if there is one. A damaged line yields nothing."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         said = json.loads(line)
         if said["kind"] == Kind.RECEIVED:
@@ -99,18 +100,18 @@ def _receipt(node: str, line: bytes) -> Iterator[Receipt]:
 
 @dataclass(frozen=True, kw_only=True)
 class InHand:
-    """The tasks that one worker has had since it started."""
+    """The tasks of one worker since it started."""
 
     begun: frozenset[str] = frozenset()
-    """Begun and not ended."""
+    """Tasks begun and not ended."""
     waiting: frozenset[str] = frozenset()
-    """Received and not begun."""
+    """Tasks received and not begun."""
     ended: frozenset[str] = frozenset()
-    """The others, but for those that are to run again: they have another message, which somebody else may hold."""
+    """Tasks ended, except those that will run again: they have another message, which another worker may hold."""
 
 
 def in_hand(events: Sequence[Event]) -> InHand:
-    """What one worker had in hand after these events of its own."""
+    """Return the tasks that one worker held after these events of its own."""
     begun: set[str] = set()
     waiting: set[str] = set()
     ended: set[str] = set()

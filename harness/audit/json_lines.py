@@ -1,8 +1,8 @@
-"""Files of JSON lines, as the database can read them.
+"""Files of JSON lines, in a form that the database can read.
 
-The database refuses a lone surrogate, which JSON allows, and holds each line in its memory, however long it is. So a
-file with such lines is copied, and in the copy these lines stand shortened: a long expectation, or one with a lone
-surrogate in it, is a digest there.
+The database refuses a lone surrogate, which JSON allows, and holds each line in memory, however long it is. So a file
+with such lines is copied, and these lines are shortened in the copy: a long expectation, or one with a lone surrogate,
+becomes a digest.
 """
 
 import json
@@ -18,39 +18,39 @@ from harness.records.regular_file import open_regular
 from harness.records.values import Json
 
 LONG = 2_048
-"""Bytes; a longer line, expectation or result is kept out of the database."""
+"""Bytes. A longer line, expectation or result is kept out of the database."""
 LARGEST_FILE = 1 << 38
-"""Bytes; no run writes more."""
+"""Bytes. No run writes a larger file."""
 _LONGEST = 1 << 28
-"""Bytes; no line of ours is longer."""
+"""Bytes. No line of the harness is longer."""
 _START = 50
-"""Characters of a long expectation that are shown."""
+"""Characters of a long expectation that are kept for display."""
 _BLOCK = 1 << 20
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @dataclass
 class LineFiles:
-    """The files of a folder, each under a plain name in a scratch folder: a link to it, or a readable copy.
+    """The files of a folder, each under a plain name in a scratch folder: a link, or a readable copy.
 
-    A path may hold what the database takes for a pattern, or bytes that are no text.
+    A path may contain what the database takes for a pattern, or bytes that are not UTF-8.
     """
 
     folder: Path
     scratch: Path
     originals: dict[str, Path] = field(default_factory=dict)
-    """Each file, by its plain name."""
+    """Each file by its plain name."""
     ends: dict[Path, int] = field(default_factory=dict)
-    """How many bytes of each file were whole lines when it was looked at."""
+    """Bytes of whole lines in each file, at the time when it was looked at."""
     torn: set[str] = field(default_factory=set)
-    """The plain names of those whose last line has no end."""
+    """The plain names of the files whose last line is incomplete."""
     longest: int = 1 << 20
-    """Bytes; no line of the files that the database is given is longer."""
+    """Bytes. No line of the files that the database reads is longer."""
     unreadable: list[str] = field(default_factory=list)
-    """A sentence for each that cannot be read."""
+    """One sentence for each file that cannot be read."""
 
     def __post_init__(self) -> None:
-        """Look at each file."""
+        """Link or copy each file into the scratch folder, which is created."""
         self.scratch.mkdir()
         for number, path in enumerate(sorted(self.folder.glob("*.jsonl")), start=1):
             name = shown(path.name)
@@ -72,16 +72,16 @@ class LineFiles:
 
     @property
     def names(self) -> dict[str, str]:
-        """What each file is called in its own folder, by its plain name."""
+        """The name of each file in its own folder, by its plain name."""
         return {name: shown(path.name) for name, path in self.originals.items()}
 
     @property
     def paths(self) -> list[str]:
-        """What the database is given."""
+        """The paths that the database reads."""
         return [str(self.scratch / name) for name in sorted(self.originals)]
 
     def mend(self, name: str) -> str:
-        """Put a readable copy in the place of a link, and return its path.
+        """Replace a link by a readable copy, and return its path.
 
         Raises:
             OSError: the file cannot be read.
@@ -95,18 +95,18 @@ class LineFiles:
         return str(link)
 
     def list(self, counts: Mapping[str, int]) -> str:
-        """Name files with a number each."""
+        """Name the files, each with its number."""
         names = self.names
         return ", ".join(f"{names.get(name, name)} ({count})" for name, count in counts.items())
 
 
 def shown(name: str) -> str:
-    """Return a file's name as text: it may be any bytes."""
+    """Return a file's name as text; its bytes need not be UTF-8."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def whole_lines(path: Path) -> tuple[int, bool]:
-    """Tell how many bytes of a file are whole lines, and whether more comes after them.
+    """Return how many bytes of a file are whole lines, and whether more bytes follow.
 
     Raises:
         OSError: it is no regular file, or cannot be read.
@@ -131,7 +131,7 @@ def has_long_lines(path: Path) -> bool:
     Raises:
         OSError: it is no regular file, or cannot be read.
     """
-    # One buffer for all blocks: new memory for each would cost as much as reading it.
+    # One buffer serves all blocks: allocating one per block would cost as much as reading it.
     buffer, kept = bytearray(LONG + _BLOCK), 0
     with open_regular(path) as file, memoryview(buffer) as view:
         while got := file.readinto(view[kept:]):
@@ -147,7 +147,7 @@ def has_long_lines(path: Path) -> bool:
 
 
 def copy_readable(path: Path, target: Path) -> int:
-    """Copy a file, with lines that the database can read instead of those that it cannot.
+    """Copy a file, and shorten the lines that the database cannot read.
 
     Returns:
         How many bytes the longest line of the copy has.
@@ -177,13 +177,16 @@ def _rest_of_line(file: BinaryIO) -> bytes:
 
 
 def _readable(line: bytes) -> bytes:
-    """Shorten a line where that is necessary. What is no JSON stays as it is, and is counted by whoever reads it."""
+    """Shorten a line if it is long or has a lone surrogate.
+
+    The reader counts a line that is not JSON as damaged; if it is long, it becomes `{`.
+    """
     if len(line) <= LONG and not _SURROGATE.search(line):
         return line
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
-        # What is no JSON, as a short line that is none either.
+        # A long line that is not JSON becomes a short one.
         return line if len(line) <= LONG else b"{"
     if not isinstance(value, dict):
         return line
@@ -197,5 +200,5 @@ def _without_long_expectation(line: dict[str, Json]) -> dict[str, Json]:
         if len(text) > LONG or _SURROGATE.search(text.encode()):
             shown = {name: value for name, value in expect.items() if name != "result"}
             line = line | {"expect": shown | {"start": text[:_START], "digest": values.digest(text)}}
-    # A schedule or a message of that length says nothing that the database is asked for.
+    # The database needs no schedule and no argv.
     return {name: value for name, value in line.items() if name not in {"schedule", "argv"}}

@@ -1,6 +1,6 @@
-"""The ledger: what the journal tells while a run still goes on. It decides nothing; the audit does that.
+"""The ledger: the state of a run by its journal, while the run goes on. It makes no judgement; the audit does.
 
-It counts executions, not ids. A message can be delivered to several workers, and several times; each execution has a
+It counts executions, not ids. A message can be delivered to several workers, and several times. Each execution has a
 process that runs it, and is open until it ends or that process is gone.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.records.values import Json
 
 _OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
-# A task that is ignored may have been replaced by another of the same id, and a rejected one put back into its queue.
+# An ignored task may have been replaced by another of the same id, and a rejected one may be back in its queue.
 _FINAL_STATES = frozenset({"SUCCESS", "FAILURE"})
 _TO_RUN_AGAIN = "RETRY"
 _TERMINATED = "terminated"
@@ -29,11 +29,11 @@ class Unended(NamedTuple):
 
     name: str
     queue: str
-    """Where it was sent, as far as its sender said."""
+    """The queue that its sender named; Celery's default if none was named."""
     due_t: float | None
-    """Unix time in seconds before which it is not to run; None for at once."""
+    """Unix time in seconds before which it does not run; None for at once."""
     expires_t: float | None
-    """Unix time in seconds from when on it is not to run any more."""
+    """Unix time in seconds at which it expires; None for never."""
 
 
 class Received(NamedTuple):
@@ -44,20 +44,20 @@ class Received(NamedTuple):
     name: str
     messages: int
     t: float
-    """When the last one was received: Unix time in seconds."""
+    """The time of the last receipt, Unix time in seconds."""
     eta: float | None
-    """Until when the worker holds it back: Unix time in seconds."""
+    """The time until which the worker holds it back, Unix time in seconds."""
 
 
 class Running(NamedTuple):
-    """An execution that began and did not end, in a process that is there."""
+    """An execution that began and did not end, in a process that still runs."""
 
     node: str
     pid: int
     task: str
     name: str
     t: float
-    """When it began: Unix time in seconds."""
+    """The time when it began, Unix time in seconds."""
 
 
 @dataclass
@@ -66,33 +66,33 @@ class Chord:
 
     task: str
     body: str
-    """The id of the task that is to follow the members."""
+    """The id of the task that follows the members."""
     members: Collection[str]
     attempts: int = 0
-    """How often it looked, and did not find all results."""
+    """How often it looked and did not find all results."""
     begun_t: float = 0.0
-    """When it last began to look: Unix time in seconds."""
+    """The time of the last look, Unix time in seconds."""
     last_attempt_t: float = 0.0
-    """When it began to look the last time that it did not find all results."""
+    """The time of the last look that did not find all results, Unix time in seconds."""
 
 
 @dataclass
 class _Process:
-    """The executions that are open in one process."""
+    """The open executions of one process."""
 
     name: str = ""
     """The name of the task that it began last."""
     began: dict[str, list[float]] = field(default_factory=dict)
-    """Per task, when each of its open executions began."""
+    """Per task, the times when its open executions began."""
     names: dict[str, str] = field(default_factory=dict)
     """The names of these tasks."""
 
 
 class Ledger:
-    """Follows the journal of a run: which tasks were sent, which executions are open, which tasks have ended."""
+    """A follower of the journal of a run: the tasks sent, the open executions, the tasks ended."""
 
     def __init__(self, folder: Path) -> None:
-        """Follows the journal files in `folder`; nothing is read until `update`."""
+        """Follow the journal files in `folder`; `update` reads them."""
         self._follower = Follower(folder)
         self._outcomes: dict[str, Kind] = {}
         self._unended: dict[str, Unended] = {}
@@ -103,25 +103,25 @@ class Ledger:
         self._processes: dict[tuple[str, int], _Process] = {}
         self._waiting: dict[tuple[str, str], Received] = {}
         self._unreceived: dict[tuple[str, str], float] = {}
-        """Executions whose receipt was not read yet: per node and task, when the last one began."""
+        """Executions without a receipt so far: per node and task, the time when the last one began."""
         self._gone: dict[tuple[str, int], float] = {}
-        """Per node and process, when it was seen to be gone."""
+        """Per node and process, the time when the process was seen to be gone."""
         self._up: dict[str, float] = {}
         self._chords: dict[str, Chord] = {}
         self._ticking: dict[str, str] = {}
-        """The entries that beat is sending, by task."""
+        """The schedule entry that beat is sending, per task."""
         self._of_workers: set[str] = set()
-        """The nodes that are workers."""
+        """The names of the nodes that are workers."""
         self.sent_to_app = 0
-        """How many tasks somebody else than a worker intended to send."""
+        """Number of tasks that were intended by a node other than a worker."""
         self.ticks: Counter[str] = Counter()
-        """How often beat has sent each entry of its schedule, and the broker has taken it."""
+        """Per schedule entry, how many of beat's sends the broker has accepted."""
         self.senders: Counter[tuple[str, str]] = Counter()
-        """How often a task of one name sent tasks of another: the sender's name, the sent one's name."""
+        """How often a task of one name sent a task of another: by the sender's name and the sent one's name."""
         self.consumes: dict[str, Mapping[str, Mapping[str, Json]]] = {}
-        """Per worker, the queues that it consumed when it was ready, each with what it is declared with."""
+        """Per worker, the queues that it consumed when it was ready, each with its declaration."""
         self.last_motion_t = 0.0
-        """When something last happened to a task that does not only wait for a chord: Unix time in seconds."""
+        """The time of the last event of a task other than a chord's unlock, Unix time in seconds."""
         self._takes = {
             Kind.INTENDED: self._intend,
             Kind.RECEIVED: self._receive,
@@ -132,12 +132,12 @@ class Ledger:
             Kind.DISCARDED: self._drop,
         }
         self.listeners: list[Callable[[Event], None]] = []
-        """Each is shown every event, in the order of time as far as `update` can tell."""
+        """Callbacks for every event, in time order within one `update`."""
 
     def update(self) -> None:
-        """Read what was added to the journal since the last time."""
-        # Files are read one after another, so a task's end can be read before its beginning was. Within one
-        # update the order of time is the order of the events; across updates an end is never taken back.
+        """Read the lines added to the journal since the last call."""
+        # Files are read one after another, so the end of a task can be read before its beginning. Within one update,
+        # events are sorted by time; across updates, an end is never taken back.
         for event in sorted(self._follower.read(), key=lambda event: event.t):
             for listener in self.listeners:
                 listener(event)
@@ -165,7 +165,7 @@ class Ledger:
         self._retries[task] += 1
 
     def _drop(self, event: Event, task: str) -> None:
-        """A worker will not run a message that it has received; or it stops to run it, which its process tells."""
+        """Record that a worker will not run a message that it received, or that it stopped running it."""
         if not str(event.data.get("reason", "")).startswith(_TERMINATED):
             self._begin_one(event.node, task)
         self._end(task)
@@ -190,7 +190,7 @@ class Ledger:
             self.senders[process.name, str(data.get("name", ""))] += 1
 
     def _conclude(self, task: str, outcome: Kind) -> None:
-        """A send came to its outcome; what was accepted once stays so."""
+        """Record the outcome of a send; an accepted send stays accepted."""
         if self._outcomes.get(task) is not Kind.ACCEPTED:
             self._outcomes[task] = outcome
             if outcome is Kind.REFUSED:
@@ -204,7 +204,7 @@ class Ledger:
             return  # Its execution was read before.
         before = self._waiting.get(key)
         messages = before.messages if before else 0
-        # The broker delivers again what it has taken back, so that what the worker had of it is void.
+        # After a redelivery, the message that the worker had before is void.
         messages = max(messages, 1) if event.data.get("redelivered") else messages + 1
         name = str(event.data.get("name", ""))
         self._waiting[key] = Received(event.node, task, name, messages, event.t, event.data.get("eta"))
@@ -215,7 +215,7 @@ class Ledger:
             self._unreceived[event.node, task] = event.t
         where = event.node, event.pid
         if event.t < max(self._gone.get(where, 0.0), self._up.get(event.node, 0.0)):
-            return  # It is over by now.
+            return  # Its process has ended by now.
         if (chord := self._chords.get(task)) is not None:
             chord.begun_t = event.t
         process = self._processes.setdefault(where, _Process())
@@ -223,7 +223,7 @@ class Ledger:
         process.began.setdefault(task, []).append(event.t)
 
     def _begin_one(self, node: str, task: str) -> bool:
-        """Take one message out of a worker's hands; False if it had none."""
+        """Remove one message from those that a worker holds; return False if it had none."""
         waiting = self._waiting.pop((node, task), None)
         if waiting is not None and waiting.messages > 1:
             self._waiting[node, task] = waiting._replace(messages=waiting.messages - 1)
@@ -232,10 +232,10 @@ class Ledger:
     def _finish(self, event: Event, task: str) -> None:
         pid: int | None = event.pid
         if event.data.get("outside"):
-            # The parent process speaks for a child; which one, it does not say.
+            # The parent process reports the end of a child, and does not say which child.
             pid = next((run.pid for run in self.running() if (run.node, run.task) == (event.node, task)), None)
         if pid is None or not self._close(event.node, pid, task):
-            # A child that died before it said that it began.
+            # The child died before it reported that it began.
             self._begin_one(event.node, task)
         if event.data.get("state") in _FINAL_STATES:
             self._end(task)
@@ -261,12 +261,12 @@ class Ledger:
         self._chords.pop(task, None)
 
     def _lose(self, node: str, pid: int, t: float) -> None:
-        """A process is gone, and with it what it ran."""
+        """Record that a process is gone, and drop its executions."""
         self._gone[node, pid] = t
         self._processes.pop((node, pid), None)
 
     def _forget(self, node: str) -> None:
-        """A node began anew: what it had in hand is in its hands no more."""
+        """Drop all that a node held, because it began anew."""
         for where in [where for where in self._processes if where[0] == node]:
             del self._processes[where]
         for key in [key for key in self._waiting if key[0] == node]:
@@ -274,43 +274,43 @@ class Ledger:
 
     @property
     def sent(self) -> int:
-        """How many tasks somebody intended to send."""
+        """Number of tasks that were intended to be sent."""
         return len(self._outcomes)
 
     @property
     def ended(self) -> int:
-        """How many tasks came to an end, whichever."""
+        """Number of intended tasks that ended, in any state."""
         return self._ended_of_sent
 
     def has_ended(self, task: str) -> bool:
-        """Whether a task came to an end at least once."""
+        """Return whether a task ended at least once."""
         return task in self._ended
 
     def retries(self, task: str) -> int:
-        """How often a task asked to run again."""
+        """Return how often a task asked to run again."""
         return self._retries[task]
 
     def starts(self, task: str) -> int:
-        """How often a worker began a task."""
+        """Return how often a worker began a task."""
         return self._starts[task]
 
     def holder(self, task: str) -> str | None:
-        """The node that has a task in hand: of several the one that took it last."""
+        """Return the node that holds a task, of several the last one to take it; None if no node does."""
         held: list[Running | Received] = [run for run in self.running() if run.task == task]
         held += [waiting for waiting in self._waiting.values() if waiting.task == task]
         return max(held, key=lambda one: one.t).node if held else None
 
     def started(self) -> set[str]:
-        """The tasks that a worker began at least once."""
+        """Return the tasks that a worker began at least once."""
         return set(self._starts)
 
     def open(self) -> set[str]:
-        """The tasks that were not refused and have not ended."""
+        """Return the tasks that were not refused and have not ended."""
         return set(self._unended)
 
     @property
     def unended(self) -> dict[str, Unended]:
-        """What is known of the tasks that were not refused and have not ended, by id."""
+        """The tasks that were not refused and have not ended, by id."""
         return self._unended
 
     @property
@@ -319,7 +319,7 @@ class Ledger:
         return self._chords.values()
 
     def running(self, alive: Collection[str] | None = None) -> Iterator[Running]:
-        """The open executions of the nodes that are alive, or of all."""
+        """Yield the open executions of the nodes in `alive`, or of all nodes."""
         for (node, pid), process in self._processes.items():
             if alive is None or node in alive:
                 for task, began in process.began.items():
@@ -327,16 +327,16 @@ class Ledger:
                         yield Running(node, pid, task, process.names[task], t)
 
     def received(self, alive: Collection[str]) -> Iterator[Received]:
-        """What the workers that are alive have received and not begun."""
+        """Yield the messages that the nodes in `alive` have received and not begun."""
         return (waiting for waiting in self._waiting.values() if waiting.node in alive)
 
     def held(self, alive: Collection[str], *, unacked: bool) -> set[str]:
-        """The tasks that a worker has in hand: an execution that is open, or a message that it has not begun.
+        """Return the tasks that a worker holds: an open execution, or a message that it has not begun.
 
         Args:
             alive: the names of the nodes that run now.
-            unacked: whether the broker waits for any acknowledgement. If it does not, then a task that was received
-                and did not begin is held by nobody: it was acknowledged, and dropped.
+            unacked: whether the broker waits for any acknowledgement. If not, a task that was received and did not
+                begin is held by no worker: it was acknowledged, and dropped.
         """
         held = {run.task for run in self.running(alive)}
         if unacked:

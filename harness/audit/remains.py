@@ -1,4 +1,4 @@
-"""What was left in the broker and in the workers' hands when a run ended, and how waiting for it ended: broker.json."""
+"""broker.json: what was left in the broker and in the workers when a run ended, and how the wait for rest ended."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,15 +16,15 @@ class QueueLeft:
     ready: int
     unacked: int
     consumers: int | None
-    """None if it did not say."""
+    """Number of consumers; None if the broker did not report it."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
-    """What it was declared with, and what a policy adds."""
+    """The arguments of its declaration, and those that a policy adds."""
     declared: Mapping[str, Json] = field(default_factory=dict)
-    """What the workers that consume it declare it with."""
+    """The arguments with which its workers declare it."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "QueueLeft":
-        """Read what was written. Raises ValueError, TypeError or KeyError on anything else."""
+        """Read the result of `asdict`. Raises ValueError, TypeError or KeyError on anything else."""
         consumers = value.get("consumers")
         return cls(
             name=str(value["name"]),
@@ -39,22 +39,22 @@ class QueueLeft:
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
-    """A message at rest in a queue that nobody consumes, because another queue got rid of it."""
+    """A message in a queue without consumers that was dead-lettered by another queue."""
 
     task: str | None
     name: str | None
     queue: str
-    """Where it lies."""
+    """The queue where it is."""
     origin: str
-    """The queue that it was in."""
+    """The queue where it was."""
     reason: str
-    """Why it left that: `rejected`, `expired`, `maxlen` or `delivery_limit`."""
+    """The reason of the dead-lettering: `rejected`, `expired`, `maxlen` or `delivery_limit`."""
     count: int
-    """How often that happened to it."""
+    """How often it was dead-lettered for that."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "DeadLetter":
-        """Read what was written. Raises ValueError, TypeError or KeyError on anything else."""
+        """Read the result of `asdict`. Raises ValueError, TypeError or KeyError on anything else."""
         return cls(
             task=None if value["task"] is None else str(value["task"]),
             name=None if value["name"] is None else str(value["name"]),
@@ -66,31 +66,31 @@ class DeadLetter:
 
 
 class How(StrEnum):
-    """Why settling ended."""
+    """The reason why the wait for rest ended."""
 
     REST = "rest"
     """Nothing is in flight, and every task has ended."""
     STUCK = "stuck"
-    """Something is in flight or has not ended, and nothing can move any more."""
+    """Something is in flight or has not ended, and nothing can make progress any more."""
     TIMEOUT = "timeout"
-    """No further task ended for as long as it was to be waited for the next one."""
+    """No task ended within the time-out between two ends."""
     LIMIT = "limit"
-    """Tasks still ended when the time that it was to take in all was over."""
+    """Tasks still ended when the limit of the whole wait was reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """How settling ended."""
+    """The end of the wait for rest."""
 
     how: How
     waited_s: float
     waiting: tuple[str, ...] = ()
-    """What was still in flight."""
+    """What was still in flight, one text each."""
     sending: tuple[tuple[str, str, int], ...] = ()
-    """Which tasks sent others meanwhile, and how many: the sender's name, the sent one's name. Most come first."""
+    """The tasks that sent others meanwhile: sender's name, sent task's name, number; the largest number comes first."""
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in broker.json."""
+        """Return it as it stands in broker.json."""
         return {
             "how": self.how.value,
             "waited_s": round(self.waited_s, 1),
@@ -100,7 +100,7 @@ class Settled:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "Settled":
-        """Read what was written. Raises ValueError, TypeError or KeyError on anything else."""
+        """Read the result of `to_json`. Raises ValueError, TypeError or KeyError on anything else."""
         return cls(
             how=How(value["how"]),
             waited_s=float(value["waited_s"]),
@@ -111,25 +111,25 @@ class Settled:
 
 @dataclass(frozen=True, kw_only=True)
 class Remains:
-    """All that was left."""
+    """Everything that was left when a run ended."""
 
     queues: Sequence[QueueLeft] = ()
     messages: Sequence[str] = ()
     """The ids of the tasks that wait in a queue."""
     anonymous: int = 0
-    """Messages in which no task's id is found."""
+    """Number of messages in which no task id is found."""
     held: Sequence[str] = ()
-    """The ids of the tasks that a worker has in hand."""
+    """The ids of the tasks that a worker holds."""
     dead: Sequence[DeadLetter] = ()
     reason: str | None = None
-    """Why nobody knows all of it; None if this is all."""
+    """The reason why this is incomplete; None if it is complete."""
     asked_t: float | None = None
-    """When the broker was asked: Unix time in seconds."""
+    """The time when the broker was asked, Unix time in seconds."""
     settled: Settled | None = None
-    """How waiting for rest ended; None if nobody waited."""
+    """The end of the wait for rest; None without a wait."""
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in broker.json."""
+        """Return it as it stands in broker.json."""
         return {
             "readable": self.reason is None,
             **({} if self.reason is None else {"reason": self.reason}),
@@ -144,7 +144,7 @@ class Remains:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "Remains":
-        """Read what was written. Raises ValueError, TypeError or KeyError on anything else."""
+        """Read the result of `to_json`. Raises ValueError, TypeError or KeyError on anything else."""
         readable = value["readable"]
         return cls(
             queues=tuple(map(QueueLeft.from_json, value["queues"])),

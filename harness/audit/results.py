@@ -21,25 +21,26 @@ from harness.records.values import Json
 _BUSY_TIMEOUT_S = 60.0
 _FOLD_TIMEOUT_S = 5.0
 _QUERY_TIMEOUT_S = 60.0
-"""How long a PostgreSQL server may work on one statement; a table that somebody has locked is waited for no longer."""
+"""Time limit of one PostgreSQL statement in seconds, including the wait for a locked table."""
 _LIBPQ = {
     "connect_timeout": 10,
-    # A server that is cut off in the middle of a query says nothing, and by default it is listened to for hours.
+    # A server that is cut off during a query sends nothing, and by default libpq waits for hours.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 4,
     "tcp_user_timeout": 30_000,
 }
-"""What bounds the waits of libpq: seconds, and milliseconds for the last. An option in the URL wins."""
+"""libpq's time limits, in seconds; the last is in milliseconds. An option in the URL takes precedence."""
 _PACKAGES = {
     "psycopg": "psycopg[binary]",
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
     "pymysql": "pymysql",
 }
-"""Per driver's module, the package that has it, where the two are named differently or need their binary part."""
+"""The package of each driver module, where the names differ or the binary extra is needed."""
 _CHUNK = 1_000
-"""Ids in one query. SQLite and PostgreSQL take more; a larger one is hardly quicker, and holds a row lock no longer."""
+"""Ids in one query. SQLite and PostgreSQL accept more; a larger number is hardly faster, and holds a row lock no
+longer."""
 _FINAL = ("SUCCESS", "FAILURE", "REVOKED")
 _META = sa.MetaData()
 _TASKS = sa.Table(
@@ -50,7 +51,7 @@ _TASKS = sa.Table(
     sa.Column("result", sa.LargeBinary),
 )
 _DATE_DONE = sa.column("date_done", sa.DateTime())
-"""Beside the table, because few readers need it."""
+"""A separate column, because few readers need it."""
 _GROUPS = sa.Table(
     "celery_tasksetmeta",
     _META,
@@ -66,7 +67,7 @@ class Row:
     task: str
     status: str
     result: bytes | None
-    """As stored: JSON since Celery 5.7 with its default serializer. Never unpickled."""
+    """The stored bytes: JSON since Celery 5.7 with its default serializer. Never unpickled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ class GroupRow:
 
 
 def create(path: Path) -> None:
-    """Make an empty result database in WAL mode, which the file keeps; Celery makes its tables in it.
+    """Create an empty result database in WAL mode, which the file keeps; Celery creates its tables.
 
     It has to happen before the first worker starts: only then does every connection find WAL.
 
@@ -100,38 +101,38 @@ def create(path: Path) -> None:
 
 
 def fold(path: Path) -> None:
-    """Write what the write-ahead log still holds into the file itself, so that the file can be copied alone.
+    """Write the content of the write-ahead log into the file itself, so that the file can be copied alone.
 
-    A worker that is killed leaves its log behind. Call it when nobody uses the file any more; where it cannot be
-    done, for lack of space say, everything stays as it is, and every reader still finds all rows.
+    A worker that is killed leaves its log behind. Call this when no process uses the file any more. If it fails, for
+    example for lack of space, everything stays as it is, and every reader still finds all rows.
     """
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=_FOLD_TIMEOUT_S)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class Ending(NamedTuple):
-    """How one task ended, as its row says."""
+    """The end of one task, by its row."""
 
     task: str
     status: str
     """SUCCESS, FAILURE or REVOKED."""
     done: datetime | None
-    """When, by the worker's clock, in a zone that the table does not tell; see `Results.endings`."""
+    """The time of its end by the worker's clock, in a zone that the table does not name; see `Results.endings`."""
     result: bytes | None
-    """Of a FAILURE: its exception, undecoded."""
+    """The exception of a FAILURE, undecoded; otherwise None."""
 
 
 class Results:
-    """Reads `celery_taskmeta` and `celery_tasksetmeta`."""
+    """A reader of `celery_taskmeta` and `celery_tasksetmeta`."""
 
     def __init__(self, url: str) -> None:
-        """Nothing is opened until the first read.
+        """Prepare the engine; the first read connects.
 
         Args:
-            url: an SQLAlchemy URL; Celery's own form with a leading `db+` is understood as well.
+            url: an SQLAlchemy URL; Celery's own form with a leading `db+` is accepted as well.
 
         Raises:
-            ResultsError: `url` is no such URL, or its driver is not installed.
+            ResultsError: `url` is not such a URL, or its driver is not installed.
         """
         try:
             self._url = _parsed(url.removeprefix("db+"))
@@ -143,7 +144,7 @@ class Results:
                 f"install the package {_PACKAGES.get(module, module)}."
             ) from error
         except (sa.exc.ArgumentError, ValueError) as error:
-            # The error of a URL that cannot be taken apart may quote a part of it, such as the password.
+            # The error for a malformed URL may quote a part of it, such as the password.
             said = str(error) if isinstance(error, sa.exc.NoSuchModuleError) else "it is no SQLAlchemy URL"
             raise ResultsError(
                 f"cannot use the results URL {_shown(url)!r}: {said}. Give one such as "
@@ -158,7 +159,7 @@ class Results:
 
     @classmethod
     def of_file(cls, path: Path) -> "Results":
-        """The results in a SQLite file."""
+        """Return a reader of the results in a SQLite file."""
         return cls(sa.URL.create("sqlite", database=str(path)).render_as_string())
 
     def _connect(self) -> sa.Engine:
@@ -171,23 +172,23 @@ class Results:
         return sa.create_engine("sqlite://", creator=lambda: open_read_only(path), poolclass=sa.NullPool)
 
     def row(self, task: str) -> Row | None:
-        """The row of one task, or None."""
+        """Return the row of one task, or None. Raises ResultsError."""
         return next(self._rows(sa.select(_TASKS).where(_TASKS.c.task_id == task)), None)
 
     def rows(self) -> Iterator[Row]:
-        """Every row of `celery_taskmeta`, streamed. No table yet means no rows."""
+        """Yield every row of `celery_taskmeta`, streamed; none if the table does not exist. Raises ResultsError."""
         return self._rows(sa.select(_TASKS))
 
     def endings(self, tasks: Iterable[str]) -> Iterator[list[Ending]]:
-        """Those of `tasks` that have a final row, a list per thousand; whatever else is in the table is not touched.
+        """Yield the endings of those `tasks` that have a final row, one list per thousand ids; reads no other rows.
 
-        Celery 5.7 writes `date_done` as `app.now()`, that is in the zone of the app's `timezone`, and SQLite keeps
-        that without the zone. A PostgreSQL server first turns it into the zone of the worker's connection, which is
-        the server's own unless somebody has set another one.
+        Celery 5.7 writes `date_done` as `app.now()`, in the zone of the app's `timezone`, and SQLite keeps it without
+        the zone. A PostgreSQL server first converts it to the zone of the worker's connection, which is the server's
+        own unless another one was set.
 
         Args:
-            tasks: the ids. More are taken only when the list for those before has been taken, so that whoever calls
-                may stop.
+            tasks: the ids. The next thousand are taken only after the list before them was consumed, so the caller may
+                stop.
 
         Raises:
             ResultsError: the server cannot be reached, or the table cannot be read.
@@ -205,17 +206,17 @@ class Results:
                 yield [Ending(*row) for row in found]
 
     def copy(self, tasks: Iterable[str], target: Path, when: Callable[[str, datetime], float]) -> int:
-        """Write the rows of `tasks` into a SQLite file of its own, which then holds nothing else.
+        """Write the rows of `tasks` into a new SQLite file, which then holds nothing else.
 
-        Rows of groups are not copied: nothing in them says who has sent them.
+        Rows of groups are not copied: they do not say who sent them.
 
         Args:
             tasks: the ids.
-            target: the file; one that is there is replaced, at the end and as a whole.
-            when: tells the Unix time of a task's `date_done`. The copy's times are UTC.
+            target: the file; an existing one is replaced at the end, as a whole.
+            when: returns the Unix time of a task's `date_done`. The copy's times are UTC.
 
         Returns:
-            How many tasks had a row.
+            The number of tasks that had a row.
 
         Raises:
             ResultsError: the rows cannot be read, or the file cannot be written.
@@ -248,14 +249,14 @@ class Results:
             if connection is None:
                 return
             for chunk in _chunks(tasks):
-                # A result may be large, so that not even a thousand are held at once.
+                # A result may be large, so fewer than a thousand are held at once.
                 for row in connection.execute(query.where(_TASKS.c.task_id.in_(chunk)).execution_options(yield_per=50)):
                     task, status, result, done = row
                     moment = None if done is None else datetime.fromtimestamp(when(task, done), UTC)
                     yield task, status, result, None if moment is None else f"{moment:%Y-%m-%d %H:%M:%S.%f}"
 
     def count(self, status: str | None = None) -> int:
-        """How many rows `celery_taskmeta` has, or how many with this status."""
+        """Return the number of rows in `celery_taskmeta`, or of those with this status. Raises ResultsError."""
         query = sa.select(sa.func.count()).select_from(_TASKS)
         if status is not None:
             query = query.where(_TASKS.c.status == status)
@@ -263,7 +264,7 @@ class Results:
             return 0 if connection is None else int(connection.execute(query).scalar_one())
 
     def groups(self) -> list[GroupRow]:
-        """Every row of `celery_tasksetmeta`; empty until somebody calls `GroupResult.save()`."""
+        """Return every row of `celery_tasksetmeta`; `GroupResult.save()` writes them. Raises ResultsError."""
         with self._reading(_GROUPS) as connection:
             found = [] if connection is None else connection.execute(sa.select(_GROUPS)).all()
         return [GroupRow(taskset=row.taskset_id, result=row.result) for row in found]
@@ -276,11 +277,11 @@ class Results:
 
     @contextmanager
     def _reading(self, table: sa.Table) -> Iterator[sa.Connection | None]:
-        """A connection for one read; None where the table has not been made yet."""
+        """Open a connection for one read; None if the table does not exist yet. Raises ResultsError."""
         try:
             with self._engine.connect() as connection:
                 if self._url.get_backend_name() == "postgresql":
-                    # For this transaction alone: a pooler may hand the connection on to somebody else.
+                    # SET LOCAL lasts for this transaction alone: a pooler may give the connection to another client.
                     limit = f"SET LOCAL statement_timeout = {round(_QUERY_TIMEOUT_S * 1000)}"
                     connection.exec_driver_sql(limit)
                 if sa.inspect(connection).has_table(table.name):
@@ -293,30 +294,30 @@ class Results:
 
     @property
     def where(self) -> str:
-        """The URL, for people to read: without a password, and without options, which may hold one too."""
+        """The URL for display: without a password, and without options, which may hold one too."""
         return self._url.set(query={}).render_as_string(hide_password=True)
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
-    """Open a SQLite file so that nothing can be written through the connection, and none of its log is left behind.
+    """Open a SQLite file so that nothing can be written through the connection, and no log is left behind.
 
     Raises:
         sqlite3.Error: there is no such file, or it cannot be opened.
     """
-    # Read-only to SQLite means that a write-ahead log is left behind, even an empty one. A connection that may write
-    # and is told not to takes it away.
+    # A read-only connection leaves a write-ahead log behind, even an empty one. A connection that may write but is told
+    # not to removes it.
     where = f"file:{quote(os.fsencode(path))}"
     try:
         return _opened(f"{where}?mode=rw")
     except sqlite3.OperationalError:
         if not path.exists() or os.access(path, os.W_OK):
             raise
-        # In a folder that nobody can write to, nobody writes now.
+        # In a read-only folder, no process can write now.
         return sqlite3.connect(f"{where}?mode=ro&immutable=1", uri=True)
 
 
 def _opened(where: str) -> sqlite3.Connection:
-    """A connection that reads, and does not write; if it cannot, it is closed before the error goes on."""
+    """Open a connection that reads and does not write; close it if that fails. Raises sqlite3.Error."""
     connection = sqlite3.connect(where, uri=True, timeout=_BUSY_TIMEOUT_S)
     try:
         connection.execute("PRAGMA query_only=ON")
@@ -336,28 +337,28 @@ def _chunks(tasks: Iterable[str]) -> Iterator[list[str]]:
 def _parsed(url: str) -> sa.URL:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite" and "@" in (parsed.database or ""):
-        # A password with an @ and a / in it; half of it would be taken for the host, and shown.
+        # A password with an @ and a / in it; half of it would be taken for the host, and displayed.
         raise sa.exc.ArgumentError("an @ in the name of the database")
     return parsed
 
 
 def _shown(url: str) -> str:
-    """A URL for people to read; what stands before the last @, or in its options, may be a password."""
+    """Return a URL for display, without the part before the last @ and the options, which may hold a password."""
     return re.sub(r"\?.*", "", url.rpartition("@")[2], flags=re.DOTALL)
 
 
 def decode(row: Row) -> Json:
-    """The result of a row, if it is JSON.
+    """Decode the result of a row from JSON.
 
     Raises:
-        ResultsError: it is pickled or otherwise not JSON, which the harness will not decode, or nested too deep.
+        ResultsError: it is pickled or otherwise not JSON, which is never decoded, or nested too deep.
     """
     if row.result is None:
         return None
     try:
         return json.loads(row.result)
     except (ValueError, RecursionError) as error:
-        # Pickle since protocol 2 begins with this byte, which no JSON text can.
+        # Pickle since protocol 2 begins with this byte, with which no JSON text can begin.
         what = "pickled" if row.result[:1] == b"\x80" else "not JSON"
         if isinstance(error, RecursionError):
             what = "nested too deep"

@@ -1,4 +1,4 @@
-"""The rows of a result file, for the audit: whatever stands in the file, it is read within bounds or refused."""
+"""The rows of a result file, for the audit. The file may hold anything: it is read within bounds, or refused."""
 
 import sqlite3
 import stat
@@ -13,63 +13,63 @@ from harness.audit.results import open_read_only
 from harness.errors import ResultsError
 
 _LONG = 2_048
-"""Bytes; a longer result is kept out of the database."""
+"""Bytes. A longer result is kept out of the database."""
 _TABLE = "celery_taskmeta"
 _GROUPS = "celery_tasksetmeta"
 _COLUMNS = ("task_id", "status", "result")
 _LIMIT_S = 900.0
-"""Hundreds of millions of rows take less."""
+"""Time limit of one connection in seconds. Hundreds of millions of rows take less."""
 _LONGEST_VALUE = 1 << 29
 _LONGEST_NAME = 1_024
-"""Bytes of an id or a status. Celery's columns have room for 155 and 50 characters."""
+"""Bytes of an id, a status or a date. Celery's columns have room for 155 and 50 characters."""
 _STEPS = 100_000
-"""Instructions of SQLite between two looks at the clock."""
+"""SQLite instructions between two checks of the time limit."""
 _MANY = 1_000
 _LEAST_BYTES = 1 << 20
 
 
 class RowFile:
-    """The table `celery_taskmeta` of a SQLite file that somebody else wrote."""
+    """The table `celery_taskmeta` of a SQLite file from another program."""
 
     def __init__(self, path: Path, name: str) -> None:
-        """Opens nothing yet.
+        """Remember the path; each read opens the file.
 
         Args:
             path: the file.
-            name: what errors call it.
+            name: the name of the file in errors.
         """
         self._path = path
         self._name = name
         self.stopped = Event()
-        """Set by whoever does not want the rows any more: what is being read then ends."""
+        """Set it from another thread to end the current read."""
 
     def export(self, target: Path, *, dated: bool) -> int:
         """Write each row as a line of task, status, result and end, for the query `rows`.
 
-        A value is its bytes in hexadecimal after an `x`, and NULL is nothing at all, so that no text can be taken for
-        NULL, or for the end of a value or of a line. A result that is too long is a `+`. The status that most rows
-        have is itself, which is faster.
+        A value is an `x` and its bytes in hexadecimal; NULL is empty. So no text can be confused with NULL, with the
+        end of a value, or with the end of a line. A result that is too long is a `+`. The two most frequent statuses
+        are written as they are, which is faster.
 
         Args:
             target: the file to write.
-            dated: whether the rows are to say when each task ended.
+            dated: whether to write the time when each task ended.
 
         Returns:
-            How many rows there are.
+            The number of rows; 0 if the file has no tables.
 
         Raises:
-            ResultsError: the file is none, or the table is none that Celery makes.
+            ResultsError: the file is not a SQLite file, or the table is not one that Celery creates.
         """
         done = _hexadecimal("date_done") if dated else "''"
         long = f"WHEN length(CAST(result AS BLOB)) > {_LONG} THEN '+'"
         result = f"CASE WHEN result IS NULL THEN '' {long} ELSE 'x' || hex(result) END"
         status = f"CASE WHEN status IN ('SUCCESS', 'FAILURE') THEN status ELSE {_hexadecimal('status')} END"
         columns = (_hexadecimal("task_id"), status, result, done)
-        query = "SELECT " + " || ',' || ".join(columns) + f" FROM {_TABLE}"  # noqa: S608 - every word of it is ours.
+        query = "SELECT " + " || ',' || ".join(columns) + f" FROM {_TABLE}"  # noqa: S608 - all parts are constants.
         with self._connected() as connection, target.open("w", encoding="ascii") as file:
             if not self._has_table(connection, _COLUMNS + (("date_done",) if dated else ())):
                 return 0
-            # Each row takes some bytes, so that more rows than bytes are made up while they are read.
+            # Each row takes some bytes. More rows than bytes means that the file generates rows while it is read.
             log = self._path.with_name(f"{self._path.name}-wal")
             most = _LEAST_BYTES + _bytes_of(self._path) + _bytes_of(log)
             count = 0
@@ -82,12 +82,12 @@ class RowFile:
             return count
 
     def results(self, tasks: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """The stored results of some tasks, one after another, each of them whole.
+        """Yield the stored results of some tasks, one after another, each of them whole.
 
         Raises:
-            ResultsError: as `export`.
+            ResultsError: the file cannot be read.
         """
-        query = f"SELECT result FROM {_TABLE} WHERE task_id = ? LIMIT 1"  # noqa: S608 - the name is ours.
+        query = f"SELECT result FROM {_TABLE} WHERE task_id = ? LIMIT 1"  # noqa: S608 - the name is a constant.
         with self._connected() as connection:
             for task in tasks:
                 row = connection.execute(query, (task,)).fetchone()
@@ -95,12 +95,12 @@ class RowFile:
                     yield task, row[0] if isinstance(row[0], bytes) else str(row[0]).encode("utf-8", "surrogateescape")
 
     def groups(self) -> Iterator[tuple[str, bytes]]:
-        """The first thousand saved groups with their results; none if there is no such table.
+        """Yield the first thousand saved groups with their results; none if the table does not exist.
 
         Raises:
             ResultsError: the file cannot be read.
         """
-        query = f"SELECT taskset_id, result FROM {_GROUPS} LIMIT {_MANY}"  # noqa: S608 - the name is ours.
+        query = f"SELECT taskset_id, result FROM {_GROUPS} LIMIT {_MANY}"  # noqa: S608 - the name is a constant.
         with self._connected() as connection:
             tables = connection.execute("SELECT type FROM sqlite_master WHERE name = ?", (_GROUPS,)).fetchall()
             for taskset, result in connection.execute(query) if tables == [("table",)] else ():
@@ -108,7 +108,10 @@ class RowFile:
                     yield taskset, result
 
     def _has_table(self, connection: sqlite3.Connection, columns: Iterable[str]) -> bool:
-        """Whether the table is there, as an ordinary one with these columns."""
+        """Return whether the table exists; False if the file has no tables.
+
+        Raises ResultsError if it is not an ordinary one.
+        """
         found = connection.execute("SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view')")
         kinds = {name: (kind, str(sql)) for name, kind, sql in islice(found, _MANY)}
         if _TABLE not in kinds:

@@ -1,17 +1,17 @@
-"""The run folder: what one run leaves behind, and all that an audit reads.
+"""The run folder: the output of one run, and the whole input of an audit.
 
 <root>/<UTC time>-<name>/
-    run.json            what was run: versions, settings, seed, command, the promise, the witnesses expected
-    journal/*.jsonl     what was sent and what ran
+    run.json            the settings: versions, seed, command, the promise, the nodes that must have journals
+    journal/*.jsonl     the journals: tasks sent and tasks executed
     results.sqlite3     the result tables
-    effects/*.jsonl     what the tasks did to the world, one line an effect: t, kind, key, task
+    effects/*.jsonl     the effects of the tasks, one line each: kind, key, task; the mailbox adds t and others
     broker.json         what was left in the queues at the end
-    checks.json         what the scenario's own checks found
-    control/            what the nodes are told while they run
+    checks.json         the findings of the scenario's own checks
+    control/            commands to the nodes while they run
     app/                the application's own data
     logs/<node>.log
-    audit.json          the verdict
-<root>/latest           points to the newest
+    audit.json          the audit, with the verdict
+<root>/latest           a link to the newest run folder
 """
 
 import contextlib
@@ -35,27 +35,27 @@ from harness.records.regular_file import open_regular
 from harness.records.values import Json
 
 _LEAST_FREE_MB = 50
-"""Less than this is gone before a worker has written its first lines."""
+"""MB. Less space than this is used up before a worker has written its first lines."""
 _LARGEST = 1 << 28
-"""Bytes of a JSON file; the ids of millions of tasks take less."""
+"""Bytes of a JSON file. The ids of millions of tasks take less."""
 HOME = ".harness"
-"""The folder that holds whatever the harness leaves in a project, and that version control is to pass over."""
+"""The folder for all that the harness leaves in a project; version control ignores it."""
 _INSIDE = ("journal", "effects", "logs", "control", "app")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of one run, and its JSON files."""
+    """A run folder: the paths of one run, and its JSON files."""
 
     path: Path
 
     @classmethod
     def create(cls, root: Path, name: str) -> "RunFolder":
-        """Make ``root/<UTC time>-<name>`` and point ``root/latest`` to it.
+        """Create ``root/<UTC time>-<name>`` and point ``root/latest`` to it.
 
         Raises:
-            RunFolderError: the folder cannot be made (no permission, a name that is no UTF-8), or there is hardly any
-                space.
+            RunFolderError: the folder cannot be created (no permission, a name that is not UTF-8), or less than 50 MB
+                are free.
         """
         _refuse_no_text(root.absolute())
         stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}"
@@ -79,7 +79,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """An existing run folder.
+        """Open an existing run folder.
 
         Raises:
             RunFolderError: there is no folder there, it cannot be read, or it holds no run.
@@ -123,7 +123,7 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        # A command's arguments may hold bytes that are no text; `read` understands this form of them.
+        # A command's arguments may contain bytes that are not text; `read` accepts this form of them.
         with self._whole(name) as file:
             file.write(dump(value))
 
@@ -138,7 +138,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _whole(self, name: str) -> Iterator[TextIO]:
-        """A file that takes its place when all of it is written, and leaves nothing if that cannot be."""
+        """Open a file that replaces `name` when it is written completely, and is removed on an error.
+
+        Raises RunFolderError.
+        """
         target = self.path / name
         partial = target.with_name(f".{target.name}.{os.getpid()}")
         try:
@@ -147,7 +150,7 @@ class RunFolder:
                     yield file
                 partial.replace(target)
             except BaseException:
-                # Where even that is refused, why it could not be written is what has to be known.
+                # If the removal fails too, the first error is the one to report.
                 with contextlib.suppress(OSError):
                     partial.unlink()
                 raise
@@ -155,11 +158,11 @@ class RunFolder:
             raise RunFolderError(f"cannot write {target}: {error}") from error
 
     def head(self, about: Mapping[str, Json], *packages: str) -> dict[str, Json]:
-        """What run.json begins with, whatever was run.
+        """Return the first members of run.json, which all kinds of runs share.
 
         Args:
-            about: more of it, such as scenario and seed; or the command, if that is not this process's own.
-            packages: installed ones, whose versions matter.
+            about: more members, such as scenario and seed; or the command, if it is not this process's own.
+            packages: installed packages whose versions are recorded.
         """
         versions = {package: version(package) for package in packages}
         return {
@@ -171,10 +174,10 @@ class RunFolder:
         }
 
     def write_effects(self, effects: Callable[[], Iterable[Effect]]) -> int:
-        """Write down the effects that can be seen now, and return how many lines that took.
+        """Write the effects that can be seen now, and return the number of lines.
 
         Raises:
-            RunFolderError: they cannot be written. Whatever else goes wrong is a line, too.
+            RunFolderError: they cannot be written. Any other error becomes a line.
         """
         count = 0
 
@@ -188,10 +191,10 @@ class RunFolder:
         return count
 
     def read(self, name: str) -> dict[str, Json]:
-        """The JSON object in the file `name`.
+        """Read the JSON object in the file `name`.
 
         Raises:
-            RunFolderError: the file is missing, unreadable, or holds no JSON object.
+            RunFolderError: the file is missing, unreadable, too large, or holds no JSON object.
         """
         target = self.path / name
         try:
@@ -208,18 +211,18 @@ class RunFolder:
 
 
 def keep_out_of_version_control(folder: Path) -> None:
-    """Let a folder ignore itself; a `.gitignore` that is there stays as it is. Raises OSError."""
+    """Make version control ignore a folder; an existing `.gitignore` stays as it is. Raises OSError."""
     with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="utf-8") as file:
         file.write("*\n")
 
 
 def dump(value: Json) -> str:
-    """`value` as the JSON text of every file of a run folder: indented, non-ASCII as it is, a final newline."""
+    """Return `value` as JSON text for a file of a run folder: indented, non-ASCII as it is, a final newline."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _refuse_no_text(path: Path) -> None:
-    """Raise RunFolderError for a path that no database and no container can be told of."""
+    """Raise RunFolderError for a path that is not UTF-8, which databases and containers do not accept."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -232,11 +235,11 @@ def _seen(effects: Callable[[], Iterable[Effect]]) -> Iterator[dict[str, Json]]:
     try:
         for effect in effects():
             line = effect.to_json()
-            # A key that is no JSON, such as a UUID, has to come to light here too.
+            # A key that is not JSON, such as a UUID, must fail here too.
             json.dumps(line)
             yield line
-    except Exception as error:  # noqa: BLE001 - whatever looking goes wrong with, the run is still to be audited.
-        # A line without a key tells the audit that this witness has not said everything.
+    except Exception as error:  # noqa: BLE001 - the run is audited whatever error occurs.
+        # A line without a key tells the audit that this witness is incomplete.
         yield {"unseen": f"{type(error).__name__}: {error}"}
 
 

@@ -1,11 +1,11 @@
-"""The witnesses of a run: what each of them says, loaded into tables, and what is to be said of the witness itself.
+"""The witnesses of a run: their evidence, loaded into tables, and the findings about the witnesses themselves.
 
-DuckDB does the sets: it reads JSON lines in parallel and spills what does not fit. What is loaded is in
-`witnesses.sql`, what is made of it in `audit.sql`.
+DuckDB holds the tables: it reads JSON lines in parallel and spills what does not fit into memory. `witnesses.sql` loads
+the evidence, and `audit.sql` evaluates it.
 
-The witnesses are read one after another, and a run may still go on meanwhile. So first of all the lengths of the
-journal's files are noted, and at last it is looked at what was added to them: of the tasks that are named there, the
-witnesses do not speak of one time, and nothing can be concluded.
+The witnesses are read one after another, while the run may still go on. So the lengths of the journal files are noted
+first, and the lines that were added since are read last: for the tasks in these lines, the witnesses do not show the
+same point in time, and nothing can be concluded.
 """
 
 import json
@@ -36,11 +36,11 @@ from harness.records.verdict import Finding, Verdict
 
 _MEMORY_MB = 300
 _MOST_GROWTH = 1 << 28
-"""Bytes that a journal may gain while it is read, and that are looked at."""
+"""Bytes. A journal may grow by this much while it is read; more growth is not searched."""
 _SHORT = 100
-"""Characters; of a longer expectation or result the database has a digest."""
+"""Characters. The database holds a longer expectation or result as a digest."""
 _MAILBOX = "mailbox.jsonl"
-"""The file of the effects that the mailbox writes, and nobody else."""
+"""The file of effects that only the mailbox writes."""
 
 
 _OF_THE_JOURNAL = (
@@ -48,26 +48,26 @@ _OF_THE_JOURNAL = (
     *("owners", "executions", "fanouts", "discards", "tracebacks", "promised", "children", "called", "unlocks"),
     *("settings", "cleanups", "given"),
 )
-"""The queries that make tables of the journal's lines, before the lines are forgotten."""
+"""The queries that build tables from the journal's lines, before the lines are dropped."""
 
 
 class Unwitnessed(StrEnum):
-    """What nobody could witness in a run, because it went on elsewhere; run.json names it."""
+    """A kind of evidence that a run lacks, because its stack runs elsewhere; run.json names it."""
 
     EXECUTIONS = "executions"
-    """No worker kept a journal. How a task ended, its row alone says."""
+    """No worker kept a journal. Only a task's row says how it ended."""
     BROKER = "broker"
-    """Nobody asked the broker what was left in it."""
+    """The broker was not asked what was left in it."""
     EFFECTS = "effects"
-    """Nobody looked for what the tasks did to the world."""
+    """The effects of the tasks were not recorded."""
 
 
 @contextmanager
 def open_database(folder: Path) -> Iterator["Database"]:
-    """An empty database for the evidence in `folder`; it spills what is too much for its memory.
+    """Open an empty database for the evidence in `folder`; it spills what does not fit into its memory.
 
     Raises:
-        RunFolderError: the database cannot make sense of the evidence.
+        RunFolderError: the database cannot process the evidence.
     """
     with tempfile.TemporaryDirectory(prefix="celery-harness-audit-") as scratch:
         connection = duckdb.connect(
@@ -92,7 +92,7 @@ class Database:
     """The named queries of witnesses.sql and audit.sql, on one connection."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, scratch: Path) -> None:
-        """`scratch` is a folder for files in between."""
+        """Read the queries. `scratch` is a folder for intermediate files."""
         self._connection = connection
         self.scratch = scratch
         self._queries: dict[str, str] = {}
@@ -102,21 +102,21 @@ class Database:
             self._queries |= {name.strip(): body for name, _, body in sections}
 
     def run(self, query: str, **values: Json) -> None:
-        """Run a query that makes a table."""
+        """Run a query that creates or changes a table."""
         self._execute(self._connection, self._queries[query], values)
 
     def all(self, query: str, **values: Json) -> list[tuple[Json, ...]]:
-        """All rows of a query."""
+        """Return all rows of a query."""
         return self._execute(self._connection, self._queries[query], values).fetchall()
 
     def sample(self, query: str, **values: Json) -> tuple[int, tuple[str, ...]]:
-        """How many ids a query finds, and the first ten of them in order."""
-        counting = f"SELECT count(*), min(task, 10) FROM ({self._queries[query].rstrip().rstrip(';')})"  # noqa: S608 - the query is ours.
+        """Return how many ids a query finds, and the first ten of them in order."""
+        counting = f"SELECT count(*), min(task, 10) FROM ({self._queries[query].rstrip().rstrip(';')})"  # noqa: S608 - the query is a constant.
         ((count, tasks),) = self._execute(self._connection, counting, values).fetchall()
         return int(count), tuple(tasks or ())
 
     def stream(self, query: str, **values: Json) -> Iterator[tuple[Json, ...]]:
-        """The rows of a query, a thousand at a time."""
+        """Yield the rows of a query, fetched a thousand at a time."""
         cursor = self._connection.cursor()
         try:
             self._execute(cursor, self._queries[query], values)
@@ -132,12 +132,12 @@ class Database:
         try:
             return connection.execute(query, values)
         except duckdb.OutOfMemoryException:
-            # Each thread has buffers of its own, so that long lines may be too much for two and not for one.
+            # Each thread has its own buffers, so that long lines may be too much for two threads and not for one.
             connection.execute("SET threads = 1")
             return connection.execute(query, values)
 
     def write(self, name: str, values: Iterable[Mapping[str, Json]]) -> str:
-        """Write lines of JSON to a file in between, and return its path."""
+        """Write lines of JSON to an intermediate file, and return its path."""
         path = self.scratch / name
         with path.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(value) + "\n" for value in values)
@@ -146,12 +146,12 @@ class Database:
     def insert(self, table: str, tasks: Iterable[str]) -> None:
         """Append tasks to a table that has one column."""
         file = self.write(f"{table}.jsonl", ({"task": task} for task in tasks))
-        adding = f"INSERT INTO {table} SELECT task FROM read_json($file, columns = {{task: 'VARCHAR'}})"  # noqa: S608 - the table is ours.
+        adding = f"INSERT INTO {table} SELECT task FROM read_json($file, columns = {{task: 'VARCHAR'}})"  # noqa: S608 - the table name is a constant.
         self._connection.execute(adding, {"file": file})
 
 
 class _File(NamedTuple):
-    """What the query `of_files` says of a file of the journal."""
+    """One row of the query `of_files`: the figures of a journal file."""
 
     name: str
     node: str | None
@@ -164,39 +164,43 @@ class _File(NamedTuple):
 
 @dataclass
 class Witnesses:
-    """Loads what each witness says, and keeps what is to be said of the witness itself."""
+    """A loader of the evidence of each witness; it collects the findings about the witnesses themselves."""
 
     database: Database
     folder: RunFolder
     unwitnessed: Collection[Unwitnessed] = ()
-    """What nobody could witness, so that it is not missed, and is spoken of once."""
+    """The kinds of evidence that do not exist, so that they are reported once and not missed in each task."""
     findings: list[Finding] = field(default_factory=list)
     about: dict[str, Json] = field(default_factory=dict)
     incomplete: bool = False
-    """The journal or the broker's remains are not whole, so that nothing can be called lost."""
+    """True if the journal or the broker's remains are incomplete, so that no task can be called lost."""
     journal_incomplete: bool = False
-    """The journal is not whole, so that nothing can be called unexpected."""
+    """True if the journal is incomplete, so that no execution can be called unexpected."""
     results_readable: bool = True
     effects_readable: bool = True
     without_beat: frozenset[Path] = frozenset()
-    """The journal's files of which every line was read, and none can be of beat."""
+    """The journal files that were read completely and contain no line of beat."""
     workers: dict[str, int] = field(default_factory=dict)
     memory_mb: dict[str, float] = field(default_factory=dict)
     remains: Remains = field(default_factory=Remains)
 
     @property
     def executions(self) -> bool:
-        """Whether the workers kept journals."""
+        """True if the workers kept journals."""
         return Unwitnessed.EXECUTIONS not in self.unwitnessed
 
     def load(self, nodes: Sequence[str]) -> None:
-        """Read everything; every entry is in the table `fact` afterwards. `nodes` are those that must have journals."""
+        """Read all evidence; the table `fact` then has every entry. `nodes` are those that must have journals.
+
+        Raises:
+            RunFolderError: a damaged file can no longer be read.
+        """
         if self.unwitnessed:
             self.about["unwitnessed"] = [one.value for one in Unwitnessed if one in self.unwitnessed]
         self._journals = LineFiles(self.folder.journal, self.database.scratch / "journal")
         rows = RowFile(self.folder.results, self.folder.results.name)
-        # The rows come through Python while the database is busy with the journal, on another core. They are read
-        # when the lengths of the journal's files are known: a row is stored before the journal says that a task ended.
+        # The rows are exported in Python while the database reads the journal on another core. The export starts after
+        # the lengths of the journal files are noted: a row is stored before the journal says that a task ended.
         with ThreadPoolExecutor(1) as pool:
             exported = self.database.scratch / "results.csv"
             export = pool.submit(rows.export, exported, dated=not self.executions)
@@ -221,13 +225,13 @@ class Witnesses:
         self.database.run("entries_run")
         self.database.run("facts", executions=self.executions)
         if self.executions and self.database.sample("unseen")[0]:
-            # The journal of a process that ran tasks is lost, and with it who sent others.
+            # The journal of a process that ran tasks is lost, and with it what these tasks sent.
             self.incomplete = self.journal_incomplete = True
 
     def _journal(self, nodes: Sequence[str]) -> None:
         files = self._read_lines()
         torn = self._journals.torn
-        # A line that is cut off is no JSON either, and is spoken of by itself.
+        # A torn last line is not JSON either, and has its own finding.
         missing = {
             file.name: count
             for file in files
@@ -259,7 +263,7 @@ class Witnesses:
         self.database.run("forget_lines")
 
     def _read_lines(self) -> list["_File"]:
-        """Load the journal's lines; returns what there is to be said of each file."""
+        """Load the journal's lines; return the figures of each file."""
         self._speak_of(self._journals)
         self.database.run("word", kinds=sorted(KINDS))
         self.database.run("line_table")
@@ -275,7 +279,7 @@ class Witnesses:
         self.database.run("lines", files=self._journals.paths, longest=longest, **known)
         found = self._files()
         if damaged := [file.name for file in found if file.damaged > (file.name in self._journals.torn)]:
-            # A lone surrogate is a good reason why the database does not read a line.
+            # A lone surrogate is a likely reason why the database cannot read a line.
             for name in damaged:
                 self.database.run("forget_file", file=name)
                 copy = self._mended(self._journals, name)
@@ -294,7 +298,7 @@ class Witnesses:
             raise RunFolderError(f"cannot read {files.folder.name}/{files.names[name]}: {error}.") from error
 
     def _first_fault(self, files: Iterable[str]) -> str:
-        """Where the first of some files is wrong, for people who look for it."""
+        """Return the first fault in some files, for display; empty if there is none."""
         for file in files:
             fault = first_fault(self._journals.scratch / file)
             if fault is not None:
@@ -302,10 +306,10 @@ class Witnesses:
         return ""
 
     def _effects(self, *, has_mailbox: bool) -> dict[str, Json]:
-        """Load the effects; returns which of them somebody looked for until the end, as the query `effects_of` asks."""
+        """Load the effects; return which kinds were observed until the end, as parameters of `effects_of`."""
         ((wanted,),) = self.database.all("want_count")
         if Unwitnessed.EFFECTS in self.unwitnessed:
-            # Nobody looked for effects, so that none is missed in any task; if some were expected, that is said.
+            # Effects were not observed, so none is missed in any task; expected effects are reported once.
             self.about["effects"] = {"files": 0, "torn": 0}
             self.database.run("no_effects")
             self.database.run("other_names")
@@ -331,7 +335,7 @@ class Witnesses:
         return watched
 
     def _read_effects(self, files: LineFiles) -> dict[str, int]:
-        """Load the lines; returns how many cannot be read, per file."""
+        """Load the effect lines; return the number of unreadable lines per file."""
         if not files.names:
             self.database.run("no_effects")
             return {}
@@ -346,10 +350,10 @@ class Witnesses:
         return {file: count for file, lines in damaged.items() if (count := lines - (file in files.torn))}
 
     def _watched(self, files: Collection[str], *, has_mailbox: bool) -> dict[str, Json]:
-        """Which effects somebody looked for until the end.
+        """Return which kinds of effects were observed until the end.
 
-        A mail is in the mailbox's file before its sender hears so, but that no other will come is known only when
-        everything has come to rest, which is when the broker is asked. Other effects are looked for after that, and
+        A mail is in the mailbox's file before its sender gets the reply. That no further mail will come is known only
+        when everything has come to rest, which is when the broker is asked. Other effects are collected after that, and
         their file appears when all of them are written.
         """
         rested = Unwitnessed.BROKER in self.unwitnessed or (self.folder.path / "broker.json").exists()
@@ -382,7 +386,7 @@ class Witnesses:
             self.database.run("add_grouped", file=self.database.write("grouped.jsonl", members))
 
     def _decide(self, rows: RowFile) -> None:
-        """Have long results compared by value with what was expected, and hear what long failures say."""
+        """Compare long results with the expected ones by the digests of their values, and read long failures."""
         self.database.run("odd")
         self.database.run("undecided")
         ((long,),) = self.database.all("long_count")
@@ -428,7 +432,7 @@ class Witnesses:
         self.database.run("dead", tasks=[letter.task for letter in self.remains.dead if letter.task is not None])
 
     def _moving(self) -> Iterator[dict[str, Json]]:
-        """The tasks that the journal has named since the other witnesses began to be read."""
+        """Yield the tasks that the journal has named since the reading began."""
         for path in sorted(self.folder.journal.glob("*.jsonl")):
             begin = self._journals.ends.get(path, 0)
             try:
@@ -442,13 +446,13 @@ class Witnesses:
                     file.seek(begin)
                     added = file.read(max(0, size - begin))
             except OSError:
-                # It was spoken of, or has come since and is no file.
+                # It was reported before, or is new and not a regular file.
                 continue
             for line in added.split(b"\n"):
                 yield from _named(line)
 
     def _speak_of(self, files: LineFiles) -> None:
-        """Say what is wrong with the files of a folder."""
+        """Report what is wrong with the files of a folder."""
         name = files.folder.name
         for text in files.unreadable:
             self._say(f"{name}-unreadable", Verdict.UNKNOWN, 1, text)
@@ -475,7 +479,7 @@ def _named(line: bytes) -> Iterator[dict[str, Json]]:
 
 
 def _decided(task: str, text: str | bytes) -> dict[str, Json]:
-    """What the database is told of a value that it does not hold, or cannot read."""
+    """Return a value that the database does not hold or cannot read, as a line of digest and start."""
     try:
         digest = values.digest(text)
     except (ValueError, RecursionError):
@@ -485,16 +489,16 @@ def _decided(task: str, text: str | bytes) -> dict[str, Json]:
 
 
 def _members(saved: bytes) -> Iterator[str]:
-    """The ids of the tasks in a saved group: JSON of ``[[id, parent], [[[id, parent], children], ...]]``."""
+    """Yield the task ids in a saved group: JSON of ``[[id, parent], [[[id, parent], children], ...]]``."""
     try:
         yield from result_ids([json.loads(saved)])
     except (ValueError, RecursionError):
-        # An older Celery has pickled it.
+        # An older Celery pickled it.
         return
 
 
 def _shortened(task: str, failure: bytes) -> dict[str, Json]:
-    """What the database is told of a failure that says too much."""
+    """Return a failure whose text is too long, as a line with a shortened message."""
     try:
         said = values.loads(failure)
     except (ValueError, RecursionError):

@@ -1,11 +1,11 @@
--- The queries that load what the witnesses say, in DuckDB's SQL, each under its name. Bind parameters are written $name.
+-- The queries that load the evidence, in DuckDB's SQL. Each query has a name; bind parameters are written $name.
 
 -- name: word
 CREATE TYPE word AS ENUM (SELECT unnest($kinds::VARCHAR[]));
 
 -- name: line_table
--- Every journal line of every file. A line that no journal has comes out with kind NULL: it is no JSON, or of a kind
--- that nobody knows, or it lacks what a line of its kind has.
+-- Every journal line of every file. An invalid line has kind NULL: it is not JSON, or of an unknown kind, or lacks a
+-- member that its kind needs.
 CREATE TABLE line (
     file VARCHAR, n BIGINT, t DOUBLE, kind word, task VARCHAR, node VARCHAR, role VARCHAR, name VARCHAR,
     expect JSON, effects VARCHAR[], due DOUBLE,
@@ -27,7 +27,8 @@ SELECT parse_filename(filename) AS file,
               AND (expect IS NULL OR json_type(expect) = 'OBJECT')
               AND coalesce(isfinite(due), true) AND coalesce(isfinite(expires), true)
          THEN TRY_CAST(kind AS word) END AS kind,
-    -- A long expectation is kept as a digest of its text. Where that differs from the result's, it is read again.
+    -- A long expectation is kept as a digest of its text. If that differs from the result's, the expectation is read
+    -- again.
     CASE WHEN length(expect) > $short AND json_exists(expect, '$.result')
          THEN json_object('state', expect->'$.state', 'error', expect->'$.error',
                           'start', left((expect->'$.result')::VARCHAR, $short // 2),
@@ -51,10 +52,10 @@ FROM read_json($files, format = 'newline_delimited', maximum_object_size = $long
 DELETE FROM line WHERE file = $file;
 
 -- name: files
--- Per journal file: who wrote it, how many of its numbered lines are not there, how many lines are none of a journal,
--- and whether the numbers are not 0, 1, 2 and so on: one that comes twice could stand in for one that is missing. Whether
--- a line may be of beat: a worker and beat both say their settings. How many tasks began there, the most memory that its
--- process had, in kB, and when the last line was written.
+-- Per journal file: its writer, the number of missing line numbers, the number of invalid lines, and whether the
+-- numbers differ from 0, 1, 2 and so on (one that occurs twice could replace a missing one). Whether a line may be of
+-- beat: both a worker and beat write their settings. The number of executions begun, the peak memory of its process in
+-- kB, and the time of the last line.
 CREATE OR REPLACE TABLE file AS
 SELECT file,
        any_value(node) FILTER (kind = 'opened') AS node,
@@ -73,11 +74,11 @@ SELECT file,
 FROM line GROUP BY file;
 
 -- name: of_files
--- What there is to be said of each file.
+-- The figures of each file.
 SELECT file, node, lines, missing, damaged, doubled, may_have_beat FROM file ORDER BY file;
 
 -- name: owners
--- The files of which it is known whose they are.
+-- The files whose writer is known.
 CREATE VIEW owner AS SELECT file, node, pid, role, starts, peak_kb FROM file WHERE node IS NOT NULL;
 
 -- name: forget_lines
@@ -91,7 +92,7 @@ FROM read_json($files, format = 'newline_delimited', maximum_object_size = $long
 });
 
 -- name: other_names
--- Other names that effects have, such as a mail by its recipient.
+-- Other names of effects, such as a mail by its recipient.
 CREATE TABLE other_name AS
 SELECT key, name FROM (SELECT key, unnest(also) AS name FROM effect WHERE key IS NOT NULL AND also IS NOT NULL)
 WHERE name IS NOT NULL;
@@ -106,16 +107,16 @@ SELECT file, count(*) AS lines FROM effect WHERE key IS NULL GROUP BY file ORDER
 CREATE TABLE effect (key VARCHAR, task VARCHAR, kind VARCHAR, also VARCHAR[], file VARCHAR);
 
 -- name: row_table
--- `codec` says how a result is written: json, none, other (pickle, msgpack: never decoded), or large: not read.
--- A short result is there as a value, of a longer one a digest of its text; once it is asked for, a digest of its value
--- and its start.
+-- `codec` is the format of a result: json, none, other (pickle, msgpack: never decoded), unread (text that the database
+-- cannot parse), or large (too long). A short result is stored as a value, a longer one as a digest of its text; if it
+-- is compared, as a digest of its value and its start.
 CREATE TABLE result (
     task VARCHAR, status VARCHAR, codec VARCHAR, value VARCHAR, start VARCHAR, text VARCHAR, digest VARCHAR,
     done_t DOUBLE
 );
 
 -- name: rows
--- See `RowFile.export`: what begins with an x is hexadecimal. Bytes that are no text are told apart.
+-- See `RowFile.export`: a leading x means hexadecimal. A text that is not UTF-8 stays distinguishable.
 INSERT INTO result
 SELECT task, status,
        CASE WHEN value IS NOT NULL AND json_valid(value) THEN 'json' WHEN result IS NULL THEN 'none'
@@ -147,7 +148,7 @@ UNION
 SELECT task FROM entry WHERE contains(expect, '"text"') OR contains(expect, '"digest"');
 
 -- name: undecided
--- Those of them whose result has to be compared with what was expected, and whose texts do not tell.
+-- Those tasks of `odd` whose result must be compared with the expected one, and whose texts do not decide it.
 CREATE TABLE undecided AS
 SELECT task, entry.expect->>'$.text' IS NOT NULL AS long, task NOT IN (SELECT task FROM given) AS stored
 FROM odd JOIN entry USING (task) JOIN result USING (task)
@@ -164,7 +165,7 @@ SELECT task FROM undecided WHERE stored;
 SELECT count(*) FROM undecided WHERE long;
 
 -- name: long_expectations
--- What is expected of undecided tasks, read again.
+-- The expectations of undecided tasks, read again.
 SELECT task, (expect->'$.result')::VARCHAR
 FROM read_json($files, format = 'newline_delimited', maximum_object_size = $longest, ignore_errors = true, columns = {
     kind: 'VARCHAR', task: 'VARCHAR', expect: 'JSON'
@@ -177,7 +178,7 @@ FROM read_json($file, format = 'newline_delimited', columns = {
 }) AS more WHERE result.task = more.task;
 
 -- name: expected
--- What is expected of undecided tasks, as digests of values.
+-- The expectations of undecided tasks, as digests of values.
 CREATE TABLE expected (task VARCHAR, digest VARCHAR);
 
 -- name: add_expected
@@ -187,7 +188,7 @@ SELECT task, max(digest) FROM read_json($file, format = 'newline_delimited', col
 }) GROUP BY task;
 
 -- name: given
--- What the workers say that they gave to a result back end that does not write it as JSON.
+-- The return values that workers journaled, for a result backend that does not store JSON.
 CREATE TABLE given AS
 SELECT task, arg_max({'value': (returned->'$[0]')::VARCHAR, 'start': start, 'digest': digest}, t) AS said
 FROM line WHERE kind = 'finished' AND state = 'SUCCESS' AND (returned IS NOT NULL OR digest IS NOT NULL) GROUP BY task;
@@ -197,8 +198,8 @@ UPDATE result SET codec = 'json', value = said.value, start = said.start, digest
 FROM given WHERE result.task = given.task AND result.status = 'SUCCESS' AND result.codec IN ('other', 'unread', 'large');
 
 -- name: left
--- What may still lie in the broker: what was found there or in a worker's hands, and what was sent or begun since the
--- broker was asked, at $asked_t, and has not ended.
+-- The tasks that may still be in the broker: those found there or held by a worker, and those sent or begun since the
+-- broker was asked, at $asked_t, that have not ended.
 CREATE TABLE left_over AS
 WITH sent AS (SELECT task, last_intended_t FROM entry WHERE last_intended_t >= $asked_t),
      begun AS (SELECT task, last_start_t, starts > ends AS is_open FROM run WHERE last_start_t >= $asked_t)
@@ -209,15 +210,15 @@ UNION
 SELECT entry.task FROM begun JOIN entry USING (task) WHERE is_open;
 
 -- name: moving
--- Tasks of which the journal told more while the witnesses were read, so that what they say was not so at one time;
--- and the effects that those tasks were to have.
+-- Tasks that the journal named again while the witnesses were read, so that the evidence on them is not of one time;
+-- and their expected effects.
 CREATE TABLE moving AS
 SELECT task, effects FROM read_json($file, format = 'newline_delimited', columns = {
     task: 'VARCHAR', effects: 'VARCHAR[]'
 });
 
 -- name: settings
--- What the workers' settings say of their rows; and each time that one cleaned them up.
+-- The workers' settings for their rows. The next query lists each cleanup of the rows, with these settings.
 CREATE TABLE setting AS
 SELECT owner.node, arg_max(line.settings, line.t) AS said
 FROM line JOIN owner USING (file) WHERE line.kind = 'settings' GROUP BY owner.node;
@@ -230,7 +231,7 @@ FROM line JOIN owner USING (file) LEFT JOIN setting ON setting.node = owner.node
 WHERE kind = 'finished' AND task IN (SELECT task FROM line WHERE kind = 'started' AND name = 'celery.backend_cleanup');
 
 -- name: gone
--- Tasks whose row was stored and is not there. It went rightly if it was cleaned up when its time was over.
+-- Tasks whose row was stored and is missing. It expired rightly if a cleanup ran after its expiry.
 CREATE TABLE gone AS
 SELECT run.task, run.stored_t, any_value(owner.node) AS node,
        coalesce(bool_or(cleanup.t >= run.stored_t + cleanup.expires_s), false) AS expired,
@@ -241,7 +242,8 @@ WHERE run.stored_t IS NOT NULL AND NOT run.ignored AND $results_readable
 GROUP BY run.task, run.stored_t;
 
 -- name: gone_rows
--- The settings of the worker that wrote it say when the time of a row is over that nobody was seen to clean up.
+-- `overdue` (the fifth column): no cleanup was seen, and by the settings of the worker that wrote it, the row expired
+-- before the run ended.
 SELECT gone.task, gone.stored_t, gone.node, gone.expired,
        gone.by IS NULL AND coalesce(gone.stored_t + (setting.said->>'result_expires')::DOUBLE <= span.end_t, false),
        gone.by.t, gone.by.node, gone.by.expires_s, gone.by.zone
@@ -252,7 +254,7 @@ WHERE gone.task IN (SELECT task FROM entry) ORDER BY gone.task;
 SELECT count(*) FROM want;
 
 -- name: unwatched_wants
--- Effects that are expected where nobody looked for their kind until the end.
+-- The number of effects expected of a kind that was not observed until the end.
 SELECT count(*) FROM want WHERE NOT CASE WHEN starts_with(key, 'mail:') THEN $mails ELSE $others END;
 
 -- name: grouped

@@ -1,1 +1,1 @@
-"""Whether beat sent each entry of its schedule when it was due."""
+"""The audit of beat: was each entry of its schedule sent when it was due?"""

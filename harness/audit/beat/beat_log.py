@@ -1,4 +1,7 @@
-"""What the journals say of beat: when it was there, when it was busy, and what it sent. All times are of its clock."""
+"""The history of beat from the journals: when it ran, when it was busy, and what it sent.
+
+All times are by its clock.
+"""
 
 import json
 import mmap
@@ -17,31 +20,31 @@ from harness.records.regular_file import open_regular
 from harness.records.values import Json
 
 _LONGEST_FIRST_LINE = 1 << 20
-"""Bytes."""
+"""Bytes of the first line that are read."""
 _LEAST_SLEEP_S = 0.001
-"""Times of today have a float's last digit at a quarter of a microsecond."""
+"""Seconds. A float of today's Unix time has a resolution of a quarter of a microsecond."""
 _SILENCE_S = 10.0
-"""How much later than it meant to wake beat may wake on a machine that is busy."""
+"""Seconds. A wake may be this late on a busy machine."""
 _OF_BEAT = re.compile(rb'"kind":\s*"(?:embedded|schedule|woke|unsent)"|"schedule":\s*\[')
 _RECEIVED = f'"{Kind.RECEIVED.value}"'.encode()
 
 Rules = Mapping[str, Mapping[str, Json]]
-"""Each entry of a schedule."""
+"""The rule of each entry of a schedule, by its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wake:
-    """One time that beat looked for what is due, and when it meant to look again."""
+    """One wake of beat: it checked what is due, and planned the next check."""
 
     at: float
     end: float
     next: float
     planned_s: float | None = None
-    """How long it took to plan all entries, if it did."""
+    """Seconds that it took to plan all entries; None if it did not plan."""
 
     @property
     def slept(self) -> bool:
-        """Whether nothing was left to do."""
+        """True if nothing was left to do, so that beat slept."""
         return self.next > self.end + _LEAST_SLEEP_S
 
 
@@ -53,16 +56,16 @@ class Tick:
     at: float
     wake: Wake
     start: int
-    """Which process of beat sent it."""
+    """The number of the start of beat that sent it."""
     period: int
-    """Under which of that process's schedules."""
+    """The number of the schedule in force, among those of this start."""
     following: tuple[float, float] | None
-    """Two times between which the schedule itself has the next one; None where that is not told."""
+    """The earliest and the latest time of the next tick by the schedule itself; None if it was not journaled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unsent:
-    """One time that beat could not send an entry."""
+    """One failed send of an entry."""
 
     entry: str
     at: float
@@ -71,18 +74,18 @@ class Unsent:
 
 @dataclass(frozen=True, kw_only=True)
 class Shadowed:
-    """A periodic task whose place another one took."""
+    """A periodic task that another one of the same name replaced."""
 
     entry: str
     lost: str
     kept: str
     named: bool
-    """Whether the app gave both of them this name."""
+    """True if the app gave both of them this name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Period:
-    """A time during which the schedule of a process stayed as it was."""
+    """A time span in which the schedule of a process did not change."""
 
     rules: Rules
     begin: float
@@ -98,36 +101,36 @@ class Start:
     periods: Sequence[Period]
     """At least one, in order."""
     ready_at: float | None
-    """None if it never was."""
+    """None if it was never ready."""
     wakes: Sequence[Wake]
     ticks: Sequence[Tick]
     unsent: int
-    """How many the broker never took, as far as is known."""
+    """Number of sends that the broker did not accept, as far as is known."""
     failures: Sequence[Unsent] = ()
     shadowed: Sequence[Shadowed] = ()
     error: str | None = None
-    """What it ended with."""
+    """The error that ended it; None if there was none."""
     is_embedded: bool = False
     silent_s: float | None = None
-    """For how long the worker that it lived in took tasks after it was to wake; None if it did not."""
+    """Seconds for which the worker that it lived in took tasks after beat's next wake was due; None if it did not."""
 
     @property
     def begin(self) -> float:
-        """When it was ready."""
+        """The time when it was ready; 0 if it never was."""
         return self.ready_at or 0.0
 
     @cached_property
     def end(self) -> float:
-        """The last time at which it surely had nothing left to send."""
+        """The last time at which it had certainly nothing left to send."""
         return max((wake.at for wake in self.wakes if wake.slept), default=self.begin)
 
     @cached_property
     def busy(self) -> "Spans":
-        """When it should have been awake or was, instead of asleep as it meant to be."""
+        """The spans in which it was awake, or should have been."""
         return Spans(self._busy())
 
     def _busy(self) -> Iterator[tuple[float, float]]:
-        """From each time at which it should have woken until it slept again."""
+        """Yield the span from each time at which it should have woken until it slept again."""
         begin = next_at = self.begin
         is_asleep = False
         for wake in self.wakes:
@@ -138,7 +141,7 @@ class Start:
                 yield begin, wake.end
 
     def sent(self) -> Iterator[tuple[Period, str, list[Tick]]]:
-        """What it sent of each entry under each schedule."""
+        """Yield the ticks of each entry under each schedule."""
         of: dict[tuple[int, str], list[Tick]] = {}
         for tick in self.ticks:
             of.setdefault((tick.period, tick.entry), []).append(tick)
@@ -146,7 +149,7 @@ class Start:
             yield self.periods[number], entry, ticks
 
     def had(self, entry: str) -> Iterator[tuple[Mapping[str, Json], float, float]]:
-        """Each rule that it had for an entry, with the time that it surely had it without a break."""
+        """Yield each rule that it had for an entry, with the span in which it certainly had it without a break."""
         last: Mapping[str, Json] | None = None
         begin = end = 0.0
         for period in self.periods:
@@ -161,10 +164,10 @@ class Start:
 
 
 class Spans:
-    """Stretches of time, apart from each other."""
+    """Disjoint time spans, in order."""
 
     def __init__(self, spans: Iterable[tuple[float, float]]) -> None:
-        """Those that touch become one."""
+        """Merge spans that touch or overlap."""
         self.begins: list[float] = []
         self.ends: list[float] = []
         for begin, end in sorted(spans):
@@ -177,20 +180,20 @@ class Spans:
         self._before_s = list(accumulate(lengths, initial=0.0))
 
     def __iter__(self) -> Iterator[tuple[float, float]]:
-        """Begin and end of each, in order."""
+        """Yield begin and end of each, in order."""
         return zip(self.begins, self.ends, strict=True)
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of spans."""
         return len(self.begins)
 
     def around(self, t: float) -> tuple[float, float] | None:
-        """The one that a time lies in."""
+        """Return the span that contains a time; None if there is none."""
         last = bisect_right(self.begins, t) - 1
         return (self.begins[last], self.ends[last]) if last >= 0 and t <= self.ends[last] else None
 
     def length_s(self, begin: float, end: float) -> float:
-        """How much of a time they cover."""
+        """Return the seconds between two times that the spans cover."""
         return self._until_s(end) - self._until_s(begin)
 
     def _until_s(self, t: float) -> float:
@@ -200,26 +203,26 @@ class Spans:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Beats:
-    """Some starts of beat, taken together."""
+    """Several starts of beat, taken together."""
 
     starts: Sequence[Start]
 
     @cached_property
     def there(self) -> Spans:
-        """When at least one was, from ready to the last time that it had nothing left to send."""
+        """The spans in which at least one ran, from ready to the last time that it had nothing left to send."""
         return Spans((start.begin, start.end) for start in self.starts)
 
     @cached_property
     def longest_wake_s(self) -> float:
-        """How long one of them ever took to look, and to send what was due."""
+        """The longest time that one of them ever took to check and to send what was due, in seconds."""
         return max((wake.end - wake.at for start in self.starts for wake in start.wakes), default=0.0)
 
 
 def read(journal: Path, without_beat: Collection[Path] = frozenset()) -> tuple[list[Start], list[str]]:
-    """Every start of beat that wrote to a folder of journals, in order; and what is wrong with the files.
+    """Read every start of beat from a folder of journals, in order; return them and the faults of the files.
 
-    A worker with a beat of its own writes what beat does to its own file, or beat's process writes one as a worker.
-    Of the files in `without_beat` only the first line is read, unless it says that beat wrote the file.
+    A worker with a beat of its own writes beat's lines to its own file, or beat's process writes a file as a worker. Of
+    the files in `without_beat`, only the first line is read, unless it says that beat wrote the file.
     """
     starts: list[Start] = []
     faults: list[str] = []
@@ -242,7 +245,7 @@ def read(journal: Path, without_beat: Collection[Path] = frozenset()) -> tuple[l
 
 
 def _is_of_beat(path: Path, *, is_searched: bool) -> bool:
-    """Whether beat wrote in it: its first line says so, or any other; and if the first is spoilt, its name."""
+    """Return whether beat wrote in a file, by its first line or any other; by its name if the first line is damaged."""
     with open_regular(path) as file:
         first = file.readline(_LONGEST_FIRST_LINE)
         try:
@@ -260,22 +263,22 @@ def _is_of_beat(path: Path, *, is_searched: bool) -> bool:
 
 @dataclass(kw_only=True)
 class _Reading:
-    """What was read so far of one file."""
+    """The state while one file is read."""
 
     number: int
     node: str = ""
     is_embedded: bool = False
     parent: int | None = None
     told_at: float = 0.0
-    """When the last line of beat was written, by the clock of the journal."""
+    """The time of beat's next planned wake, by the journal's clock; before any wake, of the line `embedded`."""
     changes: list[tuple[float, float, Rules]] = field(default_factory=list)
-    """Until when the schedule before was in force, and from when each was."""
+    """Per schedule: the time until which the one before was in force, the time from which it was, and its rules."""
     timezone: str = "UTC"
     ready_at: float | None = None
     wakes: list[Wake] = field(default_factory=list)
     ticks: list[Tick] = field(default_factory=list)
     pending: list[Event] = field(default_factory=list)
-    """What was sent in a wake whose end is not told yet."""
+    """Sends of a wake whose end was not read yet."""
     intended: list[str | None] = field(default_factory=list)
     accepted: set[str | None] = field(default_factory=set)
     failures: list[Unsent] = field(default_factory=list)
@@ -283,7 +286,7 @@ class _Reading:
     error: str | None = None
 
     def take(self, event: Event) -> None:
-        """One line. Raises KeyError, TypeError or ValueError if beat does not write such."""
+        """Process one line. Raises KeyError, TypeError or ValueError if beat does not write such a line."""
         data = event.data
         if event.kind is Kind.OPENED:
             self.is_embedded |= data.get("role") == "worker"
@@ -293,7 +296,7 @@ class _Reading:
             self.pending.append(event)
             self.intended.append(event.task)
         elif event.kind is Kind.READY and not self.is_embedded:
-            # In the file of a worker it is the worker that is ready.
+            # In the file of a worker, it is the worker that is ready.
             self.ready_at = float(data["at"])
         elif event.kind is Kind.UNSENT:
             self.failures.append(
@@ -321,7 +324,7 @@ class _Reading:
             self._wake(event)
 
     def _change(self, until: float, at: float, schedule: Iterable[Mapping[str, Json]]) -> None:
-        # What the entry itself says of its zone wins.
+        # A zone in the entry itself takes precedence.
         zone = {"timezone": self.timezone}
         self.changes.append((until, at, {str(one["entry"]): zone | dict(one) for one in schedule}))
 
@@ -335,14 +338,14 @@ class _Reading:
         self.pending.clear()
         if self.is_embedded and self.ready_at is None:
             self.ready_at = at
-        # Beat's clock need not be that of the journal, but is as fast wherever a worker is there.
+        # Beat's clock may differ from the journal's, but runs at the same speed where a worker is there.
         self.told_at = event.t + max(wake.next - wake.end, 0.0)
 
     def done(self, path: Path) -> Start:
-        """All that is known of it."""
-        # Of a wake that beat did not live to tell, only the ticks are known.
+        """Return the start of beat that was read from the file."""
+        # Of a wake that beat did not live to report, only the ticks are known.
         untold = [self._tick(sent, None) for sent in self.pending]
-        # It may have ended before it could say that the last one went out.
+        # It may have ended before it could report the last acceptance.
         unsent = sum(task not in self.accepted for task in self.intended[:-1])
         known = Start(
             number=self.number,
@@ -404,7 +407,7 @@ def _shadowed(said: Mapping[str, Json]) -> Shadowed:
 
 
 def _file_of(path: Path, node: str, parent: int | None) -> Path:
-    """The journal of the worker that beat lived in: the last one of its process id that was opened before beat's."""
+    """Return the journal of the worker that beat lived in: the last one of its process id opened before beat's."""
     if parent is None:
         return path
     born = _born(path)
@@ -413,13 +416,16 @@ def _file_of(path: Path, node: str, parent: int | None) -> Path:
 
 
 def _born(path: Path) -> int:
-    """When a journal was opened, in nanoseconds: its name says so."""
+    """Return when a journal was opened, in nanoseconds, from its name; 0 if the name does not say."""
     number = path.name.removesuffix(".jsonl").rpartition(".")[2]
     return int(number) if number.isdigit() else 0
 
 
 def _last_received_t(path: Path) -> float | None:
-    """When a worker last took a task: what it says later may belong to its own end, which ends beat first."""
+    """Return when a worker last received a task; None if never.
+
+    Later lines of other kinds may belong to the worker's own end, which ends beat first.
+    """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         end = len(text)
         while (found := text.rfind(_RECEIVED, 0, end)) >= 0:

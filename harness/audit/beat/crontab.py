@@ -1,7 +1,7 @@
-"""When a crontab entry is due: what Celery's fields mean, and the rule by which a change of the clock is judged.
+"""The due times of a crontab entry: the meaning of Celery's fields, and the rule for changes of the clock.
 
-Which minutes of which days are meant comes from cronsim, which shares no code with Celery. It is asked in local time
-without a zone, because with one it loses times of the days on which a clock is changed by half an hour.
+cronsim, which shares no code with Celery, determines the minutes and days. It gets local times without a zone, because
+with one it loses times on the days on which a clock is changed by half an hour.
 """
 
 from bisect import bisect_right
@@ -20,7 +20,7 @@ RULE = (
     "twice, and at none that is skipped; any other ticks once: at the first of two times of the same name, and right "
     "after a gap that its time falls into (the rule of Debian's cron)."
 )
-"""What a change of the clock demands of a crontab entry; the accounting of ticks is by this rule."""
+"""The rule for a crontab entry when the clock is changed; ticks are accounted for by it."""
 
 FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 
@@ -28,28 +28,29 @@ _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MINUTE = timedelta(minutes=1)
 _FARTHEST = timedelta(days=1)
-"""No zone was ever put forward or back by more."""
+"""The largest change of a zone's clock."""
 
 
 def written(rule: Mapping[str, Json]) -> str:
-    """The five fields as the app wrote them."""
+    """Return the five fields as the app wrote them."""
     return " ".join(str(rule.get(name)) for name in FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crontab:
-    """A crontab entry as cronsim reads it."""
+    """A crontab entry in cronsim's terms."""
 
     zone: ZoneInfo
     expression: str
     weekdays: CronSim | None
-    """Which days of the week count, where the days of the month are restricted too: Celery wants both, cron either."""
+    """The days of the week, if the days of the month are restricted too: Celery requires both to match, cron either."""
     is_wild: bool
-    """Whether its minute or hour begins with `*`, so that it lives by what passes and not by its name."""
+    """True if its minute or hour begins with `*`: it then follows the time that passes, not the name of the local
+    time."""
 
     @classmethod
     def of(cls, rule: Mapping[str, Json], zone: ZoneInfo) -> "Crontab":
-        """Raises ValueError or KeyError for what no cron knows."""
+        """Parse the rule of an entry. Raises ValueError or KeyError if it is not a valid crontab."""
         minute, hour = _field(rule["minute"], 0, 59), _field(rule["hour"], 0, 23)
         day, month = _field(rule["day_of_month"], 1, 31), _field(rule["month_of_year"], 1, 12, _MONTHS)
         weekday = _field(rule["day_of_week"], 0, 6, _DAYS)
@@ -64,7 +65,7 @@ class Crontab:
         return cls(zone=zone, expression=expression, weekdays=weekdays, is_wild=is_wild)
 
     def times(self, begin: float, end: float) -> list[float]:
-        """Its Unix times from the last one that is not after `begin` up to `end`."""
+        """Return its due times in Unix seconds, from the last one at or before `begin` up to `end`."""
         since, until = (datetime.fromtimestamp(t, self.zone).replace(tzinfo=None) for t in (begin, end))
         since, until = since - _FARTHEST, until + _FARTHEST
         names = [
@@ -75,13 +76,13 @@ class Crontab:
         return found[max(0, bisect_right(found, begin) - 1) : bisect_right(found, end)]
 
     def _names(self, since: datetime, *, reverse: bool = False) -> Iterator[datetime]:
-        """The local times it names, after or before one, as if no clock were ever changed."""
+        """Yield the local times that it names, from one on or backwards, without regard to changes of the clock."""
         for name in CronSim(self.expression, since, reverse=reverse):
             if self.weekdays is None or self.weekdays.match_dow(name.date()):
                 yield name
 
     def _moments(self, name: datetime) -> Sequence[float]:
-        """When a local time is, by the rule."""
+        """Return the Unix times of a local time, by RULE."""
         while not (passes := self._passes(name)):
             if self.is_wild:
                 return ()
@@ -90,13 +91,13 @@ class Crontab:
         return passes if self.is_wild else passes[:1]
 
     def _passes(self, name: datetime) -> list[float]:
-        """When a clock in the zone shows a local time: once, twice, or never."""
+        """Return the Unix times at which a clock in the zone shows a local time: one, two, or none."""
         moments = [name.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
         return [t.timestamp() for t in moments if t.astimezone(self.zone).replace(tzinfo=None, fold=0) == name]
 
 
 def _field(text: Json, least: int, most: int, names: Sequence[str] = ()) -> str:
-    """One of Celery's fields as cron writes it: names become numbers, and what wraps around becomes a list."""
+    """Convert one of Celery's fields to cron's form: names become numbers, and ranges that wrap become lists."""
     return ",".join(_part(part, least, most, names) for part in str(text).split(","))
 
 

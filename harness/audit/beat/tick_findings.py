@@ -1,4 +1,4 @@
-"""What is to be said of the ticks of beat: one finding for each thing that is wrong with them, or not known."""
+"""The findings on beat's ticks: one for each thing that is wrong, or not known."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,7 +7,7 @@ from harness.audit.beat.tick_records import FIRST, EntryTicks, Times, Window
 from harness.records.verdict import Finding, Verdict
 
 UNTOLD = "in no schedule that beat spoke of"
-"""The rule of an entry that was sent, and of which nobody knows more."""
+"""The rule of an entry that was sent without being in any known schedule."""
 _REASONS = 3
 
 
@@ -19,13 +19,13 @@ def findings(
     window: Window | None,
     faults: Sequence[str],
 ) -> Iterator[Finding]:
-    """Say what is wrong, of the witness first.
+    """Yield the findings, those on the witness first.
 
     Args:
-        judged: the record of each entry, and when it was due while no beat was there.
-        starts: of beat, also those that were never ready.
-        beats: those that were.
-        window: of a time-lapse.
+        judged: the record of each entry, and when it was due while no beat ran.
+        starts: all starts of beat, also those that were never ready.
+        beats: those starts that were ready.
+        window: the days of a time-lapse; None without one.
         faults: what is wrong with the journals.
     """
     yield from _witness_findings(starts, beats, window, faults)
@@ -47,7 +47,7 @@ def _witness_findings(
     if faults:
         text = f"beat's journal is not whole, so ticks may have been sent that nobody knows of: {'; '.join(faults)}."
         yield Finding(code="ticks-unwitnessed", verdict=Verdict.UNKNOWN, count=len(faults), text=text)
-    # Of a beat that lived in a worker, or ended with an error, there is more to say.
+    # A beat that lived in a worker, or ended with an error, has its own finding.
     is_unexplained = any(start.error is None and not start.is_embedded for start in starts) or not starts
     if not beats.starts and is_unexplained and (starts or window):
         text = "no beat ever said that it was ready, so nothing is known about ticks."
@@ -62,7 +62,7 @@ def _witness_findings(
 
 
 def _death_findings(starts: Sequence[Start]) -> Iterator[Finding]:
-    """A beat that ended while it was still wanted: nothing of its schedule was sent from then on."""
+    """Yield the findings on a beat that ended too early: nothing of its schedule was sent from then on."""
     for start in starts:
         whose = f"the beat of {start.node}" if start.is_embedded else start.node
         if start.error is not None:
@@ -77,7 +77,7 @@ def _death_findings(starts: Sequence[Start]) -> Iterator[Finding]:
 
 
 def _schedule_findings(beats: Beats) -> Iterator[Finding]:
-    """What was to be sent and is not in the schedule that beat went by, or not to its end."""
+    """Yield the findings on entries that are not in beat's schedule, or were removed from it."""
     starts = beats.starts
     for shadow in dict.fromkeys(shadow for start in starts for shadow in start.shadowed):
         advice = "" if shadow.named else "; give each one a `name`"
@@ -125,20 +125,20 @@ def _failure_findings(record: EntryTicks, *, is_whole: bool) -> Iterator[Finding
             continue
         said = f"; beat said: {'; '.join(record.reasons[:_REASONS])}" if name == "missing" and record.reasons else ""
         text = f"{record.entry}: {times} ({words.format(record.lateness_s.get('max', 0.0))}{said})"
-        # What seems to be missing or late may stand in a line that is lost.
+        # The line of a tick that seems missing or late may be lost.
         verdict = Verdict.FAIL if is_whole or name not in {"missing", "late"} else Verdict.UNKNOWN
         yield Finding(code=f"tick-{name}", verdict=verdict, count=times.count, text=text)
 
 
 def _unpredictable_finding(record: EntryTicks) -> Finding:
     text = f"{record.entry}: when it is due cannot be calculated ({record.rule}); it was sent {record.sent} times."
-    # A rule that nobody can calculate is said; one that was never told is a witness that lacks.
+    # A rule that cannot be calculated is a remark; one that was not journaled is missing evidence.
     verdict = Verdict.UNKNOWN if record.rule == UNTOLD else Verdict.PASS
     return Finding(code="tick-unpredictable", verdict=verdict, count=1, text=text)
 
 
 def _kept_findings(records: Sequence[EntryTicks], window: Window | None) -> Iterator[Finding]:
-    """What went wrong while beat itself was kept."""
+    """Yield the findings on ticks that are late or missing while beat was held up."""
     advice = ": the machine could not hold this speed; lower --speed" if window else ""
     if delayed := [record for record in records if record.delayed.count]:
         named = _named(", ", [f"{record.entry} {record.delayed.count}" for record in delayed])

@@ -1,4 +1,4 @@
-"""The records of ticks: how each entry of a schedule ticked, as it stands in audit.json."""
+"""The records of ticks, one per schedule entry, as they stand in audit.json."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -8,12 +8,12 @@ from harness.records.values import Json
 from harness.records.verdict import Finding
 
 FIRST = 10
-"""How many of many things are named."""
+"""The number of items that a text names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Times:
-    """Some points in time."""
+    """Several points in time."""
 
     count: int
     first: tuple[str, ...]
@@ -21,21 +21,21 @@ class Times:
 
     @classmethod
     def of(cls, times: Iterable[float], zone: tzinfo) -> "Times":
-        """Of Unix times in seconds."""
+        """Return the record of Unix times in seconds."""
         every = sorted(times)
         return cls(count=len(every), first=tuple(_iso(t, zone) for t in every[:FIRST]))
 
     def __str__(self) -> str:
-        """As a finding names them."""
+        """Return the text for a finding."""
         return ", ".join(self.first) + (f" and {self.count - FIRST} more" if self.count > FIRST else "")
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in audit.json."""
+        """Return it as it stands in audit.json."""
         return {"count": self.count, "first": list(self.first)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "Times":
-        """The times that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
+        """Read the result of `to_json`. Raises ValueError, TypeError or KeyError on anything else."""
         return cls(count=int(value["count"]), first=tuple(str(one) for one in value["first"]))
 
 
@@ -47,42 +47,42 @@ _NO_TIMES: dict[str, Json] = {"count": 0, "first": []}
 
 @dataclass(frozen=True, kw_only=True)
 class EntryTicks:
-    """How one entry of the schedule ticked, as far as beat was watched."""
+    """The ticks of one entry of the schedule, while beat was watched."""
 
     entry: str
     rule: str
     expected: int | None
-    """How many times it was due; None where that cannot be calculated."""
+    """The number of due times; None if it cannot be calculated."""
     sent: int
     missing: Times
-    """When it was due and was not sent."""
+    """Due times without a tick."""
     doubled: Times
-    """When it was due that was sent more than once."""
+    """Due times with more than one tick; of an interval, the times of the extra ticks."""
     late: Times
-    """When it was due that was sent more than a minute later, and nothing kept beat from it for so long."""
+    """Due times whose tick was more than a minute late, without beat being held up for as long."""
     early: Times
-    """When it was sent before it was due."""
+    """The times of ticks that were sent before they were due."""
     delayed: Times
-    """As `late`, once, and something kept beat for as long."""
+    """Due times whose tick was late as in `late`, while beat was held up for as long."""
     doubtful: Times
-    """As `late`, but beat may have been kept for as long when it planned them, which nobody saw."""
+    """As `late`, but beat may have been held up for as long while it planned them, which was not journaled."""
     unproven: Times
-    """As `missing`, but something kept beat for so long that it may not be the schedule's fault."""
+    """As `missing`, but beat was held up so long that the schedule may not be at fault."""
     unscheduled: Times
-    """When it was due and not in the schedule, though it was before and is again after."""
+    """Due times at which the entry was not in the schedule, though it was before and after."""
     reasons: tuple[str, ...] = ()
-    """What beat said when it could not send it, each once."""
+    """The reasons that beat gave when it could not send the entry, each once."""
     lateness_s: Mapping[str, float]
-    """Seconds from due to sent: p50, p99, max; empty if nothing was sent in time."""
+    """Seconds from due to sent, at least 0: p50, p99, max; empty without ticks that were due."""
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in audit.json."""
+        """Return it as it stands in audit.json."""
         lists = {name: getattr(self, name).to_json() for name in LISTS}
         return {**asdict(self), **lists, "lateness_s": dict(self.lateness_s), "reasons": list(self.reasons)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "EntryTicks":
-        """The record that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
+        """Read the result of `to_json`. Raises ValueError, TypeError or KeyError on anything else."""
         return cls(
             entry=str(value["entry"]),
             rule=str(value["rule"]),
@@ -90,14 +90,14 @@ class EntryTicks:
             sent=int(value["sent"]),
             lateness_s={str(name): float(seconds) for name, seconds in value["lateness_s"].items()},
             reasons=tuple(str(one) for one in value.get("reasons", ())),
-            # Who wrote it may have known less than this.
+            # An older version may have written fewer members.
             **{name: Times.from_json(value.get(name, _NO_TIMES)) for name in LISTS},
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ticks:
-    """What the journal of beat says about its schedule."""
+    """The audit of beat's schedule."""
 
     entries: tuple[EntryTicks, ...]
     findings: tuple[Finding, ...]
@@ -105,17 +105,17 @@ class Ticks:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """The days of a time-lapse: what was due before or after them does not count. Unix times in seconds."""
+    """The days of a time-lapse, as Unix times in seconds; due times outside do not count."""
 
     begin_t: float
     end_t: float
 
     def holds(self, t: float) -> bool:
-        """Whether a time is in it; its end is not."""
+        """Return whether a time is in the window; its end is not."""
         return self.begin_t <= t < self.end_t
 
 
 def _iso(t: float, zone: tzinfo) -> str:
-    """Local time with its offset, without the seconds where they are none."""
+    """Return the local time with its offset, without seconds if they are zero."""
     moment = datetime.fromtimestamp(round(t, 3), zone)
     return moment.isoformat(timespec="seconds" if moment.second or moment.microsecond else "minutes")

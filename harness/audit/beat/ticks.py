@@ -1,7 +1,7 @@
-"""The ticks of beat: was each one sent, once, and at its time? A pure function of a run's journal.
+"""The ticks of beat: was each one sent, once, and on time? Determined from a run's journal alone.
 
-All times are those of beat's own clock, which need not be the real one: what is judged is the schedule, and Celery
-lives by the clock that it sees.
+All times are by beat's own clock, which need not be the real one: the schedule is judged, and Celery follows the clock
+that it sees.
 """
 
 import json
@@ -24,19 +24,19 @@ from harness.audit.beat.tick_records import LISTS, EntryTicks, Ticks, Times, Win
 from harness.records.values import Json
 
 _LATE_S = 60.0
-"""A crontab entry names a minute, so that within it a tick is in time."""
+"""Seconds. A crontab entry names a minute; a tick within it is on time."""
 _EARLY_S = 0.01
-"""Celery wakes ten milliseconds of its own clock early by design, and asks again before it sends."""
+"""Seconds. By design, Celery wakes ten milliseconds of its own clock early, and checks again before it sends."""
 _ANSWER_S = 1.0
-"""By how much the schedule's own answer to when an entry is due may be wrong: it counts in floats, and asks twice."""
+"""Seconds by which the schedule's own answer on the next due time may be wrong: it counts in floats, and asks twice."""
 
 
 def account(journal: Path, window: Window | None = None, without_beat: Collection[Path] = frozenset()) -> Ticks | None:
-    """Account for the ticks of all beats that wrote to a folder of journals; None if there was no beat.
+    """Judge the ticks of all beats that wrote to a folder of journals; None if there was no beat.
 
     Args:
         journal: the folder.
-        window: of a time-lapse, which is about nothing else; None counts all that was watched.
+        window: the days of a time-lapse, which needs a beat; None counts all that was watched.
         without_beat: files in which no line is of beat, except where the first one says that beat wrote the file.
     """
     starts, faults = beat_log.read(journal, without_beat)
@@ -55,13 +55,13 @@ _UNKNOWN_RULE: dict[str, Json] = {"kind": "other", "text": UNTOLD}
 
 @dataclass(frozen=True, kw_only=True)
 class _Watch:
-    """What is to be counted of some starts of beat."""
+    """The observation of several starts of beat, within the window if there is one."""
 
     beats: Beats
     window: Window | None
 
     def cases(self) -> list["_Case"]:
-        """Every entry with each rule that it ever had, in order; usually that is one."""
+        """Return every entry with each rule that it ever had, sorted by name; usually that is one rule."""
         found: dict[tuple[str, str], _Case] = {}
 
         def case(entry: str, rule: Mapping[str, Json]) -> _Case:
@@ -85,16 +85,16 @@ class _Watch:
         return [one for _, one in sorted(found.items())]
 
     def start(self, number: int) -> Start:
-        """The start with a number."""
+        """Return the start with a number."""
         return next(start for start in self.beats.starts if start.number == number)
 
     def counts(self, t: float) -> bool:
-        """Whether what was due then is asked for."""
+        """Return whether a due time counts."""
         return self.window is None or self.window.holds(t)
 
     @cached_property
     def grace_s(self) -> float:
-        """How long after its time a tick is still to come: as long as beat was ever at work, and a second."""
+        """Seconds for which a due tick may still come: beat's longest wake and a second, at most a minute."""
         return min(_LATE_S, 1.0 + self.beats.longest_wake_s)
 
 
@@ -106,59 +106,60 @@ class _Case:
     entry: str
     rule: Mapping[str, Json]
     presence: list[tuple[Start, float, float]] = field(default_factory=list)
-    """Which start had it, from when until when."""
+    """The starts that had it, each with begin and end."""
     ticks: list[Tick] = field(default_factory=list)
     failures: list[Unsent] = field(default_factory=list)
     known: Spans = field(default_factory=lambda: Spans(()))
-    """When it was in the schedule at all, also under another rule."""
+    """The spans in which the entry was in the schedule, also under another rule."""
 
     @cached_property
     def there(self) -> Spans:
-        """When at least one start had it."""
+        """The spans in which at least one start had it."""
         return Spans((begin, end) for _, begin, end in self.presence)
 
     def starts(self, t: float) -> list[Start]:
-        """Which ones had it then."""
+        """Return the starts that had it at a time."""
         return [start for start, begin, end in self.presence if begin <= t <= end]
 
     def idle_s(self, start: Start, due: float, sent: float) -> float:
-        """For how long of the time from due to sent nothing kept a beat from sending."""
+        """Return the seconds between due and sent in which beat was not busy."""
         return sent - due - start.busy.length_s(due, sent)
 
     def unplanned_s(self, start: Start, due: float, sent: float) -> float:
-        """As `idle_s`, less the time that beat took when it planned what was due.
+        """Return `idle_s` without the time that beat took to plan what was due.
 
-        Celery asks how long it is to the next tick, sends, and then counts from there: a tick is also later by as
-        long as it took to send the one before. Under a fast clock that is the machine's fault.
+        Celery asks how long it is to the next tick, sends, and then counts from there: a tick is also later by as long
+        as it took to send the one before. Under a fast clock, the machine is at fault for that.
         """
         begin, end = self._planning(start, sent) if self.watch.window else (due, due)
-        # Nothing is an excuse twice.
+        # No time is excused twice.
         rest = min(max(due, end), sent)
         return sent - due - (end - begin) - start.busy.length_s(rest, sent)
 
     def _planning(self, start: Start, sent: float) -> tuple[float, float]:
-        """From when until when beat planned what it sent then, as far as it is told; an empty time if it is not."""
+        """Return when beat planned what it sent, as begin and end; an empty span if that is not journaled."""
         if (replanned := self._replanned(start, sent)) is not None:
             return replanned.at, replanned.at + (replanned.planned_s or 0.0)
         before = self._before(start, sent)
         return (before.wake.at, before.wake.end) if before else (sent, sent)
 
     def _replanned(self, start: Start, sent: float) -> Wake | None:
-        """The last wake in which beat planned all entries anew, after it sent this one before."""
+        """Return the last wake in which beat planned all entries anew, after its previous tick of this entry."""
         before = self._before(start, sent)
         since = before.wake.end if before else -math.inf
         plans = (wake for wake in reversed(start.wakes) if wake.planned_s is not None)
         return next((wake for wake in plans if since <= wake.at <= sent), None)
 
     def _before(self, start: Start, sent: float) -> Tick | None:
-        """The tick before, if the same beat sent it."""
+        """Return the previous tick, if the same beat sent it."""
         last = bisect_left(self.ticks, sent, key=lambda tick: tick.at) - 1
         return self.ticks[last] if last >= 0 and self.ticks[last].start == start.number else None
 
     def planned_t(self, start: Start, sent: float, times: Sequence[float]) -> float | None:
-        """When beat meant to send what it sent then: when the schedule had it, and later by as long as beat was busy.
+        """Return the time at which beat meant to send what it sent at `sent`; None if that is not known.
 
-        None if that is not told. It is long ago if the schedule had it at none of the times at which it is due.
+        It is the schedule's own time, and later by as long as beat was busy. It is minus infinity if the schedule's
+        time is none of those at which the entry is due.
         """
         before = self._before(start, sent)
         if before is None or before.following is None or self._replanned(start, sent):
@@ -169,27 +170,27 @@ class _Case:
         return latest + before.wake.end - before.wake.at if is_due else -math.inf
 
     def was_kept(self, due: float, sent: float, starts: Sequence[Start] | None = None) -> bool:
-        """Whether every beat that had it was kept for most of a time, and for all but a minute."""
+        """Return whether every beat that had it was held up for at least half of a span, and for all but a minute."""
         most_s = min(_LATE_S, (sent - due) / 2)
         having = self.starts(due) if starts is None else starts
         return bool(having) and all(self.unplanned_s(start, due, sent) <= most_s for start in having)
 
     def passed_deadline(self, due: float) -> bool:
-        """Whether every beat that had it was kept beyond the time after which Celery does not send it any more."""
+        """Return whether every beat that had it was busy beyond the deadline after which Celery no longer sends it."""
         if (deadline_s := self.rule.get("deadline_s")) is None:
             return False
         return all(_kept_s(start, due) > float(deadline_s) for start in self.starts(due))
 
 
 def _kept_s(start: Start, due: float) -> float:
-    """How long after a time beat was busy, without a break from it."""
+    """Return the seconds for which beat was busy after a time, without a break."""
     around = start.busy.around(due)
     return around[1] - due if around else 0.0
 
 
 @dataclass
 class _Counts:
-    """What is found while an entry is judged: Unix times in seconds."""
+    """The counts while an entry is judged: Unix times in seconds."""
 
     expected: int = 0
     sent: int = 0
@@ -202,11 +203,11 @@ class _Counts:
     unproven: list[float] = field(default_factory=list)
     unscheduled: list[float] = field(default_factory=list)
     skipped: list[float] = field(default_factory=list)
-    """Due while no beat was there, which demands nothing."""
+    """Due times at which no beat ran; these demand nothing."""
     lateness_s: list[float] = field(default_factory=list)
 
     def record(self, case: _Case, rule: str, zone: tzinfo, *, expected: int | None) -> EntryTicks:
-        """Put it down."""
+        """Return the record of the entry."""
         counted = (failure.reason for failure in case.failures if case.watch.counts(failure.at))
         return EntryTicks(
             entry=case.entry,
@@ -220,7 +221,7 @@ class _Counts:
 
 
 def _judge(case: _Case, watch: _Watch) -> tuple[EntryTicks, Times]:
-    """The record of an entry, and when it was due while no beat was there."""
+    """Return the record of an entry, and when it was due while no beat ran."""
     rule = case.rule
     try:
         zone = ZoneInfo(str(rule.get("timezone", "UTC")))
@@ -232,7 +233,7 @@ def _judge(case: _Case, watch: _Watch) -> tuple[EntryTicks, Times]:
         else:
             return _unpredictable(case, str(rule.get("text", "every 0 s")), watch)
     except (ValueError, KeyError) as error:
-        # ZoneInfo raises a KeyError for a zone that nobody knows.
+        # ZoneInfo raises a KeyError for an unknown zone.
         return _unpredictable(case, f"{written(rule)}: {error}", watch)
     return counts.record(case, text, zone, expected=counts.expected), Times.of(counts.skipped, zone)
 
@@ -257,7 +258,7 @@ def _crontab(crontab: Crontab, case: _Case, watch: _Watch) -> _Counts:
     for number, due in enumerate(times):
         if not watch.counts(due):
             continue
-        # One that came early for this time is a tick of this time.
+        # A tick that came early for this time is a tick of this time.
         ticks = of.get(number, [])
         in_time = [tick for tick in ticks if tick not in ahead]
         around = there.around(due)
@@ -268,7 +269,7 @@ def _crontab(crontab: Crontab, case: _Case, watch: _Watch) -> _Counts:
         if in_time:
             _note_lateness(counts, due, in_time[0], case, times)
         elif is_demanded and not ticks:
-            # Celery makes up for one, once: kept until the next is due, it sends that one alone.
+            # Celery makes up for one tick, once: if it is held up until the next is due, it sends that one alone.
             later = bisect_right(sent, due)
             was_kept = case.was_kept(due, sent[later] if later < len(sent) else end) or case.passed_deadline(due)
             (counts.unproven if was_kept else counts.missing).append(due)
@@ -278,7 +279,7 @@ def _crontab(crontab: Crontab, case: _Case, watch: _Watch) -> _Counts:
 
 
 def _note_absence(counts: _Counts, due: float, case: _Case, watch: _Watch) -> None:
-    """It was due at a time at which no beat had it under this rule, and one did before and after."""
+    """Record a due time at which no beat had the entry under this rule, though one did before and after."""
     if not watch.beats.there.around(due):
         counts.skipped.append(due)
     elif not case.known.around(due):
@@ -287,7 +288,7 @@ def _note_absence(counts: _Counts, due: float, case: _Case, watch: _Watch) -> No
 
 def _note_lateness(counts: _Counts, due: float, tick: Tick, case: _Case, times: Sequence[float]) -> None:
     if not case.there.around(due):
-        # It was made up for when beat came back.
+        # Beat made up for it when it came back.
         return
     counts.lateness_s.append(max(0.0, tick.at - due))
     if tick.at - due > _LATE_S:
@@ -295,7 +296,7 @@ def _note_lateness(counts: _Counts, due: float, tick: Tick, case: _Case, times: 
 
 
 def _lateness(counts: _Counts, due: float, tick: Tick, case: _Case, times: Sequence[float]) -> list[float]:
-    """Where a late tick belongs: it is the schedule's fault, or the machine's, or nobody can tell."""
+    """Return the list that a late tick belongs to: the schedule is at fault, or the machine, or it cannot be known."""
     start = case.watch.start(tick.start)
     if case.idle_s(start, due, tick.at) <= _LATE_S:
         return counts.delayed
@@ -309,13 +310,14 @@ def _lateness(counts: _Counts, due: float, tick: Tick, case: _Case, times: Seque
 
 
 _Matches = dict[int, list[Tick]]
-"""The ticks of each time that has any, by the number of the time."""
+"""The ticks of each due time that has any, by the number of the time."""
 
 
 def _matched(times: Sequence[float], case: _Case) -> tuple[_Matches, list[Tick]]:
-    """Each tick belongs to the latest time before it; if that has one already, and the next one none, to the nearer.
+    """Assign each tick to the latest due time before it, or to the next one if that is nearer and has none.
 
-    Returns: the ticks of each time; and those that came before their time, also if they have none.
+    Returns:
+        The ticks of each due time; and those that came before their time, also if they have none.
     """
     of: _Matches = defaultdict(list)
     for tick in case.ticks:
@@ -323,16 +325,16 @@ def _matched(times: Sequence[float], case: _Case) -> tuple[_Matches, list[Tick]]
     _give_back(of, times, case)
     since = case.there.begins[0]
     early = _give_forward(of, times, since)
-    # No beat was there that could have sent what was due before.
+    # No beat ran that could have sent what was due before.
     for number in [number for number in of if times[number] < since]:
         early += of.pop(number)
     return of, early
 
 
 def _give_back(of: _Matches, times: Sequence[float], case: _Case) -> None:
-    """A time with two ticks gives one to a time before it that has none, if it is only late because beat was kept.
+    """Move a tick from a due time with two to an earlier one without, if it is only late because beat was held up.
 
-    Where times are close together and the machine is slow, each tick may come after the next one was due.
+    Where due times are close together and the machine is slow, each tick may come after the next one was due.
     """
     missing: int | None = None
     for number in range(len(times)):
@@ -349,7 +351,7 @@ def _give_back(of: _Matches, times: Sequence[float], case: _Case) -> None:
 
 
 def _give_forward(of: _Matches, times: Sequence[float], since: float) -> list[Tick]:
-    """A tick that its time can spare is an early one of the next time, if that is nearer and has none."""
+    """Move a tick that its due time can spare to the next one, if that is nearer and has none; return those moved."""
     early = []
     for number, (before, due) in enumerate(pairwise(times), 1):
         here = of.get(number - 1, [])
@@ -373,13 +375,13 @@ def _interval(every_s: float, case: _Case, watch: _Watch, *, relative: bool) -> 
             if watch.counts(tick.at):
                 counts.lateness_s.append(max(0.0, tick.at - since - every_s))
             since = tick.at
-        # The last one may be still to come.
+        # The last tick may be still to come.
         _note_absent(counts, every_s, since, end, case, spare_s=watch.grace_s)
     return counts
 
 
 def _regular(counts: _Counts, least_s: float, case: _Case, watch: _Watch) -> list[Tick]:
-    """Count the ticks; return those that came no sooner after the one before than they may."""
+    """Count the ticks; return those that did not come too soon after the one before."""
     regular: list[Tick] = []
     for tick in case.ticks:
         # Celery counts from when it began to send, which is a little before `at`.
@@ -390,14 +392,14 @@ def _regular(counts: _Counts, least_s: float, case: _Case, watch: _Watch) -> lis
             counts.expected += not is_early
             if is_early:
                 (counts.doubled if is_of_another else counts.early).append(tick.at)
-        # The other beat goes on as before.
+        # The other beat continues as before.
         if not (is_early and is_of_another):
             regular.append(tick)
     return regular
 
 
 def _note_absent(counts: _Counts, every_s: float, since: float, until: float, case: _Case, *, spare_s: float) -> None:
-    """Note the ticks that a gap lacks; they prove nothing if beat was kept from the first of them until its end."""
+    """Record the ticks that a gap lacks; they prove nothing if beat was held up from the first of them to its end."""
     length_s = until - since - spare_s
     due = [since + every_s * number for number in range(1, int(length_s // every_s) + 1)]
     asked = [t for t in due if case.watch.counts(t)]
@@ -407,7 +409,7 @@ def _note_absent(counts: _Counts, every_s: float, since: float, until: float, ca
 
 
 def _rounding_s(every_s: float) -> float:
-    """By how much a rounded interval may end early: to the full day (an hour more or less), hour or minute."""
+    """Return the seconds by which a rounded interval may end early: to the full day (and an hour), hour or minute."""
     for unit_s, slack_s in ((86_400.0, 90_000.0), (3_600.0, 3_600.0), (60.0, 60.0)):
         if every_s >= unit_s:
             return slack_s
@@ -415,7 +417,7 @@ def _rounding_s(every_s: float) -> float:
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p99 and max, each a value that was met; empty of nothing."""
+    """Return p50, p99 and max, each a value that occurred; empty for no values."""
     if not values:
         return {}
     ordered = sorted(values)
