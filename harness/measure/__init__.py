@@ -1,1 +1,1 @@
-"""How long the stages of a task's life took, and the figures that are made of it."""
+"""The durations of the stages of a task's life, and the figures derived from them."""

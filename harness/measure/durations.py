@@ -1,4 +1,4 @@
-"""Durations as people write and read them."""
+"""Durations as text."""
 
 import math
 import re
@@ -12,7 +12,11 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smh])")
 
 
 def parse_duration_s(text: str) -> float:
-    """Seconds of ``500ms``, ``30s``, ``2m``, ``1h30m`` or a plain number of seconds. Raises UsageError."""
+    """Parse ``500ms``, ``30s``, ``2m``, ``1h30m`` or a plain number of seconds. Raises UsageError.
+
+    Returns:
+        Seconds.
+    """
     if _NUMBER.fullmatch(text):
         return float(text)
     if not _DURATION.fullmatch(text):
@@ -21,8 +25,8 @@ def parse_duration_s(text: str) -> float:
 
 
 def write_duration(duration_s: float) -> str:
-    """A duration with three digits, in the unit that suits it: ``4.6 ms``, ``5.43 s``, ``2 h 30 m``."""
-    if duration_s < 0.9995:  # noqa: PLR2004 - what is more is 1 s, with three digits.
+    """Write a duration with three digits, in the unit that suits it: ``4.6 ms``, ``5.43 s``, ``2 h 30 m``."""
+    if duration_s < 0.9995:  # noqa: PLR2004 - with three digits, more is 1 s.
         return f"{_three(duration_s * 1000)} ms"
     if duration_s < 60:  # noqa: PLR2004 - seconds in a minute.
         return f"{_three(duration_s)} s"
@@ -33,5 +37,5 @@ def write_duration(duration_s: float) -> str:
 
 
 def _three(value: float) -> str:
-    """A number below 1000, with no digit after the third one that counts."""
-    return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"  # noqa: PLR2004 - from here three digits are none after the point.
+    """Write a number below 1000 with three significant digits."""
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"  # noqa: PLR2004 - from here on, three digits have no decimals.

@@ -1,7 +1,7 @@
-"""The figures of one leg of a load test, and what they say: is it valid, is the load sustained, what is the limit?
+"""The figures of one leg of a load test, and their evaluation.
 
-Three questions, in this order. Was the load what it should have been (`invalid`)? If not, nothing is known of the
-system under test. Did the system keep up with it (`overload`)? And if not, what held it up (`bottleneck`)?
+Three questions, in this order. Was the load as intended (`invalid`)? If not, nothing is known of the system under test.
+Did the system keep up with it (`overload`)? And if not, what was the limit (`bottleneck`)?
 """
 
 import math
@@ -32,54 +32,54 @@ _STATS = ("p50", "p95", "p99", "max", "mean")
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """One leg in figures."""
+    """The figures of one leg."""
 
     rate: float
-    """Arrivals per second that were planned for the window, on average; 0 in a closed loop, which has no plan."""
+    """Planned arrivals per second in the window, on average; 0 in a closed loop, which has no plan."""
     duration_s: float
-    """Of the window that was measured, in seconds; the warm-up is not in it."""
+    """Seconds of the measured window; the warm-up is not in it."""
     workers: int
     processes: int
-    """How many tasks all workers together run at once."""
+    """Number of tasks that all workers together run at once."""
     offered: int
-    """Arrivals that were due in the window. One arrival is one step of a scenario, which may send several tasks."""
+    """Arrivals due in the window. One arrival is one step of a scenario, which may send several tasks."""
     dropped: int
-    """Of those, how many no sender was free for; all others were sent."""
+    """Arrivals due in the window for which no sender was free; all others were sent."""
     tasks: int
-    """Tasks that were due in the window, whoever sent them."""
+    """Tasks due in the window, regardless of the sender."""
     completed: int
-    """Tasks that came to their end in the window."""
+    """Tasks that ended in the window."""
     backlog_begin: int
-    """Tasks that the broker had taken and that had not ended, when the window began."""
+    """Tasks that the broker had accepted and that had not ended when the window began."""
     backlog_end: int
-    """The same when it ended."""
+    """The same when the window ended."""
     stages: Mapping[Stage, Summary]
-    """Of the tasks that were due in the window."""
+    """The durations per stage, of the tasks that were due in the window."""
     lateness_p99_s: float
-    """Of the generator itself: from when an arrival was due until it was handed to a sender."""
+    """The generator's own delay, from an arrival's due time until a sender got it; 99th percentile in seconds."""
     generator_cpu: float
-    """How much of one core the busiest generator took, from 0 to 1."""
+    """Share of one core that the busiest generator used, from 0 to 1."""
     stolen: float = 0.0
-    """How much of the processor time of the generator's machine its host gave to others, from 0 to 1, where the machine
-    is a virtual one that is told (Linux's steal time)."""
+    """Share of the processor time of the generator's machine that its host gave to others, from 0 to 1: Linux's steal
+    time, if the machine is virtual and its host reports it."""
     is_open: bool = True
-    """Whether arrivals came by a plan (open loop), or each when the one before it was done (closed loop)."""
+    """True if arrivals follow a plan (open loop), False if each follows the end of the one before (closed loop)."""
 
     @property
     def completed_per_s(self) -> float:
-        """Tasks that ended, per second."""
+        """Tasks that ended in the window, per second."""
         return self.completed / self.duration_s if self.duration_s else 0.0
 
     def of(self, stage: Stage) -> Summary:
-        """The durations of one stage; all zero if no task passed it."""
+        """Return the durations of one stage; all zero if no task passed it."""
         return self.stages.get(stage, _NOTHING)
 
     @property
     def busy(self) -> float:
-        """How much of their time the pool's processes spent on tasks, running them and storing their results.
+        """Share of their time that the pool's processes spent on tasks: running them and storing their results.
 
-        Each task took the mean of an execution as often as tasks were executed on average, so that tasks that are
-        executed twice count twice. Zero where there is no process or nothing ended.
+        Each ended task counts with the mean duration of an execution times the mean number of executions per task, so
+        that repeated executions count too. Zero without processes or without ended tasks.
         """
         if not self.processes:
             return 0.0
@@ -87,41 +87,41 @@ class Figures:
 
     @property
     def theft(self) -> str:
-        """What the host took from the generator's machine, as a clause; empty if that was next to nothing."""
+        """The share of processor time that the host took from the generator's machine, as a clause; empty below 2 %."""
         if self.stolen < _STOLEN:
             return ""
         return f"its machine's host took {self.stolen:.0%} of the processor time (steal)"
 
     def per_task_s(self, stage: Stage) -> float:
-        """Seconds that a task spent in a stage on average, over all its executions."""
+        """Return the seconds that a task spent in a stage on average, over all its executions."""
         ended = self.of(Stage.E2E).count
         return self.of(stage).mean_s * (self.of(stage).count / ended if ended else 1.0)
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in load.json."""
+        """Return the figures as they stand in load.json."""
         return dict(vars(self)) | {"stages": {stage.value: summary.to_json() for stage, summary in self.stages.items()}}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "Figures":
-        """The figures that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
+        """Read the result of `to_json`. Raises ValueError, TypeError or KeyError on anything else."""
         stages = {Stage(name): Summary(**summary) for name, summary in value["stages"].items()}
         return cls(**{**value, "stages": stages})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """How long a stage may take."""
+    """A limit for the duration of a stage."""
 
     stage: Stage
     stat: str
-    """What of the stage's durations: p50, p95, p99, max or mean."""
+    """The statistic of the stage's durations: p50, p95, p99, max or mean."""
     limit_s: float
     or_equal: bool = False
-    """Whether the limit itself is still good."""
+    """True if the limit itself is still accepted."""
 
     @classmethod
     def parse(cls, text: str) -> "Objective":
-        """The objective in ``e2e:p99<500ms``: a stage, what of its durations, and the limit. Raises UsageError."""
+        """Parse an objective such as ``e2e:p99<500ms``: a stage, a statistic, and the limit. Raises UsageError."""
         found = _OBJECTIVE.fullmatch("".join(text.split()))
         if found is None:
             raise UsageError(f"{text!r} is no objective; write it as STAGE:STAT<DURATION, such as e2e:p99<500ms.")
@@ -136,16 +136,16 @@ class Objective:
 
     @property
     def text(self) -> str:
-        """As people read it, such as ``e2e p99 < 500 ms``."""
+        """The objective as text, such as ``e2e p99 < 500 ms``."""
         return f"{self.stage} {self.stat} {'<=' if self.or_equal else '<'} {write_duration(self.limit_s)}"
 
     def figure_s(self, figures: Figures) -> float | None:
-        """What it was, in seconds; None if no task passed the stage."""
+        """Return the measured value in seconds; None if no task passed the stage."""
         summary = figures.of(self.stage)
         return getattr(summary, f"{self.stat}_s") if summary.count else None
 
     def holds(self, figures: Figures) -> bool | None:
-        """Whether it was met; None if no task passed the stage, so that nobody can say."""
+        """Return whether it was met; None if no task passed the stage."""
         figure_s = self.figure_s(figures)
         if figure_s is None:
             return None
@@ -153,7 +153,7 @@ class Objective:
 
 
 def invalid(figures: Figures) -> list[str]:
-    """Why the leg says nothing about the system under test: its generator did not make the load that was asked for.
+    """Return why the leg says nothing about the system under test: the generator did not make the intended load.
 
     One sentence for each reason; an empty list for a valid leg.
     """
@@ -161,11 +161,11 @@ def invalid(figures: Figures) -> list[str]:
 
 
 def strained(figures: Figures) -> list[str]:
-    """Why the figures are in part those of the generator, which had not enough of its machine; a sentence each.
+    """Return why the generator distorted the figures, because its machine was too slow; one sentence each.
 
-    The limits are those of this harness, measured with its own generator: at 500 arrivals a second its lateness had a
-    p99 of 3 ms. Lateness is in every latency, because that counts from the time that was planned, hence the limit of a
-    tenth of it. So it makes figures worse, and never better. A closed loop plans nothing that could be late.
+    The limits were measured with this harness's own generator: at 500 arrivals a second its lateness had a p99 of 3 ms.
+    Lateness is part of every latency, because latency counts from the planned time; hence the limit of a tenth of it.
+    So it makes figures worse, and never better. A closed loop plans nothing that could be late.
     """
     reasons = []
     if figures.generator_cpu > _MOST_CPU:
@@ -183,11 +183,11 @@ def strained(figures: Figures) -> list[str]:
 
 
 def short(figures: Figures) -> list[str]:
-    """Why the load was less than what was asked for; a sentence each.
+    """Return why the load was less than intended; one sentence each.
 
-    At 500 arrivals a second this harness's generator sent 99.5 % of them. What should have been due is compared as
-    well, with room for four standard deviations of Poisson arrivals: one of several generators that is silent plans
-    nothing, and so misses nothing. A closed loop leaves nothing out.
+    At 500 arrivals a second this harness's generator sent 99.5 % of them. The number of due arrivals is checked against
+    the plan as well, with a margin of four standard deviations of Poisson arrivals: a silent one of several generators
+    plans nothing, and so drops nothing. A closed loop drops nothing.
     """
     if not figures.is_open:
         return []
@@ -207,16 +207,16 @@ def short(figures: Figures) -> list[str]:
 
 
 def overload(figures: Figures, objectives: Sequence[Objective] = ()) -> list[str]:
-    """Why the system under test does not sustain the load; an empty list if it does. Ask `invalid` first.
+    """Return why the system under test does not sustain the load; an empty list if it does. Check `invalid` first.
 
     One sentence for each reason: it completed less than was sent, its backlog grew, or it missed an objective.
 
-    A shortfall or growth counts if it is beyond what chance makes of a system that keeps up, the largest of: five
+    A shortfall or growth counts if it exceeds the random variation of a system that keeps up, the largest of: five
     tasks; 2 % of those that were due; as many as are due in a quarter of a second, for which a busy machine of two
-    cores may hold everything up just as the window ends; and the square root of those that were due, by which
-    Poisson arrivals vary. So a window of ten seconds at 500/s shows 2.5 % too much, and one at 10/s only 10 %.
-    Tasks that the pool has room for are not waiting: they may be more at the end, when tasks take longer than the
-    warm-up.
+    cores may stop everything just as the window ends; and the square root of those that were due, the standard
+    deviation of Poisson arrivals. So a window of ten seconds at 500/s detects an excess of 2.5 %, and one at 10/s only
+    of 10 %. Tasks for which the pool has free processes do not wait: there may be more of them at the end, if tasks
+    take longer than the warm-up.
     """
     if figures.offered > figures.dropped and not figures.tasks:
         return [f"no task was sent at {figures.offered - figures.dropped:,} arrivals."]
@@ -245,10 +245,11 @@ def overload(figures: Figures, objectives: Sequence[Objective] = ()) -> list[str
 
 
 def not_sustained(figures: Figures, objectives: Sequence[Objective] = ()) -> tuple[list[str], bool]:
-    """Why a load was not sustained, a sentence each, and whether that is known of the system under test.
+    """Return why a load was not sustained, one sentence each, and whether this is known of the system under test.
 
-    An empty list if it was. A generator that had a hard time makes figures worse, and never better: what was sustained
-    all the same, is; and what was not, may have been the generator's doing, or that of the host (`taken_by_host`).
+    An empty list if it was sustained. Trouble of the generator makes figures worse, and never better. So if the system
+    kept up, only a load that was too small (`short`) is a reason. If it did not keep up, the generator (`invalid`) or
+    its host (`taken_by_host`) may be the cause, and then nothing is known of the system under test.
     """
     missed = overload(figures, objectives)
     reasons = invalid(figures) or taken_by_host(figures) if missed else short(figures)
@@ -256,11 +257,11 @@ def not_sustained(figures: Figures, objectives: Sequence[Objective] = ()) -> tup
 
 
 def taken_by_host(figures: Figures) -> list[str]:
-    """Why a load that the generator's own machine did not sustain may have failed by the machine's host alone.
+    """Return why the host of the generator's machine may be the only cause of a load that was not sustained.
 
-    A sentence, or none. The limit is this harness's own: on a virtual machine of two cores, a stack sustained the same
-    rates while the host took 10 % of the processor time as while it took next to nothing, and none of them while it
-    took 45 %.
+    One sentence, or none. The limit of 15 % is this harness's own: on a virtual machine of two cores, a stack sustained
+    the same rates while the host took 10 % of the processor time as while it took next to nothing, and none of them
+    while it took 45 %.
     """
     if figures.stolen < _ROBBED:
         return []
@@ -268,7 +269,7 @@ def taken_by_host(figures: Figures) -> list[str]:
 
 
 class Part(StrEnum):
-    """What can be the limit of a load."""
+    """A part of the system that can limit a load."""
 
     GENERATOR = "generator"
     PUBLISH = "publish"
@@ -279,24 +280,25 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Bottleneck:
-    """What held a load up."""
+    """The limit of a load."""
 
     what: Part
     sentence: str
-    """With the figure that shows it."""
+    """The statement, with the figure that shows it."""
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in load.json."""
+        """Return it as it stands in load.json."""
         return {"what": self.what.value, "sentence": self.sentence}
 
 
 def bottleneck(figures: Figures) -> Bottleneck:
-    """What was nearest to its limit; of a leg that is not overloaded, what would be the first to be.
+    """Return what was nearest to its limit; without overload, what would reach its limit first.
 
-    A pool that is busy for 80 % of its time is full: between two tasks a process waits for its parent to hand it the
-    next one. Then the larger part of its time decides between running and storing. A pool with time to spare is not
-    what tasks wait for: what takes more than half of the time from end to end is the limit, be that publishing, or
-    running and storing; and if none does, they wait between the broker and the pool.
+    If the leg is `invalid`, the generator is the limit. A pool that is busy for 80 % of its time is full: between two
+    tasks a process waits for its parent to give it the next one. Then the larger of running and storing is the limit.
+    If the pool has time to spare, tasks do not wait for it. Then a part that takes more than half of the p99 from end
+    to end is the limit: publishing by its p99, or running and storing by their means. Otherwise tasks wait between the
+    broker and the pool.
     """
     if reasons := invalid(figures):
         return Bottleneck(what=Part.GENERATOR, sentence=f"The generator is the limit: {reasons[0]}")

@@ -1,12 +1,12 @@
-"""The stages of a task's way, measured from the journal while it is written: publish, queue, run, store, end to end.
+"""The stages of a task's life, measured from the journal while it is written: publish, queue, run, store, end to end.
 
     publish  due until the broker's confirm
-    queue    due until an execution begins, whether or not the confirm was there by then
-    run      an execution, without what its result took to store; each of them, if there are several
-    store    what the result backend took for an execution
-    e2e      due until the task came to its end and its row was stored
+    queue    due until the first execution begins, whether or not the confirm was there by then
+    run      an execution, without the time to store its result; each of them, if there are several
+    store    the time in which the result backend stored an execution's result
+    e2e      due until the task ended and its row was stored
 
-A task with a countdown is due later than it is published; its publishing is timed from when it was sent.
+A task with a countdown is due later than it is published; its publishing is measured from the time when it was sent.
 
 Memory is bounded by the tasks in flight: a task that has ended, and whose outcome is known, is forgotten.
 """
@@ -32,7 +32,7 @@ _OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
 
 
 class Stage(StrEnum):
-    """A part of a task's way, or all of it."""
+    """A stage of a task's life, or all of it (`e2e`)."""
 
     PUBLISH = "publish"
     QUEUE = "queue"
@@ -53,17 +53,17 @@ class Summary:
     max_s: float
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in load.json; `Summary(**value)` reads it back."""
+        """Return it as it stands in load.json; `Summary(**value)` reads it back."""
         return dict(vars(self))
 
 
 class Histogram:
-    """Durations with microseconds and three significant digits, from 1 us to a day, in constant memory."""
+    """A histogram of durations with three significant digits, from 1 us to a day, in constant memory."""
 
     def __init__(self) -> None:
-        """Empty."""
+        """Create an empty histogram."""
         self._counts = HdrHistogram(1, _LONGEST_US, _DIGITS)
-        # The library's own mean takes tens of milliseconds; it is needed for what was decoded only.
+        # The library's own mean takes tens of milliseconds; it is used for decoded histograms only.
         self._sum_us = 0.0
 
     def record(self, duration_s: float) -> None:
@@ -73,21 +73,21 @@ class Histogram:
         self._sum_us += duration_us
 
     def add(self, other: "Histogram") -> None:
-        """Count what another one has counted."""
-        self._counts.add(other._counts)  # noqa: SLF001 - of its own class.
-        self._sum_us += other._sum_us  # noqa: SLF001 - the same.
+        """Add the counts of another histogram."""
+        self._counts.add(other._counts)  # noqa: SLF001 - of the same class.
+        self._sum_us += other._sum_us  # noqa: SLF001 - of the same class.
 
     @property
     def count(self) -> int:
-        """How many durations were counted."""
+        """Number of durations counted."""
         return int(self._counts.get_total_count())
 
     def quantile_s(self, share: float) -> float:
-        """The duration in seconds that this share of all, between 0 and 1, does not exceed; 0 if there are none."""
+        """Return the duration in seconds that this share of all, from 0 to 1, does not exceed; 0 if empty."""
         return self._counts.get_value_at_percentile(share * 100) / 1e6 if self.count else 0.0
 
     def summary(self) -> Summary:
-        """All of it in six figures."""
+        """Return the figures of all durations."""
         if not self.count:
             return Summary(count=0, mean_s=0.0, p50_s=0.0, p95_s=0.0, p99_s=0.0, max_s=0.0)
         p50_us, p95_us, p99_us = self._counts.get_percentile_to_value_dict([50, 95, 99]).values()
@@ -101,12 +101,12 @@ class Histogram:
         )
 
     def encode(self) -> str:
-        """As text, compressed: HdrHistogram's own format, which its tools for other languages read as well."""
+        """Return it as compressed text in HdrHistogram's own format, which its tools in other languages read."""
         return bytes(self._counts.encode()).decode("ascii")
 
     @classmethod
     def decode(cls, text: str) -> "Histogram":
-        """What `encode` wrote."""
+        """Read the result of `encode`."""
         made = cls()
         made._counts.decode_and_add(text.encode("ascii"))
         made._sum_us = made._counts.get_mean_value() * made.count
@@ -114,16 +114,16 @@ class Histogram:
 
 
 class Counts:
-    """How much of something there was in each tenth of a second, for days: 40 bytes a second, sums in microseconds."""
+    """Counts per tenth of a second, over days. They take 40 bytes a second; a sum takes microseconds."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
+        """Create an empty series."""
         self.total = 0
         self._blocks: dict[int, array[int]] = {}
         self._sums: Counter[int] = Counter()
 
     def add(self, t: float) -> None:
-        """Count one at a Unix time in seconds, in whatever order."""
+        """Count one at a Unix time in seconds, in any order."""
         block, bin_ = divmod(int(t * _BINS_PER_S), _BLOCK)
         if block not in self._blocks:
             self._blocks[block] = array("I", [0]) * _BLOCK
@@ -132,42 +132,42 @@ class Counts:
         self.total += 1
 
     def before(self, t: float) -> int:
-        """How many there were before a Unix time, to the tenth of a second before it."""
+        """Return the number counted before a Unix time, to the tenth of a second before it."""
         block, bin_ = divmod(int(t * _BINS_PER_S), _BLOCK)
         count = sum(of for number, of in self._sums.items() if number < block)
         return count + sum(self._blocks.get(block, ())[:bin_])
 
     def between(self, begin_t: float, end_t: float) -> int:
-        """How many there were from one time until another, to the tenth of a second."""
+        """Return the number counted from one time until another, to the tenth of a second."""
         return self.before(end_t) - self.before(begin_t)
 
 
 @dataclass(slots=True)
 class _Way:
-    """How far one task has come."""
+    """The progress of one task."""
 
     name: str
     due_t: float
     publish_t: float
-    """From when its publishing is timed."""
+    """The time from which its publishing is measured."""
     by: tuple[str, int]
-    """The process that intended it. Another one's outcome is that of a retry."""
+    """The process that intended it. An outcome from another process is that of a retry."""
     expect: str = "SUCCESS"
     accepted: bool = False
-    """The broker took it: its outcome or its being executed says so."""
+    """True if the broker accepted it, by its outcome or its execution."""
     unknown: bool = False
-    """Its outcome is that nobody knows, and nothing has proved yet that the broker took it."""
+    """True if its outcome is `unknown`, and no execution has shown yet that the broker accepted it."""
     concluded: bool = False
-    """Its outcome was read."""
+    """True if its outcome was read."""
     begun: bool = False
     runs: dict[tuple[str, int], float] | None = None
-    """When the executions that go on began, by the process that each is in."""
+    """The times when its open executions began, by process."""
     ended_t: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passed:
-    """One task has passed one stage."""
+    """One stage that one task has passed."""
 
     task: str
     name: str
@@ -176,66 +176,66 @@ class Passed:
     duration_s: float
     due_t: float
     error: str | None = None
-    """Of `e2e`: how it ended, if that is not what was expected."""
+    """For `e2e`: the end of the task, if it is not the expected one."""
 
 
 class Stages:
-    """Turns events into durations and counts.
+    """A converter of events into durations and counts.
 
-    Files are read one after another, so that events of one task can come in another order than they happened in. What
-    comes before the task's intent is held until that is read; what comes after its end, or of a task that nobody
-    intended, cannot be told from it, so that whoever owns this has to call `forget_early` now and then.
+    Files are read one after another, so that the events of one task can come out of order. An event before the task's
+    intent is held until the intent is read. An event after the task's end, or of a task without an intent, looks the
+    same, so the owner must call `forget_early` regularly.
     """
 
     def __init__(self, passed: Callable[[Passed], None]) -> None:
-        """`passed` is shown every stage that a task has passed."""
+        """Create it without tasks. `passed` is called for every stage that a task has passed."""
         self._passed = passed
         self._open: dict[str, _Way] = {}
         self._ended: dict[str, _Way] = {}
-        """Tasks that have ended and whose outcome was not read yet: a fast task can end before its confirm is there."""
+        """Tasks that have ended and whose outcome was not read yet: a fast task can end before its confirm arrives."""
         self._early: dict[str, list[Event]] = {}
         self._early_count = 0
         self.intended = 0
         self.accepted = 0
-        """Tasks that the broker took: it said so, or they were executed."""
+        """Tasks that the broker accepted, by its confirm or their execution."""
         self.refused = 0
         self.unknown = 0
-        """Tasks of which nobody knows whether the broker took them, and that no worker has had yet."""
+        """Tasks whose outcome is `unknown` and that no worker has received yet."""
         self.begun = 0
         self.ended = 0
         self.failed = 0
-        """Tasks that ended otherwise than expected."""
+        """Tasks that ended other than expected."""
         self.accepted_at = Counts()
-        """When tasks were accepted."""
+        """The times when tasks were accepted."""
         self.ended_at = Counts()
-        """When tasks ended; all of them had been accepted."""
+        """The times when tasks ended; all of them had been accepted."""
         self.begun_on: Counter[str] = Counter()
-        """Executions begun, per node, also those of tasks that had ended or that nobody intended."""
+        """Executions begun, per node, also of tasks that had ended or that have no intent."""
         self.processes: dict[str, int] = {}
-        """Per worker, how many tasks it runs at once."""
+        """Per worker, the number of tasks that it runs at once."""
         self.forgotten = 0
-        """Events dropped because nobody intended their task, or because they came after its end."""
+        """Events dropped because their task has no intent, or because they came after its end."""
 
     @property
     def backlog(self) -> int:
-        """Tasks that the broker took and that have not ended."""
+        """Tasks that the broker accepted and that have not ended."""
         return self.accepted - self.ended
 
     @property
     def held(self) -> int:
-        """How many tasks and early events are in memory."""
+        """Number of tasks and early events in memory."""
         return len(self._open) + len(self._ended) + self._early_count
 
     def in_flight_at(self, t: float) -> int:
-        """The backlog as it was at a time, to the tenth of a second before it."""
+        """Return the backlog at a time, to the tenth of a second before it."""
         return self.accepted_at.before(t) - self.ended_at.before(t)
 
     def ended_between(self, begin_t: float, end_t: float) -> int:
-        """How many tasks ended from one time until another, to the tenth of a second."""
+        """Return how many tasks ended from one time until another, to the tenth of a second."""
         return self.ended_at.between(begin_t, end_t)
 
     def take(self, event: Event) -> None:
-        """Take one event of the journal."""
+        """Process one event of the journal."""
         if event.kind is Kind.SETTINGS:
             if isinstance(concurrency := event.data.get("concurrency"), int):
                 self.processes[event.node] = concurrency
@@ -256,8 +256,8 @@ class Stages:
     def forget_early(self, before_t: float) -> None:
         """Drop what has waited since before `before_t`, in Unix seconds.
 
-        That is events whose task nobody intended or which came after its end, and tasks that ended and whose outcome
-        never came. However seldom this is called, 100,000 events are held at most; the oldest go first.
+        This concerns events of tasks without an intent or after their end, and ended tasks whose outcome did not come.
+        Without calls to this, at most 100,000 events are held; the oldest are dropped first.
         """
         for task in [task for task, events in self._early.items() if events[-1].t < before_t]:
             self._drop(task)
@@ -265,7 +265,7 @@ class Stages:
             del self._ended[task]
 
     def _is_again(self, event: Event, task: str) -> bool:
-        """Whether an intent is not the first of its task: it is sent again by an execution that was read already."""
+        """Return whether an intent is a repetition: an execution that was read already sends the task again."""
         if event.data.get("retries"):
             return True
         return any(one.kind is Kind.STARTED and one.t <= event.t for one in self._early.get(task, ()))
@@ -302,11 +302,11 @@ class Stages:
                 self._hold(one, task)
 
     def _go_on(self, event: Event, task: str, way: _Way) -> None:
-        # A further intent is a retry: its time is counted from the first one, as all that the user waits for.
+        # A further intent is a retry: its time counts from the first one, because the user waits for all of it.
         if event.kind in _OUTCOMES:
             self._conclude(event, task, way)
         elif event.kind in {Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.REVOKED, Kind.DISCARDED}:
-            # What a worker has, the broker took, whatever its outcome said or is yet to say.
+            # A task that a worker has was accepted by the broker, regardless of its outcome.
             self._accept(way, event.t)
             if event.kind is Kind.STARTED:
                 self._start(event, task, way)
@@ -352,7 +352,7 @@ class Stages:
             self._pass(task, way, Stage.QUEUE, event.t - way.due_t)
 
     def _finish(self, event: Event, task: str, way: _Way) -> None:
-        # An end that the parent process reports for a child that was killed is not from the process that began.
+        # The end that a parent process reports for a killed child does not come from the process that began.
         started_t = (way.runs or {}).pop((event.node, event.pid), None)
         if started_t is not None and not event.data.get("outside"):
             store_s = float(event.data.get("store_s", 0.0))
