@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.records.event import Event, Kind
+from harness.records.event import TO_RUN_AGAIN, Event, Finished, Kind
 from harness.records.journal import Tail
-
-_TO_RUN_AGAIN = "RETRY"
 
 
 class NodeJournal:
@@ -127,7 +125,7 @@ def in_hand(events: Sequence[Event]) -> InHand:
             begun.add(event.task)
         elif event.kind is Kind.FINISHED:
             begun.discard(event.task)
-            if event.data.get("state") != _TO_RUN_AGAIN:
+            if event.of(Finished).get("state") != TO_RUN_AGAIN:
                 ended.add(event.task)
         elif event.kind in {Kind.REVOKED, Kind.DISCARDED}:
             begun.discard(event.task)

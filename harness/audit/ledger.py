@@ -10,17 +10,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.records.event import Event, Kind
+from harness.records.event import (
+    FINAL_STATES,
+    OUTCOMES,
+    TO_RUN_AGAIN,
+    Ended,
+    Event,
+    Exited,
+    Finished,
+    Intended,
+    Kind,
+    Opened,
+    Ready,
+    Started,
+)
+from harness.records.event import Received as ReceivedLine
 from harness.records.journal import Follower
 from harness.records.message import DEFAULT_QUEUE, UNLOCK
 
 if TYPE_CHECKING:
     from harness.records.values import Json
 
-_OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
-# An ignored task may have been replaced by another of the same id, and a rejected one may be back in its queue.
-_FINAL_STATES = frozenset({"SUCCESS", "FAILURE"})
-_TO_RUN_AGAIN = "RETRY"
 _TERMINATED = "terminated"
 
 
@@ -141,22 +151,22 @@ class Ledger:
         for event in sorted(self._follower.read(), key=lambda event: event.t):
             for listener in self.listeners:
                 listener(event)
-            if event.kind is Kind.OPENED and event.data.get("role") == "worker":
+            if event.kind is Kind.OPENED and event.of(Opened).get("role") == "worker":
                 self._of_workers.add(event.node)
             elif event.kind is Kind.UP:
                 self._up[event.node] = event.t
                 self._forget(event.node)
             elif event.kind is Kind.READY:
-                self.consumes[event.node] = dict(event.data.get("queues") or {})
+                self.consumes[event.node] = dict(event.of(Ready).get("queues") or {})
             elif event.kind is Kind.EXITED:
-                self._lose(event.node, int(event.data.get("child", 0)), event.t)
+                self._lose(event.node, int(event.of(Exited).get("child", 0)), event.t)
             elif event.task is not None:
                 self._take(event, event.task)
 
     def _take(self, event: Event, task: str) -> None:
-        if task not in self._chords and event.data.get("name") != UNLOCK:
+        if task not in self._chords and event.of(Intended).get("name") != UNLOCK:
             self.last_motion_t = max(self.last_motion_t, event.t)
-        if event.kind in _OUTCOMES:
+        if event.kind in OUTCOMES:
             self._conclude(task, event.kind)
         elif (take := self._takes.get(event.kind)) is not None:
             take(event, task)
@@ -166,12 +176,12 @@ class Ledger:
 
     def _drop(self, event: Event, task: str) -> None:
         """Record that a worker will not run a message that it received, or that it stopped running it."""
-        if not str(event.data.get("reason", "")).startswith(_TERMINATED):
+        if not str(event.of(Ended).get("reason", "")).startswith(_TERMINATED):
             self._begin_one(event.node, task)
         self._end(task)
 
     def _intend(self, event: Event, task: str) -> None:
-        data = event.data
+        data = event.of(Intended)
         if task not in self._outcomes:
             self._outcomes[task] = Kind.INTENDED
             self._ended_of_sent += task in self._ended
@@ -205,9 +215,9 @@ class Ledger:
         before = self._waiting.get(key)
         messages = before.messages if before else 0
         # After a redelivery, the message that the worker had before is void.
-        messages = max(messages, 1) if event.data.get("redelivered") else messages + 1
-        name = str(event.data.get("name", ""))
-        self._waiting[key] = Received(event.node, task, name, messages, event.t, event.data.get("eta"))
+        data = event.of(ReceivedLine)
+        messages = max(messages, 1) if data.get("redelivered") else messages + 1
+        self._waiting[key] = Received(event.node, task, str(data.get("name", "")), messages, event.t, data.get("eta"))
 
     def _start(self, event: Event, task: str) -> None:
         self._starts[task] += 1
@@ -219,7 +229,7 @@ class Ledger:
         if (chord := self._chords.get(task)) is not None:
             chord.begun_t = event.t
         process = self._processes.setdefault(where, _Process())
-        process.name = process.names[task] = str(event.data.get("name", ""))
+        process.name = process.names[task] = str(event.of(Started).get("name", ""))
         process.began.setdefault(task, []).append(event.t)
 
     def _begin_one(self, node: str, task: str) -> bool:
@@ -231,15 +241,16 @@ class Ledger:
 
     def _finish(self, event: Event, task: str) -> None:
         pid: int | None = event.pid
-        if event.data.get("outside"):
+        data = event.of(Finished)
+        if data.get("outside"):
             # The parent process reports the end of a child, and does not say which child.
             pid = next((run.pid for run in self.running() if (run.node, run.task) == (event.node, task)), None)
         if pid is None or not self._close(event.node, pid, task):
             # The child died before it reported that it began.
             self._begin_one(event.node, task)
-        if event.data.get("state") in _FINAL_STATES:
+        if data.get("state") in FINAL_STATES:
             self._end(task)
-        elif event.data.get("state") == _TO_RUN_AGAIN and (chord := self._chords.get(task)) is not None:
+        elif data.get("state") == TO_RUN_AGAIN and (chord := self._chords.get(task)) is not None:
             chord.attempts += 1
             chord.last_attempt_t = chord.begun_t
 

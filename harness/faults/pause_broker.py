@@ -9,7 +9,7 @@ from harness.containers.engine import State, Status
 from harness.errors import UsageError
 from harness.faults.fault import Fault, Target, counted
 from harness.faults.pausing import not_paused, pause, unpause
-from harness.records.event import Kind
+from harness.records.event import Accepted, Kind
 
 if TYPE_CHECKING:
     from harness.containers.node import Node
@@ -57,7 +57,7 @@ class PauseBroker(Fault):
             self._confirmed = sum(
                 event.kind is Kind.ACCEPTED
                 and event.t > self.injected_t + _LATE_S
-                and event.data.get("confirmed", True)
+                and event.of(Accepted).get("confirmed", True)
                 for event in said
             )
             sent = (event.task for event in said if event.kind is Kind.INTENDED and event.task is not None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from harness.measure.figures import Figures
 from harness.measure.stages import Histogram, Passed, Stage, Stages
-from harness.records.event import Event, Kind
+from harness.records.event import Event, Intended, Kind
 from harness.records.values import Json
 
 _GENERATORS = frozenset({"load", "web"})
@@ -40,7 +40,8 @@ class Measure:
         if event.kind is Kind.INTENDED:
             if event.node in _GENERATORS:
                 self.generated += 1
-            if self._is_in_window(float(event.data.get("due", event.t))) and not event.data.get("retries"):
+            data = event.of(Intended)
+            if self._is_in_window(float(data.get("due", event.t))) and not data.get("retries"):
                 self._tasks_in_window += 1
         self.stages.take(event)
 

@@ -19,7 +19,7 @@ from enum import StrEnum
 
 from hdrh.histogram import HdrHistogram
 
-from harness.records.event import Event, Kind
+from harness.records.event import FINAL_STATES, OUTCOMES, Ended, Event, Finished, Intended, Kind, Settings
 from harness.records.values import Json
 
 _LONGEST_US = 24 * 3600 * 1_000_000
@@ -27,8 +27,6 @@ _DIGITS = 3
 _BINS_PER_S = 10
 _BLOCK = 1_000
 _MOST_EARLY = 100_000
-_FINAL_STATES = frozenset({"SUCCESS", "FAILURE"})
-_OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
 
 
 class Stage(StrEnum):
@@ -237,7 +235,7 @@ class Stages:
     def take(self, event: Event) -> None:
         """Process one event of the journal."""
         if event.kind is Kind.SETTINGS:
-            if isinstance(concurrency := event.data.get("concurrency"), int):
+            if isinstance(concurrency := event.of(Settings).get("concurrency"), int):
                 self.processes[event.node] = concurrency
             return
         if event.task is None:
@@ -246,7 +244,7 @@ class Stages:
             self.begun_on[event.node] += 1
         if event.task in self._open:
             self._go_on(event, event.task, self._open[event.task])
-        elif event.task in self._ended and event.kind in _OUTCOMES:
+        elif event.task in self._ended and event.kind in OUTCOMES:
             self._conclude(event, event.task, self._ended[event.task])
         elif event.kind is Kind.INTENDED and not self._is_again(event, event.task):
             self._intend(event, event.task)
@@ -266,7 +264,7 @@ class Stages:
 
     def _is_again(self, event: Event, task: str) -> bool:
         """Return whether an intent is a repetition: an execution that was read already sends the task again."""
-        if event.data.get("retries"):
+        if event.of(Intended).get("retries"):
             return True
         return any(one.kind is Kind.STARTED and one.t <= event.t for one in self._early.get(task, ()))
 
@@ -283,27 +281,28 @@ class Stages:
 
     def _intend(self, event: Event, task: str) -> None:
         self.intended += 1
-        due_t = float(event.data.get("due", event.t))
+        data = event.of(Intended)
+        due_t = float(data.get("due", event.t))
         self._open[task] = _Way(
-            name=str(event.data.get("name")),
+            name=str(data.get("name")),
             due_t=due_t,
             publish_t=min(due_t, event.t),
             by=(event.node, event.pid),
-            expect=(event.data.get("expect") or {}).get("state", "SUCCESS"),
+            expect=(data.get("expect") or {}).get("state", "SUCCESS"),
         )
         early = self._early.pop(task, [])
         self._early_count -= len(early)
         for one in sorted(early, key=lambda one: one.t):
             if (way := self._open.get(task)) is not None:
                 self._go_on(one, task, way)
-            elif (way := self._ended.get(task)) is not None and one.kind in _OUTCOMES:
+            elif (way := self._ended.get(task)) is not None and one.kind in OUTCOMES:
                 self._conclude(one, task, way)
             else:
                 self._hold(one, task)
 
     def _go_on(self, event: Event, task: str, way: _Way) -> None:
         # A further intent is a retry: its time counts from the first one, because the user waits for all of it.
-        if event.kind in _OUTCOMES:
+        if event.kind in OUTCOMES:
             self._conclude(event, task, way)
         elif event.kind in {Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.REVOKED, Kind.DISCARDED}:
             # A task that a worker has was accepted by the broker, regardless of its outcome.
@@ -314,7 +313,7 @@ class Stages:
                 self._finish(event, task, way)
             elif event.kind is not Kind.RECEIVED:
                 state = event.kind.value.upper()
-                self._end(event, task, way, state, event.data.get("reason"))
+                self._end(event, task, way, state, event.of(Ended).get("reason"))
 
     def _accept(self, way: _Way, t: float) -> None:
         if way.accepted:
@@ -354,13 +353,14 @@ class Stages:
     def _finish(self, event: Event, task: str, way: _Way) -> None:
         # The end that a parent process reports for a killed child does not come from the process that began.
         started_t = (way.runs or {}).pop((event.node, event.pid), None)
-        if started_t is not None and not event.data.get("outside"):
-            store_s = float(event.data.get("store_s", 0.0))
+        data = event.of(Finished)
+        if started_t is not None and not data.get("outside"):
+            store_s = float(data.get("store_s", 0.0))
             self._pass(task, way, Stage.RUN, event.t - started_t - store_s)
-            if "store_s" in event.data:
+            if "store_s" in data:
                 self._pass(task, way, Stage.STORE, store_s)
-        if (state := str(event.data.get("state"))) in _FINAL_STATES:
-            self._end(event, task, way, state, event.data.get("error"))
+        if (state := str(data.get("state"))) in FINAL_STATES:
+            self._end(event, task, way, state, data.get("error"))
 
     def _end(self, event: Event, task: str, way: _Way, state: str, error: Json) -> None:
         self.ended += 1

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import JournalError
-from harness.records.event import Event, Kind
+from harness.records.event import MEMBERS, Event, Kind
 from harness.records.regular_file import open_regular
 from harness.records.values import Json
 
@@ -66,9 +66,17 @@ class Writer:
     def write(self, kind: Kind, task: str | None = None, **data: Json) -> None:
         """Append one line, stamped with the current time.
 
+        Args:
+            kind: what happened.
+            task: the id of the task that it is about.
+            data: the members that such a line has; see `harness.records.event.LINES`.
+
         Raises:
+            TypeError: such a line has no such member.
             JournalError: the line could not be written (a full disk, a folder that is gone, a value that is not JSON).
         """
+        if not data.keys() <= MEMBERS[kind] and kind is not Kind.SETTINGS:
+            raise TypeError(f"a line {kind.value!r} has no member {', '.join(sorted(data.keys() - MEMBERS[kind]))}")
         if os.getpid() != self._pid:
             self._open()
         self._append(kind, task, data)

@@ -16,7 +16,7 @@ from harness.audit.run_folder import RunFolder
 from harness.containers.beat import Beat, FastClock
 from harness.errors import StartError, UsageError, WaitTimeout
 from harness.records import journal
-from harness.records.event import Event, Kind
+from harness.records.event import Event, Kind, Ready, Settings, Woke
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 from harness.wait import REAL, wait_until
@@ -168,19 +168,19 @@ def _timezone_of(session: SharedParts, lapse: Lapse) -> str:
         folder = RunFolder.create(Path(root), "zone")
         with Stack(session, _spec(lapse), folder) as stack:
             stack.add_beat()
-        return str(_schedule(folder, lapse).data["timezone"])
+        return _schedule(folder, lapse)["timezone"]
 
 
 def _spec(lapse: Lapse) -> StackSpec:
     return StackSpec(app=lapse.app, app_folder=lapse.app_folder, workers=0)
 
 
-def _schedule(folder: RunFolder, lapse: Lapse) -> Event:
-    """What beat says it is set to. Raises UsageError if it has nothing to do, and cannot come to have."""
-    said = next(event for event in journal.read(folder.journal) if event.kind is Kind.SETTINGS)
-    entries = [str(entry["entry"]) for entry in said.data["schedule"]]
+def _schedule(folder: RunFolder, lapse: Lapse) -> Settings:
+    """Return what beat is set to. Raises UsageError if it has nothing to do, and cannot come to have."""
+    said = next(event for event in journal.read(folder.journal) if event.kind is Kind.SETTINGS).of(Settings)
+    entries = [str(entry["entry"]) for entry in said["schedule"]]
     # A scheduler of another kind may load its entries when they are about to be due.
-    is_celerys = str(said.data.get("scheduler", _CELERYS)).startswith(_CELERYS)
+    is_celerys = str(said.get("scheduler", _CELERYS)).startswith(_CELERYS)
     if is_celerys and set(entries) <= {_BUILT_IN}:
         only = f"nothing but Celery's own {_BUILT_IN}" if entries else "nothing at all"
         raise UsageError(f"beat has {only} to send for {lapse.app}: set `beat_schedule` in the app.")
@@ -285,13 +285,16 @@ class _Rarely:
 
 def _ready_t(folder: RunFolder) -> float:
     ready = next(event for event in journal.read(folder.journal) if event.kind is Kind.READY)
-    return float(ready.data["at"])
+    return float(ready.of(Ready)["at"])
 
 
 def _latest(events: Sequence[Event], now_t: float) -> float:
     """The last time at which beat had nothing left to send, and slept."""
     for event in events:
+        if event.kind is not Kind.WOKE:
+            continue
+        wake = event.of(Woke)
         # A wake after which beat did not sleep may have left something to send.
-        if event.kind is Kind.WOKE and event.data["next"] > event.data["at"] + event.data["took_s"] + 0.001:
-            now_t = max(now_t, float(event.data["at"]))
+        if wake["next"] > wake["at"] + wake["took_s"] + 0.001:
+            now_t = max(now_t, float(wake["at"]))
     return now_t

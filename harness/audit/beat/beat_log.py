@@ -14,7 +14,8 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
-from harness.records.event import Event, Kind
+from harness.records.event import Died, Embedded, Event, Intended, Kind, Opened, Ready, Schedule, Settings, Woke
+from harness.records.event import Unsent as UnsentLine
 from harness.records.journal import Tail
 from harness.records.regular_file import open_regular
 from harness.records.values import Json
@@ -287,39 +288,43 @@ class _Reading:
 
     def take(self, event: Event) -> None:
         """Process one line. Raises KeyError, TypeError or ValueError if beat does not write such a line."""
-        data = event.data
         if event.kind is Kind.OPENED:
-            self.is_embedded |= data.get("role") == "worker"
+            self.is_embedded |= event.of(Opened).get("role") == "worker"
         elif event.kind is Kind.ACCEPTED:
             self.accepted.add(event.task)
-        elif event.kind is Kind.INTENDED and "entry" in data:
+        elif event.kind is Kind.INTENDED and "entry" in event.of(Intended):
             self.pending.append(event)
             self.intended.append(event.task)
         elif event.kind is Kind.READY and not self.is_embedded:
             # In the file of a worker, it is the worker that is ready.
-            self.ready_at = float(data["at"])
+            self.ready_at = float(event.of(Ready)["at"])
         elif event.kind is Kind.UNSENT:
+            unsent = event.of(UnsentLine)
             self.failures.append(
-                Unsent(entry=str(data["entry"]), at=float(data["at"]), reason=str(data.get("reason", "no reason told")))
+                Unsent(
+                    entry=str(unsent["entry"]),
+                    at=float(unsent["at"]),
+                    reason=str(unsent.get("reason", "no reason told")),
+                )
             )
         elif event.kind is Kind.DIED:
-            self.error = str(data.get("error", "an error"))
+            self.error = str(event.of(Died).get("error", "an error"))
         else:
             self._take_plan(event)
         self.node = event.node
 
     def _take_plan(self, event: Event) -> None:
-        data = event.data
         if event.kind is Kind.EMBEDDED:
-            self.is_embedded, self.parent, self.told_at = True, int(data["parent"]), event.t
-        elif event.kind is Kind.SETTINGS and "schedule" in data:
-            self.timezone = str(data.get("timezone", "UTC"))
-            self._change(0.0, 0.0, data["schedule"])
-            self.shadowed += [_shadowed(one) for one in data.get("shadowed", ())]
+            self.is_embedded, self.parent, self.told_at = True, int(event.of(Embedded)["parent"]), event.t
+        elif event.kind is Kind.SETTINGS and "schedule" in (settings := event.of(Settings)):
+            self.timezone = str(settings.get("timezone", "UTC"))
+            self._change(0.0, 0.0, settings["schedule"])
+            self.shadowed += [_shadowed(one) for one in settings.get("shadowed", ())]
             if self.is_embedded:
-                self.ready_at = float(data["at"]) if "at" in data else None
+                self.ready_at = float(settings["at"]) if "at" in settings else None
         elif event.kind is Kind.SCHEDULE:
-            self._change(float(data["until"]), float(data["at"]), data["schedule"])
+            new = event.of(Schedule)
+            self._change(float(new["until"]), float(new["at"]), new["schedule"])
         elif event.kind is Kind.WOKE:
             self._wake(event)
 
@@ -329,7 +334,7 @@ class _Reading:
         self.changes.append((until, at, {str(one["entry"]): zone | dict(one) for one in schedule}))
 
     def _wake(self, event: Event) -> None:
-        data = event.data
+        data = event.of(Woke)
         at = float(data["at"])
         planned_s = None if data.get("planned_s") is None else float(data["planned_s"])
         wake = Wake(at=at, end=at + float(data["took_s"]), next=float(data["next"]), planned_s=planned_s)
@@ -379,9 +384,10 @@ class _Reading:
         return None if last_t is None or last_t <= self.told_at + _SILENCE_S else last_t - self.told_at
 
     def _tick(self, sent: Event, wake: Wake | None) -> Tick:
-        at, following = float(sent.data["at"]), sent.data.get("following")
+        data = sent.of(Intended)
+        at, following = float(data["at"]), data.get("following")
         return Tick(
-            entry=str(sent.data["entry"]),
+            entry=str(data["entry"]),
             at=at,
             wake=Wake(at=at, end=at, next=at) if wake is None else wake,
             start=self.number,

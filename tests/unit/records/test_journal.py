@@ -170,7 +170,7 @@ def test_threads_share_a_writer_and_no_number_is_given_twice(writer: Writer, tmp
     def write() -> None:
         together.wait()
         for _ in range(250):
-            writer.write(Kind.STARTED, "a", padding="x" * 50)
+            writer.write(Kind.STARTED, "a", name="x" * 50)
 
     writer.write(Kind.UP)
     threads = [threading.Thread(target=write) for _ in range(4)]
