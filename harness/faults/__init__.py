@@ -1,7 +1,6 @@
-"""What is broken and mended while tasks flow: one fault a file, and the timetable of a run's faults.
+"""Faults: injected and healed while tasks flow. One fault per file, and the timetable of a run's faults.
 
-A fault that was asked for and has no proof turns the verdict to unknown: a run that passes because nothing was broken
-would say nothing.
+A planned fault without proof makes the verdict unknown: a run that passes because no fault took effect shows nothing.
 """
 
 from collections.abc import Mapping
@@ -15,4 +14,4 @@ from harness.faults.pause_worker import PauseWorker
 FAULTS: Mapping[str, type[Fault]] = MappingProxyType(
     {fault.name: fault for fault in (KillWorker, PauseWorker, PauseBroker, Noop)}
 )
-"""Every fault by its name."""
+"""Every fault class by its name."""

@@ -1,4 +1,4 @@
-"""The contract of all faults, and the one that breaks nothing."""
+"""The contract of all faults, and the fault that breaks nothing."""
 
 import time
 from abc import ABC, abstractmethod
@@ -10,83 +10,82 @@ from harness.containers.node import Node
 from harness.records.values import Json
 
 SHOWN_TASKS = 10
-"""Of the tasks that a fault has met, so many are named."""
+"""The number of affected tasks that are named."""
 SETTLED_S = 10.0
-"""Seconds after which what was done to a container has to be seen."""
+"""Seconds within which the effect on a container must be visible."""
 
 
 class Target(Protocol):
-    """What faults need of a stack."""
+    """The part of a stack that faults use."""
 
     @property
     def workers(self) -> Sequence[Node]:
-        """Its workers, in their order."""
+        """The workers, in their order."""
 
     @property
     def broker(self) -> Node:
-        """Its broker."""
+        """The broker."""
 
     @property
     def folder(self) -> RunFolder:
-        """Where the journal is."""
+        """The run folder, with the journal."""
 
 
 class Fault(ABC):
-    """One thing that is broken once. `Noop` defines the contract; faults are not shared by threads."""
+    """One fault, injected once. `Noop` defines the contract; threads must not share a fault."""
 
     name: ClassVar[str]
-    """What `parse` knows it by."""
+    """The name that `parse` accepts."""
 
     def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
-        """Nothing is broken yet.
+        """Prepare the fault without injecting it.
 
         Args:
-            stack: what it breaks, or a part of it.
-            turn: how many faults were planned before this one; of several nodes, each is taken in turn.
-            now: Unix time in seconds, by the clock that the journal is stamped with.
+            stack: the stack that it breaks, or a part of it.
+            turn: the number of faults of its kind planned before this one; workers are chosen in turn by it.
+            now: returns Unix time in seconds, by the clock of the journal.
         """
         self._stack = stack
         self._turn = turn
         self._now = now
         self.node: str | None = None
-        """What was broken."""
+        """The name of the broken node."""
         self.injected_t: float | None = None
-        """When it was seen broken, Unix time in seconds; None before."""
+        """The time when it was seen broken, Unix time in seconds; None before."""
         self.healed_t: float | None = None
-        """When it was whole again, Unix time in seconds; None before."""
+        """The time when it was healed, Unix time in seconds; None before."""
         self.tasks: tuple[str, ...] = ()
-        """The tasks that it met in flight."""
+        """The ids of the tasks in flight that it affected."""
 
     @property
     def overlapped(self) -> int:
-        """How many tasks it met in flight. A fault that met none did land, but nobody's work was in its way."""
+        """Number of affected tasks. A fault without any did land, but hit no task."""
         return len(self.tasks)
 
     @abstractmethod
     def inject(self) -> None:
-        """Break it, and return when it is seen broken. Raises HarnessError; `heal` is to be called all the same."""
+        """Break the node, and return when it is seen broken. Raises HarnessError; `heal` must still be called."""
 
     @abstractmethod
     def heal(self) -> None:
-        """Mend what `inject` broke or half broke, and return when it is whole. Raises HarnessError.
+        """Heal what `inject` broke wholly or in part, and return when it works again. Raises HarnessError.
 
-        A second time does nothing, and so does a first one when nothing was broken. After an error it may be tried
-        again.
+        A second call does nothing, and so does a call when nothing was broken. After an error, it may be tried again.
         """
 
     @abstractmethod
     def landed(self) -> str | None:
-        """None if there is proof that it was broken until it was healed, else one sentence: what is missing."""
+        """Return None if there is proof that it was broken until it was healed, else one sentence: what is missing."""
 
-    def follow(self) -> None:  # noqa: B027 - of most faults nothing follows that could be read.
-        """Read what became of the tasks that it met. To be called before it is told, as late as can be."""
+    def follow(self) -> None:  # noqa: B027 - most faults have nothing to follow.
+        """Read what became of the affected tasks. Call it as late as possible before `words` or `to_json`."""
 
     @abstractmethod
     def words(self) -> str:
-        """What was done, and what it met, in a few words."""
+        """Return what was done, and which tasks were affected, in a few words."""
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in load.json."""
+        """Return it as it stands in load.json."""
         return {
             "fault": self.name,
             "node": self.node,
@@ -97,7 +96,7 @@ class Fault(ABC):
         }
 
     def _unfinished(self) -> str | None:
-        """Why there can be no proof yet."""
+        """Return why there can be no proof yet; None if it was injected and healed."""
         if self.injected_t is None:
             return "it was not injected."
         if self.healed_t is None:
@@ -106,29 +105,29 @@ class Fault(ABC):
 
 
 class Noop(Fault):
-    """Breaks nothing: the contract of all faults, and the control of whatever is said to come from one.
+    """A fault that breaks nothing: the contract of all faults, and the control for the effects of the others.
 
-    `inject` sets `injected_t` when the thing is broken, `heal` sets `healed_t` once when it is whole, and `landed`
+    `inject` sets `injected_t` when the node is broken, `heal` sets `healed_t` once when it works again, and `landed`
     has no proof before both.
     """
 
     name = "noop"
 
     def inject(self) -> None:
-        """Note the time."""
+        """Record the time."""
         self.injected_t = self._now()
 
     def heal(self) -> None:
-        """Note the time."""
+        """Record the time."""
         if self.injected_t is not None and self.healed_t is None:
             self.healed_t = self._now()
 
     def landed(self) -> str | None:
-        """Its proof is that it began and ended."""
+        """Return why it has not begun and ended; None if it has."""
         return self._unfinished()
 
     def words(self) -> str:
-        """What was done."""
+        """Return what was done."""
         return "nothing was broken"
 
 

@@ -1,4 +1,4 @@
-"""A worker is killed, and started again."""
+"""A fault: a worker is killed, and started again."""
 
 import time
 from collections.abc import Callable
@@ -17,12 +17,12 @@ _KILLED = 128 + 9
 
 
 class KillWorker(WorkerFault):
-    """SIGKILL of the first process of a worker's container, as the kernel does when memory runs out.
+    """A SIGKILL of the first process of a worker's container, as the kernel does when memory runs out.
 
-    Healing starts it again. Proof: the container exited by SIGKILL and was still down when it was to be healed, its
-    journal was silent, and then said `up` again.
+    Healing starts the container again. Proof: the container exited by SIGKILL and was still down when healing began,
+    its journal was silent, and then had an `up` again.
 
-    A task that had ended is met as well where its message was not acknowledged yet, which is seen when the broker
+    A task that had ended is affected as well if its message was not acknowledged yet; this shows when the broker
     delivers it again.
     """
 
@@ -30,14 +30,14 @@ class KillWorker(WorkerFault):
     _doing = "killed"
 
     def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
-        """Nothing is broken yet."""
+        """Prepare the fault without injecting it."""
         super().__init__(stack, turn=turn, now=now)
         self._receipts: Receipts | None = None
         self._next: dict[str, Receipt] = {}
-        """By whom each of the tasks that the worker had was next received."""
+        """The next receipt of each task that the worker had."""
 
     def _break(self, victim: Node) -> None:
-        # The broker delivers to other workers at once, before anybody sees that this one is gone.
+        # The broker delivers to other workers at once, before the end of this one is visible.
         self._receipts = Receipts(self._stack.folder.journal)
         victim.kill()
         wait_until(lambda: not victim.is_up(), what=f"{victim.name} is gone", timeout_s=SETTLED_S)
@@ -48,7 +48,7 @@ class KillWorker(WorkerFault):
         victim.wait_ready()
 
     def landed(self) -> str | None:
-        """See the class."""
+        """Return None with the proof that the class describes, else one sentence: what is missing."""
         if (reason := self._unfinished() or self._silence()) is not None:
             return reason
         if self._before is None or self._before.status is not Status.EXITED or self._before.exit_code != _KILLED:
@@ -59,28 +59,28 @@ class KillWorker(WorkerFault):
 
     @property
     def redelivered(self) -> int:
-        """How many of the tasks that it met were delivered again, as far as `follow` has read."""
+        """Number of affected tasks that were delivered again, as far as `follow` has read."""
         return sum(one.is_again for one in self._next.values())
 
     def follow(self) -> None:
-        """See which tasks were delivered again: what was not acknowledged at the kill has no other way."""
+        """Read which tasks were delivered again; an unacknowledged task can only continue in this way."""
         if self._receipts is None or self.injected_t is None:
             return
         had = self._in_hand
         for one in self._receipts.read(had.begun | had.waiting | had.ended):
             if one.node == self.node and one.t <= self.injected_t:
                 continue
-            # Only the next one is because of this: those that follow have other reasons.
+            # Only the next receipt is caused by this fault; later ones have other reasons.
             if one.task not in self._next or one.t < self._next[one.task].t:
                 self._next[one.task] = one
         unacknowledged = {one.task for one in self._next.values() if one.is_again} & had.ended
         self.tasks = (*sorted(had.begun), *sorted(had.waiting), *sorted(unacknowledged))
 
     def words(self) -> str:
-        """What was done, what the worker had in hand, and how much of it was delivered again."""
+        """Return what was done, the tasks that the worker held, and how many of them were delivered again."""
         again = f"; delivered again: {self.redelivered} of {self.overlapped}" if self.tasks else ""
         return f"{super().words()}{again}"
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in load.json."""
+        """Return it as it stands in load.json."""
         return {**super().to_json(), "redelivered": self.redelivered}

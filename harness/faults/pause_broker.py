@@ -1,4 +1,4 @@
-"""The broker is frozen, and goes on."""
+"""A fault: the broker is frozen, and continues."""
 
 import time
 from collections.abc import Callable
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from harness.containers.node import Node
 
 _LATE_S = 1.0
-"""Seconds by which a confirm that was on its way may be journaled after the broker stood still."""
+"""Seconds by which a confirm that was on its way may be journaled after the broker was frozen."""
 
 
 class PauseBroker(Fault):
-    """The broker is frozen: it takes no task, confirms none and delivers none, and its connections stay open.
+    """A frozen broker: it accepts, confirms and delivers no task, and its connections stay open.
 
-    Every stack of the session feels it. Killing or restarting the broker is no fault of this kind: RabbitMQ writes
-    down new queues up to two seconds late, and its ports change (see `harness.containers.rabbitmq.Broker`).
+    It affects every stack of the session. There is no fault that kills or restarts the broker: RabbitMQ stores new
+    queues up to two seconds late, and its ports change (see `harness.containers.rabbitmq.Broker`).
 
-    Proof: the engine said paused, from its beginning to its end, and no send was confirmed meanwhile. A confirm that
-    was on its way may be journaled up to a second late.
+    Proof: the engine reported the container as paused when the fault began and when it ended, and no send was confirmed
+    meanwhile. A confirm that was on its way may be journaled up to a second late.
     """
 
     name = "pause-broker"
 
     def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
-        """Nothing is broken yet."""
+        """Prepare the fault without injecting it."""
         super().__init__(stack, turn=turn, now=now)
         self._victim: Node | None = None
         self._journal: NodeJournal | None = None
@@ -39,7 +39,7 @@ class PauseBroker(Fault):
         self._confirmed = 0
 
     def inject(self) -> None:
-        """Freeze it."""
+        """Freeze the broker. Raises UsageError if it does not run, HarnessError if it cannot be frozen."""
         broker = self._stack.broker
         if (status := broker.container.state().status) is not Status.RUNNING:
             raise UsageError(f"{broker.name} is {status} already, so it cannot be paused.")
@@ -49,7 +49,7 @@ class PauseBroker(Fault):
         self.injected_t = self._now()
 
     def heal(self) -> None:
-        """Let it go on."""
+        """Unfreeze the broker. Raises UsageError if it is down."""
         if self._victim is None or self._journal is None or self.healed_t is not None:
             return
         if self.injected_t is not None and self._before is None:
@@ -67,7 +67,7 @@ class PauseBroker(Fault):
         self.healed_t = self._now()
 
     def landed(self) -> str | None:
-        """See the class."""
+        """Return None with the proof that the class describes, else one sentence: what is missing."""
         if (reason := self._unfinished() or not_paused(self.node, self._before)) is not None:
             return reason
         if self._confirmed:
@@ -76,6 +76,6 @@ class PauseBroker(Fault):
         return None
 
     def words(self) -> str:
-        """What was done."""
+        """Return what was done, and how many tasks were sent meanwhile."""
         met = f"{counted(self.overlapped, 'task was', 'tasks were')} sent meanwhile"
         return f"{self.node} was paused; {met if self.overlapped else 'nothing was sent meanwhile (overlapped=0)'}"

@@ -1,4 +1,4 @@
-"""A worker is frozen, and goes on."""
+"""A fault: a worker is frozen, and continues."""
 
 from harness.containers.node import Node
 from harness.faults.pausing import not_paused, pause, unpause
@@ -6,9 +6,10 @@ from harness.faults.worker_fault import WorkerFault
 
 
 class PauseWorker(WorkerFault):
-    """All processes of a worker's container are frozen: its connections stay open, and nothing answers on them.
+    """A frozen worker: all processes of its container stop, and its connections stay open without an answer.
 
-    Proof: the engine said paused, from its beginning to its end, and the worker's journal was silent.
+    Proof: the engine reported the container as paused when the fault began and when it ended, and the worker's journal
+    was silent.
     """
 
     name = "pause-worker"
@@ -21,5 +22,5 @@ class PauseWorker(WorkerFault):
         unpause(victim)
 
     def landed(self) -> str | None:
-        """See the class."""
+        """Return None with the proof that the class describes, else one sentence: what is missing."""
         return self._unfinished() or not_paused(self.node, self._before) or self._silence()

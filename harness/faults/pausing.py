@@ -1,4 +1,4 @@
-"""How a container is frozen and let go on, and the proof of it."""
+"""Freezing and unfreezing of containers, and the proof of it."""
 
 from harness.containers.engine import State, Status
 from harness.containers.node import Node
@@ -16,7 +16,7 @@ def pause(node: Node) -> None:
 
 
 def unpause(node: Node) -> None:
-    """Let it go on if it is paused. Raises UsageError for what is not up at all: somebody else took it down."""
+    """Unfreeze a node if it is paused. Raises UsageError if it is down: something else stopped it."""
     state = node.container.state()
     if state.status is Status.PAUSED:
         node.unpause()
@@ -25,7 +25,7 @@ def unpause(node: Node) -> None:
 
 
 def not_paused(node: str | None, before: State | None) -> str | None:
-    """Return why a node was not frozen until it was to be healed; None if it was."""
+    """Return why a node was not frozen until healing began; None if it was."""
     if before is None or before.status is not Status.PAUSED:
         return f"{node} was not paused any more when it was to be healed: it was seen {before}."
     return None

@@ -1,4 +1,4 @@
-"""What breaks a stack under load as it was planned, when it was planned; and how long it took to recover."""
+"""The timetable of faults for a stack under load, and the recovery from them."""
 
 import threading
 import time
@@ -14,13 +14,13 @@ from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
 
 DEFAULT_FOR_S = 5.0
-"""How long a fault lasts, in seconds, unless it is said."""
+"""Default duration of a fault in seconds."""
 BEFORE_S = 10.0
-"""The backlog before a fault is the highest of so many seconds."""
+"""Seconds before a fault, over which the highest backlog is its reference."""
 MARGIN_TASKS = 5
 MARGIN_SHARE = 0.1
-"""A backlog is back where it was if it is higher by so many tasks, or by this share of what it was, whichever is more:
-an open loop's backlog is never still."""
+"""The backlog has recovered if it exceeds the reference by at most this many tasks, or by at most this share of the
+reference, whichever is more: the backlog of an open loop always varies."""
 CALM_S = 3.0
 """Seconds for which it must stay there."""
 
@@ -29,16 +29,16 @@ _JOIN_S = 180.0
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """Which fault is to come, and when."""
+    """One planned fault and its time."""
 
     fault: str
     at_s: float
     """Seconds after the load begins."""
     for_s: float = DEFAULT_FOR_S
-    """Seconds from when it was injected until it is healed."""
+    """Seconds from its injection to its healing."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a fault that nobody knows, and for one that lasts no time."""
+        """Refuse an unknown fault, a negative time, and a duration of zero. Raises UsageError."""
         if self.fault not in FAULTS:
             raise UsageError(f"there is no fault {self.fault!r}; there are {', '.join(sorted(FAULTS))}.")
         if self.at_s < 0 or self.for_s <= 0:
@@ -49,7 +49,7 @@ class Planned:
 
 
 def parse(text: str) -> Planned:
-    """The fault of ``kill-worker@20s`` or ``kill-worker@20s+10s``: which, when, and how long. Raises UsageError."""
+    """Parse ``kill-worker@20s`` or ``kill-worker@20s+10s``: the fault, its time, its duration. Raises UsageError."""
     name, at, moment = text.strip().partition("@")
     if not at:
         example = f"{name if name in FAULTS else KillWorker.name}@20s+5s"
@@ -61,46 +61,46 @@ def parse(text: str) -> Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What became of a planned fault."""
+    """The outcome of one planned fault."""
 
     planned: Planned
     fault: Fault
     missing: str | None = "the run ended before it was due."
     """None if it landed, else one sentence: why it did not."""
     error: str | None = None
-    """What went wrong while it was injected or healed."""
+    """The first error while it was injected or healed."""
 
     @property
     def injected_t(self) -> float | None:
-        """When it was seen broken, Unix time in seconds."""
+        """The time when it was seen broken, Unix time in seconds."""
         return self.fault.injected_t
 
     @property
     def healed_t(self) -> float | None:
-        """When it was whole again, Unix time in seconds."""
+        """The time when it was healed, Unix time in seconds."""
         return self.fault.healed_t
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in load.json."""
+        """Return it as it stands in load.json."""
         return {"planned": str(self.planned), **self.fault.to_json(), "missing": self.missing, "error": self.error}
 
 
 class FaultTimetable:
-    """Injects and heals planned faults, one after another, in a thread of its own."""
+    """A runner of planned faults: injects and heals them, one after another, in its own thread."""
 
     def __init__(self, stack: Target, planned: Sequence[Planned], *, now: Callable[[], float] = time.time) -> None:
-        """Nothing is broken before `start`.
+        """Plan the faults; `start` begins.
 
         Args:
-            stack: what is broken; it must stay up until `stop` has returned.
+            stack: the stack that they break; it must stay up until `stop` has returned.
             planned: in any order. They may overlap; while one is being healed, which for a worker lasts until it is
                 ready, the next one waits.
-            now: Unix time in seconds.
+            now: returns Unix time in seconds.
         """
         self._now = now
         self._begin_t = 0.0
         self.records: list[Record] = []
-        """What became of each, in the order of their times. Final once `stop` has returned."""
+        """The outcome of each fault, in the order of their times. Final once `stop` has returned."""
         turns = dict.fromkeys(FAULTS, 0)
         for plan in sorted(planned, key=lambda plan: plan.at_s):
             fault = FAULTS[plan.fault](stack, turn=turns[plan.fault], now=now)
@@ -112,23 +112,27 @@ class FaultTimetable:
         self._thread: threading.Thread | None = None
 
     def start(self, begin_t: float) -> None:
-        """Begin; the faults' times count from `begin_t`, Unix time in seconds, which may be in the past."""
+        """Start the thread; the faults' times count from `begin_t`, Unix time in seconds, which may be in the past.
+
+        Raises:
+            UsageError: it was started before.
+        """
         if self._thread is not None:
             raise UsageError("the faults have been started already; plan them anew for another run.")
         self._thread = threading.Thread(target=self._run, args=[begin_t], name="faults", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float = _JOIN_S) -> None:
-        """Inject nothing more, heal what is broken, and return when that is done, after `timeout_s` seconds at most.
+        """Stop injecting, heal what is broken, and return when that is done, after `timeout_s` seconds at most.
 
-        What is still not healed then has not landed. A second time does nothing.
+        A fault that is still not healed then has not landed. A second call does nothing.
         """
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
 
     def findings(self) -> Iterator[Finding]:
-        """One for each fault: a remark that it landed, or `fault-not-landed`, which makes the verdict unknown."""
+        """Yield one finding for each fault: a remark that it landed, or `fault-not-landed` with verdict unknown."""
         for record in self.records:
             fault = record.fault
             if record.missing or record.error or fault.injected_t is None or fault.healed_t is None:
@@ -144,7 +148,7 @@ class FaultTimetable:
     def _run(self, begin_t: float) -> None:
         try:
             while (next_t := self.advance(begin_t)) is not None:
-                # Every wait ends: at the next fault's time, or when somebody stops it.
+                # Every wait ends: at the next fault's time, or at `stop`.
                 if self._stopped.wait(max(0.0, next_t - self._now())):
                     return
         finally:
@@ -153,7 +157,7 @@ class FaultTimetable:
     def advance(self, begin_t: float) -> float | None:
         """Do all that is due by now, and return when the next is due, Unix time in seconds; None if nothing is left.
 
-        This is what the thread does; without `start`, it may be called instead.
+        The thread calls this; without `start`, any caller may.
         """
         self._begin_t = begin_t
         while (due := self._next()) is not None and due[0] <= self._now() and not self._stopped.is_set():
@@ -165,13 +169,13 @@ class FaultTimetable:
         return None if due is None else due[0]
 
     def _next(self) -> tuple[float, int] | None:
-        """What is due next: when, and which fault."""
+        """Return the time and the number of the next fault that is due; None if nothing is left."""
         due = []
         for number, record in enumerate(self.records):
             if number not in self._begun:
                 due.append((self._begin_t + record.planned.at_s, number))
             elif number not in self._over:
-                # A fault that came late lasts as long as planned; what was half broken is healed at once.
+                # A fault that came late lasts as long as planned; one that was injected in part is healed at once.
                 due.append(((record.injected_t or 0.0) + record.planned.for_s, number))
         return min(due, default=None)
 
@@ -187,39 +191,40 @@ class FaultTimetable:
         self._note(number, error, fault.landed())
 
     def _heal_all(self) -> None:
-        """Heal what is broken. What could not be healed when it was due is tried once more."""
+        """Heal what is broken. A fault that could not be healed in time is tried once more."""
         for number in sorted(self._begun):
             if number not in self._over or self.records[number].healed_t is None:
                 self._heal(number)
 
     def _note(self, number: int, error: str | None, missing: str | None) -> None:
         before = self.records[number]
-        # The first thing that went wrong is what has to be known.
+        # The first error is the one to report.
         self.records[number] = replace(before, missing=missing, error=before.error or error)
 
     @staticmethod
     def _attempt(act: Callable[[], None]) -> str | None:
-        """What went wrong, in one sentence; None if nothing did."""
+        """Call it, and return its error in one sentence; None without an error."""
         try:
             act()
         except HarnessError as error:
             return str(error).partition("\n")[0]
-        except Exception as error:  # noqa: BLE001 - the load goes on, and the verdict says that this fault failed.
+        except Exception as error:  # noqa: BLE001 - the load goes on, and the verdict reports the failure of this fault.
             return f"{type(error).__name__}: {error}"
         return None
 
 
 def recovery(samples: Sequence[tuple[float, int]], fault: Fault) -> float | None:
-    """Seconds from when a fault was injected until the backlog was back where it had been, and stayed there for 3 s.
+    """Return the seconds from a fault's injection until the backlog was back at its reference and stayed there for 3 s.
 
-    Where it had been is the highest of the 10 s before, plus a margin: see MARGIN_TASKS. 0 if it never left.
+    The reference is the highest backlog of the 10 s before, plus a margin: see MARGIN_TASKS. 0 if it was never
+    exceeded.
 
     Args:
-        samples: about one a second, in the order of time: Unix time in seconds, backlog.
-        fault: one that was injected.
+        samples: about one a second, in time order: Unix time in seconds, backlog.
+        fault: a fault that was injected.
 
     Returns:
-        None if it never came back, or if nothing was measured before the fault or for 3 s afterwards.
+        Seconds; None if the backlog did not return, or if nothing was measured before the fault or for 3 s afterwards.
     """
     begin_t = fault.injected_t
     if begin_t is None:
@@ -229,8 +234,8 @@ def recovery(samples: Sequence[tuple[float, int]], fault: Fault) -> float | None
         return None
     most = max(before) + max(MARGIN_TASKS, max(before) * MARGIN_SHARE)
     after = [(t, backlog <= most) for t, backlog in samples if t > begin_t]
-    # A backlog that comes and goes while the fault lasts has not recovered. One that grows when it is over, as after
-    # a pause of the broker, has to show it soon: later ones have other reasons.
+    # A backlog that comes and goes while the fault lasts has not recovered. A backlog that grows after the end, as
+    # after a pause of the broker, must do so within CALM_S; later growth has other reasons.
     end_t = (after[-1][0] if after else begin_t) if fault.healed_t is None else fault.healed_t + CALM_S
     left_t = max((t for t, is_back in after if not is_back and t <= end_t), default=begin_t)
     for number, (t, _) in enumerate(after):

@@ -1,4 +1,4 @@
-"""What all faults of a worker share: which worker, what it had in hand, and that its journal was silent."""
+"""The common part of all faults of a worker: its choice, the tasks that it held, and the silence of its journal."""
 
 import time
 from abc import abstractmethod
@@ -15,43 +15,43 @@ if TYPE_CHECKING:
     from harness.records.event import Kind
 
 RECENT_BYTES = 1 << 20
-"""How much of the end of each journal file is read for what a worker holds: some 7,000 lines. Hours of load make long
-files, and who took a task lately stands at their end."""
+"""Bytes at the end of each journal file that are read for the tasks that a worker holds: some 7,000 lines. Hours of
+load make long files, and recent receipts are at their end."""
 
 
 class WorkerFault(Fault):
-    """What is done to one worker, and seen from outside and in the worker's own journal."""
+    """A fault of one worker, with evidence from the engine and from the worker's own journal."""
 
     _doing: ClassVar[str]
 
     def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
-        """Nothing is broken yet."""
+        """Prepare the fault without injecting it."""
         super().__init__(stack, turn=turn, now=now)
         self._victim: Node | None = None
         self._journal: NodeJournal | None = None
         self._before: State | None = None
-        """What the container was when it was to be healed, before anything was done to that end."""
+        """The state of the container when healing began, before anything was changed."""
         self._is_witness = False
         self._spoke = 0
-        """Journal lines from between."""
+        """Number of journal lines written between injection and healing."""
         self._said_after: set[Kind] = set()
         self._in_hand = InHand()
 
     @abstractmethod
     def _break(self, victim: Node) -> None:
-        """Break it, and return when it is seen broken."""
+        """Break the worker, and return when it is seen broken."""
 
     @abstractmethod
     def _mend(self, victim: Node) -> None:
-        """Mend it, and return when it is whole."""
+        """Heal the worker, and return when it works again."""
 
     def inject(self) -> None:
-        """Break the next worker that runs."""
+        """Break the next worker that runs. Raises UsageError if none runs, HarnessError if it cannot be broken."""
         victim = self._choose()
         journal = NodeJournal(self._stack.folder.journal, victim.name, recent_bytes=RECENT_BYTES)
         self._victim, self._journal, self.node = victim, journal, victim.name
         self._break(victim)
-        # From now on it says nothing more, and what it held then is in its journal.
+        # From now on the worker writes nothing more, and its journal shows what it held.
         self.injected_t = self._now()
         said = journal.recent()
         self._is_witness = bool(said)
@@ -59,20 +59,20 @@ class WorkerFault(Fault):
         self.tasks = (*sorted(self._in_hand.begun), *sorted(self._in_hand.waiting))
 
     def heal(self) -> None:
-        """Mend it, if it was not mended before."""
+        """Heal the worker, if it was not healed before. Raises HarnessError."""
         if self._victim is None or self._journal is None or self.healed_t is not None:
             return
         if self.injected_t is not None and self._before is None:
-            # Before anything is healed, it is seen once whether it was broken until now.
+            # Before anything is changed, check once whether it was broken until now.
             self._spoke = len(self._journal.read())
             self._before = self._victim.container.state()
         self._mend(self._victim)
         self._said_after = {event.kind for event in self._journal.read()}
-        # Also where nobody saw it broken in time: that is healed, and no proof.
+        # If it was not seen broken in time, it is still healed, but that is no proof.
         self.healed_t = self._now()
 
     def _choose(self) -> Node:
-        """The next worker that runs, beginning with the one whose turn it is."""
+        """Return the next worker that runs, beginning with the one whose turn it is. Raises UsageError if none runs."""
         workers = list(self._stack.workers)
         seen = []
         for number in range(len(workers)):
@@ -86,7 +86,7 @@ class WorkerFault(Fault):
         raise UsageError(f"no worker runs that could be {self._doing}: {why}.")
 
     def _silence(self) -> str | None:
-        """Why its journal does not prove that it stood still."""
+        """Return why its journal does not prove that it stood still; None if it does."""
         if not self._is_witness:
             return f"the journal of {self.node} has no lines, so that its silence proves nothing."
         if self._spoke:
@@ -95,7 +95,7 @@ class WorkerFault(Fault):
         return None
 
     def words(self) -> str:
-        """What was done, and what the worker had in hand by its own journal."""
+        """Return what was done, and the tasks that the worker held by its own journal."""
         if not self.tasks:
             return f"{self.node} was {self._doing}; its journal shows no task in hand (overlapped=0)"
         begun, waiting = len(self._in_hand.begun), len(self._in_hand.waiting)
