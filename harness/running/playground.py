@@ -1,7 +1,7 @@
-"""A stack to play with: brought up, described, and taken down again, by one process that owns all of it.
+"""A stack for manual use: started, described, and taken down again by one process that owns all of it.
 
-That process says in a state file who it is, as soon as it begins, and what is where, as soon as it is up. So another
-one can show it (`status`) and end it (`down`) at any time. If it was killed, `down` removes what it left.
+That process writes its identity to a state file when it begins, and the addresses when all is up. So another process
+can show the stack (`status`) and end it (`down`) at any time. If the owner was killed, `down` removes what it left.
 """
 
 import contextlib
@@ -34,12 +34,13 @@ STATE = Path(HOME) / "up.json"
 LOCK = Path(HOME) / "up.lock"
 LOG = Path(HOME) / "up.log"
 SECRET = Path(HOME) / "up.administrator.json"
-"""Who may do everything at the broker. Only the caller can read it, and it goes with the stack."""
+"""The login of the broker's administrator. Only the caller can read the file, and it is removed with the stack."""
 USER = PASSWORD = "guest"  # noqa: S105 - it is in RabbitMQ's own manual.
-"""What RabbitMQ's users try first. Whoever is on this machine knows it, so it has rights on the stack's vhost alone."""
+"""RabbitMQ's well-known default login. Every user of this machine knows it, so it has rights on the stack's vhost
+alone."""
 
 _START_TIMEOUT_S = 900
-"""The first time, images are built."""
+"""Seconds. The first start builds images."""
 _END_TIMEOUT_S = 120
 _SETTLE_S = 10
 _WATCH_S = 2.0
@@ -51,12 +52,12 @@ _FIRST_STEPS = {
         '"lines": [{{"sku": "TEA-01", "title": "Sencha tea", "quantity": 2, "unit_price_cents": 1250}}]}}\''
     ),
 }
-"""What a person can send first to the routes that come with the harness."""
+"""A first request to the routes that come with the harness."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is brought up."""
+    """The settings of the stack to start."""
 
     app: str
     app_folder: Path
@@ -64,31 +65,31 @@ class Plan:
     """The module with the web producer's own routes; empty for none."""
     workers: int
     root: Path
-    """Where the run folder is made."""
+    """The folder in which the run folder is created."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Playground:
-    """What is up, and where; nothing but owner and app while it is brought up. The state file holds this."""
+    """The addresses of the stack, as in the state file. While it starts, only `owner` and `app` are set."""
 
     owner: str
     app: str
     folder: str = ""
-    """The run folder."""
+    """The path of the run folder."""
     management: str = ""
     administrator: str = ""
     """The file with the name and the password of the broker's administrator."""
     web: str = ""
     mails: str = ""
-    """The folder of the mails that arrived."""
+    """The folder of the received mails."""
     results: str = ""
     """The SQLite file of the result tables."""
     nodes: Sequence[str] = ()
     first: str = ""
-    """What to try first in a shell."""
+    """The first shell command to try."""
 
     def __post_init__(self) -> None:
-        """Raises TypeError or ValueError for what no process has written."""
+        """Refuse values that no process has written. Raises TypeError or ValueError."""
         for name, value in asdict(self).items():
             texts = value if name == "nodes" else [value]
             if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
@@ -105,16 +106,16 @@ class Playground:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of it has come up."""
+        """True if all of it has started."""
         return bool(self.folder)
 
     def lives(self) -> bool:
-        """Whether the process that owns it still runs."""
+        """Return whether the process that owns it still runs."""
         return Owner.lives(self.owner)
 
 
 def read() -> Playground | None:
-    """What is up or coming up, as its state file says; None if there is none.
+    """Read the state file: the stack that is up or starting; None if there is none.
 
     Raises:
         RunFolderError: the state file cannot be read, or is not what `harness up` writes.
@@ -129,18 +130,18 @@ def read() -> Playground | None:
 
 @contextmanager
 def up(plan: Plan, say: Say) -> Iterator[tuple[Playground, Stack]]:
-    """Bring everything up, and take it down at the end.
+    """Start everything, and take it down at the end.
 
     Raises:
-        UsageError: something is up already, or coming up.
-        HarnessError: something does not start.
+        UsageError: a stack is up already, or starting.
+        HarnessError: a part of it does not start.
     """
     with claimed(plan.app) as state, SharedParts(say) as session:
         session.start()
         folder = RunFolder.create(plan.root, "up")
         spec = StackSpec(app=plan.app, app_folder=plan.app_folder, workers=plan.workers, mailbox=True)
         with Stack(session, spec, folder) as stack:
-            # It goes with the broker.
+            # The broker's end removes this user.
             stack.broker.admit(USER, PASSWORD, stack.login.vhost)
             keep_secret(*stack.broker.administrator)
             say("starting beat and the web producer")
@@ -152,7 +153,7 @@ def up(plan: Plan, say: Say) -> Iterator[tuple[Playground, Stack]]:
 
 
 def refuse_a_second() -> None:
-    """Raise UsageError if something is up already, or coming up."""
+    """Raise UsageError if a stack is up already, or starting."""
     known = read()
     if known is not None and known.lives():
         what = f"is up already, in {known.folder}" if known.is_complete else "is being brought up"
@@ -161,9 +162,14 @@ def refuse_a_second() -> None:
 
 @contextmanager
 def claimed(app: str) -> Iterator[RunFolder]:
-    """Be the one who brings something up in this folder, and say so in the state file; yields the state file's folder.
+    """Claim this folder for a stack and write the state file; yield the folder of that file.
 
-    The state file alone cannot decide between two that begin at once; a lock can, and it ends with its process.
+    The state file alone cannot decide between two processes that begin at once; a lock can, and it ends with its
+    process.
+
+    Raises:
+        UsageError: a stack is up already, or starting.
+        RunFolderError: the files cannot be written.
     """
     refuse_a_second()
     try:
@@ -187,13 +193,13 @@ def claimed(app: str) -> Iterator[RunFolder]:
 
 
 def keep_secret(user: str, password: str) -> None:
-    """Write the administrator's name and password where only the caller can read them.
+    """Write the administrator's name and password to a file that only the caller can read.
 
     Raises:
         RunFolderError: it cannot be written.
     """
     try:
-        # One that was killed has left its own, which anybody may have linked to somewhere by now.
+        # A killed process leaves its file behind, and another user may have linked it elsewhere.
         SECRET.unlink(missing_ok=True)
         with os.fdopen(os.open(SECRET, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(dump({"user": user, "password": password}))
@@ -218,7 +224,7 @@ def _describe(plan: Plan, stack: Stack) -> Playground:
 
 
 def watch(stack: Stack, say: Say) -> None:
-    """Return never: tell of each node that ends by itself, until somebody interrupts."""
+    """Report each node that ends by itself, until an interrupt. Never returns."""
     ended: set[str] = set()
 
     def look() -> None:
@@ -233,10 +239,10 @@ def watch(stack: Stack, say: Say) -> None:
 
 
 def follow(stack: Stack, write: Callable[[str, str], None]) -> None:
-    """From now on hand every new log line of every node to `write`, as the node's name and the line."""
+    """Call `write` from now on for every new log line of every node, with the node's name and the line."""
 
     def pump(name: str, lines: Iterator[str]) -> None:
-        # The stream breaks off when its container is removed, which is how every one of them ends.
+        # The stream ends when its container is removed, as it does for each of them.
         with contextlib.suppress(HarnessError):
             for line in lines:
                 write(name, line)
@@ -246,7 +252,7 @@ def follow(stack: Stack, write: Callable[[str, str], None]) -> None:
 
 
 def settle(stack: Stack) -> Audit:
-    """Let nothing new come in, let what is there come to rest for some seconds, and account for it."""
+    """Stop beat and the web producer, wait some seconds for rest, and return the audit."""
     for node in (*stack.beats, stack.web):
         if node.is_up():
             node.stop()
@@ -254,18 +260,20 @@ def settle(stack: Stack) -> Audit:
 
 
 def detach(arguments: Sequence[str], say: Say) -> Playground:
-    """Bring it up in a process of its own, and return when it is up.
+    """Start the stack in a process of its own, and return when it is up.
 
     Args:
-        arguments: of `harness up`.
-        say: is shown what that process says meanwhile.
+        arguments: those of `harness up`.
+        say: receives the messages of that process meanwhile.
 
     Raises:
-        UsageError: something is up already.
-        StartError: that process ended; the message has its last words.
+        UsageError: a stack is up already.
+        RunFolderError: its log cannot be written.
+        StartError: that process ended; the message names its log.
+        WaitTimeout: it is not up after 15 minutes.
     """
     refuse_a_second()
-    # A folder named `harness` where we are must not come first, unless it is this one.
+    # A folder named `harness` in the current directory must not come first, unless it is this one.
     isolated = [] if Path(harness.__file__).parents[1] == Path.cwd() else ["-P"]
     try:
         LOG.parent.mkdir(exist_ok=True)
@@ -274,7 +282,7 @@ def detach(arguments: Sequence[str], say: Say) -> Playground:
     except OSError as error:
         raise RunFolderError(f"cannot write {LOG}: {error}") from error
     with log:
-        # Its own session, so that closing this terminal does not end it.
+        # A session of its own, so that closing this terminal does not end it.
         process = subprocess.Popen(  # noqa: S603 - this program itself.
             [sys.executable, *isolated, "-m", "harness", "up", *arguments],
             stdin=subprocess.DEVNULL,
@@ -286,7 +294,8 @@ def detach(arguments: Sequence[str], say: Say) -> Playground:
 
     def is_up() -> Playground | None:
         nonlocal shown
-        # What it said before it ended is in the log by now; asked the other way round, its last words could be missed.
+        # Ask for the end before reading the log: what it wrote before its end is in the log by then. In the other
+        # order, the last lines could be missed.
         ended = process.poll() is not None
         said = LOG.read_bytes()[shown:]
         if not ended:
@@ -297,7 +306,7 @@ def detach(arguments: Sequence[str], say: Say) -> Playground:
         if ended:
             raise StartError(f"the stack did not come up; {LOG} has all that it said.")
         ground = read()
-        # The lock lets one process alone write it, which need not be ours.
+        # The lock lets only one process write it, which need not be ours.
         return ground if ground is not None and ground.is_complete and ground.process.pid == process.pid else None
 
     try:
@@ -311,12 +320,13 @@ def detach(arguments: Sequence[str], say: Say) -> Playground:
 
 
 def down() -> Playground | None:
-    """End what is up or coming up, and return what it was when all of it is gone; None if nothing was up.
+    """End the stack that is up or starting, and return its description when all of it is gone; None if there is none.
 
     Raises:
-        UsageError: the process that owns it is not ours to end.
+        UsageError: the process that owns it belongs to another user, machine or container.
         WaitTimeout: it is not gone after two minutes.
         EngineError: that process was killed, and what it left cannot be removed.
+        RunFolderError: the state file cannot be read.
     """
     ground = read()
     if ground is None:
@@ -324,7 +334,7 @@ def down() -> Playground | None:
     owner = ground.process
     if ground.lives():
         if owner.place != Owner.here().place:
-            # Its number means another process here.
+            # Its process id means another process here.
             raise UsageError(
                 f"the stack with {ground.app} was brought up by another machine or container: take it down there. "
                 f"If that is gone, remove {STATE}."
@@ -334,11 +344,11 @@ def down() -> Playground | None:
         except PermissionError as error:
             raise UsageError(f"process {owner.pid} is another user's, who alone can end it.") from error
         except ProcessLookupError:
-            pass  # It has ended since, which is all that is wanted.
+            pass  # It has ended meanwhile.
         _wait_for_the_end(lambda: not ground.lives(), owner.pid)
     left = read()
     if left is not None and left.owner == ground.owner:
-        # Who ends in good order removes this file. It was killed, and what it started is still there.
+        # A process that ends in order removes this file. This one was killed, and its containers are still there.
         remove_doomed(connect(), owner.is_named_by)
         SECRET.unlink(missing_ok=True)
         STATE.unlink(missing_ok=True)
@@ -351,7 +361,7 @@ def _wait_for_the_end(has_ended: Callable[[], bool], pid: int) -> None:
 
 
 def status(ground: Playground) -> tuple[dict[str, str], dict[str, Json]]:
-    """What each node is doing, by name, and how many tasks were sent, have ended, and are open."""
+    """Return the state of each node by name, and the numbers of tasks sent, ended and open."""
     states = states_of(connect(), ground.process)
     ledger = Ledger(RunFolder.open(Path(ground.folder)).journal)
     ledger.update()

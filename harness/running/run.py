@@ -16,7 +16,7 @@ from harness.stack.shared_parts import Say, SharedParts
 from harness.stack.stack import Stack, StackSpec
 
 Progress = Callable[[str, int, int], None]
-"""Takes what goes on (`sent` or `ended`), how many are done, and how many there are."""
+"""Receives the phase (`sent` or `ended`), the number done, and the total."""
 
 
 def find_scenario(name: str, folder: Path) -> Scenario:
@@ -46,7 +46,7 @@ def find_scenario(name: str, folder: Path) -> Scenario:
         hint = f" There are: {', '.join(known)}." if known and "." not in name else ""
         raise UsageError(f"no scenario {name!r}: {folder} has no module {module_name}.{hint}") from error
     except Exception as error:
-        # Somebody else's module may raise anything while it is imported.
+        # A module may raise any error while it is imported.
         raise UsageError(f"the scenario {module_name} cannot be imported: {type(error).__name__}: {error}") from error
     scenario = getattr(module, "scenario", None)
     if not isinstance(scenario, Scenario):
@@ -55,7 +55,7 @@ def find_scenario(name: str, folder: Path) -> Scenario:
 
 
 def _module_of(name: str, folder: Path) -> str:
-    """The module that a name means; one in `scenarios` comes first."""
+    """Return the module for a scenario's name; one in `scenarios` has precedence."""
     if "." in name:
         return name
     has_own = (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
@@ -65,23 +65,23 @@ def _module_of(name: str, folder: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What one run does."""
+    """The settings of one run."""
 
     scenario: Scenario
     drive: Drive
     root: Path
-    """Where run folders are made."""
+    """The folder in which run folders are created."""
     app: str | None = None
-    """Another app than the scenario's own."""
+    """An app to use instead of the scenario's own."""
     app_folder: Path = field(default_factory=Path.cwd)
     workers: int = 1
     options: Sequence[str] | None = None
     timeout_s: float = 60.0
-    """Seconds without any task ending after which waiting ends."""
+    """Seconds without the end of any task after which the wait for rest ends."""
 
 
 def execute(session: SharedParts, plan: Plan, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
-    """Run a plan and return the folder it leaves and the audit in it.
+    """Run a plan, and return the run folder and the audit.
 
     Raises:
         HarnessError: the stack could not be started, or a run folder could not be written.
@@ -112,15 +112,15 @@ def play(
     say: Say = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> Audit:
-    """Drive a scenario on a stack that is up, settle, and return the audit with the scenario's own checks in it.
+    """Drive a scenario on a running stack, settle, and return the audit with the scenario's own checks in it.
 
     Args:
-        scenario: what to do.
-        stack: where; with a mailbox if the scenario needs one.
-        drive: how often, and from which seed.
-        timeout_s: seconds without any task ending after which waiting ends.
-        say: is told what takes its time.
-        progress: is told how many were sent and have ended.
+        scenario: the scenario.
+        stack: the stack; with a mailbox if the scenario needs one.
+        drive: the number of steps, the seed and the options.
+        timeout_s: seconds without the end of any task after which the wait for rest ends.
+        say: receives a message at the start of each phase.
+        progress: receives how many tasks were sent and have ended.
     """
     say("preparing")
     scenario.prepare(stack, drive)
@@ -142,9 +142,9 @@ def play(
 
 
 def checked(scenario: Scenario, stack: Stack, drive: Drive) -> Iterator[Finding]:
-    """What the scenario's own check finds; a check that crashes is a finding too, and the verdict unknown."""
+    """Yield the findings of the scenario's own check; a crash of it is a finding with verdict unknown."""
     try:
         yield from scenario.check(stack, drive)
-    except Exception as error:  # noqa: BLE001 - whatever a check does wrong, the run is still to be audited.
+    except Exception as error:  # noqa: BLE001 - the run is audited whatever error the check raises.
         text = f"the check of {scenario.name} crashed: {type(error).__name__}: {error}"
         yield Finding(code="check-crashed", verdict=Verdict.UNKNOWN, count=1, text=text)

@@ -1,4 +1,4 @@
-"""A time-lapse: beat lives through some days in seconds, with the app's own schedule. It leaves a run folder."""
+"""A time-lapse: beat runs through some days in seconds, with the app's own schedule. It leaves a run folder."""
 
 import math
 import re
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from harness.records.values import Json
 
 Progress = Callable[[datetime, float], None]
-"""Takes the time that beat's clock shows, and how much of the days is over, from 0 to 1."""
+"""Receives the time that beat's clock shows, and the share of the days that is over, from 0 to 1."""
 
 _LEAD_S = 6.0
-"""Real seconds from when beat is started until its clock shows the first of the days; idle machines take two."""
+"""Real seconds from the start of beat until its clock shows the first of the days; idle machines need two."""
 _LONGER = 3.0
 _AFTER_S = 60.0
-"""Seconds of beat's clock after the last of the days: until then a tick of theirs is in time."""
+"""Seconds of beat's clock after the last of the days, within which a tick of these days is on time."""
 _SLACK_S = 30.0
 _NAP_S = 600.0
-"""Seconds of beat's clock; it wakes at least every 300, unless the app wants another interval."""
+"""Seconds of beat's clock. It wakes at least every 300, unless the app sets another interval."""
 _NETWORK_S = 30.0
 _LONGEST_TIMEOUT_S = 2_000_000.0
-"""A socket takes no longer one: it counts milliseconds in 32 bits."""
+"""Seconds. A socket accepts no longer time-out: it counts milliseconds in 32 bits."""
 _YEARS = range(1980, 2100)
 _FASTEST = 1_000_000.0
 """No machine can hold a hundredth of it; a much faster clock would begin before 1970."""
@@ -48,24 +48,24 @@ _CELERYS = "celery.beat."
 
 @dataclass(frozen=True, kw_only=True)
 class Lapse:
-    """What a time-lapse shows."""
+    """The settings of a time-lapse."""
 
     app: str
-    """What `celery -A` gets."""
+    """The argument of `celery -A`."""
     begin: datetime
     """The first moment that counts; without a zone, it is in that of `tz`."""
     end: datetime
-    """The first that does not count any more, the same."""
+    """The first moment that no longer counts; its zone is as for `begin`."""
     tz: str | None = None
-    """The zone of `begin` and `end`, and the setting `timezone` that beat runs with; None for the app's own."""
+    """The zone of `begin` and `end`, and beat's setting `timezone`; None for the app's own."""
     speed: float = 2880.0
-    """How many times as fast as the real one beat's clock runs; by default a day takes half a minute."""
+    """The speed of beat's clock as a multiple of the real one; by default a day takes half a minute."""
     root: Path
-    """Where the run folder is made."""
+    """The folder in which the run folder is created."""
     app_folder: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be shown."""
+        """Refuse a speed or a time out of range, and an invalid zone. Raises UsageError."""
         if not 0 < self.speed <= _FASTEST:
             most = f"{_FASTEST:,.0f}"
             raise UsageError(f"a speed of {self.speed:g} cannot be: give a number above 0, up to {most}, such as 2880.")
@@ -76,7 +76,11 @@ class Lapse:
             self.span(self.tz)
 
     def span(self, tz: str) -> tuple[datetime, datetime]:
-        """Begin and end in a zone. Raises UsageError if there is no such zone, or no such time in it."""
+        """Return begin and end in a zone.
+
+        Raises:
+            UsageError: there is no such zone, no such time in it, or the end is not later than the begin.
+        """
         zone = _zone(tz)
         begin, end = _in_zone(self.begin, zone), _in_zone(self.end, zone)
         if not begin.timestamp() < end.timestamp():
@@ -85,7 +89,7 @@ class Lapse:
 
 
 def moment(text: str) -> datetime:
-    """The time that somebody wrote, such as 2026-10-24T12:00, with an offset or without. Raises UsageError."""
+    """Parse a time such as 2026-10-24T12:00, with an offset or without. Raises UsageError."""
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
@@ -109,14 +113,15 @@ def _in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
 
 
 def execute(session: SharedParts, lapse: Lapse, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
-    """Live through the days, and return the folder that is left and the audit in it.
+    """Run beat through the days, and return the run folder and the audit.
 
     Raises:
-        UsageError: the app has no schedule, or beat does not live by its own clock.
-        StartError: beat cannot be started, or died; the message ends with its last log lines.
-        WaitTimeout: its clock does not get to the end of the days.
+        UsageError: the app has no schedule, or beat's clock is not shifted.
+        StartError: beat cannot be started, is twice not ready in time, or died; the message ends with its last log
+            lines.
+        WaitTimeout: its clock does not reach the end of the days.
     """
-    _spec(lapse)  # Refuses a folder that is none, before anything is started.
+    _spec(lapse)  # Refuses an invalid folder before anything is started.
     session.start()
     tz = lapse.tz or _timezone_of(session, lapse)
     begin, end = lapse.span(tz)
@@ -132,7 +137,7 @@ def execute(session: SharedParts, lapse: Lapse, progress: Progress = lambda *_: 
         running = _Running(session=session, lapse=lapse, tz=tz, begin=begin, end=end, lead_s=lead_s, progress=progress)
         if running.go(folder):
             break
-        if attempt == 2:  # noqa: PLR2004 - the second time is the last.
+        if attempt == 2:  # noqa: PLR2004 - the second attempt is the last.
             raise StartError(
                 f"beat was not ready {lead_s:.0f} s after its start, twice, so that its clock was past --from: "
                 f"is the machine busy? A lower --speed gives it no more time; see {folder.path} for what it said."
@@ -150,7 +155,7 @@ def _is_twice(moment: datetime) -> bool:
 
 
 def _rough(s: float) -> str:
-    """A time as one says it."""
+    """Return a rough duration as text."""
     for unit_s, unit in ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min")):
         if s >= 2 * unit_s:
             return f"{s / unit_s:.0f} {unit}"
@@ -162,7 +167,7 @@ def _slug(app: str) -> str:
 
 
 def _timezone_of(session: SharedParts, lapse: Lapse) -> str:
-    """Beat is started once under the real clock, and says what it is set to."""
+    """Return the time zone that the app is set to, by starting beat once under the real clock."""
     session.say("asking the app for its time zone")
     with tempfile.TemporaryDirectory(prefix="celery-harness-") as root:
         folder = RunFolder.create(Path(root), "zone")
@@ -176,10 +181,10 @@ def _spec(lapse: Lapse) -> StackSpec:
 
 
 def _schedule(folder: RunFolder, lapse: Lapse) -> Settings:
-    """Return what beat is set to. Raises UsageError if it has nothing to do, and cannot come to have."""
+    """Return the settings that beat journaled. Raises UsageError if it has nothing to send, and will have nothing."""
     said = next(event for event in journal.read(folder.journal) if event.kind is Kind.SETTINGS).of(Settings)
     entries = [str(entry["entry"]) for entry in said["schedule"]]
-    # A scheduler of another kind may load its entries when they are about to be due.
+    # Another scheduler may load its entries shortly before they are due.
     is_celerys = str(said.get("scheduler", _CELERYS)).startswith(_CELERYS)
     if is_celerys and set(entries) <= {_BUILT_IN}:
         only = f"nothing but Celery's own {_BUILT_IN}" if entries else "nothing at all"
@@ -189,7 +194,7 @@ def _schedule(folder: RunFolder, lapse: Lapse) -> Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class _Running:
-    """One attempt."""
+    """One attempt at a time-lapse."""
 
     session: SharedParts
     lapse: Lapse
@@ -200,7 +205,13 @@ class _Running:
     progress: Progress
 
     def go(self, folder: RunFolder) -> bool:
-        """Whether beat was ready before the days began, and lived through them."""
+        """Run beat through the days; return False if it was not ready before they began.
+
+        Raises:
+            UsageError: beat's clock is not shifted, or it has nothing to send.
+            StartError: beat cannot be started, or died.
+            WaitTimeout: its clock does not reach the end of the days.
+        """
         speed = self.lapse.speed
         about: dict[str, Json] = {
             "timelapse": {
@@ -214,7 +225,7 @@ class _Running:
         }
         start_t = math.floor(self.begin.timestamp() - self.lead_s * speed)
         settings: dict[str, Json] = {
-            # A time-out is by beat's clock, and the network is not faster for it.
+            # Time-outs are by beat's clock, and the network is not faster for it.
             "broker_connection_timeout": min(_NETWORK_S * speed, _LONGEST_TIMEOUT_S),
         }
         if self.lapse.tz is not None:
@@ -236,7 +247,7 @@ class _Running:
         return True
 
     def _wait(self, beat: Beat, folder: RunFolder, ready_t: float) -> None:
-        """Until a wake shows that beat's clock is past the days."""
+        """Wait until a wake shows that beat's clock is past the days. Raises StartError or WaitTimeout."""
         follower = journal.Follower(folder.journal)
         until_t = self.end.timestamp() + _AFTER_S
         asked = _Rarely(1.0)
@@ -270,13 +281,13 @@ class _Running:
 
 @dataclass
 class _Rarely:
-    """Asking the engine costs more than reading a file."""
+    """A rate limit for queries to the engine, which cost more than reading a file."""
 
     every_s: float
     _next_s: float = 0.0
 
     def again(self) -> bool:
-        """Whether it is time."""
+        """Return whether it is time for the next query."""
         if REAL.now() < self._next_s:
             return False
         self._next_s = REAL.now() + self.every_s
@@ -289,7 +300,7 @@ def _ready_t(folder: RunFolder) -> float:
 
 
 def _latest(events: Sequence[Event], now_t: float) -> float:
-    """The last time at which beat had nothing left to send, and slept."""
+    """Return the last time at which beat had nothing left to send, and slept."""
     for event in events:
         if event.kind is not Kind.WOKE:
             continue
