@@ -1,7 +1,7 @@
-"""What is written to a terminal, a pipe or a file for people to read.
+"""Output to a terminal, a pipe or a file, for people to read.
 
-Whatever it holds is text: it is shown as it is, with no markup in it and no sequence that a terminal would obey. And
-where it cannot be written, because the disk is full or the reader is gone, nothing else fails.
+Output is plain text: it is shown as it is, without markup and without control sequences for the terminal. If it cannot
+be written, because the disk is full or the reader is gone, nothing else fails.
 """
 
 import errno
@@ -23,28 +23,28 @@ from rich.text import Text
 from harness.printable import printable
 
 WIDE = 400
-"""Columns of a log: no name is longer, so that each is found as it is."""
+"""Columns of a log. No name is longer, so that each stays in one piece."""
 READABLE = 100
 """Columns of a sentence where there is more room: longer lines are hard to read."""
 _PIECE = re.compile(r"[^\s_./:,;=()\[\]-]*[_./:,;=()\[\]-]*")
-"""A part of a word up to where a reader would break it."""
+"""A part of a word up to a place where it may be broken."""
 
 
 def columns_of(stream: IO[str]) -> int:
-    """Return how many columns a stream has: COLUMNS says so, or the terminal; anything else is a log."""
+    """Return the number of columns of a stream: COLUMNS, or the terminal's width; WIDE for a log."""
     if stream.isatty() or os.environ.get("COLUMNS"):
         return shutil.get_terminal_size((WIDE, 24)).columns
     return WIDE
 
 
 class Words(Text):
-    """Text that is broken between words; a word that is longer than a line, where a reader would break it.
+    """Text that is broken between words; a word longer than a line is broken after punctuation.
 
-    A name is never broken in mid-word, unless the line has no room for a single piece of it.
+    A name is never broken within such a piece, unless the piece is longer than a line.
     """
 
     def wrap(self, console: RichConsole, width: int, **options: Any) -> Lines:
-        """Break it into lines of at most `width` columns. The options are those of Rich's, and change nothing."""
+        """Break it into lines of at most `width` columns. The options are Rich's, and are ignored."""
         del console, options
         lines = Lines()
         for line in self.split(allow_blank=True):
@@ -55,7 +55,7 @@ class Words(Text):
 
 
 def _breaks(text: str, width: int) -> Iterator[int]:
-    """Say before which characters a line of a text begins, but the first one."""
+    """Yield the positions at which a line begins, without the first one."""
     begin = 0
     for start, end in _atoms(text, width):
         if start > begin and cell_len(text[begin:end].rstrip()) > width:
@@ -64,7 +64,7 @@ def _breaks(text: str, width: int) -> Iterator[int]:
 
 
 def _atoms(text: str, width: int) -> Iterator[tuple[int, int]]:
-    """Say from where to where each part of a text goes that is not broken: a word, or a piece or a character of one."""
+    """Yield begin and end of each part that is not broken: a word, or a piece or a character of one."""
     for word in re.finditer(r"\S+\s*", text):
         if cell_len(word[0].rstrip()) <= width:
             yield word.span()
@@ -77,31 +77,31 @@ def _atoms(text: str, width: int) -> Iterator[tuple[int, int]]:
 
 
 class Console(RichConsole):
-    """Rich's console, which takes no text for markup and lets no text reach the terminal unescaped."""
+    """Rich's console, without markup in texts and with all control characters escaped."""
 
     def __init__(self, **options: Any) -> None:
-        """As Rich's; what is not said is without emoji codes, markup and highlighting, and a log is wide."""
+        """Create it with Rich's options; by default without emoji codes, markup and highlighting; wide for a log."""
         super().__init__(**{"emoji": False, "markup": False, "highlight": False, **options})
         if "width" not in options and not self.is_terminal:
             self.width = columns_of(self.file)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A string as text, and all of it: what Rich would leave out is written out as well."""
+        """Return a string as Rich's text; characters that Rich would leave out are escaped."""
         return super().render_str(printable(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of something, which are text and its style, or a control code of Rich's own."""
+        """Yield the segments of a renderable: text with its style, escaped, or a control code of Rich's own."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 class _Lossy(io.TextIOWrapper):
-    """A stream of text that takes everything, and remembers why the first thing that was lost could not be written."""
+    """A text stream that accepts everything, and keeps the first error of a write."""
 
     failed: OSError | None = None
 
     def write(self, text: str, /) -> int:
-        """Write, or lose, some text."""
+        """Write a text, or lose it."""
         try:
             return super().write(text)
         except OSError as error:
@@ -109,7 +109,7 @@ class _Lossy(io.TextIOWrapper):
             return len(text)
 
     def flush(self) -> None:
-        """Write, or lose, what is left."""
+        """Write the buffered text, or lose it."""
         try:
             super().flush()
         except OSError as error:
@@ -118,20 +118,23 @@ class _Lossy(io.TextIOWrapper):
 
     def _lose(self, error: OSError) -> None:
         self.failed = self.failed or error
-        # What is kept back in buffers goes there as well, and whatever else this process and its children say.
+        # The buffered text goes there too, and all further output of this process and its children.
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device.
             os.dup2(nowhere.fileno(), self.fileno())
 
 
 class Outputs:
-    """Standard output and standard error, which never fail once they are `replaced`."""
+    """Standard output and standard error, which do not fail after `replace`."""
 
     def __init__(self) -> None:
-        """Nothing is replaced yet."""
+        """Create it without replacing the streams."""
         self._lossy: dict[str, _Lossy] = {}
 
     def replace(self) -> None:
-        """Put streams that never fail in the place of the two; somebody else's, such as a test's, stay."""
+        """Replace the two streams by ones that do not fail.
+
+        Streams that are not the originals, such as a test's, stay.
+        """
         for descriptor in (0, 1, 2):
             _occupy(descriptor)
         for name in ("stdout", "stderr"):
@@ -141,7 +144,7 @@ class Outputs:
                 setattr(sys, name, self._lossy[name])
 
     def flush(self) -> str | None:
-        """Write what is left, and say why standard output is not complete; None if it is, or if nobody reads it."""
+        """Write the buffered text, and return why output was lost; None if none was, or if the reader has left."""
         for stream in self._lossy.values():
             stream.flush()
         failed = self._lossy["stdout"].failed if "stdout" in self._lossy else None
@@ -151,20 +154,20 @@ class Outputs:
 
 
 def _occupy(descriptor: int) -> None:
-    """Open a descriptor that the caller has closed; else the next file that is opened gets the output into it."""
+    """Open a descriptor that the caller has closed; otherwise the next opened file would receive the output."""
     try:
         os.fstat(descriptor)
     except OSError:
-        # The lowest number that is free is this one.
+        # The lowest free number is this one.
         os.open(os.devnull, os.O_RDWR)
 
 
 def _lossy(stream: io.TextIOWrapper) -> _Lossy:
-    """A stream of one's own on the descriptor of another."""
+    """Return a stream of its own on the descriptor of another stream."""
     return _Lossy(
         io.BufferedWriter(io.FileIO(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
-        # A name of a file may be no text at all, and a terminal may not know all of Unicode.
+        # A file name need not be text, and a terminal may lack parts of Unicode.
         errors="backslashreplace",
         line_buffering=stream.line_buffering,
     )

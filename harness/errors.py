@@ -1,7 +1,7 @@
-"""Everything the harness raises on purpose.
+"""The errors that the harness raises on purpose.
 
-Each message says what was seen and what to do about it, so that the doors (shell and pytest) can print
-it as it is, without a traceback.
+Each message says what was seen and what to do about it, so that the shell and pytest can print it as it is, without a
+traceback.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class UsageError(HarnessError):
 
 
 class EngineError(HarnessError):
-    """No container engine answers, or it answered a request of ours with an error."""
+    """No container engine answers, or it answered a request of the harness with an error."""
 
 
 class ImageError(HarnessError):
@@ -28,12 +28,12 @@ class StartError(HarnessError):
     """A node died or did not become ready; the message ends with its last log lines."""
 
 
-class WaitTimeout(HarnessError):  # noqa: N818 - "timeout" is the field's word, as in TimeoutError.
+class WaitTimeout(HarnessError):  # noqa: N818 - "timeout" as in TimeoutError.
     """A bounded wait ran out; the message ends with what was last seen."""
 
 
 class JournalError(HarnessError):
-    """A journal line could not be written, so what happens next would go unwitnessed."""
+    """A journal line could not be written, so later events would not be recorded."""
 
 
 class ResultsError(HarnessError):
@@ -41,7 +41,7 @@ class ResultsError(HarnessError):
 
 
 class RunFolderError(HarnessError):
-    """A run folder is missing, unreadable, or is no run folder."""
+    """A run folder is missing, unreadable, or not a run folder."""
 
 
 class BrokerError(HarnessError):
@@ -50,7 +50,7 @@ class BrokerError(HarnessError):
 
 @contextmanager
 def noted_on(first: BaseException | None) -> Iterator[None]:
-    """Make what goes wrong in here a note of what went wrong before; if nothing did, it is raised as it is."""
+    """Add a HarnessError raised in here as a note to `first`; if `first` is None, raise it."""
     try:
         yield
     except HarnessError as also:
@@ -60,17 +60,17 @@ def noted_on(first: BaseException | None) -> Iterator[None]:
 
 
 def told(error: BaseException, *, after: BaseException | None = None) -> str:
-    """What went wrong, and what went wrong after it while everything was taken down; the first comes first.
+    """Return the texts of an error and of those before it, such as one during cleanup; the first comes first.
 
     Args:
         error: the last of them.
-        after: what has been told already, if it was not the first.
+        after: the error up to which all were reported already; None reports all.
     """
     errors: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current is not after:
         errors.append(current)
-        # What was raised `from` another says itself what there is to say of that.
+        # The message of an error raised `from` another one covers that one.
         current = None if current.__suppress_context__ else current.__context__
     return "\n".join(line for one in reversed(errors) for line in _told(one))
 

@@ -1,7 +1,9 @@
-"""A scenario: what is done to a stack, and what must hold afterwards. One definition serves every door.
+"""A scenario: the actions on a stack, and the conditions that must hold afterwards.
 
-A scenario's module is also the app's module: workers import it, in containers that have neither Docker nor
-pytest. So this module imports the records alone.
+One definition serves the shell, pytest and Locust.
+
+A scenario's module is also the app's module: workers import it, in containers that have neither Docker nor pytest. So
+this module imports only the records.
 """
 
 import heapq
@@ -24,82 +26,82 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """An option of one scenario alone, which `harness run` takes beside those that all have."""
+    """An option of one scenario, which `harness run` accepts beside the common ones."""
 
     name: str
-    """Such as `rows`, for `--rows`."""
+    """The name, such as `rows` for `--rows`."""
     help: str
     """One sentence for `--help`."""
     default: int | float | str | Path | None
     kind: type[int] | type[float] | type[str] | type[Path]
-    """What a value is; of Path, an existing file."""
+    """The type of the value; a Path must be an existing file."""
     least: float | None = None
-    """The smallest number that makes sense."""
+    """The smallest accepted number; None without a limit."""
 
     def __post_init__(self) -> None:
-        """Refuse a name that a shell's option and a keyword of Python's could not share."""
+        """Refuse a name that cannot be both a shell option and a Python keyword argument. Raises ValueError."""
         if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", self.name):
             raise ValueError(f"an option cannot be named {self.name!r}: use small letters, digits and single `_`.")
 
 
 @dataclass(frozen=True)
 class Steps(Collection[int]):
-    """The numbers of the steps that several generators took: as small as its ranges, however many numbers they have.
+    """The numbers of the steps that several generators took, ascending when iterated over.
 
-    Iterated over, they ascend.
+    Its memory depends on the number of ranges, not on the number of steps.
     """
 
     ranges: Sequence[range] = ()
-    """Each ascends, and no number is in two of them."""
+    """Ascending ranges without a common number."""
 
     def __post_init__(self) -> None:
-        """Refuse what would count a step twice, or is no number of a step."""
+        """Refuse ranges that count a step twice, or contain numbers that are no steps. Raises ValueError."""
         for one in self.ranges:
             if one.step < 1 or (one and one.start < 0):
                 raise ValueError(f"{one} holds no steps: they count from 0, upwards.")
         for one, other in itertools.combinations(sorted(self.ranges, key=len), 2):
-            # Two with one step between their numbers seldom meet, and are told apart without a look at the numbers.
+            # Two ranges with one step width seldom meet, and are told apart without a look at the numbers.
             meet = (one.start - other.start) % math.gcd(one.step, other.step) == 0
             if meet and any(number in other for number in one):
                 raise ValueError(f"{one} and {other} have a step in common: each was taken once.")
 
     @classmethod
     def dealt(cls, taken: Sequence[int]) -> "Steps":
-        """The steps of generators that deal them out in turns: number i of n takes i, i + n, i + 2n, and so on.
+        """Return the steps of generators that take turns: generator i of n takes i, i + n, i + 2n, and so on.
 
         Args:
-            taken: how many each of them took.
+            taken: the number of steps that each of them took.
         """
         count = len(taken)
         return cls([range(first, first + count * steps, count) for first, steps in enumerate(taken)])
 
     def __contains__(self, number: object) -> bool:
-        """Whether this step was taken."""
+        """Return whether this step was taken."""
         return any(number in one for one in self.ranges)
 
     def __iter__(self) -> Iterator[int]:
-        """All numbers, ascending."""
+        """Yield all numbers, ascending."""
         return heapq.merge(*self.ranges)
 
     def __len__(self) -> int:
-        """How many steps were taken."""
+        """Return the number of steps taken."""
         return sum(map(len, self.ranges))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drive:
-    """How often a scenario is stepped through, and from which seed; the same drive sends the same tasks."""
+    """The steps and the seed of one pass through a scenario; the same drive sends the same tasks."""
 
     count: int
-    """How many steps are taken."""
+    """The number of steps."""
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Values of the scenario's own options, by name; what is not there has its default."""
+    """Values of the scenario's own options, by name; an absent one has its default."""
     steps: Collection[int] | None = None
     """The numbers of the steps that were taken, if they are not the first `count`; ascending, as in `Steps`."""
 
     def __post_init__(self) -> None:
-        """Refuse other steps than were counted."""
+        """Refuse a number of steps other than `count`. Raises ValueError."""
         if self.steps is not None and len(self.steps) != self.count:
             raise ValueError(f"a drive of {self.count} steps cannot have taken {len(self.steps)}.")
 
@@ -111,48 +113,49 @@ class Drive:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A step as a web client would take it: a POST to the web producer."""
+    """A step as an HTTP request: a POST to the web producer."""
 
     path: str
-    """Such as `/emails`."""
+    """The path, such as `/emails`."""
     body: bytes
     content_type: str = "application/json"
 
     def __post_init__(self) -> None:
-        """Refuse a path that no request could have."""
+        """Refuse a path that is not valid in a request. Raises ValueError."""
         if not re.fullmatch(r"/[!-~]*", self.path):
             raise ValueError(f"{self.path!r} is no path of a request: begin with a slash, and quote what is not ASCII.")
 
 
 class Scenario:
-    """Subclass it, say what it needs, and write `step`; an instance named `scenario` is what the doors look for.
+    """The base of a scenario: a subclass sets what it needs and defines `step`; its module has an instance `scenario`.
 
-    A drive is: `prepare`, then `count` times `step`, then `finish`; when everything came to rest, `effects` and
+    A drive calls `prepare`, then `step` `count` times, then `finish`; when everything has come to rest, `effects` and
     `check`.
     """
 
     name: str
     app: str
-    """What `celery -A` gets."""
+    """The argument of `celery -A`."""
     promise: Promise = Promise()
     mailbox: bool = False
-    """Whether the stack needs a mailbox."""
+    """True if the stack needs a mailbox."""
     env: Mapping[str, str] = MappingProxyType({})
-    """More environment for the nodes. Their files belong below /harness/run/app, which is `app` in the run folder."""
+    """Additional environment for the nodes. Their files belong below /harness/run/app, which is `app` in the run
+    folder."""
     worker_options: Sequence[str] | None = None
-    """Options of `celery worker`; None takes the harness's own."""
+    """Options of `celery worker`; None for the harness's own."""
     options: Sequence[Option] = ()
-    """Options of its own."""
+    """The scenario's own options."""
     count: int = 100
-    """How many steps a drive has, unless somebody says otherwise."""
+    """The default number of steps of a drive."""
     routes: str = ""
-    """The module with the web producer's routes that take its requests; see `Stack.add_web`."""
+    """The module with the web producer's routes that accept its requests; see `Stack.add_web`."""
 
     def prepare(self, stack: "Stack", drive: Drive) -> None:
-        """What has to be there before the first step, such as a file or a node more; nothing by default."""
+        """Set up what the first step needs, such as a file or another node; nothing by default."""
 
     def step(self, producer: "Producer", number: int, seed: int) -> None:
-        """One user action: send one or more tasks.
+        """Take one user action: send one or more tasks.
 
         Args:
             producer: sends and journals.
@@ -162,42 +165,42 @@ class Scenario:
         raise NotImplementedError
 
     def request(self, number: int, seed: int) -> Request | None:
-        """The same user action over HTTP: what `routes` makes of it is the task that `step` sends, as expected there.
+        """Return the same user action as an HTTP request, from which `routes` sends the same task as `step`.
 
         Args:
             number: as in `step`.
             seed: the drive's.
 
         Returns:
-            None, if this step cannot be taken over HTTP; that is so for every step, unless a scenario says otherwise.
+            The request; None if this step cannot be taken over HTTP, as by default for every step.
         """
         del number, seed
         return None
 
     def finish(self, stack: "Stack", drive: Drive) -> None:
-        """What has to happen after the last step, before everything is expected to come to rest; nothing by default."""
+        """Do what must follow the last step, before the wait for rest; nothing by default."""
 
     def effects(self, stack: "Stack", drive: Drive) -> Iterable[Effect]:
-        """The effects that can be seen in the app's own world, such as rows of its database; none by default.
+        """Return the effects that can be seen in the app's own data, such as rows of its database; none by default.
 
-        Mails need not be told, the mailbox does that. Asked when everything came to rest.
+        Mails are not included, because the mailbox records them. Called when everything has come to rest.
         """
         del stack, drive
         return ()
 
     def check(self, stack: "Stack", drive: Drive) -> Iterable[Finding]:
-        """What must hold beyond the accounting, asked when everything came to rest; nothing by default.
+        """Return findings on what must hold beyond the accounting, when everything has come to rest; none by default.
 
-        A check that fails to run makes the verdict unknown, never a pass.
+        A check that raises makes the verdict unknown, never a pass.
 
         Args:
             stack: still up, with its mailbox and results.
-            drive: what was sent; its `numbers` say which steps, and need not be without gaps.
+            drive: what was sent; its `numbers` are the steps, which may have gaps.
         """
         del stack, drive
         return ()
 
     def value(self, drive: Drive, option: str) -> Any:
-        """What a drive says of an option, or its default. Raises KeyError for an option that there is not."""
+        """Return a drive's value of an option, or its default. Raises KeyError for an unknown option."""
         defaults = {one.name: one.default for one in self.options}
         return drive.options.get(option, defaults[option])

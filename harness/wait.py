@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """Where time comes from. Unit tests inject one whose `sleep` only moves `now` on."""
+    """A source of time. Unit tests use one whose `sleep` only advances `now`."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -51,16 +51,16 @@ def wait_until(
 
 
 class Patience:
-    """Measures how long something has stopped to grow."""
+    """A timer of how long a count has not grown."""
 
     def __init__(self, clock: Clock = REAL) -> None:
-        """From now on."""
+        """Start the timer."""
         self._clock = clock
         self._count = -1
         self._since_s = clock.now()
 
     def waited_s(self, count: int) -> float:
-        """How many seconds ago `count`, which is now what it is, was seen to have grown for the last time."""
+        """Return the seconds since the count was last seen to grow; `count` is its present value."""
         if count > self._count:
             self._count, self._since_s = count, self._clock.now()
         return self._clock.now() - self._since_s
