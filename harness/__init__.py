@@ -1,7 +1,8 @@
 """Celery Harness: do my tasks survive?
 
 A harness that starts a real RabbitMQ and real Celery workers in containers, drives them with scenarios, and
-accounts for every single task. The modules from the top layer down; a module imports only from layers below:
+accounts for every single task. The modules by layers, from the top down; a module imports only from its own layer and
+those below. The exception is `inside`: nothing imports it, and it imports records, errors, producer and audit.
 
     cli, plugin, load        the entry points: the shell, pytest, Locust;
       celery_setup           and pytest-celery's fixture, for projects with such tests

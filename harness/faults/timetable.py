@@ -216,8 +216,8 @@ class FaultTimetable:
 def recovery(samples: Sequence[tuple[float, int]], fault: Fault) -> float | None:
     """Return the seconds from a fault's injection until the backlog was back at its reference and stayed there for 3 s.
 
-    The reference is the highest backlog of the 10 s before, plus a margin: see MARGIN_TASKS. 0 if it was never
-    exceeded.
+    The reference is the highest backlog of the 10 s before; for the margin see MARGIN_TASKS. 0 if the backlog was never
+    above reference and margin.
 
     Args:
         samples: about one a second, in time order: Unix time in seconds, backlog.
