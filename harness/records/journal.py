@@ -137,7 +137,7 @@ class Tail:
     _offset: int = 0
     _highest: int = -1
     _gaps: set[int] = field(default_factory=set)
-    """Numbers below the highest that were not seen yet."""
+    """Numbers below the highest that were not seen yet; a jump over more than 100,000 is not kept."""
     _node: str = field(init=False)
     _pid: int = field(init=False)
 
@@ -182,11 +182,11 @@ class Tail:
         return Event(kind=kind, t=t, n=n, node=self._node, pid=self._pid, task=task, data=value)
 
     def first_gap(self) -> int | None:
-        """Return the lowest missing number; None if there is none."""
+        """Return the lowest missing number, as far as gaps are kept; None if there is none."""
         return min(self._gaps, default=None)
 
     def takes(self, n: int) -> bool:
-        """Register a number, and return whether it was not seen before."""
+        """Register a number; return False if it was seen before, or lies in a gap that is not kept."""
         if n > self._highest:
             skipped = range(self._highest + 1, n)
             # A file that is read from its middle begins with any number; the lines before that are not searched for.
