@@ -1,1 +1,1 @@
-"""Apps as their users write them, each module with its tasks first and its scenario after them."""
+"""An app as its users write it. Each scenario is a folder, with the tasks, what is expected of them, and the drive."""

@@ -54,7 +54,15 @@ def _engine(_pid: int, url: str, lock_timeout_s: float) -> Engine:
     return engine
 
 
-app = Celery("scenarios", include=["scenarios.emails", "scenarios.schedules", "scenarios.bulk_data"])
+app = Celery(
+    "scenarios",
+    include=[
+        # A scenario has one line here: the module with its tasks.
+        "scenarios.emails.tasks",
+        "scenarios.schedules.tasks",
+        "scenarios.bulk_data.tasks",
+    ],
+)
 app.conf.update(
     result_backend="db+sqlite:///results.sqlite3",
     database_engine_callback=prepare_sqlite,

@@ -3,19 +3,21 @@
 from types import MappingProxyType
 
 from harness.load import Load
-from scenarios import bulk_data, emails, schedules
+from scenarios.bulk_data.scenario import scenario as bulk_data
+from scenarios.emails.scenario import scenario as emails
+from scenarios.schedules.scenario import scenario as schedules
 
 
 class Emails(Load):
     """Receipts."""
 
-    scenario = emails.scenario
+    scenario = emails
 
 
 class BulkData(Load):
     """Imports of small files."""
 
-    scenario = bulk_data.scenario
+    scenario = bulk_data
     options = MappingProxyType({"rows": 200})
     weight = 0.02
 
@@ -23,5 +25,5 @@ class BulkData(Load):
 class Schedules(Load):
     """Reminders for a moment in the future."""
 
-    scenario = schedules.scenario
+    scenario = schedules
     weight = 0.2

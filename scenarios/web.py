@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import (
@@ -39,7 +39,10 @@ from harness.inside.web import (
     unsupported,
 )
 from harness.records.event import Kind
-from scenarios import emails
+from scenarios.emails.prediction import expectation
+
+if TYPE_CHECKING:
+    from scenarios.emails.order import Order as ReceiptOrder
 
 UPLOADS = Path(os.environ.get("WEB_UPLOADS", "/harness/run/app/uploads"))
 """Where files of orders are kept. The workers must see them under the same path."""
@@ -92,7 +95,7 @@ class Line(_Model):
 
 
 class Order(_Model):
-    """What a receipt is for, as `scenarios.emails.Order`."""
+    """What a receipt is for, as `scenarios.emails.order.Order`."""
 
     id: Name = Field(default_factory=lambda: uuid.uuid4().hex, description="Made up if it is not given.")
     customer: Customer
@@ -121,8 +124,8 @@ class ImportTaken(Taken):
 )
 async def post_email(request: Request, order: Order) -> Response:
     """Mail the receipt of an order to its customer; the same order twice is one mail."""
-    sent = cast("emails.Order", order.model_dump())
-    expect = Expect(result=emails.expected_result(sent), effects=[f"mail:{emails.message_id(sent)}"])
+    sent = cast("ReceiptOrder", order.model_dump())
+    expect = expectation(sent)
     return await submit(
         request, "scenarios.emails.send_receipt", {"order": sent}, expect=expect, about={"order_id": order.id}
     )

@@ -1,11 +1,12 @@
 """One run of a scenario: up, drive, settle, audit, down. It leaves a run folder."""
 
-import importlib
+import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
@@ -24,7 +25,7 @@ def find_scenario(name: str, folder: Path) -> Scenario:
 
     Args:
         name: `emails` for the module `scenarios.emails`, or, where there is none, for the module `emails`; or any
-            dotted module. It holds an instance `scenario`.
+            dotted module. It holds an instance `scenario`; a package may have it in its module `scenario`.
         folder: where modules are looked for first.
 
     Raises:
@@ -35,14 +36,13 @@ def find_scenario(name: str, folder: Path) -> Scenario:
         sys.path.insert(0, place)
     module_name = _module_of(name, folder)
     try:
-        module = importlib.import_module(module_name)
+        module = _imported(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise UsageError(
                 f"the scenario {module_name} needs the module {error.name}, which is not installed."
             ) from error
-        modules = sorted((folder / "scenarios").glob("[!_]*.py"))
-        known = [path.stem for path in modules if re.search(r"^scenario\b", path.read_text(), re.MULTILINE)]
+        known = _known(folder / "scenarios")
         hint = f" There are: {', '.join(known)}." if known and "." not in name else ""
         raise UsageError(f"no scenario {name!r}: {folder} has no module {module_name}.{hint}") from error
     except Exception as error:
@@ -52,6 +52,22 @@ def find_scenario(name: str, folder: Path) -> Scenario:
     if not isinstance(scenario, Scenario):
         raise UsageError(f"the module {module_name} has no `scenario`, an instance of harness.scenario.Scenario.")
     return scenario
+
+
+def _imported(name: str) -> ModuleType:
+    """Import a module; of a package that has no scenario itself, its module named `scenario`, if there is one."""
+    module = importlib.import_module(name)
+    inner = f"{name}.scenario"
+    if isinstance(getattr(module, "scenario", None), Scenario) or not hasattr(module, "__path__"):
+        return module
+    return importlib.import_module(inner) if importlib.util.find_spec(inner) else module
+
+
+def _known(scenarios: Path) -> list[str]:
+    """The names of the modules and folders there that have a scenario."""
+    modules = {path: path.stem for path in scenarios.glob("[!_]*.py")}
+    modules |= {path: path.parent.name for path in scenarios.glob("[!_]*/scenario.py")}
+    return sorted(name for path, name in modules.items() if re.search(r"^scenario\b", path.read_text(), re.MULTILINE))
 
 
 def _module_of(name: str, folder: Path) -> str:

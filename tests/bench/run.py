@@ -30,7 +30,7 @@ from harness.running.run import Plan, execute
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 from harness.wait import wait_until
-from scenarios.bulk_data import scenario as bulk_data
+from scenarios.bulk_data.scenario import scenario as bulk_data
 from tests.bench import load
 from tests.bench.load import Figure
 from tests.bench.messages import publish as publish_message

@@ -5,7 +5,7 @@ import pytest
 from harness import Drive, Verdict
 from harness.running.run import play
 from harness.stack.stack import Stack
-from scenarios.bulk_data import scenario
+from scenarios.bulk_data.scenario import scenario
 
 pytestmark = pytest.mark.docker
 ROW = "7-00002501"

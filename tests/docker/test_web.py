@@ -21,9 +21,10 @@ from harness.records.verdict import Fate, Verdict
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack
 from harness.wait import wait_until
-from scenarios import bulk_data
-from scenarios.emails import make_order, scenario
-from scenarios.order_files import write_file
+from scenarios.bulk_data.made_file import write_file
+from scenarios.bulk_data.scenario import scenario as bulk_data
+from scenarios.emails.prediction import make_order
+from scenarios.emails.scenario import scenario
 
 STACK = {"app": scenario.app, "env": scenario.env, "promise": scenario.promise}
 pytestmark = [pytest.mark.docker, pytest.mark.stack(**STACK)]
@@ -130,14 +131,14 @@ def test_a_file_is_where_the_workers_see_it_and_belongs_to_the_caller(site: Site
     assert fates(site.stack, 0.5) == {Fate.PENDING: 2}
 
 
-@pytest.mark.stack(**{**STACK, "app": "scenarios.bulk_data"})
+@pytest.mark.stack(**{**STACK, "app": "scenarios.bulk_data.tasks"})
 def test_a_file_of_orders_over_http_is_imported_once(site: Site, tmp_path: Path) -> None:
     write_file(tmp_path / "orders.csv", rows=2000, seed=7)
     with (tmp_path / "orders.csv").open("rb") as file:
         answer = site.post("/orders", files={"file": ("orders.csv", file, "text/csv")})
     assert answer.status_code == 202, answer.text
     drive = Drive(count=1, seed=7)
-    audit = site.stack.settle(effects=lambda: bulk_data.scenario.effects(site.stack, drive))
+    audit = site.stack.settle(effects=lambda: bulk_data.effects(site.stack, drive))
     assert audit.verdict is Verdict.PASS, audit.text()
     assert site.task(answer.json()["task_id"])["result"]["import_id"] == answer.json()["import_id"]
 

@@ -12,7 +12,7 @@ from harness.audit.results import Results, decode
 from harness.running.run import play
 from harness.stack.stack import Stack
 from harness.wait import wait_until
-from scenarios.bulk_data import scenario
+from scenarios.bulk_data.scenario import scenario
 
 pytestmark = [
     pytest.mark.docker,

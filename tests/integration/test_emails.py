@@ -10,7 +10,9 @@ from harness.containers.mailbox import Mailbox
 from harness.running.run import play
 from harness.stack.stack import Stack
 from harness.wait import wait_until
-from scenarios.emails import Order, expected_result, make_order, message_id, scenario
+from scenarios.emails.order import Order
+from scenarios.emails.prediction import expected_result, make_order, message_id
+from scenarios.emails.scenario import scenario
 
 # Short limits, so that a slow server and a killed worker cost seconds.
 LIMITS = {"EMAILS_SOFT_TIME_LIMIT_S": "2", "EMAILS_HARD_TIME_LIMIT_S": "4"}

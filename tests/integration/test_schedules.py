@@ -9,7 +9,7 @@ from harness import Drive, Fate, Verdict
 from harness.audit.results import Results
 from harness.running.run import play
 from harness.stack.stack import Stack
-from scenarios.schedules import scenario
+from scenarios.schedules.scenario import scenario
 
 # So many that a worker which holds a few messages at a time would let some expire in the queue, without a row.
 DRIVE = Drive(count=240, seed=7)

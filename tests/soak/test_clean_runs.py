@@ -12,7 +12,9 @@ from harness import Drive, Expect, Scenario, Verdict
 from harness.audit.audit import Audit
 from harness.running.run import play
 from harness.stack.stack import Stack
-from scenarios import bulk_data, emails, schedules
+from scenarios.bulk_data.scenario import scenario as bulk_data
+from scenarios.emails.scenario import scenario as emails
+from scenarios.schedules.scenario import scenario as schedules
 
 pytestmark = pytest.mark.docker
 APPS = "tests/docker/apps"
@@ -22,9 +24,9 @@ OPTIONS = ["--concurrency=2", "--without-mingle", "--without-gossip"]
 def of_scenarios() -> Iterator[Any]:
     """Each scenario, its drive, and how it is started."""
     runs: list[tuple[Scenario, int, int, dict[str, Any]]] = [
-        (emails.scenario, 60, 50, {}),
-        (bulk_data.scenario, 30, 1, {"rows": 3_000}),
-        (schedules.scenario, 10, 40, {}),
+        (emails, 60, 50, {}),
+        (bulk_data, 30, 1, {"rows": 3_000}),
+        (schedules, 10, 40, {}),
     ]
     for scenario, times, count, options in runs:
         for seed in range(times):

@@ -71,6 +71,22 @@ def test_a_dotted_name_is_a_module_and_never_guessed_at(folder: Path, name: str)
         find_scenario(name, folder)
 
 
+def test_a_folder_with_a_scenario_py_is_a_scenario_under_the_name_of_the_folder(folder: Path) -> None:
+    for place in ("scenarios/returns", "shop/gifts", "vouchers"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "__init__.py").write_text("")
+        (folder / place / "scenario.py").write_text(SCENARIO)
+    found = find_scenario("returns", folder)
+    assert found is find_scenario("scenarios.returns", folder) is find_scenario("scenarios.returns.scenario", folder)
+    assert isinstance(find_scenario("shop.gifts", folder), Scenario)
+    assert isinstance(find_scenario("vouchers", folder), Scenario)
+    (folder / "vouchers" / "lot.py").write_text("")
+    with pytest.raises(UsageError, match=r"vouchers\.lot has no `scenario`"):
+        find_scenario("vouchers.lot", folder)
+    with pytest.raises(UsageError, match=r"There are: payments, returns\."):
+        find_scenario("nosuch", folder)
+
+
 def test_where_there_are_no_scenarios_nothing_is_proposed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has no module scenarios\.nosuch_[.]$"):
         find_scenario("nosuch_", tmp_path)

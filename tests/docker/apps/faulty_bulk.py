@@ -5,47 +5,47 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy import Engine, text
 
-from scenarios import bulk_data
 from scenarios.app import app
-from scenarios.bulk_data import Row
+from scenarios.bulk_data import tasks
+from scenarios.bulk_data.order_row import Row
+from scenarios.bulk_data.tables import close, store
+from scenarios.bulk_data.tasks import save_group
 
 __all__ = ["app"]
-
-_store, _close, _save_group = bulk_data.store, bulk_data.close, bulk_data.save_group
 
 
 def store_without_one(engine: Engine, orders: Collection[Row], rejects: Collection[Row]) -> None:
     """Lose the order that ROW names."""
-    _store(engine, [row for row in orders if row["order_id"] != os.environ["ROW"]], rejects)
+    store(engine, [row for row in orders if row["order_id"] != os.environ["ROW"]], rejects)
 
 
 def store_one_more(engine: Engine, orders: Collection[Row], rejects: Collection[Row]) -> None:
     """Invent an order."""
-    _store(engine, [*orders, {**next(iter(orders)), "order_id": "nobody-ordered"}], rejects)
+    store(engine, [*orders, {**next(iter(orders)), "order_id": "nobody-ordered"}], rejects)
 
 
 def store_backwards(engine: Engine, orders: Collection[Row], rejects: Collection[Row]) -> None:
     """Let the earlier row of the file win."""
-    _store(engine, [{**row, "version": row["version"] ^ ((1 << 40) - 1)} for row in orders], rejects)
+    store(engine, [{**row, "version": row["version"] ^ ((1 << 40) - 1)} for row in orders], rejects)
 
 
 def store_no_rejects(engine: Engine, orders: Collection[Row], rejects: Collection[Row]) -> None:
     """Forget what was rejected."""
     del rejects
-    _store(engine, orders, [])
+    store(engine, orders, [])
 
 
 def close_with_one_more(engine: Engine, import_id: str, counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """Count a row that was never read."""
-    return _close(engine, import_id, [*counts, {"read": 1, "good": 1, "rejected": 0}])
+    return close(engine, import_id, [*counts, {"read": 1, "good": 1, "rejected": 0}])
 
 
 def close_twice(engine: Engine, import_id: str, counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """Close once, forget it, and close again."""
-    _close(engine, import_id, counts)
+    close(engine, import_id, counts)
     with engine.begin() as connection:
         connection.execute(text("UPDATE imports SET state = 'open' WHERE closings = 1"))
-    return _close(engine, import_id, counts)
+    return close(engine, import_id, counts)
 
 
 def save_no_group(group: str, members: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ def save_no_group(group: str, members: Sequence[str]) -> None:
 
 def save_without_one(group: str, members: Sequence[str]) -> None:
     """Leave out the last member of a group."""
-    _save_group(group, members[:-1])
+    save_group(group, members[:-1])
 
 
 _FAULTS: Mapping[str, Mapping[str, object]] = {
@@ -70,4 +70,4 @@ _FAULTS: Mapping[str, Mapping[str, object]] = {
     "member not saved": {"save_group": save_without_one},
 }
 for _name, _wrong in _FAULTS[os.environ["FAULT"]].items():
-    setattr(bulk_data, _name, _wrong)
+    setattr(tasks, _name, _wrong)

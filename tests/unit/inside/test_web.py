@@ -35,7 +35,9 @@ from harness.records.expectation import Expect
 from harness.records.journal import read
 from harness.records.values import Json
 from harness.wait import wait_until
-from scenarios import emails, web
+from scenarios import web
+from scenarios.emails import prediction
+from scenarios.emails.scenario import scenario as emails
 
 ROOT = Path(__file__).parents[3]
 TIMEOUT_S = 10
@@ -144,7 +146,7 @@ def site(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def order(**changes: Any) -> dict[str, Any]:
-    return {**emails.make_order(1, 1), **changes}
+    return {**prediction.make_order(1, 1), **changes}
 
 
 def line(**changes: Any) -> dict[str, Any]:
@@ -171,15 +173,15 @@ def test_an_order_becomes_a_task_with_what_is_expected_of_it(site: Site) -> None
     assert answer.json() == {"task_id": sent["task"], "order_id": order()["id"]}
     assert answer.headers["Location"] == f"/tasks/{sent['task']}"
     assert sent["name"] == "scenarios.emails.send_receipt"
-    assert sent["kwargs"] == {"order": emails.make_order(1, 1)}
-    assert sent["expect"].result == emails.expected_result(emails.make_order(1, 1))
-    assert sent["expect"].effects == [f"mail:{emails.message_id(emails.make_order(1, 1))}"]
+    assert sent["kwargs"] == {"order": prediction.make_order(1, 1)}
+    assert sent["expect"].result == prediction.expected_result(prediction.make_order(1, 1))
+    assert sent["expect"].effects == [f"mail:{prediction.message_id(prediction.make_order(1, 1))}"]
 
 
 def test_every_order_of_the_scenario_is_taken_as_it_is(site: Site) -> None:
     for number in range(20):
-        assert site.post("/emails", json=emails.make_order(number, 7)).status_code == 202
-        assert site.producer.sent[-1]["kwargs"]["order"] == emails.make_order(number, 7)
+        assert site.post("/emails", json=prediction.make_order(number, 7)).status_code == 202
+        assert site.producer.sent[-1]["kwargs"]["order"] == prediction.make_order(number, 7)
 
 
 @dataclass
@@ -195,13 +197,13 @@ class Stepped:
 def test_a_step_over_http_is_the_very_task_that_the_step_sends(site: Site) -> None:
     stepped: Any = Stepped()
     for number in (0, 1, 7, 4711, 1_000_000):
-        emails.scenario.step(stepped, number, 3)
-        request = emails.scenario.request(number, 3)
+        emails.step(stepped, number, 3)
+        request = emails.request(number, 3)
         answer = site.post(request.path, data=request.body, headers={"Content-Type": request.content_type})
         assert answer.status_code == 202, answer.text
     over_http = [{name: sent[name] for name in ("name", "kwargs", "expect")} for sent in site.producer.sent]
     assert over_http == stepped.sent
-    assert emails.scenario.routes == web.__name__
+    assert emails.routes == web.__name__
 
 
 def test_an_order_without_an_id_gets_one_that_the_client_is_told(site: Site) -> None:

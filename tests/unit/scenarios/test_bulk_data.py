@@ -31,33 +31,26 @@ from harness.errors import UsageError
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.scenario import Steps
-from scenarios import bulk_data, order_files
 from scenarios.app import app, database, prepare_sqlite
-from scenarios.bulk_data import (
-    BATCH_ROWS,
+from scenarios.bulk_data import order_file, order_row, prediction, tables, tasks
+from scenarios.bulk_data.columns import COLUMNS
+from scenarios.bulk_data.made_file import write_file
+from scenarios.bulk_data.order_file import (
     BadFile,
     Chunk,
-    Row,
     Survey,
-    close,
-    close_import,
-    create_tables,
     delimiter_of,
     described_by,
-    group_differences,
-    import_orders,
-    load,
-    load_chunk,
     open_file,
     read_header,
     read_lines,
-    read_row,
-    register,
-    scenario,
-    store,
     survey,
 )
-from scenarios.order_files import COLUMNS, Prediction, write_file
+from scenarios.bulk_data.order_row import Row, read_row
+from scenarios.bulk_data.prediction import Prediction
+from scenarios.bulk_data.scenario import group_differences, scenario
+from scenarios.bulk_data.tables import close, create_tables, register, store
+from scenarios.bulk_data.tasks import BATCH_ROWS, close_import, import_orders, load, load_chunk
 
 HEADER = ",".join(COLUMNS).encode()
 GOOD = b"A-1,zoe@example.com,TEA-01,2,1250,2024-05-17"
@@ -77,7 +70,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 def paths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to write a batch, one after the other."""
     if request.param == "portably":
-        monkeypatch.setattr(bulk_data, "_write_at_once", bulk_data.write_portably)
+        monkeypatch.setattr(tables, "_write_at_once", tables.write_portably)
 
 
 @pytest.fixture
@@ -154,7 +147,7 @@ def test_a_file_that_would_have_too_many_chunks_gets_larger_ones(
 ) -> None:
     path = write(tmp_path / "orders.csv", *[GOOD] * 100)
     assert len(surveyed(path, chunk_bytes=1).chunks) == 100
-    monkeypatch.setattr(bulk_data, "MOST_CHUNKS", 7)
+    monkeypatch.setattr(order_file, "MOST_CHUNKS", 7)
     assert len(surveyed(path, chunk_bytes=1).chunks) == 7
 
 
@@ -207,17 +200,17 @@ def test_a_file_that_cannot_be_imported_is_refused_with_a_reason_and_not_tried_a
     with pytest.raises(BadFile, match=said):
         surveyed(path)
     assert rows(engine, "imports") == []
-    assert not results.exists() or tables(results, "celery_tasksetmeta") == []
+    assert not results.exists() or contents(results, "celery_tasksetmeta") == []
 
 
-def tables(path: Path, table: str) -> list[tuple[Any, ...]]:
+def contents(path: Path, table: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - a table of ours.
 
 
 def test_a_file_that_the_versions_have_no_room_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "orders.csv", GOOD)
-    monkeypatch.setattr(bulk_data, "_PLACE_BITS", 6)
+    monkeypatch.setattr(order_file, "PLACE_BITS", 6)
     with pytest.raises(BadFile, match="less than 1 TiB"):
         surveyed(path)
 
@@ -352,8 +345,8 @@ def test_lines_at_the_edge_of_what_is_good_are_loaded(tmp_path: Path, engine: En
 
 def test_what_is_printable_does_not_depend_on_the_edition_of_unicode_that_a_python_knows() -> None:
     every = list(map(chr, range(sys.maxunicode + 1)))
-    hidden = {mark for mark in every if not bulk_data._is_printable(mark)}  # noqa: SLF001 - two rules are compared.
-    assert hidden == {mark for mark in every if not order_files._is_shown(mark)}  # noqa: SLF001 - the same.
+    hidden = {mark for mark in every if not order_row._is_printable(mark)}  # noqa: SLF001 - two rules are compared.
+    assert hidden == {mark for mark in every if not prediction._is_shown(mark)}  # noqa: SLF001 - the same.
     # Controls, spaces, line ends, formats; surrogates and private use; two at the end of each plane, and 32 more.
     assert len(hidden) == 65 + 16 + 2 + 211 + 2048 + 6400 + 2 * 65536 + 2 * 15 + 32
     old = unicodedata.ucd_3_2_0
@@ -567,7 +560,7 @@ def test_batches_are_bounded_also_where_every_line_names_the_same_order(
     def counted(_engine: Engine, orders: Any, rejects: Any) -> None:
         sizes.append(len(orders) + len(rejects))
 
-    monkeypatch.setattr(bulk_data, "store", counted)
+    monkeypatch.setattr(tasks, "store", counted)
     numbered = [GOOD.replace(b"A-1", f"A-{number}".encode()) for number in range(BATCH_ROWS)]
     run_import(write(tmp_path / "a.csv", *numbered, *[b"?"] * (BATCH_ROWS + 5), *[GOOD] * 3000), engine, "a", 10**6)
     assert sizes == [BATCH_ROWS, BATCH_ROWS, 6]
@@ -577,7 +570,7 @@ def test_batches_are_bounded_also_where_every_line_names_the_same_order(
 def test_a_batch_that_somebody_else_got_ahead_of_is_written_again_but_not_for_ever(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, *, times: int, gives_up: bool
 ) -> None:
-    real = bulk_data.write_portably
+    real = tables.write_portably
     left = iter(range(times))
 
     def overtaken(connection: Connection, orders: Any, rejects: Any) -> None:
@@ -585,7 +578,7 @@ def test_a_batch_that_somebody_else_got_ahead_of_is_written_again_but_not_for_ev
         if next(left, None) is not None:
             raise IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed"))
 
-    monkeypatch.setattr(bulk_data, "_write_at_once", overtaken)
+    monkeypatch.setattr(tables, "_write_at_once", overtaken)
     if gives_up:
         with pytest.raises(IntegrityError):
             store(engine, [order(1, 1)], [])
@@ -600,7 +593,7 @@ def test_postgresql_is_told_to_update_only_what_is_older_and_to_leave_known_reje
         dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]  # SQLAlchemy's own is not annotated.
         execute=lambda statement, _rows: said.append(str(statement.compile(dialect=postgresql.dialect()))),  # type: ignore[no-untyped-call]  # The same.
     )
-    bulk_data._write_at_once(connection, [order(1, 1)], [{"import_id": "i", "line": 2, "reason": "quote"}])  # noqa: SLF001 - what one database is told.
+    tables._write_at_once(connection, [order(1, 1)], [{"import_id": "i", "line": 2, "reason": "quote"}])  # noqa: SLF001 - what one database is told.
     assert "ON CONFLICT (order_id) DO UPDATE SET" in said[0]
     assert said[0].endswith("WHERE orders.version < excluded.version")
     assert said[1].endswith("ON CONFLICT DO NOTHING")
@@ -647,7 +640,7 @@ def test_a_second_run_of_the_import_task_sends_the_same_ids_and_saves_its_group_
     tmp_path: Path, engine: Engine, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[Any] = []
-    monkeypatch.setattr(bulk_data, "chord", Chord(sent))
+    monkeypatch.setattr(tasks, "chord", Chord(sent))
     path = write(tmp_path / "orders.csv", *[GOOD] * 20)
     given = {"path": str(path), "import_id": "i", "chunk_bytes": 200}
     first, second, other = (import_orders.apply(kwargs=given, task_id=one) for one in ("a", "a", "b"))
@@ -655,7 +648,7 @@ def test_a_second_run_of_the_import_task_sends_the_same_ids_and_saves_its_group_
     assert first.result["chunks"] == 4
     assert sent[0] == sent[1]
     assert not {task for task, _ in sent[0][2]} & {task for task, _ in sent[2][2]}
-    saved = {row[1]: json.loads(row[2]) for row in tables(results, "celery_tasksetmeta")}
+    saved = {row[1]: json.loads(row[2]) for row in contents(results, "celery_tasksetmeta")}
     assert saved.keys() == {first.result["group"], other.result["group"]}
     assert [task for (task, _), _ in saved[first.result["group"]][1]] == [task for task, _ in sent[0][2]]
     assert len(rows(engine, "imports")) == 1
@@ -668,11 +661,11 @@ def test_the_group_is_saved_before_anything_is_sent(
     tmp_path: Path, engine: Engine, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del engine
-    monkeypatch.setattr(bulk_data, "chord", Chord([], BrokerError("gone")))
+    monkeypatch.setattr(tasks, "chord", Chord([], BrokerError("gone")))
     path = write(tmp_path / "orders.csv", GOOD)
     monkeypatch.setattr(import_orders, "retry", lambda **_: Retry("later"))
     import_orders.apply(kwargs={"path": str(path), "import_id": "i"})
-    assert len(tables(results, "celery_tasksetmeta")) == 1
+    assert len(contents(results, "celery_tasksetmeta")) == 1
 
 
 ARGUMENTS = [
@@ -695,12 +688,12 @@ def test_a_broken_database_is_tried_again_and_no_task_is_dropped(
         raise OperationalError("UPDATE", {}, Exception("database is locked"))
 
     def retry(*, countdown: float, **_: Any) -> Exception:
-        assert 0 <= countdown <= bulk_data.BACKOFF_LIMIT_S
+        assert 0 <= countdown <= tasks.BACKOFF_LIMIT_S
         if isinstance(answer, Reject):
             raise answer
         return answer
 
-    monkeypatch.setattr(bulk_data, does, broken)
+    monkeypatch.setattr(tasks, does, broken)
     monkeypatch.setattr(task, "retry", retry)
     with pytest.raises(type(answer)) as caught:
         task.run(**given)

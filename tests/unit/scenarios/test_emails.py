@@ -27,22 +27,16 @@ from harness.containers.mailbox import Mail
 from harness.inside.smtp_server import listen
 from harness.records.values import Json
 from harness.scenario import Steps
-from scenarios import emails
 from scenarios.app import app, database, prepare_sqlite
-from scenarios.emails import (
-    ClaimHeld,
-    MailDeferred,
-    MailRefused,
-    Order,
-    Outbox,
-    expected_result,
-    make_order,
-    message_id,
-    render,
-    scenario,
-    send_once,
-    send_receipt,
-)
+from scenarios.emails import limits, mail_server
+from scenarios.emails import scenario as emails
+from scenarios.emails.mail_server import MailDeferred, MailRefused
+from scenarios.emails.order import Order
+from scenarios.emails.outbox import ClaimHeld, Outbox
+from scenarios.emails.prediction import expected_result, make_order, message_id
+from scenarios.emails.receipt import render
+from scenarios.emails.scenario import scenario
+from scenarios.emails.tasks import send_once, send_receipt
 
 LEASE_S = 20
 
@@ -91,7 +85,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("APP_DATABASE_URL", f"sqlite:///{tmp_path}/app.sqlite3")
     monkeypatch.chdir(tmp_path)  # An eager task, too, opens the results of the app, below the current folder.
     yield tmp_path
-    database(lock_timeout_s=emails.LOCK_TIMEOUT_S).dispose()
+    database(lock_timeout_s=limits.LOCK_TIMEOUT_S).dispose()
     loop.call_soon_threadsafe(server.close)
     asyncio.run_coroutine_threadsafe(_drop_clients(), loop).result(5)
     loop.call_soon_threadsafe(loop.stop)
@@ -374,7 +368,7 @@ def test_no_server_is_retried(order: Order, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_run_that_finds_a_living_claim_comes_back_after_its_lease(
     order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Outbox(database(lock_timeout_s=emails.LOCK_TIMEOUT_S)).claim(message_id(order), "another run")
+    Outbox(database(lock_timeout_s=limits.LOCK_TIMEOUT_S)).claim(message_id(order), "another run")
     countdowns = []
 
     def retry(*, exc: Exception, countdown: float, throw: bool) -> Retry:
@@ -385,7 +379,7 @@ def test_a_run_that_finds_a_living_claim_comes_back_after_its_lease(
 
     monkeypatch.setattr(send_receipt, "retry", retry)
     assert outcome_of(order)[0] == "RETRY"
-    assert countdowns == [pytest.approx(emails.LEASE_S, abs=1)]
+    assert countdowns == [pytest.approx(limits.LEASE_S, abs=1)]
 
 
 @pytest.mark.usefixtures("run")
@@ -405,7 +399,7 @@ def test_a_retry_that_cannot_be_published_leaves_the_message_in_the_broker(
 def test_a_slow_server_is_given_up(run: Path, order: Order) -> None:
     write_rule(run, delay_s=3)
     with pytest.raises(MailDeferred, match="timed out"):
-        emails.send(render(order, task_id="t-1"), limit_s=0.1)
+        mail_server.send(render(order, task_id="t-1"), limit_s=0.1)
     assert attempts(run) == 1
     assert mails(run) == []
 
@@ -415,13 +409,13 @@ def test_all_steps_of_a_conversation_share_one_deadline(
     run: Path, order: Order, monkeypatch: pytest.MonkeyPatch, *, limit_s: float, taken: bool
 ) -> None:
     ten_more_each_time = itertools.count(0, 10)
-    monkeypatch.setattr(emails, "time", SimpleNamespace(monotonic=lambda: next(ten_more_each_time)))
+    monkeypatch.setattr(mail_server, "time", SimpleNamespace(monotonic=lambda: next(ten_more_each_time)))
     message = render(order, task_id="t-1")
     if taken:
-        emails.send(message, limit_s=limit_s)
+        mail_server.send(message, limit_s=limit_s)
     else:
         with pytest.raises(MailDeferred, match="took too long"):
-            emails.send(message, limit_s=limit_s)
+            mail_server.send(message, limit_s=limit_s)
     assert len(mails(run)) == taken
 
 

@@ -17,9 +17,12 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from harness import Drive, Effect
 from harness.errors import StartError, WaitTimeout
 from harness.scenario import Steps
-from scenarios import schedules
 from scenarios.app import app, database
-from scenarios.schedules import BACKOFF_LIMIT_S, BUSY_PAUSE_S, remind, reminder_id, report, scenario
+from scenarios.schedules import scenario as schedules
+from scenarios.schedules import tasks
+from scenarios.schedules.prediction import reminder_id
+from scenarios.schedules.scenario import scenario
+from scenarios.schedules.tasks import BACKOFF_LIMIT_S, BUSY_PAUSE_S, remind, report
 
 DRIVE = Drive(count=8, seed=7)
 EXPIRED = reminder_id(2, 7)
@@ -94,7 +97,7 @@ def test_whoever_has_to_wait_is_tried_again_soon_and_no_task_is_dropped(
             raise answer
         return answer
 
-    monkeypatch.setattr(schedules, "_prepared", broken)
+    monkeypatch.setattr(tasks, "_prepared", broken)
     monkeypatch.setattr(task, "retry", retry)
     with pytest.raises(type(answer)) as caught:
         task.run(*given)
@@ -108,7 +111,7 @@ def test_a_table_that_somebody_else_makes_at_the_same_moment_is_there() -> None:
             raise IntegrityError("CREATE TABLE", {}, Exception("duplicate key value violates unique constraint"))
 
     engine: Any = Overtaken()
-    assert schedules._prepared(engine) is engine  # noqa: SLF001 - no test can bring two processes to the same moment.
+    assert tasks._prepared(engine) is engine  # noqa: SLF001 - no test can bring two processes to the same moment.
 
 
 @pytest.mark.parametrize("task", [remind, report])

@@ -1,0 +1,1 @@
+"""A shop imports its orders: a large CSV file becomes rows of the app's own database."""

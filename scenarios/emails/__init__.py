@@ -1,0 +1,1 @@
+"""A shop mails its receipts."""

@@ -1,0 +1,1 @@
+"""A shop reminds its customers at the time they asked for, and reports at fixed hours."""
