@@ -3,58 +3,39 @@
 Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
 
-import io
-import math
 import os
 import shlex
 import shutil
-import signal
-import stat
-import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.text import Text
 
-from harness import __version__
+from harness import __version__, command, doctor
 from harness.audit.audit import Audit, audit
-from harness.audit.beat.crontab import RULE
 from harness.audit.run_folder import RunFolder
-from harness.console import Console, Outputs
+from harness.command import WRONG_USE, complain, interrupts
+from harness.console import Console
 from harness.containers import images
-from harness.containers.engine import connect, network_leads_out
+from harness.containers.engine import connect
 from harness.containers.ownership import explained, remove_all, sweep
-from harness.errors import HarnessError, RunFolderError, UsageError, told
+from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
 from harness.records.verdict import Verdict
-from harness.report import terminal
+from harness.report import progress, terminal
 from harness.running import playground, timelapse
-from harness.running.run import Plan, execute, find_scenario
-from harness.scenario import Drive, Option, Scenario
+from harness.running.run import Plan, execute
+from harness.scenario import Drive
+from harness.scenario_options import RunCommand, scenario_of
 from harness.stack.shared_parts import SharedParts
 
 _RUNS = Path(".harness") / "runs"
-_WRONG_USE = 2
-_INTERRUPTED = 130
-_LOW_DISK_GB = 2.0
 _OWN_APP = "scenarios.app"
-_SCENARIO = "celery_harness.scenario"
-"""Where the scenario of a command line is kept while the line is taken apart."""
 
 
 class _Folder(click.Path):
@@ -72,146 +53,18 @@ class _Folder(click.Path):
 _FOLDER = _Folder(path_type=Path)
 
 
-class _Interrupts:
-    """Ctrl-C and its like: the first raises KeyboardInterrupt, and those that follow find everything being taken down.
-
-    Taking down must not be interrupted, or something would be left. It is bounded, so nobody waits for ever.
-    """
-
-    def __init__(self) -> None:
-        self.is_awaited = False
-        """Whether the next one interrupts."""
-
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
-        if self.is_awaited:
-            self.is_awaited = False
-            raise KeyboardInterrupt
-
-
-_interrupts = _Interrupts()
-
-
-def main() -> None:
-    """The command `harness`."""
-    outputs = Outputs()
-    outputs.replace()
-    _interrupts.is_awaited = True
-    for number, handler in ((signal.SIGINT, _interrupts), (signal.SIGTERM, _interrupts), (signal.SIGHUP, _hang_up)):
-        # `nohup` asks to be left alone, and so does a shell of what it starts in the background.
-        if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)
-    code = _run()
-    # What is left when the interpreter ends is removed then, which is not to be interrupted either.
-    _interrupts.is_awaited = False
-    if (lost := outputs.flush()) is not None:
-        _complain(lost)
-        outputs.flush()
-    sys.exit(code)
-
-
-def _run() -> int:
-    """Run the command, say what went wrong, and return the exit code."""
-    try:
-        code: int | None = cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        said = io.StringIO()
-        error.show(said)
-        # It may repeat what was given as an argument.
-        click.echo(printable(said.getvalue()), err=True, nl=False)
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt) as error:
-        return _interrupted(error.__cause__ or error)
-    except HarnessError as error:
-        _complain(told(error))
-        return _WRONG_USE
-    except Exception as error:  # noqa: BLE001 - a traceback would end with 1, which means a broken promise.
-        if sys.flags.dev_mode:
-            traceback.print_exception(error)
-        again = shlex.join(["python", "-X", "dev", "-m", "harness", *sys.argv[1:]])
-        text = " ".join(told(error).split())
-        _complain(f"unexpected, please report it: {text}. The traceback is shown by: {again}")
-        return _WRONG_USE
-    return code or 0
-
-
-def _interrupted(error: BaseException) -> int:
-    """Say that it was, and whether anything is left; returns the exit code."""
-    if left := told(error):
-        _complain(f"interrupted, and not everything could be taken down: {left}")
-        return _WRONG_USE
-    Console(stderr=True, soft_wrap=True).print("interrupted; everything that was started has been taken down.")
-    return _INTERRUPTED
-
-
-def _complain(text: str) -> None:
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(Text("error: ", "bold red"), end="")
-    console.print(text)
-
-
-def _hang_up(number: int, frame: FrameType | None) -> None:
-    """The terminal is gone: to write to it would fail, in the middle of taking everything down."""
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device.
-        for output in (1, 2):
-            if stat.S_ISCHR(os.fstat(output).st_mode):
-                os.dup2(nowhere.fileno(), output)
-    _interrupts(number, frame)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="harness")
 def cli() -> None:
     """Do my tasks survive? Real RabbitMQ, real Celery workers, and every task accounted for."""
 
 
-class _RunCommand(click.Command):
-    """Takes the options of the scenario that is named, beside those that all scenarios have."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        first = self.make_parser(ctx)
-        first.ignore_unknown_options = True
-        # Nothing is decided here: only which scenario it is, and where its module lies.
-        named, _, _ = first.parse_args(args=list(args))
-        name = named.get("scenario")
-        # An option of a scenario's own is not known as one before the scenario is, which has to come first.
-        if isinstance(name, str) and not name.startswith("-"):
-            ctx.meta[_SCENARIO] = find_scenario(name, Path(named.get("app_dir") or "."))
-        return super().parse_args(ctx, args)
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        common = super().get_params(ctx)
-        scenario: Scenario | None = ctx.meta.get(_SCENARIO)
-        return common if scenario is None else [*common[:-1], *_owns(scenario, common), common[-1]]
+def main() -> NoReturn:
+    """The command `harness`."""
+    command.run(cli)
 
 
-def _owns(scenario: Scenario, common: Sequence[click.Parameter]) -> list[click.Option]:
-    """The options of a scenario's own. Raises UsageError for one that could be mistaken for another."""
-    owns = [_own(option) for option in scenario.options]
-    taken = {name for param in common for name in (param.name, *param.opts)}
-    for own in owns:
-        if not taken.isdisjoint({own.name, *own.opts}):
-            raise UsageError(f"{scenario.name} has an option {own.name!r}, and there is another: rename its own.")
-        taken |= {own.name, *own.opts}
-    return owns
-
-
-def _own(option: Option) -> click.Option:
-    """An option of a scenario's own, as the shell has it."""
-    kind: click.ParamType[Any]
-    if option.kind is Path:
-        kind = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
-    elif option.kind is int:
-        kind = click.IntRange(min=None if option.least is None else math.ceil(option.least))
-    elif option.kind is float:
-        kind = click.FloatRange(min=option.least)
-    else:
-        kind = click.STRING
-    shown = option.default is not None
-    flag = "--" + option.name.replace("_", "-")
-    return click.Option([flag, option.name], type=kind, default=option.default, show_default=shown, help=option.help)
-
-
-@cli.command(cls=_RunCommand)
+@cli.command(cls=RunCommand)
 @click.argument("scenario")
 @click.option("--count", type=click.IntRange(min=1), help="How many steps to drive.  [default: the scenario's own]")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed sends the same tasks.")
@@ -259,7 +112,7 @@ def run(
     SCENARIO is the name of a module in scenarios/, such as `emails`, or any dotted module. Some have options of their
     own: `harness run SCENARIO --help`.
     """
-    found: Scenario = ctx.meta.get(_SCENARIO) or find_scenario(scenario, app_dir)
+    found = scenario_of(ctx, scenario, app_dir)
     plan = Plan(
         scenario=found,
         drive=Drive(count=count or found.count, seed=seed, options=own),
@@ -271,9 +124,9 @@ def run(
         timeout_s=timeout_s,
     )
     console = Console()
-    with _progress() as (say, tell), SharedParts(say) as session:
+    with progress.of_tasks() as (say, tell), SharedParts(say) as session:
         folder, audited = execute(session, plan, tell)
-    _show(console, audited)
+    terminal.show(console, audited)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
     return audited.verdict.exit_code
 
@@ -315,9 +168,9 @@ def up(
         with suppress(KeyboardInterrupt):
             playground.watch(stack, say)
         # A second Ctrl-C from here on leaves this out, and only takes everything down.
-        _interrupts.is_awaited = True
+        interrupts.is_awaited = True
         say("settling; Ctrl-C skips this")
-        _show(console, playground.settle(stack))
+        terminal.show(console, playground.settle(stack))
     console.print(f"run folder: {ground.folder}")
 
 
@@ -383,11 +236,11 @@ def _show_written(console: Console, folder: Path) -> None:
     written = folder / "audit.json"
     try:
         if written.exists():
-            _show(console, Audit.from_json(RunFolder.open(folder).read(written.name)))
+            terminal.show(console, Audit.from_json(RunFolder.open(folder).read(written.name)))
     except RunFolderError as error:
-        _complain(str(error))
+        complain(str(error))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        _complain(f"{written} is not what an audit writes: {error!r} is missing or wrong.")
+        complain(f"{written} is not what an audit writes: {error!r} is missing or wrong.")
 
 
 @cli.command()
@@ -423,11 +276,11 @@ def audit_(folder: Path) -> int:
     """Audit a run again, from nothing but its FOLDER (the newest, unless given), and rewrite its audit.json."""
     opened = RunFolder.open(folder)
     audited = audit(opened)
-    _show(Console(), audited)
+    terminal.show(Console(), audited)
     try:
         opened.write("audit.json", audited.to_json())
     except RunFolderError as error:
-        _complain(f"{error}. The verdict stands; it is only not written down.")
+        complain(f"{error}. The verdict stands; it is only not written down.")
     return audited.verdict.exit_code
 
 
@@ -458,12 +311,12 @@ def timelapse_(*, app: str, begin: str, end: str, tz: str | None, speed: float, 
         root=root,
         app_folder=app_dir.absolute(),
     )
-    with _clock_progress() as (say, tell), SharedParts(say) as session:
+    with progress.of_clock() as (say, tell), SharedParts(say) as session:
         began = time.monotonic()
         folder, audited = timelapse.execute(session, lapse, tell)
         took_s = time.monotonic() - began
     console = Console()
-    _show(console, audited)
+    terminal.show(console, audited)
     lapsed = folder.read("run.json")["timelapse"]
     shown = timedelta(seconds=lapsed["to_t"] - lapsed["from_t"])
     console.print(f"{lapsed['from']} to {lapsed['to']}: {shown} in {took_s:.0f} s", soft_wrap=True)
@@ -471,8 +324,8 @@ def timelapse_(*, app: str, begin: str, end: str, tz: str | None, speed: float, 
     return audited.verdict.exit_code
 
 
-@cli.command()
-def doctor() -> int:
+@cli.command("doctor")
+def doctor_() -> int:
     """Look at what a run needs: engine, images, their sources, disk. Says what to do about each red line."""
     console = Console(soft_wrap=True)
     healthy = True
@@ -483,23 +336,9 @@ def doctor() -> int:
         mark = {True: ("ok  ", "green"), None: ("note", "yellow"), False: ("bad ", "bold red")}[ok]
         console.print(Text.assemble(mark, printable(f" {name}: {detail}")))
 
-    line("harness", f"{__version__}, Python {sys.version.partition(' ')[0]}", ok=True)
-    free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
-    advice = (
-        "" if free_gb >= _LOW_DISK_GB else f"; runs and images want {_LOW_DISK_GB:g} GB: make room, or run elsewhere"
-    )
-    line("disk", f"{free_gb:.1f} GB free here{advice}", ok=free_gb >= _LOW_DISK_GB)
-    try:
-        client = connect()
-        version = client.version()
-        line("engine", f"{version['Version']}, API {version['ApiVersion']}, {version['Os']}/{version['Arch']}", ok=True)
-        leads_out = network_leads_out()
-        line("network", "open, by HARNESS_NETWORK" if leads_out else "closed; HARNESS_NETWORK=open opens it", ok=True)
-        for name, ok, detail in images.sources(client):
-            line(name, detail, ok=ok)
-    except HarnessError as error:
-        line("engine", str(error), ok=False)
-    return 0 if healthy else _WRONG_USE
+    for name, ok, detail in doctor.facts():
+        line(name, detail, ok=ok)
+    return 0 if healthy else WRONG_USE
 
 
 @cli.command()
@@ -525,48 +364,3 @@ def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
         console.print(f"removed {_RUNS}")
     if not (removed or runs or with_images):
         console.print("nothing was left behind.")
-
-
-def _show(console: Console, audited: Audit) -> None:
-    if audited.is_timelapse:
-        console.print(terminal.ticks(audited))
-        console.print("verdict: ", terminal.verdict(audited), f". {RULE}", sep="")
-    else:
-        console.print(terminal.accounting(audited))
-    found = terminal.findings(audited)
-    if found is not None:
-        console.print(found)
-
-
-@contextmanager
-def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
-    """A line for each thing that takes its time, and a bar each for what was sent and what has ended."""
-    columns = (TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        known: dict[str, Any] = {}
-
-        def say(line: str) -> None:
-            bars.console.print(line)
-
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in known:
-                known[what] = bars.add_task(what, total=total)
-            bars.update(known[what], completed=done, total=total)
-
-        yield say, tell
-
-
-@contextmanager
-def _clock_progress() -> Iterator[tuple[Callable[[str], None], timelapse.Progress]]:
-    """A line for each thing that takes its time, and a bar for what beat's clock shows."""
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        days = bars.add_task("", total=1.0)
-
-        def say(line: str) -> None:
-            bars.console.print(line)
-
-        def tell(now: datetime, over: float) -> None:
-            bars.update(days, completed=over, description=now.isoformat(sep=" ", timespec="minutes"))
-
-        yield say, tell

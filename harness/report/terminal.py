@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.audit.audit import Audit
+from harness.audit.beat.crontab import RULE
 from harness.audit.beat.tick_records import EntryTicks
-from harness.console import READABLE, Words
+from harness.console import READABLE, Console, Words
 from harness.measure.durations import write_duration
 from harness.measure.figures import Figures
 from harness.printable import printable, printable_name
@@ -56,6 +57,17 @@ def _shown_json(value: Json) -> Json:
 def verdict(audit: Audit) -> Text:
     """The verdict in its colour."""
     return Text(audit.verdict.value, style=_STYLES[audit.verdict])
+
+
+def show(console: Console, audited: Audit) -> None:
+    """Print what an audit says: its ticks or its accounting, and what it found."""
+    if audited.is_timelapse:
+        console.print(ticks(audited))
+        console.print("verdict: ", verdict(audited), f". {RULE}", sep="")
+    else:
+        console.print(accounting(audited))
+    if (found := findings(audited)) is not None:
+        console.print(found)
 
 
 def accounting(audit: Audit) -> Table:

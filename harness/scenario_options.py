@@ -1,0 +1,70 @@
+"""`harness run` takes the options of the scenario that is named, beside those that all scenarios have."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.errors import UsageError
+from harness.running.run import find_scenario
+from harness.scenario import Option, Scenario
+
+_SCENARIO = "celery_harness.scenario"
+"""Where the scenario of a command line is kept while the line is taken apart."""
+
+
+class RunCommand(click.Command):
+    """Takes the options of the scenario that is named, beside those that all scenarios have."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Find the scenario first, and then take the line apart with its options."""
+        first = self.make_parser(ctx)
+        first.ignore_unknown_options = True
+        # Nothing is decided here: only which scenario it is, and where its module lies.
+        named, _, _ = first.parse_args(args=list(args))
+        name = named.get("scenario")
+        # An option of a scenario's own is not known as one before the scenario is, which has to come first.
+        if isinstance(name, str) and not name.startswith("-"):
+            ctx.meta[_SCENARIO] = find_scenario(name, Path(named.get("app_dir") or "."))
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return all options; those of the scenario's own stand before `--help`."""
+        common = super().get_params(ctx)
+        scenario: Scenario | None = ctx.meta.get(_SCENARIO)
+        return common if scenario is None else [*common[:-1], *_owns(scenario, common), common[-1]]
+
+
+def _owns(scenario: Scenario, common: Sequence[click.Parameter]) -> list[click.Option]:
+    """The options of a scenario's own. Raises UsageError for one that could be mistaken for another."""
+    owns = [_own(option) for option in scenario.options]
+    taken = {name for param in common for name in (param.name, *param.opts)}
+    for own in owns:
+        if not taken.isdisjoint({own.name, *own.opts}):
+            raise UsageError(f"{scenario.name} has an option {own.name!r}, and there is another: rename its own.")
+        taken |= {own.name, *own.opts}
+    return owns
+
+
+def _own(option: Option) -> click.Option:
+    """An option of a scenario's own, as the shell has it."""
+    kind: click.ParamType[Any]
+    if option.kind is Path:
+        kind = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
+    elif option.kind is int:
+        kind = click.IntRange(min=None if option.least is None else math.ceil(option.least))
+    elif option.kind is float:
+        kind = click.FloatRange(min=option.least)
+    else:
+        kind = click.STRING
+    shown = option.default is not None
+    flag = "--" + option.name.replace("_", "-")
+    return click.Option([flag, option.name], type=kind, default=option.default, show_default=shown, help=option.help)
+
+
+def scenario_of(ctx: click.Context, name: str, app_dir: Path) -> Scenario:
+    """Return the scenario of a command line that was taken apart."""
+    found: Scenario = ctx.meta.get(_SCENARIO) or find_scenario(name, app_dir)
+    return found
