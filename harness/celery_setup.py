@@ -323,7 +323,7 @@ def _session(request: pytest.FixtureRequest) -> SharedParts:
 
 def _docker(session: SharedParts, node: Node) -> Any:
     """The container behind a node, as docker-py has it."""
-    return session.engine.client.containers.get(node.container.id)
+    return session.engine.native(node.container)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,8 +22,8 @@ from harness.audit.run_folder import RunFolder
 from harness.command import WRONG_USE, complain, interrupts
 from harness.console import Console
 from harness.containers import images
-from harness.containers.engine import connect
-from harness.containers.ownership import explained, remove_all, sweep
+from harness.containers.engine_choice import connect
+from harness.containers.ownership import remove_all, sweep
 from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
 from harness.records.verdict import Verdict
@@ -350,15 +350,14 @@ def doctor_() -> int:
 def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
     """Remove the containers, networks and volumes that killed runs left behind."""
     console = Console(soft_wrap=True)
-    client = connect()
-    removed = remove_all(client) if everything else sweep(client)
-    for name in removed:
-        console.print(f"removed {name}")
-    if with_images:
-        for tag in images.ours(client):
-            with explained(f"removing the image {tag}"):
-                client.images.remove(tag, force=True)
-            console.print(f"removed image {tag}")
+    with closing(connect()) as engine:
+        removed = remove_all(engine) if everything else sweep(engine)
+        for name in removed:
+            console.print(f"removed {name}")
+        if with_images:
+            for tag in images.ours(engine):
+                engine.remove_image(tag)
+                console.print(f"removed image {tag}")
     if runs and _RUNS.is_dir():
         shutil.rmtree(_RUNS)
         console.print(f"removed {_RUNS}")

@@ -3,11 +3,13 @@
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from harness import __version__
 from harness.containers import images
-from harness.containers.engine import connect, network_leads_out
+from harness.containers.engine import network_leads_out
+from harness.containers.engine_choice import connect
 from harness.containers.images import Fact
 from harness.errors import HarnessError
 
@@ -19,20 +21,15 @@ def facts() -> Iterator[Fact]:
     yield Fact(name="harness", ok=True, detail=f"{__version__}, Python {sys.version.partition(' ')[0]}")
     yield _disk()
     try:
-        client = connect()
-        version = client.version()
-        yield Fact(
-            name="engine",
-            ok=True,
-            detail=f"{version['Version']}, API {version['ApiVersion']}, {version['Os']}/{version['Arch']}",
-        )
-        is_open = network_leads_out()
-        yield Fact(
-            name="network",
-            ok=True,
-            detail="open, by HARNESS_NETWORK" if is_open else "closed; HARNESS_NETWORK=open opens it",
-        )
-        yield from images.sources(client)
+        with closing(connect()) as engine:
+            yield Fact(name="engine", ok=True, detail=engine.version())
+            is_open = network_leads_out()
+            yield Fact(
+                name="network",
+                ok=True,
+                detail="open, by HARNESS_NETWORK" if is_open else "closed; HARNESS_NETWORK=open opens it",
+            )
+            yield from images.sources(engine)
     except HarnessError as error:
         yield Fact(name="engine", ok=False, detail=str(error))
 

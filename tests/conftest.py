@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from harness.containers.engine import connect
+from harness.containers.engine_choice import connect
 from harness.errors import EngineError
 
 

@@ -1,27 +1,21 @@
-"""Who owns what was started, and how it is removed.
+"""Who owns what was started, and who of them is dead.
 
 Every container, network and volume carries the label of its owner, the process that started it, so that `sweep` can
-tell what a dead owner left behind. `harness.containers.engine` stands on this module, which is why `explained`, the
-words for what the engine refuses, is here.
+tell what a dead owner left behind.
 """
 
-import contextlib
 import hashlib
 import math
 import os
 import platform
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import docker
 import psutil
-import requests
-from docker.errors import APIError, DockerException, NotFound
 
-from harness.errors import EngineError, WaitTimeout
-from harness.wait import wait_until
+from harness.containers.engine import Engine
 
 OWNER_LABEL = "celery-harness.owner"
 """Which process started a container or a network: see `Owner`."""
@@ -33,8 +27,6 @@ RUN_LABEL = "celery-harness.run"
 """The name of the run that a node belongs to, where there is one."""
 
 _START_TOLERANCE_S = 2.0
-_REMOVAL_TIMEOUT_S = 20
-_HELD_TIMEOUT_S = 2
 
 
 # -------------------------------------------------------------------------------------------------- ownership
@@ -139,24 +131,10 @@ def _boot() -> str:
         return "-"
 
 
-# ------------------------------------------------------------------------------------------- what the engine says
-
-
-@contextlib.contextmanager
-def explained(doing: str) -> Iterator[None]:
-    """Turn what the engine answers into an EngineError that says what was being done."""
-    try:
-        yield
-    except APIError as error:
-        raise EngineError(f"The engine failed at {doing}: {error.explanation or error}") from error
-    except (DockerException, requests.RequestException) as error:
-        raise EngineError(f"The engine did not answer at {doing}: {error}. Is it still running?") from error
-
-
 # --------------------------------------------------------------------------------------------------- sweeping
 
 
-def sweep(client: docker.DockerClient) -> list[str]:
+def sweep(engine: Engine) -> list[str]:
     """Remove the containers, networks and volumes of every dead owner of this place, and return their names.
 
     What a living process started, here or elsewhere, stays. Any number of sweepers may be at it at once.
@@ -165,103 +143,13 @@ def sweep(client: docker.DockerClient) -> list[str]:
         EngineError: the engine does not answer or failed to remove something.
     """
     here = Owner.here()
-    return remove_doomed(client, lambda owner: owner_is_dead(owner, here, _process_start_s))
+    return engine.remove_owned(lambda owner: owner_is_dead(owner, here, _process_start_s))
 
 
-def remove_all(client: docker.DockerClient) -> list[str]:
+def remove_all(engine: Engine) -> list[str]:
     """Remove everything that carries an owner label, dead or alive, ours or not, and return the names.
 
     Raises:
         EngineError: the engine does not answer or failed to remove something.
     """
-    return remove_doomed(client, lambda _: True)
-
-
-def remove_doomed(client: docker.DockerClient, doomed: Callable[[str], bool], *labels: str) -> list[str]:
-    """Remove what carries an owner label that is doomed; containers first, because they hold the rest.
-
-    Args:
-        client: from `harness.containers.engine.connect`.
-        doomed: whether what the owner with this label started is to go.
-        labels: more labels that it must carry, such as ``name=value``.
-
-    Returns:
-        The names of what was removed.
-
-    Raises:
-        EngineError: the engine does not answer or failed to remove something.
-    """
-    # The low-level lists are one request each. docker-py's own objects would inspect each thing again, and
-    # trip over one that another sweeper removes in between.
-    api = client.api
-    ours = {"label": [OWNER_LABEL, *labels]}
-    with explained("removing what was left behind"):
-        containers = [found for found in api.containers(all=True, filters=ours) if doomed(found["Labels"][OWNER_LABEL])]
-        for container in containers:
-            remove_container(api, container["Id"])
-        networks = [found for found in api.networks(filters=ours) if doomed(found["Labels"][OWNER_LABEL])]
-        volumes = [
-            found for found in api.volumes(filters=ours)["Volumes"] or [] if doomed(found["Labels"][OWNER_LABEL])
-        ]
-        return [
-            *(container["Names"][0].removeprefix("/") for container in containers),
-            *(found["Name"] for found in networks if remove_held(api.remove_network, found["Id"])),
-            *(found["Name"] for found in volumes if remove_held(api.remove_volume, found["Name"])),
-        ]
-
-
-def remove_container(api: docker.APIClient, name: str) -> None:
-    """Kill a container if it runs, and remove it with its anonymous volumes; nothing happens if it is gone.
-
-    Args:
-        api: of the engine that runs it.
-        name: its name or id.
-
-    Raises:
-        APIError: the engine failed to remove it.
-        EngineError: another process is removing it, and was not done within 20 seconds.
-    """
-    try:
-        api.remove_container(name, force=True, v=True)
-    except NotFound:
-        return
-    except APIError as error:
-        if error.status_code != requests.codes.conflict:
-            raise
-        # Somebody else is removing it. It is not gone before they are done, and its network is still held.
-        try:
-            wait_until(lambda: _is_gone(api, name), what=f"{name} is gone", timeout_s=_REMOVAL_TIMEOUT_S)
-        except WaitTimeout:
-            raise EngineError(
-                f"Another process is removing the container {name}, and was not done within {_REMOVAL_TIMEOUT_S} s. "
-                "Try again; if that does not help, restart the engine."
-            ) from None
-
-
-def _is_gone(api: docker.APIClient, name: str) -> bool:
-    try:
-        api.inspect_container(name)
-    except NotFound:
-        return True
-    return False
-
-
-def remove_held(remove: Callable[[str], object], name: str) -> bool:
-    """Remove a network or volume; False if after two seconds a container still holds it."""
-
-    def attempt() -> bool:
-        try:
-            remove(name)
-        except NotFound:
-            return True
-        except APIError as error:
-            # Docker says "forbidden" of a network and "conflict" of a volume that is in use.
-            if error.status_code not in {requests.codes.forbidden, requests.codes.conflict}:
-                raise
-            return False
-        return True
-
-    try:
-        return wait_until(attempt, what=f"nothing holds {name}", timeout_s=_HELD_TIMEOUT_S)
-    except WaitTimeout:
-        return False
+    return engine.remove_owned(lambda _: True)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import requests
-from docker import APIClient
 from requests.adapters import BaseAdapter
 
 LOOK_S = 15.0
@@ -14,11 +13,11 @@ SILENT_S = 2.0
 """For any request after one that had no answer: whatever is left to be done is not waited for one by one."""
 
 
-def limit(api: APIClient) -> None:
-    """Bound every request of a client from now on."""
+def limit(session: requests.Session) -> None:
+    """Bound every request of a session with the engine from now on."""
     silence = _Silence()
-    for prefix, adapter in list(api.adapters.items()):
-        api.mount(prefix, _Bounded(adapter, silence))
+    for prefix, adapter in list(session.adapters.items()):
+        session.mount(prefix, _Bounded(adapter, silence))
 
 
 class _Silence:

@@ -34,7 +34,8 @@ from typing import Self
 
 from harness.console import Console
 from harness.containers import images
-from harness.containers.engine import connect
+from harness.containers.engine_choice import connect
+from harness.containers.image_recipes import Image
 from harness.errors import HarnessError, UsageError, told
 from harness.loadtest.messages import Order
 from harness.loadtest.stack_under_load import Account, StackUnderLoad
@@ -113,9 +114,9 @@ class StackProcess:
                 self.tell("say", line=line)
 
         # To build an image can take minutes, and may be interrupted.
-        with contextlib.closing(connect()) as client:
-            for image in (images.Image.RABBITMQ, images.Image.NODE):
-                images.ensure(client, image, say=say)
+        with contextlib.closing(connect()) as engine:
+            for image in Image:
+                images.ensure(engine, image, say=say)
         # What the engine was just asked for when somebody interrupts would come to be when nobody takes it down.
         with self._shield():
             session = SharedParts(say)

@@ -22,8 +22,9 @@ import harness
 from harness.audit.audit import Audit
 from harness.audit.ledger import Ledger
 from harness.audit.run_folder import HOME, RunFolder, dump, keep_out_of_version_control
-from harness.containers.engine import Status, connect, states_of
-from harness.containers.ownership import Owner, remove_doomed
+from harness.containers.engine import Status
+from harness.containers.engine_choice import connect
+from harness.containers.ownership import Owner
 from harness.errors import HarnessError, RunFolderError, StartError, UsageError
 from harness.records.values import Json
 from harness.stack.shared_parts import Say, SharedParts
@@ -349,7 +350,8 @@ def down() -> Playground | None:
     left = read()
     if left is not None and left.owner == ground.owner:
         # A process that ends in order removes this file. This one was killed, and its containers are still there.
-        remove_doomed(connect(), owner.is_named_by)
+        with contextlib.closing(connect()) as engine:
+            engine.remove_owned(owner.is_named_by)
         SECRET.unlink(missing_ok=True)
         STATE.unlink(missing_ok=True)
     return ground
@@ -362,7 +364,8 @@ def _wait_for_the_end(has_ended: Callable[[], bool], pid: int) -> None:
 
 def status(ground: Playground) -> tuple[dict[str, str], dict[str, Json]]:
     """Return the state of each node by name, and the numbers of tasks sent, ended and open."""
-    states = states_of(connect(), ground.process)
+    with contextlib.closing(connect()) as engine:
+        states = engine.states(ground.process.is_named_by)
     ledger = Ledger(RunFolder.open(Path(ground.folder)).journal)
     ledger.update()
     seen = {name: str(states.get(name, Status.GONE)) for name in ground.nodes}

@@ -8,7 +8,9 @@ from types import TracebackType
 from typing import Self
 
 from harness.containers import images
-from harness.containers.engine import Engine, connect, network_leads_out
+from harness.containers.engine import Engine, network_leads_out
+from harness.containers.engine_choice import connect
+from harness.containers.image_recipes import Image, is_replaced
 from harness.containers.ownership import sweep
 from harness.containers.rabbitmq import SAMPLED_S, SAMPLED_S_OF_OURS, Broker
 from harness.errors import EngineError, noted_on
@@ -92,9 +94,9 @@ class SharedParts:
     @cached_property
     def mailbox_image(self) -> str:
         """The image of mailboxes: always the harness's own, because one's own worker image need hold no mail server."""
-        if not images.is_replaced(images.Image.NODE):
+        if not is_replaced(Image.NODE):
             return self.worker_image
-        return images.ensure(self.engine.client, images.Image.NODE, say=self.say, ours=True)
+        return images.ensure(self.engine, Image.NODE, say=self.say, ours=True)
 
     def _ensure(self) -> _Started:
         if self._closed:
@@ -110,15 +112,14 @@ class SharedParts:
 
     def _up(self) -> _Started:
         leads_out = network_leads_out()
-        client = connect()
+        engine = connect()
         # Last of all. What the interpreter's exit may still have to ask of the engine opens a connection anew.
-        self._closing.callback(client.close)
-        swept = sweep(client)
+        self._closing.callback(engine.close)
+        swept = sweep(engine)
         if swept:
             self.say(f"swept {len(swept)} leftovers of a run that was killed")
-        rabbitmq = images.ensure(client, images.Image.RABBITMQ, say=self.say)
-        worker_image = images.ensure(client, images.Image.NODE, say=self.say)
-        engine = Engine(client)
+        rabbitmq = images.ensure(engine, Image.RABBITMQ, say=self.say)
+        worker_image = images.ensure(engine, Image.NODE, say=self.say)
         network = engine.create_network("session", leads_out=leads_out)
         self._closing.callback(engine.remove_network, network)
         broker = Broker(engine, image=rabbitmq, network=network, sampled_s=_sampled_s())
@@ -130,4 +131,4 @@ class SharedParts:
 
 def _sampled_s() -> float:
     """How often quorum queues report, in seconds: our own image is told to, somebody's own need not be."""
-    return SAMPLED_S if images.is_replaced(images.Image.RABBITMQ) else SAMPLED_S_OF_OURS
+    return SAMPLED_S if is_replaced(Image.RABBITMQ) else SAMPLED_S_OF_OURS

@@ -1,21 +1,40 @@
-"""What every `Container` must do, whatever it is made of. Another way to run nodes adds itself to `RUNNERS`."""
+"""What every `Container` must do, whatever it is made of. Another way to run nodes adds itself to `RUNNERS`.
+
+The fake that other tests use is held to the same.
+"""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 
 import pytest
 
-from harness.containers.engine import Container, Engine, NodeSpec, State, Status, connect
-from harness.containers.images import Image, ensure
+from harness.containers.engine import LOOPBACK, Container, NodeSpec, State, Status
+from harness.containers.engine_choice import connect
+from harness.containers.image_recipes import Image
+from harness.containers.images import ensure
 from harness.errors import EngineError
 from harness.wait import wait_until
-
-pytestmark = pytest.mark.docker
+from tests.fakes.container import FakeContainer, Program, Reaction
 
 PORT = 8000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A program, twice."""
+
+    source: str
+    """In Python."""
+    acted: Program
+    """As a fake acts it."""
+
+
 # It greets whoever connects, and counts its starts in a file, to show what outlives a stop.
-PROGRAM = f"""
+GREETER = f"""
 import pathlib, signal, socket, sys
 starts = pathlib.Path("/tmp/starts")
 starts.write_text((starts.read_text() if starts.exists() else "") + "x")
@@ -27,12 +46,19 @@ while True:
     with client:
         client.sendall(b"hello")
 """
-STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+PROGRAM = Subject(
+    source=GREETER,
+    acted=Program(says=lambda start: [f"start {start}"], reacts={"SIGTERM": Reaction(ends_with=7)}),
+)
+
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+STUBBORN = Subject(
+    source=DEAF,
+    acted=Program(says=lambda _: ["deaf"], reacts={}),
 )
 
 # It says something as often as it is asked to, and something more at its end.
-TALKS = """
+TALKER = """
 import signal, sys
 signal.signal(signal.SIGUSR1, lambda *_: print("now", flush=True))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
@@ -43,30 +69,70 @@ try:
 finally:
     print("Grüße")
 """
+TALKS = Subject(
+    source=TALKER,
+    acted=Program(
+        says=lambda _: ["before"],
+        reacts={"SIGUSR1": Reaction(says=["now"]), "SIGTERM": Reaction(says=["Grüße"], ends_with=0)},
+    ),
+)
 
-Runner = Callable[[str], Container]
-"""Runs a Python program on a network of its own and returns the container."""
+ENDS = Subject(
+    source="print('one'); print('two'); raise SystemExit(3)",
+    acted=Program(says=lambda _: ["one", "two"], ends_with=3),
+)
+
+Runner = Callable[[Subject], Container]
+"""Runs a program on a network of its own and returns the container."""
 
 
 def docker_runner() -> Iterator[Runner]:
-    client = connect()
-    engine = Engine(client)
-    image = ensure(client, Image.NODE, say=print)
-    network = engine.create_network("contract")
+    with closing(connect()) as engine:
+        image = ensure(engine, Image.NODE, say=print)
+        network = engine.create_network("contract")
 
-    def run(program: str) -> Container:
-        spec = NodeSpec(name="subject", image=image, command=("python", "-uc", program), ports=(PORT,))
-        return engine.run(spec, network=network)
+        def run(subject: Subject) -> Container:
+            command = ("python", "-uc", subject.source)
+            spec = NodeSpec(name="subject", image=image, command=command, ports=(PORT,))
+            return engine.run(spec, network=network)
 
-    yield run
-    engine.remove_network(network)
-    client.close()
-
-
-RUNNERS = {"docker": docker_runner}
+        yield run
+        engine.remove_network(network)
 
 
-@pytest.fixture(scope="module", params=RUNNERS.values(), ids=list(RUNNERS))
+def fake_runner() -> Iterator[Runner]:
+    with ExitStack() as closing_all:
+
+        def run(subject: Subject) -> Container:
+            server = closing_all.enter_context(socket.create_server((LOOPBACK, 0)))
+            # Else whoever waits for a client would not hear that it is closed.
+            closing_all.callback(server.shutdown, socket.SHUT_RDWR)
+            container = FakeContainer(program=subject.acted, ports={PORT: server.getsockname()[1]})
+            threading.Thread(target=greet, args=(server, container), daemon=True).start()
+            return container
+
+        yield run
+
+
+def greet(server: socket.socket, container: Container) -> None:
+    """Greet each client as the program does while it runs."""
+    while True:
+        try:
+            client, _ = server.accept()
+        except OSError:
+            return
+        with client:
+            if container.state().status is Status.RUNNING:
+                client.sendall(b"hello")
+
+
+RUNNERS = [
+    pytest.param(fake_runner, id="fake"),
+    pytest.param(docker_runner, id="docker", marks=pytest.mark.docker),
+]
+
+
+@pytest.fixture(scope="module", params=RUNNERS)
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     yield from request.param()
 
@@ -76,8 +142,8 @@ def run(runner: Runner) -> Iterator[Runner]:
     """The runner, which forgets at the end of the test all that it started."""
     started: list[Container] = []
 
-    def remembering(program: str) -> Container:
-        started.append(runner(program))
+    def remembering(subject: Subject) -> Container:
+        started.append(runner(subject))
         return started[-1]
 
     yield remembering
@@ -155,7 +221,7 @@ def test_a_port_that_was_not_published_is_an_error(container: Container) -> None
 
 
 def test_a_program_that_ends_is_exited_with_its_code_and_its_log_stays(run: Runner) -> None:
-    ended = run("print('one'); print('two'); raise SystemExit(3)")
+    ended = run(ENDS)
     assert wait_exited(ended) == State(status=Status.EXITED, exit_code=3)
     assert ended.logs().splitlines() == ["one", "two"]
     assert ended.logs(tail=1).splitlines() == ["two"]

@@ -1,20 +1,30 @@
 """What the tests that need an engine share."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import docker
 import pytest
 
-from harness.containers.engine import connect
+from harness.containers.engine import Engine
+from harness.containers.engine_choice import connect
 from harness.containers.ownership import OWNER_LABEL
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[docker.DockerClient]:
-    """A connection to the engine."""
-    client = connect()
+    """A look at the engine from outside."""
+    client = docker.from_env()
     yield client
     client.close()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """The engine as the harness has it. What the module's tests started through it is removed at their end."""
+    with closing(connect()) as engine:
+        yield engine
+        engine.remove_mine()
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ import pytest
 import requests
 from amqp.exceptions import AMQPError
 
-from harness.containers import images
+from harness.containers import docker_registry
 from harness.containers.engine import LOOPBACK, Engine, NodeSpec
-from harness.containers.images import LABEL, Image, Source, ensure, ours, plan_image, sources
+from harness.containers.image_recipes import Image, Source, plan_image
+from harness.containers.images import LABEL, ensure, ours, sources
 from harness.errors import ImageError
 from harness.wait import wait_until
 
@@ -78,11 +79,11 @@ def context(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def _removed_afterwards(client: docker.DockerClient) -> Iterator[None]:
+def _removed_afterwards(client: docker.DockerClient, engine: Engine) -> Iterator[None]:
     """Whatever image the test makes is removed; bases stay."""
-    before = set(ours(client))
+    before = set(ours(engine))
     yield
-    for tag in set(ours(client)) - before:
+    for tag in set(ours(engine)) - before:
         if "/base-" not in tag:
             client.images.remove(tag, force=True)
     # A build that fails leaves its layers behind without a name.
@@ -92,27 +93,27 @@ def _removed_afterwards(client: docker.DockerClient) -> Iterator[None]:
 
 @pytest.mark.parametrize("which", Image)
 def test_a_second_start_finds_the_image_and_builds_nothing(
-    client: docker.DockerClient, which: Image, said: list[str]
+    client: docker.DockerClient, engine: Engine, which: Image, said: list[str]
 ) -> None:
-    tag = ensure(client, which, say=print)
+    tag = ensure(engine, which, say=print)
     built = client.images.get(tag)
-    assert ensure(client, which, say=said.append) == tag
+    assert ensure(engine, which, say=said.append) == tag
     assert said == [f"{which}: {tag} is present"]
     assert client.images.get(tag).id == built.id
     assert built.labels[LABEL] == which
-    assert tag in ours(client)
-    assert [fact.detail for fact in sources(client) if fact.name == f"image {which}" and fact.ok] == [f"{tag}, present"]
+    assert tag in ours(engine)
+    assert [fact.detail for fact in sources(engine) if fact.name == f"image {which}" and fact.ok] == [f"{tag}, present"]
 
 
 @pytest.mark.usefixtures("_removed_afterwards")
 def test_an_edited_dockerfile_is_built_again_on_the_same_base(
-    client: docker.DockerClient, context: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+    client: docker.DockerClient, engine: Engine, context: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_IMAGES", "bootstrap")
-    first = ensure(client, Image.RABBITMQ, say=print, context=context)
+    first = ensure(engine, Image.RABBITMQ, say=print, context=context)
     with (context / "rabbitmq.Dockerfile").open("a") as dockerfile:
         dockerfile.write("LABEL edited=yes\n")
-    second = ensure(client, Image.RABBITMQ, say=said.append, context=context)
+    second = ensure(engine, Image.RABBITMQ, say=said.append, context=context)
     assert second != first
     assert client.images.get(second).labels["edited"] == "yes"
     assert "edited" not in client.images.get(first).labels
@@ -122,11 +123,11 @@ def test_an_edited_dockerfile_is_built_again_on_the_same_base(
 
 @pytest.mark.usefixtures("_removed_afterwards")
 def test_of_two_at_once_one_builds_and_the_other_waits_for_it(
-    client: docker.DockerClient, context: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, context: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_IMAGES", "bootstrap")
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(ensure, client, Image.RABBITMQ, say=said.append, context=context) for _ in range(2)]
+        both = [pool.submit(ensure, engine, Image.RABBITMQ, say=said.append, context=context) for _ in range(2)]
     assert both[0].result() == both[1].result()
     assert len([line for line in said if "building" in line and line.endswith("...")]) == 1
     assert len([line for line in said if "another process has built it" in line]) == 1
@@ -134,24 +135,24 @@ def test_of_two_at_once_one_builds_and_the_other_waits_for_it(
 
 @pytest.mark.usefixtures("_removed_afterwards")
 def test_a_failed_build_ends_with_what_the_build_said(
-    client: docker.DockerClient, context: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, context: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_IMAGES", "bootstrap")
     with (context / "rabbitmq.Dockerfile").open("a") as dockerfile:
         dockerfile.write("RUN echo this is the reason && exit 3\n")
     with pytest.raises(ImageError, match=r"code: 3(.|\n)*\nthis is the reason"):
-        ensure(client, Image.RABBITMQ, say=print, context=context)
+        ensure(engine, Image.RABBITMQ, say=print, context=context)
 
 
 def test_an_image_of_ones_own_is_used_as_it_is(
-    client: docker.DockerClient, said: list[str], monkeypatch: pytest.MonkeyPatch
+    client: docker.DockerClient, engine: Engine, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = f"own-{secrets.token_hex(4)}:of-the-user"
-    client.images.get(ensure(client, Image.NODE, say=print)).tag(own)
+    client.images.get(ensure(engine, Image.NODE, say=print)).tag(own)
     monkeypatch.setenv("HARNESS_WORKER_IMAGE", own)
     try:
-        assert ensure(client, Image.NODE, say=said.append) == own
-        assert own not in ours(client)
+        assert ensure(engine, Image.NODE, say=said.append) == own
+        assert own not in ours(engine)
     finally:
         client.images.remove(own)
     assert said == [f"node: {own} is present (from HARNESS_WORKER_IMAGE)"]
@@ -175,39 +176,37 @@ def silent_registry() -> Iterator[str]:
 
 
 def test_where_only_a_pull_is_allowed_and_nothing_answers_it_says_what_to_do(
-    client: docker.DockerClient, closed_registry: str, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, closed_registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_IMAGES", "pull")
     monkeypatch.setenv("HARNESS_REGISTRY", closed_registry)
     with pytest.raises(ImageError, match=f"{closed_registry}/rabbitmq.* cannot be pulled: .*refused.*docker load"):
-        ensure(client, Image.RABBITMQ, say=print)
+        ensure(engine, Image.RABBITMQ, say=print)
 
 
-def test_a_silent_registry_is_given_up(
-    client: docker.DockerClient, silent_registry: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_registry_is_given_up(engine: Engine, silent_registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_IMAGES", "pull")
     monkeypatch.setenv("HARNESS_REGISTRY", silent_registry)
-    assert images._REGISTRY_TIMEOUT_S <= 10  # noqa: SLF001 - a start must not hang for longer than that.
-    monkeypatch.setattr(images, "_REGISTRY_TIMEOUT_S", 1)
+    assert docker_registry._REGISTRY_TIMEOUT_S <= 10  # noqa: SLF001 - a start must not hang for longer than that.
+    monkeypatch.setattr(docker_registry, "_REGISTRY_TIMEOUT_S", 1)
     with pytest.raises(ImageError, match="no answer for 1 s"):
-        ensure(client, Image.RABBITMQ, say=print)
+        ensure(engine, Image.RABBITMQ, say=print)
 
 
 def test_an_own_image_that_is_nowhere_names_the_variable(
-    client: docker.DockerClient, closed_registry: str, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, closed_registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_WORKER_IMAGE", f"{closed_registry}/own:1")
     with pytest.raises(ImageError, match=r"HARNESS_WORKER_IMAGE names .*/own:1, which is neither present nor"):
-        ensure(client, Image.NODE, say=print)
+        ensure(engine, Image.NODE, say=print)
 
 
 @pytest.mark.usefixtures("_removed_afterwards")
 def test_where_no_registry_answers_the_base_is_made_from_packages(
-    client: docker.DockerClient, context: Path, closed_registry: str, said: list[str], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, context: Path, closed_registry: str, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_REGISTRY", closed_registry)
-    tag = ensure(client, Image.RABBITMQ, say=said.append, context=context)
+    tag = ensure(engine, Image.RABBITMQ, say=said.append, context=context)
     assert tag.startswith("celery-harness/rabbitmq:bootstrap-")
     assert any(closed_registry in line and "refused" in line and "from packages" in line for line in said)
 
@@ -281,14 +280,15 @@ def publish(client: docker.DockerClient, which: Image, dockerfile: str, registry
 
 
 @pytest.fixture
-def engine(client: docker.DockerClient) -> Iterator[Engine]:
-    engine = Engine(client)
-    yield engine
+def _nothing_runs_on(engine: Engine) -> Iterator[None]:
+    """What the test started is removed before its images are."""
+    yield
     engine.remove_mine()
 
 
 def pulled(
     client: docker.DockerClient,
+    engine: Engine,
     which: Image,
     dockerfile: str,
     registry: str,
@@ -298,21 +298,21 @@ def pulled(
 ) -> str:
     """The image from a pulled base that has the official one's layout."""
     patch.setenv("HARNESS_IMAGES", "bootstrap")
-    ensure(client, which, say=print)
+    ensure(engine, which, say=print)
     publish(client, which, dockerfile, registry)
     patch.setenv("HARNESS_IMAGES", "pull")
     patch.setenv("HARNESS_REGISTRY", registry)
-    tag = ensure(client, which, say=said.append)
+    tag = ensure(engine, which, say=said.append)
     assert tag.startswith(f"celery-harness/{which}:pull-")
     assert said[0].startswith(f"pulling {registry}/")
     return tag
 
 
-@pytest.mark.usefixtures("_removed_afterwards")
+@pytest.mark.usefixtures("_removed_afterwards", "_nothing_runs_on")
 def test_a_broker_on_the_official_base_becomes_ready(
     client: docker.DockerClient, engine: Engine, registry: str, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = pulled(client, Image.RABBITMQ, OFFICIAL_BROKER, registry, said=said, patch=monkeypatch)
+    image = pulled(client, engine, Image.RABBITMQ, OFFICIAL_BROKER, registry, said=said, patch=monkeypatch)
     login = {"RABBITMQ_DEFAULT_USER": "admin", "RABBITMQ_DEFAULT_PASS": secrets.token_hex(8)}
     broker = engine.run(NodeSpec(name="broker", image=image, env=login, ports=(5672, 15672), user=None))
     host, port = broker.host_port(5672)
@@ -337,11 +337,11 @@ def test_a_broker_on_the_official_base_becomes_ready(
     )
 
 
-@pytest.mark.usefixtures("_removed_afterwards")
+@pytest.mark.usefixtures("_removed_afterwards", "_nothing_runs_on")
 def test_celery_runs_on_the_official_python_and_the_missing_library_is_told(
     client: docker.DockerClient, engine: Engine, registry: str, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = pulled(client, Image.NODE, OFFICIAL_PYTHON, registry, said=said, patch=monkeypatch)
+    image = pulled(client, engine, Image.NODE, OFFICIAL_PYTHON, registry, said=said, patch=monkeypatch)
     assert any("no libfaketime" in line for line in said)
     node = engine.run(NodeSpec(name="node", image=image, command=("sleep", "60"), user="4711:4711"))
     inside = client.containers.get(node.id)

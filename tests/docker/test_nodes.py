@@ -24,10 +24,10 @@ import requests
 from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
 from celery import Celery
 
-from harness.containers import engine as engines
 from harness.containers.app_node import AppNode
 from harness.containers.engine import Engine, MountSpec, NodeSpec, Status
-from harness.containers.images import Image, ensure
+from harness.containers.image_recipes import Image
+from harness.containers.images import ensure
 from harness.containers.mailbox import SMTP_PORT, Mailbox
 from harness.containers.node import Node
 from harness.containers.ownership import NODE_LABEL, OWNER_LABEL, RUN_LABEL, Owner, sweep
@@ -44,15 +44,8 @@ SLEEPER = ("python", "-c", "import time; time.sleep(600)")
 
 
 @pytest.fixture(scope="module")
-def engine(client: docker.DockerClient) -> Iterator[Engine]:
-    engine = Engine(client)
-    yield engine
-    engine.remove_mine()
-
-
-@pytest.fixture(scope="module")
-def node_image(client: docker.DockerClient) -> str:
-    return ensure(client, Image.NODE, say=print)
+def node_image(engine: Engine) -> str:
+    return ensure(engine, Image.NODE, say=print)
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +54,8 @@ def network(engine: Engine) -> str:
 
 
 @pytest.fixture(scope="module")
-def broker(client: docker.DockerClient, engine: Engine, network: str) -> Iterator[Broker]:
-    broker = Broker(engine, image=ensure(client, Image.RABBITMQ, say=print), network=network)
+def broker(engine: Engine, network: str) -> Iterator[Broker]:
+    broker = Broker(engine, image=ensure(engine, Image.RABBITMQ, say=print), network=network)
     broker.start()
     broker.wait_ready()
     yield broker
@@ -87,8 +80,9 @@ def run_folder(tmp_path: Path) -> Path:
 
 CHILD = """
 import sys
-from harness.containers.engine import Engine, NodeSpec, connect
-engine = Engine(connect())
+from harness.containers.engine import NodeSpec
+from harness.containers.engine_choice import connect
+engine = connect()
 network = engine.create_network("child")
 command = ("python", "-c", "import time; time.sleep(600)")
 for number in range(int(sys.argv[2])):
@@ -139,22 +133,24 @@ def test_a_sweep_removes_what_a_killed_process_left_and_nothing_of_the_living(
         with another_process(node_image, 1) as dead:
             dead.kill()
         assert len(belongings(client, dead.pid)) == 2
-        swept = sweep(client)
+        swept = sweep(engine)
         assert belongings(client, dead.pid) == []
         assert any("child0" in name for name in swept)
         assert any("celery-harness-child-" in name for name in swept)
         assert len(belongings(client, living.pid)) == 2
         assert str(mine.state()) == "running"
     mine.remove()
-    sweep(client)
+    sweep(engine)
 
 
-def test_several_sweepers_at_once_do_not_stumble_over_each_other(client: docker.DockerClient, node_image: str) -> None:
+def test_several_sweepers_at_once_do_not_stumble_over_each_other(
+    client: docker.DockerClient, engine: Engine, node_image: str
+) -> None:
     with another_process(node_image, 3) as dead:
         dead.kill()
     with ThreadPoolExecutor(3) as pool:
         # Each result is asked for, so that an error in any of them is seen.
-        assert len([*pool.map(sweep, [client] * 3)]) == 3
+        assert len([*pool.map(sweep, [engine] * 3)]) == 3
     assert belongings(client, dead.pid) == []
 
 
@@ -170,7 +166,7 @@ def test_a_folder_that_does_not_exist_is_an_error_and_leaves_no_container(
     client: docker.DockerClient, engine: Engine, node_image: str, tmp_path: Path
 ) -> None:
     before = belongings(client, os.getpid())
-    mount = engines.MountSpec(host=tmp_path / "absent", inside="/absent")
+    mount = MountSpec(host=tmp_path / "absent", inside="/absent")
     with pytest.raises(EngineError, match="absent"):
         engine.run(NodeSpec(name="broken", image=node_image, mounts=(mount,)))
     with pytest.raises(EngineError, match="no-such-program"):

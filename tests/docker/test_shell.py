@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import docker
 import pytest
 
+from harness.containers.engine import Engine
 from harness.containers.ownership import sweep
 from harness.wait import wait_until
 
@@ -76,13 +76,13 @@ def test_an_interrupted_run_takes_everything_down(
 
 
 def test_what_a_killed_run_left_is_swept_by_the_next_start(
-    client: docker.DockerClient, started_by: StartedBy, tmp_path: Path
+    engine: Engine, started_by: StartedBy, tmp_path: Path
 ) -> None:
     process = running(started_by, tmp_path)
     process.kill()
     process.communicate(timeout=60)
     assert started_by(process.pid)
-    assert sweep(client)
+    assert sweep(engine)
     assert started_by(process.pid) == []
 
 

@@ -22,15 +22,13 @@ from harness import __version__
 from harness.audit import results
 from harness.audit.run_folder import RunFolder
 from harness.cli import cli, main
+from harness.containers.docker_engine import _DockerEngine
 from harness.errors import HarnessError, noted_on
 from harness.records.expectation import Promise
 from harness.running.playground import Playground
 
 ROOT = Path(__file__).parents[2]
 ESCAPE = "\x1b"
-
-# The library of the engine leaves a socket that found nobody to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -543,14 +541,13 @@ def test_in_the_development_mode_of_python_the_traceback_is_shown_too() -> None:
 
 
 def test_an_image_that_cannot_be_removed_is_told_by_its_name(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = docker.DockerClient(base_url="unix:///nonexistent", version="1.41")
-    monkeypatch.setattr("harness.cli.connect", lambda: client)
+    client = docker.DockerClient(base_url="tcp://127.0.0.1:1", version="1.41")
+    monkeypatch.setattr("harness.cli.connect", lambda: _DockerEngine(client))
     monkeypatch.setattr("harness.cli.sweep", lambda _: [])
     monkeypatch.setattr("harness.containers.images.ours", lambda _: ["celery-harness/node:x"])
     ended = shell("clean", "--images")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("error: The engine did not answer at removing the image celery-harness/node:x")
-    gc.collect()
 
 
 def test_sigterm_unwinds_everything_and_says_so(shell: Shell, command: Callable[..., None]) -> None:
@@ -572,6 +569,7 @@ PATIENT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from harness.cli import cli, main
+from harness.containers.docker_engine import _DockerEngine
 
 @cli.command("extra")
 def extra():
@@ -653,6 +651,7 @@ import signal, sys
 # Whoever runs the tests may have told them to outlive their terminal.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from harness.cli import cli, main
+from harness.containers.docker_engine import _DockerEngine
 
 @cli.command("extra")
 def extra():

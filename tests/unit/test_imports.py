@@ -44,7 +44,7 @@ KNOWN_TO = {
     "celery": ("harness.producer", "harness.inside", "scenarios"),
     "click": ("harness.cli", "harness.command", "harness.scenario_options"),
     "cronsim": ("harness.audit.beat.crontab",),
-    "docker": ("harness.containers",),
+    "docker": ("harness.containers.docker_engine",),
     "duckdb": ("harness.audit.witnesses",),
     "fastapi": ("harness.inside.web", "scenarios.web"),
     "fastapi_swagger": ("harness.inside.web",),
@@ -59,14 +59,17 @@ KNOWN_TO = {
     "jinja2": ("scenarios",),
     "kombu": ("harness.producer", "harness.inside", "scenarios"),
     "locust": ("harness.load", "harness.loadtest.locust_run", "harness.loadtest.load_processes"),
-    "psutil": ("harness.containers", "harness.loadtest.generators"),
+    "psutil": ("harness.containers.ownership", "harness.loadtest.generators"),
     "pydantic": ("harness.inside.web", "scenarios.web"),
     "pytest": ("harness.plugin", "harness.celery_setup"),
     "pytest_celery": ("harness.celery_setup",),
-    "requests": ("harness.containers",),
+    "requests": tuple(
+        f"harness.containers.{name}"
+        for name in ("docker_engine", "docker_registry", "rabbitmq", "time_limits", "web_node")
+    ),
     "rich": ("harness.report", "harness.console", "harness.cli", "harness.command"),
     "sqlalchemy": ("harness.audit.results", "harness.inside", "scenarios"),
-    "testcontainers": ("harness.containers.engine",),
+    "testcontainers": ("harness.containers.docker_engine",),
     "uvicorn": ("harness.inside.web",),
 }
 
@@ -227,21 +230,26 @@ def test_imports_point_down_and_libraries_stay_where_they_belong(imports: Import
             "from harness.audit.run_folder import RunFolder",
             "harness.inside.agent may import",
         ),
-        ("harness/inside/agent.py", "import docker", "only harness.containers may"),
+        ("harness/inside/agent.py", "import docker", "only harness.containers.docker_engine may"),
         ("harness/records/journal.py", "from harness.audit import results", "harness.records may import"),
         ("harness/errors.py", "import harness.records.event", "nothing of the harness"),
         ("harness/__init__.py", "from harness.stack.stack import Stack", "harness itself may import"),
         ("harness/scenario.py", "from harness.stack.stack import Stack", "harness.scenario may import"),
         ("harness/records/journal.py", "import sqlalchemy", "only harness.audit.results"),
-        ("harness/containers/rabbitmq.py", "import testcontainers.core", "only harness.containers.engine may"),
+        ("harness/containers/rabbitmq.py", "import testcontainers.core", "only harness.containers.docker_engine may"),
         ("harness/containers/rabbitmq.py", "import kombu", "only harness.producer"),
-        ("harness/stack/stack.py", "def late():\n    from docker import client", "only harness.containers may"),
+        (
+            "harness/stack/stack.py",
+            "def late():\n    from docker import client",
+            "only harness.containers.docker_engine",
+        ),
+        ("harness/containers/images.py", "import docker", "only harness.containers.docker_engine may"),
         ("harness/stack/stack.py", "import pytest", "only harness.plugin, harness.celery_setup may"),
         ("harness/plugin.py", "import click", "only harness.cli, harness.command, harness.scenario_options may"),
         ("harness/stack/stack.py", "import numpy", "nobody may"),
         ("harness/stack/stack.py", "from .nodes import images", "nobody may"),
         ("scenarios/emails/tasks.py", "from harness.stack.stack import Stack", "scenarios may import"),
-        ("scenarios/emails/tasks.py", "import docker", "only harness.containers may"),
+        ("scenarios/emails/tasks.py", "import docker", "only harness.containers.docker_engine may"),
         ("harness/audit/a.py", "import harness.audit.b", "a cycle: harness.audit.a -> harness.audit.b"),
     ],
 )
@@ -260,6 +268,65 @@ def test_what_only_a_type_checker_imports_is_no_import(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_text("if TYPE_CHECKING:\n    from harness.stack.stack import Stack\nelse:\n    import docker\n")
     assert imports_of(tmp_path) == {"harness.scenario": {"docker"}}
+
+
+# ------------------------------------------------------------------------------------- what is in nobody else's hands
+
+ITS_OWNER = Path("harness/containers/docker_engine.py")
+CLIENTS = re.compile(r"\b(?:DockerClient|APIClient)\b")
+"""What docker-py calls its connection to an engine."""
+
+
+def clients_in(root: Path) -> Iterator[str]:
+    """Where a module other than its owner names docker-py's client or reaches for it, one line each."""
+    for path in sorted(path for package in ("harness", "scenarios") for path in (root / package).rglob("*.py")):
+        name = path.relative_to(root)
+        if name == ITS_OWNER:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if _names_a_client(node):
+                yield f"{name}:{getattr(node, 'lineno', 0)}: {ast.unparse(node)}"
+
+
+def _names_a_client(node: ast.AST) -> bool:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name) if CLIENTS.search(name):
+            return True
+        # An engine's client, or the low-level one below it: `engine.client.api`, `client.api`.
+        case ast.Attribute(value=ast.Name(id="client") | ast.Attribute(attr="client" | "_client"), attr="api"):
+            return True
+        case ast.AnnAssign(annotation=said) | ast.arg(annotation=said) | ast.FunctionDef(returns=said):
+            # An annotation may be a string.
+            return isinstance(said, ast.Constant) and bool(CLIENTS.search(str(said.value)))
+    return False
+
+
+def test_docker_pys_client_is_in_nobodys_hands_but_its_owners() -> None:
+    assert list(clients_in(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "def sweep(client: docker.DockerClient): ...",
+        "def sweep(client: 'docker.APIClient | None'): ...",
+        "def connect() -> 'docker.DockerClient': ...",
+        "client: DockerClient",
+        "client: 'DockerClient'",
+        "from docker import APIClient",
+        "client.api.containers()",
+        "session.engine.client.api.containers()",
+        "cast(docker.APIClient, client)",
+    ],
+)
+def test_a_client_in_other_hands_is_reported(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "harness" / "stack.py"
+    for path in (file, tmp_path / ITS_OWNER):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"import json\n{line}\n")
+    found = list(clients_in(tmp_path))
+    assert found
+    assert {one.partition(":")[0] for one in found} == {"harness/stack.py"}
 
 
 def _loaded_by(*modules: str) -> set[str]:

@@ -19,9 +19,6 @@ from harness.stack.stack import Stack
 
 pytest_plugins = ["pytester"]
 
-# The library of the engine leaves a socket that found nobody to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 Run = Callable[..., pytest.RunResult]
 
 

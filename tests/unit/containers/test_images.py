@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.containers import images
-from harness.containers.images import Image, Plan, Source, allowed_sources, plan_image
+from harness.containers import image_recipes
+from harness.containers.image_recipes import Image, Plan, Source, allowed_sources, plan_image
 from harness.containers.packages import find_mmdebstrap, platforms
 from harness.errors import ImageError, UsageError
 
@@ -88,7 +88,7 @@ def test_source_and_architecture_are_part_of_the_name(context: Path, which: Imag
 
 def test_a_recipe_version_rebuilds_everything(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = plan(Image.NODE, context)
-    monkeypatch.setattr(images, "_RECIPE_VERSION", -1)
+    monkeypatch.setattr(image_recipes, "_RECIPE_VERSION", -1)
     after = plan(Image.NODE, context)
     assert (after.tag == before.tag, after.base == before.base) == (False, False)
 

@@ -1,21 +1,14 @@
 """When an owner may be called dead, and its containers removed."""
 
-import gc
 import math
 import os
-import socket
 import subprocess
 from dataclasses import replace
 from typing import Any
 
-import docker
 import pytest
-import requests
-from docker.errors import APIError
 
-from harness.containers.engine import connect
-from harness.containers.ownership import Owner, _process_start_s, owner_is_dead, remove_container
-from harness.errors import EngineError
+from harness.containers.ownership import Owner, _process_start_s, owner_is_dead
 
 HERE = Owner(place="machine.1", boot="boot-1", pid=100, start_s=50.0)
 OWNER = replace(HERE, pid=200, start_s=1000.25)
@@ -93,55 +86,3 @@ def test_a_process_that_ended_is_dead_even_before_its_parent_has_waited_for_it()
         # It ended and is not waited for: a zombie, which has a pid and a start time still.
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert owner_is_dead(str(replace(here, pid=child.pid)), here, _process_start_s)
-
-
-# docker-py leaves a socket that it could not connect to the garbage collector, which warns of it.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(
-    ("host", "advice"),
-    [
-        ("unix:///nowhere/docker.sock", "started"),
-        ("tcp://127.0.0.1:1", "Nobody listens there"),
-    ],
-)
-def test_without_an_engine_one_paragraph_says_where_it_was_sought_and_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, host: str, advice: str
-) -> None:
-    monkeypatch.setenv("DOCKER_HOST", host)
-    with pytest.raises(EngineError) as caught:
-        connect()
-    message = str(caught.value)
-    assert f"{host} (from DOCKER_HOST)" in message
-    assert advice in message
-    assert "\n" not in message
-    assert caught.value.__suppress_context__
-    del caught
-    gc.collect()
-
-
-def test_an_engine_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.containers.engine._PROBE_TIMEOUT_S", 0.05)
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{mute.getsockname()[1]}")
-        with pytest.raises(EngineError, match="said nothing"):
-            connect()
-
-
-class BusyApi(docker.APIClient):
-    """An engine in which somebody else is removing everything, and never gets done."""
-
-    def remove_container(self, *_: Any, **__: Any) -> None:
-        answer = requests.Response()
-        answer.status_code = requests.codes.conflict
-        raise APIError("removal is already in progress", answer)
-
-    def inspect_container(self, *_: Any, **__: Any) -> dict[str, Any]:
-        return {}
-
-
-def test_a_container_whose_removal_by_another_process_does_not_end_is_an_engine_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("harness.containers.ownership._REMOVAL_TIMEOUT_S", 0)
-    with pytest.raises(EngineError, match="Another process is removing the container stuck"):
-        remove_container(BusyApi(version="1.41"), "stuck")

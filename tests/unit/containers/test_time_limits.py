@@ -5,14 +5,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import cast
 
 import docker
 import pytest
 import requests
 
 from harness.containers import time_limits
-from harness.containers.engine import connect
-from harness.containers.ownership import explained
+from harness.containers.docker_engine import _DockerEngine, _explained, connect
 from harness.errors import EngineError
 
 BODY = b'{"ApiVersion": "1.41"}'
@@ -64,9 +64,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
 @pytest.fixture
 def client(fake: FakeEngine) -> Iterator[docker.DockerClient]:
     assert fake.url
-    client = connect()
-    yield client
-    client.close()
+    engine = cast("_DockerEngine", connect())
+    yield engine._client  # noqa: SLF001 - what an engine asks is asked here, one request at a time.
+    engine.close()
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def test_what_only_looks_waits_no_longer_than_its_limit(
     monkeypatch.setattr(time_limits, "LOOK_S", 0.2)
     fake.silent.set()
     said = r"did not answer at looking: .* Is it still running\?"
-    with within(0.2, 3), pytest.raises(EngineError, match=said), explained("looking"):
+    with within(0.2, 3), pytest.raises(EngineError, match=said), _explained("looking"):
         client.api.inspect_container("x")
 
 

@@ -1,17 +1,18 @@
 """Faults against containers that are no containers: what is broken, what is healed, and what counts as proof."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from harness.audit.run_folder import RunFolder
-from harness.containers.engine import Container, Engine, NodeSpec, State, Status
+from harness.containers.engine import NodeSpec, State, Status
 from harness.containers.node import Node
-from harness.errors import EngineError, UsageError
+from harness.errors import UsageError
 from harness.faults import FAULTS
 from harness.faults.fault import Fault, Noop
 from harness.faults.kill_worker import KillWorker
@@ -21,11 +22,10 @@ from harness.faults.timetable import FaultTimetable, Planned, parse, recovery
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.verdict import Finding, Verdict
+from tests.fakes.container import PAUSED, UP, FakeContainer, fake_engine
 
 BEGIN_T = 1_000.0
 DOWN = State(status=Status.EXITED, exit_code=137)
-UP = State(status=Status.RUNNING)
-PAUSED = State(status=Status.PAUSED)
 
 
 @dataclass
@@ -36,72 +36,6 @@ class Time:
 
     def __call__(self) -> float:
         return self.t
-
-
-@dataclass
-class FakeContainer:
-    """Does what it is told, or refuses."""
-
-    id: str = "fake"
-    now: State = UP
-    exit_code: int = 137
-    refuses: set[str] = field(default_factory=set)
-    is_cut_off: bool = False
-    """It does the next thing that it is told, and the answer is lost."""
-    done: list[str] = field(default_factory=list)
-    on_start: list[Writer] = field(default_factory=list)
-
-    def _do(self, what: str, state: State) -> None:
-        if what in self.refuses:
-            raise EngineError(f"the engine refuses to {what} it.\nAnd more.")
-        self.done.append(what)
-        self.now = state
-        if self.is_cut_off:
-            self.is_cut_off = False
-            raise EngineError("the engine does not answer.")
-
-    def state(self) -> State:
-        return self.now
-
-    def logs(self, tail: int | None = None) -> str:
-        del tail
-        return ""
-
-    def follow(self) -> Iterator[str]:
-        return iter(())
-
-    def host_port(self, port: int) -> tuple[str, int]:
-        return "127.0.0.1", port
-
-    def kill(self, signal: str = "SIGKILL") -> None:
-        assert signal == "SIGKILL"
-        self._do("kill", State(status=Status.EXITED, exit_code=self.exit_code))
-
-    def pause(self) -> None:
-        self._do("pause", PAUSED)
-
-    def unpause(self) -> None:
-        self._do("unpause", UP)
-
-    def stop(self, timeout_s: int) -> None:
-        del timeout_s
-        self._do("stop", State(status=Status.EXITED, exit_code=0))
-
-    def start(self) -> None:
-        self._do("start", UP)
-        for journal in self.on_start:
-            journal.write(Kind.UP)
-
-    def remove(self) -> None:
-        self.now = State(status=Status.GONE)
-
-
-class FakeEngine:
-    """Runs one fake container for each node."""
-
-    def run(self, spec: NodeSpec, *, network: str | None = None) -> Container:
-        del spec, network
-        return FakeContainer()
 
 
 @dataclass
@@ -116,7 +50,7 @@ class FakeStack:
     def with_workers(self, count: int) -> "FakeStack":
         self.workers = [node(f"worker-{number}") for number in range(1, count + 1)]
         for worker in self.workers:
-            box(worker).on_start.append(self.journal(worker.name, role="reborn"))
+            box(worker).on_start.append(partial(self.journal(worker.name, role="reborn").write, Kind.UP))
         return self
 
     def journal(self, name: str, role: str = "worker") -> Writer:
@@ -124,7 +58,7 @@ class FakeStack:
 
 
 def node(name: str) -> Node:
-    made = Node(cast("Engine", FakeEngine()), NodeSpec(name=name, image="image"))
+    made = Node(fake_engine(), NodeSpec(name=name, image="image"))
     made.start()
     return made
 

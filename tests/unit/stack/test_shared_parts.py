@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 import pytest
 
@@ -23,12 +22,9 @@ class Diary(list[str]):
 
 @dataclass(frozen=True)
 class FakeEngine:
-    """In the place of both the client and the `Engine`."""
+    """In the place of the `Engine`."""
 
     diary: Diary
-
-    def __call__(self, _client: Self) -> Self:
-        return self
 
     def create_network(self, _name: str, *, leads_out: bool) -> str:
         assert not leads_out
@@ -39,7 +35,7 @@ class FakeEngine:
         self.diary.note("remove network")
 
     def close(self) -> None:
-        self.diary.note("close client")
+        self.diary.note("close engine")
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class FakeBroker:
 
 
 UP = ["create network", "start broker", "wait for broker"]
-DOWN = ["remove broker", "remove network", "close client"]
+DOWN = ["remove broker", "remove network", "close engine"]
 
 
 @pytest.fixture
@@ -70,14 +66,13 @@ def diary(monkeypatch: pytest.MonkeyPatch) -> Diary:
     diary = Diary()
     engine = FakeEngine(diary)
     monkeypatch.setattr("harness.stack.shared_parts.connect", lambda: engine)
-    monkeypatch.setattr("harness.stack.shared_parts.Engine", engine)
     monkeypatch.setattr("harness.stack.shared_parts.Broker", FakeBroker)
     monkeypatch.setattr("harness.stack.shared_parts.sweep", lambda _: [])
     monkeypatch.setattr("harness.stack.shared_parts.images.ensure", lambda *_, **__: "image")
     return diary
 
 
-def test_everything_is_started_once_and_taken_down_once_the_client_last(diary: Diary) -> None:
+def test_everything_is_started_once_and_taken_down_once_the_engine_last(diary: Diary) -> None:
     with SharedParts() as session:
         session.start()
         assert (session.network, session.worker_image) == ("network", "image")

@@ -1,0 +1,536 @@
+"""Docker, as an engine: the one module that knows docker-py and testcontainers.
+
+It is longer than others, because none of what needs these two may be elsewhere. What can do without them is: the
+options of a container in `docker_options`, the way to a registry in `docker_registry`, and `time_limits`.
+"""
+
+import atexit
+import contextlib
+import ipaddress
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, cast
+
+import docker
+import requests
+from docker import auth
+from docker.context import Context, ContextAPI
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.models.containers import Container as DockerPyContainer
+from docker.types import EndpointConfig, IPAMConfig, IPAMPool
+from docker.utils import parse_host, parse_repository_tag
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer as TestContainer
+
+from harness.containers import docker_registry, time_limits
+from harness.containers.docker_options import NO_RESOLVER, Host, options_of
+from harness.containers.engine import LOOPBACK, Container, Engine, NodeSpec, State, Status
+from harness.containers.ownership import ENGINE_LABEL, NODE_LABEL, OWNER_LABEL, Owner
+from harness.containers.packages import tail
+from harness.errors import EngineError, HarnessError, ImageError, WaitTimeout
+from harness.wait import wait_until
+
+_PROBE_TIMEOUT_S = 5
+_REQUEST_TIMEOUT_S = 30
+_EXIT_TIMEOUT_S = 20
+_REMOVAL_TIMEOUT_S = 20
+_HELD_TIMEOUT_S = 2
+_CONNECTIONS = 32
+_SUBNET_ATTEMPTS = 20
+
+
+# ------------------------------------------------------------------------------------------------ the connection
+
+
+def connect() -> Engine:
+    """The container engine that the `docker` command would use: DOCKER_HOST, else the current context.
+
+    Raises:
+        EngineError: nothing answers within 5 seconds, or what answers is no engine.
+    """
+    try:
+        _refuse_deaf_socket()
+        client = docker.from_env(timeout=_PROBE_TIMEOUT_S, max_pool_size=_CONNECTIONS)
+        client.ping()
+    except Exception as error:  # noqa: BLE001 - docker-py raises a bare Exception for a damaged context, among others.
+        raise EngineError(_no_engine(error)) from None
+    # Only the first answer has to be quick: building an image or stopping a node takes its time.
+    client.api.timeout = _REQUEST_TIMEOUT_S
+    time_limits.limit(client.api)
+    return _DockerEngine(client)
+
+
+def _refuse_deaf_socket() -> None:
+    """Raise what docker-py would, if it is to speak to a Unix socket and nobody listens there.
+
+    docker-py would leave its own socket open then, and Python warns of that.
+    """
+    address = os.environ.get("DOCKER_HOST") or ContextAPI.kwargs_from_context().get("base_url")
+    scheme, _, path = str(parse_host(address)).partition("://")
+    if scheme != "http+unix":
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_TIMEOUT_S)
+        try:
+            probe.connect(f"/{path.removeprefix('/')}")
+        except OSError as error:
+            raise DockerException(str(("Connection aborted.", error))) from error
+
+
+def _no_engine(error: Exception) -> str:
+    where = _endpoint()
+    seen = str(error).removeprefix("Error while fetching server API version: ")
+    if "FileNotFoundError" in seen:
+        advice = "Is an engine installed and started? If it listens elsewhere, set DOCKER_HOST to its address."
+    elif "PermissionError" in seen:
+        advice = "Let this user use the engine (for Docker: the group `docker`, then log in again), or run it rootless."
+    elif "refused" in seen:
+        advice = "Nobody listens there: start the engine, or correct the address."
+    elif "timed out" in seen:
+        advice = f"It accepted the connection and said nothing for {_PROBE_TIMEOUT_S} s: restart the engine."
+    else:
+        advice = "`docker version` should show both a client and a server; when it does, try again."
+    return f"No container engine answers at {where}. Seen: {seen}. {advice}"
+
+
+def _endpoint() -> str:
+    """Where `connect` looks, in words: the address, and what named it."""
+    if address := os.environ.get("DOCKER_HOST"):
+        return f"{address} (from DOCKER_HOST)"
+    try:
+        # The annotations do not say that a context may be missing.
+        context = cast("Context | None", ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT")))
+    except Exception as error:  # noqa: BLE001 - docker-py raises a bare Exception for a damaged context.
+        return f"the current Docker context, which cannot be read ({error})"
+    if context is None:
+        return "the default socket (the current Docker context does not exist; DOCKER_HOST is not set)"
+    return f"{context.Host or 'the default socket'} (Docker context {context.Name!r}; DOCKER_HOST is not set)"
+
+
+@contextlib.contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    """Turn what the engine answers into an EngineError that says what was being done."""
+    try:
+        yield
+    except APIError as error:
+        raise EngineError(f"The engine failed at {doing}: {error.explanation or error}") from error
+    except (DockerException, requests.RequestException) as error:
+        raise EngineError(f"The engine did not answer at {doing}: {error}. Is it still running?") from error
+
+
+# ------------------------------------------------------------------------------------------------ the engine
+
+
+class _DockerEngine:
+    """An `Engine` of Docker's."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        """Asks the engine nothing yet."""
+        self._client = client
+        self._pid = os.getpid()
+        self._name = secrets.token_hex(4)
+        self._closed_networks: set[str] = set()
+        self._ends_with_us = False
+        # A watchdog container would have to be pulled; owner labels and `sweep` do its work.
+        testcontainers_config.ryuk_disabled = True
+
+    def version(self) -> str:
+        seen = self._version()
+        return f"{seen['Version']}, API {seen['ApiVersion']}, {seen['Os']}/{seen['Arch']}"
+
+    def architecture(self) -> str:
+        return cast("str", self._version()["Arch"])
+
+    def close(self) -> None:
+        self._client.close()
+
+    def run(self, spec: NodeSpec, *, network: str | None = None) -> Container:
+        with _explained(f"looking for the image {spec.image}"):
+            try:
+                image = self._client.images.get(spec.image)
+            except NotFound:
+                # Left to itself, testcontainers would now try to pull it.
+                raise EngineError(f"The image {spec.image} of {spec.name} is not there any more.") from None
+        container = _foreign(spec, self._client)
+        options = options_of(spec, self._host, user_of_image=image.attrs["Config"].get("User") or "root")
+        if network in self._closed_networks:
+            options |= NO_RESOLVER
+        options["labels"] = self._labels() | {NODE_LABEL: spec.name} | options["labels"]
+        options["network"] = network or "bridge"
+        if network:
+            # The version is that of the API; aliases came with 1.22, which every engine of today has.
+            names = [spec.name, *spec.aliases]
+            options["networking_config"] = {network: EndpointConfig(self._client.api.api_version, aliases=names)}
+        container.tmpfs = options.pop("tmpfs", {})
+        container.with_kwargs(**options)
+        with _explained(f"starting {spec.name} from {spec.image}"):
+            try:
+                container.start()
+            except BaseException:
+                # A container that was created and could not be started is of no use to anybody.
+                self._forget_half_started(container)
+                raise
+        return _DockerContainer(container.get_wrapped_container(), name=spec.name)
+
+    def native(self, container: Container) -> Any:
+        with _explained(f"looking at {container.id}"):
+            return self._client.containers.get(container.id)
+
+    def states(self, is_owner: Callable[[str], bool]) -> dict[str, str]:
+        with _explained("listing containers"):
+            found = self._client.api.containers(all=True, filters={"label": OWNER_LABEL})
+        return {one["Labels"][NODE_LABEL]: one["State"] for one in found if is_owner(one["Labels"][OWNER_LABEL])}
+
+    def remove_owned(self, is_doomed: Callable[[str], bool]) -> list[str]:
+        return self._remove(is_doomed)
+
+    def remove_mine(self) -> list[str]:
+        here = Owner.here()
+        return self._remove(here.is_named_by, f"{ENGINE_LABEL}={self._name}")
+
+    def create_network(self, name: str, *, leads_out: bool = False) -> str:
+        full_name = f"celery-harness-{name}-{secrets.token_hex(4)}"
+        with _explained(f"creating the network {full_name}"):
+            if leads_out:
+                self._client.networks.create(full_name, driver="bridge", labels=self._labels())
+            else:
+                self._create_closed(full_name)
+                self._closed_networks.add(full_name)
+        return full_name
+
+    def remove_network(self, name: str) -> None:
+        with _explained(f"removing the network {name}"):
+            # For a moment the engine still counts a container that was stopped and removed at the same time.
+            if not _remove_held(self._client.api.remove_network, name):
+                raise EngineError(f"The network {name} cannot be removed: a container is still on it.")
+
+    def has_image(self, reference: str) -> bool:
+        with _explained(f"looking for the image {reference}"):
+            try:
+                self._client.images.get(reference)
+            except ImageNotFound:
+                return False
+        return True
+
+    def images(self, label: str) -> list[str]:
+        with _explained("listing images"):
+            found = self._client.api.images(filters={"label": label})
+        return [reference for image in found for reference in image["RepoTags"] or ()]
+
+    def pull(self, reference: str) -> None:
+        api = self._client.api
+        repository, tag = parse_repository_tag(reference)
+        with _explained(f"providing the image {reference}"):
+            registry, _ = auth.resolve_repository_name(reference)
+            credentials = auth.get_config_header(api, registry)
+            docker_registry.pull(
+                api,
+                f"{api.base_url}/v{api.api_version}",
+                reference,
+                name={"fromImage": repository, "tag": tag or "latest"},
+                login=credentials.decode() if credentials else None,
+            )
+
+    def build(
+        self,
+        context: IO[bytes],
+        *,
+        reference: str,
+        dockerfile: str,
+        arguments: Mapping[str, str],
+        labels: Mapping[str, str],
+        timeout_s: int,
+    ) -> list[str]:
+        lines: list[str] = []
+        with _explained(f"providing the image {reference}"):
+            events = self._client.api.build(
+                fileobj=context,
+                custom_context=True,
+                dockerfile=dockerfile,
+                buildargs=dict(arguments),
+                labels=dict(labels),
+                tag=reference,
+                rm=True,
+                forcerm=True,
+                use_config_proxy=True,
+                timeout=timeout_s,
+                decode=True,
+            )
+            for event in events:
+                lines += event.get("stream", "").splitlines()
+                if "error" in event:
+                    raise ImageError(f"Building {reference} failed: {event['error']}\n{tail(lines)}")
+        return lines
+
+    def import_image(self, tree: Path, *, reference: str, labels: Mapping[str, str]) -> str:
+        repository, tag = parse_repository_tag(reference)
+        changes = [f"LABEL {name}={value}" for name, value in labels.items()]
+        with _explained(f"providing the image {reference}"):
+            answer = self._client.api.import_image_from_file(str(tree), repository=repository, tag=tag, changes=changes)
+        return str(answer)
+
+    def remove_image(self, reference: str) -> None:
+        with _explained(f"removing the image {reference}"):
+            self._client.images.remove(reference, force=True)
+
+    def _create_closed(self, name: str) -> None:
+        """Make a network whose way out is an address that nobody has.
+
+        The engine's own kind, `internal`, publishes no ports, and some versions of it let nodes reach every address of
+        the machine. Addresses are not translated either, for an engine that knows nothing of such gateways.
+        """
+        closed = {"com.docker.network.bridge.enable_ip_masquerade": "false", "com.docker.network.enable_ipv6": "false"}
+        for attempt in range(1, _SUBNET_ATTEMPTS + 1):
+            subnet = self._free_subnet(name)
+            pool = IPAMPool(subnet=str(subnet), aux_addresses={"DefaultGatewayIPv4": str(subnet[-2])})
+            ipam = IPAMConfig(pool_configs=[pool])
+            try:
+                self._client.networks.create(name, driver="bridge", options=closed, ipam=ipam, labels=self._labels())
+            except APIError as error:
+                # Somebody else was given that subnet in between.
+                if "overlap" in str(error).lower() and attempt < _SUBNET_ATTEMPTS:
+                    continue
+                raise
+            return
+
+    def _free_subnet(self, name: str) -> ipaddress.IPv4Network:
+        """A subnet out of those that the engine may use; it alone knows which, and tells by giving one away."""
+        api = self._client.api
+        made = api.create_network(name, driver="bridge", labels=self._labels())["Id"]
+        try:
+            pools = api.inspect_network(made)["IPAM"]["Config"]
+        finally:
+            api.remove_network(made)
+        return next(ipaddress.IPv4Network(pool["Subnet"]) for pool in pools if ":" not in pool["Subnet"])
+
+    def _remove(self, is_doomed: Callable[[str], bool], *labels: str) -> list[str]:
+        """Remove what carries a doomed owner's label and `labels`; containers first, because they hold the rest."""
+        # The low-level lists are one request each. docker-py's own objects would inspect each thing again, and
+        # trip over one that another sweeper removes in between.
+        api = self._client.api
+        ours = {"label": [OWNER_LABEL, *labels]}
+
+        def doomed(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [one for one in found if is_doomed(one["Labels"][OWNER_LABEL])]
+
+        with _explained("removing what was left behind"):
+            containers = doomed(api.containers(all=True, filters=ours))
+            for container in containers:
+                _remove_container(api, container["Id"])
+            networks = doomed(api.networks(filters=ours))
+            volumes = doomed(api.volumes(filters=ours)["Volumes"] or [])
+            return [
+                *(container["Names"][0].removeprefix("/") for container in containers),
+                *(found["Name"] for found in networks if _remove_held(api.remove_network, found["Id"])),
+                *(found["Name"] for found in volumes if _remove_held(api.remove_volume, found["Name"])),
+            ]
+
+    def _version(self) -> dict[str, Any]:
+        with _explained("describing itself"):
+            return self._client.version()
+
+    @cached_property
+    def _host(self) -> Host:
+        with _explained("describing itself"):
+            return Host.from_info(self._client.info())
+
+    def _labels(self) -> dict[str, str]:
+        """What it starts carries these, and is removed at the latest when the interpreter exits."""
+        if not self._ends_with_us:
+            self._ends_with_us = True
+            atexit.register(self._at_exit)
+        return {OWNER_LABEL: str(Owner.here()), ENGINE_LABEL: self._name}
+
+    def _at_exit(self) -> None:
+        # A forked child inherits this registration and the parent's connections, which are not its to use.
+        if os.getpid() != self._pid:
+            return
+        if threading.current_thread() is threading.main_thread():
+            # It is bounded, and half of it would be left if it were interrupted.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+        self._client.api.timeout = _EXIT_TIMEOUT_S
+        # Nobody is left to be told; the next start sweeps what could not be removed now.
+        with contextlib.suppress(HarnessError):
+            self.remove_mine()
+
+    @staticmethod
+    def _forget_half_started(container: TestContainer) -> None:
+        if container._container is not None:  # noqa: SLF001 - get_wrapped_container raises where there is none.
+            # Why it could not be started is what has to be known; its label tells the next sweep what is left.
+            with contextlib.suppress(APIError, requests.RequestException):
+                container.get_wrapped_container().remove(force=True, v=True)
+
+
+_environment = threading.Lock()
+
+
+def _foreign(spec: NodeSpec, client: docker.DockerClient) -> TestContainer:
+    """The testcontainers idea of `spec`, talking through `client`."""
+    # testcontainers looks for an engine of its own and writes DOCKER_HOST into the environment. Giving the
+    # API version keeps it from connecting; then it gets our client, so that both talk to the same engine.
+    with _environment:
+        before = os.environ.get("DOCKER_HOST")
+        container = TestContainer(spec.image, docker_client_kw={"version": client.api.api_version})
+        if before is None:
+            os.environ.pop("DOCKER_HOST", None)
+        else:
+            os.environ["DOCKER_HOST"] = before
+    own = container.get_docker_client()
+    own.client.close()
+    own.client = client
+    # The reference is complete; a prefix for images of the public registry must not be put before it.
+    container.image = spec.image
+    container.env = dict(spec.env)
+    # An address alone means: this address, and any free port. testcontainers passes it on as it is.
+    container.ports = cast("dict[str, int | None]", {f"{port}/tcp": (LOOPBACK,) for port in spec.ports})
+    container.with_name(f"celery-harness-{spec.name}-{secrets.token_hex(4)}")
+    if spec.command:
+        container.with_command(list(spec.command))
+    return container
+
+
+# ------------------------------------------------------------------------------------------------ removal
+
+
+def _remove_container(api: docker.APIClient, name: str) -> None:
+    """Kill a container if it runs, and remove it with its anonymous volumes; nothing happens if it is gone.
+
+    Args:
+        api: of the engine that runs it.
+        name: its name or id.
+
+    Raises:
+        APIError: the engine failed to remove it.
+        EngineError: another process is removing it, and was not done within 20 seconds.
+    """
+    try:
+        api.remove_container(name, force=True, v=True)
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != requests.codes.conflict:
+            raise
+        # Somebody else is removing it. It is not gone before they are done, and its network is still held.
+        try:
+            wait_until(lambda: _is_gone(api, name), what=f"{name} is gone", timeout_s=_REMOVAL_TIMEOUT_S)
+        except WaitTimeout:
+            raise EngineError(
+                f"Another process is removing the container {name}, and was not done within {_REMOVAL_TIMEOUT_S} s. "
+                "Try again; if that does not help, restart the engine."
+            ) from None
+
+
+def _is_gone(api: docker.APIClient, name: str) -> bool:
+    try:
+        api.inspect_container(name)
+    except NotFound:
+        return True
+    return False
+
+
+def _remove_held(remove: Callable[[str], object], name: str) -> bool:
+    """Remove a network or volume; False if after two seconds a container still holds it."""
+
+    def attempt() -> bool:
+        try:
+            remove(name)
+        except NotFound:
+            return True
+        except APIError as error:
+            # Docker says "forbidden" of a network and "conflict" of a volume that is in use.
+            if error.status_code not in {requests.codes.forbidden, requests.codes.conflict}:
+                raise
+            return False
+        return True
+
+    try:
+        return wait_until(attempt, what=f"nothing holds {name}", timeout_s=_HELD_TIMEOUT_S)
+    except WaitTimeout:
+        return False
+
+
+# ------------------------------------------------------------------------------------------------ a container
+
+
+class _DockerContainer:
+    """A `Container` of Docker's."""
+
+    def __init__(self, wrapped: DockerPyContainer, *, name: str) -> None:
+        self._wrapped = wrapped
+        self._name = name
+        self._api = cast("docker.APIClient", wrapped.client.api)  # type: ignore[union-attr]  # a started one has a client
+
+    @property
+    def id(self) -> str:
+        return cast("str", self._wrapped.id)
+
+    def state(self) -> State:
+        with self._doing("looking at"):
+            try:
+                state = self._api.inspect_container(self.id)["State"]
+            except NotFound:
+                return State(status=Status.GONE)
+        if state["Paused"]:
+            return State(status=Status.PAUSED)
+        if state["Running"]:
+            return State(status=Status.RUNNING)
+        return State(status=Status.EXITED, exit_code=state["ExitCode"], out_of_memory=state.get("OOMKilled", False))
+
+    def logs(self, tail: int | None = None) -> str:
+        with self._doing("reading the log of"), contextlib.suppress(NotFound):
+            text: bytes = self._wrapped.logs(tail="all" if tail is None else tail)
+            return text.decode(errors="replace")
+        return ""
+
+    def follow(self) -> Iterator[str]:
+        with self._doing("following the log of"):
+            rest = b""
+            try:
+                for part in self._wrapped.logs(stream=True, follow=True, tail=0):
+                    *lines, rest = (rest + part).split(b"\n")
+                    yield from (line.decode(errors="replace") for line in lines)
+            except APIError as error:
+                # Docker says "not found" of a container that is gone, and "conflict" of one that is about to be.
+                if error.status_code not in {requests.codes.not_found, requests.codes.conflict}:
+                    raise
+
+    def host_port(self, port: int) -> tuple[str, int]:
+        with self._doing("looking up a port of"):
+            bound = self._api.port(self.id, port)
+        if not bound:
+            raise EngineError(f"Port {port} of {self._name} is not published; it is {self.state()}.")
+        return LOOPBACK, int(bound[0]["HostPort"])
+
+    def kill(self, signal: str = "SIGKILL") -> None:
+        with self._doing(f"sending {signal} to"):
+            self._wrapped.kill(signal)
+
+    def pause(self) -> None:
+        with self._doing("pausing"):
+            self._wrapped.pause()
+
+    def unpause(self) -> None:
+        with self._doing("unpausing"):
+            self._wrapped.unpause()
+
+    def stop(self, timeout_s: int) -> None:
+        with self._doing("stopping"):
+            self._wrapped.stop(timeout=timeout_s)
+
+    def start(self) -> None:
+        with self._doing("starting again"):
+            self._wrapped.start()
+
+    def remove(self) -> None:
+        with self._doing("removing"):
+            _remove_container(self._api, self.id)
+
+    def _doing(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return _explained(f"{what} {self._name}")

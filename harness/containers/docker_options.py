@@ -1,0 +1,79 @@
+"""What Docker is told of a node beside its image, its command and its ports, as plain dictionaries.
+
+It says who a node is on its machine, and what keeps it from harming that. No engine is asked.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.containers.engine import CALLER, LOOPBACK, NodeSpec, memory_limit_bytes
+from harness.containers.image_recipes import is_ours
+
+NO_RESOLVER = {"dns": [LOOPBACK], "dns_opt": ["timeout:1", "attempts:3"]}
+"""Who asks for a name outside hears soon that there is none; the container's own loopback answers nobody."""
+
+_MOST_PROCESSES = 4096
+"""Threads count, too. A worker has some dozens; what goes on to fork is stopped before the machine is full."""
+_STEPS_DOWN = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
+"""What the entry point of an image needs that starts as root and goes on as a user of its own, as RabbitMQ's does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What the engine says of the machine that it runs on."""
+
+    security: frozenset[str] = frozenset()
+    """Such as `rootless` and `selinux`."""
+    memory_bytes: int = 0
+
+    @classmethod
+    def from_info(cls, info: Mapping[str, Any]) -> "Host":
+        """The machine as the engine's description of itself has it."""
+        said: list[str] = info.get("SecurityOptions") or []
+        security = frozenset(option.removeprefix("name=").partition(",")[0] for option in said)
+        return cls(security=security, memory_bytes=info.get("MemTotal", 0))
+
+
+def options_of(spec: NodeSpec, host: Host, *, user_of_image: str = "root") -> dict[str, Any]:
+    """What testcontainers has no method for; `with_kwargs` takes all of it at once or forgets."""
+    options: dict[str, Any] = {
+        "hostname": spec.hostname or spec.name,
+        "labels": dict(spec.labels),
+        # Unlike a volume mapping, a mount of a path that does not exist is an error, not an empty new folder.
+        "mounts": [
+            {"Target": mount.inside, "Source": str(mount.host.absolute()), "Type": "bind", "ReadOnly": mount.read_only}
+            for mount in spec.mounts
+        ],
+        **_limits(spec, host, user_of_image),
+    }
+    if spec.user == CALLER:
+        # A rootless engine runs as the caller itself, and shows it as root inside.
+        options["user"] = "0:0" if "rootless" in host.security else f"{os.getuid()}:{os.getgid()}"
+    elif spec.user is not None:
+        options["user"] = spec.user
+    if spec.working_dir is not None:
+        options["working_dir"] = spec.working_dir
+    return options
+
+
+def _limits(spec: NodeSpec, host: Host, user_of_image: str) -> dict[str, Any]:
+    """What keeps a node from harming the machine, whatever the code in it does."""
+    limits: dict[str, Any] = {
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "pids_limit": _MOST_PROCESSES,
+    }
+    if "selinux" in host.security:
+        # Nothing that is mounted could be read otherwise. Relabelling it would change the caller's own files.
+        limits["security_opt"].append("label=disable")
+    if spec.user is None and user_of_image.partition(":")[0] in {"root", "0"}:
+        limits["cap_add"] = _STEPS_DOWN
+    if memory_bytes := memory_limit_bytes(host.memory_bytes):
+        # Both the same: no swap on top.
+        limits |= {"mem_limit": memory_bytes, "memswap_limit": memory_bytes}
+    if spec.read_only and is_ours(spec.image):
+        # Programs may be unpacked there and run, as anywhere.
+        limits |= {"read_only": True, "tmpfs": {"/tmp": "exec,mode=1777"}}  # noqa: S108 - inside the container.
+    return limits

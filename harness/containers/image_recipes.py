@@ -1,0 +1,195 @@
+"""What an image is made of, and the name that follows from it.
+
+Each image is the harness's own Dockerfile on a base. Its tag is a hash of everything that goes into it, so a second
+start finds it by name and builds nothing, and an edit is never overlooked. No engine is asked.
+
+What the environment may say:
+
+- ``HARNESS_IMAGES``: ``pull`` or ``bootstrap`` to have the bases from there and from nowhere else.
+- ``HARNESS_REGISTRY``: a prefix for the official bases, such as ``mirror:5000`` or ``mirror:5000/library``.
+- ``HARNESS_RABBITMQ_IMAGE``, ``HARNESS_WORKER_IMAGE``: an image to use as it is, instead of ours.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from harness.containers.packages import KEEP_SMALL, SUITE, digest
+from harness.errors import ImageError, UsageError
+
+_REPOSITORY = "celery-harness"
+# Raise it when `images` or `packages` builds differently from the same files.
+_RECIPE_VERSION = 1
+
+
+class Image(StrEnum):
+    """The images there are."""
+
+    RABBITMQ = "rabbitmq"
+    NODE = "node"
+
+
+class Source(StrEnum):
+    """Where a base comes from."""
+
+    PULL = "pull"
+    BOOTSTRAP = "bootstrap"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What an image is made of, whatever its base comes from."""
+
+    official: str
+    """The base that a registry has."""
+    packages: tuple[str, ...]
+    """The packages that make a base where no registry answers."""
+    dockerfile: str
+    files: tuple[str, ...]
+    """What the Dockerfile copies, beside wheels."""
+    wheels: bool
+    replaced_by: str
+    """The variable that names an image to use instead."""
+
+
+RECIPES = {
+    Image.RABBITMQ: Recipe(
+        official="rabbitmq:4.2-management",
+        packages=("rabbitmq-server",),
+        dockerfile="rabbitmq.Dockerfile",
+        files=("rabbitmq.conf", "advanced.config", "enabled_plugins"),
+        wheels=False,
+        replaced_by="HARNESS_RABBITMQ_IMAGE",
+    ),
+    Image.NODE: Recipe(
+        official="python:3.13-slim",
+        packages=("ca-certificates", "libfaketime", "python3", "python3-venv", "tzdata"),
+        dockerfile="node.Dockerfile",
+        files=(),
+        wheels=True,
+        replaced_by="HARNESS_WORKER_IMAGE",
+    ),
+}
+
+
+# ------------------------------------------------------------------------------------------------ whose it is
+
+
+def is_replaced(which: Image) -> bool:
+    """Whether the environment names somebody's own image instead of ours."""
+    return bool(os.environ.get(RECIPES[which].replaced_by))
+
+
+def is_ours(reference: str) -> bool:
+    """Whether a reference means an image that the harness made."""
+    return reference.startswith(f"{_REPOSITORY}/")
+
+
+# ------------------------------------------------------------------------------------------------ what to build
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """An image from one source, down to the last ingredient, before anything is done."""
+
+    which: Image
+    source: Source
+    base: str
+    tag: str
+    architecture: str
+    files: Mapping[str, bytes]
+    """The build context but for the wheels."""
+    pins: tuple[str, ...]
+
+
+def allowed_sources() -> list[Source]:
+    """The sources to try, in that order.
+
+    Raises:
+        UsageError: ``HARNESS_IMAGES`` names none.
+    """
+    forced = os.environ.get("HARNESS_IMAGES")
+    if not forced:
+        return list(Source)
+    try:
+        return [Source(forced)]
+    except ValueError:
+        raise UsageError(
+            f"HARNESS_IMAGES is {forced!r}; it can be {' or '.join(Source)}, or be unset to try both in that order."
+        ) from None
+
+
+def plan_image(which: Image, source: Source, *, architecture: str, context: Path) -> Plan:
+    """Gather what goes into an image and name it by that.
+
+    Raises:
+        ImageError: a file of the build context is missing, or a requirement has no version.
+    """
+    recipe = RECIPES[which]
+    base = _base_reference(which, source, architecture)
+    names = (recipe.dockerfile, *recipe.files)
+    try:
+        files = {name: (context / name).read_bytes() for name in names}
+        pins = _pins(context) if recipe.wheels else ()
+    except OSError as error:
+        raise ImageError(f"The image {which} cannot be built: {error}. Is the installation complete?") from error
+    ingredients = [
+        f"recipe {_RECIPE_VERSION}",
+        f"base {base}",
+        f"architecture {architecture}",
+        *(f"file {name} {hashlib.sha256(content).hexdigest()}" for name, content in files.items()),
+        *(f"wheel {pin}" for pin in pins),
+    ]
+    tag = f"{_REPOSITORY}/{which}:{source}-{digest(ingredients)}"
+    return Plan(which=which, source=source, base=base, tag=tag, architecture=architecture, files=files, pins=pins)
+
+
+def _base_reference(which: Image, source: Source, architecture: str) -> str:
+    recipe = RECIPES[which]
+    if source is Source.PULL:
+        registry = os.environ.get("HARNESS_REGISTRY", "").rstrip("/")
+        return f"{registry}/{recipe.official}" if registry else recipe.official
+    ingredients = [f"recipe {_RECIPE_VERSION}", SUITE, architecture, *recipe.packages, *KEEP_SMALL]
+    return f"{_REPOSITORY}/base-{which}:{digest(ingredients)}"
+
+
+def own_context() -> Path:
+    """The Dockerfiles: inside the package if it is installed, beside it in the repository.
+
+    Raises:
+        ImageError: they are in neither place.
+    """
+    # In this order, because the neighbour of an installed package may well be docker-py, which is named docker.
+    candidates = [Path(__file__).parents[depth] / "docker" for depth in (1, 2)]
+    for folder in candidates:
+        if (folder / "node.Dockerfile").is_file():
+            return folder
+    raise ImageError(f"No Dockerfiles in {' or '.join(map(str, candidates))}. Is the installation complete?")
+
+
+def _pins(context: Path) -> tuple[str, ...]:
+    """Every requirement of the node image with its version, sorted."""
+    inside = context / "constraints.txt"
+    constraints = inside if inside.is_file() else context.parent / "constraints.txt"
+    versions = {}
+    for line in _content_lines(constraints):
+        name, _, version = line.partition("==")
+        versions[_normalized(name)] = version
+    names = {_normalized(line) for line in _content_lines(context / "node-requirements.txt")}
+    if missing := sorted(name for name in names if not versions.get(name)):
+        raise ImageError(f"{constraints} gives no version (name==version) of {', '.join(missing)}.")
+    return tuple(sorted(f"{name}=={versions[name]}" for name in names))
+
+
+def _content_lines(path: Path) -> list[str]:
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def _normalized(name: str) -> str:
+    """Two spellings of a Python package's name are the same package if this is the same."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
