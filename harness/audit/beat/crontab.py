@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice, takewhile
+from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -42,8 +42,8 @@ class Crontab:
 
     zone: ZoneInfo
     expression: str
-    weekdays: CronSim | None
-    """The days of the week, if the days of the month are restricted too: Celery requires both to match, cron either."""
+    weekdays: CronSim
+    """The days of the week, apart: Celery requires the day of the month and that of the week, where cron takes either."""
     is_wild: bool
     """True if its minute or hour begins with `*`: it then follows the time that passes, not the name of the local
     time."""
@@ -54,11 +54,10 @@ class Crontab:
         minute, hour = _field(rule["minute"], 0, 59), _field(rule["hour"], 0, 23)
         day, month = _field(rule["day_of_month"], 1, 31), _field(rule["month_of_year"], 1, 12, _MONTHS)
         weekday = _field(rule["day_of_week"], 0, 6, _DAYS)
-        both = not day.startswith("*") and not weekday.startswith("*")
-        expression = f"{minute} {hour} {day} {month} {'*' if both else weekday}"
+        expression = f"{minute} {hour} {day} {month} *"
         try:
             CronSim(expression, datetime.now(UTC))
-            weekdays = CronSim(f"0 0 * * {weekday}", datetime.now(UTC)) if both else None
+            weekdays = CronSim(f"0 0 * * {weekday}", datetime.now(UTC))
         except CronSimError as error:
             raise ValueError(str(error)) from error
         is_wild = minute.startswith("*") or hour.startswith("*")
@@ -68,17 +67,16 @@ class Crontab:
         """Return its due times in Unix seconds, from the last one at or before `begin` up to `end`."""
         since, until = (datetime.fromtimestamp(t, self.zone).replace(tzinfo=None) for t in (begin, end))
         since, until = since - _FARTHEST, until + _FARTHEST
-        names = [
-            *islice(self._names(since, reverse=True), 1),
-            *takewhile(lambda name: name <= until, self._names(since - timedelta(seconds=1))),
-        ]
-        found = sorted({t for name in names for t in self._moments(name)})
+        # In a year in which its only hour is skipped, the last time is that of a year before.
+        last = next(filter(None, map(self._moments, self._names(since, reverse=True))), ())
+        names = takewhile(lambda name: name <= until, self._names(since - _MINUTE))
+        found = sorted({*last, *(t for name in names for t in self._moments(name))})
         return found[max(0, bisect_right(found, begin) - 1) : bisect_right(found, end)]
 
     def _names(self, since: datetime, *, reverse: bool = False) -> Iterator[datetime]:
         """Yield the local times that it names, from one on or backwards, without regard to changes of the clock."""
         for name in CronSim(self.expression, since, reverse=reverse):
-            if self.weekdays is None or self.weekdays.match_dow(name.date()):
+            if self.weekdays.match_dow(name.date()):
                 yield name
 
     def _moments(self, name: datetime) -> Sequence[float]:
@@ -93,7 +91,7 @@ class Crontab:
     def _passes(self, name: datetime) -> list[float]:
         """Return the Unix times at which a clock in the zone shows a local time: one, two, or none."""
         moments = [name.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
-        return [t.timestamp() for t in moments if t.astimezone(self.zone).replace(tzinfo=None, fold=0) == name]
+        return [t.timestamp() for t in moments if t.astimezone(self.zone).replace(tzinfo=None) == name]
 
 
 def _field(text: Json, least: int, most: int, names: Sequence[str] = ()) -> str:
@@ -106,9 +104,10 @@ def _part(part: str, least: int, most: int, names: Sequence[str]) -> str:
     if span == "*":
         return part
     ends = [_number(end, least, names) for end in span.split("-")]
-    if ends[0] <= ends[-1]:
+    first, last = ends[0], ends[-1]
+    if first <= last:
         return "-".join(map(str, ends)) + slash + step
-    wrapped = [*range(ends[0], most + 1), *range(least, ends[-1] + 1)]
+    wrapped = [*range(first, most + 1), *range(least, last + 1)]
     return ",".join(map(str, wrapped[:: int(step or 1)]))
 
 
