@@ -111,8 +111,8 @@ class Start:
     shadowed: Sequence[Shadowed] = ()
     error: str | None = None
     """The error that ended it; None if there was none."""
-    is_embedded: bool = False
-    silent_s: float | None = None
+    is_embedded: bool
+    silent_s: float | None
     """Seconds for which the worker that it lived in took tasks after beat's next wake was due; None if it did not."""
 
     @property
@@ -132,14 +132,14 @@ class Start:
 
     def _busy(self) -> Iterator[tuple[float, float]]:
         """Yield the span from each time at which it should have woken until it slept again."""
-        begin = next_at = self.begin
-        is_asleep = False
+        awake_since, next_at = None, self.begin
         for wake in self.wakes:
-            if is_asleep:
-                begin = min(next_at, wake.at)
-            is_asleep, next_at = wake.slept, wake.next
-            if is_asleep:
-                yield begin, wake.end
+            if awake_since is None:
+                awake_since = min(next_at, wake.at)
+            next_at = wake.next
+            if wake.slept:
+                yield awake_since, wake.end
+                awake_since = None
 
     def sent(self) -> Iterator[tuple[Period, str, list[Tick]]]:
         """Yield the ticks of each entry under each schedule."""
@@ -183,10 +183,6 @@ class Spans:
     def __iter__(self) -> Iterator[tuple[float, float]]:
         """Yield begin and end of each, in order."""
         return zip(self.begins, self.ends, strict=True)
-
-    def __len__(self) -> int:
-        """Return the number of spans."""
-        return len(self.begins)
 
     def around(self, t: float) -> tuple[float, float] | None:
         """Return the span that contains a time; None if there is none."""

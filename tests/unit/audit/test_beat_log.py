@@ -206,6 +206,15 @@ def test_the_beat_of_a_worker_that_does_not_say_when_it_began_is_there_from_when
     assert said(tmp_path).findings == ()
 
 
+def test_the_beat_of_a_worker_is_there_from_when_it_says_that_it_began(tmp_path: Path) -> None:
+    beat = embedded(tmp_path)
+    beat.live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
+    beat.lines = [line for line in beat.lines if not (line["kind"] == "woke" and line["at"] < NOON + 60.0)]
+    beat.write()
+    (start,), _ = beat_log.read(tmp_path)
+    assert start.ready_at == NOON
+
+
 # -------------------------------------------------------------------------------------------------- beats that die
 
 
@@ -268,12 +277,39 @@ def test_a_beat_that_falls_silent_while_its_worker_goes_on_is_found(
         )
 
 
-def test_a_beat_that_never_was_ready_though_its_worker_took_tasks_is_found(tmp_path: Path) -> None:
-    worker(tmp_path, received=[NOON + 60.0])
+@pytest.mark.parametrize(("last_s", "expected"), [(10.0, ["ticks-unwatched"]), (10.25, ["beat-died"])])
+@pytest.mark.parametrize("before", ["", "\n"])
+def test_a_beat_that_never_was_ready_though_its_worker_took_tasks_is_found(
+    tmp_path: Path, before: str, last_s: float, expected: list[str]
+) -> None:
+    path = worker(tmp_path, received=[NOON + last_s])
+    if before:
+        # All that is left of the worker's journal is that it took a task.
+        path.write_text(before + next(line for line in path.read_text().splitlines() if '"received"' in line) + "\n")
     beat = embedded(tmp_path)
     beat.lines[-1]["at"] = NOON
     stamp(beat)
-    assert codes(said(tmp_path)) == ["beat-died"]
+    assert codes(said(tmp_path)) == expected
+
+
+def test_a_beat_in_a_thread_of_which_no_time_is_told_is_not_said_to_have_died(tmp_path: Path) -> None:
+    # The line in which it said that it began is lost.
+    beat = Beat(tmp_path, "worker-1", pid=7, role="worker")
+    beat.open()
+    beat.say("settings", timezone="UTC", schedule=[])
+    beat.say("received", task="t", name="tick")
+    beat.lines[-1]["t"] = NOON
+    beat.write()
+    assert codes(said(tmp_path)) == ["ticks-unwatched"]
+
+
+def test_a_beat_of_its_own_lives_in_no_worker(tmp_path: Path) -> None:
+    beat = Beat(tmp_path)
+    beat.live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
+    beat.say("received", task="t", name="tick")
+    beat.lines[-1]["t"] = NEXT_NOON + HOUR
+    beat.write()
+    assert said(tmp_path).findings == ()
 
 
 def test_a_beat_that_never_was_ready_is_unknown_where_its_worker_did_nothing_either(tmp_path: Path) -> None:
@@ -318,6 +354,8 @@ def test_a_worker_that_was_started_again_is_not_the_one_that_its_first_beat_live
 
 def test_a_beat_in_a_thread_that_falls_silent_is_found(tmp_path: Path) -> None:
     end = at("2026-11-10T16:30")
+    # A worker before it had the same process id.
+    worker(tmp_path, pid=7, born=BORN - 5, received=[NOON])
     beat = embedded(tmp_path, pid=7, parent=7)
     beat.live(NOON, end, {"it": HOURLY}, {"it": every(HOUR, NOON, end)})
     stamp(beat)
@@ -494,7 +532,7 @@ def test_an_entry_that_takes_the_place_of_another_is_found(tmp_path: Path, *, na
         next(line for line in beat.lines if line["kind"] == "settings")["shadowed"] = [shadow]
         beat.write()
     (finding,) = [finding for finding in said(tmp_path).findings if finding.code == "entry-shadowed"]
-    assert finding.verdict is verdict
+    assert (finding.verdict, finding.count) == (verdict, 1)
     assert finding.text.startswith("news(): <crontab: 0 19> took the place of <crontab: 0 7>, which is never sent")
     assert ("give each one a `name`" in finding.text) is not named
 

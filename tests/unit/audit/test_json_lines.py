@@ -1,6 +1,7 @@
 """Files of JSON lines: where their lines end, and a copy that the database can read."""
 
 import json
+import os
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ def path(tmp_path: Path) -> Path:
     ("content", "end", "is_torn"),
     [
         (b"", 0, False),
+        (b"a", 0, True),
         (b"a\n", 2, False),
         (b"aa\nb", 3, True),
         (b"aa\nbbbbbbbbb", 3, True),
@@ -36,6 +38,21 @@ def test_the_whole_lines_of_a_file_end_with_its_last_newline(
     monkeypatch.setattr(json_lines, "_BLOCK", block)
     path.write_bytes(content)
     assert whole_lines(path) == (end, is_torn)
+
+
+def test_of_a_file_without_a_newline_one_block_is_read_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    pread = os.pread
+
+    def seen(file: int, length: int, offset: int) -> bytes:
+        lengths.append(length)
+        return pread(file, length, offset)
+
+    monkeypatch.setattr(os, "pread", seen)
+    monkeypatch.setattr(json_lines, "_BLOCK", 4)
+    path.write_bytes(b"aaaaaaaaaa")
+    assert whole_lines(path) == (0, True)
+    assert lengths == [4, 4, 2]
 
 
 def test_a_file_that_no_run_writes_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +91,10 @@ def test_short_lines_are_copied_as_they_are(path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(json_lines, "_BLOCK", block)
     lines = [b'{"n": 0}', b"", b"nonsense", b'"a"', b'{"n": 10, "a": [1, 2]}']
     assert copied(path, *lines) == lines
+
+
+def test_a_file_of_one_empty_line_is_copied_as_it_is(path: Path) -> None:
+    assert copied(path, b"") == [b""]
 
 
 def test_what_follows_the_last_newline_is_copied_too(path: Path) -> None:
@@ -122,6 +143,8 @@ def test_lone_surrogates_are_escaped_in_the_copy(path: Path) -> None:
     ("odd", "copy"),
     [
         (b"a" * 3_000, b"{"),
+        (b"\\ud800" * 341 + b"aa", b"\\ud800" * 341 + b"aa"),
+        (b"\\ud800" * 341 + b"aaa", b"{"),
         (b'"\\ud800"', b'"\\ud800"'),
         (b"\\ud800", b"\\ud800"),
         (b"[" * 100_000, b"{"),

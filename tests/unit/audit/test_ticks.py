@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from harness.audit.audit import Audit, audit
-from harness.audit.beat.beat_log import Spans
+from harness.audit.beat import beat_log
+from harness.audit.beat.beat_log import Spans, Wake
 from harness.audit.beat.crontab import Crontab
-from harness.audit.beat.tick_records import EntryTicks, Ticks, Window
+from harness.audit.beat.tick_records import EntryTicks, Ticks, Times, Window
 from harness.audit.beat.ticks import account
 from harness.audit.run_folder import RunFolder
 from harness.records.expectation import Promise
@@ -93,6 +94,14 @@ def test_of_many_that_are_missing_ten_are_named(tmp_path: Path, count: int, more
     ticks = lived(tmp_path, NOON, NEXT_NOON, HOURLY, every(HOUR, NOON, NEXT_NOON)[count:])
     assert ticks.findings[0].text == f"it: {', '.join(only(ticks).missing.first)}{more} (due, and not sent)"
     assert len(only(ticks).missing.first) == 10
+
+
+def test_a_time_is_shown_to_the_nearest_millisecond() -> None:
+    assert Times.of([59.9996, 60.0004, 61.5], BERLIN).first == (
+        "1970-01-01T01:01+01:00",
+        "1970-01-01T01:01+01:00",
+        "1970-01-01T01:01:01+01:00",
+    )
 
 
 def test_one_that_is_due_in_the_moment_that_beat_is_ready_counts(tmp_path: Path) -> None:
@@ -185,6 +194,28 @@ def test_one_right_after_the_start_that_was_never_due_is_early(tmp_path: Path) -
     assert codes(ticks) == ["tick-early"]
 
 
+def test_the_only_tick_of_the_moment_that_beat_was_ready_is_no_early_one_of_the_next_time(tmp_path: Path) -> None:
+    begin = at("2026-11-10T12:00")
+    times = without(every(60.0, begin, begin + 600.0), "2026-11-10T12:00", "2026-11-10T12:01")
+    ticks = lived(tmp_path, begin, begin + 630.0, crontab("*"), [begin + 45.0, *times, begin + 600.0])
+    assert codes(ticks) == ["tick-missing"]
+    assert only(ticks).missing.first == ("2026-11-10T12:01+01:00",)
+
+
+@pytest.mark.parametrize(("after_s", "expected"), [(30.0, ["tick-missing", "tick-doubled"]), (30.25, ["tick-early"])])
+def test_a_tick_that_is_no_nearer_to_the_next_time_is_no_early_one_of_it(
+    tmp_path: Path, after_s: float, expected: list[str]
+) -> None:
+    begin = at("2026-11-10T12:00")
+    times = without(every(60.0, begin + 60.0, begin + 630.0), "2026-11-10T12:05")
+    beat = Beat(tmp_path)
+    second = at("2026-11-10T12:04") + after_s
+    beat.live(begin, begin + 630.0, {"it": crontab("*")}, {"it": [begin, *times, second]})
+    beat.sent(second)[0]["at"] = second
+    beat.write()
+    assert codes(said(tmp_path)) == expected
+
+
 # -------------------------------------------------------------------------------------------- changes of the clock
 
 AUTUMN = at("2026-10-24T12:10"), at("2026-10-26T12:10")
@@ -234,6 +265,12 @@ def test_beat_that_starts_in_the_repeated_hour_owes_nothing_of_the_first(tmp_pat
     assert only(ticks).expected == 0
 
 
+def test_a_tick_of_an_entry_whose_last_hour_was_skipped_by_the_clock_is_early(tmp_path: Path) -> None:
+    begin = at("2027-05-10T12:10")
+    ticks = lived(tmp_path, begin, begin + HOUR, crontab("*/5", "2", "28", "3"), [begin + 600.0])
+    assert codes(ticks) == ["tick-early"]
+
+
 def iso(times: Iterable[float], zone: str) -> list[str]:
     return [datetime.fromtimestamp(t, ZoneInfo(zone)).strftime("%dT%H:%M%z") for t in times]
 
@@ -276,6 +313,10 @@ def test_a_clock_that_is_changed_by_another_time_than_an_hour_is_understood(
         (("0", "0", "29", "2"), "2024-02-29T00:00"),
         (("0", "0", "29", "2", "tue"), "2000-02-29T00:00"),
         (("*",), "2026-11-10T12:10"),
+        # To the minute a day before.
+        (("10", "12", "9", "11"), "2026-11-09T12:10"),
+        # In 2021 that hour was skipped, as in 2027; what is wild goes by what passes.
+        (("*/5", "2", "28", "3"), "2026-03-28T02:55"),
     ],
 )
 def test_the_last_time_before_beat_began_is_found_however_long_ago(fields: tuple[str, ...], last: str) -> None:
@@ -318,22 +359,52 @@ def test_a_tick_that_beat_was_kept_from_long_before_it_was_due_is_late(tmp_path:
     assert codes(lived(tmp_path, NOON, NEXT_NOON, HOURLY, times, stall)) == ["tick-late"]
 
 
-@pytest.mark.parametrize(("more_s", "code"), [(0.0, "ticks-delayed"), (0.001, "tick-late")])
-def test_a_tick_may_be_a_minute_later_than_beat_was_kept(tmp_path: Path, more_s: float, code: str) -> None:
-    due = at("2026-11-10T17:00")
-    beat = Beat(tmp_path)
+FIVE, SIX = at("2026-11-10T17:00"), at("2026-11-10T18:00")
+
+
+def exact(folder: Path, rule: Mapping[str, Any], wakes: Iterable[tuple[float, float, float]], *sent_s: float) -> Ticks:
+    """What is said of a beat that was ready ten minutes before five, and woke and sent at whole seconds after five.
+
+    Of each wake there is when it began, for how long it went on, and when the next was to be.
+    """
+    beat = Beat(folder)
     beat.open()
-    rule = {"entry": "it", "name": "tick", **crontab("0", "17")}
-    beat.say("settings", timezone="Europe/Berlin", at=due - 600.0, schedule=[rule])
-    beat.say("ready", at=due - 600.0)
-    beat.say("woke", at=due - 600.0, took_s=0.5, next=due)
-    # It was kept for half a minute, slept for one, and only then sent it.
-    beat.say("woke", at=due + 29.5, took_s=0.5, next=due + 90.0 + more_s)
-    beat.say("intended", task="a", name="tick", entry="it", at=due + 90.0 + more_s)
-    beat.say("accepted", task="a", confirmed=True)
-    beat.say("woke", at=due + 90.0 + more_s, took_s=0.5, next=due + 390.0)
+    schedule = [{"entry": "it", "name": "tick", **rule}]
+    beat.say("settings", timezone="Europe/Berlin", at=FIVE - 600.0, schedule=schedule)
+    beat.say("ready", at=FIVE - 600.0)
+    for at_s, took_s, next_s in wakes:
+        for tick_s in sent_s:
+            if at_s <= tick_s <= at_s + took_s:
+                beat.say("intended", task=f"{tick_s}", name="tick", entry="it", at=FIVE + tick_s)
+                beat.say("accepted", task=f"{tick_s}", confirmed=True)
+        beat.say("woke", at=FIVE + at_s, took_s=took_s, next=FIVE + next_s)
     beat.write()
-    assert codes(said(tmp_path), *Verdict) == [code]
+    return said(folder)
+
+
+@pytest.mark.parametrize(("more_s", "code"), [(0.0, "ticks-delayed"), (0.25, "tick-late")])
+def test_a_tick_may_be_a_minute_later_than_beat_was_kept(tmp_path: Path, more_s: float, code: str) -> None:
+    # It was kept for half a minute, slept for one, and only then sent it.
+    wakes = [(-600.0, 0.5, 0.0), (29.5, 0.5, 90.0 + more_s), (90.0 + more_s, 0.5, 390.0)]
+    assert codes(exact(tmp_path, crontab("0", "17"), wakes, 90.0 + more_s), *Verdict) == [code]
+
+
+@pytest.mark.parametrize(("late_s", "expected"), [(60.0, []), (60.25, ["ticks-delayed"])])
+def test_a_tick_that_is_a_minute_late_and_no_more_is_in_time(
+    tmp_path: Path, late_s: float, expected: list[str]
+) -> None:
+    wakes = [(-600.0, 0.5, 0.0), (0.0, late_s + 1.0, 390.0), (390.0, 0.5, 690.0)]
+    assert codes(exact(tmp_path, crontab("0", "17"), wakes, late_s), *Verdict) == expected
+
+
+@pytest.mark.parametrize(("free_s", "code"), [(60.0, "ticks-stalled"), (60.25, "tick-missing")])
+def test_a_tick_that_is_missing_may_have_had_a_minute_in_which_nothing_kept_beat(
+    tmp_path: Path, free_s: float, code: str
+) -> None:
+    wakes = [(-600.0, 0.5, free_s), (3_600.0, 1.0, 3_900.0), (3_900.0, 1.0, 4_200.0)]
+    ticks = exact(tmp_path, HOURLY, wakes, 3_600.0)
+    assert codes(ticks) == [code]
+    assert [*only(ticks).missing.first, *only(ticks).unproven.first] == ["2026-11-10T17:00+01:00"]
 
 
 def test_a_tick_that_is_as_late_as_beat_was_kept_is_a_remark(tmp_path: Path) -> None:
@@ -353,8 +424,8 @@ WINDOW = Window(begin_t=NOON + 60.0, end_t=NEXT_NOON - 60.0)
         (None, None, ["tick-late"]),
         (None, WINDOW, ["tick-late"]),
         (240.0, None, ["tick-late"]),
-        (170.0, WINDOW, ["tick-late"]),
-        (190.0, WINDOW, ["ticks-doubtful"]),
+        (179.75, WINDOW, ["tick-late"]),
+        (180.0, WINDOW, ["ticks-doubtful"]),
     ],
 )
 def test_a_first_tick_is_late_though_the_start_took_as_long_unless_planning_it_may_have(
@@ -364,6 +435,10 @@ def test_a_first_tick_is_late_though_the_start_took_as_long_unless_planning_it_m
     beat = Beat(tmp_path)
     beat.live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times})
     beat.wake(NOON)["took_s"] = 250.0
+    # So that all times until then are whole seconds.
+    beat.wake(at("2026-11-10T13:00"))["took_s"] = 0.0
+    sent, _ = beat.sent(at("2026-11-10T13:04"))
+    sent["at"] = at("2026-11-10T13:04")
     if planned_s is not None:
         beat.wake(NOON)["planned_s"] = planned_s
     beat.write()
@@ -383,11 +458,14 @@ def slow(folder: Path, took_s: float, late_s: float, **tick: Any) -> Beat:
     beat.lines = [
         line for line in beat.lines if not (line["kind"] == "woke" and wake["at"] < line["at"] < wake["at"] + took_s)
     ]
+    late, _ = beat.sent(SIX)
+    late["at"] = SIX + late_s
+    for line in beat.lines:
+        if line["kind"] == "woke" and SIX <= line["at"] < SIX + late_s:
+            # So that all times until then are whole seconds.
+            line["took_s"] = 0.0
     beat.write()
     return beat
-
-
-SIX = at("2026-11-10T18:00")
 
 
 @pytest.mark.parametrize(
@@ -395,17 +473,20 @@ SIX = at("2026-11-10T18:00")
     [
         # The schedule itself had it at six, and a fast clock ran on while beat sent the one before.
         (WINDOW, 300.0, 300.0, (SIX - 0.5, SIX + 0.5), [], ["ticks-delayed"]),
-        (WINDOW, 300.0, 300.0, (SIX + 0.9, SIX + 0.9), [], ["ticks-delayed"]),
-        (WINDOW, 300.0, 300.0, (SIX - 0.9, SIX - 0.9), [], ["ticks-delayed"]),
+        (WINDOW, 300.0, 300.0, (SIX + 1.0, SIX + 1.0), [], ["ticks-delayed"]),
+        (WINDOW, 300.0, 300.0, (SIX - 1.0, SIX - 1.0), [], ["ticks-delayed"]),
+        (WINDOW, 300.0, 300.0, (SIX - 300.0, SIX + 300.0), [], ["ticks-delayed"]),
         # It had the one before, and that time was over when beat was done.
         (WINDOW, 3_900.0, 340.0, (SIX - HOUR, SIX - HOUR), [], ["ticks-delayed"]),
         # The schedule had it at another time, or that is not told.
         (WINDOW, 300.0, 300.0, (SIX + 300.0, SIX + 300.0), ["tick-late"], []),
         (WINDOW, 300.0, 300.0, (SIX - 300.0, SIX - 300.0), ["tick-late"], []),
+        (WINDOW, 300.0, 300.0, (SIX - 1.25, SIX - 1.25), ["tick-late"], []),
         (WINDOW, 300.0, 300.0, None, ["ticks-doubtful"], []),
         (WINDOW, 3_900.0, 400.0, (SIX - HOUR + 120.0, SIX - HOUR + 120.0), ["tick-late"], []),
-        # Beat took less time than that.
-        (WINDOW, 300.0, 370.0, (SIX, SIX), ["tick-late"], []),
+        # Beat took less time than that, by a minute or by more.
+        (WINDOW, 300.0, 360.0, (SIX, SIX), [], ["ticks-delayed"]),
+        (WINDOW, 300.0, 360.25, (SIX, SIX), ["tick-late"], []),
         (WINDOW, 230.0, 300.0, (SIX, SIX), ["tick-late"], []),
         # Nobody's clock ran faster than beat's: it planned the next one too late, and that is its own fault.
         (None, 300.0, 300.0, (SIX, SIX), ["tick-late"], []),
@@ -440,7 +521,7 @@ def test_what_beat_was_busy_with_is_told_of_its_first_tick_too(tmp_path: Path) -
     assert codes(ticks, *Verdict) == ["ticks-delayed"]
 
 
-@pytest.mark.parametrize(("waited_s", "expected"), [(30.0, []), (32.0, ["tick-missing"])])
+@pytest.mark.parametrize(("waited_s", "expected"), [(30.75, []), (31.0, ["tick-missing"])])
 def test_a_tick_is_still_to_come_for_as_long_as_beat_ever_took_to_send_one(
     tmp_path: Path, waited_s: float, expected: list[str]
 ) -> None:
@@ -460,14 +541,18 @@ def test_the_last_tick_that_the_schedule_had_at_a_time_that_never_came_is_late(t
     assert codes(said(tmp_path, Window(begin_t=NOON + 60.0, end_t=SIX + 600.0))) == ["tick-late"]
 
 
-def test_a_tick_that_was_planned_anew_since_the_one_before_is_not_excused_by_that_one(tmp_path: Path) -> None:
+# It was done with the one before at five past five, and sent this one at five past six.
+@pytest.mark.parametrize("clock", ["17:05", "17:30", "18:05"])
+@pytest.mark.parametrize(("planned_s", "expected"), [(1.0, ["tick-late"]), (290.0, ["ticks-doubtful"])])
+def test_a_tick_that_was_planned_anew_since_the_one_before_is_not_excused_by_that_one(
+    tmp_path: Path, clock: str, planned_s: float, expected: list[str]
+) -> None:
     beat = slow(tmp_path, 300.0, 300.0, following=(SIX, SIX))
-    beat.wake(at("2026-11-10T17:30"))["planned_s"] = 1.0
+    planning = beat.wake(at(f"2026-11-10T{clock}"))
+    assert planning["at"] == at(f"2026-11-10T{clock}")
+    planning["planned_s"] = planned_s
     beat.write()
-    assert codes(said(tmp_path, WINDOW)) == ["tick-late"]
-    beat.wake(at("2026-11-10T17:30"))["planned_s"] = 290.0
-    beat.write()
-    assert codes(said(tmp_path, WINDOW)) == ["ticks-doubtful"]
+    assert codes(said(tmp_path, WINDOW)) == expected
 
 
 def test_what_keeps_one_beat_is_no_excuse_of_another(tmp_path: Path) -> None:
@@ -489,6 +574,20 @@ def test_a_tick_that_no_beat_sent_is_missing_if_one_of_them_was_not_kept(tmp_pat
     assert codes(said(tmp_path)) == ["tick-missing"]
 
 
+def test_a_tick_that_was_due_in_the_moment_that_a_kept_beat_was_ready_proves_nothing(tmp_path: Path) -> None:
+    times = every(HOUR, SIX, NEXT_NOON)
+    ticks = lived(tmp_path, FIVE, NEXT_NOON, HOURLY, times, (FIVE - 60.0, SIX - 5.0))
+    assert codes(ticks) == ["ticks-stalled"]
+    assert only(ticks).unproven.first == ("2026-11-10T17:00+01:00",)
+
+
+def test_a_tick_is_missing_if_a_beat_that_was_not_kept_looked_last_when_it_was_due(tmp_path: Path) -> None:
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00")
+    Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times}, (FIVE - 600.0, SIX - 5.0))
+    Beat(tmp_path, "beat-2").live(FIVE - 1_200.0, FIVE, {"it": HOURLY}, {"it": []})
+    assert codes(said(tmp_path)) == ["tick-missing"]
+
+
 # ----------------------------------------------------------------------------------------- a deadline of the app's
 
 
@@ -496,8 +595,9 @@ def test_a_tick_that_no_beat_sent_is_missing_if_one_of_them_was_not_kept(tmp_pat
     ("deadline_s", "kept_s", "code"),
     [
         (60, 90.0, "ticks-stalled"),
-        # It was not kept for so long, or the app sets no deadline.
-        (60, 30.0, "tick-missing"),
+        # It was not kept for longer, or the app sets no deadline.
+        (60, 60.25, "ticks-stalled"),
+        (60, 60.0, "tick-missing"),
         (None, 90.0, "tick-missing"),
         (600, 90.0, "tick-missing"),
     ],
@@ -517,12 +617,22 @@ def test_a_tick_that_beat_was_kept_from_beyond_the_deadline_of_the_app_proves_no
     beat.lines = [
         line for line in beat.lines if line is after or not (line["kind"] == "woke" and due <= line["at"] < due + 300.0)
     ]
-    after |= {"at": due + kept_s, "took_s": 0.01, "next": due + 300.0}
+    after |= {"at": due + kept_s - 0.5, "took_s": 0.5, "next": due + 300.0}
     beat.write()
     (finding,) = said(tmp_path, WINDOW).findings
     assert finding.code == code
     assert ("`beat_cron_starting_deadline`" in finding.text) is (code == "ticks-stalled")
     assert ("lower --speed" in finding.text) is (code == "ticks-stalled")
+
+
+def test_a_tick_is_missing_if_one_of_the_beats_that_had_it_was_not_kept_beyond_the_deadline(tmp_path: Path) -> None:
+    times = without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T17:00")
+    rule = HOURLY | {"deadline_s": 60}
+    stall = FIVE - 60.0, FIVE + 300.0
+    Beat(tmp_path).live(NOON, NEXT_NOON, {"it": rule}, {"it": times}, stall)
+    assert codes(said(tmp_path)) == ["ticks-stalled"]
+    Beat(tmp_path, "beat-2").live(FIVE - 1_200.0, FIVE + 1_200.0, {"it": rule}, {"it": []})
+    assert codes(said(tmp_path)) == ["tick-missing"]
 
 
 @pytest.mark.parametrize(("count", "more"), [(12, " and 2 more entries"), (10, "")])
@@ -561,9 +671,17 @@ def test_a_tick_that_is_later_than_beat_was_kept_is_late(tmp_path: Path) -> None
     assert codes(lived(tmp_path, NOON, NEXT_NOON, HOURLY, times, stall)) == ["tick-late"]
 
 
-@pytest.mark.parametrize(("kept", "expected"), [(True, []), (False, ["tick-missing", "tick-doubled"])])
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        (["first", "second"], []),
+        # From the second one nothing kept it, so that its time had the first one.
+        (["first"], ["tick-doubled", "ticks-stalled"]),
+        ([], ["tick-missing", "tick-doubled"]),
+    ],
+)
 def test_ticks_that_beat_was_kept_from_until_after_the_next_time_are_neither_missing_nor_doubled(
-    tmp_path: Path, *, kept: bool, expected: list[str]
+    tmp_path: Path, kept: list[str], expected: list[str]
 ) -> None:
     begin, end = at("2026-11-10T12:00:30"), at("2026-11-10T13:00:30")
     # The ticks of ten past, eleven past and twelve past come after eleven past, twelve past, and in time.
@@ -571,9 +689,9 @@ def test_ticks_that_beat_was_kept_from_until_after_the_next_time_are_neither_mis
     late = {at("2026-11-10T12:10"): first, at("2026-11-10T12:11"): second, at("2026-11-10T12:12"): second + 20.0}
     times = [late.get(t, t) for t in every(60.0, begin, end)]
     beat = Beat(tmp_path)
-    stall = (at("2026-11-10T12:09:30"), first) if kept else (0.0, 0.0)
+    stall = (at("2026-11-10T12:09:30"), first) if "first" in kept else (0.0, 0.0)
     beat.live(begin, end, {"it": crontab("*")}, {"it": times}, stall)
-    if kept:
+    if "second" in kept:
         # Sending the first of them took until the second.
         _, wake = beat.sent(first)
         wake["took_s"] = second - wake["at"]
@@ -637,6 +755,15 @@ def test_two_beats_at_once_double_every_tick(tmp_path: Path) -> None:
     ticks = said(tmp_path)
     assert codes(ticks) == ["tick-doubled"]
     assert only(ticks).doubled.count == 24
+
+
+def test_a_tick_that_one_beat_sends_in_time_and_another_late_is_not_late(tmp_path: Path) -> None:
+    times = every(HOUR, NOON, NEXT_NOON)
+    Beat(tmp_path, "beat-1").live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": [t + 70.0 for t in times]})
+    Beat(tmp_path, "beat-2").live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times})
+    ticks = said(tmp_path)
+    assert codes(ticks) == ["tick-doubled"]
+    assert only(ticks).lateness_s["max"] == pytest.approx(0.001, abs=1e-3)
 
 
 def test_a_first_tick_that_is_doubled_is_not_taken_for_one_that_was_due_before_the_start(tmp_path: Path) -> None:
@@ -705,6 +832,26 @@ def test_the_last_tick_of_an_interval_has_a_second_to_come(
     assert only(ticks).missing.first == ("2026-11-10T14:00:00+01:00",)[: len(expected)]
 
 
+def test_the_tick_of_an_interval_in_the_moment_that_beat_was_ready_counts_as_one_in_time(tmp_path: Path) -> None:
+    # It was due before, when no beat was there.
+    ticks = exact(tmp_path, interval(HOUR), [(-600.0, 0.5, 300.0), (300.0, 0.5, 600.0)], -600.0)
+    assert ticks.findings == ()
+    assert only(ticks).lateness_s == {"p50": 0.0, "p99": 0.0, "max": 0.0}
+
+
+def test_a_late_tick_of_an_interval_in_the_moment_that_beat_looked_last_is_not_missing(tmp_path: Path) -> None:
+    ticks = exact(tmp_path, interval(600.0), [(-600.0, 0.5, 0.0), (0.0, 0.5, 600.0), (800.0, 0.5, 1_400.0)], 0.0, 800.0)
+    assert ticks.findings == ()
+    assert (only(ticks).expected, only(ticks).lateness_s["max"]) == (2, 200.0)
+
+
+@pytest.mark.parametrize(("more_s", "expected"), [(0.0, []), (-0.001, ["tick-early"])])
+def test_an_interval_may_be_a_hundredth_of_a_second_short(tmp_path: Path, more_s: float, expected: list[str]) -> None:
+    second = FIVE + 600.0 - 0.01 - FIVE + more_s
+    ticks = exact(tmp_path, interval(600.0), [(0.0, 0.5, 599.0), (599.0, 2.0, 1_201.0)], 0.0, second)
+    assert codes(ticks) == expected
+
+
 @pytest.mark.parametrize(("lead_s", "expected"), [(0.005, []), (1.0, ["tick-doubled"])])
 def test_an_interval_is_counted_from_a_little_before_a_tick_of_which_nothing_else_is_known(
     tmp_path: Path, lead_s: float, expected: list[str]
@@ -748,7 +895,9 @@ def test_two_beats_at_once_double_an_interval(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("relative", "expected"), [(True, []), (False, ["tick-early"])])
 def test_a_rounded_interval_may_end_early(tmp_path: Path, *, relative: bool, expected: list[str]) -> None:
     times = [at("2026-11-10T13:05"), *every(HOUR, at("2026-11-10T13:30"), NEXT_NOON)]
-    assert codes(lived(tmp_path, NOON, NEXT_NOON, interval(HOUR, relative=relative), times)) == expected
+    ticks = lived(tmp_path, NOON, NEXT_NOON, interval(HOUR, relative=relative), times)
+    assert codes(ticks) == expected
+    assert only(ticks).rule == ("every 3600 s, rounded" if relative else "every 3600 s")
 
 
 def test_an_interval_that_is_rounded_to_days_may_end_most_of_a_day_early(tmp_path: Path) -> None:
@@ -793,6 +942,13 @@ def test_the_days_are_those_that_celery_means(tmp_path: Path, fields: tuple[str,
     assert (only(ticks).expected, only(ticks).sent) == (len(days), len(days))
 
 
+def test_minutes_that_wrap_around_the_hour_are_understood(tmp_path: Path) -> None:
+    times = [t for t in every(60.0, NOON, NOON + 2 * HOUR) if (t // 60.0) % 60.0 in {0.0, 1.0, 58.0, 59.0}]
+    ticks = lived(tmp_path, NOON, NOON + 2 * HOUR, crontab("58-1"), times)
+    assert ticks.findings == ()
+    assert only(ticks).expected == 8
+
+
 def test_hours_that_wrap_around_midnight_are_understood(tmp_path: Path) -> None:
     times = [at(f"2026-11-{day}T{hour}:00") for day, hour in ((10, 22), (10, 23), (11, "00"), (11, "01"))]
     ticks = lived(tmp_path, NOON, NEXT_NOON, crontab("0", "22-1"), times)
@@ -805,12 +961,15 @@ def test_hours_that_wrap_around_midnight_are_understood(tmp_path: Path) -> None:
         {"kind": "other", "text": "<solar: sunset at latitude 52, longitude: 13>"},
         crontab("0", timezone="Mars/Olympus"),
         crontab("0", "every"),
+        crontab("0", "24"),
+        crontab("0", "8", "*", "*", "8"),
     ],
 )
 def test_an_entry_that_cannot_be_calculated_is_not_passed_over_in_silence(tmp_path: Path, rule: dict[str, Any]) -> None:
     Beat(tmp_path).live(NOON, NEXT_NOON, {"it": rule, "ok": HOURLY}, {"it": [NOON], "ok": every(HOUR, NOON, NEXT_NOON)})
     ticks = said(tmp_path)
     assert codes(ticks, *Verdict) == ["tick-unpredictable"]
+    assert ticks.findings[0].count == 1
     assert "it was sent 1 times" in ticks.findings[0].text
     assert [entry.expected for entry in ticks.entries] == [None, 24]
 
@@ -841,12 +1000,17 @@ def test_a_timelapse_of_which_beat_saw_only_a_part_is_unknown(tmp_path: Path) ->
     Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
     assert codes(said(tmp_path, Window(begin_t=NOON, end_t=NEXT_NOON - 1.0))) == []
     assert codes(said(tmp_path, Window(begin_t=NOON - HOUR, end_t=NEXT_NOON))) == ["ticks-unwatched"]
-    assert codes(said(tmp_path, Window(begin_t=NOON, end_t=NEXT_NOON + HOUR))) == ["ticks-unwatched"]
+    (finding,) = said(tmp_path, Window(begin_t=NOON, end_t=NEXT_NOON + HOUR)).findings
+    assert (finding.code, finding.count) == ("ticks-unwatched", 1)
 
 
 def test_a_timelapse_of_which_beat_saw_just_the_whole_is_judged(tmp_path: Path) -> None:
     Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
-    assert codes(said(tmp_path, Window(begin_t=NOON, end_t=NEXT_NOON))) == []
+    window = Window(begin_t=NOON, end_t=NEXT_NOON)
+    assert codes(said(tmp_path, window)) == []
+    # Another beat was there before.
+    Beat(tmp_path, pid=2).live(NOON - HOUR, NOON - 900.0, {"it": HOURLY}, {"it": [at("2026-11-10T12:00")]})
+    assert codes(said(tmp_path, window)) == []
 
 
 def test_a_timelapse_in_which_nothing_was_due_is_unknown(tmp_path: Path) -> None:
@@ -895,6 +1059,35 @@ def test_a_journal_that_cannot_be_read_is_unknown_if_it_is_of_beat(tmp_path: Pat
     assert "ticks-unwitnessed" in codes(said(tmp_path))
 
 
+@pytest.mark.parametrize("content", [None, '{"n":0,"t":0,"kind":"unsent","task":null}\n'])
+def test_after_a_journal_that_cannot_be_read_the_others_are_read(tmp_path: Path, content: str | None) -> None:
+    spoilt = tmp_path / "beat-0.1.1.jsonl"
+    if content is None:
+        spoilt.mkdir()
+    else:
+        spoilt.write_text(content)
+    Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
+    ticks = said(tmp_path)
+    assert codes(ticks) == ["ticks-unwitnessed"]
+    assert only(ticks).sent == 24
+
+
+@pytest.mark.parametrize(("nap_s", "slept"), [(0.001, False), (0.002, True)])
+def test_beat_sleeps_only_where_it_means_to_for_more_than_a_millisecond(nap_s: float, *, slept: bool) -> None:
+    assert Wake(at=0.0, end=0.0, next=nap_s).slept is slept
+
+
+def test_what_beat_did_before_it_said_that_it_was_ready_is_a_time_of_its_own(tmp_path: Path) -> None:
+    beat = Beat(tmp_path)
+    beat.open()
+    beat.say("woke", at=40.0, took_s=10.0, next=200.0)
+    beat.say("ready", at=100.0)
+    beat.say("woke", at=200.0, took_s=5.0, next=300.0)
+    beat.write()
+    (start,), _ = beat_log.read(tmp_path)
+    assert list(start.busy) == [(40.0, 50.0), (200.0, 205.0)]
+
+
 def test_stretches_of_time_that_touch_are_one() -> None:
     spans = Spans([(20.0, 30.0), (0.0, 10.0), (1.0, 2.0), (30.0, 40.0)])
     assert list(spans) == [(0.0, 10.0), (20.0, 40.0)]
@@ -902,12 +1095,23 @@ def test_stretches_of_time_that_touch_are_one() -> None:
     assert [spans.length_s(*part) for part in ((-1.0, 50.0), (5.0, 25.0), (11.0, 19.0))] == [30.0, 10.0, 0.0]
 
 
-@pytest.mark.parametrize("spoil", ["gap", "torn", "gap and torn", "damaged", "last", "first", "other"])
-def test_a_journal_that_is_not_whole_is_unknown(tmp_path: Path, spoil: str) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        ("gap", " lacks lines (1)"),
+        ("torn", " lacks lines (1)"),
+        ("gap and torn", " lacks lines (2)"),
+        ("damaged", " lacks lines (1)"),
+        ("last", " lacks lines (1)"),
+        ("first", " lacks lines (1)"),
+        ("other", " is not what beat writes (KeyError('took_s'))"),
+    ],
+)
+def test_a_journal_that_is_not_whole_is_unknown(tmp_path: Path, spoil: str, why: str) -> None:
     path = Beat(tmp_path).live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": every(HOUR, NOON, NEXT_NOON)})
     lines = path.read_text().splitlines(keepends=True)
     if "gap" in spoil:
-        del lines[-2]
+        del lines[-3]
     if "torn" in spoil:
         lines[-1] = lines[-1][:-5]
     if spoil == "other":
@@ -917,7 +1121,7 @@ def test_a_journal_that_is_not_whole_is_unknown(tmp_path: Path, spoil: str) -> N
     path.write_text("".join(lines))
     ticks = said(tmp_path)
     assert codes(ticks) == ["ticks-unwitnessed"]
-    assert path.name in ticks.findings[0].text
+    assert f"{path.name}{why}." in ticks.findings[0].text
 
 
 @pytest.mark.parametrize(("lost", "verdict"), [(True, Verdict.UNKNOWN), (False, Verdict.FAIL)])
@@ -937,7 +1141,12 @@ def test_a_tick_that_may_stand_in_a_lost_line_is_not_called_missing_for_sure(
 
 def test_a_beat_that_was_never_ready_is_unknown(tmp_path: Path) -> None:
     line = {"n": 0, "t": 0.0, "kind": "opened", "node": "beat-1", "pid": 1, "role": "beat"}
-    (tmp_path / "beat-1.1.1.jsonl").write_text(json.dumps(line) + "\n")
+    path = tmp_path / "beat-1.1.1.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    assert codes(said(tmp_path)) == ["ticks-unwatched"]
+    # A beat of its own says what its schedule is before it is ready.
+    settings = {"n": 1, "t": 0.0, "kind": "settings", "timezone": "UTC", "at": NOON, "schedule": []}
+    path.write_text(f"{json.dumps(line)}\n{json.dumps(settings)}\n")
     assert codes(said(tmp_path)) == ["ticks-unwatched"]
 
 
