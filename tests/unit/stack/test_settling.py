@@ -241,6 +241,13 @@ def test_a_queue_that_somebody_else_consumes_is_waited_for(world: World) -> None
     assert world.settle(timeout_s=20).how is How.TIMEOUT
 
 
+def test_a_queue_of_which_the_broker_does_not_say_who_consumes_it_is_waited_for(world: World) -> None:
+    world.send("a", queue="mails")
+    world.holds("mails", ready=1, consumers=None)
+    settled = world.settle(timeout_s=20)
+    assert (settled.how, settled.waiting) == (How.TIMEOUT, ("1 in `mails`",))
+
+
 def test_while_something_runs_nobody_asks_who_consumes_the_rest(world: World) -> None:
     world.send("a", "b", queue="mails")
     world.say("worker-1", "started", "a", name="nap")
