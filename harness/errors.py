@@ -44,6 +44,10 @@ class RunFolderError(HarnessError):
     """A run folder is missing, unreadable, or not a run folder."""
 
 
+class RecordError(HarnessError):
+    """A message of another process, or a JSON file, does not hold what it has to; the message shows what was seen."""
+
+
 class BrokerError(HarnessError):
     """The broker refused or failed a request of the harness itself (a vhost, a user, a count of messages)."""
 

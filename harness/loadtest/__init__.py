@@ -8,11 +8,15 @@ The process of Locust, from the top down:
     load_processes    who sends: one process alone, or a master's workers
     generators        makes each arrival when it is due; arrivals says when that is
     publish_pipeline  how its senders publish
+    worker_messages   what a Locust master and its workers tell each other
     stack_client      the other process, seen from here
 
 The process that owns the stack, which does without Locust:
 
-    stack_process          takes orders; messages has what the two processes tell each other
+    stack_process          takes orders
     stack_under_load       one stack under load: brought up, measured, broken, drained, audited
+    scenarios_together     what several scenarios need of one stack
     live_figures, verdict  the figures, and the verdict
+
+Both have messages, which is what they tell each other.
 """

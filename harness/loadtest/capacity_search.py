@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 from harness.measure.durations import write_duration
 from harness.measure.figures import Bottleneck, Figures, Objective, Part, bottleneck, not_sustained, taken_by_host
+from harness.measure.load_account import KneeFound, WorkersFound
 from harness.measure.stages import Stage
-from harness.records.values import Json
 
 MOST_PROBES = 16
 """Of one search for a knee; its sweep takes as many as SHARES at most."""
@@ -160,41 +160,9 @@ class _Trials:
         return next((trial for trial in reversed(failed) if trial.is_valid), failed[-1])
 
 
-@dataclass(frozen=True, kw_only=True)
-class CapacitySearch:
-    """The highest rate that a stack sustains."""
-
-    rate: float | None
-    """Arrivals per second, sustained in a probe; None if none was."""
-    above: float | None
-    """The lowest rate above it that was not sustained, or that the generator could not make; None if none was tried."""
-    is_at_least: bool
-    """The stack was not the limit of the search: it may well sustain more."""
-    probes: tuple[Figures, ...]
-    """Of the search, in order, those among them that were void."""
-    sweep: tuple[Figures, ...]
-    """At shares of the knee, in order of the rate; a probe of the search stands where it was near enough."""
-    bottleneck: Bottleneck | None
-    """What the limit was at the rate above; None if there is none."""
-    text: str
-    """All of it in a few sentences."""
-
-    def to_json(self) -> dict[str, Json]:
-        """As it stands in load.json."""
-        return {
-            "rate": self.rate,
-            "above": self.above,
-            "is_at_least": self.is_at_least,
-            "probes": [figures.to_json() for figures in self.probes],
-            "sweep": [figures.to_json() for figures in self.sweep],
-            "bottleneck": None if self.bottleneck is None else self.bottleneck.to_json(),
-            "text": self.text,
-        }
-
-
 def find_knee(
     probe: Callable[[float], Figures], *, start: float, objectives: Sequence[Objective], say: Say
-) -> CapacitySearch:
+) -> KneeFound:
     """Find the highest rate that is sustained, to within 5 %, and measure at shares of it.
 
     The rate is doubled until it is not sustained, and the bracket then narrowed; see this module for how. There are
@@ -266,12 +234,12 @@ def _sweep(
     return sweep
 
 
-def _knee(trials: _Trials, rate: float, sweep: Sequence[_Trial]) -> CapacitySearch:
+def _knee(trials: _Trials, rate: float, sweep: Sequence[_Trial]) -> KneeFound:
     high = trials.high
     failure = None if high is None else trials.failure(high)
     found = None if failure is None else bottleneck(failure.figures)
     is_at_least = failure is None or not failure.is_valid
-    return CapacitySearch(
+    return KneeFound(
         rate=rate,
         above=high,
         is_at_least=is_at_least,
@@ -307,11 +275,11 @@ def _limit(found: Bottleneck | None) -> list[str]:
     return [] if found is None or found.what is Part.GENERATOR else [found.sentence]
 
 
-def _no_knee(trials: _Trials) -> CapacitySearch:
+def _no_knee(trials: _Trials) -> KneeFound:
     lowest = trials.failure(min(trial.at for trial in trials.all))
     found = bottleneck(lowest.figures)
     said = [f"There is no knee: not even {lowest.at:g}/s was sustained: {lowest.reasons[0]}", *_limit(found)]
-    return CapacitySearch(
+    return KneeFound(
         rate=None,
         above=lowest.at,
         is_at_least=False,
@@ -322,38 +290,9 @@ def _no_knee(trials: _Trials) -> CapacitySearch:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Workers:
-    """The fewest workers that sustain a rate."""
-
-    count: int | None
-    """None if no number that was tried sustains it."""
-    rate: float
-    """Arrivals per second that were asked for."""
-    best_per_s: float
-    """The most tasks that were completed per second, with however many workers."""
-    probes: tuple[Figures, ...]
-    """In order."""
-    bottleneck: Bottleneck | None
-    """What the limit was with the most workers; None if the rate was sustained."""
-    text: str
-    """All of it in a few sentences."""
-
-    def to_json(self) -> dict[str, Json]:
-        """As it stands in load.json."""
-        return {
-            "count": self.count,
-            "rate": self.rate,
-            "best_per_s": self.best_per_s,
-            "probes": [figures.to_json() for figures in self.probes],
-            "bottleneck": None if self.bottleneck is None else self.bottleneck.to_json(),
-            "text": self.text,
-        }
-
-
 def find_workers(
     probe: Callable[[int], Figures], *, rate: float, most: int, objectives: Sequence[Objective], say: Say
-) -> Workers:
+) -> WorkersFound:
     """Find the fewest workers that sustain a rate, from one upwards.
 
     A number of workers is settled by the best of three probes, or by one that left a tenth undone. The search ends
@@ -389,8 +328,10 @@ def find_workers(
     return _workers_found(trials, rate, None, found, " ".join([why, *_limit(found)]))
 
 
-def _workers_found(trials: _Trials, rate: float, count: int | None, found: Bottleneck | None, text: str) -> Workers:
-    return Workers(
+def _workers_found(
+    trials: _Trials, rate: float, count: int | None, found: Bottleneck | None, text: str
+) -> WorkersFound:
+    return WorkersFound(
         count=count,
         rate=rate,
         best_per_s=max((trial.figures.completed_per_s for trial in trials.made), default=0.0),

@@ -25,14 +25,14 @@ from gevent.queue import Empty, Queue
 from geventhttpclient import HTTPClient
 
 from harness.errors import UsageError
-from harness.loadtest.arrivals import Plan
 from harness.loadtest.publish_pipeline import Pipelined
+from harness.loadtest.worker_messages import Go, Offer, WindowCounts
+from harness.measure.load_account import Counts
 from harness.measure.stages import Histogram
 from harness.printable import printable
 from harness.producer import Producer, Sent
 from harness.records.event import Kind
 from harness.records.journal import Writer
-from harness.records.values import Json
 from harness.scenario import Scenario
 
 _log = logging.getLogger("harness.load")
@@ -86,47 +86,6 @@ class _Tallying(Pipelined):
         error = None if sent.accepted else NotAccepted(f"{sent.outcome.value}: {sent.reason}")
         self._fire("PUBLISH", name, (time.time() - began_t) * 1000, error)
         return sent
-
-
-@dataclass(frozen=True, kw_only=True)
-class Go:
-    """What a generator is to do in one leg."""
-
-    run: str
-    """The run folder's name."""
-    leg: int
-    """Counts the legs of all runs, so that an answer to an earlier order is not taken for one to a later."""
-    plan: Plan
-    begin_t: float
-    """Unix time at which the plan begins."""
-    window: tuple[float, float]
-    """From when until when arrivals are measured, Unix time."""
-    broker_url: str
-    web_url: str | None
-    scenarios: tuple[tuple[str, float], ...]
-    """The names of the scenarios that take part, and their weights."""
-    bases: Mapping[str, int]
-    """Per scenario, the first step's number."""
-    seed: int
-    is_open: bool
-    journal: str
-    """The folder for the journal; where it is not there, the journal is kept aside and shipped to the master."""
-
-    def to_json(self) -> dict[str, Json]:
-        """For a message; `from_json` reads it back."""
-        return {**vars(self), "plan": self.plan.to_json()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Json]) -> "Go":
-        """What `to_json` wrote."""
-        return cls(
-            **{
-                **value,
-                "plan": Plan.from_json(value["plan"]),
-                "window": tuple(value["window"]),
-                "scenarios": tuple((name, weight) for name, weight in value["scenarios"]),
-            }
-        )
 
 
 @dataclass
@@ -333,7 +292,7 @@ class Generator:
             _log.error("%s", printable(text))
             self._broken.append(text)
 
-    def freeze(self) -> dict[str, Json]:
+    def freeze(self) -> Offer:
         """End the leg: no more arrivals; wait for the sends in flight; return all counts, which are exact then."""
         now_t = self._until_t = self._now()
         go = self._go
@@ -354,20 +313,19 @@ class Generator:
         stolen_s, all_s = _machine()
         bases = go.bases if go is not None else {}
         share, shares = (go.plan.share, go.plan.shares) if go is not None else (0, 1)
-        return {
-            "counts": {name: self._counts[name] for name in ("offered", "sent", "dropped", "done", "broken")}
-            | {kind.value: self._tally[kind.value] for kind in (Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN)},
-            "window": {name: self._window[name] for name in ("offered", "dropped")},
-            "lateness": self._lateness.encode(),
-            "stolen": round((stolen_s - self._machine[0]) / max(all_s - self._machine[1], 0.001), 4),
-            "cpu": round((times.user + times.system - self._cpu_s) / took_s, 4),
-            "steps": {
-                name: [bases.get(name, 0) + share, bases.get(name, 0) + share + count * shares, shares]
+        return Offer(
+            counts=Counts(**self._counts, **self._tally),
+            window=WindowCounts(**self._window),
+            lateness=self._lateness.encode(),
+            stolen=round((stolen_s - self._machine[0]) / max(all_s - self._machine[1], 0.001), 4),
+            cpu=round((times.user + times.system - self._cpu_s) / took_s, 4),
+            steps={
+                name: (bases.get(name, 0) + share, bases.get(name, 0) + share + count * shares, shares)
                 for name, count in self._numbers.items()
             },
-            "broken": list(self._broken),
-            "until_t": now_t,
-        }
+            broken=tuple(self._broken),
+            until_t=now_t,
+        )
 
     def _wait(self, is_over: Callable[[], bool], timeout_s: float) -> None:
         until_t = self._now() + timeout_s

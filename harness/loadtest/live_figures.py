@@ -4,10 +4,11 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
+from harness.loadtest.messages import EndedBadly, LegCounts, Live, PassedStage
 from harness.measure.figures import Figures
+from harness.measure.load_account import Quantiles, Sample
 from harness.measure.stages import Histogram, Passed, Stage, Stages
 from harness.records.event import Event, Intended, Kind
-from harness.records.values import Json
 
 _GENERATORS = frozenset({"load", "web"})
 """The nodes that send what a load test offers: the load processes, or the web producer for them."""
@@ -62,70 +63,74 @@ class Measure:
         self._in_window = {stage: Histogram() for stage in Stage}
         self._tasks_in_window = 0
 
-    def figures(self, leg: Mapping[str, Json], *, workers: int, processes: int) -> Figures:
+    def figures(self, leg: LegCounts, *, workers: int, processes: int) -> Figures:
         """The figures of the leg whose window is open; `leg` says what its generators know of it."""
         begin_t, end_t = self._window
-        if leg["until_t"] is not None:
-            # It can be over before it was warm.
-            end_t = max(min(end_t, leg["until_t"]), begin_t)
+        # It can be over before it was warm.
+        end_t = max(min(end_t, leg.until_t), begin_t)
         return Figures(
-            rate=leg["rate"],
+            rate=leg.rate,
             duration_s=round(end_t - begin_t, 3),
             workers=workers,
             processes=processes,
-            offered=leg["offered"],
-            dropped=leg["dropped"],
+            offered=leg.offered,
+            dropped=leg.dropped,
             tasks=self._tasks_in_window,
             completed=self.stages.ended_between(begin_t, end_t),
             backlog_begin=self.stages.in_flight_at(begin_t),
             backlog_end=self.stages.in_flight_at(end_t),
             stages={stage: histogram.summary() for stage, histogram in self._in_window.items()},
-            lateness_p99_s=leg["lateness_p99_s"],
-            generator_cpu=leg["cpu"],
-            stolen=leg["stolen"],
-            is_open=leg["is_open"],
+            lateness_p99_s=leg.lateness_p99_s,
+            generator_cpu=leg.cpu,
+            stolen=leg.stolen,
+            is_open=leg.is_open,
         )
 
-    def live(self, now_t: float) -> dict[str, Json]:
-        """What happened since the last call, a second ago; the members are read by the `tab` and the `conduct`."""
+    def live(self, now_t: float, up: Mapping[str, bool] | None = None) -> Live:
+        """What happened since the last call, a second ago; `up` says which workers are up, where that is known."""
         stages = self.stages
         self.stages.forget_early(now_t - _EARLY_S)
         took_s = max(now_t - self._before_t, 0.001)
         counts = Counter(intended=stages.intended, accepted=stages.accepted, ended=stages.ended)
         fresh, self._fresh = self._fresh, defaultdict(list)
         errors, self._errors = self._errors, Counter()
-        said: dict[str, Json] = {
-            "t": now_t,
-            "sent": stages.intended,
-            "accepted": stages.accepted,
-            "refused": stages.refused,
-            "unknown": stages.unknown,
-            "ended": stages.ended,
-            "failed": stages.failed,
-            "backlog": stages.backlog,
-            "in_per_s": round((counts["accepted"] - self._before["accepted"]) / took_s, 1),
-            "out_per_s": round((counts["ended"] - self._before["ended"]) / took_s, 1),
-            "begun_on": dict(sorted(stages.begun_on.items())),
-            "stages": {stage.value: _quantiles_ms(fresh, stage) for stage in Stage},
-            "errors": [[name, error, count] for (name, error), count in errors.items()],
+        live = Live(
+            sample=Sample(
+                t=now_t,
+                sent=stages.intended,
+                accepted=stages.accepted,
+                refused=stages.refused,
+                unknown=stages.unknown,
+                ended=stages.ended,
+                failed=stages.failed,
+                backlog=stages.backlog,
+                in_per_s=round((counts["accepted"] - self._before["accepted"]) / took_s, 1),
+                out_per_s=round((counts["ended"] - self._before["ended"]) / took_s, 1),
+                begun_on=dict(sorted(stages.begun_on.items())),
+                stages=_quantiles(fresh),
+                up=up,
+            ),
             # Publishing is what the load processes see themselves.
-            "passed": [
-                [name, stage.value, [round(one * 1000, 3) for one in durations]]
+            passed=tuple(
+                PassedStage(name=name, stage=stage, durations_ms=tuple(round(one * 1000, 3) for one in durations))
                 for (name, stage), durations in fresh.items()
                 if stage is not Stage.PUBLISH
-            ],
-        }
+            ),
+            errors=tuple(EndedBadly(name=name, error=error, count=count) for (name, error), count in errors.items()),
+        )
         self._before, self._before_t = counts, now_t
-        return said
+        return live
 
 
-def _quantiles_ms(fresh: Mapping[tuple[str, Stage], list[float]], stage: Stage) -> dict[str, Json]:
-    """Median, 95th and 99th percentile and maximum of what passed a stage since the last look, in milliseconds."""
-    found = sorted(one for (_, of), durations in fresh.items() if of is stage for one in durations)
-    if not found:
-        return {}
-    at = {name: found[_rank(percent, len(found))] for name, percent in _PERCENTILES.items()} | {"max": found[-1]}
-    return {"count": len(found)} | {name: round(value * 1000, 3) for name, value in at.items()}
+def _quantiles(fresh: Mapping[tuple[str, Stage], list[float]]) -> dict[Stage, Quantiles]:
+    """Median, 95th and 99th percentile and maximum of what passed each stage since the last look."""
+    found: dict[Stage, Quantiles] = {}
+    for stage in Stage:
+        if passed := sorted(one for (_, of), durations in fresh.items() if of is stage for one in durations):
+            at = {name: passed[_rank(percent, len(passed))] for name, percent in _PERCENTILES.items()}
+            in_ms = {name: round(duration_s * 1000, 3) for name, duration_s in (at | {"max": passed[-1]}).items()}
+            found[stage] = Quantiles(count=len(passed), **in_ms)
+    return found
 
 
 def _rank(percent: int, count: int) -> int:

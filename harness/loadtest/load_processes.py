@@ -11,7 +11,6 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +20,9 @@ from gevent.event import Event
 from locust.rpc import Message
 from locust.runners import MasterRunner, WorkerRunner
 
-from harness.errors import HarnessError
-from harness.loadtest.generators import FREEZE_S, Generator, Go
-from harness.records.values import Json
+from harness.errors import HarnessError, RecordError
+from harness.loadtest.generators import FREEZE_S, Generator
+from harness.loadtest.worker_messages import FREEZE, FROZEN, GO, JOURNAL, OVER, Frozen, Go, JournalPart, Offer
 
 _SHIP_S = 0.5
 """How often a worker sends what its journal has gained."""
@@ -40,7 +39,7 @@ class LoadProcesses(Protocol):
     def go(self, go: Go) -> None:
         """Begin a leg. Raises HarnessError if nobody is there to make it."""
 
-    def freeze(self) -> list[dict[str, Json]]:
+    def freeze(self) -> list[Offer]:
         """End it, and return what each generator knows; see `Generator.freeze`."""
 
     def close(self) -> None:
@@ -58,7 +57,7 @@ class OneProcess(LoadProcesses):
         """Begin a leg."""
         self._generator.go(go)
 
-    def freeze(self) -> list[dict[str, Json]]:
+    def freeze(self) -> list[Offer]:
         """End it."""
         return [self._generator.freeze()]
 
@@ -75,13 +74,13 @@ class LocustMaster(LoadProcesses):
         self._runner = runner
         self._leg = -1
         self._clients: list[str] = []
-        self._frozen: dict[str, dict[str, Json]] = {}
+        self._frozen: dict[str, Offer] = {}
         self._answered = Event()
         self._run = ""
         self._journal: Path | None = None
         self._gaps: list[str] = []
-        runner.register_message("harness-journal", self._on_journal)
-        runner.register_message("harness-frozen", self._on_frozen)
+        runner.register_message(JOURNAL, self._on_journal)
+        runner.register_message(FROZEN, self._on_frozen)
 
     @property
     def count(self) -> int:
@@ -97,12 +96,12 @@ class LocustMaster(LoadProcesses):
         self._frozen, self._gaps = {}, []
         for share, client in enumerate(self._clients):
             plan = replace(go.plan, share=share, shares=len(self._clients))
-            self._runner.send_message("harness-go", replace(go, plan=plan).to_json(), client)
+            self._runner.send_message(GO, replace(go, plan=plan).to_json(), client)
 
-    def freeze(self) -> list[dict[str, Json]]:
+    def freeze(self) -> list[Offer]:
         """Have all workers freeze, and wait for what they know; whoever has gone is not waited for."""
         for client in self._clients:
-            self._runner.send_message("harness-freeze", None, client)
+            self._runner.send_message(FREEZE, None, client)
         until_s = time.monotonic() + FREEZE_S + _ANSWER_S
         while time.monotonic() < until_s and any(self._lives(one) for one in self._clients if one not in self._frozen):
             self._answered.clear()
@@ -111,13 +110,13 @@ class LocustMaster(LoadProcesses):
         if missing := [client for client in self._clients if client not in self._frozen]:
             count = f"{len(missing)} of {len(self._clients)}"
             self._gaps.append(f"{count} load processes did not answer at the end: {', '.join(missing)}")
-        return [*offers, {**_NOTHING, "broken": self._gaps}] if self._gaps else offers
+        return [*offers, Offer(broken=tuple(self._gaps))] if self._gaps else offers
 
     def close(self) -> None:
         """The run is over."""
         for client in self._clients:
             if self._lives(client):
-                self._runner.send_message("harness-over", None, client)
+                self._runner.send_message(OVER, None, client)
         self._clients, self._journal = [], None
 
     def _lives(self, client: str) -> bool:
@@ -126,33 +125,32 @@ class LocustMaster(LoadProcesses):
         return found is not None and found.state != "missing"
 
     def _on_frozen(self, msg: Message, **_: Any) -> None:
+        try:
+            frozen = Frozen.from_json(msg.data)
+        except RecordError as error:
+            self._gaps.append(f"the answer of {msg.node_id} cannot be read: {error}")
+            return
         # An answer can come after nobody waited for it any more.
-        if msg.data["leg"] == self._leg:
-            self._frozen[msg.node_id] = msg.data["offer"]
+        if frozen.leg == self._leg:
+            self._frozen[msg.node_id] = frozen.offer
             self._answered.set()
 
     def _on_journal(self, msg: Message, **_: Any) -> None:
-        if self._journal is None or msg.data["run"] != self._run:
+        try:
+            part = JournalPart.from_json(msg.data)
+        except RecordError as error:
+            self._gaps.append(f"a part of the journal of {msg.node_id} cannot be read: {error}")
+            return
+        if self._journal is None or part.run != self._run:
             return
         # The name is made by a journal's writer; one that leads elsewhere is not.
-        path = self._journal / Path(msg.data["name"]).name
+        path = self._journal / Path(part.name).name
         with path.open("ab") as file:
-            if (size := file.tell()) != msg.data["offset"]:
+            if (size := file.tell()) != part.offset:
                 # Locust makes a broken connection anew, and what was on its way is gone.
-                said = f"{path.name} of {msg.node_id} was at {msg.data['offset']} bytes, {size} have come"
+                said = f"{path.name} of {msg.node_id} was at {part.offset} bytes, {size} have come"
                 self._gaps.append(f"a part of a journal was lost: {said}")
-            file.write(zlib.decompress(msg.data["bytes"]))
-
-
-_NOTHING: Mapping[str, Json] = {
-    "counts": {},
-    "window": {},
-    "lateness": None,
-    "cpu": 0.0,
-    "stolen": 0.0,
-    "steps": {},
-    "until_t": None,
-}
+            file.write(zlib.decompress(part.bytes))
 
 
 class LocustWorker:
@@ -169,9 +167,9 @@ class LocustWorker:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._shipped: Counter[Path] = Counter()
         self._shipper: gevent.Greenlet[[], None] | None = None
-        runner.register_message("harness-go", self._on_go)
-        runner.register_message("harness-freeze", self._on_freeze, concurrent=True)
-        runner.register_message("harness-over", lambda **_: self.close())
+        runner.register_message(GO, self._on_go)
+        runner.register_message(FREEZE, self._on_freeze, concurrent=True)
+        runner.register_message(OVER, lambda **_: self.close())
 
     @property
     def is_orphan(self) -> bool:
@@ -179,7 +177,12 @@ class LocustWorker:
         return os.getppid() != self._parent
 
     def _on_go(self, msg: Message, **_: Any) -> None:
-        go = Go.from_json(msg.data)
+        try:
+            go = Go.from_json(msg.data)
+        except RecordError as error:
+            # Without it nothing is known of the leg, so that the master waits for an answer in vain, and says so.
+            self._generator.complain(f"the order to go cannot be read: {error}")
+            return
         self._rests.clear()
         try:
             if self._go is None or go.run != self._go.run:
@@ -199,7 +202,7 @@ class LocustWorker:
         offer = self._generator.freeze()
         # Messages of one client come in the order in which they were sent: after this one, the master has it all.
         self._ship()
-        self._runner.send_message("harness-frozen", {"leg": self._go.leg, "offer": offer})
+        self._runner.send_message(FROZEN, Frozen(leg=self._go.leg, offer=offer).to_json())
         self._rests.set()
 
     def leave(self) -> None:
@@ -222,9 +225,11 @@ class LocustWorker:
                 file.seek(self._shipped[path])
                 new = file.read()
             if new and self._go is not None:
-                said = {"run": self._go.run, "name": path.name, "offset": self._shipped[path]}
+                part = JournalPart(
+                    run=self._go.run, name=path.name, offset=self._shipped[path], bytes=zlib.compress(new, 1)
+                )
                 self._shipped[path] += len(new)
-                self._runner.send_message("harness-journal", {**said, "bytes": zlib.compress(new, 1)})
+                self._runner.send_message(JOURNAL, part.to_json())
 
     def close(self) -> None:
         """End the run, and forget the journal, which the master has."""

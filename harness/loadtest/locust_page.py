@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from flask import Response, jsonify, request
 
+from harness.loadtest.messages import Closed
+from harness.measure.load_account import NOTHING_YET, Quantiles, Sample
 from harness.measure.stages import Stage
 from harness.printable import printable_name
 from harness.records.values import Json
@@ -65,12 +67,12 @@ class Source(Protocol):
     """Who knows what becomes of the tasks."""
 
     @property
-    def live(self) -> Mapping[str, Json]:
-        """The last `live` message of the stack process in this run; empty before any."""
+    def live(self) -> Sample:
+        """The last second of this run; NOTHING_YET before any."""
 
     @property
-    def closed(self) -> Mapping[str, Json] | None:
-        """The answer to `close` at the end of the last run that has one."""
+    def closed(self) -> Closed | None:
+        """What the stack process answered at the end of the last run that has one."""
 
     @property
     def phase(self) -> str:
@@ -111,7 +113,7 @@ class Tables:
         self._source = source
         self._environment = environment
         self._is_attached = is_attached
-        self._before: Mapping[str, Json] | None = None
+        self._before: Closed | None = None
         self._has_begun = False
 
     def begin(self, **_: object) -> None:
@@ -151,60 +153,60 @@ class Tables:
             return _NOT_BEGUN
         if closed is None or closed is self._before:
             return _BROKE_OFF
-        value, meaning = _VERDICT.get(closed["exit_code"], _BROKE_OFF)
-        folder, here = Path(closed["folder"]), Path.cwd()
+        value, meaning = _VERDICT.get(closed.exit_code, _BROKE_OFF)
+        folder, here = closed.folder, Path.cwd()
         return value, f"{meaning} Run folder: {folder.relative_to(here) if folder.is_relative_to(here) else folder}"
 
 
-def figures(live: Mapping[str, Json], whole: Mapping[Stage, Row], *, is_over: bool) -> Iterator[Row]:
+def figures(live: Sample, whole: Mapping[Stage, Quantiles], *, is_over: bool) -> Iterator[Row]:
     """All at a glance: rates, the backlog, the time end to end, the workers, and what became of the tasks.
 
     Args:
-        live: A `live` message of the stack process; may be empty.
+        live: The last second.
         whole: What `of_the_run` says.
-        is_over: Nothing more happens, and what the message says of its last second is over, too.
+        is_over: Nothing more happens, and what was said of the last second is over, too.
     """
-    rates = {} if is_over else live
-    yield _row("In", f"{rates.get('in_per_s', 0):,.1f}/s", "Tasks that the broker took in the last second.")
-    yield _row("Out", f"{rates.get('out_per_s', 0):,.1f}/s", "Tasks that ended in the last second.")
-    count = {name: live.get(name, 0) for name in ("sent", "ended", "failed", "refused", "unknown", "backlog")}
-    yield _row("Backlog", f"{count['backlog']:,}", "Taken by the broker and not ended.")
+    rates = NOTHING_YET if is_over else live
+    yield _row("In", f"{rates.in_per_s:,.1f}/s", "Tasks that the broker took in the last second.")
+    yield _row("Out", f"{rates.out_per_s:,.1f}/s", "Tasks that ended in the last second.")
+    yield _row("Backlog", f"{live.backlog:,}", "Taken by the broker and not ended.")
     last = _last(live, Stage.E2E, is_over=is_over)
-    over, durations = (_SECOND, last) if last else (_RUN, whole.get(Stage.E2E, {}))
-    value = " · ".join(f"{name} {durations[name]:g}" for name in _MS) + " ms" if durations else _NOTHING
+    over, found = (_SECOND, last) if last else (_RUN, whole.get(Stage.E2E))
+    durations = _durations(found)
+    value = " · ".join(f"{name} {durations[name]:g}" for name in _MS) + " ms" if found else _NOTHING
     yield _row("End to end", value, f"Over {over}: {_MEANING[Stage.E2E]}.")
     yield _workers_row(live, is_over=is_over)
-    yield _row("Sent", f"{count['sent']:,}", "Each of them is one of these five:")
-    yield _row("Ended as expected", f"{count['ended'] - count['failed']:,}", "And the result was stored.")
-    yield _row("Failed", f"{count['failed']:,}", "Ended otherwise than expected.")
-    yield _row("Refused", f"{count['refused']:,}", "The broker did not take it, and said so.")
-    yield _row("Unknown", f"{count['unknown']:,}", "Nobody knows whether the broker took it; the account will tell.")
-    in_flight = count["sent"] - count["ended"] - count["refused"] - count["unknown"]
+    yield _row("Sent", f"{live.sent:,}", "Each of them is one of these five:")
+    yield _row("Ended as expected", f"{live.ended - live.failed:,}", "And the result was stored.")
+    yield _row("Failed", f"{live.failed:,}", "Ended otherwise than expected.")
+    yield _row("Refused", f"{live.refused:,}", "The broker did not take it, and said so.")
+    yield _row("Unknown", f"{live.unknown:,}", "Nobody knows whether the broker took it; the account will tell.")
+    in_flight = live.sent - live.ended - live.refused - live.unknown
     yield _row("In flight", f"{in_flight:,}", "The backlog, and what is just being sent.")
 
 
-def _workers_row(live: Mapping[str, Json], *, is_over: bool) -> Row:
-    if live and "up" not in live:
+def _workers_row(live: Sample, *, is_over: bool) -> Row:
+    if live.up is None:
         return _row("Workers", _NOTHING, "They run elsewhere, and somebody else looks after them.")
-    up = live.get("up", {})
+    up = live.up
     down = [name for name, is_up in up.items() if not is_up]
     meaning = f"Down: {', '.join(down)}." if down else "All that were started are up." if up else "None was seen yet."
     value = f"{len(up) - len(down)} of {len(up)} up"
     return _row("Workers", value, "At the end of the run." if up and is_over and not down else meaning)
 
 
-def stages(live: Mapping[str, Json], whole: Mapping[Stage, Row], *, is_over: bool) -> Iterator[Row]:
+def stages(live: Sample, whole: Mapping[Stage, Quantiles], *, is_over: bool) -> Iterator[Row]:
     """How long each stage took, in the last second and in all."""
     for stage in Stage:
         last = _durations(_last(live, stage, is_over=is_over))
         yield {"over": _SECOND, "stage": stage.value, **last, "meaning": _MEANING[stage]}
     for stage in Stage:
-        yield {"over": _RUN, "stage": stage.value, **_durations(whole.get(stage, {})), "meaning": _MEANING[stage]}
+        yield {"over": _RUN, "stage": stage.value, **_durations(whole.get(stage)), "meaning": _MEANING[stage]}
 
 
-def workers(live: Mapping[str, Json], *, is_over: bool) -> Iterator[Row]:
+def workers(live: Sample, *, is_over: bool) -> Iterator[Row]:
     """Whether each worker is up, and how many tasks it has begun."""
-    up, begun = live.get("up", {}), live.get("begun_on", {})
+    up, begun = live.up or {}, live.begun_on
     total = sum(begun.values())
     when = " at the end" if is_over else ""
     for name in [*up, *sorted(begun.keys() - up.keys())]:
@@ -225,14 +227,14 @@ class Entry(Protocol):
         """The longest, in milliseconds."""
 
 
-def of_the_run(entries: Mapping[tuple[str, str], Entry]) -> dict[Stage, Row]:
+def of_the_run(entries: Mapping[tuple[str, str], Entry]) -> dict[Stage, Quantiles]:
     """Quantiles in milliseconds since the run began, per stage that any task has passed.
 
     Args:
         entries: Locust's statistics per name and type of request; the types are the stages. It keeps them for its
             own tables, with those of all its workers, to the millisecond.
     """
-    found: dict[Stage, Row] = {}
+    found: dict[Stage, Quantiles] = {}
     for stage in Stage:
         passed = [entry for (_, kind), entry in entries.items() if kind == stage.value.upper() and entry.response_times]
         times: Counter[float] = Counter()
@@ -241,7 +243,7 @@ def of_the_run(entries: Mapping[tuple[str, str], Entry]) -> dict[Stage, Row]:
         if times:
             quantiles = {name: _quantile(times, share) for name, share in _QUANTILES.items()}
             longest = _digits(max(entry.max_response_time for entry in passed))
-            found[stage] = {"count": times.total(), **quantiles, "max": longest}
+            found[stage] = Quantiles(count=times.total(), **quantiles, max=longest)
     return found
 
 
@@ -255,10 +257,12 @@ def _quantile(times: Counter[float], share: float) -> float:
     return max(times)
 
 
-def _last(live: Mapping[str, Json], stage: Stage, *, is_over: bool) -> Row:
-    """Quantiles in milliseconds of what passed in the last second; empty if nothing did."""
-    durations = {} if is_over else live.get("stages", {}).get(stage.value, {})
-    return {name: value if name == "count" else _digits(value) for name, value in durations.items()}
+def _last(live: Sample, stage: Stage, *, is_over: bool) -> Quantiles | None:
+    """What passed a stage in the last second, with the digits that are shown; None if nothing did."""
+    found = None if is_over else live.stages.get(stage)
+    if found is None:
+        return None
+    return Quantiles(count=found.count, **{name: _digits(getattr(found, name)) for name in _MS})
 
 
 def _digits(duration_ms: float) -> float:
@@ -267,8 +271,8 @@ def _digits(duration_ms: float) -> float:
     return round(duration_ms, places)
 
 
-def _durations(durations: Mapping[str, Json]) -> Row:
-    return {name: durations.get(name, _NOTHING) for name in ("count", *_MS)}
+def _durations(found: Quantiles | None) -> Row:
+    return {name: _NOTHING if found is None else getattr(found, name) for name in ("count", *_MS)}
 
 
 def _shown(row: Row) -> Row:

@@ -27,12 +27,14 @@ from harness.console import columns_of
 from harness.errors import HarnessError, UsageError
 from harness.loadtest.generators import Generator
 from harness.loadtest.load_processes import LoadProcesses, LocustMaster, LocustWorker, OneProcess
+from harness.loadtest.messages import Check, Closed, Done, Drop, Live, Open, Opened, Order
 from harness.loadtest.options import celery_workers, check
 from harness.loadtest.run_legs import Legs, Part, say
 from harness.loadtest.stack_client import StackClient
 from harness.measure.durations import parse_duration_s, write_duration
+from harness.measure.load_account import NOTHING_YET, Asked, Sample
+from harness.measure.stages import Stage
 from harness.printable import printable
-from harness.records.values import Json
 from harness.scenario import Scenario
 
 _log = logging.getLogger("harness.load")
@@ -93,10 +95,10 @@ class LocustRun:
         """The worst of all runs; None before any has come to its end."""
         self._unread: str | None = None
         """The report that was not shown yet."""
-        self.closed: dict[str, Json] | None = None
+        self.closed: Closed | None = None
         """What the stack process said at the end of the last run."""
-        self.live: dict[str, Json] = {}
-        """What it said last of the run that is on."""
+        self.live = NOTHING_YET
+        """The last second of the run that is on, or was on last."""
 
     @property
     def phase(self) -> str:
@@ -127,7 +129,7 @@ class LocustRun:
         self._client = StackClient(on_say=say, on_live=self._on_live, on_gone=self._on_gone)
         self._phase = Phase.CHECKING
         try:
-            self._client.ask("check", order=self._order())
+            self._client.ask(Check(order=self._order()), Done)
         except HarnessError:
             self._client.end()
             if not self._is_abandoned:
@@ -145,7 +147,7 @@ class LocustRun:
         self._take_run_time()
         self._spawned.clear()
         self._freezing = self._closing = None
-        self._legs, self.live = None, {}
+        self._legs, self.live = None, NOTHING_YET
         self._is_broken, self._has_begun, self._phase = False, True, Phase.OPENING
         # Locust says so when it starts the first sender; until then it would not hear of a stop.
         self.environment.runner.update_state("spawning")
@@ -159,12 +161,12 @@ class LocustRun:
         try:
             # The form of Locust's page may have set other options than the command line.
             check(options)
-            opened = client.ask("open", order=self._order())
+            opened = client.ask(Open(order=self._order()), Opened)
         except HarnessError as error:
             self._fail(error)
             return
         self._phase = Phase.ON
-        self._legs = Legs(self._parts, self._processes, self._ask, opened, options, run_time_s=self._run_time_s)
+        self._legs = Legs(self._parts, self._processes, client.ask, opened, options, run_time_s=self._run_time_s)
         self._driver = gevent.spawn(self._drive)
         self._driver.link_exception(lambda driver: self._fail(driver.exception or HarnessError("it is over.")))
 
@@ -196,7 +198,7 @@ class LocustRun:
             self._phase = Phase.REST
             say("the run was stopped while its stack came up: there is no account of it")
             with contextlib.suppress(HarnessError):
-                self._client.order("drop")
+                self._client.order(Drop())
         if self._driver is not None:
             self._driver.kill(block=True)
         self._driver = None
@@ -216,13 +218,13 @@ class LocustRun:
         self._phase = Phase.CLOSING
         try:
             if self._is_broken:
-                self._client.order("drop")
+                self._client.order(Drop())
             else:
-                self.closed = self._client.ask("close", **self._legs.result())
-                self._exit_with(self.closed["exit_code"])
-                self._unread = self.closed["report"]
-                if self.closed["left"] is not None:
-                    _log.error("the stack was not taken down to its end: %s", printable(self.closed["left"]))
+                self.closed = self._client.ask(self._legs.result(), Closed)
+                self._exit_with(self.closed.exit_code)
+                self._unread = self.closed.report
+                if self.closed.left is not None:
+                    _log.error("the stack was not taken down to its end: %s", printable(self.closed.left))
                     self._exit_with(_WRONG_USE)
         except HarnessError as error:
             if not (self._is_broken or self._is_abandoned):
@@ -403,44 +405,39 @@ class LocustRun:
             self._legs.drive()
         self._finish(leave=False)
 
-    def _ask(self, do: str, **more: Json) -> dict[str, Json]:
-        if self._client is None:
-            raise HarnessError("there is no process of a stack.")
-        return self._client.ask(do, **more)
-
-    def _order(self) -> dict[str, Json]:
+    def _order(self) -> Order:
         """What the stack process is to bring up."""
         options = self.environment.parsed_options
         modules = {one.scenario.name: _module(one.scenario) for one in self._parts.values()}
         own = {one.scenario.name: dict(one.options) for one in self._parts.values() if one.options}
-        return {
-            "modules": list(modules.values()),
-            "app_folder": str(Path(options.app_dir or ".").absolute()),
-            "root": str(Path(options.runs).absolute()),
-            "app": options.app or None,
-            "workers": celery_workers(options),
-            "worker_options": options.worker_option or None,
-            "seed": options.seed,
-            "options": own,
-            "via_http": options.via == "http",
-            "is_open": not options.closed,
-            "broker_url": options.broker_url or None,
-            "results_url": options.results or None,
-            "objectives": options.objective,
-            "faults": options.fault,
-            "timeout_s": parse_duration_s(options.drain_timeout),
-            "width": columns_of(self._output()),
-            "is_colourful": self._output().isatty() and "NO_COLOR" not in os.environ,
+        return Order(
+            modules=tuple(modules.values()),
+            app_folder=Path(options.app_dir or ".").absolute(),
+            root=Path(options.runs).absolute(),
+            app=options.app or None,
+            workers=celery_workers(options),
+            worker_options=tuple(options.worker_option) or None,
+            seed=options.seed,
+            options=own,
+            via_http=options.via == "http",
+            is_open=not options.closed,
+            broker_url=options.broker_url or None,
+            results_url=options.results or None,
+            objectives=tuple(options.objective),
+            faults=tuple(options.fault),
+            timeout_s=parse_duration_s(options.drain_timeout),
+            width=columns_of(self._output()),
+            is_colourful=self._output().isatty() and "NO_COLOR" not in os.environ,
             # With `python -m`, the first is a path.
-            "command": shlex.join(["locust", *sys.argv[1:]]),
-            "about": {
-                "rate": options.rate,
-                "stages": options.stages,
-                "arrival": str(options.arrival),
-                "via": options.via,
-                "loop": "closed" if options.closed else "open",
-            },
-        }
+            command=shlex.join(["locust", *sys.argv[1:]]),
+            about=Asked(
+                rate=options.rate,
+                stages=options.stages,
+                arrival=str(options.arrival),
+                via=options.via,
+                loop="closed" if options.closed else "open",
+            ),
+        )
 
     # -------------------------------------------------------------------------------------------- what Locust is shown
 
@@ -449,20 +446,20 @@ class LocustRun:
             request_type=kind, name=name, response_time=duration_ms, response_length=0, exception=error, context={}
         )
 
-    def _on_live(self, live: dict[str, Json]) -> None:
-        self.live = live
+    def _on_live(self, live: Live) -> None:
+        self.live = live.sample
         count = 0
-        for name, stage, durations_ms in live["passed"]:
-            for duration_ms in durations_ms:
-                self._fire(stage.upper(), name, duration_ms, None)
+        for passed in live.passed:
+            for duration_ms in passed.durations_ms:
+                self._fire(passed.stage.value.upper(), passed.name, duration_ms, None)
                 count += 1
                 if count % _BURST == 0:
                     gevent.sleep(0)
-        for name, error, times in live["errors"]:
-            for _ in range(times):
-                self.environment.stats.log_error("E2E", name, TaskFailed(error))
+        for one in live.errors:
+            for _ in range(one.count):
+                self.environment.stats.log_error("E2E", one.name, TaskFailed(one.error))
         if self._phase is not Phase.REST and not self._is_abandoned:
-            say(_line(live, self._legs.begin_t if self._legs is not None else None))
+            say(_line(live.sample, self._legs.begin_t if self._legs is not None else None))
 
 
 def _worse(one: int, other: int) -> int:
@@ -475,18 +472,19 @@ def _is_true(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("No run time limit set")
 
 
-def _line(live: Mapping[str, Json], begin_t: float | None) -> str:
+def _line(live: Sample, begin_t: float | None) -> str:
     """One second, in a line for a terminal."""
-    e2e = live["stages"]["e2e"]
-    took = f"e2e p50 {write_duration(e2e['p50'] / 1000)}, p99 {write_duration(e2e['p99'] / 1000)}" if e2e else "e2e -"
-    lost = [f"{live[name]} {name}" for name in ("failed", "refused", "unknown") if live[name]]
-    down = [f"{name} is down" for name, is_up in live.get("up", {}).items() if not is_up]
+    e2e = live.stages.get(Stage.E2E)
+    took = f"e2e p50 {write_duration(e2e.p50 / 1000)}, p99 {write_duration(e2e.p99 / 1000)}" if e2e else "e2e -"
+    bad = {"failed": live.failed, "refused": live.refused, "unknown": live.unknown}
+    lost = [f"{count} {name}" for name, count in bad.items() if count]
+    down = [f"{name} is down" for name, is_up in (live.up or {}).items() if not is_up]
     parts = [
-        f"{max(live['t'] - begin_t, 0) if begin_t is not None else 0:5.0f} s",
-        f"in {live['in_per_s']:.0f}/s, out {live['out_per_s']:.0f}/s",
-        f"backlog {live['backlog']}",
+        f"{max(live.t - begin_t, 0) if begin_t is not None else 0:5.0f} s",
+        f"in {live.in_per_s:.0f}/s, out {live.out_per_s:.0f}/s",
+        f"backlog {live.backlog}",
         took,
-        f"{live['ended']} ended",
+        f"{live.ended} ended",
         *lost,
         *down,
     ]

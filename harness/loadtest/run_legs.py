@@ -9,24 +9,37 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import gevent
 
 from harness.errors import UsageError
 from harness.loadtest.arrivals import Arrival, Plan, RateStage, parse_rate, parse_stages
 from harness.loadtest.capacity_search import find_knee, find_workers
-from harness.loadtest.generators import Go
 from harness.loadtest.load_processes import LoadProcesses
+from harness.loadtest.messages import (
+    Answer,
+    Begin,
+    Close,
+    Done,
+    EndLeg,
+    Expect,
+    LegCounts,
+    Measured,
+    Opened,
+    SetWorkers,
+    StackOrder,
+    StepRange,
+)
 from harness.loadtest.options import probe_s
+from harness.loadtest.worker_messages import Go, Offer
 from harness.measure.durations import write_duration
 from harness.measure.figures import Figures, Objective
+from harness.measure.load_account import Counts, Search
 from harness.measure.stages import Histogram
 from harness.printable import printable
-from harness.records.values import Json
 from harness.scenario import Scenario
 
 WARM_UP_S = 1.0
@@ -37,7 +50,7 @@ _FOR_EVER_S = 10 * 365 * 86_400.0
 _LATEST_T = 4e9
 """A Unix time that no run lives to see."""
 _MOST_WORKERS = 8
-_COUNTS = ("offered", "sent", "dropped", "done", "broken", "accepted", "refused", "unknown")
+A = TypeVar("A", bound=Answer)
 _legs = itertools.count()
 """Numbers the legs of all runs of this process."""
 
@@ -46,6 +59,14 @@ def say(line: str) -> None:
     """Tell whoever waits at the terminal."""
     sys.stderr.write(f"{printable(line)}\n")
     sys.stderr.flush()
+
+
+class Ask(Protocol):
+    """Gives the stack process an order, and returns its answer; see `StackClient.ask`."""
+
+    def __call__(self, order: StackOrder, answer: type[A]) -> A:
+        """Raises HarnessError if it could not be carried out."""
+        ...
 
 
 class Part(Protocol):
@@ -72,8 +93,8 @@ class Legs:
         self,
         parts: Mapping[str, Part],
         processes: LoadProcesses,
-        ask: Callable[..., dict[str, Json]],
-        opened: Mapping[str, Json],
+        ask: Ask,
+        opened: Opened,
         options: argparse.Namespace,
         *,
         run_time_s: float | None,
@@ -95,10 +116,10 @@ class Legs:
         self._options = options
         self._run_time_s = run_time_s
         self._leg: _Leg | None = None
-        self._last: dict[str, Json] | None = None
-        self._offers: list[dict[str, Json]] = []
-        self._steps: defaultdict[str, list[list[int]]] = defaultdict(list)
-        self._search: dict[str, Json] | None = None
+        self._last: LegCounts | None = None
+        self._offers: list[Offer] = []
+        self._steps: defaultdict[str, list[StepRange]] = defaultdict(list)
+        self._search: Search | None = None
         self.begin_t: float | None = None
         """When the first arrival of all was due, Unix time; None before there is one."""
 
@@ -109,7 +130,7 @@ class Legs:
         rate, for_s = parse_rate(options.rate), probe_s(options)
         if options.find_knee:
             knee = find_knee(lambda at: self._probe(at, for_s), start=rate, objectives=objectives, say=say)
-            self._search = {"knee": knee.to_json(), "text": knee.text}
+            self._search = Search(knee=knee, text=knee.text)
         elif options.find_workers:
             found = find_workers(
                 lambda count: self._probe_with(count, rate, for_s),
@@ -118,7 +139,7 @@ class Legs:
                 objectives=objectives,
                 say=say,
             )
-            self._search = {"workers": found.to_json(), "text": found.text}
+            self._search = Search(workers=found, text=found.text)
         else:
             plan = self._plan()
             self._begin_leg(plan)
@@ -148,10 +169,10 @@ class Legs:
         stage = RateStage(rate=rate, duration_s=WARM_UP_S + duration_s)
         self._begin_leg(Plan(stages=(stage,), arrival=Arrival(options.arrival), seed=options.seed))
         gevent.sleep(_LEAD_S + stage.duration_s)
-        return Figures.from_json(self._ask("leg", leg=self._end_leg())["figures"])
+        return self._ask(EndLeg(leg=self._end_leg()), Measured).figures
 
     def _probe_with(self, workers: int, rate: float, duration_s: float) -> Figures:
-        self._ask("workers", count=workers)
+        self._ask(SetWorkers(count=workers), Done)
         return self._probe(rate, duration_s)
 
     def _begin_leg(self, plan: Plan) -> None:
@@ -160,29 +181,29 @@ class Legs:
         window = (begin_t + WARM_UP_S, min(begin_t + max(plan.duration_s, WARM_UP_S), _LATEST_T))
         bases = {name: max((stop for _, stop, _ in ranges), default=0) for name, ranges in self._steps.items()}
         # What has to be measured has to be known before the first task of it ends.
-        self._ask("expect", begin_t=window[0], end_t=window[1])
+        self._ask(Expect(begin_t=window[0], end_t=window[1]), Done)
         self._processes.go(
             Go(
-                run=Path(self._opened["folder"]).name,
+                run=self._opened.folder.name,
                 leg=next(_legs),
                 plan=plan,
                 begin_t=begin_t,
                 window=window,
-                broker_url=self._opened["broker_url"],
-                web_url=self._opened["web_url"],
+                broker_url=self._opened.broker_url,
+                web_url=self._opened.web_url,
                 scenarios=tuple((name, float(one.weight)) for name, one in self._parts.items()),
                 bases=bases,
                 seed=options.seed,
                 is_open=not options.closed,
-                journal=str(Path(self._opened["folder"]) / "journal"),
+                journal=str(self._opened.folder / "journal"),
             )
         )
         self._leg = _Leg(plan=plan, begin_t=begin_t, is_open=not options.closed)
         if self.begin_t is None:
             self.begin_t = begin_t
-            self._ask("begin", t=begin_t)
+            self._ask(Begin(t=begin_t), Done)
 
-    def _end_leg(self) -> dict[str, Json]:
+    def _end_leg(self) -> LegCounts:
         """Freeze all generators, and return what they know of the leg together."""
         leg, self._leg = self._leg, None
         if leg is None:
@@ -190,42 +211,42 @@ class Legs:
         offers = self._offers = self._processes.freeze()
         lateness = Histogram()
         for offer in offers:
-            if offer["lateness"] is not None:
-                lateness.add(Histogram.decode(offer["lateness"]))
-            for name, steps in offer["steps"].items():
+            if offer.lateness is not None:
+                lateness.add(Histogram.decode(offer.lateness))
+            for name, steps in offer.steps.items():
                 self._steps[name].append(steps)
-        until_t = max((offer["until_t"] for offer in offers if offer["until_t"] is not None), default=time.time())
+        until_t = max((offer.until_t for offer in offers if offer.until_t is not None), default=time.time())
         end_s = min(until_t - leg.begin_t, leg.plan.duration_s)
-        return {
-            "rate": leg.plan.rate_between(WARM_UP_S, end_s) if leg.is_open else 0.0,
-            "is_open": leg.is_open,
-            "offered": sum(offer["window"].get("offered", 0) for offer in offers),
-            "dropped": sum(offer["window"].get("dropped", 0) for offer in offers),
-            "lateness_p99_s": lateness.quantile_s(0.99),
-            "cpu": max((offer["cpu"] for offer in offers), default=0.0),
-            "stolen": max((offer["stolen"] for offer in offers), default=0.0),
-            "until_t": until_t,
-        }
+        return LegCounts(
+            rate=leg.plan.rate_between(WARM_UP_S, end_s) if leg.is_open else 0.0,
+            is_open=leg.is_open,
+            offered=sum(offer.window.offered for offer in offers),
+            dropped=sum(offer.window.dropped for offer in offers),
+            lateness_p99_s=lateness.quantile_s(0.99),
+            cpu=max((offer.cpu for offer in offers), default=0.0),
+            stolen=max((offer.stolen for offer in offers), default=0.0),
+            until_t=until_t,
+        )
 
     def end(self) -> None:
         """End the leg that is on, if one is."""
         if self._leg is not None:
             self._last = self._end_leg()
 
-    def result(self) -> dict[str, Json]:
+    def result(self) -> Close:
         """What the stack process has to know of the load to judge it."""
         is_search = self._options.find_knee or self._options.find_workers
-        return {
-            "counts": {name: sum(offer["counts"].get(name, 0) for offer in self._offers) for name in _COUNTS},
-            "steps": self._steps,
-            "broken": [text for offer in self._offers for text in offer["broken"]],
-            "leg": None if is_search else self._last,
-            "search": self._search,
-            "broken_off": _broken_off(is_search=is_search, search=self._search, leg=self._last),
-        }
+        return Close(
+            counts=sum((offer.counts for offer in self._offers), Counts()),
+            steps={name: tuple(ranges) for name, ranges in self._steps.items()},
+            broken=tuple(text for offer in self._offers for text in offer.broken),
+            leg=None if is_search else self._last,
+            search=self._search,
+            broken_off=_broken_off(is_search=is_search, search=self._search, leg=self._last),
+        )
 
 
-def _broken_off(*, is_search: bool, search: Mapping[str, Json] | None, leg: Mapping[str, Json] | None) -> str | None:
+def _broken_off(*, is_search: bool, search: Search | None, leg: LegCounts | None) -> str | None:
     """Why the run has no result, in one sentence; None if it has."""
     if is_search:
         return "the search was ended before it had found anything." if search is None else None

@@ -2,31 +2,34 @@
 
 import contextlib
 import itertools
-import json
 import logging
 import signal
 import sys
 from collections.abc import Callable
+from typing import TypeVar
 
 import gevent
 from gevent.event import AsyncResult
 from gevent.subprocess import PIPE, Popen
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
+from harness.loadtest.messages import Answer, Failed, Live, NumberedOrder, Said, Say, StackOrder, said_in
 from harness.printable import printable
-from harness.records.values import Json
+from harness.records.typed_json import seen
 
 _log = logging.getLogger("harness.load")
 
+A = TypeVar("A", bound=Answer)
+
 
 class StackClient:
-    """Starts `harness.loadtest.stack_process`, and exchanges lines of JSON with it; see there for what they say."""
+    """Starts `harness.loadtest.stack_process`, and exchanges messages with it; see `harness.loadtest.messages`."""
 
     def __init__(
         self,
         *,
         on_say: Callable[[str], None],
-        on_live: Callable[[dict[str, Json]], None],
+        on_live: Callable[[Live], None],
         on_gone: Callable[[HarnessError], None],
     ) -> None:
         """Each is called from one greenlet, one at a time.
@@ -51,8 +54,9 @@ class StackClient:
         if self._process.stdin is None or self._process.stdout is None:
             raise HarnessError("the process of the stack was started without pipes.")
         self._in, self._out = self._process.stdin, self._process.stdout
-        self._answers: dict[int, AsyncResult[dict[str, Json]]] = {}
-        self._ids = itertools.count(1)
+        self._waiting: dict[int, AsyncResult[Answer]] = {}
+        """Who waits for an answer, by the order's number."""
+        self._numbers = itertools.count(1)
         self._reader = gevent.spawn(self._read)
 
     def _read(self) -> None:
@@ -60,51 +64,71 @@ class StackClient:
             # What a stack process had begun to write when it was killed is no message.
             if not line.endswith(b"\n"):
                 break
-            message = json.loads(line)
-            if message["said"] == "say":
-                self._on_say(message["line"])
-            elif message["said"] == "live":
-                self._on_live(message)
-            elif (answer := self._answers.get(message["id"])) is not None:
-                answer.set(message)
-            elif message["said"] == "error":
-                # Of an order whose answer nobody waits for.
-                _log.error("%s", printable(message["text"]))
+            try:
+                self._take(said_in(line))
+            except RecordError as error:
+                _log.error("%s", printable(str(error)))
+                # It may be the answer that somebody waits for, and would then wait for ever.
+                self._fail_all(str(error))
         gone = _gone(self._process.wait())
         if not self._is_to_end:
             self._is_to_end = True
             self._on_gone(gone)
-        for answer in list(self._answers.values()):
-            answer.set({"said": "error", "text": str(gone)})
+        self._fail_all(str(gone))
 
-    def order(self, do: str, **more: Json) -> int:
-        """Give an order without waiting for its answer, and return its id. Raises HarnessError if it has ended."""
-        number = next(self._ids)
+    def _take(self, said: Said) -> None:
+        if isinstance(said, Say):
+            self._on_say(said.line)
+        elif isinstance(said, Live):
+            self._on_live(said)
+        elif (waiting := self._waiting.get(said.number)) is not None:
+            waiting.set(said.answer)
+        elif isinstance(said.answer, Failed):
+            # Of an order whose answer nobody waits for.
+            _log.error("%s", printable(said.answer.text))
+
+    def _fail_all(self, text: str) -> None:
+        for waiting in list(self._waiting.values()):
+            waiting.set(Failed(text=text))
+
+    def order(self, order: StackOrder) -> int:
+        """Give an order without waiting for its answer, and return its number.
+
+        Raises:
+            HarnessError: the stack process has ended.
+        """
+        number = next(self._numbers)
         try:
-            self._in.write((json.dumps({"do": do, "id": number, **more}) + "\n").encode())
+            self._in.write(NumberedOrder(number=number, order=order).to_line().encode())
             self._in.flush()
         except (OSError, ValueError) as error:
             raise HarnessError("the process of the stack has ended, and takes no orders.") from error
         return number
 
-    def ask(self, do: str, **more: Json) -> dict[str, Json]:
+    def ask(self, order: StackOrder, answer: type[A]) -> A:
         """Give an order, and return its answer. The stack process bounds each of its own waits.
 
+        Args:
+            order: what it is to do.
+            answer: what it answers if it could do that.
+
         Raises:
-            HarnessError: it could not be carried out.
+            HarnessError: it could not.
         """
         # The answer cannot be read before this greenlet waits for it.
-        number = self.order(do, **more)
-        answer = self._answers[number] = AsyncResult()
+        number = self.order(order)
+        waiting = self._waiting[number] = AsyncResult()
         if self._reader.ready():
-            answer.set({"said": "error", "text": "the process of the stack has ended."})
+            waiting.set(Failed(text="the process of the stack has ended."))
         try:
-            said = answer.get() or {}
+            found = waiting.get()
         finally:
-            del self._answers[number]
-        if said["said"] == "error":
-            raise HarnessError(said["text"])
-        return dict(said)
+            del self._waiting[number]
+        if isinstance(found, answer):
+            return found
+        if isinstance(found, Failed):
+            raise HarnessError(found.text)
+        raise RecordError(f"the stack process should have answered {answer.__name__}, and answered {seen(found)}.")
 
     def end(self) -> bool:
         """Close its input, at which it takes everything down, and wait for it. A second time only waits.

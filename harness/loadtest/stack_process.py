@@ -2,49 +2,58 @@
 
 Whoever makes the load has no time for anything else: reading journals there would make it late. So the load process
 starts ``python -m harness.loadtest.stack_process`` and the two exchange lines of JSON, orders on the standard input and
-what this process has to say on its standard output. Orders, by their member `do`; each has an `id`, and one `answer` or
-`error` with the same:
-
-    check    see whether an order could be carried out, before anything is started
-    open     bring up a stack, or attach to one
-    expect   a leg begins, and is to be measured from `begin_t` until `end_t`
-    begin    the first arrival of all is due at `t`: faults are timed from there
-    leg      a leg has ended: wait until all its tasks have, and answer with its figures
-    workers  have at least so many workers
-    close    nothing more is sent: settle, audit, judge, write, take down
-    drop     take the stack down without an account
-
-In between it says `live` once a second, and `say` with a line for whoever waits. The input's end is what a load process
-leaves behind, also one that was killed: it interrupts whatever is being done, and everything is taken down.
+what this process has to say on its standard output; see `harness.loadtest.messages`. Each order is answered. In between
+it says `Live` once a second, and `Say` with a line for whoever waits. The input's end is what a load process leaves
+behind, also one that was killed: it interrupts whatever is being done, and everything is taken down.
 """
 
 import contextlib
 import io
-import json
 import os
 import queue
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import FrameType
-from typing import Self
+from typing import Self, assert_never
 
 from harness.console import Console
 from harness.containers import images
 from harness.containers.engine_choice import connect
 from harness.containers.image_recipes import Image
-from harness.errors import HarnessError, UsageError, told
-from harness.loadtest.messages import Order
+from harness.errors import HarnessError, RecordError, UsageError, told
+from harness.loadtest.messages import (
+    Answer,
+    Begin,
+    Check,
+    Close,
+    Closed,
+    Done,
+    Drop,
+    EndLeg,
+    Expect,
+    Failed,
+    Measured,
+    NumberedAnswer,
+    NumberedOrder,
+    Open,
+    Opened,
+    Order,
+    Said,
+    Say,
+    SetWorkers,
+    StackOrder,
+    line_of,
+)
 from harness.loadtest.stack_under_load import Account, StackUnderLoad
-from harness.records.values import Json
 from harness.report import terminal
 from harness.stack.attached import reach
 from harness.stack.shared_parts import SharedParts
 
-Tell = Callable[[dict[str, Json]], None]
+Tell = Callable[[Said], None]
 """Takes a message for the load process."""
 Shield = Callable[[], AbstractContextManager[None]]
 """Makes a context that nothing interrupts."""
@@ -80,10 +89,10 @@ class StackProcess:
             finally:
                 self._closing.close()
 
-    def tell(self, said: str, **more: Json) -> None:
+    def tell(self, said: Said) -> None:
         """Send one message."""
         with self._telling:
-            self._tell_now({"said": said, **more})
+            self._tell_now(said)
 
     def check(self, order: Order) -> None:
         """Raises HarnessError for an order that cannot be carried out, as far as that is seen without starting it."""
@@ -93,7 +102,7 @@ class StackProcess:
         else:
             reach(order.broker_url, order.results_url or "")
 
-    def open(self, order: Order) -> dict[str, Json]:
+    def open(self, order: Order) -> Opened:
         """Bring up what the order says, and return what load processes have to know of it."""
         self.drop()
         if self._session is None and order.broker_url is None:
@@ -111,7 +120,7 @@ class StackProcess:
         def say(line: str) -> None:
             if line not in said:
                 said.add(line)
-                self.tell("say", line=line)
+                self.tell(Say(line=line))
 
         # To build an image can take minutes, and may be interrupted.
         with contextlib.closing(connect()) as engine:
@@ -130,16 +139,14 @@ class StackProcess:
             raise UsageError("no load test is open.")
         return self._under_load
 
-    def close(self, value: Mapping[str, Json]) -> dict[str, Json]:
+    def close(self, close: Close) -> Closed:
         """Settle and judge the load test, and take its stack down.
 
-        Returns:
-            The `report`, its `folder`, the `exit_code`, and as `left` what was wrong if the stack could not be taken
-            down, else None: what is known of the tasks is not lost with it.
+        A stack that cannot be taken down is no error: what is known of the tasks is not lost with it.
         """
         left = None
         try:
-            account = self.loaded.account(value)
+            account = self.loaded.account(close)
         except BaseException:
             self.drop()
             raise
@@ -147,8 +154,8 @@ class StackProcess:
             self.drop()
         except HarnessError as error:
             left = _text_of(error)
-        folder, exit_code = str(account.folder), account.said["exit_code"]
-        return {"report": self._report(account), "folder": folder, "exit_code": exit_code, "left": left}
+        exit_code = account.said.exit_code
+        return Closed(report=self._report(account), folder=account.folder, exit_code=exit_code, left=left)
 
     def drop(self) -> None:
         """Take the stack down without an account of it, if one is up."""
@@ -171,41 +178,52 @@ class StackProcess:
         return out.getvalue()
 
 
-def obey(stack_process: StackProcess, order: Mapping[str, Json]) -> dict[str, Json]:
+def obey(stack_process: StackProcess, order: StackOrder) -> Answer:
     """Carry out one order, and return the answer. Raises HarnessError if that cannot be done."""
-    match order["do"]:
-        case "check":
-            stack_process.check(Order.from_json(order["order"]))
-        case "open":
-            return stack_process.open(Order.from_json(order["order"]))
-        case "begin":
-            stack_process.loaded.begin(order["t"])
-        case "expect":
-            stack_process.loaded.expect(order["begin_t"], order["end_t"])
-        case "leg":
-            return {"figures": stack_process.loaded.leg(order["leg"])}
-        case "workers":
-            return {"workers": stack_process.loaded.set_workers(order["count"])}
-        case "close":
+    match order:
+        case Open():
+            return stack_process.open(order.order)
+        case EndLeg():
+            return Measured(figures=stack_process.loaded.leg(order.leg))
+        case Close():
             return stack_process.close(order)
-        case "drop":
+        case Check():
+            stack_process.check(order.order)
+        case Begin():
+            stack_process.loaded.begin(order.t)
+        case Expect():
+            stack_process.loaded.expect(order.begin_t, order.end_t)
+        case SetWorkers():
+            stack_process.loaded.set_workers(order.count)
+        case Drop():
             stack_process.drop()
-        case unknown:
-            raise UsageError(f"the stack process knows no order {unknown!r}.")
-    return {}
+        case _:
+            assert_never(order)
+    return Done()
 
 
-def serve(stack_process: StackProcess, orders: Iterator[Mapping[str, Json]]) -> None:
+def serve(stack_process: StackProcess, lines: Iterator[str]) -> None:
     """Carry out one order after another, and answer each, whatever goes wrong."""
-    for order in orders:
+    for line in lines:
         try:
-            stack_process.tell("answer", id=order["id"], **obey(stack_process, order))
-        except HarnessError as error:
-            stack_process.tell("error", id=order["id"], text=_text_of(error))
-        except Exception as error:  # noqa: BLE001 - whoever waits for the answer has to hear of it.
-            traceback.print_exc()
-            text = f"unexpected, please report it: {type(error).__name__}: {error}"
-            stack_process.tell("error", id=order["id"], text=text)
+            given = NumberedOrder.from_line(line)
+        except RecordError as error:
+            # It has no number by which it could be answered.
+            stack_process.tell(Say(line=str(error)))
+            continue
+        if isinstance(given, NumberedOrder):
+            given = NumberedAnswer(number=given.number, answer=_answer(stack_process, given.order))
+        stack_process.tell(given)
+
+
+def _answer(stack_process: StackProcess, order: StackOrder) -> Answer:
+    try:
+        return obey(stack_process, order)
+    except HarnessError as error:
+        return Failed(text=_text_of(error))
+    except Exception as error:  # noqa: BLE001 - whoever waits for the answer has to hear of it.
+        traceback.print_exc()
+        return Failed(text=f"unexpected, please report it: {type(error).__name__}: {error}")
 
 
 def _text_of(error: HarnessError) -> str:
@@ -251,11 +269,11 @@ class _Orders:
             self._is_busy = False
             raise _Gone
 
-    def each(self) -> Iterator[Mapping[str, Json]]:
+    def each(self) -> Iterator[str]:
         """One order after another, until the end."""
         while (line := self._lines.get()) is not None and not self._is_gone:
             self._is_busy = True
-            yield json.loads(line)
+            yield line
             self._is_busy = False
 
 
@@ -268,10 +286,10 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def tell(message: dict[str, Json]) -> None:
+    def tell(said: Said) -> None:
         # The load process may have gone; the input's end follows.
         with contextlib.suppress(BrokenPipeError):
-            out.write(json.dumps(message) + "\n")
+            out.write(line_of(said))
             out.flush()
 
     orders = _Orders()

@@ -11,12 +11,13 @@ from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError
 from harness.faults.timetable import FaultTimetable, parse, recovery
 from harness.loadtest.live_figures import Measure
-from harness.loadtest.messages import Order, promise, scenarios_of, spec
+from harness.loadtest.messages import Close, LegCounts, Live, Opened, Order, Say, StepRange
+from harness.loadtest.scenarios_together import promise, scenarios_of, spec
 from harness.loadtest.verdict import Judgement, differences, judge
 from harness.measure.figures import Figures, Objective, bottleneck, not_sustained, overload
+from harness.measure.load_account import FaultAccount, LoadAccount, Probe, Sample
 from harness.measure.stages import Stage
 from harness.records.expectation import Effect
-from harness.records.values import Json
 from harness.records.verdict import Finding
 from harness.running.run import checked
 from harness.scenario import Drive, Scenario, Steps
@@ -30,16 +31,14 @@ _LIVE_S = 1.0
 _JOIN_S = 30.0
 _DRAIN_PATIENCE_S = 60.0
 """How long a leg waits for the next of its tasks to end."""
-_LONG = frozenset({"passed", "errors"})
-"""What of a live message is for Locust's tables alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
     """What is left of a load test."""
 
-    said: Mapping[str, Json]
-    """What load.json holds, but for histograms and samples."""
+    said: LoadAccount
+    """What load.json holds."""
     audited: Audit
     folder: Path
 
@@ -47,7 +46,7 @@ class Account:
 class StackUnderLoad:
     """One stack, one run folder, and what is measured."""
 
-    def __init__(self, order: Order, tell: Callable[..., None]) -> None:
+    def __init__(self, order: Order, tell: Callable[[Say | Live], None]) -> None:
         """Nothing is started yet. Raises UsageError for an order that cannot be carried out."""
         self._order = order
         self._tell = tell
@@ -59,7 +58,7 @@ class StackUnderLoad:
         elif self._faults:
             raise UsageError("faults are for a stack of one's own: whoever runs the other one has to break it.")
         self.measure = Measure()
-        self.samples: list[dict[str, Json]] = []
+        self.samples: list[Sample] = []
         """One a second: what happened in it."""
         self._stack: Stack | Attached | None = None
         self._timetable: FaultTimetable | None = None
@@ -69,7 +68,7 @@ class StackUnderLoad:
         self._follower: threading.Thread | None = None
         self._follower_error: str | None = None
 
-    def up(self, session: SharedParts | None) -> dict[str, Json]:
+    def up(self, session: SharedParts | None) -> Opened:
         """Bring it up on a session, or attach, and return what load processes have to know of it."""
         order, scenarios = self._order, self._scenarios
         folder = RunFolder.create(order.root, "load-" + "-".join(one.name for one in scenarios))
@@ -77,7 +76,7 @@ class StackUnderLoad:
             "scenarios": [one.name for one in scenarios],
             "seed": order.seed,
             **({} if order.command is None else {"command": order.command}),
-            "load": {**(order.about or {}), "faults": list(order.faults), "objectives": list(order.objectives)},
+            "load": {**order.about.to_json(), "faults": list(order.faults), "objectives": list(order.objectives)},
         }
         promised = promise(scenarios)
         if order.broker_url is not None:
@@ -95,24 +94,21 @@ class StackUnderLoad:
         if order.via_http:
             stack.add_web(routes.pop() if routes else "")
         for scenario in scenarios:
-            self._tell("say", line=f"preparing {scenario.name}")
+            self._say(f"preparing {scenario.name}")
             scenario.prepare(stack, self._drive(scenario, {}))
         return self._opened(stack.login.amqp_url_outside, stack.web.url if order.via_http else None)
 
-    def _opened(self, broker_url: str, web_url: str | None) -> dict[str, Json]:
+    def _opened(self, broker_url: str, web_url: str | None) -> Opened:
         stack = self._up_stack
         self._follow_once()
         if isinstance(stack, Stack) and self._faults:
             self._timetable = FaultTimetable(stack, self._faults)
         self._follower = threading.Thread(target=self._follow, name="follower", daemon=True)
         self._follower.start()
-        return {
-            "folder": str(stack.folder.path),
-            "broker_url": broker_url,
-            "web_url": web_url,
-            "workers": self.workers,
-            "processes": self.processes,
-        }
+        return Opened(folder=stack.folder.path, broker_url=broker_url, web_url=web_url)
+
+    def _say(self, line: str) -> None:
+        self._tell(Say(line=line))
 
     @property
     def _up_stack(self) -> Stack | Attached:
@@ -143,7 +139,7 @@ class StackUnderLoad:
                     self._live()
         except Exception as error:  # noqa: BLE001 - the run goes on, and the verdict says that nobody watched it.
             self._follower_error = f"the journal was not followed to the end: {type(error).__name__}: {error}"
-            self._tell("say", line=self._follower_error)
+            self._say(self._follower_error)
 
     def _follow_once(self) -> None:
         stack = self._up_stack
@@ -154,12 +150,11 @@ class StackUnderLoad:
 
     def _live(self) -> None:
         stack = self._up_stack
+        up = {worker.name: worker.is_up() for worker in stack.workers} if isinstance(stack, Stack) else None
         with self._lock:
-            said = self.measure.live(time.time())
-        if isinstance(stack, Stack):
-            said["up"] = {worker.name: worker.is_up() for worker in stack.workers}
-        self.samples.append({name: value for name, value in said.items() if name not in _LONG})
-        self._tell("live", **said)
+            live = self.measure.live(time.time(), up)
+        self.samples.append(live.sample)
+        self._tell(live)
 
     def begin(self, t: float) -> None:
         """The first arrival of all is due at `t`: faults are timed from there."""
@@ -171,15 +166,15 @@ class StackUnderLoad:
         with self._lock:
             self.measure.open_window(begin_t, end_t)
 
-    def leg(self, value: Mapping[str, Json]) -> dict[str, Json]:
+    def leg(self, leg: LegCounts) -> Figures:
         """Wait until the tasks of the leg have ended, and measure it."""
         self._drain()
         with self._lock:
-            figures = self._measured(value)
+            figures = self._measured(leg)
         self._figures.append(figures)
-        return figures.to_json()
+        return figures
 
-    def _measured(self, leg: Mapping[str, Json]) -> Figures:
+    def _measured(self, leg: LegCounts) -> Figures:
         return self.measure.figures(leg, workers=self.workers, processes=self.processes)
 
     def _drain(self) -> None:
@@ -207,33 +202,32 @@ class StackUnderLoad:
 
     # The end.
 
-    def account(self, value: Mapping[str, Json]) -> Account:
-        """Settle, audit, judge, and write load.json; `value` says what the generators know."""
+    def account(self, close: Close) -> Account:
+        """Settle, audit, judge, and write load.json; `close` says what the generators know."""
         stack, scenarios = self._up_stack, self._scenarios
         if self._timetable is not None:
             # What is broken is healed first: nothing would come to rest otherwise.
             self._timetable.stop()
         self._stop_following()
-        drives = [(scenario, self._drive(scenario, value["steps"])) for scenario in scenarios]
+        drives = [(scenario, self._drive(scenario, close.steps)) for scenario in scenarios]
         if isinstance(stack, Stack):
             for scenario, drive in drives:
                 scenario.finish(stack, drive)
-        audited, drained_s = self._settle(stack, drives, value)
+        audited, drained_s = self._settle(stack, drives, close)
         # What Locust shows is to be complete.
         self._live()
-        if value["leg"] is not None:
-            self._figures.append(self._measured(value["leg"]))
-        figures = self._figures[-1] if value["leg"] is not None else None
-        judged = judge(audited, figures, self._objectives, broken_off=value["broken_off"])
-        said = {**self._said(judged, figures), "drained_s": round(drained_s, 3)}
-        said |= {"counts": value["counts"], "search": value["search"]}
-        hdr = {stage.value: one.encode() for stage, one in self.measure.histograms.items()}
-        stack.folder.write("load.json", {**said, "hdr": hdr, "samples": self.samples})
+        figures = None
+        if close.leg is not None:
+            figures = self._measured(close.leg)
+            self._figures.append(figures)
+        judged = judge(audited, figures, self._objectives, broken_off=close.broken_off)
+        said = self._said(judged, figures, close, drained_s)
+        stack.folder.write("load.json", said.to_json())
         return Account(said=said, audited=audited, folder=stack.folder.path)
 
-    def _drive(self, scenario: Scenario, steps: Mapping[str, Json]) -> Drive:
+    def _drive(self, scenario: Scenario, steps: Mapping[str, Sequence[StepRange]]) -> Drive:
         ranges = [range(*one) for one in steps.get(scenario.name, ())]
-        own = (self._order.options or {}).get(scenario.name, {})
+        own = self._order.options.get(scenario.name, {})
         taken = Steps(ranges)
         return Drive(count=len(taken), steps=taken, seed=self._order.seed, options=own)
 
@@ -243,7 +237,7 @@ class StackUnderLoad:
             self._follower.join(timeout=_JOIN_S)
 
     def _settle(
-        self, stack: Stack | Attached, drives: Sequence[tuple[Scenario, Drive]], value: Mapping[str, Json]
+        self, stack: Stack | Attached, drives: Sequence[tuple[Scenario, Drive]], close: Close
     ) -> tuple[Audit, float]:
         """The audit, and how many seconds it took until everything came to rest."""
         begin_s = last_s = rest_s = REAL.now()
@@ -262,42 +256,47 @@ class StackUnderLoad:
                     yield from scenario.effects(stack, drive)
 
         def checks() -> Iterator[Finding]:
-            self._tell("say", line="everything came to rest; checking and auditing")
+            self._say("everything came to rest; checking and auditing")
             if isinstance(stack, Stack):
                 for scenario, drive in drives:
                     yield from checked(scenario, stack, drive)
-            yield from self._findings(value)
+            yield from self._findings(close)
 
-        self._tell("say", line="draining")
+        self._say("draining")
         audited = stack.settle(self._order.timeout_s, effects=effects, checks=checks, watch=watch)
         return audited, rest_s - begin_s
 
-    def _findings(self, value: Mapping[str, Json]) -> Iterator[Finding]:
+    def _findings(self, close: Close) -> Iterator[Finding]:
         """What only a load test has to say."""
-        broken = [*value["broken"], *([self._follower_error] if self._follower_error else [])]
+        broken = [*close.broken, *([self._follower_error] if self._follower_error else [])]
         generated = self.measure.generated
-        yield from differences(value["counts"], generated, via_http=self._order.via_http, broken=broken)
+        yield from differences(close.counts, generated, via_http=self._order.via_http, broken=broken)
         if self._timetable is not None:
             yield from self._timetable.findings()
 
-    def _said(self, judged: Judgement, figures: Figures | None) -> dict[str, Json]:
-        return {
-            "format": 1,
-            "is_open": self._order.is_open,
-            "about": dict(self._order.about or {}),
-            "exit_code": judged.exit_code,
-            "reason": judged.reason,
-            "invalid": list(judged.invalid),
-            "objectives": [dict(one) for one in judged.objectives],
-            "bottleneck": self._bottleneck(figures),
-            "figures": figures.to_json() if figures is not None else None,
-            "legs": [one.to_json() for one in self._figures],
-            "probes": [self._probe(one) for one in self._figures] if figures is None else [],
-            "stages": {stage.value: one.summary().to_json() for stage, one in self.measure.histograms.items()},
-            "backlog_max": self._most_backlog(),
-            "workers": dict(sorted(self.measure.stages.begun_on.items())),
-            "faults": self._fault_records(),
-        }
+    def _said(self, judged: Judgement, figures: Figures | None, close: Close, drained_s: float) -> LoadAccount:
+        histograms = self.measure.histograms
+        return LoadAccount(
+            is_open=self._order.is_open,
+            about=self._order.about,
+            exit_code=judged.exit_code,
+            reason=judged.reason,
+            invalid=judged.invalid,
+            objectives=judged.objectives,
+            bottleneck=self._bottleneck(figures),
+            figures=figures,
+            legs=tuple(self._figures),
+            probes=tuple(self._probe(one) for one in self._figures) if figures is None else (),
+            stages={stage: one.summary() for stage, one in histograms.items()},
+            backlog_max=self._most_backlog(),
+            workers=dict(sorted(self.measure.stages.begun_on.items())),
+            faults=self._fault_accounts(),
+            drained_s=round(drained_s, 3),
+            counts=close.counts,
+            search=close.search,
+            hdr={stage: one.encode() for stage, one in histograms.items()},
+            samples=tuple(self.samples),
+        )
 
     def _bottleneck(self, figures: Figures | None) -> str | None:
         """What held a load up that was too much; nobody knows of workers that say nothing of themselves."""
@@ -307,32 +306,34 @@ class StackUnderLoad:
 
     def _most_backlog(self) -> int:
         edges = (edge for figures in self._figures for edge in (figures.backlog_begin, figures.backlog_end))
-        return max((*(sample["backlog"] for sample in self.samples), *edges), default=0)
+        return max((*(sample.backlog for sample in self.samples), *edges), default=0)
 
-    def _probe(self, figures: Figures) -> dict[str, Json]:
+    def _probe(self, figures: Figures) -> Probe:
         """A line of a search's table."""
         reasons, is_valid = not_sustained(figures, self._objectives)
         e2e = figures.of(Stage.E2E)
-        return {
-            "workers": figures.workers,
-            "rate": figures.rate,
-            "completed_per_s": round(figures.completed_per_s, 1),
-            "e2e_p50_s": e2e.p50_s,
-            "e2e_p99_s": e2e.p99_s,
-            "backlog_growth": figures.backlog_end - figures.backlog_begin,
-            "is_valid": is_valid,
-            "why_not": next(iter(reasons), None),
-        }
+        return Probe(
+            workers=figures.workers,
+            rate=figures.rate,
+            completed_per_s=round(figures.completed_per_s, 1),
+            e2e_p50_s=e2e.p50_s,
+            e2e_p99_s=e2e.p99_s,
+            backlog_growth=figures.backlog_end - figures.backlog_begin,
+            is_valid=is_valid,
+            why_not=next(iter(reasons), None),
+        )
 
-    def _fault_records(self) -> list[dict[str, Json]]:
+    def _fault_accounts(self) -> tuple[FaultAccount, ...]:
         if self._timetable is None:
-            return []
-        seen = [(one["t"], one["backlog"]) for one in self.samples]
+            return ()
+        seen = [(one.t, one.backlog) for one in self.samples]
         records = zip(self._timetable.records, self._timetable.findings(), strict=True)
-        return [
-            {**record.to_json(), "text": finding.text, "recovery_s": recovery(seen, record.fault)}
+        return tuple(
+            FaultAccount.from_json(
+                {**record.to_json(), "text": finding.text, "recovery_s": recovery(seen, record.fault)}
+            )
             for record, finding in records
-        ]
+        )
 
     def down(self) -> None:
         """Take everything down, whatever there is. A second time does nothing."""

@@ -1,11 +1,11 @@
 """The verdict on a load test: what the audit says of the tasks, and what the figures say of the load."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.audit.audit import Audit
 from harness.measure.figures import Figures, Objective, invalid, taken_by_host
-from harness.records.values import Json
+from harness.measure.load_account import Counts, ObjectiveAccount
 from harness.records.verdict import Fate, Finding, Verdict
 
 _UNACCOUNTED = (Fate.UNKNOWN, Fate.PENDING)
@@ -21,8 +21,7 @@ class Judgement:
     """Why, in one sentence."""
     invalid: tuple[str, ...]
     """Why the load was not what it should have been, a sentence each."""
-    objectives: tuple[Mapping[str, Json], ...]
-    """Each as `text`, with its `figure_s`, and whether it `holds`; None if no task can show it."""
+    objectives: tuple[ObjectiveAccount, ...]
 
 
 def judge(
@@ -41,17 +40,17 @@ def judge(
     """
     reasons = [*([broken_off] if broken_off else []), *(invalid(figures) if figures is not None else [])]
     shown = [_shown(one, figures) for one in objectives] if figures is not None else []
-    if figures is not None and not reasons and any(one["holds"] is False for one in shown):
+    if figures is not None and not reasons and any(one.holds is False for one in shown):
         reasons += taken_by_host(figures)
     exit_code, reason = _worst(audited, reasons, shown)
     return Judgement(exit_code=exit_code, reason=reason, invalid=tuple(reasons), objectives=tuple(shown))
 
 
-def _shown(objective: Objective, figures: Figures) -> dict[str, Json]:
-    return {"text": objective.text, "figure_s": objective.figure_s(figures), "holds": objective.holds(figures)}
+def _shown(objective: Objective, figures: Figures) -> ObjectiveAccount:
+    return ObjectiveAccount(text=objective.text, figure_s=objective.figure_s(figures), holds=objective.holds(figures))
 
 
-def _worst(audited: Audit, reasons: Sequence[str], objectives: Sequence[Mapping[str, Json]]) -> tuple[int, str]:
+def _worst(audited: Audit, reasons: Sequence[str], objectives: Sequence[ObjectiveAccount]) -> tuple[int, str]:
     if audited.verdict is Verdict.FAIL:
         verdict, reason = Verdict.FAIL, f"the audit failed: {_codes(audited, Verdict.FAIL)}."
     elif count := sum(audited.fates[fate] for fate in _UNACCOUNTED):
@@ -61,9 +60,9 @@ def _worst(audited: Audit, reasons: Sequence[str], objectives: Sequence[Mapping[
     elif reasons:
         verdict = Verdict.UNKNOWN
         reason = "nothing is known of the system under test: the load was not what it should have been."
-    elif missed := [one["text"] for one in objectives if one["holds"] is False]:
+    elif missed := [one.text for one in objectives if one.holds is False]:
         verdict, reason = Verdict.FAIL, f"an objective was missed: {', '.join(missed)}."
-    elif unseen := [one["text"] for one in objectives if one["holds"] is None]:
+    elif unseen := [one.text for one in objectives if one.holds is None]:
         verdict, reason = Verdict.UNKNOWN, f"no task in the measured window can show {', '.join(unseen)}."
     else:
         verdict, reason = Verdict.PASS, "every task is accounted for, as it was promised."
@@ -74,25 +73,22 @@ def _codes(audited: Audit, verdict: Verdict) -> str:
     return ", ".join(dict.fromkeys(finding.code for finding in audited.findings if finding.verdict is verdict))
 
 
-def differences(
-    counts: Mapping[str, int], generated: int, *, via_http: bool, broken: Sequence[str]
-) -> Iterator[Finding]:
+def differences(counts: Counts, generated: int, *, via_http: bool, broken: Sequence[str]) -> Iterator[Finding]:
     """What only a load test has to say: whether the generators' counts agree, with one another and with the journal.
 
     Args:
-        counts: of all generators: `offered`, `sent`, `dropped`, `done` and `broken` arrivals; `accepted`, `refused` and
-            `unknown` tasks.
+        counts: of all generators together.
         generated: how many tasks the journal says that they intended.
         via_http: whether the counts are those of requests. One that was refused or broke off need not have led to a
             task; all others have.
         broken: what went wrong in the generators.
     """
-    seen = {name: counts.get(name, 0) for name in ("offered", "sent", "dropped", "done", "broken")}
-    if seen["offered"] != seen["sent"] + seen["dropped"] or seen["sent"] != seen["done"] + seen["broken"]:
-        figures = ", ".join(f"{count} {name}" for name, count in seen.items())
+    if counts.offered != counts.sent + counts.dropped or counts.sent != counts.done + counts.broken:
+        arrivals = f"{counts.offered} offered, {counts.sent} sent, {counts.dropped} dropped"
+        figures = f"{arrivals}, {counts.done} done, {counts.broken} broken"
         yield _unknown("offer-differs", f"the generators' own counts of arrivals do not add up: {figures}.")
-    told = sum(counts.get(name, 0) for name in ("accepted", "refused", "unknown"))
-    least = counts.get("accepted", 0) if via_http else told
+    told = counts.accepted + counts.refused + counts.unknown
+    least = counts.accepted if via_http else told
     if not least <= generated <= told:
         yield _unknown("sent-differs", f"the generators sent {told} tasks, and the journal knows of {generated}.")
     for reason in broken:

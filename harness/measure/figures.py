@@ -13,7 +13,7 @@ from enum import StrEnum
 from harness.errors import UsageError
 from harness.measure.durations import parse_duration_s, write_duration
 from harness.measure.stages import Stage, Summary
-from harness.records.values import Json
+from harness.records.typed_json import Record
 
 _LATEST_S = 0.010
 _LATEST_SHARE = 0.10
@@ -31,7 +31,7 @@ _STATS = ("p50", "p95", "p99", "max", "mean")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class Figures(Record):
     """The figures of one leg."""
 
     rate: float
@@ -96,16 +96,6 @@ class Figures:
         """Return the seconds that a task spent in a stage on average, over all its executions."""
         ended = self.of(Stage.E2E).count
         return self.of(stage).mean_s * (self.of(stage).count / ended if ended else 1.0)
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the figures as they stand in load.json."""
-        return dict(vars(self)) | {"stages": {stage.value: summary.to_json() for stage, summary in self.stages.items()}}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Json]) -> "Figures":
-        """Read the result of `to_json`. Raises ValueError, TypeError or KeyError on anything else."""
-        stages = {Stage(name): Summary(**summary) for name, summary in value["stages"].items()}
-        return cls(**{**value, "stages": stages})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,16 +269,12 @@ class Part(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bottleneck:
+class Bottleneck(Record):
     """The limit of a load."""
 
     what: Part
     sentence: str
     """The statement, with the figure that shows it."""
-
-    def to_json(self) -> dict[str, Json]:
-        """Return it as it stands in load.json."""
-        return {"what": self.what.value, "sentence": self.sentence}
 
 
 def bottleneck(figures: Figures) -> Bottleneck:

@@ -20,6 +20,7 @@ from enum import StrEnum
 from hdrh.histogram import HdrHistogram
 
 from harness.records.event import FINAL_STATES, OUTCOMES, Ended, Event, Finished, Intended, Kind, Settings
+from harness.records.typed_json import Record
 from harness.records.values import Json
 
 _LONGEST_US = 24 * 3600 * 1_000_000
@@ -40,7 +41,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class Summary(Record):
     """The durations of one stage, in seconds."""
 
     count: int
@@ -49,10 +50,6 @@ class Summary:
     p95_s: float
     p99_s: float
     max_s: float
-
-    def to_json(self) -> dict[str, Json]:
-        """Return it as it stands in load.json; `Summary(**value)` reads it back."""
-        return dict(vars(self))
 
 
 class Histogram:

@@ -14,6 +14,8 @@ from harness.audit.beat.tick_records import EntryTicks
 from harness.console import READABLE, Console, Words
 from harness.measure.durations import write_duration
 from harness.measure.figures import Figures
+from harness.measure.load_account import FaultAccount, LoadAccount, ObjectiveAccount, Probe
+from harness.measure.stages import Stage, Summary
 from harness.printable import printable, printable_name
 from harness.records.values import Json
 from harness.records.verdict import Fate, Verdict
@@ -151,7 +153,7 @@ def findings(audit: Audit) -> Table | None:
     return table
 
 
-def load(said: Mapping[str, Json], audit: Audit, folder: str) -> Iterator[RenderableType]:
+def load(said: LoadAccount, audit: Audit, folder: str) -> Iterator[RenderableType]:
     """A load test, for whoever waits for it: the load, what the stack made of it, what broke, and the verdict.
 
     Args:
@@ -159,29 +161,31 @@ def load(said: Mapping[str, Json], audit: Audit, folder: str) -> Iterator[Render
         audit: what became of the tasks.
         folder: the run folder.
     """
-    said, audit, folder = _shown_json(said), _shown(audit), printable_name(folder)
+    # Histograms and samples are not shown.
+    brief = replace(said, hdr={}, samples=())
+    said, audit, folder = LoadAccount.from_json(_shown_json(brief.to_json())), _shown(audit), printable_name(folder)
     yield Text(audit.name, "bold")
     yield _facts(said, audit)
-    yield _stages(said["stages"])
-    if said["probes"]:
-        yield _probes(said["probes"])
-    told = {"fault", "fault-not-landed"} if said["faults"] else set()
+    yield _stages(said.stages)
+    if said.probes:
+        yield _probes(said.probes)
+    told = {"fault", "fault-not-landed"} if said.faults else set()
     others = tuple(finding for finding in audit.findings if finding.code not in told)
     if (found := findings(replace(audit, findings=others))) is not None:
         yield found
-    for text in said["invalid"]:
+    for text in said.invalid:
         yield Text(f"invalid: {text}", "yellow")
-    if said["search"]:
-        yield Text(said["search"]["text"], "bold")
-    elif said["bottleneck"] and not said["invalid"]:
-        yield Text(said["bottleneck"])
-    if not said["is_open"]:
+    if said.search is not None:
+        yield Text(said.search.text, "bold")
+    elif said.bottleneck and not said.invalid:
+        yield Text(said.bottleneck)
+    if not said.is_open:
         yield Text(_CLOSED_LOOP, "yellow")
     # A path that is broken into two lines cannot be copied.
     yield f"run folder: {folder}"
-    code = said["exit_code"]
+    code = said.exit_code
     name, style = _CODES[code]
-    yield Text.assemble((name, style), f" (exit code {code}): {said['reason']}")
+    yield Text.assemble((name, style), f" (exit code {code}): {said.reason}")
 
 
 _CODES = {code: (one.value, _STYLES[one]) for one in Verdict for code in [one.exit_code]}
@@ -191,7 +195,7 @@ _CLOSED_LOOP = (
 )
 
 
-def _facts(said: Mapping[str, Json], audit: Audit) -> Table:
+def _facts(said: LoadAccount, audit: Audit) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(max_width=READABLE)
@@ -200,29 +204,30 @@ def _facts(said: Mapping[str, Json], audit: Audit) -> Table:
     return table
 
 
-def _load_facts(said: Mapping[str, Json], audit: Audit) -> Iterator[tuple[str, Text]]:
-    counts, figures = said["counts"], said["figures"]
-    broken = f" ({counts['broken']:,} broken)" if counts.get("broken") else ""
-    arrivals = f"{counts['offered']:,} offered = {counts['sent']:,} sent{broken} + {counts['dropped']:,} dropped"
-    yield "arrivals", Text(arrivals, "yellow" if counts["dropped"] or broken else "")
-    unsure = [f"{counts[name]:,} {name}" for name in ("refused", "unknown") if counts[name]]
-    yield "the broker", Text(", ".join([f"{counts['accepted']:,} accepted", *unsure]), "yellow" if unsure else "")
+def _load_facts(said: LoadAccount, audit: Audit) -> Iterator[tuple[str, Text]]:
+    counts, figures = said.counts, said.figures
+    broken = f" ({counts.broken:,} broken)" if counts.broken else ""
+    arrivals = f"{counts.offered:,} offered = {counts.sent:,} sent{broken} + {counts.dropped:,} dropped"
+    yield "arrivals", Text(arrivals, "yellow" if counts.dropped or broken else "")
+    unsure = [
+        f"{count:,} {name}" for name, count in (("refused", counts.refused), ("unknown", counts.unknown)) if count
+    ]
+    yield "the broker", Text(", ".join([f"{counts.accepted:,} accepted", *unsure]), "yellow" if unsure else "")
     yield "tasks", Text.assemble(f"{audit.entries:,} sent: ", _fates(audit.fates, expected=_is_expected(audit)))
-    if figures is not None and figures["duration_s"]:
-        offered_per_s = figures["offered"] / figures["duration_s"]
-        completed_per_s = figures["completed"] / figures["duration_s"]
-        over = f"in {write_duration(figures['duration_s'])} after the warm-up"
-        yield "throughput", Text(f"{offered_per_s:,.1f}/s offered, {completed_per_s:,.1f}/s completed, {over}")
-        yield "generator", Text(_generator(Figures.from_json(figures)))
-    at_end = f", {figures['backlog_end']:,} when the load ended" if figures is not None else ""
-    drained = f"drained in {write_duration(said['drained_s'])}"
-    yield "backlog", Text(f"{said['backlog_max']:,} at most{at_end}, {drained}")
-    if said["workers"]:
-        busy = Figures.from_json(figures).busy if figures is not None and figures["processes"] else None
-        yield "workers", Text(_shares(said["workers"], audit.fairness, busy))
-    for fault in said["faults"]:
+    if figures is not None and figures.duration_s:
+        offered_per_s = figures.offered / figures.duration_s
+        over = f"in {write_duration(figures.duration_s)} after the warm-up"
+        yield "throughput", Text(f"{offered_per_s:,.1f}/s offered, {figures.completed_per_s:,.1f}/s completed, {over}")
+        yield "generator", Text(_generator(figures))
+    at_end = f", {figures.backlog_end:,} when the load ended" if figures is not None else ""
+    drained = f"drained in {write_duration(said.drained_s)}"
+    yield "backlog", Text(f"{said.backlog_max:,} at most{at_end}, {drained}")
+    if said.workers:
+        busy = figures.busy if figures is not None and figures.processes else None
+        yield "workers", Text(_shares(said.workers, audit.fairness, busy))
+    for fault in said.faults:
         yield "fault", _fault(fault)
-    for objective in said["objectives"]:
+    for objective in said.objectives:
         yield "objective", _objective(objective)
 
 
@@ -244,51 +249,49 @@ def _shares(begun: Mapping[str, int], fairness: float | None, busy: float | None
     return "; ".join(parts)
 
 
-def _fault(fault: Mapping[str, Json]) -> Text:
-    if fault["missing"] or fault["error"]:
-        return Text(fault["text"], "yellow")
-    recovery_s = fault["recovery_s"]
+def _fault(fault: FaultAccount) -> Text:
+    if fault.missing or fault.error:
+        return Text(fault.text, "yellow")
+    recovery_s = fault.recovery_s
     if recovery_s is None:
         after = "the backlog was not seen to come back to where it had been"
     elif recovery_s:
         after = f"after {write_duration(recovery_s)} the backlog was back where it had been"
     else:
         after = "the backlog stayed where it had been"
-    return Text(f"{fault['text'].rstrip('.')}; {after}.")
+    return Text(f"{fault.text.rstrip('.')}; {after}.")
 
 
-def _objective(objective: Mapping[str, Json]) -> Text:
-    words, style = {True: ("met", "green"), False: ("missed", "bold red"), None: ("unknown", "yellow")}[
-        objective["holds"]
-    ]
-    figure_s = objective["figure_s"]
+def _objective(objective: ObjectiveAccount) -> Text:
+    words, style = {True: ("met", "green"), False: ("missed", "bold red"), None: ("unknown", "yellow")}[objective.holds]
+    figure_s = objective.figure_s
     seen = "no task passed it" if figure_s is None else write_duration(figure_s)
-    return Text.assemble(f"{objective['text']}: ", (words, style), f", {seen}")
+    return Text.assemble(f"{objective.text}: ", (words, style), f", {seen}")
 
 
-def _stages(stages: Mapping[str, Json]) -> Table:
+def _stages(stages: Mapping[Stage, Summary]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("stage", "tasks", "mean", "p50", "p95", "p99", "max"):
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     for stage, summary in stages.items():
-        if summary["count"]:
-            figures = (summary[f"{name}_s"] for name in ("mean", "p50", "p95", "p99", "max"))
-            table.add_row(Text(stage), f"{summary['count']:,}", *map(write_duration, figures))
+        if summary.count:
+            figures_s = (summary.mean_s, summary.p50_s, summary.p95_s, summary.p99_s, summary.max_s)
+            table.add_row(Text(stage.value), f"{summary.count:,}", *map(write_duration, figures_s))
     return table
 
 
-def _probes(probes: Sequence[Mapping[str, Json]]) -> Table:
+def _probes(probes: Sequence[Probe]) -> Table:
     """A search, a line for each probe."""
     table = Table(title="search", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("workers", "rate", "completed", "e2e p50", "e2e p99", "backlog"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("sustained", max_width=READABLE)
     for one in probes:
-        why_not = one["why_not"]
-        said = Words("yes", "green") if why_not is None else Words(why_not, "red" if one["is_valid"] else "yellow")
-        took = (write_duration(one["e2e_p50_s"]), write_duration(one["e2e_p99_s"]))
-        rates = (f"{one['rate']:g}/s", f"{one['completed_per_s']:g}/s")
-        table.add_row(str(one["workers"]), *rates, *took, f"{one['backlog_growth']:+,}", said)
+        why_not = one.why_not
+        said = Words("yes", "green") if why_not is None else Words(why_not, "red" if one.is_valid else "yellow")
+        took = (write_duration(one.e2e_p50_s), write_duration(one.e2e_p99_s))
+        rates = (f"{one.rate:g}/s", f"{one.completed_per_s:g}/s")
+        table.add_row(str(one.workers), *rates, *took, f"{one.backlog_growth:+,}", said)
     return table
 
 

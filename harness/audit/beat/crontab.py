@@ -43,7 +43,7 @@ class Crontab:
     zone: ZoneInfo
     expression: str
     weekdays: CronSim
-    """The days of the week, apart: Celery requires the day of the month and that of the week, where cron takes either."""
+    """The days of the week, apart: Celery wants the day of the month and that of the week, cron takes either."""
     is_wild: bool
     """True if its minute or hour begins with `*`: it then follows the time that passes, not the name of the local
     time."""

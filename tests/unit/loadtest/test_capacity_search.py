@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from harness.loadtest.arrivals import Arrival, Plan
-from harness.loadtest.capacity_search import MOST_PROBES, MOST_VOID, SHARES, CapacitySearch, find_knee, find_workers
+from harness.loadtest.capacity_search import MOST_PROBES, MOST_VOID, SHARES, find_knee, find_workers
 from harness.measure.figures import Figures, Objective, Part
+from harness.measure.load_account import KneeFound
 from harness.measure.stages import Stage, Summary
 
 WARM_S, WINDOW_S = 2.0, 10.0
@@ -102,7 +103,7 @@ class Model:
         return probe
 
 
-def knee_of(model: Model, start: float = 50, objectives: Sequence[Objective] = ()) -> CapacitySearch:
+def knee_of(model: Model, start: float = 50, objectives: Sequence[Objective] = ()) -> KneeFound:
     return find_knee(model.probe, start=start, objectives=objectives, say=lambda _: None)
 
 

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from harness.loadtest.arrivals import Plan, RateStage
-from harness.loadtest.generators import PATIENCE_S, Generator, Go, _answered, _Mix
+from harness.loadtest.generators import PATIENCE_S, Generator, _answered, _Mix
+from harness.loadtest.worker_messages import Go
 from harness.measure.stages import Histogram
 from harness.producer import Producer, Sent
 from harness.records.event import Kind
@@ -145,9 +146,9 @@ class Bench:
 
     def freeze(self) -> Mapping[str, Any]:
         said = self.generator.freeze()
-        counts = said["counts"]
-        assert counts["offered"] == counts["sent"] + counts["dropped"], counts
-        return cast("Mapping[str, Any]", json.loads(json.dumps(said)))
+        counts = said.counts
+        assert counts.offered == counts.sent + counts.dropped, counts
+        return cast("Mapping[str, Any]", json.loads(json.dumps(said.to_json())))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -420,7 +421,7 @@ from pathlib import Path
 from types import SimpleNamespace as Of
 import gevent
 from harness.loadtest.load_processes import LocustMaster, LocustWorker
-from harness.loadtest.generators import Go
+from harness.loadtest.worker_messages import Go, Offer
 from harness.errors import HarnessError
 from harness.loadtest.arrivals import Plan
 
@@ -455,12 +456,12 @@ assert [(one, data["plan"]["share"]) for one, name, data in master.sent] == [("a
 # One that joins later has no share, and is not waited for.
 master.clients["late"] = Of(id="late", state="ready")
 frozen = lambda who, leg, n: master.heard["harness-frozen"](
-    msg=Of(node_id=who, data={"leg": leg, "offer": {"n": n, "broken": []}}))
+    msg=Of(node_id=who, data={"leg": leg, "offer": Offer(cpu=n).to_json()}))
 # What comes of an older leg is none of this one's.
 frozen("a", 6, 1)
 gevent.spawn_later(0.05, frozen, "a", 7, 2)
 gevent.spawn_later(0.05, frozen, "b", 7, 3)
-assert sorted(one["n"] for one in fleet.freeze()) == [2, 3]
+assert sorted(one.cpu for one in fleet.freeze()) == [2, 3]
 # One that has gone is a finding, and no wait.
 del master.clients["late"]
 fleet.go(go)
@@ -468,7 +469,7 @@ frozen("a", 7, 2)
 master.clients["b"].state = "missing"
 with gevent.Timeout(5):
     offers = fleet.freeze()
-assert "1 of 2 load processes did not answer at the end: b" in offers[1]["broken"][0], offers
+assert "1 of 2 load processes did not answer at the end: b" in offers[1].broken[0], offers
 # A journal comes in pieces, and a piece that is missing is told.
 send = lambda offset, piece, run="run": master.heard["harness-journal"](
     msg=Of(node_id="a", data={"run": run, "name": "load.1.2.jsonl", "offset": offset, "bytes": zlib.compress(piece)}))
@@ -479,7 +480,15 @@ assert (journal / "load.1.2.jsonl").read_bytes() == b"one\\ntwo\\n"
 frozen("a", 7, 2); frozen("b", 7, 2)
 assert len(fleet.freeze()) == 2
 send(99, b"late\\n")
-assert "a part of a journal was lost" in fleet.freeze()[-1]["broken"][0]
+assert "a part of a journal was lost" in fleet.freeze()[-1].broken[0]
+# What nobody can read is told as well.
+fleet.go(go)
+for name in ("harness-frozen", "harness-journal"):
+    master.heard[name](msg=Of(node_id="a", data={"run": "run", "leg": "seven"}))
+frozen("a", 7, 2); frozen("b", 7, 2)
+answer, part = fleet.freeze()[-1].broken
+assert answer == "the answer of a cannot be read: `leg` of Frozen should be a whole number, and is 'seven'.", answer
+assert part.startswith("a part of the journal of a cannot be read: JournalPart has no `name`: {"), part
 
 class Generating:
     def __init__(self):
@@ -489,7 +498,7 @@ class Generating:
         (Path(go.journal) / "load.5.6.jsonl").write_bytes(b"line\\n")
     def freeze(self):
         self.done.append("freeze")
-        return {"n": 1}
+        return Offer(cpu=1)
     def complain(self, text):
         self.done.append(text)
     def close(self):
@@ -511,6 +520,8 @@ runner, generating, made = member("/nowhere/at/all")
 runner.heard["harness-freeze"](msg=Of(data=None))
 assert [name for _, name, _ in runner.sent] == ["harness-journal", "harness-frozen"], runner.sent
 made.close()
+runner.heard["harness-go"](msg=Of(data={"run": "run"}))
+assert generating.done[-1] == "the order to go cannot be read: Go has no `leg`: {'run': 'run'}.", generating.done
 assert not Path(generating.done[1]).exists()
 print("all well")
 """

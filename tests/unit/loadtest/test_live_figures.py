@@ -3,6 +3,8 @@
 import pytest
 
 from harness.loadtest.live_figures import Measure
+from harness.loadtest.messages import LegCounts
+from harness.measure.load_account import Quantiles
 from harness.measure.stages import Stage
 from harness.records.event import Event, Kind
 
@@ -33,22 +35,22 @@ def test_a_quantile_is_the_least_value_that_its_share_of_all_does_not_exceed(
     measure = Measure()
     for number in range(count, 0, -1):
         publish(measure, number, took_ms=number)
-    stages = measure.live(1001.0)["stages"]
-    assert stages["publish"] == {"count": count, **quantiles}
-    assert stages["run"] == {}
-    assert measure.live(1002.0)["stages"]["publish"] == {}, "of the last second alone"
+    sample = measure.live(1001.0).sample
+    assert sample.stages == {Stage.PUBLISH: Quantiles(count=count, **quantiles)}
+    assert sample.to_json()["stages"]["run"] == {}
+    assert measure.live(1002.0).sample.stages == {}, "of the last second alone"
 
 
-LEG = {
-    "rate": 1.0,
-    "is_open": True,
-    "offered": 2,
-    "dropped": 0,
-    "lateness_p99_s": 0.0,
-    "cpu": 0.0,
-    "stolen": 0.0,
-    "until_t": 1020.0,
-}
+LEG = LegCounts(
+    rate=1.0,
+    is_open=True,
+    offered=2,
+    dropped=0,
+    lateness_p99_s=0.0,
+    cpu=0.0,
+    stolen=0.0,
+    until_t=1020.0,
+)
 
 
 def test_of_a_leg_are_the_tasks_that_are_due_in_its_window_and_none_before_there_is_one() -> None:

@@ -4,36 +4,40 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from harness.loadtest import locust_page
+from harness.loadtest.messages import Closed
+from harness.measure.load_account import NOTHING_YET, Quantiles, Sample
 from harness.measure.stages import Stage
 from harness.records.values import Json
 
 ROOT = Path(__file__).parents[3]
 MS = ("p50", "p95", "p99", "max")
-LIVE: Mapping[str, Json] = {
-    "t": 1000.0,
-    "sent": 1240,
-    "accepted": 1231,
-    "refused": 3,
-    "unknown": 2,
-    "ended": 1210,
-    "failed": 4,
-    "backlog": 21,
-    "in_per_s": 1020.04,
-    "out_per_s": 19.8,
-    "begun_on": {"worker-1": 910, "worker-10": 305, "celery@else": 5},
-    "up": {"worker-1": True, "worker-2": False, "worker-10": True},
-    "stages": {
-        **{stage.value: {} for stage in Stage},
-        "e2e": {"count": 20, "p50": 4.567, "p95": 45.678, "p99": 456.789, "max": 4567.891},
-    },
-}
+LIVE = Sample.from_json(
+    {
+        "t": 1000.0,
+        "sent": 1240,
+        "accepted": 1231,
+        "refused": 3,
+        "unknown": 2,
+        "ended": 1210,
+        "failed": 4,
+        "backlog": 21,
+        "in_per_s": 1020.04,
+        "out_per_s": 19.8,
+        "begun_on": {"worker-1": 910, "worker-10": 305, "celery@else": 5},
+        "up": {"worker-1": True, "worker-2": False, "worker-10": True},
+        "stages": {
+            **{stage.value: {} for stage in Stage},
+            "e2e": {"count": 20, "p50": 4.567, "p95": 45.678, "p99": 456.789, "max": 4567.891},
+        },
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +52,21 @@ class Entry:
 class Source:
     """What the load test says of itself."""
 
-    live: Mapping[str, Json] = field(default_factory=dict)
-    closed: Mapping[str, Json] | None = None
+    live: Sample = NOTHING_YET
+    closed: Closed | None = None
     phase: str = "rest"
 
 
 def figures(
-    live: Mapping[str, Json], whole: Mapping[Stage, dict[str, Json]] | None = None, *, is_over: bool = False
+    live: Sample, whole: Mapping[Stage, Quantiles] | None = None, *, is_over: bool = False
 ) -> dict[str, tuple[str, str]]:
     return {
         row["figure"]: (row["value"], row["meaning"]) for row in locust_page.figures(live, whole or {}, is_over=is_over)
     }
+
+
+def closed(folder: Path, code: int = 0) -> Closed:
+    return Closed(report="", folder=folder, exit_code=code, left=None)
 
 
 def tables(source: Source, *, is_attached: bool = False) -> locust_page.Tables:
@@ -88,15 +96,15 @@ def test_durations_have_as_many_digits_as_anybody_reads() -> None:
 
 
 def test_where_nothing_passed_in_the_last_second_the_whole_run_is_shown() -> None:
-    whole = {Stage.E2E: {"count": 9, "p50": 5, "p95": 6, "p99": 7, "max": 7.25}}
+    whole = {Stage.E2E: Quantiles(count=9, p50=5, p95=6, p99=7, max=7.25)}
     assert figures(LIVE, whole)["End to end"][1].startswith("Over the last second:")
-    value, meaning = figures({**LIVE, "stages": {}}, whole)["End to end"]
+    value, meaning = figures(replace(LIVE, stages={}), whole)["End to end"]
     assert (value, meaning.partition(":")[0]) == ("p50 5 · p95 6 · p99 7 · max 7.25 ms", "Over the whole run")
-    assert figures({})["End to end"][0] == "–"  # noqa: RUF001 - as it is shown.
+    assert figures(NOTHING_YET)["End to end"][0] == "–"  # noqa: RUF001 - as it is shown.
 
 
 def test_when_it_is_over_nothing_of_the_last_second_is_shown_as_if_it_went_on() -> None:
-    whole = {Stage.E2E: {"count": 9, "p50": 5, "p95": 6, "p99": 7, "max": 7.25}}
+    whole = {Stage.E2E: Quantiles(count=9, p50=5, p95=6, p99=7, max=7.25)}
     shown = figures(LIVE, whole, is_over=True)
     assert (shown["In"][0], shown["Out"][0], shown["Ended as expected"][0]) == ("0.0/s", "0.0/s", "1,206")
     assert shown["End to end"][1].startswith("Over the whole run")
@@ -107,10 +115,10 @@ def test_when_it_is_over_nothing_of_the_last_second_is_shown_as_if_it_went_on() 
 
 
 def test_before_any_message_everything_is_nothing() -> None:
-    shown = figures({})
+    shown = figures(NOTHING_YET)
     assert (shown["In"][0], shown["Sent"][0], shown["In flight"][0]) == ("0.0/s", "0", "0")
     assert shown["Workers"] == ("0 of 0 up", "None was seen yet.")
-    assert list(locust_page.workers({}, is_over=False)) == []
+    assert list(locust_page.workers(NOTHING_YET, is_over=False)) == []
 
 
 def test_workers_are_up_or_down_and_have_their_share() -> None:
@@ -124,14 +132,14 @@ def test_workers_are_up_or_down_and_have_their_share() -> None:
         ("celery@else", "elsewhere", 5, 0.4),
     ]
     assert figures(LIVE)["Workers"] == ("2 of 3 up", "Down: worker-2.")
-    all_up = {**LIVE, "up": {"worker-1": True}}
+    all_up = replace(LIVE, up={"worker-1": True})
     assert figures(all_up)["Workers"] == ("1 of 1 up", "All that were started are up.")
-    attached = {name: value for name, value in LIVE.items() if name != "up"}
+    attached = replace(LIVE, up=None)
     assert figures(attached)["Workers"][1].startswith("They run elsewhere")
 
 
 def test_a_name_that_is_no_text_is_shown_as_text() -> None:
-    live = {**LIVE, "up": {"\x1b[2J\u202e": False}, "begun_on": {"\x1b[2J\u202e": 1}}
+    live = replace(LIVE, up={"\x1b[2J\u202e": False}, begun_on={"\x1b[2J\u202e": 1})
     shown = tables(Source(live=live, phase="on")).extended({"state": "running"})["extended_stats"]
     texts = [text for table in shown for row in table["data"] for text in row.values() if isinstance(text, str)]
     assert r"\x1b[2J\u202e" in texts
@@ -145,8 +153,8 @@ def test_the_whole_run_is_what_locust_has_counted_of_all_names() -> None:
         ("a", "RUN"): Entry(response_times={}),
         ("a", "GET"): Entry(response_times={5: 5}, max_response_time=5.0),
     }
-    assert locust_page.of_the_run(entries) == {Stage.E2E: {"count": 100, "p50": 10, "p95": 20, "p99": 30, "max": 1234}}
-    rows = list(locust_page.stages({}, locust_page.of_the_run(entries), is_over=False))
+    assert locust_page.of_the_run(entries) == {Stage.E2E: Quantiles(count=100, p50=10, p95=20, p99=30, max=1234)}
+    rows = list(locust_page.stages(NOTHING_YET, locust_page.of_the_run(entries), is_over=False))
     assert [row["stage"] for row in rows] == [stage.value for stage in Stage] * 2
     assert [rows[-1][name] for name in MS] == [10, 20, 30, 1234]
 
@@ -184,22 +192,22 @@ def test_the_end_of_a_run_is_said_with_its_folder(
     source = Source()
     made = tables(source)
     made.begin()
-    source.closed = {"exit_code": code, "folder": str(tmp_path / "runs" / "today")}
+    source.closed = closed(tmp_path / "runs" / "today", code)
     value, meaning = state(made)
     assert value == said
     assert meaning.endswith("Run folder: runs/today")
-    source.closed = {"exit_code": code, "folder": "/elsewhere/today"}
+    source.closed = closed(Path("/elsewhere/today"), code)
     assert state(made)[1].endswith("Run folder: /elsewhere/today")
 
 
 def test_the_account_of_an_earlier_run_is_not_taken_for_that_of_one_that_broke_off() -> None:
-    source = Source(closed={"exit_code": 0, "folder": "runs/yesterday"})
+    source = Source(closed=closed(Path("runs/yesterday")))
     made = tables(source)
     made.begin()
     for phase, said in [("opening", "coming up"), ("on", "running"), ("closing", "draining"), ("rest", "broke off")]:
         source.phase = phase
         assert state(made)[0] == said
-    source.closed = {"exit_code": 0, "folder": "runs/today"}
+    source.closed = closed(Path("runs/today"))
     assert state(made) == ("passed", "Every task is accounted for, as it was promised. Run folder: runs/today")
 
 
@@ -229,13 +237,15 @@ def test_an_answer_that_others_have_extended_keeps_what_they_added() -> None:
 
 PAGE = """
 import json
+from dataclasses import replace
 from locust import User
 from locust.env import Environment
 from harness.loadtest import locust_page
+from harness.measure.load_account import Sample
 
 class Source:
     phase, closed = "on", None
-    live = {"sent": 1, "up": {"</script><b>": True}, "begun_on": {"</script><b>": 1}}
+    live = Sample(t=0.0, sent=1, up={"</script><b>": True}, begun_on={"</script><b>": 1})
 
 source = Source()
 environment = Environment(user_classes=[type("One", (User,), {})])
@@ -250,7 +260,7 @@ client = page.app.test_client()
 html = client.get(f"{BASE or ''}/").text
 answers = []
 for sent in (1, 2):
-    source.live = {**source.live, "sent": sent}
+    source.live = replace(source.live, sent=sent)
     answer = client.get(f"{BASE or ''}/stats/requests")
     answers.append(answer.json if answer.is_json else answer.status_code)
 print(json.dumps({"html": html, "answers": answers, "other": client.get(f"{BASE or ''}/worker-count").json}))

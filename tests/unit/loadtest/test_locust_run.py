@@ -23,10 +23,13 @@ TIMEOUT_S = 60
 
 BEFORE = """
 import sys
+from pathlib import Path
 import gevent
 from locust import LoadTestShape, events, tag
 from harness.load import Load
 from harness.loadtest import locust_run
+from harness.loadtest.messages import Close, Closed, Done, Open, Opened
+from harness.loadtest.worker_messages import Offer
 from harness.scenario import Scenario
 
 OPENS_IN_S, CODE = 0.2, 0
@@ -34,16 +37,16 @@ OPENS_IN_S, CODE = 0.2, 0
 class StackProcess:
     def __init__(self, **_):
         self.is_up = False
-    def ask(self, do, **_):
-        if do == "open":
+    def ask(self, order, answer):
+        if isinstance(order, Open):
             gevent.sleep(OPENS_IN_S)
             self.is_up = True
-            return {"folder": "/no/such", "broker_url": "", "web_url": None}
-        if do == "close":
+            return Opened(folder=Path("/no/such"), broker_url="", web_url=None)
+        if isinstance(order, Close):
             assert self.is_up
-            return {"exit_code": CODE, "report": "the report\\n", "left": None, "folder": "/no/such"}
-        return {}
-    def order(self, do, **_):
+            return Closed(exit_code=CODE, report="the report\\n", left=None, folder=Path("/no/such"))
+        return Done()
+    def order(self, order):
         return 1
     def end(self):
         return True
@@ -54,8 +57,7 @@ class LoadProcesses:
     def go(self, go):
         print("goes:", *sorted(name for name, _ in go.scenarios), file=sys.stderr)
     def freeze(self):
-        return [{"counts": {}, "window": {}, "lateness": None, "cpu": 0.0, "stolen": 0.0, "steps": {}, "until_t": None,
-                 "broken": []}]
+        return [Offer()]
     def close(self):
         pass
 

@@ -15,11 +15,35 @@ from harness.containers import images
 from harness.errors import StartError, UsageError
 from harness.loadtest import stack_process as module
 from harness.loadtest.live_figures import Measure
-from harness.loadtest.messages import Order, promise, spec
+from harness.loadtest.messages import (
+    Answer,
+    Begin,
+    Close,
+    Closed,
+    Done,
+    Drop,
+    EndedBadly,
+    EndLeg,
+    Expect,
+    Failed,
+    LegCounts,
+    Measured,
+    NumberedAnswer,
+    NumberedOrder,
+    Open,
+    Opened,
+    Order,
+    Said,
+    Say,
+    SetWorkers,
+    StackOrder,
+)
+from harness.loadtest.scenarios_together import promise, spec
 from harness.loadtest.stack_process import StackProcess, serve
 from harness.loadtest.stack_under_load import Account, StackUnderLoad
 from harness.loadtest.verdict import differences, judge
 from harness.measure.figures import Figures, Objective
+from harness.measure.load_account import Asked, Counts, LoadAccount
 from harness.measure.stages import Stage, Summary
 from harness.records.event import Event, Kind
 from harness.records.expectation import Delivery, Effects, Promise
@@ -45,16 +69,16 @@ def life(task: str, due_t: float, node: str = "load", **ending: Json) -> list[Ev
     ]
 
 
-LEG = {
-    "rate": 10.0,
-    "is_open": True,
-    "offered": 2,
-    "dropped": 0,
-    "lateness_p99_s": 0.001,
-    "cpu": 0.2,
-    "stolen": 0.0,
-    "until_t": 1003.0,
-}
+LEG = LegCounts(
+    rate=10.0,
+    is_open=True,
+    offered=2,
+    dropped=0,
+    lateness_p99_s=0.001,
+    cpu=0.2,
+    stolen=0.0,
+    until_t=1003.0,
+)
 
 
 def measured(measure: Measure, *lives: list[Event]) -> Measure:
@@ -79,7 +103,7 @@ def test_a_leg_is_measured_in_its_window_and_all_tasks_in_all() -> None:
 def test_a_window_that_ends_before_it_begins_has_no_length() -> None:
     measure = Measure()
     measure.open_window(1001.0, 4e9)
-    figures = measure.figures({**LEG, "until_t": 1000.2}, workers=1, processes=1)
+    figures = measure.figures(replace(LEG, until_t=1000.2), workers=1, processes=1)
     assert (figures.duration_s, figures.completed, figures.tasks) == (0.0, 0, 0)
 
 
@@ -95,21 +119,22 @@ def test_a_retry_is_no_further_task_and_what_tasks_send_was_not_generated() -> N
 def test_what_happened_in_the_last_second_is_said_once() -> None:
     measure = Measure()
     measured(measure, life("one", 1001.0), life("two", 1001.1))
-    said = measure.live(1002.0)
-    assert (said["sent"], said["accepted"], said["ended"], said["backlog"]) == (2, 2, 2, 0)
-    assert said["stages"]["e2e"]["count"] == 2
-    assert {stage for _, stage, _ in said["passed"]} == {"queue", "run", "store", "e2e"}
-    json.dumps(said)
+    live = measure.live(1002.0)
+    said = live.sample
+    assert (said.sent, said.accepted, said.ended, said.backlog) == (2, 2, 2, 0)
+    assert said.stages[Stage.E2E].count == 2
+    assert {one.stage.value for one in live.passed} == {"queue", "run", "store", "e2e"}
+    json.dumps(live.to_json())
     again = measure.live(1003.0)
-    assert (again["passed"], again["errors"], again["stages"]["e2e"]) == ([], [], {})
-    assert again["in_per_s"] == again["out_per_s"] == 0
+    assert (again.passed, again.errors, again.sample.stages) == ((), (), {})
+    assert again.sample.in_per_s == again.sample.out_per_s == 0
 
 
 def test_a_failure_is_an_error_of_its_task() -> None:
     measure = Measure()
     lives = life("one", 1001.0)
     measured(measure, [*lives[:3], event(Kind.FINISHED, 1001.1, "one", state="FAILURE", error="KeyError")])
-    assert measure.live(1002.0)["errors"] == [["mail", "FAILURE: KeyError", 1]]
+    assert measure.live(1002.0).errors == (EndedBadly(name="mail", error="FAILURE: KeyError", count=1),)
 
 
 # ------------------------------------------------------------------------------------------------------- the verdict
@@ -190,7 +215,7 @@ def test_a_run_that_was_broken_off_says_so_and_nothing_else_counts() -> None:
     assert judge(BAD, None, [], broken_off="it was ended.").exit_code == 1
 
 
-COUNTS = {"offered": 12, "sent": 10, "dropped": 2, "done": 9, "broken": 1, "accepted": 8, "refused": 1, "unknown": 1}
+COUNTS = Counts(offered=12, sent=10, dropped=2, done=9, broken=1, accepted=8, refused=1, unknown=1)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +236,7 @@ COUNTS = {"offered": 12, "sent": 10, "dropped": 2, "done": 9, "broken": 1, "acce
 def test_counts_that_differ_are_found(
     changed: Mapping[str, int], generated: int, *, via_http: bool, codes: list[str]
 ) -> None:
-    found = list(differences({**COUNTS, **changed}, generated, via_http=via_http, broken=[]))
+    found = list(differences(replace(COUNTS, **changed), generated, via_http=via_http, broken=[]))
     assert [one.code for one in found] == codes
     assert {one.verdict for one in found} <= {Verdict.UNKNOWN}
 
@@ -248,8 +273,11 @@ def test_of_several_promises_the_weaker_holds() -> None:
     assert promise([Shop("one", promise=strong)]) == strong
 
 
+ABOUT = Asked(rate="50", stages=None, arrival="constant", via="broker", loop="open")
+
+
 def order(tmp_path: Path, **more: Any) -> Order:
-    return Order(modules=["shop"], app_folder=tmp_path, root=tmp_path, **more)
+    return Order(modules=("shop",), app_folder=tmp_path, root=tmp_path, about=ABOUT, **more)
 
 
 def test_one_stack_has_all_that_its_scenarios_need(tmp_path: Path) -> None:
@@ -258,7 +286,7 @@ def test_one_stack_has_all_that_its_scenarios_need(tmp_path: Path) -> None:
     made = spec(order(tmp_path, workers=3), [one, other])
     assert (made.app, made.workers, made.mailbox, made.env) == ("shop", 3, True, {"A": "1", "B": "2"})
     assert made.options == ("--pool=solo",)
-    assert spec(order(tmp_path, app="other", worker_options=["-c", "4"]), [one]).options == ["-c", "4"]
+    assert spec(order(tmp_path, app="other", worker_options=("-c", "4")), [one]).options == ("-c", "4")
 
 
 @pytest.mark.parametrize(
@@ -301,7 +329,7 @@ def test_an_order_that_cannot_be_is_refused_before_anything_starts(
 ) -> None:
     (tmp_path / "loaded_shop.py").write_text(SHOP)
     with pytest.raises(UsageError, match=reason):
-        StackUnderLoad(replace(order(tmp_path), modules=["loaded_shop"], **said), lambda *_, **__: None)
+        StackUnderLoad(replace(order(tmp_path), modules=("loaded_shop",), **said), lambda *_, **__: None)
 
 
 # --------------------------------------------------------------------------------------------------------- the orders
@@ -328,6 +356,25 @@ class FakeSharedParts:
         self.is_closed = True
 
 
+WELL = LoadAccount(
+    is_open=True,
+    exit_code=0,
+    reason="all is well.",
+    invalid=(),
+    objectives=(),
+    bottleneck=None,
+    figures=VALID,
+    probes=(),
+    stages={},
+    backlog_max=0,
+    workers={},
+    faults=(),
+    drained_s=0.0,
+    counts=COUNTS,
+    search=None,
+)
+
+
 class FakeStackUnderLoad:
     """A load test that does as it is told."""
 
@@ -347,10 +394,10 @@ class FakeStackUnderLoad:
             error.add_note("and it could not be removed")
             raise error
 
-    def up(self, session: object) -> dict[str, Json]:
+    def up(self, session: object) -> Opened:
         assert session is FakeSharedParts.made[0]
         self._do("up")
-        return {"folder": "runs/1"}
+        return Opened(folder=Path("runs/1"), broker_url="amqp://here", web_url=None)
 
     def begin(self, t: float) -> None:
         self._do("begin", t)
@@ -358,26 +405,25 @@ class FakeStackUnderLoad:
     def expect(self, begin_t: float, end_t: float) -> None:
         self._do("expect", begin_t, end_t)
 
-    def leg(self, value: Mapping[str, Json]) -> dict[str, Json]:
-        self._do("leg", value)
-        return VALID.to_json()
+    def leg(self, leg: LegCounts) -> Figures:
+        self._do("leg", leg)
+        return VALID
 
     def set_workers(self, count: int) -> int:
         self._do("workers", count)
         return count
 
-    def account(self, value: Mapping[str, Json]) -> Account:
-        assert value["counts"] == COUNTS
+    def account(self, close: Close) -> Account:
+        assert close.counts == COUNTS
         self._do("account")
-        said = {"exit_code": 0, "reason": "all is well."}
-        return Account(said=said, audited=GOOD, folder=Path("runs/1"))
+        return Account(said=WELL, audited=GOOD, folder=Path("runs/1"))
 
     def down(self) -> None:
         self._do("down")
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Json]]:
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Said]:
     FakeSharedParts.made, FakeStackUnderLoad.made = [], []
     monkeypatch.setattr(module, "SharedParts", FakeSharedParts)
     monkeypatch.setattr(module, "connect", StringIO)
@@ -387,81 +433,71 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Json]]:
     return []
 
 
-OPEN = {"do": "open", "order": {"modules": ["shop"], "app_folder": ".", "root": "."}}
-CLOSE = {"do": "close", "counts": COUNTS}
+OPEN = Open(order=order(Path()))
+CLOSE = Close(counts=COUNTS, steps={}, broken=(), leg=LEG, search=None, broken_off=None)
 
 
-def given(told: list[dict[str, Json]], *orders: Mapping[str, Json]) -> list[dict[str, Json]]:
+def given(told: list[Said], *orders: StackOrder) -> list[Answer]:
     """Gives the orders, and returns what was answered."""
     with StackProcess(told.append) as stack_process:
-        serve(stack_process, iter({**order, "id": number} for number, order in enumerate(orders)))
-    told[:] = [one for one in told if one["said"] != "say"]
-    assert [one["id"] for one in told] == list(range(len(orders)))
-    return told
+        serve(stack_process, (NumberedOrder(number=number, order=one).to_line() for number, one in enumerate(orders)))
+    answers = [one for one in told if isinstance(one, NumberedAnswer)]
+    assert [one.number for one in answers] == list(range(len(orders)))
+    return [one.answer for one in answers]
 
 
-def test_a_load_test_is_opened_driven_and_closed(told: list[dict[str, Json]]) -> None:
-    leg = {"rate": 10}
+def test_a_load_test_is_opened_driven_and_closed(told: list[Said]) -> None:
     answers = given(
-        told,
-        OPEN,
-        {"do": "expect", "begin_t": 1.0, "end_t": 2.0},
-        {"do": "begin", "t": 0.5},
-        {"do": "workers", "count": 2},
-        {"do": "leg", "leg": leg},
-        CLOSE,
+        told, OPEN, Expect(begin_t=1.0, end_t=2.0), Begin(t=0.5), SetWorkers(count=2), EndLeg(leg=LEG), CLOSE
     )
-    assert {one["said"] for one in answers} == {"answer"}
-    assert answers[0]["folder"] == "runs/1"
-    assert answers[3]["workers"] == 2
-    assert Figures.from_json(answers[4]["figures"]) == VALID
-    assert answers[5] == {
-        "said": "answer",
-        "id": 5,
-        "report": "the report\n",
-        "folder": "runs/1",
-        "exit_code": 0,
-        "left": None,
-    }
+    assert answers == [
+        Opened(folder=Path("runs/1"), broker_url="amqp://here", web_url=None),
+        Done(),
+        Done(),
+        Done(),
+        Measured(figures=VALID),
+        Closed(report="the report\n", folder=Path("runs/1"), exit_code=0, left=None),
+    ]
     (loaded,) = FakeStackUnderLoad.made
-    steps = ["up", ("expect", 1.0, 2.0), ("begin", 0.5), ("workers", 2), ("leg", leg), "account", "down"]
+    steps = ["up", ("expect", 1.0, 2.0), ("begin", 0.5), ("workers", 2), ("leg", LEG), "account", "down"]
     assert loaded.done == steps
     assert FakeSharedParts.made[0].is_closed
 
 
-def test_two_load_tests_share_a_session(told: list[dict[str, Json]]) -> None:
-    given(told, OPEN, CLOSE, OPEN, {"do": "drop"})
+def test_two_load_tests_share_a_session(told: list[Said]) -> None:
+    given(told, OPEN, CLOSE, OPEN, Drop())
     assert [one.done for one in FakeStackUnderLoad.made] == [["up", "account", "down"], ["up", "down"]]
     assert len(FakeSharedParts.made) == 1
 
 
-def test_what_nobody_closed_is_taken_down_at_the_end_and_before_the_next(told: list[dict[str, Json]]) -> None:
+def test_what_nobody_closed_is_taken_down_at_the_end_and_before_the_next(told: list[Said]) -> None:
     given(told, OPEN, OPEN)
     assert [one.done for one in FakeStackUnderLoad.made] == [["up", "down"], ["up", "down"]]
 
 
 @pytest.mark.parametrize("fails_at", ["up", "account"])
 def test_what_goes_wrong_is_answered_and_taken_down(
-    told: list[dict[str, Json]], monkeypatch: pytest.MonkeyPatch, fails_at: str
+    told: list[Said], monkeypatch: pytest.MonkeyPatch, fails_at: str
 ) -> None:
     monkeypatch.setattr(FakeStackUnderLoad, "fails_at", fails_at)
     answers = given(told, OPEN, CLOSE, OPEN)
     bad = answers[0 if fails_at == "up" else 1]
     text = "worker-1 exited.\nIts last log lines: none\nand it could not be removed"
-    assert (bad["said"], bad["text"]) == ("error", text)
+    assert bad == Failed(text=text)
     assert FakeStackUnderLoad.made[0].done[-1] == "down"
     # And the next load test is none the worse for it.
     assert len(FakeStackUnderLoad.made) == 2
 
 
 def test_an_account_outlives_a_stack_that_cannot_be_taken_down(
-    told: list[dict[str, Json]], monkeypatch: pytest.MonkeyPatch
+    told: list[Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeStackUnderLoad, "fails_at", "down")
     answers = given(told, OPEN, CLOSE, OPEN, CLOSE)
     for closed in (answers[1], answers[3]):
-        assert (closed["said"], closed["report"], closed["exit_code"]) == ("answer", "the report\n", 0)
-        assert closed["left"].startswith("worker-1 exited.")
+        assert isinstance(closed, Closed)
+        assert (closed.report, closed.exit_code) == ("the report\n", 0)
+        assert (closed.left or "").startswith("worker-1 exited.")
 
 
 @pytest.mark.parametrize(
@@ -469,21 +505,43 @@ def test_an_account_outlives_a_stack_that_cannot_be_taken_down(
     [
         ({"do": "dance"}, "knows no order 'dance'"),
         ({"do": "begin", "t": 1.0}, "no load test is open"),
-        (CLOSE, "no load test is open"),
-        ({"do": "open", "order": {}}, "unexpected, please report it"),
+        ({"do": "begin"}, "Begin has no `t`"),
+        ({"do": "close", **CLOSE.to_json()}, "no load test is open"),
+        ({"do": "open", "order": {}}, "Order has no `modules`: {}."),
     ],
 )
 def test_an_order_that_makes_no_sense_is_an_error_and_no_end(
-    told: list[dict[str, Json]], capsys: pytest.CaptureFixture[str], wrong: Mapping[str, Json], reason: str
+    told: list[Said], capsys: pytest.CaptureFixture[str], wrong: Mapping[str, Json], reason: str
 ) -> None:
-    answers = given(told, wrong, OPEN)
-    assert answers[0]["said"] == "error"
-    assert reason in answers[0]["text"]
-    assert answers[1]["said"] == "answer"
-    assert ("Traceback" in capsys.readouterr().err) == ("unexpected" in reason)
+    lines = [json.dumps({**wrong, "id": 0}), NumberedOrder(number=1, order=OPEN).to_line()]
+    with StackProcess(told.append) as stack_process:
+        serve(stack_process, iter(lines))
+    failed, opened = (one.answer for one in told if isinstance(one, NumberedAnswer))
+    assert isinstance(failed, Failed)
+    assert reason in failed.text
+    assert isinstance(opened, Opened)
+    assert "Traceback" not in capsys.readouterr().err
 
 
-def test_what_is_taken_down_is_shielded(told: list[dict[str, Json]]) -> None:
+def test_what_nobody_expected_is_an_error_and_no_end(
+    told: list[Said], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeStackUnderLoad, "begin", None)
+    _, failed, opened = given(told, OPEN, Begin(t=1.0), OPEN)
+    assert isinstance(failed, Failed)
+    assert "unexpected, please report it: TypeError" in failed.text
+    assert isinstance(opened, Opened)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_line_that_is_no_order_is_told_and_no_end(told: list[Said]) -> None:
+    with StackProcess(told.append) as stack_process:
+        serve(stack_process, iter(["no order", NumberedOrder(number=1, order=OPEN).to_line()]))
+    assert told[0] == Say(line="a message of the load test is no JSON: 'no order'.")
+    assert isinstance(told[-1], NumberedAnswer)
+
+
+def test_what_is_taken_down_is_shielded(told: list[Said]) -> None:
     depth, seen = 0, []
 
     @contextmanager

@@ -12,6 +12,7 @@ from harness.audit.audit import Audit
 from harness.audit.beat.tick_records import LISTS, EntryTicks
 from harness.console import Console as OurConsole
 from harness.measure.figures import Figures
+from harness.measure.load_account import LoadAccount
 from harness.measure.stages import Stage, Summary
 from harness.records.values import Json
 from harness.records.verdict import Fate, Finding, Verdict
@@ -72,10 +73,14 @@ def audit(*findings: Finding, **fates: int) -> Audit:
     )
 
 
+def account(**changed: Json) -> LoadAccount:
+    return LoadAccount.from_json({**SAID, **changed})
+
+
 def shown(audited: Audit | None = None, **changed: Any) -> str:
     out = io.StringIO()
     console = Console(file=out, width=112, no_color=True, emoji=False, highlight=False)
-    for part in terminal.load({**SAID, **changed}, audited or audit(ok=1200), "/runs/20260101T000000-load-shop"):
+    for part in terminal.load(account(**changed), audited or audit(ok=1200), "/runs/20260101T000000-load-shop"):
         console.print(part, soft_wrap=isinstance(part, str), markup=False)
     return out.getvalue()
 
@@ -101,6 +106,12 @@ def test_what_a_user_reads_first() -> None:
         "run folder: /runs/20260101T000000-load-shop",
         "pass (exit code 0): every task is accounted for, as it was promised.",
     ]
+
+
+def test_a_file_of_an_older_version_is_shown_the_same() -> None:
+    old = {name: value for name, value in FIGURES.to_json().items() if name not in {"stolen", "is_open"}}
+    counts = {name: count for name, count in SAID["counts"].items() if name != "broken"}
+    assert shown(figures=old, counts=counts, forgotten=1) == shown()
 
 
 def test_a_machine_that_was_not_all_there_is_said() -> None:
@@ -218,7 +229,7 @@ def long_audit() -> Audit:
         (lambda: [terminal.accounting(long_audit())], 2),
         (lambda: [terminal.findings(long_audit())], 2),
         (lambda: [terminal.ticks(long_audit())], 2),
-        (lambda: terminal.load({**SAID, "workers": {LONG: 1}, "invalid": [LONG]}, long_audit(), LONG), 5),
+        (lambda: terminal.load(account(workers={LONG: 1}, invalid=[LONG]), long_audit(), LONG), 5),
     ],
     ids=["ledger", "accounting", "findings", "ticks", "load"],
 )
@@ -252,8 +263,8 @@ def hostile_audit() -> Audit:
         (lambda: [terminal.accounting(hostile_audit())], 2),
         (lambda: [terminal.findings(hostile_audit())], 3),
         (lambda: [terminal.ledger([(HOSTILE, hostile_audit())])], 1),
-        (lambda: terminal.load({**SAID, "workers": {HOSTILE: 1}, "invalid": [HOSTILE]}, hostile_audit(), HOSTILE), 7),
-        (lambda: terminal.load({**SAID, "reason": HOSTILE, "bottleneck": HOSTILE}, audit(), ""), 2),
+        (lambda: terminal.load(account(workers={HOSTILE: 1}, invalid=[HOSTILE]), hostile_audit(), HOSTILE), 7),
+        (lambda: terminal.load(account(reason=HOSTILE, bottleneck=HOSTILE), audit(), ""), 2),
     ],
 )
 def test_names_and_messages_of_others_are_shown_as_text(shown: Callable[[], Iterable[Any]], times: int) -> None:
