@@ -82,7 +82,7 @@ PUBLIC = tuple(f"harness.{name}" for name in harness.__all__)
 # What these may import of the harness; beyond it the floors decide.
 ONLY = {
     # The web producer wraps the producer and reads the result tables.
-    "harness.inside.web": (*INSIDE, "harness.producer", "harness.audit.results"),
+    "harness.inside.web": (*INSIDE, "harness.inside.web", "harness.producer", "harness.audit.results"),
     "harness.inside.agent": (
         *INSIDE,
         "harness.records.message",
@@ -344,7 +344,9 @@ def test_the_stack_process_of_a_load_test_does_without_locust_which_would_patch_
 
 
 def test_what_runs_inside_a_container_loads_nothing_that_is_not_there() -> None:
-    loaded = _loaded_by("harness.scenario", *(f"harness.inside.{name}" for name in ("agent", "smtp_server", "web")))
+    loaded = _loaded_by(
+        "harness.scenario", *(f"harness.inside.{name}" for name in ("agent", "smtp_server", "web.server"))
+    )
     assert {"harness", "celery", "aiosmtpd"} <= loaded
     assert loaded & {"docker", "testcontainers", "pytest", "duckdb", "rich", "locust"} == set()
 

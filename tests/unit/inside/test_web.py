@@ -27,8 +27,12 @@ from fastapi import APIRouter, FastAPI
 from harness.audit import results
 from harness.audit.results import Results
 from harness.errors import JournalError, UsageError
-from harness.inside import web as frame
-from harness.inside.web import Desk, create_app, load_routes
+from harness.inside.web import body, connection, desk
+from harness.inside.web.__main__ import main
+from harness.inside.web.app import create_app
+from harness.inside.web.body import BODY_LIMIT_BYTES
+from harness.inside.web.desk import Desk
+from harness.inside.web.server import configured, load_routes
 from harness.producer import Sent
 from harness.records.event import Kind
 from harness.records.expectation import Expect
@@ -106,7 +110,7 @@ class Site:
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve an app on a free port of loopback."""
-    server = uvicorn.Server(frame.configured(app, host="127.0.0.1", port=0, shutdown_s=1))
+    server = uvicorn.Server(configured(app, host="127.0.0.1", port=0, shutdown_s=1))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -284,11 +288,11 @@ def test_an_order_of_another_type_is_refused(site: Site, kind: str | None) -> No
 
 @pytest.mark.parametrize("announced", [True, False])
 def test_an_order_that_is_too_long_is_refused(site: Site, announced: bool) -> None:  # noqa: FBT001 - a case of the test.
-    body = b" " * (frame.BODY_LIMIT_BYTES + 1)
+    body = b" " * (BODY_LIMIT_BYTES + 1)
     answer = site.post(
         "/emails", data=body if announced else iter([body]), headers={"Content-Type": "application/json"}
     )
-    assert_problem(answer, 413, str(frame.BODY_LIMIT_BYTES))
+    assert_problem(answer, 413, str(BODY_LIMIT_BYTES))
 
 
 # ------------------------------------------------------------------------------------------------------------- orders
@@ -441,7 +445,7 @@ def test_a_client_that_hangs_up_leaves_no_part_of_its_file(site: Site) -> None:
 
 
 def test_a_client_that_sends_no_more_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame, "IDLE_LIMIT_S", 0.1)
+    monkeypatch.setattr(body, "IDLE_LIMIT_S", 0.1)
     with site.connect() as client:
         client.sendall(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 9\r\n\r\nab")
         said = b"".join(iter(lambda: client.recv(4096), b""))
@@ -458,7 +462,7 @@ HEAD = b"GET /health HTTP/1.1\r\nHost: x\r\n"
 def test_a_head_that_is_not_sent_to_its_end_closes_the_connection(
     site: Site, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr(frame, "IDLE_LIMIT_S", 0.1)
+    monkeypatch.setattr(connection, "IDLE_LIMIT_S", 0.1)
     with site.connect() as client:
         client.sendall(said)
         answers = b"".join(iter(lambda: client.recv(4096), b""))
@@ -466,7 +470,7 @@ def test_a_head_that_is_not_sent_to_its_end_closes_the_connection(
 
 
 def test_a_head_that_comes_a_byte_at_a_time_has_no_longer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame, "IDLE_LIMIT_S", 0.2)
+    monkeypatch.setattr(connection, "IDLE_LIMIT_S", 0.2)
     with site.connect() as client:
 
         def is_closed() -> bool:
@@ -481,7 +485,8 @@ def test_a_head_that_comes_a_byte_at_a_time_has_no_longer(site: Site, monkeypatc
 
 def test_a_request_that_takes_longer_than_its_head_may_is_answered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: it is the head that is waited for, and not the answer."""
-    monkeypatch.setattr(frame, "IDLE_LIMIT_S", 0.1)
+    monkeypatch.setattr(connection, "IDLE_LIMIT_S", 0.1)
+    monkeypatch.setattr(body, "IDLE_LIMIT_S", 0.1)
     site.producer.gate.clear()
     threading.Timer(0.5, site.producer.gate.set).start()
     assert site.post("/emails", json=order()).status_code == 202
@@ -692,7 +697,7 @@ def test_results_that_cannot_be_read_are_a_problem_of_now(site: Site) -> None:
 
 
 def test_the_oldest_tasks_are_forgotten(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame, "MEMORY", 2)
+    monkeypatch.setattr(desk, "MEMORY", 2)
     tasks = [site.post("/emails", json=order()).json()["task_id"] for _ in range(3)]
     assert [site.get(f"/tasks/{task}").status_code for task in tasks] == [404, 200, 200]
 
@@ -803,6 +808,6 @@ def test_what_the_environment_lacks_is_named(
     monkeypatch.delenv(absent)
     monkeypatch.setattr(sys, "argv", ["web"])
     with pytest.raises(SystemExit) as caught:
-        frame.main()
+        main()
     assert caught.value.code == 2
     assert f"{absent} is not set" in caplog.text

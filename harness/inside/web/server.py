@@ -1,0 +1,93 @@
+"""The server: it answers until it is told to end, and journals that."""
+
+import contextlib
+import importlib
+import os
+import signal
+from types import FrameType
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+
+from harness.audit.results import Results
+from harness.errors import UsageError
+from harness.inside.web.app import create_app
+from harness.inside.web.connection import ImpatientConnection
+from harness.inside.web.desk import Desk
+from harness.producer import Producer
+from harness.records.event import Kind
+from harness.records.journal import Writer
+
+SEND_TIMEOUT_S = 5.0
+"""The producer's time-out, for each of its steps."""
+
+_SHUTDOWN_S = 4
+"""How long requests in flight may go on after a SIGTERM. The engine kills after 10 s, and a send may add to this."""
+
+
+def load_routes(module: str) -> APIRouter:
+    """The `router` of a module. Raises UsageError if there is none."""
+    try:
+        router = getattr(importlib.import_module(module), "router", None)
+    except ImportError as error:
+        raise UsageError(f"cannot import the routes {module!r}: {error}. Is it in the app's folder?") from error
+    if not isinstance(router, APIRouter):
+        raise UsageError(f"{module} has no `router` that is a fastapi.APIRouter.")
+    return router
+
+
+def _env(name: str) -> str:
+    try:
+        return os.environ[name]
+    except KeyError:
+        raise UsageError(
+            f"{name} is not set; see harness.containers.web_node for what the web producer needs."
+        ) from None
+
+
+def serve(router: APIRouter | None, *, host: str, port: int) -> None:
+    """Answer until SIGTERM or SIGINT, as the environment says, and journal it.
+
+    Raises:
+        UsageError: the environment lacks something.
+        ResultsError: CELERY_RESULT_BACKEND is no database.
+        JournalError: the journal cannot be written.
+    """
+    writer = Writer(_env("HARNESS_JOURNAL"), node=_env("HARNESS_NODE"), role="producer")
+    broker_url, results = _env("CELERY_BROKER_URL"), Results(_env("CELERY_RESULT_BACKEND"))
+    title = f"{os.environ.get('HARNESS_APP', 'no app')}: web producer"
+    with contextlib.closing(writer) as journal:
+        journal.write(Kind.UP)
+        with Producer(broker_url, journal, timeout_s=SEND_TIMEOUT_S) as producer, Desk(producer, results) as desk:
+            app = create_app(desk, router, title=title)
+            stopped_by = _run(uvicorn.Server(configured(app, host=host, port=port)))
+        journal.write(Kind.DOWN, signal=stopped_by)
+
+
+def configured(app: FastAPI, *, host: str, port: int, shutdown_s: int = _SHUTDOWN_S) -> uvicorn.Config:
+    """How the app is served; requests in flight may go on for `shutdown_s` seconds after the end was asked for."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=ImpatientConnection,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=shutdown_s,
+    )
+
+
+def _run(server: uvicorn.Server) -> str:
+    """Run the server, and return the name of the signal that ended it."""
+    signals: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        # The server handles signals while it runs and raises them again at its end. What stood here by default
+        # would then kill the process before it could say that it ended in good order.
+        signals.append(number)
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    server.run()
+    return signal.Signals(signals[0]).name if signals else "none"
