@@ -20,8 +20,9 @@ from harness.audit.ledger import Ledger
 from harness.audit.results import Ending, Results
 from harness.audit.run_folder import RunFolder
 from harness.audit.witnesses import Unwitnessed
+from harness.broker_link import connect, shown
 from harness.errors import BrokerError, ResultsError, UsageError, WaitTimeout
-from harness.producer import Producer, connect, shown
+from harness.producer import Producer
 from harness.records.event import Event, Kind
 from harness.records.expectation import Effect, Promise
 from harness.records.journal import Writer

@@ -27,6 +27,7 @@ FLOORS = (
     ("harness.faults",),
     ("harness.scenario", "harness.stack", "harness.doctor"),
     ("harness.producer", "harness.containers"),
+    ("harness.broker_link",),
     ("harness.report",),
     ("harness.audit",),
     ("harness.measure",),
@@ -40,8 +41,8 @@ FLOORS = (
 KNOWN_TO = {
     "aiosmtpd": ("harness.inside.smtp_server",),
     "billiard": ("harness.inside.agent",),
-    "amqp": ("harness.producer", "harness.containers.rabbitmq"),
-    "celery": ("harness.producer", "harness.inside", "scenarios"),
+    "amqp": ("harness.producer", "harness.broker_link", "harness.containers.rabbitmq"),
+    "celery": ("harness.producer", "harness.broker_link", "harness.inside", "scenarios"),
     "click": ("harness.cli", "harness.command", "harness.scenario_options"),
     "cronsim": ("harness.audit.beat.crontab",),
     "docker": ("harness.containers.docker_engine",),
@@ -57,7 +58,7 @@ KNOWN_TO = {
     "h11": ("harness.inside.web",),
     "hdrh": ("harness.measure.stages",),
     "jinja2": ("scenarios",),
-    "kombu": ("harness.producer", "harness.inside", "scenarios"),
+    "kombu": ("harness.producer", "harness.broker_link", "harness.inside", "scenarios"),
     "locust": ("harness.load", "harness.loadtest.locust_run", "harness.loadtest.load_processes"),
     "psutil": ("harness.containers.ownership", "harness.loadtest.generators"),
     "pydantic": ("harness.inside.web", "scenarios.web"),
@@ -82,7 +83,13 @@ PUBLIC = tuple(f"harness.{name}" for name in harness.__all__)
 # What these may import of the harness; beyond it the floors decide.
 ONLY = {
     # The web producer wraps the producer and reads the result tables.
-    "harness.inside.web": (*INSIDE, "harness.inside.web", "harness.producer", "harness.audit.results"),
+    "harness.inside.web": (
+        *INSIDE,
+        "harness.inside.web",
+        "harness.producer",
+        "harness.broker_link",
+        "harness.audit.results",
+    ),
     "harness.inside.agent": (
         *INSIDE,
         "harness.records.message",

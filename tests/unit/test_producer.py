@@ -15,8 +15,9 @@ import amqp
 import kombu
 import pytest
 
+from harness.broker_link import Link, connect
 from harness.errors import UsageError
-from harness.producer import Link, Producer, Sent, connect
+from harness.producer import Producer, Sent
 from harness.records import journal
 from harness.records.event import Kind
 from harness.records.expectation import Expect
