@@ -52,13 +52,11 @@ place another one took. The old schedule was surely in force until `until`, and 
 `parent` is the process id of the worker.
 """
 
-import json
 import logging
 import os
 import platform
 import resource
 import runpy
-import sqlite3
 import sys
 import time
 from collections import Counter
@@ -76,6 +74,7 @@ from celery.backends.base import Backend
 from celery.worker.consumer import Consumer
 
 from harness.errors import JournalError
+from harness.inside.app_settings import settings_in, tune_sqlite, use_settings, without_tls
 from harness.inside.beat_watch import BeatWatch, in_short
 from harness.inside.own_results import keep_table_names, returned, stores_json
 from harness.records.event import Kind
@@ -84,7 +83,6 @@ from harness.records.message import Message, task_of
 from harness.records.values import Json
 
 _logger = logging.getLogger(__name__)
-_BUSY_TIMEOUT_MS = 60_000
 _TRACEBACKS = 3
 """How many of one class of exception a process writes down: a million failures have one cause, or a few."""
 _LONGEST_TRACEBACK = 4_000
@@ -327,59 +325,6 @@ class Agent:
             self._journal.write(Kind.ACCEPTED, task, confirmed=self._confirms)
 
 
-def tune_sqlite(results_url: str) -> None:
-    """Give every connection to a SQLite result file a patient busy timeout, and one fsync less a commit.
-
-    Several worker processes write one result file: with Celery's default of 5 s a busy moment turns a finished
-    task into a FAILURE. WAL is in the file already; these two are settings of a connection. The app's own
-    databases are left as the app wants them.
-
-    Args:
-        results_url: Celery's result backend, such as ``db+sqlite:////harness/run/results.sqlite3``.
-    """
-    try:
-        from sqlalchemy import event, make_url  # noqa: PLC0415 - an app without a database backend need not have it.
-        from sqlalchemy.engine import Engine  # noqa: PLC0415 - the same.
-    except ImportError:
-        return
-    if not results_url.startswith("db+sqlite"):
-        return
-    file = make_url(results_url.removeprefix("db+")).database
-
-    def on_connect(connection: Any, _record: Any) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            files = {row[2] for row in connection.execute("PRAGMA database_list")}
-            if file in files:
-                connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS:d}")
-                connection.execute("PRAGMA synchronous=NORMAL")
-
-    event.listen(Engine, "connect", on_connect)
-
-
-def use_settings(settings: Mapping[str, Json]) -> None:
-    """Let settings win over those of whatever app this process is about to run."""
-
-    def on_import_modules(sender: Celery, **_: Any) -> None:
-        sender.conf.update(settings)
-
-    signals.import_modules.connect(on_import_modules, weak=False)
-
-
-def _without_tls() -> dict[str, Json]:
-    """The setting that keeps an app from speaking TLS to a broker whose URL says that it does not."""
-    return {"broker_use_ssl": False} if os.environ.get("CELERY_BROKER_URL", "").startswith("amqp://") else {}
-
-
-def _settings(text: str) -> dict[str, Json]:
-    try:
-        settings = json.loads(text)
-    except ValueError:
-        settings = None
-    if not isinstance(settings, dict):
-        sys.exit(f"HARNESS_SETTINGS is no JSON object: {text}")
-    return settings
-
-
 def _confirms(app: Celery) -> bool:
     return bool((app.conf.broker_transport_options or {}).get("confirm_publish"))
 
@@ -432,7 +377,7 @@ def main(argv: list[str]) -> None:
     agent.watch_errbacks()
     agent.watch_decoding()
     agent.watch_beat(Path(run, "beat", node) if (run := os.environ.get("HARNESS_RUN")) else None)
-    use_settings(_without_tls() | _settings(os.environ.get("HARNESS_SETTINGS", "{}")))
+    use_settings(without_tls() | settings_in(os.environ.get("HARNESS_SETTINGS", "{}")))
     results_url = os.environ.get("CELERY_RESULT_BACKEND", "")
     tune_sqlite(results_url)
     keep_table_names(results_url)

@@ -93,9 +93,11 @@ ONLY = {
     "harness.inside.agent": (
         *INSIDE,
         "harness.records.message",
+        "harness.inside.app_settings",
         "harness.inside.beat_watch",
         "harness.inside.own_results",
     ),
+    "harness.inside.app_settings": INSIDE,
     "harness.inside.own_results": INSIDE,
     "harness.inside.beat_watch": INSIDE,
     "harness.inside.smtp_server": INSIDE,

@@ -23,7 +23,8 @@ from celery.exceptions import Ignore, Reject, WorkerLostError
 from celery.worker.consumer import Consumer
 
 from harness.inside import agent as module
-from harness.inside.agent import Agent, tune_sqlite
+from harness.inside.agent import Agent
+from harness.inside.app_settings import tune_sqlite
 from harness.records import journal
 from harness.records.event import Kind
 from harness.records.journal import Writer

@@ -1,0 +1,68 @@
+"""What a node sets in the app that it runs, whatever the app itself says."""
+
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery, signals
+
+from harness.records.values import Json
+
+_BUSY_TIMEOUT_MS = 60_000
+
+
+def tune_sqlite(results_url: str) -> None:
+    """Give every connection to a SQLite result file a patient busy timeout, and one fsync less a commit.
+
+    Several worker processes write one result file: with Celery's default of 5 s a busy moment turns a finished
+    task into a FAILURE. WAL is in the file already; these two are settings of a connection. The app's own
+    databases are left as the app wants them.
+
+    Args:
+        results_url: Celery's result backend, such as ``db+sqlite:////harness/run/results.sqlite3``.
+    """
+    try:
+        from sqlalchemy import event, make_url  # noqa: PLC0415 - an app without a database backend need not have it.
+        from sqlalchemy.engine import Engine  # noqa: PLC0415 - the same.
+    except ImportError:
+        return
+    if not results_url.startswith("db+sqlite"):
+        return
+    file = make_url(results_url.removeprefix("db+")).database
+
+    def on_connect(connection: Any, _record: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            files = {row[2] for row in connection.execute("PRAGMA database_list")}
+            if file in files:
+                connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS:d}")
+                connection.execute("PRAGMA synchronous=NORMAL")
+
+    event.listen(Engine, "connect", on_connect)
+
+
+def use_settings(settings: Mapping[str, Json]) -> None:
+    """Let settings win over those of whatever app this process is about to run."""
+
+    def on_import_modules(sender: Celery, **_: Any) -> None:
+        sender.conf.update(settings)
+
+    signals.import_modules.connect(on_import_modules, weak=False)
+
+
+def without_tls() -> dict[str, Json]:
+    """The setting that keeps an app from speaking TLS to a broker whose URL says that it does not."""
+    return {"broker_use_ssl": False} if os.environ.get("CELERY_BROKER_URL", "").startswith("amqp://") else {}
+
+
+def settings_in(text: str) -> dict[str, Json]:
+    """Return the settings that HARNESS_SETTINGS says; what is no JSON object ends the process."""
+    try:
+        settings = json.loads(text)
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        sys.exit(f"HARNESS_SETTINGS is no JSON object: {text}")
+    return settings
