@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("harness.__main__",),
     ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
-    ("harness.command", "harness.scenario_options"),
+    ("harness.command", "harness.scenario_options", "harness.setup_worker"),
     ("harness.loadtest",),
     ("harness.running",),
     ("harness.faults",),
