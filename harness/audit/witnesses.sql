@@ -234,8 +234,9 @@ WHERE kind = 'finished' AND task IN (SELECT task FROM line WHERE kind = 'started
 -- Tasks whose row was stored and is missing. It expired rightly if a cleanup ran after its expiry.
 CREATE TABLE gone AS
 SELECT run.task, run.stored_t, any_value(owner.node) AS node,
-       coalesce(bool_or(cleanup.t >= run.stored_t + cleanup.expires_s), false) AS expired,
-       arg_min(cleanup, cleanup.t) FILTER (cleanup.t >= run.stored_t) AS by
+       arg_min(cleanup, cleanup.t) FILTER (cleanup.t >= run.stored_t + cleanup.expires_s) AS expirer,
+       expirer IS NOT NULL AS expired,
+       coalesce(expirer, arg_min(cleanup, cleanup.t) FILTER (cleanup.t >= run.stored_t)) AS by
 FROM run LEFT JOIN owner ON owner.file = run.stored_file LEFT JOIN cleanup ON true
 WHERE run.stored_t IS NOT NULL AND NOT run.ignored AND $results_readable
   AND run.task NOT IN (SELECT task FROM result) AND run.task NOT IN (SELECT task FROM moving)

@@ -768,36 +768,48 @@ def test_remains_of_wrong_types_are_unknown(run: Run, damage: dict[str, Json]) -
 
 def cleaned_up(
     run: Run,
-    *,
-    after_s: int,
+    *after_s: int,
     expires_s: float | None = 3600.0,
     zone: str = "America/Los_Angeles",
     enable_utc: bool = True,
 ) -> Audit:
-    """A worker stored the row of `x`, and cleaned up so many seconds later."""
+    """A worker stored the row of `x`, and cleaned up so many seconds later, each time that is given."""
     run.work("other", b"1")
     run.say("worker-1", "settings", timezone=zone, result_expires=expires_s, enable_utc=enable_utc)
     run.intend("x")
     run.run("x", store_s=0.01)
     stored_t = int(run.lines["worker-1.1.1"][-1]["t"])
-    run.intend("cleanup")
-    run.clock = count(stored_t + after_s - 1)
-    run.say("worker-1", "started", "cleanup", name="celery.backend_cleanup")
-    run.say("worker-1", "finished", "cleanup", state="SUCCESS", store_s=0.01)
-    run.record("cleanup", b"null")
+    for number, one_s in enumerate(after_s):
+        cleanup = f"cleanup{number}"
+        run.intend(cleanup)
+        run.clock = count(stored_t + one_s - 1)
+        run.say("worker-1", "started", cleanup, name="celery.backend_cleanup")
+        run.say("worker-1", "finished", cleanup, state="SUCCESS", store_s=0.01)
+        run.record(cleanup, b"null")
     return run.audit()
 
 
 def test_a_row_that_was_cleaned_up_after_its_time_is_accounted_for(run: Run) -> None:
-    found = cleaned_up(run, after_s=3_600)
+    found = cleaned_up(run, 3_600)
     assert (fates(found), found.verdict) == ({Fate.OK: 3}, Verdict.PASS)
     verdict, number, text = about(found, "row-expired")
     assert (verdict, number) == (Verdict.PASS, 1)
     assert "ran celery.backend_cleanup 3600 s later, with result_expires of 3600 s" in text
 
 
+def test_of_several_cleanups_that_one_is_named_that_found_the_row_expired(run: Run) -> None:
+    found = cleaned_up(run, 10, 3_700, 7_300)
+    _, _, text = about(found, "row-expired")
+    assert "ran celery.backend_cleanup 3700 s later, with result_expires of 3600 s" in text
+
+
+def test_of_several_cleanups_before_its_time_the_first_is_named(run: Run) -> None:
+    _, _, text = about(cleaned_up(run, 10, 20), "row-deleted")
+    assert "ran celery.backend_cleanup 10 s later" in text
+
+
 def test_a_row_that_was_deleted_before_its_time_fails_and_the_zone_is_named(run: Run) -> None:
-    found = cleaned_up(run, after_s=3_599)
+    found = cleaned_up(run, 3_599)
     assert found.verdict is Verdict.FAIL
     verdict, number, text = about(found, "row-deleted")
     assert (verdict, number) == (Verdict.FAIL, 1)
@@ -806,17 +818,17 @@ def test_a_row_that_was_deleted_before_its_time_fails_and_the_zone_is_named(run:
 
 
 def test_a_row_that_was_deleted_as_soon_as_it_was_written_went_by_that_cleanup(run: Run) -> None:
-    _, _, text = about(cleaned_up(run, after_s=0), "row-deleted")
+    _, _, text = about(cleaned_up(run, 0), "row-deleted")
     assert "worker-1 ran celery.backend_cleanup 0 s later" in text
 
 
 def test_where_an_app_counts_in_local_time_its_zone_is_not_blamed(run: Run) -> None:
-    _, _, text = about(cleaned_up(run, after_s=3_599, enable_utc=False), "row-deleted")
+    _, _, text = about(cleaned_up(run, 3_599, enable_utc=False), "row-deleted")
     assert "Los_Angeles" not in text
 
 
 def test_where_nobody_told_the_expiry_a_deletion_is_no_expiry(run: Run) -> None:
-    found = cleaned_up(run, after_s=1_000_000, expires_s=None)
+    found = cleaned_up(run, 1_000_000, expires_s=None)
     assert about(found, "row-deleted")[0] is Verdict.FAIL
 
 
