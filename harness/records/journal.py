@@ -182,15 +182,15 @@ class Tail:
         return Event(kind=kind, t=t, n=n, node=self._node, pid=self._pid, task=task, data=value)
 
     def first_gap(self) -> int | None:
-        """Return the lowest missing number, as far as gaps are kept; None if there is none."""
+        """Return the lowest missing number; None if there is none."""
         return min(self._gaps, default=None)
 
     def takes(self, n: int) -> bool:
-        """Register a number; return False if it was seen before, or lies in a gap that is not kept."""
+        """Register a number; return False if it was seen before, or lies in a long gap, of which only the first is kept."""
         if n > self._highest:
             skipped = range(self._highest + 1, n)
             # A file that is read from its middle begins with any number; the lines before that are not searched for.
-            self._gaps.update(skipped if len(skipped) <= _MOST_GAPS else ())
+            self._gaps.update(skipped if len(skipped) <= _MOST_GAPS else skipped[:1])
             self.missing += len(skipped)
             self._highest = n
             return True

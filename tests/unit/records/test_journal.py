@@ -15,7 +15,7 @@ import pytest
 
 from harness.errors import JournalError
 from harness.records.event import Event, Kind
-from harness.records.journal import Follower, Tail, Writer, read
+from harness.records.journal import Follower, Tail, Writer, first_fault, read
 
 ROOT = Path(__file__).parents[3]
 TIMEOUT_S = 30
@@ -361,3 +361,9 @@ def test_a_follower_sees_files_that_appear_later(file: Path) -> None:
     file.write_bytes(file.read_bytes() + line(2, "d"))
     assert sorted(tasks(follower.read())) == ["c", "d"]
     assert follower.read() == []
+
+
+@pytest.mark.parametrize("n", [3, 200_003])
+def test_the_first_number_that_no_line_has_is_found_however_many_are_missing(file: Path, n: int) -> None:
+    file.write_bytes(b'{"n": 0, "t": 1.0, "kind": "opened", "node": "a"}\n' + line(1) + line(n))
+    assert first_fault(file) == (3, "no line has the number 2")
