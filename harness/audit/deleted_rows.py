@@ -21,7 +21,7 @@ class _Gone(NamedTuple):
     overdue: bool
     """True if it had expired when the run ended, and no cleanup was seen after it was stored."""
     cleaned_t: float | None
-    """The time of the cleanup that found it expired, or else of the first after it was stored; None if there was none."""
+    """The time of the cleanup that found it expired, or else of the first after it was stored; None if none ran."""
     cleaner: str | None
     expires_s: float | None
     zone: str | None

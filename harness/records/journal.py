@@ -186,7 +186,7 @@ class Tail:
         return min(self._gaps, default=None)
 
     def takes(self, n: int) -> bool:
-        """Register a number; return False if it was seen before, or lies in a long gap, of which only the first is kept."""
+        """Register a number; return False if it was seen before, or lies in a long gap: only its first is kept."""
         if n > self._highest:
             skipped = range(self._highest + 1, n)
             # A file that is read from its middle begins with any number; the lines before that are not searched for.
