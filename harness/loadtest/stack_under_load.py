@@ -24,6 +24,7 @@ from harness.scenario import Drive, Scenario, Steps
 from harness.stack.attached import Attached
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack
+from harness.stack.system import System
 from harness.wait import REAL
 
 _FOLLOW_S = 0.25
@@ -60,7 +61,9 @@ class StackUnderLoad:
         self.measure = Measure()
         self.samples: list[Sample] = []
         """One a second: what happened in it."""
-        self._stack: Stack | Attached | None = None
+        self._system: System | None = None
+        self._own: Stack | None = None
+        """The same where it is one's own: scenarios look into it, workers can be added, and it can be broken."""
         self._timetable: FaultTimetable | None = None
         self._figures: list[Figures] = []
         self._lock = threading.Lock()
@@ -82,14 +85,14 @@ class StackUnderLoad:
         if order.broker_url is not None:
             attached = Attached(order.broker_url, order.results_url or "", folder, promise=promised, about=about)
             attached.listen(self.measure.take)
-            self._stack = attached.__enter__()
+            self._system = attached.__enter__()
             return self._opened(order.broker_url, None)
         if session is None:
             raise UsageError("there is no session to bring a stack up on.")
         stack = Stack(session, self._spec, folder, promise=promised, about=about)
         # From the first event on: the workers say at their start how many processes they have.
         stack.listen(self.measure.take)
-        self._stack = stack.__enter__()
+        self._system = self._own = stack.__enter__()
         routes = {one.routes for one in scenarios if one.routes}
         if order.via_http:
             stack.add_web(routes.pop() if routes else "")
@@ -99,27 +102,27 @@ class StackUnderLoad:
         return self._opened(stack.login.amqp_url_outside, stack.web.url if order.via_http else None)
 
     def _opened(self, broker_url: str, web_url: str | None) -> Opened:
-        stack = self._up_stack
-        self._follow_once()
-        if isinstance(stack, Stack) and self._faults:
-            self._timetable = FaultTimetable(stack, self._faults)
+        system = self._up_system
+        system.follow()
+        if self._own is not None and self._faults:
+            self._timetable = FaultTimetable(self._own, self._faults)
         self._follower = threading.Thread(target=self._follow, name="follower", daemon=True)
         self._follower.start()
-        return Opened(folder=stack.folder.path, broker_url=broker_url, web_url=web_url)
+        return Opened(folder=system.folder.path, broker_url=broker_url, web_url=web_url)
 
     def _say(self, line: str) -> None:
         self._tell(Say(line=line))
 
     @property
-    def _up_stack(self) -> Stack | Attached:
-        if self._stack is None:
+    def _up_system(self) -> System:
+        if self._system is None:
             raise UsageError("the load test is not up.")
-        return self._stack
+        return self._system
 
     @property
     def workers(self) -> int:
         """How many workers there are; 0 where they are somebody else's."""
-        return len(self._stack.workers) if isinstance(self._stack, Stack) else 0
+        return len(self._system.workers) if self._system is not None else 0
 
     @property
     def processes(self) -> int:
@@ -133,7 +136,7 @@ class StackUnderLoad:
         try:
             while not self._over.wait(_FOLLOW_S):
                 with self._lock:
-                    self._follow_once()
+                    self._up_system.follow()
                 if REAL.now() >= next_s:
                     next_s = max(next_s + _LIVE_S, REAL.now())
                     self._live()
@@ -141,16 +144,8 @@ class StackUnderLoad:
             self._follower_error = f"the journal was not followed to the end: {type(error).__name__}: {error}"
             self._say(self._follower_error)
 
-    def _follow_once(self) -> None:
-        stack = self._up_stack
-        if isinstance(stack, Attached):
-            for event in stack.poll():
-                self.measure.take(event)
-        _ = stack.ledger
-
     def _live(self) -> None:
-        stack = self._up_stack
-        up = {worker.name: worker.is_up() for worker in stack.workers} if isinstance(stack, Stack) else None
+        up = self._up_system.workers_up
         with self._lock:
             live = self.measure.live(time.time(), up)
         self.samples.append(live.sample)
@@ -189,31 +184,30 @@ class StackUnderLoad:
                 return
             self._over.wait(_FOLLOW_S)
 
-    def set_workers(self, count: int) -> int:
+    def set_workers(self, count: int) -> None:
         """Have at least so many workers."""
-        stack = self._up_stack
-        if not isinstance(stack, Stack):
+        stack = self._own
+        if stack is None:
             raise UsageError("workers can be added to a stack of one's own only.")
         while len(stack.workers) < count:
             stack.add_worker()
         with self._lock:
-            self._follow_once()
-        return len(stack.workers)
+            self._up_system.follow()
 
     # The end.
 
     def account(self, close: Close) -> Account:
         """Settle, audit, judge, and write load.json; `close` says what the generators know."""
-        stack, scenarios = self._up_stack, self._scenarios
+        system = self._up_system
         if self._timetable is not None:
             # What is broken is healed first: nothing would come to rest otherwise.
             self._timetable.stop()
         self._stop_following()
-        drives = [(scenario, self._drive(scenario, close.steps)) for scenario in scenarios]
-        if isinstance(stack, Stack):
+        drives = [(scenario, self._drive(scenario, close.steps)) for scenario in self._scenarios]
+        if self._own is not None:
             for scenario, drive in drives:
-                scenario.finish(stack, drive)
-        audited, drained_s = self._settle(stack, drives, close)
+                scenario.finish(self._own, drive)
+        audited, drained_s = self._settle(system, drives, close)
         # What Locust shows is to be complete.
         self._live()
         figures = None
@@ -222,8 +216,8 @@ class StackUnderLoad:
             self._figures.append(figures)
         judged = judge(audited, figures, self._objectives, broken_off=close.broken_off)
         said = self._said(judged, figures, close, drained_s)
-        stack.folder.write("load.json", said.to_json())
-        return Account(said=said, audited=audited, folder=stack.folder.path)
+        system.folder.write("load.json", said.to_json())
+        return Account(said=said, audited=audited, folder=system.folder.path)
 
     def _drive(self, scenario: Scenario, steps: Mapping[str, Sequence[StepRange]]) -> Drive:
         ranges = [range(*one) for one in steps.get(scenario.name, ())]
@@ -236,9 +230,7 @@ class StackUnderLoad:
         if self._follower is not None:
             self._follower.join(timeout=_JOIN_S)
 
-    def _settle(
-        self, stack: Stack | Attached, drives: Sequence[tuple[Scenario, Drive]], close: Close
-    ) -> tuple[Audit, float]:
+    def _settle(self, system: System, drives: Sequence[tuple[Scenario, Drive]], close: Close) -> tuple[Audit, float]:
         """The audit, and how many seconds it took until everything came to rest."""
         begin_s = last_s = rest_s = REAL.now()
 
@@ -251,19 +243,19 @@ class StackUnderLoad:
         def effects() -> Iterator[Effect]:
             nonlocal rest_s
             rest_s = REAL.now()
-            if isinstance(stack, Stack):
+            if self._own is not None:
                 for scenario, drive in drives:
-                    yield from scenario.effects(stack, drive)
+                    yield from scenario.effects(self._own, drive)
 
         def checks() -> Iterator[Finding]:
             self._say("everything came to rest; checking and auditing")
-            if isinstance(stack, Stack):
+            if self._own is not None:
                 for scenario, drive in drives:
-                    yield from checked(scenario, stack, drive)
+                    yield from checked(scenario, self._own, drive)
             yield from self._findings(close)
 
         self._say("draining")
-        audited = stack.settle(self._order.timeout_s, effects=effects, checks=checks, watch=watch)
+        audited = system.settle(self._order.timeout_s, effects=effects, checks=checks, watch=watch)
         return audited, rest_s - begin_s
 
     def _findings(self, close: Close) -> Iterator[Finding]:
@@ -340,6 +332,6 @@ class StackUnderLoad:
         if self._timetable is not None:
             self._timetable.stop()
         self._stop_following()
-        if self._stack is not None:
-            stack, self._stack = self._stack, None
-            stack.close()
+        if self._system is not None:
+            system, self._system, self._own = self._system, None, None
+            system.close()

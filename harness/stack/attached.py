@@ -8,27 +8,27 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from harness.audit.audit import Audit, audit
-from harness.audit.ledger import Ledger
 from harness.audit.results import Ending, Results
 from harness.audit.run_folder import RunFolder
 from harness.audit.witnesses import Unwitnessed
 from harness.broker_link import connect, shown
-from harness.errors import BrokerError, ResultsError, UsageError, WaitTimeout
+from harness.containers.node import Node
+from harness.errors import BrokerError, ResultsError, UsageError
 from harness.producer import Producer
 from harness.records.event import Event, Kind
-from harness.records.expectation import Effect, Promise
+from harness.records.expectation import Promise
 from harness.records.journal import Writer
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
-from harness.wait import REAL, Patience, wait_until
+from harness.stack.limits import Limits, Wait
+from harness.stack.system import AccountedSystem, Watch
+from harness.wait import REAL
 
 NODE = "results"
 """The node that the events of `Attached.poll` come from."""
@@ -53,7 +53,7 @@ _PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*(?=@)|([?&]password=)[^&\s'\"]*")
 _NEVER_ASKED = "it runs elsewhere, and was not asked"
 
 
-class Attached:
+class Attached(AccountedSystem):
     """A load test's hold on a broker and workers that run elsewhere. A context manager; it starts nothing there."""
 
     def __init__(
@@ -79,21 +79,15 @@ class Attached:
             ResultsError: `results_url` cannot be used, for example because its driver is not installed.
         """
         _check_broker_url(broker_url)
+        super().__init__(folder, promise=promise, about=about)
         self.producer_url = broker_url
         """Where load processes send tasks. It holds the password; no file does."""
-        self.folder = folder
-        self.promise = promise or Promise()
-        self._about = dict(about or {})
         self._results = Results(results_url)
         self._producer: Producer | None = None
-        self._ledger = Ledger(folder.journal)
         self._open = _Open()
         self._ledger.listeners.append(self._open.take)
         self._zone = _Zone()
         self._rested_s = REAL.now()
-        self._closing = ExitStack()
-        self.audited: Audit | None = None
-        """What the last `settle` found."""
 
     def __enter__(self) -> Self:
         """See that the broker answers and the results can be read, and begin the journal.
@@ -131,16 +125,6 @@ class Attached:
         if self._producer is None:
             raise UsageError("nothing is attached; use it as `with Attached(...) as attached:`.")
         return self._producer
-
-    def listen(self, listener: Callable[[Event], None]) -> None:
-        """Have `listener` shown every event of the journal, when `ledger` reads it; ask before anything is sent."""
-        self._ledger.listeners.append(listener)
-
-    @property
-    def ledger(self) -> Ledger:
-        """What the journal tells up to now: what was sent. It knows of no worker."""
-        self._ledger.update()
-        return self._ledger
 
     @property
     def ended(self) -> int:
@@ -191,54 +175,45 @@ class Attached:
         kind = Kind.REVOKED if ending.status == "REVOKED" else Kind.FINISHED
         return Event(kind=kind, t=t, n=-1, node=NODE, pid=-1, task=ending.task, data=data)
 
-    def settle(
-        self,
-        timeout_s: float = 60.0,
-        *,
-        limit_s: float = 3600.0,
-        effects: Callable[[], Iterable[Effect]] | None = None,
-        checks: Callable[[], Iterable[Finding]] | None = None,
-        watch: Callable[[Ledger], None] = lambda _: None,
-    ) -> Audit:
-        """Wait until every accepted task has a final row, copy the rows of this run's tasks, and audit.
+    def follow(self) -> None:
+        """Show the listeners what was sent, and which rows were found, since the last call; see `poll`."""
+        for event in self.poll():
+            for listener in self._ledger.listeners:
+                listener(event)
+
+    @property
+    def workers(self) -> Sequence[Node]:
+        """None: somebody else runs them."""
+        return ()
+
+    @property
+    def workers_up(self) -> None:
+        """None: nobody here knows."""
+        return
+
+    def _come_to_rest(self, limits: Limits, watch: Watch) -> list[Finding]:
+        """Wait until every accepted task has a final row, and copy the rows of this run's tasks.
 
         What is still open at the deadline is no error: the audit says that nobody knows what became of it. The
-        ledger's listeners are told of the rows that are found meanwhile, as `poll` tells of them.
-
-        Args:
-            timeout_s: seconds to wait for the next task to end; as long as tasks end, it goes on.
-            limit_s: seconds to wait in all.
-            effects: what can be seen in the app's own world, asked after that. If it sees nothing at all, then
-                nobody was there to see.
-            checks: what the scenario itself has to say, asked after that.
-            watch: is shown the ledger each time it was brought up to date.
+        listeners are told of the rows that are found meanwhile.
         """
-        patience = Patience()
+        wait = Wait(limits)
         self._open.rounds = 0
-
-        def over() -> bool:
-            for event in self.poll():
-                for listener in self._ledger.listeners:
-                    listener(event)
-            watch(self._ledger)
-            waited_s = patience.waited_s(self.ended)
-            # A database that does not answer is looked at in vain, but not for ever.
-            has_looked = self._open.rounds > 1 or waited_s >= 2 * timeout_s
-            return not self._open.accepted or (waited_s >= timeout_s and has_looked)
-
-        with suppress(WaitTimeout):
-            wait_until(over, what="every task has a row", timeout_s=limit_s, interval_s=_SETTLE_INTERVAL_S)
+        while not self._is_over(wait, limits, watch):
+            wait.rest(_SETTLE_INTERVAL_S)
         findings = self._copy()
         remains = {"queues": [], "messages": [], "held": [], "anonymous": 0}
         self.folder.write("broker.json", {"readable": False, "reason": _NEVER_ASKED, **remains})
-        self._see(effects)
-        if checks is not None:
-            findings += checks()
-        if checks is not None or findings:
-            self.folder.write("checks.json", {"findings": [finding.to_json() for finding in findings]})
-        self.audited = audit(self.folder)
-        self.folder.write("audit.json", self.audited.to_json())
-        return self.audited
+        return findings
+
+    def _is_over(self, wait: Wait, limits: Limits, watch: Watch) -> bool:
+        self.follow()
+        watch(self._ledger)
+        wait.note(self.ended)
+        # A database that does not answer is looked at in vain, but not for ever.
+        has_looked = self._open.rounds > 1 or wait.idle_s >= 2 * limits.timeout_s
+        is_in_vain = wait.idle_s >= limits.timeout_s and has_looked
+        return not self._open.accepted or is_in_vain or wait.waited_s >= limits.limit_s
 
     def _copy(self) -> list[Finding]:
         """Copy the rows; where that cannot be done, the folder has no results, and the finding says why."""
@@ -261,8 +236,9 @@ class Attached:
             return seen_t
         return self._zone.unix_time(done, seen_t, now_t)
 
-    def _see(self, effects: Callable[[], Iterable[Effect]] | None) -> None:
-        if effects is not None and self.folder.write_effects(effects):
+    def _saw(self, effects: int) -> None:
+        # If nothing at all was seen, then nobody was there to see.
+        if effects:
             self._write_run_file([Unwitnessed.EXECUTIONS, Unwitnessed.BROKER])
 
     def _write_run_file(self, unwitnessed: Sequence[Unwitnessed]) -> None:

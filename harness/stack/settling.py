@@ -15,7 +15,8 @@ from harness.audit.remains import DeadLetter, How, QueueLeft, Remains, Settled
 from harness.containers.rabbitmq import Death, QueueCount, QueueLook, Waiting
 from harness.errors import EngineError, HarnessError
 from harness.records.values import Json
-from harness.wait import REAL, Clock, Patience
+from harness.stack.limits import Limits, Wait
+from harness.wait import REAL, Clock
 
 _CALM_S = 1.0
 """How long nothing may be able to move before that is believed: a task that was sent may not be in a queue yet."""
@@ -68,23 +69,6 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How long is waited, in seconds."""
-
-    timeout_s: float = 60.0
-    """For the next task to end."""
-    limit_s: float = 3600.0
-    """In all."""
-
-    def left_after(self, settled: Settled, *, at_most: "Limits") -> "Limits":
-        """What is left of these limits after they were used once."""
-        return Limits(
-            timeout_s=min(self.timeout_s, at_most.timeout_s),
-            limit_s=min(max(self.limit_s - settled.waited_s, 0.0), at_most.limit_s),
-        )
-
-
 def settle(
     source: Source,
     limits: Limits,
@@ -104,8 +88,7 @@ def settle(
         clock: measures the limits.
         now_t: Unix time in seconds, for what is due later.
     """
-    began_s = clock.now()
-    patience, calm, teller = Patience(clock), _Calm(clock), _Teller(clock, say)
+    wait, calm, teller = Wait(limits, clock), _Calm(clock), _Teller(clock, say)
     sent_before: Counter[tuple[str, str]] | None = None
     while True:
         # The queues are asked before the journal is read: a task leaves its queue after it left its trace.
@@ -113,34 +96,26 @@ def settle(
         ledger = source.ledger
         watch(ledger)
         sent_before = Counter(ledger.senders) if sent_before is None else sent_before
-        waited_s = clock.now() - began_s
-        idle_s = patience.waited_s(ledger.ended)
-        left_s = min(limits.timeout_s - idle_s, limits.limit_s - waited_s)
-        items, calm_s = _in_flight(source, queues, ledger, now_t(), left_s)
+        wait.note(ledger.ended)
+        items, calm_s = _in_flight(source, queues, ledger, now_t(), wait.left_s)
         teller.tell(items)
-        how = _over(items, ledger, is_calm=calm.lasts(items, calm_s), idle_s=idle_s, waited_s=waited_s, limits=limits)
+        how = _over(items, ledger, wait, is_calm=calm.lasts(items, calm_s))
         if how is not None:
             sending = (Counter(ledger.senders) - sent_before).most_common()
             return Settled(
                 how=how,
-                waited_s=waited_s,
+                waited_s=wait.waited_s,
                 waiting=tuple(summed_up(items)),
                 sending=tuple((sender, name, count) for (sender, name), count in sending),
             )
-        clock.sleep(min(_INTERVAL_S, max(left_s, 0.0)))
+        wait.rest(_INTERVAL_S)
 
 
-def _over(
-    items: Sequence[Item], ledger: Ledger, *, is_calm: bool, idle_s: float, waited_s: float, limits: Limits
-) -> How | None:
+def _over(items: Sequence[Item], ledger: Ledger, wait: Wait, *, is_calm: bool) -> How | None:
     """Why it is over; None if it is not."""
     if not items and not ledger.unended:
         return How.REST
-    if is_calm:
-        return How.STUCK
-    if idle_s >= limits.timeout_s:
-        return How.TIMEOUT
-    return How.LIMIT if waited_s >= limits.limit_s else None
+    return How.STUCK if is_calm else wait.over
 
 
 class _Calm:

@@ -2,17 +2,14 @@
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from harness.audit import results
-from harness.audit.audit import Audit, audit
-from harness.audit.ledger import Ledger
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
 from harness.containers.app_node import AppNode
@@ -25,14 +22,15 @@ from harness.containers.web_node import WebNode
 from harness.containers.worker import Worker
 from harness.errors import RunFolderError, UsageError, noted_on
 from harness.producer import Producer
-from harness.records.event import Event, Kind
-from harness.records.expectation import Effect, Promise
+from harness.records.event import Kind
+from harness.records.expectation import Promise
 from harness.records.journal import Writer
 from harness.records.values import Json
 from harness.records.verdict import Finding
 from harness.stack import settling
-from harness.stack.settling import Limits
+from harness.stack.limits import Limits
 from harness.stack.shared_parts import SharedParts
+from harness.stack.system import AccountedSystem, Watch
 
 _UNASKED = Limits(timeout_s=60.0, limit_s=120.0)
 _LOG_LINES = 20
@@ -74,7 +72,7 @@ class StackSpec:
         }
 
 
-class Stack:
+class Stack(AccountedSystem):
     """A fresh, isolated stack. A context manager: everything it starts is gone when it ends."""
 
     def __init__(
@@ -95,21 +93,15 @@ class Stack:
             promise: what is demanded of every task.
             about: more for run.json, such as scenario and seed.
         """
+        super().__init__(folder, promise=promise, about=about)
         self._session = session
         self.spec = spec
-        self.folder = folder
-        self.promise = promise or Promise()
-        self._about = dict(about or {})
         self.workers: list[Worker] = []
         self.beats: list[Beat] = []
         self._web: WebNode | None = None
         self._mailbox: Mailbox | None = None
         self._producer: Producer | None = None
         self._login: Login | None = None
-        self._ledger = Ledger(folder.journal)
-        self._closing = ExitStack()
-        self.audited: Audit | None = None
-        """What the last `settle` found."""
         self.accounted = 0
         """How many tasks somebody else than a worker had sent when that looked."""
         self.limits_left = _UNASKED
@@ -280,53 +272,32 @@ class Stack:
         """Tell whoever watches the session what takes its time."""
         self._session.say(line)
 
-    def listen(self, listener: Callable[[Event], None]) -> None:
-        """Have `listener` shown every event of the journal, when `ledger` reads it; ask before anything is started."""
-        self._ledger.listeners.append(listener)
+    def follow(self) -> None:
+        """Show the listeners what has happened since the last call."""
+        self._ledger.update()
 
     @property
-    def ledger(self) -> Ledger:
-        """What the journal tells up to now."""
-        self._ledger.update()
-        return self._ledger
+    def workers_up(self) -> dict[str, bool]:
+        """Which workers are up, by name."""
+        return {worker.name: worker.is_up() for worker in self.workers}
 
-    def settle(
-        self,
-        timeout_s: float = 60.0,
-        *,
-        limit_s: float = 3600.0,
-        effects: Callable[[], Iterable[Effect]] | None = None,
-        checks: Callable[[], Iterable[Finding]] | None = None,
-        watch: Callable[[Ledger], None] = lambda _: None,
-    ) -> Audit:
-        """Wait until nothing is in flight, note what is left in the broker, and audit.
+    def _come_to_rest(self, limits: Limits, watch: Watch) -> list[Finding]:
+        """Wait until nothing is in flight, and note what is left in the broker.
 
         In flight is what waits in a queue, what a worker holds, and what was sent and has not ended; see
-        `harness.stack.settling`. When nothing of it can move any more, waiting ends: the audit says what became of it.
-        The deadline is no error either; what is in flight then is pending.
-
-        Args:
-            timeout_s: seconds to wait for the next task to end; as long as tasks end, it goes on.
-            limit_s: seconds to wait in all, for tasks that send one another for ever.
-            effects: what can be seen in the app's own world, asked after everything came to rest.
-            checks: what the scenario itself has to say, asked after that.
-            watch: is shown the ledger each time it was brought up to date.
+        `harness.stack.settling`. When nothing of it can move any more, waiting ends. What is in flight at the deadline
+        is pending.
         """
-        limits = Limits(timeout_s=timeout_s, limit_s=limit_s)
         settled = settling.settle(self, limits, say=self._say, watch=watch)
         self.limits_left = limits.left_after(settled, at_most=_UNASKED)
         # What is sent after this time may lie where it was looked already.
         asked_t = time.time()
         remains = replace(settling.remains(self), asked_t=asked_t, settled=settled)
         self.folder.write("broker.json", remains.to_json())
-        if effects is not None:
-            self.folder.write_effects(effects)
-        if checks is not None:
-            self.folder.write("checks.json", {"findings": [finding.to_json() for finding in checks()]})
+        return []
+
+    def _before_audit(self) -> None:
         self.accounted = self.ledger.sent_to_app
-        self.audited = audit(self.folder)
-        self.folder.write("audit.json", self.audited.to_json())
-        return self.audited
 
     def task_queues(self) -> list[QueueCount]:
         """What the queues hold, without those through which workers hear of events and remote control.
@@ -343,7 +314,7 @@ class Stack:
 
     def alive(self) -> set[str]:
         """The names of the workers that run."""
-        return {worker.name for worker in self.workers if worker.is_up()}
+        return {name for name, is_up in self.workers_up.items() if is_up}
 
     def peek(self, queue: str) -> list[Waiting]:
         """The messages that wait in a queue. Raises BrokerError where the broker does not answer."""

@@ -409,9 +409,8 @@ class FakeStackUnderLoad:
         self._do("leg", leg)
         return VALID
 
-    def set_workers(self, count: int) -> int:
+    def set_workers(self, count: int) -> None:
         self._do("workers", count)
-        return count
 
     def account(self, close: Close) -> Account:
         assert close.counts == COUNTS

@@ -14,7 +14,8 @@ from harness.audit.ledger import Ledger
 from harness.audit.remains import DeadLetter, How, Remains, Settled
 from harness.containers.rabbitmq import Death, QueueCount, QueueLook, Waiting
 from harness.errors import BrokerError, EngineError
-from harness.stack.settling import Limits, described, remains, settle
+from harness.stack.limits import Limits
+from harness.stack.settling import described, remains, settle
 from harness.wait import Clock
 
 START_T = 1_000.0
