@@ -19,36 +19,19 @@ same. Neither is synced to the disk itself: what was written outlives the contai
 """
 
 import asyncio
-import contextlib
-import errno
-import fnmatch
-import hashlib
-import json
 import logging
 import os
-import re
 import signal
 import sys
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
-from email.message import Message
-from email.parser import BytesHeaderParser
-from email.policy import compat32
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from harness.inside.mail_rules import IDLE_LIMIT_S, Rules, RulesError
+from harness.inside.mail_store import Store
 from harness.records.event import Kind
-from harness.records.expectation import mail
 from harness.records.journal import Writer
-from harness.records.values import Json
-
-IDLE_LIMIT_S = 3600
-"""A silent client is dropped after this time. It is long because a rule's delay counts as silence."""
 
 LINE_LIMIT_S = 30
 """A client that has begun a line, of a command or of a mail, and does not end it for so long is dropped."""
@@ -57,208 +40,6 @@ BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted: a whole load test may connect at once."""
 
 _log = logging.getLogger("harness.mailbox")
-
-
-def _append(path: Path, value: dict[str, Json]) -> None:
-    """Append one JSON line, whole or not at all. Raises OSError."""
-    line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":
-            # A predecessor died in the middle of a line. It must not spoil this one.
-            line = b"\n" + line
-        written = -1
-        try:
-            written = os.write(file, line)
-        finally:
-            if written != len(line):
-                os.ftruncate(file, size)
-        if written != len(line):
-            raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes were written", os.fspath(path))
-    finally:
-        os.close(file)
-
-
-def _text(address: str) -> str:
-    # The server hands on bytes that are no UTF-8 as lone surrogates, which no later reader could encode.
-    return address.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _header(headers: Message, name: str) -> str:
-    """The value of a header, or nothing. A long word arrives as encoded words: Python's own e-mail folds so."""
-    # What is no ASCII is UTF-8 (RFC 6532); to the library it would be of an unknown charset.
-    found = (str(value) for key, value in headers.raw_items() if key.lower() == name.lower())
-    value = _text(next(found, "")).strip()
-    if "=?" in value:
-        # What is no encoded word after all, or in an unknown charset, is taken as it stands.
-        with contextlib.suppress(HeaderParseError, LookupError, ValueError):
-            value = str(make_header(decode_header(value)))
-    return value
-
-
-def _names(recipients: Sequence[str], subject: str) -> list[str]:
-    """All keys by which a mail can be expected beside its Message-ID."""
-    keys = [mail(subject=subject)]
-    for recipient in recipients:
-        keys += [mail(to=recipient), mail(to=recipient, subject=subject)]
-    return list(dict.fromkeys(keys))
-
-
-class Store:
-    """The kept mails of one run folder. Only one process at a time may keep mails there."""
-
-    def __init__(self, run: Path) -> None:
-        """Numbers go on after the highest that is there. Raises OSError if the folders cannot be made."""
-        self._run = run
-        self._mails = run / "effects" / "mail"
-        self._mails.mkdir(parents=True, exist_ok=True)
-        # A mailbox that got no mail has something to say too; one that was never there has not.
-        (run / "effects" / "mailbox.jsonl").touch()
-        numbers = (int(path.stem) for path in self._mails.glob("*.eml") if path.stem.isdigit())
-        self._number = max(numbers, default=0) + 1
-
-    def keep(self, raw: bytes, recipients: list[str]) -> str:
-        """Keep one message and its line, or nothing of it.
-
-        It never awaits, so that a client that hangs up cannot interrupt it half-way.
-
-        Returns:
-            The message's file, relative to the run folder.
-
-        Raises:
-            OSError: the disk refused.
-        """
-        digest = hashlib.sha256(raw).hexdigest()
-        headers = BytesHeaderParser(policy=compat32).parsebytes(raw.partition(b"\r\n\r\n")[0])
-        message_id = _header(headers, "Message-ID").removeprefix("<").removesuffix(">")
-        task = _header(headers, "X-Task-ID")
-        subject = _header(headers, "Subject")
-        to = [_text(recipient) for recipient in recipients]
-        file = self._mails / f"{self._number:06d}.eml"
-        relative = file.relative_to(self._run).as_posix()
-        draft = self._mails / ".draft"
-        try:
-            draft.write_bytes(raw)
-            draft.replace(file)
-            _append(
-                self._run / "effects" / "mailbox.jsonl",
-                {
-                    "t": time.time(),
-                    "kind": "mail",
-                    "key": f"mail:{message_id or f'sha256:{digest}'}",
-                    "also": _names(to, subject),
-                    "task": task or None,
-                    "recipients": to,
-                    "subject": subject,
-                    "file": relative,
-                    "sha256": digest,
-                    "bytes": len(raw),
-                },
-            )
-        except OSError:
-            for leftover in (draft, file):
-                # What cannot even be deleted has no line, and so does not count as a mail.
-                with contextlib.suppress(OSError):
-                    leftover.unlink(missing_ok=True)
-            raise
-        self._number += 1
-        return relative
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """What to answer to some recipients."""
-
-    id: int
-    recipient: str
-    """A pattern as of fnmatch; upper and lower case are the same."""
-    reply: str | None
-    """A 4xx or 5xx answer of one line; None accepts."""
-    delay_s: float
-    """How long to wait before the answer."""
-    times: int | None
-    """How often the rule applies; None for ever."""
-
-    @classmethod
-    def from_json(cls, value: Json) -> "Rule":
-        """The rule that a dict describes. Raises ValueError, TypeError or KeyError on anything else."""
-        rule = cls(
-            id=int(value["id"]),
-            recipient=str(value["recipient"]).lower(),
-            reply=None if value["reply"] is None else str(value["reply"]),
-            delay_s=float(value["delay_s"]),
-            times=None if value["times"] is None else int(value["times"]),
-        )
-        if rule.reply is not None and not re.fullmatch(r"[45]\d\d [^\r\n]+", rule.reply):
-            raise ValueError(f"the reply of rule {rule.id} is no 4xx or 5xx line: {rule.reply!r}")
-        if not 0 <= rule.delay_s < IDLE_LIMIT_S:
-            raise ValueError(f"the delay_s of rule {rule.id} is not within 0 and {IDLE_LIMIT_S} s: {rule.delay_s}")
-        return rule
-
-
-class RulesError(Exception):
-    """The rules file is there and cannot be read or understood; the message says why."""
-
-
-class Rules:
-    """The rules as the host last wrote them, and how often each was applied."""
-
-    def __init__(self, control: Path) -> None:
-        """Counts on from ``control/mailbox-used.jsonl``, so that a restart does not renew any rule."""
-        self._path = control / "mailbox.json"
-        self._used_path = control / "mailbox-used.jsonl"
-        self._stamp: tuple[int, int, int] | None = None
-        self._rules: list[Rule] = []
-        self._broken: str | None = None
-        self._used: Counter[int] = Counter()
-        if self._used_path.exists():
-            for line in self._used_path.read_bytes().splitlines():
-                # A line that was torn by a death in mid-write is a use whose client never got the answer.
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    self._used[int(json.loads(line)["rule"])] += 1
-
-    def apply(self, recipient: str) -> Rule | None:
-        """The first rule that matches `recipient` and has uses left; it has one use less from now on.
-
-        Raises:
-            RulesError: the rules file cannot be read or understood.
-        """
-        self._refresh()
-        if self._broken is not None:
-            raise RulesError(self._broken)
-        name = recipient.lower()
-        for rule in self._rules:
-            spent = rule.times is not None and self._used[rule.id] >= rule.times
-            if not spent and fnmatch.fnmatchcase(name, rule.recipient):
-                self._use(rule, recipient)
-                return rule
-        return None
-
-    def _use(self, rule: Rule, recipient: str) -> None:
-        self._used[rule.id] += 1
-        use = {"rule": rule.id, "recipient": _text(recipient), "reply": rule.reply, "delay_s": rule.delay_s}
-        try:
-            _append(self._used_path, {"t": time.time(), **use})
-        except OSError:
-            # The rule is obeyed all the same: the fault must land even where its proof cannot be written.
-            _log.exception("the use of rule %d could not be written", rule.id)
-
-    def _refresh(self) -> None:
-        try:
-            stat = self._path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-            if stamp == self._stamp:
-                return
-            # If the file is replaced between these two looks, the old stamp makes the next call read it again.
-            rules = [Rule.from_json(value) for value in json.loads(self._path.read_bytes())["rules"]]
-        except FileNotFoundError:
-            self._stamp, self._rules, self._broken = None, [], None
-        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-            self._stamp, self._broken = None, f"{self._path}: {type(error).__name__}: {error}"
-        else:
-            self._stamp, self._rules, self._broken = stamp, rules, None
-            _log.info("%d rules read from %s", len(rules), self._path)
 
 
 class Handler:

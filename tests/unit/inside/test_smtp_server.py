@@ -18,7 +18,9 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from harness.inside import smtp_server
-from harness.inside.smtp_server import Handler, Rules, Store, listen, serve
+from harness.inside.mail_rules import Rules
+from harness.inside.mail_store import Store
+from harness.inside.smtp_server import Handler, listen, serve
 from harness.records import journal
 from harness.records.event import Kind
 from harness.records.expectation import mail
