@@ -91,7 +91,7 @@ def test_every_receipt_arrives_once_and_is_recorded(stack: Stack, mailbox: Mailb
 @two_workers
 def test_no_receipt_is_lost_when_a_worker_is_killed(stack: Stack, mailbox: Mailbox) -> None:
     # The server is slow to one customer, so that the kill comes in the middle of that conversation.
-    mailbox.answer(order_of(0)["customer"]["email"], delay_s=1.5, times=1)
+    mailbox.answer(order_of(0)["customer"]["email"], delay_s=4, times=1)
     held_up = send(stack, 0)
     for number in range(1, 40):
         send(stack, number)
