@@ -1,185 +1,134 @@
-"""What images are named after, and what is said where none can be made. No engine is asked."""
+"""Where an image is had from. The engine of these tests only keeps a diary."""
 
-import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, cast
 
 import pytest
 
-from harness.containers import image_recipes
-from harness.containers.image_recipes import Image, Plan, Source, allowed_sources, plan_image
-from harness.containers.packages import find_mmdebstrap, platforms
-from harness.errors import ImageError, UsageError
+from harness.containers import images
+from harness.containers.engine import Engine, PullError
+from harness.containers.image_recipes import Image, Source, own_context, plan_image
+from harness.containers.images import LABEL, ensure, ours, sources
+from harness.errors import ImageError
 
-REPOSITORY = Path(__file__).parents[3]
+PULLED, BOOTSTRAPPED = (
+    plan_image(Image.RABBITMQ, source, architecture="amd64", context=own_context()) for source in Source
+)
 
 
-@pytest.fixture
-def context(tmp_path: Path) -> Path:
-    """A build context of the test's own, which it may edit."""
-    folder = tmp_path / "docker"
-    shutil.copytree(REPOSITORY / "docker", folder)
-    shutil.copy(REPOSITORY / "constraints.txt", folder)
-    return folder
+@dataclass
+class FakeEngine:
+    """Has the images that it is given, and what is pulled, imported and built."""
+
+    has: set[str] = field(default_factory=set)
+    registry: set[str] = field(default_factory=set)
+    machine: str = "amd64"
+    says: list[str] = field(default_factory=list)
+    """What a build says; if that is nothing, it makes no image."""
+    done: list[str] = field(default_factory=list)
+
+    def architecture(self) -> str:
+        return self.machine
+
+    def has_image(self, reference: str) -> bool:
+        return reference in self.has
+
+    def images(self, label: str) -> list[str]:
+        assert label == LABEL
+        return list(self.has)
+
+    def pull(self, reference: str) -> None:
+        self.done.append(f"pull {reference}")
+        if reference not in self.registry:
+            raise PullError("nobody answers")
+        self.has.add(reference)
+
+    def build(self, context: IO[bytes], *, reference: str, arguments: Mapping[str, str], **_: object) -> list[str]:
+        assert context.read(1)
+        assert arguments["BASE"] in self.has
+        self.done.append(f"build {reference}")
+        self.has |= {reference} if self.says else set()
+        return self.says
+
+    def import_image(self, tree: Path, *, reference: str, labels: Mapping[str, str]) -> str:
+        raise AssertionError((tree, reference, labels))
 
 
 @pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HARNESS_IMAGES", "HARNESS_REGISTRY", "HARNESS_RABBITMQ_IMAGE", "HARNESS_WORKER_IMAGE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def plan(which: Image, context: Path, source: Source = Source.BOOTSTRAP, architecture: str = "amd64") -> Plan:
-    return plan_image(which, source, architecture=architecture, context=context)
+def had(engine: FakeEngine, said: list[str] | None = None) -> str:
+    heard: list[str] = [] if said is None else said
+    return ensure(cast("Engine", engine), Image.RABBITMQ, say=heard.append)
 
 
-def replace_in(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
+def test_an_image_that_is_there_is_had_without_a_word_to_a_registry() -> None:
+    engine, said = FakeEngine(has={BOOTSTRAPPED.tag}), list[str]()
+    assert had(engine, said) == BOOTSTRAPPED.tag
+    assert (engine.done, said) == ([], [f"rabbitmq: {BOOTSTRAPPED.tag} is present"])
 
 
-def repin(context: Path, name: str) -> None:
-    replace_in(context / "constraints.txt", f"\n{name}==", f"\n{name}==99.")
-
-
-@pytest.mark.parametrize(
-    ("which", "edit"),
-    [
-        (Image.RABBITMQ, lambda context: replace_in(context / "rabbitmq.Dockerfile", "USER rabbitmq", "USER root")),
-        (Image.RABBITMQ, lambda context: replace_in(context / "rabbitmq.conf", "5672", "5673")),
-        (Image.RABBITMQ, lambda context: replace_in(context / "enabled_plugins", "]", ",rabbitmq_shovel]")),
-        (Image.NODE, lambda context: replace_in(context / "node.Dockerfile", "/app", "/application")),
-        (Image.NODE, lambda context: replace_in(context / "node-requirements.txt", "\njinja2", "")),
-        (Image.NODE, lambda context: repin(context, "celery")),
-    ],
-    ids=["Dockerfile", "conf", "plugins", "node Dockerfile", "requirement", "pin"],
-)
-def test_an_edit_of_an_ingredient_gives_another_tag(context: Path, which: Image, edit: Callable[[Path], None]) -> None:
-    before = plan(which, context)
-    edit(context)
-    after = plan(which, context)
-    assert after.tag != before.tag
-    # What took longest to make is still good.
-    assert after.base == before.base
-
-
-@pytest.mark.parametrize("which", Image)
-def test_what_does_not_go_into_an_image_does_not_change_its_tag(context: Path, which: Image) -> None:
-    before = plan(which, context)
-    repin(context, "ruff")
-    (context / "notes.txt").write_text("Not copied by any Dockerfile.")
-    others = {Image.RABBITMQ: "node.Dockerfile", Image.NODE: "rabbitmq.conf"}
-    (context / others[which]).write_text("# The other image's.")
-    for path in context.iterdir():
-        os.utime(path, (0, 0))
-    assert plan(which, context) == before
-
-
-@pytest.mark.parametrize("which", Image)
-def test_source_and_architecture_are_part_of_the_name(context: Path, which: Image) -> None:
-    plans = [plan(which, context, source, machine) for source in Source for machine in ("amd64", "arm64")]
-    assert len({each.tag for each in plans}) == 4
-    assert all(each.tag.startswith(f"celery-harness/{which}:{each.source}-") for each in plans)
-    bootstrapped = {each.base for each in plans if each.source is Source.BOOTSTRAP}
-    assert len(bootstrapped) == 2
-
-
-def test_a_recipe_version_rebuilds_everything(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = plan(Image.NODE, context)
-    monkeypatch.setattr(image_recipes, "_RECIPE_VERSION", -1)
-    after = plan(Image.NODE, context)
-    assert (after.tag == before.tag, after.base == before.base) == (False, False)
-
-
-def test_a_registry_is_put_before_the_official_base_and_nothing_else(
-    context: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pulled, bootstrapped = (plan(Image.RABBITMQ, context, source) for source in Source)
-    monkeypatch.setenv("HARNESS_REGISTRY", "mirror:5000/")
-    mirrored = plan(Image.RABBITMQ, context, Source.PULL)
-    assert mirrored.base == f"mirror:5000/{pulled.base}"
-    assert mirrored.tag != pulled.tag
-    assert plan(Image.RABBITMQ, context) == bootstrapped
-
-
-def test_every_requirement_of_the_node_image_is_pinned_in_this_repository() -> None:
-    # Without constraints beside the Dockerfiles, those of the repository count.
-    pins = plan(Image.NODE, REPOSITORY / "docker").pins
-    assert {"celery", "kombu", "sqlalchemy", "aiosmtpd", "jinja2"} <= {pin.partition("==")[0] for pin in pins}
-    assert list(pins) == sorted(pins)
-
-
-def test_a_requirement_without_a_version_is_named(context: Path) -> None:
-    with (context / "node-requirements.txt").open("a") as file:
-        file.write("Not_Pinned # by anybody\n")
-    with pytest.raises(ImageError, match=r"constraints\.txt gives no version .* of not-pinned"):
-        plan(Image.NODE, context)
-
-
-def test_a_missing_file_is_named(context: Path) -> None:
-    (context / "rabbitmq.conf").unlink()
-    with pytest.raises(ImageError, match=r"rabbitmq\.conf"):
-        plan(Image.RABBITMQ, context)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [("", list(Source)), ("pull", [Source.PULL]), ("bootstrap", [Source.BOOTSTRAP])],
-)
-def test_the_environment_chooses_the_sources(
-    monkeypatch: pytest.MonkeyPatch, value: str, expected: list[Source]
-) -> None:
-    monkeypatch.setenv("HARNESS_IMAGES", value)
-    assert allowed_sources() == expected
-
-
-def test_an_unknown_source_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HARNESS_IMAGES", "download")
-    with pytest.raises(UsageError, match="HARNESS_IMAGES is 'download'; it can be pull or bootstrap"):
-        allowed_sources()
-
-
-def executable(path: Path) -> str:
-    path.write_text("#!/bin/sh\nexit 1\n")
-    path.chmod(0o755)
-    return str(path)
-
-
-def test_without_root_the_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    executable(tmp_path / "apt-get")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(ImageError, match="apt-get install mmdebstrap uidmap"):
-        find_mmdebstrap(pytest.fail, otherwise="")
-
-
-def test_without_apt_another_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ImageError, match="or name an image of your own") as caught:
-        find_mmdebstrap(pytest.fail, otherwise="name an image of your own")
-    assert "apt-get" not in str(caught.value)
-
-
-def test_root_installs_what_is_missing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    executable(tmp_path / "apt-get")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
+def test_a_base_that_is_there_is_not_pulled_again_and_what_its_build_misses_is_told() -> None:
+    engine = FakeEngine(has={PULLED.base}, says=["Step 1/2", "celery-harness: no libfaketime here"])
     said: list[str] = []
-    with pytest.raises(ImageError, match="apt-get failed with exit code 1"):
-        find_mmdebstrap(said.append, otherwise="")
-    assert "mmdebstrap is missing" in said[0]
+    assert had(engine, said) == PULLED.tag
+    assert engine.done == [f"build {PULLED.tag}"]
+    assert said[-1] == "rabbitmq: no libfaketime here"
 
 
-def test_an_mmdebstrap_that_is_there_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = executable(tmp_path / "mmdebstrap")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_mmdebstrap(pytest.fail, otherwise="") == path
+def test_a_base_that_a_registry_has_is_pulled() -> None:
+    engine = FakeEngine(registry={PULLED.base}, says=["done"])
+    assert had(engine) == PULLED.tag
+    assert engine.done == [f"pull {PULLED.base}", f"build {PULLED.tag}"]
 
 
-@pytest.mark.parametrize(("architecture", "machine"), [("amd64", "x86_64"), ("arm64", "aarch64")])
-def test_wheels_are_asked_for_by_the_engines_architecture(architecture: str, machine: str) -> None:
-    asked = platforms(architecture)
-    assert {f"manylinux2014_{machine}", f"manylinux_2_28_{machine}"} <= set(asked)
-    assert all(platform.endswith(f"_{machine}") for platform in asked)
+def test_where_no_registry_answers_the_image_is_built_on_a_base_from_packages() -> None:
+    engine, said = FakeEngine(has={BOOTSTRAPPED.base}, says=["done"]), list[str]()
+    assert had(engine, said) == BOOTSTRAPPED.tag
+    assert engine.done == [f"pull {PULLED.base}", f"build {BOOTSTRAPPED.tag}"]
+    assert any(f"{PULLED.base} cannot be pulled (nobody answers), so its base" in line for line in said)
+
+
+def test_where_only_a_pull_is_allowed_the_reason_and_the_ways_out_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_IMAGES", "pull")
+    with pytest.raises(ImageError, match=r"cannot be pulled: nobody answers\. Set HARNESS_REGISTRY .* unset"):
+        had(FakeEngine())
+
+
+def test_a_build_that_makes_nothing_is_an_error() -> None:
+    with pytest.raises(ImageError, match="ended without an error and without an image"):
+        had(FakeEngine(registry={PULLED.base}))
+
+
+def test_an_image_of_ones_own_is_pulled_if_need_be_and_named_if_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_RABBITMQ_IMAGE", "own:1")
+    engine = FakeEngine(registry={"own:1"})
+    assert (had(engine), engine.done) == ("own:1", ["pull own:1"])
+    with pytest.raises(ImageError, match=r"HARNESS_RABBITMQ_IMAGE names own:1, .* can be pulled: nobody answers"):
+        had(FakeEngine())
+
+
+def test_an_engine_on_a_machine_that_no_image_is_made_for_says_what_to_set() -> None:
+    with pytest.raises(ImageError, match="The engine runs on riscv64; images are made for amd64 and arm64"):
+        had(FakeEngine(machine="riscv64"))
+
+
+def test_what_somebody_built_on_ours_is_not_ours() -> None:
+    engine = FakeEngine(has={"shop/worker:1", BOOTSTRAPPED.tag, BOOTSTRAPPED.base})
+    assert ours(cast("Engine", engine)) == sorted([BOOTSTRAPPED.tag, BOOTSTRAPPED.base])
+
+
+def test_the_doctor_hears_what_the_first_start_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(has={BOOTSTRAPPED.base})
+    (fact, *_) = sources(cast("Engine", engine))
+    on = f"{PULLED.base} (pull) or {BOOTSTRAPPED.base}"
+    assert fact == images.Fact("image rabbitmq", None, f"not built yet; the first start builds it on {on}")
+    monkeypatch.setenv("HARNESS_RABBITMQ_IMAGE", "own:1")
+    (fact, *_) = sources(cast("Engine", engine))
+    assert fact == images.Fact("image rabbitmq", None, "own:1 (from HARNESS_RABBITMQ_IMAGE), to be pulled")
