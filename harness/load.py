@@ -133,4 +133,4 @@ def _on_init(environment: Environment, **_: Any) -> None:
     hooks.test_stopping.add_listener(lambda **_: test.freeze())
     hooks.test_stop.add_listener(lambda **_: test.close())
     hooks.quitting.add_listener(lambda **_: test.quit())
-    hooks.quit.add_listener(lambda exit_code, **_: test.last_word(exit_code))
+    hooks.quit.add_listener(lambda exit_code, **_: test.last_word.say(exit_code))

@@ -7,61 +7,33 @@ stops, and ends with the worst exit code of its runs.
 
 import contextlib
 import logging
-import os
-import shlex
 import signal
 import sys
 from collections.abc import Mapping
-from enum import StrEnum
-from pathlib import Path
-from types import ModuleType
-from typing import TextIO
 
 import gevent
 from gevent.event import Event
-from locust import User
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from harness.console import columns_of
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError
 from harness.loadtest.generators import Generator
+from harness.loadtest.last_word import INTERRUPTED, WRONG_USE, LastWord
 from harness.loadtest.load_processes import LoadProcesses, LocustMaster, LocustWorker, OneProcess
-from harness.loadtest.messages import Check, Closed, Done, Drop, Live, Open, Opened, Order
-from harness.loadtest.options import celery_workers, check
+from harness.loadtest.locust_table import LocustTable, line
+from harness.loadtest.messages import Check, Closed, Done, Drop, Live, Open, Opened
+from harness.loadtest.options import check
 from harness.loadtest.run_legs import Legs, Part, say
+from harness.loadtest.run_state import Heard, RunEvent, RunState, State
 from harness.loadtest.stack_client import StackClient
-from harness.measure.durations import parse_duration_s, write_duration
-from harness.measure.load_account import NOTHING_YET, Asked, Sample
-from harness.measure.stages import Stage
-from harness.printable import printable
-from harness.scenario import Scenario
+from harness.loadtest.stack_order import order_of
+from harness.measure.load_account import Sample
 
 _log = logging.getLogger("harness.load")
 
 _SPAWN_S = 30.0
 """How long Locust may take to start the senders."""
-_BURST = 200
-"""How many figures are handed to Locust before other greenlets have their turn."""
 _ORPHAN_S = 1.0
-_WRONG_USE = 2
-_INTERRUPTED = 130
-_BADNESS = (0, 3, 1, _WRONG_USE, _INTERRUPTED)
-"""Exit codes, from good to bad."""
-
-
-class TaskFailed(Exception):  # noqa: N818 - it names what happened.
-    """A task ended otherwise than expected."""
-
-
-class Phase(StrEnum):
-    """Of a run, in the process that owns the stack."""
-
-    CHECKING = "checking"
-    REST = "rest"
-    OPENING = "opening"
-    ON = "on"
-    CLOSING = "closing"
 
 
 class LocustRun:
@@ -72,13 +44,15 @@ class LocustRun:
         self.environment = environment
         runner = environment.runner
         self._parts = parts
-        self.generator = Generator({name: one.scenario for name, one in parts.items()}, self._fire)
+        self._run = RunState()
+        self._table = LocustTable(environment)
+        self.last_word = LastWord(environment)
+        self.generator = Generator({name: one.scenario for name, one in parts.items()}, self._table.fire)
         self._worker = LocustWorker(runner, self.generator) if isinstance(runner, WorkerRunner) else None
         self._processes: LoadProcesses = (
             LocustMaster(runner) if isinstance(runner, MasterRunner) else OneProcess(self.generator)
         )
         self._client: StackClient | None = None
-        self._phase = Phase.REST
         self._legs: Legs | None = None
         """Of the run that is on, or was on last."""
         self._run_time_s: float | None = None
@@ -88,22 +62,18 @@ class LocustRun:
         self._freezing: gevent.Greenlet[[], None] | None = None
         self._closing: gevent.Greenlet[[], None] | None = None
         self._finishing: gevent.Greenlet[[], None] | None = None
-        self._is_broken = False
-        """The run goes wrong, and what is left of it has no account."""
-        self._has_begun = self._is_leaving = self._is_told_to_end = self._is_abandoned = False
-        self._exit_code: int | None = None
-        """The worst of all runs; None before any has come to its end."""
-        self._unread: str | None = None
-        """The report that was not shown yet."""
         self.closed: Closed | None = None
         """What the stack process said at the end of the last run."""
-        self.live = NOTHING_YET
-        """The last second of the run that is on, or was on last."""
 
     @property
     def phase(self) -> str:
         """Of the run: `checking`, `rest`, `opening`, `on` or `closing`."""
-        return self._phase.value
+        return self._run.phase
+
+    @property
+    def live(self) -> Sample:
+        """The last second of the run that is on, or was on last."""
+        return self._table.live
 
     # ------------------------------------------------------------------------------------ what Locust's events lead to
 
@@ -127,16 +97,16 @@ class LocustRun:
                 )
                 options.expect_workers_max_wait = 0
         self._client = StackClient(on_say=say, on_live=self._on_live, on_gone=self._on_gone)
-        self._phase = Phase.CHECKING
         try:
-            self._client.ask(Check(order=self._order()), Done)
+            self._client.ask(Check(order=order_of(options, self._parts, self.last_word.output)), Done)
         except HarnessError:
             self._client.end()
-            if not self._is_abandoned:
+            if not self._run.is_abandoned:
                 raise
-        if self._is_abandoned:
-            sys.exit(_INTERRUPTED)
-        self._phase = Phase.REST
+        if self._run.is_abandoned:
+            self._client.end()
+            sys.exit(INTERRUPTED)
+        self._run.move(RunEvent.CHECKED)
 
     def start(self) -> None:
         """Bring the stack up, and begin as soon as all senders are there."""
@@ -147,8 +117,9 @@ class LocustRun:
         self._take_run_time()
         self._spawned.clear()
         self._freezing = self._closing = None
-        self._legs, self.live = None, NOTHING_YET
-        self._is_broken, self._has_begun, self._phase = False, True, Phase.OPENING
+        self._legs = None
+        self._table.begin()
+        self._run.move(RunEvent.BEGUN)
         # Locust says so when it starts the first sender; until then it would not hear of a stop.
         self.environment.runner.update_state("spawning")
         # In a greenlet of its own: Locust ends whoever calls this, when somebody changes the number of users.
@@ -161,11 +132,14 @@ class LocustRun:
         try:
             # The form of Locust's page may have set other options than the command line.
             check(options)
-            opened = client.ask(Open(order=self._order()), Opened)
+            opened = client.ask(Open(order=order_of(options, self._parts, self.last_word.output)), Opened)
         except HarnessError as error:
             self._fail(error)
             return
-        self._phase = Phase.ON
+        if not self._run.can(RunEvent.OPENED):
+            # The stack process has ended since it said so.
+            return
+        self._run.move(RunEvent.OPENED)
         self._legs = Legs(self._parts, self._processes, client.ask, opened, options, run_time_s=self._run_time_s)
         self._driver = gevent.spawn(self._drive)
         self._driver.link_exception(lambda driver: self._fail(driver.exception or HarnessError("it is over.")))
@@ -185,7 +159,7 @@ class LocustRun:
     def freeze(self) -> None:
         """End the leg while the senders are still there, so that the counts are exact."""
         if self._worker is None:
-            if self.environment.web_ui is None and not self._has_begun:
+            if self.environment.web_ui is None and not self._run.has_begun:
                 # A listener may have ended the run before it began, and whoever waits for its end is to hear of it.
                 self._finish(leave=True)
             # Locust may end whoever calls this, and may call it again.
@@ -193,9 +167,9 @@ class LocustRun:
             self._freezing.join()
 
     def _freeze(self) -> None:
-        if self._phase is Phase.OPENING and self._client is not None and self._opening is not None:
+        if self._run.can(RunEvent.STOPPED) and self._client is not None and self._opening is not None:
             self._opening.kill(block=True)
-            self._phase = Phase.REST
+            self._run.move(RunEvent.STOPPED)
             say("the run was stopped while its stack came up: there is no account of it")
             with contextlib.suppress(HarnessError):
                 self._client.order(Drop())
@@ -213,76 +187,48 @@ class LocustRun:
             self._closing.join()
 
     def _close(self) -> None:
-        if self._phase is not Phase.ON or self._client is None or self._legs is None:
+        if not self._run.can(RunEvent.CLOSING) or self._client is None or self._legs is None:
             return
-        self._phase = Phase.CLOSING
+        self._run.move(RunEvent.CLOSING)
         try:
-            if self._is_broken:
+            if self._run.is_broken:
                 self._client.order(Drop())
             else:
                 self.closed = self._client.ask(self._legs.result(), Closed)
-                self._exit_with(self.closed.exit_code)
-                self._unread = self.closed.report
-                if self.closed.left is not None:
-                    _log.error("the stack was not taken down to its end: %s", printable(self.closed.left))
-                    self._exit_with(_WRONG_USE)
+                self.last_word.take(self.closed)
         except HarnessError as error:
-            if not (self._is_broken or self._is_abandoned):
-                self._say_error(error)
+            if not (self._run.is_broken or self._run.is_abandoned):
+                self.last_word.went_wrong(error)
         self._processes.close()
         self._run_time_s = None if self.environment.web_ui is not None else self._run_time_s
-        self._phase = Phase.REST
-        if self.environment.web_ui is not None and not self._is_leaving:
-            self.report()
+        self._run.move(RunEvent.CLOSED)
+        if self.environment.web_ui is not None and not self._run.is_leaving:
+            self.last_word.report()
 
     def quit(self) -> None:
         """See whatever is on to its end, and then the stack process off."""
         if self._worker is not None:
             self._worker.leave()
             return
-        was_told_to_end, self._is_leaving, self._is_told_to_end = self._is_told_to_end, True, True
-        if self._phase is Phase.OPENING:
-            self._is_abandoned = True
-            self._exit_with(_INTERRUPTED)
+        was_told_to_end = self._run.tell_to_end()
+        self._run.leave()
+        if self._run.state is State.OPENING:
+            self._run.abandon()
+            self.last_word.exit_with(INTERRUPTED)
         else:
             self.close()
-        if self._exit_code is None:
-            self._say_nothing_ran(_INTERRUPTED if was_told_to_end else _WRONG_USE)
+        if self.last_word.exit_code is None:
+            code = INTERRUPTED if was_told_to_end else WRONG_USE
+            self.last_word.nothing_ran(code, has_begun=self._run.has_begun)
         if self._client is not None and not self._client.end():
-            self._exit_with(_WRONG_USE)
-
-    def _say_nothing_ran(self, code: int) -> None:
-        why = "it was stopped while its stack came up" if self._has_begun else "none was begun"
-        self._unread = f"There is no account of a run (exit code {code}): {why}, so nothing was sent.\n"
-        self._exit_with(code)
-
-    def report(self) -> None:
-        """Show what became of the last run, below all that Locust itself prints."""
-        if self._unread is not None:
-            output = self._output()
-            output.write(self._unread)
-            output.flush()
-            self._unread = None
-
-    def _output(self) -> TextIO:
-        """Return where the report belongs: with `--json`, the standard output holds Locust's JSON alone."""
-        return sys.stderr if self.environment.parsed_options.json else sys.stdout
-
-    def last_word(self, exit_code: int) -> None:
-        """Show what is left to be shown, and end the process if it were to end with a better exit code than is due.
-
-        Locust's own example of a listener sets the exit code to 0 where few requests failed.
-        """
-        self.report()
-        if self._exit_code is not None and _worse(exit_code, self._exit_code) != exit_code:
-            say(f"a listener set the exit code to {exit_code}; by the account it is {self._exit_code}")
-            sys.exit(self._exit_code)
+            self.last_word.exit_with(WRONG_USE)
 
     # ------------------------------------------------------------------------------------------------- how a run ends
 
     def _finish(self, *, leave: bool) -> None:
         """End the run, as Locust's own -t does; `leave` ends the process as well, which without a page is the same."""
-        self._is_leaving |= leave or self.environment.web_ui is None
+        if leave or self.environment.web_ui is None:
+            self._run.leave()
         if self._finishing is None or self._finishing.ready():
             self._finishing = gevent.spawn(self._stop)
 
@@ -293,102 +239,74 @@ class LocustRun:
             return
         runner.stop()
         # Locust does not see its own -t, see `prepare`.
-        if options.autostart and options.autoquit >= 0 and not self._is_leaving:
+        if options.autostart and options.autoquit >= 0 and not self._run.is_leaving:
             gevent.sleep(options.autoquit)
-            self._is_leaving = True
-        if self._is_leaving:
+            self._run.leave()
+        if self._run.is_leaving:
             runner.quit()
             page.stop()
 
     def _on_ctrl_c(self) -> None:
         """Called in a greenlet of its own: as an exception, Ctrl-C would hit whatever sends at that moment."""
-        is_again, self._is_told_to_end = self._is_told_to_end, True
+        is_again = self._run.tell_to_end()
         page = self.environment.web_ui
         if self._worker is not None:
             if is_again:
-                sys.exit(_INTERRUPTED)
+                sys.exit(INTERRUPTED)
             # Locust ends a worker at that, and `quit` sees the leg to its end.
             hub = gevent.get_hub()
             if hub.parent is not None:
                 hub.loop.run_callback(hub.parent.throw, KeyboardInterrupt)
-        elif self._phase is Phase.OPENING:
-            self._abandon("interrupted while the stack came up: it is taken down")
-        elif self._phase in {Phase.CHECKING, Phase.REST} and not self._has_begun and (page is None or not page.server):
-            # Without a page, or with one that is not there yet, Locust itself would not hear of it.
-            self._abandon("interrupted before anything was sent")
-        elif self._phase is Phase.REST and self._is_leaving:
-            say("everything is being taken down already")
-        elif is_again:
-            self._abandon("interrupted again: everything is taken down at once, without an account")
-        elif self._phase is Phase.CLOSING:
-            self._is_leaving = True
-            say("nothing more is sent, and what was sent is waited for; Ctrl-C once more takes everything down at once")
-            self._finish(leave=True)
-        else:
-            if self._phase is Phase.ON:
-                say("interrupted: no more arrivals; Ctrl-C once more takes everything down at once")
+            return
+        # Without a page, or with one that is not there yet, Locust itself would not hear of it.
+        heard, said = self._run.interrupt(is_again=is_again, is_heard=page is not None and bool(page.server))
+        if heard is Heard.ABANDON:
+            self._abandon(said or "")
+            return
+        if said is not None:
+            say(said)
+        if heard is Heard.FINISH:
             self._finish(leave=True)
 
     def _give_up(self, master: LocustMaster, expected: int) -> None:
         """End the process if no run has begun because load processes are missing."""
-        if self._has_begun or self._is_leaving or master.count >= expected:
+        if self._run.has_begun or self._run.is_leaving or master.count >= expected:
             return
-        self._is_leaving = True
+        self._run.leave()
         _log.error(
             "%d of %d load processes have connected: start the others in time, or wait longer.", master.count, expected
         )
-        self._exit_with(_WRONG_USE)
+        self.last_word.exit_with(WRONG_USE)
         self.environment.runner.quit()
         if self._client is not None:
             self._client.end()
         # Out of a greenlet, gevent takes this to the main one.
-        sys.exit(_WRONG_USE)
+        sys.exit(WRONG_USE)
 
     def _abandon(self, why: str) -> None:
-        if self._is_abandoned:
+        if not self._run.abandon():
             return
-        self._is_abandoned = self._is_leaving = True
-        self._exit_with(_INTERRUPTED)
+        self.last_word.exit_with(INTERRUPTED)
         say(why)
         self._processes.close()
         if self._client is not None:
             self._client.end()
-        if self._phase is Phase.CHECKING:
+        if self._run.state is State.CHECKING:
             # Whoever waits for the stack process's answer ends the process.
             return
         # Out of a greenlet, gevent takes this to the main one.
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
     def _on_gone(self, error: HarnessError) -> None:
         # Without a stack process, there can be no further run.
-        self._is_leaving = True
+        self._run.leave()
         self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         """The run cannot go on; there is no account of it."""
-        if self._is_abandoned or self._is_broken or self._phase is Phase.CHECKING:
-            return
-        self._is_broken = True
-        self._say_error(error)
-        if self._phase is Phase.OPENING:
-            self._phase = Phase.REST
-        self._finish(leave=False)
-
-    def _say_error(self, error: BaseException) -> None:
-        if isinstance(error, HarnessError):
-            _log.error("%s", printable(str(error)))
-        else:
-            _log.error("unexpected, please report it: %s", error, exc_info=error)
-        # Locust's page has a list of these; and at a terminal its tables come after what was said above.
-        self.environment.runner.log_exception("harness", printable(str(error)), "")
-        first_line = str(error).partition("\n")[0]
-        self._unread = f"There is no account of the run (exit code {_WRONG_USE}): {first_line}\n"
-        self._exit_with(_WRONG_USE)
-
-    def _exit_with(self, code: int) -> None:
-        """The worst of all runs counts."""
-        self._exit_code = _worse(self._exit_code or 0, code)
-        self.environment.process_exit_code = _worse(self.environment.process_exit_code or 0, self._exit_code)
+        if self._run.fail():
+            self.last_word.went_wrong(error)
+            self._finish(leave=False)
 
     def _end_with_parent(self, worker: LocustWorker) -> None:
         """A master that was killed tells its workers nothing, and Locust's own would go on for a minute."""
@@ -405,105 +323,12 @@ class LocustRun:
             self._legs.drive()
         self._finish(leave=False)
 
-    def _order(self) -> Order:
-        """What the stack process is to bring up."""
-        options = self.environment.parsed_options
-        modules = {one.scenario.name: _module(one.scenario) for one in self._parts.values()}
-        own = {one.scenario.name: dict(one.options) for one in self._parts.values() if one.options}
-        return Order(
-            modules=tuple(modules.values()),
-            app_folder=Path(options.app_dir or ".").absolute(),
-            root=Path(options.runs).absolute(),
-            app=options.app or None,
-            workers=celery_workers(options),
-            worker_options=tuple(options.worker_option) or None,
-            seed=options.seed,
-            options=own,
-            via_http=options.via == "http",
-            is_open=not options.closed,
-            broker_url=options.broker_url or None,
-            results_url=options.results or None,
-            objectives=tuple(options.objective),
-            faults=tuple(options.fault),
-            timeout_s=parse_duration_s(options.drain_timeout),
-            width=columns_of(self._output()),
-            is_colourful=self._output().isatty() and "NO_COLOR" not in os.environ,
-            # With `python -m`, the first is a path.
-            command=shlex.join(["locust", *sys.argv[1:]]),
-            about=Asked(
-                rate=options.rate,
-                stages=options.stages,
-                arrival=str(options.arrival),
-                via=options.via,
-                loop="closed" if options.closed else "open",
-            ),
-        )
-
-    # -------------------------------------------------------------------------------------------- what Locust is shown
-
-    def _fire(self, kind: str, name: str, duration_ms: float, error: Exception | None) -> None:
-        self.environment.events.request.fire(
-            request_type=kind, name=name, response_time=duration_ms, response_length=0, exception=error, context={}
-        )
-
     def _on_live(self, live: Live) -> None:
-        self.live = live.sample
-        count = 0
-        for passed in live.passed:
-            for duration_ms in passed.durations_ms:
-                self._fire(passed.stage.value.upper(), passed.name, duration_ms, None)
-                count += 1
-                if count % _BURST == 0:
-                    gevent.sleep(0)
-        for one in live.errors:
-            for _ in range(one.count):
-                self.environment.stats.log_error("E2E", one.name, TaskFailed(one.error))
-        if self._phase is not Phase.REST and not self._is_abandoned:
-            say(_line(live.sample, self._legs.begin_t if self._legs is not None else None))
-
-
-def _worse(one: int, other: int) -> int:
-    """Return the worse of two exit codes. One that is not the harness's own is a listener's, and stays."""
-    return max(one, other, key=lambda code: _BADNESS.index(code) if code in _BADNESS else len(_BADNESS))
+        self._table.take(live)
+        if not (self._run.is_at_rest or self._run.is_abandoned):
+            say(line(live.sample, self._legs.begin_t if self._legs is not None else None))
 
 
 def _is_true(record: logging.LogRecord) -> bool:
     """Whether Locust knows what it says: that there is no limit, it says of a run whose end is not its own affair."""
     return not record.getMessage().startswith("No run time limit set")
-
-
-def _line(live: Sample, begin_t: float | None) -> str:
-    """One second, in a line for a terminal."""
-    e2e = live.stages.get(Stage.E2E)
-    took = f"e2e p50 {write_duration(e2e.p50 / 1000)}, p99 {write_duration(e2e.p99 / 1000)}" if e2e else "e2e -"
-    bad = {"failed": live.failed, "refused": live.refused, "unknown": live.unknown}
-    lost = [f"{count} {name}" for name, count in bad.items() if count]
-    down = [f"{name} is down" for name, is_up in (live.up or {}).items() if not is_up]
-    parts = [
-        f"{max(live.t - begin_t, 0) if begin_t is not None else 0:5.0f} s",
-        f"in {live.in_per_s:.0f}/s, out {live.out_per_s:.0f}/s",
-        f"backlog {live.backlog}",
-        took,
-        f"{live.ended} ended",
-        *lost,
-        *down,
-    ]
-    return " | ".join(parts)
-
-
-def _module(scenario: Scenario) -> str:
-    """Return the module that has a scenario as its `scenario`.
-
-    Raises UsageError if none has: the stack process could not find it.
-    """
-    names = [type(scenario).__module__, *sys.modules]
-    for name in names:
-        module = sys.modules.get(name)
-        # A locustfile may have it by that name too, and needs Locust, which the stack process must not import.
-        if module is not None and vars(module).get("scenario") is scenario and not _is_locustfile(module):
-            return name
-    raise UsageError(f"no module has the scenario {scenario.name} as `scenario`: put `scenario = ...` into its module.")
-
-
-def _is_locustfile(module: ModuleType) -> bool:
-    return any(isinstance(one, type) and issubclass(one, User) for one in vars(module).values())

@@ -52,14 +52,28 @@ KNOWN_TO = {
     "flask": ("harness.loadtest.locust_page",),
     "gevent": tuple(
         f"harness.loadtest.{name}"
-        for name in ("locust_run", "run_legs", "stack_client", "generators", "publish_pipeline", "load_processes")
+        for name in (
+            "locust_run",
+            "locust_table",
+            "run_legs",
+            "stack_client",
+            "generators",
+            "publish_pipeline",
+            "load_processes",
+        )
     ),
     "geventhttpclient": ("harness.loadtest.generators",),
     "h11": ("harness.inside.web",),
     "hdrh": ("harness.measure.stages",),
     "jinja2": ("scenarios",),
     "kombu": ("harness.producer", "harness.broker_link", "harness.inside", "scenarios"),
-    "locust": ("harness.load", "harness.loadtest.locust_run", "harness.loadtest.load_processes"),
+    "locust": (
+        "harness.load",
+        *(
+            f"harness.loadtest.{name}"
+            for name in ("locust_run", "locust_table", "last_word", "stack_order", "load_processes")
+        ),
+    ),
     "psutil": ("harness.containers.ownership", "harness.loadtest.generators"),
     "pydantic": ("harness.inside.web", "scenarios.web"),
     "pytest": ("harness.plugin", "harness.celery_setup"),

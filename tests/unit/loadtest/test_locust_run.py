@@ -27,7 +27,7 @@ from pathlib import Path
 import gevent
 from locust import LoadTestShape, events, tag
 from harness.load import Load
-from harness.loadtest import locust_run
+from harness.loadtest import locust_run, stack_order
 from harness.loadtest.messages import Close, Closed, Done, Open, Opened
 from harness.loadtest.worker_messages import Offer
 from harness.scenario import Scenario
@@ -65,7 +65,7 @@ class Nothing(Scenario):
     name, app = "nothing", "nowhere"
 
 locust_run.StackClient, locust_run.OneProcess = StackProcess, LoadProcesses
-locust_run._module = lambda scenario: "nowhere"
+stack_order.module_of = lambda scenario: "nowhere"
 
 class Mails(Load):
     scenario = Nothing()

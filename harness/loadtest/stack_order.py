@@ -1,0 +1,82 @@
+"""What a Locust process has the stack process bring up, by the options and by the locustfile."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TextIO
+
+from locust import User
+
+from harness.console import columns_of
+from harness.errors import UsageError
+from harness.loadtest.messages import Order
+from harness.loadtest.options import celery_workers
+from harness.loadtest.run_legs import Part
+from harness.measure.durations import parse_duration_s
+from harness.measure.load_account import Asked
+from harness.scenario import Scenario
+
+
+def order_of(options: argparse.Namespace, parts: Mapping[str, Part], output: TextIO) -> Order:
+    """What the stack process is to bring up.
+
+    Args:
+        options: Locust's.
+        parts: the classes that take part, by name.
+        output: where the report will be shown.
+
+    Raises:
+        UsageError: a scenario is in no module.
+    """
+    modules = {one.scenario.name: module_of(one.scenario) for one in parts.values()}
+    own = {one.scenario.name: dict(one.options) for one in parts.values() if one.options}
+    return Order(
+        modules=tuple(modules.values()),
+        app_folder=Path(options.app_dir or ".").absolute(),
+        root=Path(options.runs).absolute(),
+        app=options.app or None,
+        workers=celery_workers(options),
+        worker_options=tuple(options.worker_option) or None,
+        seed=options.seed,
+        options=own,
+        via_http=options.via == "http",
+        is_open=not options.closed,
+        broker_url=options.broker_url or None,
+        results_url=options.results or None,
+        objectives=tuple(options.objective),
+        faults=tuple(options.fault),
+        timeout_s=parse_duration_s(options.drain_timeout),
+        width=columns_of(output),
+        is_colourful=output.isatty() and "NO_COLOR" not in os.environ,
+        # With `python -m`, the first is a path.
+        command=shlex.join(["locust", *sys.argv[1:]]),
+        about=Asked(
+            rate=options.rate,
+            stages=options.stages,
+            arrival=str(options.arrival),
+            via=options.via,
+            loop="closed" if options.closed else "open",
+        ),
+    )
+
+
+def module_of(scenario: Scenario) -> str:
+    """Return the module that has a scenario as its `scenario`.
+
+    Raises UsageError if none has: the stack process could not find it.
+    """
+    names = [type(scenario).__module__, *sys.modules]
+    for name in names:
+        module = sys.modules.get(name)
+        # A locustfile may have it by that name too, and needs Locust, which the stack process must not import.
+        if module is not None and vars(module).get("scenario") is scenario and not _is_locustfile(module):
+            return name
+    raise UsageError(f"no module has the scenario {scenario.name} as `scenario`: put `scenario = ...` into its module.")
+
+
+def _is_locustfile(module: ModuleType) -> bool:
+    return any(isinstance(one, type) and issubclass(one, User) for one in vars(module).values())
