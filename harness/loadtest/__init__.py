@@ -5,7 +5,7 @@ The process of Locust, from the top down:
     locust_run        one process's runs, from the first event to the exit code; locust_page is its page
     run_state         what state a run is in, and what may happen in it
     stack_order       what is to be brought up
-    locust_table      what Locust is shown; last_word is what the process ends with
+    locust_table      what Locust is shown; exit_report is what the process ends with
     options           what can be asked for, and what contradicts itself
     run_legs          what is sent when; capacity_search searches, leg by leg
     load_processes    who sends: one process alone, or a master's workers

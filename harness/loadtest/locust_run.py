@@ -17,8 +17,8 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from harness.errors import HarnessError
+from harness.loadtest.exit_report import INTERRUPTED, WRONG_USE, LastWord
 from harness.loadtest.generators import Generator
-from harness.loadtest.last_word import INTERRUPTED, WRONG_USE, LastWord
 from harness.loadtest.load_processes import LoadProcesses, LocustMaster, LocustWorker, OneProcess
 from harness.loadtest.locust_table import LocustTable, line
 from harness.loadtest.messages import Check, Closed, Done, Drop, Live, Open, Opened

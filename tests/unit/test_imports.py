@@ -71,7 +71,7 @@ KNOWN_TO = {
         "harness.load",
         *(
             f"harness.loadtest.{name}"
-            for name in ("locust_run", "locust_table", "last_word", "stack_order", "load_processes")
+            for name in ("locust_run", "locust_table", "exit_report", "stack_order", "load_processes")
         ),
     ),
     "psutil": ("harness.containers.ownership", "harness.loadtest.generators"),

@@ -15,8 +15,7 @@ _log = logging.getLogger("harness.load")
 
 WRONG_USE = 2
 INTERRUPTED = 130
-_BADNESS = (0, 3, 1, WRONG_USE, INTERRUPTED)
-"""Exit codes, from good to bad."""
+_FROM_GOOD_TO_BAD = (0, 3, 1, WRONG_USE, INTERRUPTED)
 
 
 class LastWord:
@@ -87,4 +86,8 @@ class LastWord:
 
 def _worse(one: int, other: int) -> int:
     """Return the worse of two exit codes. One that is not the harness's own is a listener's, and stays."""
-    return max(one, other, key=lambda code: _BADNESS.index(code) if code in _BADNESS else len(_BADNESS))
+    return max(
+        one,
+        other,
+        key=lambda code: _FROM_GOOD_TO_BAD.index(code) if code in _FROM_GOOD_TO_BAD else len(_FROM_GOOD_TO_BAD),
+    )
