@@ -43,6 +43,7 @@ DECIDING = (
     "harness/audit/beat/beat_log.py",
     "harness/audit/beat/crontab.py",
     "harness/stack/settling.py",
+    "harness/stack/limits.py",
 )
 """The files that decide a verdict."""
 LEAST = 0.95
