@@ -117,6 +117,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
+def is_served(port: int) -> bool:
+    """Return whether somebody listens at a port of this machine."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def ended(process: "subprocess.Popen[str]") -> Ended:
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert "Traceback" not in err, err
@@ -208,6 +214,8 @@ def test_a_page_that_was_never_used_shows_nothing(start: Start, unused_port: int
     process = start(lines, "--web-port", str(unused_port))
     assert process.stdout is not None
     assert process.stdout.readline() == "served\n"
+    # Before it listens, Locust's own server is a traceback at the end.
+    wait_until(lambda: is_served(unused_port), what="the page is there", timeout_s=20)
     # While it still prints, Ctrl-C would end the printing and not the waiting.
     wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING, what="it waits", timeout_s=20)
     process.send_signal(number)
