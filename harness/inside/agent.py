@@ -1,54 +1,53 @@
 """The agent: connects the journal to a Celery process, then becomes `celery`.
 
 ``python -m harness.inside.agent -A app worker --concurrency=2`` does what ``celery -A app worker
---concurrency=2`` does, for any app, without a change to it. Two variables tell it where to write, and two more may
-be there:
+--concurrency=2`` does, for any app, without a change to it. It reads these variables; the first two are required:
 
     HARNESS_JOURNAL         the folder of the journal files
     HARNESS_NODE            the name of this node
-    HARNESS_SETTINGS        Celery settings that win over the app's own, a JSON object
+    HARNESS_SETTINGS        Celery settings that override the app's own, a JSON object
     HARNESS_CLOCK_OFFSET_S  seconds that this container's clock is ahead; the journal is stamped with the real time
-    HARNESS_CLOCK_SPEED     how many times as fast as the real one this container's clock is
-    HARNESS_RUN             the run folder, where a worker's beat keeps its schedule unless the app says where
+    HARNESS_CLOCK_SPEED     the speed of this container's clock as a multiple of real time
+    HARNESS_RUN             the run folder, where a worker's beat keeps its schedule unless the app sets the path
 
-Every process of the worker, the pool's children included, writes a file of its own. What it writes, and the
+Every process of the worker, including the pool's children, writes its own journal file. The events, and their
 members beside the task's id:
 
-    up         the process is there               argv, versions
-    settings   what the worker runs with          acks_late, prefetch, time limits and the like
-               what beat runs with                timezone, scheduler, at, `shadowed`, and each
+    up         the process has started            argv, versions
+    settings   the settings of a worker           acks_late, prefetch, time limits and the like
+               the settings of beat               timezone, scheduler, at, `shadowed`, and each
                                                   entry of the schedule
-    ready      it consumes, or schedules          worker: queues, with what it declares them with; beat: at
+    ready      it consumes, or schedules          worker: queues, with their declared arguments; beat: at
     embedded   a worker's own beat begins         parent
     schedule   beat's schedule was changed        until, at, each entry of the schedule
-    woke       beat looked for what is due        at, took_s, next, planned_s
+    woke       beat checked what is due           at, took_s, next, planned_s
     unsent     beat could not send an entry       entry, at, reason
     died       beat ended with an error           error
-    down       it ended in good order
+    down       the worker shut down cleanly
     received   a message was taken from a queue   name, redelivered, eta
     started    an execution begins                name, retries, redelivered
-    finished   an execution ended                 state, error, traceback, ignored (no row is to be expected), outside,
+    finished   an execution ended                 state, error, traceback, ignored (no row is expected), outside,
                                                   peak_kb, store_s, returned, or start and digest
-    retried    the task asked to run again        reason
-    revoked    it will not run                    reason
-    discarded  the worker threw the message away  reason, content_type
+    retried    the task asked for a retry         reason
+    revoked    the task will not run              reason
+    discarded  the worker discarded the message   reason, content_type
     errback    errbacks of a failed task          names
-    exited     a child process is gone            child, code (of a signal: its number, negative)
-    intended, accepted                            as the producer's, for tasks sent by tasks and by beat; what
-                                                  `harness.records.message` reads; `entry` and `at`: the
-                                                  schedule's entry and the time by beat's clock;
+    exited     a child process has exited         child, code (for a signal: its number, negative)
+    intended, accepted                            as the producer's, for tasks sent by tasks and by beat; the
+                                                  members that `harness.records.message` reads; `entry` and `at`:
+                                                  the schedule's entry and the time by beat's clock;
                                                   `following`: when the schedule says that it is due next
 
-An execution came to an end if its own process says so, with another `state` than UNKNOWN: Celery says that of one
+An execution has ended if its own process reports a `state` other than UNKNOWN. Celery reports UNKNOWN for an execution
 that is unwound while its process is stopped (a hard time limit, a termination, a shutdown). `outside` marks an ending
-that the parent process reports for a child that was killed: the execution itself never came to an end. `peak_kb` is
-the most memory that the process has had resident so far, where that has grown since it last said so. `store_s` is how
-long the result backend took for this execution, in seconds. `returned` is a list of one, the result, where the backend
-does not write results as JSON; of a long one its `start`, and a `digest` (see `harness.records.values`). `at` and
-`next` are by beat's own clock, which need not be the real one: when it woke, and when it means to wake again.
-`planned_s` is how long it took to plan all entries anew.
-`following` is two times between which the schedule itself has the next one. `shadowed` has each periodic task whose
-place another one took. The old schedule was surely in force until `until`, and the new one surely is from `at`.
+that the parent process reports for a child that was killed: the execution itself never ended. `peak_kb` is the peak
+resident memory of the process so far, in KiB; it is written only when it has grown. `store_s` is how long the result
+backend took for this execution, in seconds. `returned` is a list with one member, the result, where the backend does
+not write results as JSON; a long result has its `start` and a `digest` instead (see `harness.records.values`). `at`
+and `next` are when beat woke and when it intends to wake again, by beat's own clock, which may differ from the real
+time. `planned_s` is how long it took to plan all entries again, in seconds.
+`following` is two times; the schedule's own next time lies between them. `shadowed` lists each periodic task that
+another one replaced. The old schedule was certainly in force until `until`, and the new one certainly is from `at`.
 `parent` is the process id of the worker.
 """
 
@@ -84,9 +83,9 @@ from harness.records.values import Json
 
 _logger = logging.getLogger(__name__)
 _TRACEBACKS = 3
-"""How many of one class of exception a process writes down: a million failures have one cause, or a few."""
+"""The number of tracebacks that a process writes per class of exception: many failures share a few causes."""
 _LONGEST_TRACEBACK = 4_000
-"""Characters; of a longer one its end, where the error is."""
+"""Characters; a longer traceback is cut to its end, where the error is."""
 _SETTINGS = (
     "task_acks_late",
     "task_acks_on_failure_or_timeout",
@@ -108,26 +107,26 @@ _SETTINGS = (
 
 
 class Agent:
-    """Journals what the signals of Celery tell. One a process; pool children inherit it by fork."""
+    """Journals the signals of Celery. There is one per process; pool children inherit it by fork."""
 
     def __init__(self, journal: Writer) -> None:
-        """Connects nothing yet; see `connect`."""
+        """Create the agent without connecting anything; see `connect`."""
         self._journal = journal
         self._running: set[str] = set()
-        """The tasks whose execution began in this process and did not end yet."""
+        """The tasks whose execution has begun in this process and has not ended."""
         self._confirms = False
         self._is_worker = False
         self._beat = BeatWatch(journal, speed=float(os.environ.get("HARNESS_CLOCK_SPEED", "1")))
         self._peak_kb = 0
         self._stored_s: dict[str, float] = {}
-        """Per running task, how long its results have taken to store so far."""
+        """Seconds spent so far on storing results, by running task."""
         self._tracebacks: dict[str, str] = {}
-        """Per running task that has failed, where."""
+        """The traceback of each running task that has failed."""
         self._told: Counter[str] = Counter()
-        """Per class of exception, how many tracebacks this process has written down."""
+        """The number of tracebacks that this process has written, by class of exception."""
 
     def connect(self) -> None:
-        """Connect every signal. Strong references: the agent lives as long as the process."""
+        """Connect every signal, with strong references: the agent lives as long as the process."""
         for signal, receiver in (
             (signals.worker_ready, self._on_ready),
             (signals.worker_shutdown, self._on_down),
@@ -147,12 +146,12 @@ class Agent:
             signal.connect(receiver, weak=False)
 
     def time_stores(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Measure every backend's `store_result`: Celery has no signal between a task's end and its row."""
+        """Time every backend's `store_result`: Celery has no signal between a task's end and its row."""
         store_result = Backend.store_result
 
         def timed_store_result(backend: Backend, task_id: str, *args: Any, **options: Any) -> Any:
             began = clock()
-            # What could not be stored has taken no time to store: the audit takes this for a row that was written.
+            # A store that fails records no time: the audit takes a time for a row that was written.
             stored = store_result(backend, task_id, *args, **options)
             if task_id in self._running:
                 self._stored_s[task_id] = self._stored_s.get(task_id, 0.0) + clock() - began
@@ -161,7 +160,7 @@ class Agent:
         Backend.store_result = timed_store_result
 
     def watch_children(self) -> None:
-        """Say of each child process that it is gone: a death of a pool process may send no signal of Celery's."""
+        """Journal the exit of each child process: the death of a pool process may send no signal of Celery's."""
         poll = Popen.poll
 
         def watched_poll(child: Any, *args: Any, **options: Any) -> Any:
@@ -174,7 +173,7 @@ class Agent:
         Popen.poll = watched_poll
 
     def watch_errbacks(self) -> None:
-        """Say which errbacks of a failed task were called: Celery runs some of them in place, and sends nothing."""
+        """Journal the errbacks that are called for a failed task: Celery runs some of them in place and sends nothing."""
         call = Backend._call_task_errbacks  # noqa: SLF001 - nothing public is called for one that runs in place.
 
         def watched_call(backend: Backend, request: Any, *args: Any, **options: Any) -> Any:
@@ -185,14 +184,14 @@ class Agent:
         Backend._call_task_errbacks = watched_call  # noqa: SLF001 - the same.
 
     def _say_aside(self, kind: Kind, task: str | None = None, **data: Json) -> None:
-        """Write a line from within Celery's own work, which a full disk must not end; it is logged."""
+        """Write a line from within Celery's own work. A JournalError is logged, so that a full disk does not stop Celery."""
         try:
             self._journal.write(kind, task, **data)
         except JournalError:
             _logger.exception("the journal cannot say %r", kind.value)
 
     def watch_decoding(self) -> None:
-        """Say which messages the worker throws away because they cannot be decoded: Celery only logs them."""
+        """Journal the messages that the worker discards because it cannot decode them: Celery only logs them."""
         on_decode_error = Consumer.on_decode_error
 
         def watched_on_decode_error(consumer: Consumer, message: Any, exc: BaseException) -> Any:
@@ -202,15 +201,15 @@ class Agent:
         Consumer.on_decode_error = watched_on_decode_error
 
     def watch_beat(self, schedule_file: Path | None) -> None:
-        """Watch how beat begins, also a worker's own. Has to be called before the app is imported."""
+        """Watch how beat begins, also the beat inside a worker. Must be called before the app is imported."""
         self._beat.prepare(schedule_file)
 
     def up(self, argv: list[str]) -> None:
-        """Say that the process is there."""
+        """Journal that the process has started."""
         versions = {"python": platform.python_version(), "celery": celery.__version__, "kombu": kombu.__version__}
         self._journal.write(Kind.UP, argv=argv, versions=versions)
 
-    # Each receiver takes what Celery's signal of that name sends.
+    # Each receiver takes the arguments that Celery sends with its signal.
 
     def _on_setup(self, instance: Any, conf: Any, **_: Any) -> None:
         said = {name: _plain(conf.get(name)) for name in _SETTINGS}
@@ -243,7 +242,7 @@ class Agent:
         request = task.request
         self._running.add(task_id)
         if request.is_eager:
-            # A task that another one calls in its own process is a part of that one: nobody ever sent it.
+            # A task that another one calls in its own process is a part of that one: it was never sent.
             return
         self._journal.write(
             Kind.STARTED,
@@ -277,8 +276,8 @@ class Agent:
         self._journal.write(Kind.FINISHED, task_id, **said)
 
     def _on_failure(self, task_id: str, exception: BaseException, einfo: Any = None, **_: Any) -> None:
-        # Inside an execution `finished` follows and says the same. Outside of one it is the parent, speaking
-        # for a child that is gone: WorkerLostError, TimeLimitExceeded.
+        # Inside an execution, `finished` follows with the same information. Outside of one, the parent reports
+        # for a child that has exited: WorkerLostError, TimeLimitExceeded.
         if task_id in self._running:
             self._tracebacks[task_id] = str(getattr(einfo, "traceback", ""))[-_LONGEST_TRACEBACK:]
         else:
@@ -295,8 +294,8 @@ class Agent:
         self._discard(message, exc)
 
     def _discard(self, message: Any, error: BaseException | None) -> None:
-        """Say that a worker has thrown a message away."""
-        # A body that cannot be decoded keeps its secrets, but Celery names the task in two places.
+        """Journal that a worker has discarded a message."""
+        # A body that cannot be decoded is not searched, but Celery names the task in two other places.
         task = (message.headers or {}).get("id") or (message.properties or {}).get("correlation_id")
         self._say_aside(
             Kind.DISCARDED,
@@ -314,7 +313,7 @@ class Agent:
         message = Message.of(str(sender), headers, body)
         if message is not None:
             if message.parent is None and (sender_task := celery.current_app.current_worker_task) is not None:
-                # Celery's old protocol does not say whose child a task is.
+                # Celery's old protocol does not tell the parent of a task.
                 message = replace(message, parent=sender_task.request.id)
             queue = _where(declare or (), routing_key)
             self._journal.write(Kind.INTENDED, message.task, **message.to_json(queue), **self._beat.sending())
@@ -330,7 +329,7 @@ def _confirms(app: Celery) -> bool:
 
 
 def _queue(app: Celery, queue: Any) -> dict[str, Json]:
-    """What an app says that a queue is to have; of the default queue, its settings say so too."""
+    """Return the arguments that an app declares for a queue; the settings add the type of the default queue."""
     arguments = {str(name): _plain(value) for name, value in (queue.queue_arguments or {}).items()}
     kind = app.conf.get("task_default_queue_type")
     if kind and queue.name == app.conf.task_default_queue:
@@ -339,11 +338,11 @@ def _queue(app: Celery, queue: Any) -> dict[str, Json]:
 
 
 def _where(declared: Iterable[Any], routing_key: Any) -> str | None:
-    """The queue that a message is sent to, or its routing key where that is known to lead elsewhere.
+    """Return the queue that a message is sent to, or its routing key if that key is known to lead elsewhere.
 
     Args:
-        declared: what Celery declares before it publishes: the default queue, also where the sender named an exchange
-            and a routing key of his own.
+        declared: what Celery declares before it publishes. It is the default queue even if the sender named its own
+            exchange and routing key.
         routing_key: of the message.
     """
     queue = next((one for one in declared if isinstance(one, kombu.Queue)), None)
@@ -382,7 +381,7 @@ def main(argv: list[str]) -> None:
     tune_sqlite(results_url)
     keep_table_names(results_url)
     sys.argv = ["celery", *argv]
-    # As `python -m celery` would: Celery's own messages then name that command.
+    # As `python -m celery` does: Celery's own messages then name that command.
     runpy.run_module("celery", run_name="__main__", alter_sys=True)
 
 

@@ -1,4 +1,4 @@
-"""What a node sets in the app that it runs, whatever the app itself says."""
+"""Settings that a node sets in the app that it runs, overriding the app's own."""
 
 import json
 import os
@@ -15,11 +15,11 @@ _BUSY_TIMEOUT_MS = 60_000
 
 
 def tune_sqlite(results_url: str) -> None:
-    """Give every connection to a SQLite result file a patient busy timeout, and one fsync less a commit.
+    """Give every connection to a SQLite result file a long busy timeout, and one fsync less per commit.
 
-    Several worker processes write one result file: with Celery's default of 5 s a busy moment turns a finished
-    task into a FAILURE. WAL is in the file already; these two are settings of a connection. The app's own
-    databases are left as the app wants them.
+    Several worker processes write one result file. With Celery's default of 5 s, a busy period turns a finished task
+    into a FAILURE. WAL is already set in the file; these two are settings of a connection. The app's own databases are
+    not changed.
 
     Args:
         results_url: Celery's result backend, such as ``db+sqlite:////harness/run/results.sqlite3``.
@@ -44,7 +44,7 @@ def tune_sqlite(results_url: str) -> None:
 
 
 def use_settings(settings: Mapping[str, Json]) -> None:
-    """Let settings win over those of whatever app this process is about to run."""
+    """Make these settings override those of the app that this process is about to run."""
 
     def on_import_modules(sender: Celery, **_: Any) -> None:
         sender.conf.update(settings)
@@ -53,12 +53,12 @@ def use_settings(settings: Mapping[str, Json]) -> None:
 
 
 def without_tls() -> dict[str, Json]:
-    """The setting that keeps an app from speaking TLS to a broker whose URL says that it does not."""
+    """Return the setting that turns TLS off in the app if the broker's URL has no TLS; empty otherwise."""
     return {"broker_use_ssl": False} if os.environ.get("CELERY_BROKER_URL", "").startswith("amqp://") else {}
 
 
 def settings_in(text: str) -> dict[str, Json]:
-    """Return the settings that HARNESS_SETTINGS says; what is no JSON object ends the process."""
+    """Return the settings in the value of HARNESS_SETTINGS; a value that is not a JSON object ends the process."""
     try:
         settings = json.loads(text)
     except ValueError:

@@ -1,6 +1,6 @@
-"""What the journal says of beat: its schedule, which entry it sends, and when it wakes and means to wake again.
+"""The journal of beat: its schedule, the entry that it sends, when it wakes and when it intends to wake again.
 
-Beat is a process of its own, or lives in a process or a thread of a worker that was started with `--beat`.
+Beat is its own process, or runs in a process or a thread of a worker that was started with `--beat`.
 """
 
 import os
@@ -22,51 +22,51 @@ from harness.records.values import Json
 
 _CRON_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 _ZONE_ONLY = frozenset({"tz", "now", "nowfun", "nowfunc"})
-"""What a class of schedules may have of its own without another answer to when a tick is due: its zone and clock."""
+"""Attributes that a schedule class may override without changing when a tick is due: its zone and clock."""
 _DJANGO_CRONTAB = ("django_celery_beat.tzcrontab", "TzAwareCrontab")
-"""It differs from Celery's in its zone alone, though it has an `is_due`."""
+"""Differs from Celery's class only in its zone, though it defines `is_due`."""
 _DJANGO_ENTRY = ("django_celery_beat.schedulers", "ModelEntry")
 _DJANGO_LIMITS = ("start_time", "expires", "one_off")
-"""What restricts such an entry beyond its schedule."""
+"""Fields that restrict such an entry beyond its schedule."""
 _CLOCK_SLACK_S = 1.0
 _LONGEST_TIMEOUT_S = 2_000_000.0
-"""A socket takes no longer one: it counts milliseconds in 32 bits."""
+"""The longest timeout that a socket takes: it counts milliseconds in 32 bits."""
 _REASON_LENGTH = 500
 
 
 class BeatWatch:
-    """Journals what beat does in this process, whatever class the app's scheduler is of."""
+    """Journals what beat does in this process, for any scheduler class."""
 
     def __init__(self, journal: Writer, *, speed: float = 1.0) -> None:
-        """Watches nothing yet; see `prepare` and `begin`.
+        """Create the watch without watching anything; see `prepare` and `begin`.
 
         Args:
             journal: where to write.
-            speed: how many times as fast as the real one the clock of this process runs.
+            speed: the speed of this process's clock as a multiple of real time.
         """
         self._journal = journal
         self._speed = speed
         self._pid = os.getpid()
-        """Of the worker, also in the process of its embedded beat."""
+        """The worker's process id, also in the process of its embedded beat."""
         self._sending = threading.local()
-        """Has the entry of the schedule that this thread is sending: a worker's tasks may send at the same time."""
+        """Holds the entry that this thread is sending: a worker's tasks may send at the same time."""
         self._schedules: dict[str, Any] = {}
-        """The schedule of each entry that the journal knows. It is held, so that another cannot have its place."""
+        """The schedule of each entry in the journal. The reference keeps another object from reusing its identity."""
         self._rules: dict[str, dict[str, Json]] = {}
-        """What the journal says of each entry."""
+        """The journal's description of each entry."""
         self._deadline_s: float | None = None
         self._planned: tuple[float, float] | None = None
-        """When the scheduler last planned all its entries, if it did since it woke."""
+        """When the scheduler last planned all its entries (start, end), if it did so since it woke."""
         self._woke: float | None = None
         """When the scheduler last woke."""
         self._unnamed: set[tuple[int, str]] = set()
         self._shadowed: list[tuple[int, str, dict[str, Json]]] = []
 
     def prepare(self, schedule_file: Path | None = None) -> None:
-        """Watch what happens before beat begins. Has to be called before the app is imported.
+        """Watch what happens before beat begins. Must be called before the app is imported.
 
         Args:
-            schedule_file: where beat keeps its schedule, unless the app or an option says where. Celery's own
+            schedule_file: where beat keeps its schedule, unless the app or an option sets the path. Celery's own
                 default is the working directory, which is read-only in a container of the harness.
         """
         if schedule_file is not None:
@@ -75,12 +75,12 @@ class BeatWatch:
         self._watch_shadows()
 
     def begin(self, service: Any, *, confirm_publish: bool, says_ready: bool) -> None:
-        """Say what beat runs with, and watch it from now on.
+        """Journal the settings of beat, and watch it from now on.
 
         Args:
             service: the sender of Celery's signal `beat_init`.
             confirm_publish: whether its broker confirms what it takes.
-            says_ready: with `worker --beat`, what has to be ready is the worker.
+            says_ready: whether to journal READY; false with `worker --beat`, where the worker reports it.
         """
         app, scheduler = service.app, service.scheduler
         if self._speed != 1.0:
@@ -101,7 +101,7 @@ class BeatWatch:
             self._journal.write(Kind.READY, at=time.time())
 
     def sending(self) -> dict[str, Json]:
-        """What `intended` adds while beat sends an entry; empty otherwise."""
+        """Return the members that `intended` gets while beat sends an entry; empty otherwise."""
         entry, following = getattr(self._sending, "entry", None), getattr(self._sending, "following", None)
         if entry is None:
             return {}
@@ -111,7 +111,7 @@ class BeatWatch:
     # ------------------------------------------------------------------------------------------ its begin and end
 
     def _watch_starts(self, schedule_file: Path | None) -> None:
-        """See a worker's beat begin, and any beat end with an error: Celery has a signal for neither."""
+        """Detect the start of a worker's beat, and any beat that ends with an error: Celery has a signal for neither."""
         start = Service.start
 
         def watched_start(service: Any, embedded_process: bool = False, **options: Any) -> Any:  # noqa: FBT001, FBT002 - as Celery's.
@@ -128,7 +128,7 @@ class BeatWatch:
         Service.start = watched_start
 
     def _watch_shadows(self) -> None:
-        """See which periodic task takes the place of another: Celery keeps the last one of each name."""
+        """Detect periodic tasks that replace another: Celery keeps the last one of each name."""
         add, put = Celery.add_periodic_task, Celery._add_periodic_task  # noqa: SLF001 - only it sees both of them.
 
         def watched_add(  # noqa: PLR0917 - as Celery's.
@@ -150,21 +150,21 @@ class BeatWatch:
 
     def _shadows(self, app: Any) -> list[Json]:
         number = id(getattr(app, "_get_current_object", lambda: app)())
-        # Who gives a name that is there already may well mean to replace it.
+        # A caller that gives an existing name may intend to replace it.
         return [{**said, "named": (of, key) not in self._unnamed} for of, key, said in self._shadowed if of == number]
 
     # ------------------------------------------------------------------------------------------------ its schedule
 
     def _learn(self, entries: Mapping[str, Any]) -> bool:
-        """Whether the rules are others now."""
+        """Store the rules of these entries. Return whether they have changed."""
         rules = {entry.name: _scheduled(entry, self._deadline_s) for entry in entries.values()}
         self._schedules = {entry.name: entry.schedule for entry in entries.values()}
         self._rules, before = rules, self._rules
         return rules != before
 
     def _note_schedule(self, scheduler: Any, until: float) -> None:
-        """Say the schedule again if it was changed; `until` is the last time at which the old one was in force."""
-        # It is what the scheduler itself compares with. Its `schedule` may be a question to a database.
+        """Journal the schedule again if it was changed; `until` is the last time at which the old one was in force."""
+        # The scheduler compares with this attribute itself. Reading its `schedule` may query a database.
         entries = getattr(scheduler, "old_schedulers", None)
         if entries is None or _same_schedules(entries, self._schedules):
             return
@@ -172,7 +172,7 @@ class BeatWatch:
             self._say_schedule(until, self._planned[1] if self._planned else time.time())
 
     def _note_entry(self, scheduler: Any, entry: Any) -> None:
-        """Say of an entry that was never spoken of what is known: a scheduler may keep its entries in its own way."""
+        """Journal an entry that is not known yet: a scheduler may keep its entries in its own way."""
         if entry.name in self._rules:
             return
         text = f"{_shown(entry.schedule)}, which {type(scheduler).__name__} keeps in its own way"
@@ -186,7 +186,7 @@ class BeatWatch:
     # ---------------------------------------------------------------------------------------------------- its work
 
     def _watch(self, scheduler: Any) -> None:
-        # Some schedulers, such as RedBeat's, pass by `apply_entry`; Celery's own gets from there to here.
+        # Some schedulers, such as RedBeat's, do not call `apply_entry`; Celery's own calls this method from there.
         self._watch_sending(scheduler)
         self._watch_planning(scheduler)
         tick = scheduler.tick
@@ -216,7 +216,7 @@ class BeatWatch:
             before = time.time()
             answer = is_due(entry) if is_due else entry.is_due()
             after = time.time()
-            # The schedule's own answer to when the entry is due next; beat adds to it the time that it takes to send.
+            # When the entry is due next by the schedule's own answer; beat adds to it the time that it takes to send.
             is_told = answer[0] and _is_number(answer[1])
             sending.answer = (entry.name, [before + answer[1], after + answer[1]]) if is_told else None
             return answer
@@ -238,7 +238,7 @@ class BeatWatch:
             scheduler.is_due = watched_is_due
 
     def _watch_planning(self, scheduler: Any) -> None:
-        """See how long it takes to plan all entries: by so much, each first tick may be planned too late."""
+        """Measure how long it takes to plan all entries: each first tick may be planned too late by that much."""
         populate_heap = getattr(scheduler, "populate_heap", None)
         if populate_heap is None:
             return
@@ -254,24 +254,24 @@ class BeatWatch:
 
 
 def _same_schedules(entries: Mapping[str, Any], schedules: Mapping[str, Any]) -> bool:
-    """Whether each entry still has the very schedule that it had: many entries are looked at on each wake."""
+    """Return whether each entry still has the same schedule object; cheap, as it runs for all entries on each wake."""
     return len(entries) == len(schedules) and all(
         schedules.get(entry.name) is entry.schedule for entry in entries.values()
     )
 
 
 def _shown(schedule: Any) -> str:
-    """A schedule on one line: some are written on more."""
+    """Return a schedule on one line: the text of some has several."""
     return " ".join(str(schedule).split())
 
 
 def in_short(error: BaseException) -> str:
-    """Return an error as a line of the journal has it: its class, and the beginning of its message."""
+    """Return an error as the journal shows it: its class, and the beginning of its message."""
     return f"{type(error).__name__}: {error}"[:_REASON_LENGTH]
 
 
 def _stretch(conf: Any, speed: float) -> None:
-    """Give the network as much real time as the app gives it, though a fast clock counts it."""
+    """Multiply the network timeouts by the speed, so that a fast clock leaves the app the same real time."""
     options = conf.get("broker_transport_options") or {}
     conf.broker_transport_options = {
         name: min(value * speed, _LONGEST_TIMEOUT_S) if name.endswith("timeout") and _is_number(value) else value
@@ -292,7 +292,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _scheduled(entry: Any, deadline_s: float | None = None) -> dict[str, Json]:
-    """One entry of beat's schedule, as the app wrote it."""
+    """Return one entry of beat's schedule, as the app wrote it."""
     said: dict[str, Json] = {"entry": entry.name, "name": entry.task}
     schedule = entry.schedule
     try:
@@ -309,7 +309,7 @@ def _scheduled(entry: Any, deadline_s: float | None = None) -> dict[str, Json]:
 
 
 def _own_way(entry: Any) -> str | None:
-    """How an entry or its schedule decides in a way of its own when it is due; None if Celery's rules hold."""
+    """Return how an entry or its schedule departs from Celery's rules for when it is due; None if they hold."""
     schedule = entry.schedule
     base = next((base for base in (crontab, interval) if isinstance(schedule, base)), None)
     if base is None:
@@ -325,7 +325,7 @@ def _own_way(entry: Any) -> str | None:
 
 
 def _overridden(schedule: Any, base: type) -> list[str]:
-    """What else a schedule's class, or the schedule itself, has than Celery's that may decide when a tick is due."""
+    """Return the names that a schedule or its class overrides, and that may decide when a tick is due."""
     own: set[str] = set()
     for cls in type(schedule).__mro__:
         if cls is base or _named(cls) == _DJANGO_CRONTAB:
@@ -343,7 +343,7 @@ def _tells_the_time(schedule: Any) -> bool:
 
 
 def _means_what_it_says(schedule: Any) -> bool:
-    """Whether its times follow from its fields: a subclass may change them after it was made."""
+    """Return whether the times of a crontab follow from its fields: a subclass may change them after it was made."""
     plain = crontab(**{field: getattr(schedule, f"_orig_{field}") for field in _CRON_FIELDS})
     return all(getattr(schedule, field) == getattr(plain, field) for field in _CRON_FIELDS)
 

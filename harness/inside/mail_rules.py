@@ -1,4 +1,4 @@
-"""The rules of the mailbox: to whom it answers what, as the host last wrote them."""
+"""The rules of the mailbox: which recipient gets which answer, as the host last wrote them."""
 
 import contextlib
 import fnmatch
@@ -14,28 +14,28 @@ from harness.inside.mail_store import append_line, readable
 from harness.records.values import Json
 
 IDLE_LIMIT_S = 3600
-"""A silent client is dropped after this time. It is long because a rule's delay counts as silence."""
+"""A silent client is dropped after this time, in seconds. It is long because a rule's delay counts as silence."""
 
 _log = logging.getLogger("harness.mailbox")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What to answer to some recipients."""
+    """An answer for some recipients."""
 
     id: int
     recipient: str
-    """A pattern as of fnmatch; upper and lower case are the same."""
+    """A pattern of fnmatch; case-insensitive."""
     reply: str | None
-    """A 4xx or 5xx answer of one line; None accepts."""
+    """A 4xx or 5xx reply of one line; None accepts."""
     delay_s: float
-    """How long to wait before the answer."""
+    """Seconds to wait before the answer."""
     times: int | None
-    """How often the rule applies; None for ever."""
+    """How many times the rule applies; None for no limit."""
 
     @classmethod
     def from_json(cls, value: Json) -> "Rule":
-        """The rule that a dict describes. Raises ValueError, TypeError or KeyError on anything else."""
+        """Read a rule from a dict. Raises ValueError, TypeError, KeyError or OverflowError if it is not one."""
         rule = cls(
             id=int(value["id"]),
             recipient=str(value["recipient"]).lower(),
@@ -51,14 +51,14 @@ class Rule:
 
 
 class RulesError(Exception):
-    """The rules file is there and cannot be read or understood; the message says why."""
+    """The rules file exists and cannot be read or understood; the message says why."""
 
 
 class Rules:
     """The rules as the host last wrote them, and how often each was applied."""
 
     def __init__(self, control: Path) -> None:
-        """Counts on from ``control/mailbox-used.jsonl``, so that a restart does not renew any rule."""
+        """Count the uses in ``control/mailbox-used.jsonl``, so that a restart does not renew any rule."""
         self._path = control / "mailbox.json"
         self._used_path = control / "mailbox-used.jsonl"
         self._stamp: tuple[int, int, int] | None = None
@@ -67,12 +67,12 @@ class Rules:
         self._used: Counter[int] = Counter()
         if self._used_path.exists():
             for line in self._used_path.read_bytes().splitlines():
-                # A line that was torn by a death in mid-write is a use whose client never got the answer.
+                # A line torn by a death in mid-write is a use whose client never got the answer.
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     self._used[int(json.loads(line)["rule"])] += 1
 
     def apply(self, recipient: str) -> Rule | None:
-        """The first rule that matches `recipient` and has uses left; it has one use less from now on.
+        """Return the first rule that matches `recipient` and has uses left, and count one use of it; None if none does.
 
         Raises:
             RulesError: the rules file cannot be read or understood.
@@ -94,7 +94,7 @@ class Rules:
         try:
             append_line(self._used_path, {"t": time.time(), **use})
         except OSError:
-            # The rule is obeyed all the same: the fault must land even where its proof cannot be written.
+            # The rule is applied all the same: the fault must happen even if it cannot be recorded.
             _log.exception("the use of rule %d could not be written", rule.id)
 
     def _refresh(self) -> None:
@@ -103,7 +103,7 @@ class Rules:
             stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if stamp == self._stamp:
                 return
-            # If the file is replaced between these two looks, the old stamp makes the next call read it again.
+            # If the file is replaced between `stat` and the read, the old stamp makes the next call read it again.
             rules = [Rule.from_json(value) for value in json.loads(self._path.read_bytes())["rules"]]
         except FileNotFoundError:
             self._stamp, self._rules, self._broken = None, [], None

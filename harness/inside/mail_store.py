@@ -1,4 +1,4 @@
-"""The mails that the mailbox keeps: each a file, and a line that says what is in it."""
+"""The mails that the mailbox keeps: a file for each, and a JSON line that describes it."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ def append_line(path: Path, value: dict[str, Json]) -> None:
     try:
         size = os.fstat(file).st_size
         if size and os.pread(file, 1, size - 1) != b"\n":
-            # A predecessor died in the middle of a line. It must not spoil this one.
+            # A process died in the middle of the last line. It must not spoil this one.
             line = b"\n" + line
         written = -1
         try:
@@ -40,25 +40,25 @@ def append_line(path: Path, value: dict[str, Json]) -> None:
 
 
 def readable(address: str) -> str:
-    """Return an address as text that can be written down."""
-    # The server hands on bytes that are no UTF-8 as lone surrogates, which no later reader could encode.
+    """Return an address as text that can be encoded."""
+    # The server passes bytes that are not UTF-8 as lone surrogates, which cannot be encoded.
     return address.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _header(headers: Message, name: str) -> str:
-    """The value of a header, or nothing. A long word arrives as encoded words: Python's own e-mail folds so."""
-    # What is no ASCII is UTF-8 (RFC 6532); to the library it would be of an unknown charset.
+    """Return the value of a header, or an empty string. Encoded words are decoded: Python folds a long word into them."""
+    # Non-ASCII bytes are UTF-8 (RFC 6532); the library would give them an unknown charset.
     found = (str(value) for key, value in headers.raw_items() if key.lower() == name.lower())
     value = readable(next(found, "")).strip()
     if "=?" in value:
-        # What is no encoded word after all, or in an unknown charset, is taken as it stands.
+        # What is not an encoded word after all, or has an unknown charset, is taken unchanged.
         with contextlib.suppress(HeaderParseError, LookupError, ValueError):
             value = str(make_header(decode_header(value)))
     return value
 
 
 def _names(recipients: Sequence[str], subject: str) -> list[str]:
-    """All keys by which a mail can be expected beside its Message-ID."""
+    """Return all keys by which a mail can be expected, beside its Message-ID."""
     keys = [mail(subject=subject)]
     for recipient in recipients:
         keys += [mail(to=recipient), mail(to=recipient, subject=subject)]
@@ -69,17 +69,17 @@ class Store:
     """The kept mails of one run folder. Only one process at a time may keep mails there."""
 
     def __init__(self, run: Path) -> None:
-        """Numbers go on after the highest that is there. Raises OSError if the folders cannot be made."""
+        """Make the folders, and continue the numbers after the highest one present. Raises OSError."""
         self._run = run
         self._mails = run / "effects" / "mail"
         self._mails.mkdir(parents=True, exist_ok=True)
-        # A mailbox that got no mail has something to say too; one that was never there has not.
+        # An empty file tells a mailbox that got no mail from one that never existed.
         (run / "effects" / "mailbox.jsonl").touch()
         numbers = (int(path.stem) for path in self._mails.glob("*.eml") if path.stem.isdigit())
         self._number = max(numbers, default=0) + 1
 
     def keep(self, raw: bytes, recipients: list[str]) -> str:
-        """Keep one message and its line, or nothing of it.
+        """Keep one message and its line, or neither.
 
         It never awaits, so that a client that hangs up cannot interrupt it half-way.
 
@@ -87,7 +87,7 @@ class Store:
             The message's file, relative to the run folder.
 
         Raises:
-            OSError: the disk refused.
+            OSError: the file or the line could not be written.
         """
         digest = hashlib.sha256(raw).hexdigest()
         headers = BytesHeaderParser(policy=compat32).parsebytes(raw.partition(b"\r\n\r\n")[0])
@@ -118,7 +118,7 @@ class Store:
             )
         except OSError:
             for leftover in (draft, file):
-                # What cannot even be deleted has no line, and so does not count as a mail.
+                # A file that cannot be deleted has no line, and so does not count as a mail.
                 with contextlib.suppress(OSError):
                     leftover.unlink(missing_ok=True)
             raise

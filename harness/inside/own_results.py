@@ -1,4 +1,4 @@
-"""What has to be done in a worker so that the harness can read what the app's tasks return."""
+"""Changes to a worker that let the harness read what the app's tasks return."""
 
 import json
 import re
@@ -11,18 +11,18 @@ from harness.records import values
 from harness.records.values import Json
 
 _LONGEST = 200
-"""Characters; of a longer result the journal has the beginning and a digest."""
+"""Characters; for a longer result the journal has the beginning and a digest."""
 _SURROGATE = re.compile(r"\\ud[89a-f]")
-"""A lone surrogate, or one of a pair: not everybody who reads the journal takes it for text."""
+"""A surrogate, lone or one of a pair: not every reader of the journal accepts it as text."""
 _HARMLESS = ("pool_pre_ping", "pool_recycle")
-"""Options of a database engine that mean the same to a SQLite file."""
+"""Options of a database engine that a SQLite file accepts as well."""
 
 
 def keep_table_names(results_url: str) -> None:
-    """Let the rows lie where the harness looks: in tables of Celery's own names, whatever the app calls its own.
+    """Make Celery keep results in tables of its own names, regardless of the names that the app sets.
 
-    What an app says of its tables, and of how to connect to its own database, is for that database. It is put aside
-    when the backend of the harness's file is made, because only then nothing the app does later can bring it back.
+    The app's settings for table names and for the database engine apply to the app's own database. They are replaced
+    when the backend of the harness's file is made: after that, the app cannot set them again.
 
     Args:
         results_url: Celery's result backend, such as ``db+sqlite:////harness/run/results.sqlite3``.
@@ -47,7 +47,7 @@ def keep_table_names(results_url: str) -> None:
 
 
 def stores_json(backend: Any) -> bool:
-    """Tell whether a backend writes results as JSON. Celery's database backend pickled them until 5.6."""
+    """Return whether a backend writes results as JSON. Celery's database backend pickled them until 5.6."""
     if getattr(backend, "serializer", "json") != "json":
         return False
     table = getattr(getattr(backend, "task_cls", None), "__table__", None)
@@ -55,9 +55,9 @@ def stores_json(backend: Any) -> bool:
 
 
 def returned(result: Any) -> dict[str, Json]:
-    """Return what the journal says of a result that cannot be read otherwise: nothing if JSON has no such value."""
+    """Return what the journal records of a result that cannot be read otherwise; empty if JSON has no such value."""
     try:
-        # Kombu's own form of a date or a decimal is what Celery 5.7 stores.
+        # Celery 5.7 stores dates and decimals in this form of Kombu's.
         text = kombu_json.dumps(result)
         if len(text) > _LONGEST or _SURROGATE.search(text):
             return {"start": text[: _LONGEST // 2], "digest": values.digest(text)}

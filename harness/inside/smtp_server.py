@@ -1,21 +1,21 @@
-"""The mailbox: a real SMTP server that keeps every mail as it arrived, and refuses on command.
+"""The mailbox: a real SMTP server that keeps every mail as it arrived, and refuses mails by rules.
 
 Run in a container as ``python -m harness.inside.smtp_server``. Below the run folder it writes
 
     effects/mail/000001.eml       the message, byte for byte as the client meant it (dots unstuffed)
-    effects/mailbox.jsonl         one line a kept mail: {"t", "kind": "mail", "key", "also", "task",
+    effects/mailbox.jsonl         one line per kept mail: {"t", "kind": "mail", "key", "also", "task",
                                   "recipients", "subject", "file", "sha256", "bytes"}
     control/mailbox-used.jsonl    one line for each time a rule was applied: {"t", "rule", "recipient",
-                                  "reply", "delay_s"}; the proof that a fault of the mailbox landed
+                                  "reply", "delay_s"}; the proof that a fault of the mailbox happened
 
-and it obeys ``control/mailbox.json``, which the host replaces whenever it likes:
+and it reads ``control/mailbox.json``, which the host may replace at any time:
 
     {"rules": [{"id": 1, "recipient": "*@example.com", "reply": "451 4.3.0 try again later",
                 "delay_s": 0.0, "times": 2}]}
 
-The message is on disk first, then its line, and only then the client hears 250. A death in between leaves a
-message without a line, which nobody was promised; a mail with a line but without a 250 has arrived all the
-same. Neither is synced to the disk itself: what was written outlives the container, not a power cut.
+The message is written first, then its line, and only then the client gets 250. A death in between leaves a message
+without a line, whose client got no 250; a mail with a line but without a 250 has arrived all the same. Neither is
+synced to disk: what was written survives the end of the container, not a power cut.
 """
 
 import asyncio
@@ -34,21 +34,21 @@ from harness.records.event import Kind
 from harness.records.journal import Writer
 
 LINE_LIMIT_S = 30
-"""A client that has begun a line, of a command or of a mail, and does not end it for so long is dropped."""
+"""Seconds after which a client is dropped that has begun a line (of a command or of a mail) and has not ended it."""
 
 BACKLOG = 1024
-"""Connections that the kernel keeps until they are accepted: a whole load test may connect at once."""
+"""The number of connections that the kernel queues until they are accepted: a load test may connect all at once."""
 
 _log = logging.getLogger("harness.mailbox")
 
 
 class Handler:
-    """What the SMTP server asks: may this recipient have mail, and will you keep this message."""
+    """The SMTP server's hooks: accepts or refuses a recipient, and keeps a message."""
 
     def __init__(
         self, store: Store, rules: Rules, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     ) -> None:
-        """One handler serves every connection; `sleep` waits out a rule's delay, in seconds."""
+        """Create the one handler of all connections; `sleep` waits for a rule's delay, in seconds."""
         self._store = store
         self._rules = rules
         self._sleep = sleep
@@ -90,18 +90,18 @@ class Handler:
         return f"250 2.0.0 Kept as {file}"
 
     async def handle_exception(self, error: Exception) -> str:
-        """Tell the client to come back: aiosmtpd's own answer, 500, would blame the mail."""
+        """Return a temporary error, so that the client tries again: aiosmtpd's own answer, 500, would blame the mail."""
         _log.error("a command failed", exc_info=error)
         return "451 4.3.0 The mailbox failed to handle the command"
 
 
 class Connection(SMTP):
-    """One client, who ends each line that it begins."""
+    """The connection of one client. It is closed if the client does not end a line in time."""
 
     _line_is_late: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes more."""
+        """Take more bytes."""
         super().data_received(data)
         if b"\n" in data:
             self._forget()
@@ -109,7 +109,7 @@ class Connection(SMTP):
             self._line_is_late = self.loop.call_later(LINE_LIMIT_S, self._drop)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The end, whoever made it."""
+        """Note the end of the connection, by either side."""
         self._forget()
         super().connection_lost(error)
 
@@ -134,7 +134,7 @@ async def listen(run: Path, *, host: str, port: int) -> asyncio.Server:
     loop = asyncio.get_running_loop()
 
     def connection() -> Connection:
-        # Without a hostname every connection would ask the resolver, without a loop it would ask for the
+        # Without a hostname every connection would ask the resolver. Without a loop it would ask for the
         # current one, which newer Pythons warn about.
         return Connection(handler, hostname="mailbox", enable_SMTPUTF8=True, timeout=IDLE_LIMIT_S, loop=loop)
 
@@ -142,7 +142,7 @@ async def listen(run: Path, *, host: str, port: int) -> asyncio.Server:
 
 
 async def serve(run: Path, journal: Writer, *, host: str, port: int) -> None:
-    """Be the mailbox of a run folder until SIGTERM or SIGINT, and journal it.
+    """Run the mailbox of a run folder until SIGTERM or SIGINT, and journal it.
 
     Raises:
         OSError: the folders cannot be made, or the port is taken.
@@ -161,19 +161,19 @@ async def serve(run: Path, journal: Writer, *, host: str, port: int) -> None:
     server = await listen(run, host=host, port=port)
     journal.write(Kind.READY, port=server.sockets[0].getsockname()[1])
     name = await stopped
-    # Closing ends the listening only. The end of the loop drops the clients, as a real server's end would.
+    # Closing only stops the listening. The end of the loop drops the clients, as the end of a real server does.
     server.close()
     journal.write(Kind.DOWN, signal=name)
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT, as the environment says.
+    """Serve until SIGTERM or SIGINT, as configured by the environment.
 
-    HARNESS_RUN (the run folder, /harness/run), HARNESS_JOURNAL (the folder of journals), HARNESS_NODE (the
-    node's name), HARNESS_SMTP_PORT (1025) and HARNESS_SMTP_HOST (all interfaces of the container).
+    The variables: HARNESS_RUN (the run folder, /harness/run), HARNESS_JOURNAL (the folder of journals), HARNESS_NODE
+    (the node's name), HARNESS_SMTP_PORT (1025) and HARNESS_SMTP_HOST (all interfaces of the container).
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    # Three lines for each connection and command would bury what matters.
+    # Three lines for each connection and command would hide the others.
     logging.getLogger("mail.log").setLevel(logging.WARNING)
     run = Path(os.environ.get("HARNESS_RUN", "/harness/run"))
     host = os.environ.get("HARNESS_SMTP_HOST", "0.0.0.0")  # noqa: S104 - the container's; the host publishes it on loopback.

@@ -11,13 +11,13 @@ _log = logging.getLogger("harness.web")
 
 
 def main() -> None:
-    """Serve the routes of the module that the command line names, or none.
+    """Serve the routes of the module named on the command line, or none.
 
     The environment: HARNESS_JOURNAL (the folder of journals), HARNESS_NODE (the node's name), CELERY_BROKER_URL,
     CELERY_RESULT_BACKEND (a database's), HARNESS_APP (shown), HARNESS_WEB_HOST (all interfaces of the container),
     HARNESS_WEB_PORT (8000).
     """
-    # The server's access log, a line a request, goes where everything goes.
+    # The server's access log, a line per request, goes to the same stream.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     host = os.environ.get("HARNESS_WEB_HOST", "0.0.0.0")  # noqa: S104 - the container's; the host publishes it on loopback.
     try:

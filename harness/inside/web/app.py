@@ -1,4 +1,4 @@
-"""The app: routes of its own, and those of the app under test."""
+"""The app: its own routes, and those of the app under test."""
 
 from http import HTTPStatus
 
@@ -14,12 +14,12 @@ from harness.inside.web.task_state import task_state
 
 
 async def _health() -> dict[str, str]:
-    """That the process answers. Of the broker it says nothing."""
+    """Report that the process answers. It does not check the broker."""
     return {"status": "ok"}
 
 
 def create_app(desk: Desk, router: APIRouter | None = None, *, title: str = "Web producer") -> FastAPI:
-    """The app, with the routes of its own and those of `router`."""
+    """Return the app, with its own routes and those of `router`."""
     statuses = [status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST]
     app = FastAPI(
         title=title,
@@ -40,6 +40,6 @@ def create_app(desk: Desk, router: APIRouter | None = None, *, title: str = "Web
         )(task_state)
     if router is not None:
         app.include_router(router, dependencies=[Depends(check_due)])
-    # The page would have its document checked by a server on the internet.
+    # By default the page has a server on the internet validate its document.
     patch_fastapi(app, swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True})
     return app

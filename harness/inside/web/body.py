@@ -1,4 +1,4 @@
-"""Bodies of requests: how long, how slow and of which type they may be."""
+"""Limits on request bodies: their length, speed and type."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -13,7 +13,7 @@ BODY_LIMIT_BYTES = 256 * 1024
 """The longest body, unless a route allows more."""
 
 IDLE_LIMIT_S = 30.0
-"""A client that sends no complete head, or nothing of its body, for so long is given up."""
+"""Seconds after which a client is given up that sends no complete head, or nothing more of its body."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -21,7 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class _Body:
-    """Receives the body of one request, and refuses one that is compressed, too long, too slow or broken off."""
+    """Receives the body of one request, and refuses one that is compressed, too long, too slow or cut off."""
 
     def __init__(self, receive: Receive, headers: Mapping[bytes, bytes]) -> None:
         self._receive = receive
@@ -36,7 +36,7 @@ class _Body:
         if self._complete:
             return await self._receive()
         if self._coding not in {"", "identity"}:
-            # Nothing here unpacks it, and what is kept as it came would be taken for what it is not.
+            # Nothing here unpacks it, and the packed bytes would be taken for the content.
             detail = f"The body is encoded as {self._coding}; send it as it is."
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"})
         self._check(self._announced_bytes)
@@ -47,7 +47,7 @@ class _Body:
             detail = f"Nothing more of the body came for {IDLE_LIMIT_S:g} s."
             raise Problem(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"Connection": "close"}) from None
         if message["type"] == "http.disconnect":
-            # Nobody hears this. It ends the handler as any bad request does, and not as a fault of the server.
+            # No client gets this answer. It ends the handler like any bad request, not like a fault of the server.
             raise Problem(HTTPStatus.BAD_REQUEST, "The connection broke in the middle of the body.")
         self._got_bytes += len(message.get("body", b""))
         self._complete = not message.get("more_body", False)
@@ -63,44 +63,44 @@ class _Body:
 class LimitBodies:
     """ASGI middleware: every request's body is received through a `_Body`.
 
-    FastAPI's own `max_body_size` answers some of what is too long in plain text, and waits for ever for the rest.
+    FastAPI's own `max_body_size` answers some bodies that are too long in plain text, and waits without limit for others.
     """
 
     def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]]) -> None:
-        """`app` gets the requests."""
+        """Create the middleware; `app` gets the requests."""
         self._app = app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a request on, with its body in the scope as well: `allow_body` finds it there."""
+        """Pass a request on. Its body is in the scope as well, where `allow_body` finds it."""
         if scope["type"] == "http":
             receive = scope["harness.body"] = _Body(receive, dict(scope["headers"]))
         await self._app(scope, receive, send)
 
 
 def allow_body(request: Request, limit_bytes: int) -> None:
-    """Allow this request a body of so many bytes. For a route that reads the body itself, before it does."""
+    """Allow this request a body of `limit_bytes`. A route that reads the body itself calls it before it reads."""
     request.scope["harness.body"].limit_bytes = limit_bytes
 
 
 def media_type(header: str | None) -> str:
-    """What a Content-Type says without its parameters, such as ``text/csv``; empty if there is none."""
+    """Return the media type of a Content-Type, such as ``text/csv``; empty if there is none."""
     return (header or "").partition(";")[0].strip().lower()
 
 
 def content_type(request: Request) -> str:
-    """The media type of the body; empty if the request does not say."""
+    """Return the media type of the body; empty if the request has no Content-Type."""
     return media_type(request.headers.get("content-type"))
 
 
 def unsupported(request: Request, *types: str) -> Problem:
-    """The answer to a body of a type that the route does not take; it takes `types`."""
+    """Return the problem for a body of a type that the route does not take; it takes `types`."""
     wanted, seen = " or ".join(types), content_type(request) or "no Content-Type"
     headers = {"Accept": ", ".join(types)}
     return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Send {wanted}; this was {seen}.", headers=headers)
 
 
 def accepts(*types: str) -> Any:
-    """A dependency of a route that takes bodies of these types alone; any other is answered with 415."""
+    """Return a dependency for a route that takes only bodies of these types; any other is answered with 415."""
 
     async def check(request: Request) -> None:
         if content_type(request) not in types:

@@ -1,4 +1,4 @@
-"""A connection of which the server does not wait for ever."""
+"""An HTTP connection with a limit on how long the server waits for a request."""
 
 import asyncio
 
@@ -11,18 +11,18 @@ from harness.inside.web.body import IDLE_LIMIT_S
 class ImpatientConnection(H11Protocol):
     """A connection that is closed when the head of its next request is not complete within IDLE_LIMIT_S.
 
-    The server itself gives up a connection only between two requests.
+    The server itself times a connection out only between two requests.
     """
 
     _head_is_late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # As the server has it.
-        """Somebody has connected, and is to say what it wants."""
+        """Start the time limit of the first head."""
         super().connection_made(transport)
         self._head_is_late = self.loop.call_later(IDLE_LIMIT_S, self._give_up)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes more; the time runs from the first of a head, so that one now and then does not prolong it."""
+        """Take more bytes. The time limit runs from the first byte of a head; later bytes do not extend it."""
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._forget()
@@ -30,7 +30,7 @@ class ImpatientConnection(H11Protocol):
             self._head_is_late = self.loop.call_later(IDLE_LIMIT_S, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end, whoever made it."""
+        """Note the end of the connection, by either side."""
         self._forget()
         super().connection_lost(exc)
 

@@ -1,4 +1,4 @@
-"""The desk: tasks are handed in, one thread each, and it remembers which of them the broker confirmed."""
+"""The desk: sends each task in a thread, and remembers which of them the broker confirmed."""
 
 import asyncio
 import logging
@@ -25,26 +25,26 @@ SENDS = 32
 """How many tasks may be on their way to the broker at once, each with a thread and a connection. More are refused."""
 
 MEMORY = 100_000
-"""How many of the tasks that were sent are remembered; beyond it, the oldest without a row is not known any more."""
+"""How many sent tasks are remembered; beyond it, the oldest is forgotten and, without a row, unknown."""
 
 _log = logging.getLogger("harness.web")
 
 
 class Sender(Protocol):
-    """What is needed of `harness.producer.Producer`."""
+    """The part of `harness.producer.Producer` that the desk needs."""
 
     def at(self, due_t: float) -> "Sender":
-        """The same, for what was to be sent at `due_t` (Unix time, seconds)."""
+        """Return the same sender, for what was due at `due_t` (Unix time, seconds)."""
 
     def send(self, name: str, *, kwargs: Mapping[str, Json], expect: Expect | None, task_id: str) -> Sent:
-        """Send one task, once; several threads may do so at a time."""
+        """Send one task, once. Several threads may call it at a time."""
 
 
 class Desk:
-    """Where tasks are handed in and asked for. A context manager: its end waits for the sends in flight."""
+    """Sends tasks and knows their state. A context manager: its exit waits for the sends in flight."""
 
     def __init__(self, producer: Sender, results: Results, *, sends: int = SENDS) -> None:
-        """`sends` bounds how many may be on their way at once."""
+        """Create the desk; at most `sends` tasks may be on their way at once."""
         self._producer = producer
         self.results = results
         self._pool = ThreadPoolExecutor(sends, thread_name_prefix="send")
@@ -53,7 +53,7 @@ class Desk:
         self._confirmed: dict[str, bool] = {}
 
     def __enter__(self) -> Self:
-        """The desk itself."""
+        """Return the desk."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,16 +63,16 @@ class Desk:
     async def send(
         self, name: str, kwargs: Mapping[str, Json], expect: Expect | None, *, due_t: float | None = None
     ) -> str:
-        """Send one task in a thread of its own; returns its id once the broker has confirmed it.
+        """Send one task in a thread of its own. Return its id once the broker has confirmed it.
 
         Args:
             name: the task's registered name.
             kwargs: its arguments, JSON.
-            expect: what the audit shall demand.
-            due_t: when it was to be sent (Unix time, seconds), if that is not now.
+            expect: what the audit demands.
+            due_t: when it was due (Unix time, seconds), if not now.
 
         Raises:
-            NotSent: it has not, or too many are on their way.
+            NotSent: the broker has not confirmed it, or too many tasks are on their way.
         """
         if not self._free.acquire(blocking=False):
             detail = f"{self._sends} tasks are on their way to the broker already; this one was not sent."
@@ -84,10 +84,10 @@ class Desk:
         try:
             sent = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            # The server ends and waits no longer. The thread goes on, and whoever asked is told what is true.
+            # The server is ending and does not wait. The thread goes on, so that the outcome is unknown.
             sent = Sent(task=task, outcome=Kind.UNKNOWN, reason="the web producer is shutting down")
         except JournalError as error:
-            # Whether it happened before the message was published, the error does not say.
+            # The error does not tell whether the message had been published.
             _log.error("%s", error)
             sent = Sent(task=task, outcome=Kind.UNKNOWN, reason="the journal cannot be written")
         if sent.outcome is Kind.REFUSED:
@@ -104,7 +104,7 @@ class Desk:
             del self._confirmed[next(iter(self._confirmed))]
 
     def confirmed(self, task: str) -> bool | None:
-        """Whether the broker confirmed this task; None if nobody sent it here, or too long ago."""
+        """Return whether the broker confirmed this task; None if it was not sent here, or is forgotten."""
         return self._confirmed.get(task)
 
 
@@ -125,14 +125,14 @@ async def submit(
     """Send one task, and answer 202 with its id and where to ask for it.
 
     Args:
-        request: the request that asks for it; it may say with `Harness-Due` when that was to happen.
+        request: the request for the task; its header `Harness-Due` may say when the task was due.
         name: the task's registered name.
         kwargs: its arguments, JSON.
-        expect: what the audit shall demand.
+        expect: what the audit demands.
         about: more members of the answer.
 
     Raises:
-        NotSent: the broker has not confirmed it. Left alone, it becomes a 503 with Retry-After.
+        NotSent: the broker has not confirmed it. If it is not caught, it becomes a 503 with Retry-After.
     """
     desk: Desk = request.app.state.desk
     task = await desk.send(name, kwargs, expect, due_t=request.scope.get("harness.due"))

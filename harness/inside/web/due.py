@@ -1,4 +1,4 @@
-"""When the task of a request was to be sent, if the request says so: the header `Harness-Due`."""
+"""The header `Harness-Due`: when the task of a request was due, if the request says so."""
 
 import re
 import time
@@ -9,18 +9,22 @@ from fastapi import Request
 from harness.inside.web.problem import Problem
 
 DUE_HEADER = "Harness-Due"
-"""By which a request says when its task was to be sent."""
+"""The header in which a request says when its task was due."""
 
 DUE_RANGE_S = 86_400.0
-"""How far from now that may be; what is farther is no Unix time in seconds."""
+"""How far from now that time may be, in seconds; anything farther is not taken for a Unix time in seconds."""
 
 
 async def check_due(request: Request) -> None:
-    """Keep when the task of this request was to be sent, before anything is done that would have to be undone."""
+    """Store in the scope when the task of this request was due, before the route does anything.
+
+    Raises:
+        Problem: the header is not one Unix time in seconds within a day of now (400).
+    """
     said = request.headers.getlist(DUE_HEADER)
     if not said:
         return
-    # More than `float` takes would be no decimal number; twice the header is none either.
+    # A pattern, because `float` takes more than decimal numbers. The header given twice is an error too.
     due_t = float(said[0]) if len(said) == 1 and re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", said[0]) else None
     if due_t is None or abs(due_t - time.time()) > DUE_RANGE_S:
         seen = ", ".join(said)[:100]

@@ -1,4 +1,4 @@
-"""What a request is told that cannot be answered as it wants: a problem document (RFC 9457)."""
+"""Error answers to requests: problem documents (RFC 9457)."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -13,19 +13,19 @@ from harness.records.event import Kind
 from harness.records.values import Json
 
 RETRY_AFTER_S = 5
-"""When to come back to a broker that did not take a task."""
+"""Seconds after which to try again, if the broker did not take a task."""
 
 _SHOWN_ERRORS = 20
 _PROBLEM = "application/problem+json"
 
 
 class Problem(HTTPException):
-    """A request that gets an error for an answer; `more` are further members of the problem document."""
+    """An error answer to a request; `more` are further members of the problem document."""
 
     def __init__(
         self, status: HTTPStatus, detail: str, *, headers: Mapping[str, str] | None = None, **more: Json
     ) -> None:
-        """`detail` is a sentence for whoever made the request."""
+        """Create the error; `detail` is a sentence for the client."""
         super().__init__(status, detail, dict(headers or {}))
         self.more = more
 
@@ -34,14 +34,14 @@ class NotSent(Problem):
     """A task that the broker did not confirm."""
 
     def __init__(self, outcome: Kind, detail: str, *, retry_after_s: int = RETRY_AFTER_S, **more: Json) -> None:
-        """`outcome` is REFUSED if the broker surely has it not, and UNKNOWN if nobody can say."""
+        """Create the error; `outcome` is REFUSED if the broker certainly does not have the task, else UNKNOWN."""
         headers = {"Retry-After": str(retry_after_s)}
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers, outcome=outcome.value, **more)
         self.outcome = outcome
 
 
 class ProblemDocument(BaseModel):
-    """What every error looks like (RFC 9457)."""
+    """The form of every error (RFC 9457)."""
 
     title: str
     status: int
@@ -53,20 +53,20 @@ class ProblemDocument(BaseModel):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route says in the OpenAPI document of the errors that it can answer with."""
+    """Return the OpenAPI description of the errors that a route can answer with."""
     content = {_PROBLEM: {"schema": ProblemDocument.model_json_schema()}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 async def on_error(_request: Request, error: Exception) -> Response:
-    """Answer whatever was raised; what nobody foresaw is logged by the server."""
+    """Answer an exception that was raised; the server logs unexpected ones."""
     status = HTTPStatus(getattr(error, "status_code", HTTPStatus.INTERNAL_SERVER_ERROR))
     detail = str(getattr(error, "detail", "The request could not be handled; the log says more."))
     return _document(status, detail, getattr(error, "headers", None), **getattr(error, "more", {}))
 
 
 async def on_invalid(_request: Request, error: Exception) -> Response:
-    """Answer a request that does not have the form which its route declares."""
+    """Answer a request that does not have the form that its route declares."""
     found = error.errors() if isinstance(error, RequestValidationError) else []
     if found and found[0]["type"] == "json_invalid":
         position, why = found[0]["loc"][-1], found[0].get("ctx", {}).get("error", "")

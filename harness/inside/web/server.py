@@ -1,4 +1,4 @@
-"""The server: it answers until it is told to end, and journals that."""
+"""The server: answers until it is told to end, and journals its start and end."""
 
 import contextlib
 import importlib
@@ -19,14 +19,15 @@ from harness.records.event import Kind
 from harness.records.journal import Writer
 
 SEND_TIMEOUT_S = 5.0
-"""The producer's time-out, for each of its steps."""
+"""The producer's time-out for each of its steps, in seconds."""
 
 _SHUTDOWN_S = 4
-"""How long requests in flight may go on after a SIGTERM. The engine kills after 10 s, and a send may add to this."""
+"""Seconds that requests in flight may go on after a SIGTERM. The engine kills after 10 s, and a send may add to this.
+"""
 
 
 def load_routes(module: str) -> APIRouter:
-    """The `router` of a module. Raises UsageError if there is none."""
+    """Return the `router` of a module. Raises UsageError if there is none."""
     try:
         router = getattr(importlib.import_module(module), "router", None)
     except ImportError as error:
@@ -46,7 +47,7 @@ def _env(name: str) -> str:
 
 
 def serve(router: APIRouter | None, *, host: str, port: int) -> None:
-    """Answer until SIGTERM or SIGINT, as the environment says, and journal it.
+    """Answer until SIGTERM or SIGINT, as configured by the environment, and journal it.
 
     Raises:
         UsageError: the environment lacks something.
@@ -65,7 +66,7 @@ def serve(router: APIRouter | None, *, host: str, port: int) -> None:
 
 
 def configured(app: FastAPI, *, host: str, port: int, shutdown_s: int = _SHUTDOWN_S) -> uvicorn.Config:
-    """How the app is served; requests in flight may go on for `shutdown_s` seconds after the end was asked for."""
+    """Return the server's configuration; requests in flight may go on for `shutdown_s` seconds after a request to end."""
     return uvicorn.Config(
         app,
         host=host,
@@ -82,8 +83,8 @@ def _run(server: uvicorn.Server) -> str:
     signals: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        # The server handles signals while it runs and raises them again at its end. What stood here by default
-        # would then kill the process before it could say that it ended in good order.
+        # The server handles signals while it runs and raises them again at its end. The default handlers
+        # would then kill the process before it could journal a clean end.
         signals.append(number)
         server.should_exit = True
 

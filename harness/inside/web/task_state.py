@@ -1,4 +1,4 @@
-"""What the result table says of a task."""
+"""The state of a task in the result table."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ _log = logging.getLogger("harness.web")
 
 
 class TaskState(BaseModel):
-    """What is known of a task."""
+    """The known state of a task."""
 
     task_id: str
     status: str = Field(description="As Celery recorded it; PENDING if it has not yet.")
@@ -30,9 +30,9 @@ class TaskState(BaseModel):
 
 
 async def task_state(request: Request, response: Response, task_id: str) -> TaskState:
-    """What the result table says of a task. A result is shown if it is JSON, and otherwise never decoded."""
+    """Return the state of a task in the result table. A result is shown if it is JSON, and otherwise never decoded."""
     desk: Desk = request.app.state.desk
-    # What was sent is looked up first: a row that comes in between is found.
+    # The memory of what was sent is read first: a row that is written in between is found.
     confirmed = desk.confirmed(task_id)
     try:
         row = await asyncio.to_thread(desk.results.row, task_id)
@@ -49,13 +49,13 @@ async def task_state(request: Request, response: Response, task_id: str) -> Task
 
 
 def _recorded(row: Row, confirmed: bool | None) -> TaskState:  # noqa: FBT001 - as it stands in the answer.
-    """What a row says, with the result, or with why there is none to show."""
+    """Return the state in a row, with the result, or with the reason why it is not shown."""
     known = TaskState(task_id=row.task, status=row.status, confirmed=confirmed, result=None, undecoded=None)
     try:
         state = known.model_copy(update={"result": decode(row)})
-        # Python reads and writes NaN and Infinity, which JSON has not.
+        # Python reads and writes NaN and Infinity, which JSON does not have.
         json.dumps(state.result, allow_nan=False)
-        # Half a surrogate pair, and what is nested hundreds deep, can be read and not be written.
+        # Lone surrogates, and values nested hundreds of levels deep, can be read and not be written.
         state.model_dump_json()
     except (ResultsError, ValueError, RecursionError) as error:
         return known.model_copy(update={"undecoded": f"It cannot be shown as JSON: {error}"})
