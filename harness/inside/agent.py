@@ -173,7 +173,7 @@ class Agent:
         Popen.poll = watched_poll
 
     def watch_errbacks(self) -> None:
-        """Journal the errbacks that are called for a failed task: Celery runs some of them in place and sends nothing."""
+        """Journal the errbacks that are called for a failed task: Celery runs some in place and sends nothing."""
         call = Backend._call_task_errbacks  # noqa: SLF001 - nothing public is called for one that runs in place.
 
         def watched_call(backend: Backend, request: Any, *args: Any, **options: Any) -> Any:

@@ -111,7 +111,7 @@ class BeatWatch:
     # ------------------------------------------------------------------------------------------ its begin and end
 
     def _watch_starts(self, schedule_file: Path | None) -> None:
-        """Detect the start of a worker's beat, and any beat that ends with an error: Celery has a signal for neither."""
+        """Detect the start of a worker's beat, and any beat's end by an error: Celery has no signal for them."""
         start = Service.start
 
         def watched_start(service: Any, embedded_process: bool = False, **options: Any) -> Any:  # noqa: FBT001, FBT002 - as Celery's.

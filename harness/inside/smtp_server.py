@@ -90,7 +90,7 @@ class Handler:
         return f"250 2.0.0 Kept as {file}"
 
     async def handle_exception(self, error: Exception) -> str:
-        """Return a temporary error, so that the client tries again: aiosmtpd's own answer, 500, would blame the mail."""
+        """Return a temporary error, so that the client tries again: aiosmtpd's own answer, 500, blames the mail."""
         _log.error("a command failed", exc_info=error)
         return "451 4.3.0 The mailbox failed to handle the command"
 

@@ -63,7 +63,7 @@ class _Body:
 class LimitBodies:
     """ASGI middleware: every request's body is received through a `_Body`.
 
-    FastAPI's own `max_body_size` answers some bodies that are too long in plain text, and waits without limit for others.
+    FastAPI's own `max_body_size` answers some bodies that are too long in plain text, and waits for ever for others.
     """
 
     def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]]) -> None:
