@@ -184,7 +184,7 @@ class Agent:
         Backend._call_task_errbacks = watched_call  # noqa: SLF001 - the same.
 
     def _say_aside(self, kind: Kind, task: str | None = None, **data: Json) -> None:
-        """Write a line from within Celery's own work. A JournalError is logged, so that a full disk does not stop Celery."""
+        """Write a line from within Celery's own work. A JournalError is only logged."""
         try:
             self._journal.write(kind, task, **data)
         except JournalError:

@@ -46,7 +46,7 @@ def readable(address: str) -> str:
 
 
 def _header(headers: Message, name: str) -> str:
-    """Return the value of a header, or an empty string. Encoded words are decoded: Python folds a long word into them."""
+    """Return the value of a header, or an empty string. Encoded words are decoded: Python folds long words so."""
     # Non-ASCII bytes are UTF-8 (RFC 6532); the library would give them an unknown charset.
     found = (str(value) for key, value in headers.raw_items() if key.lower() == name.lower())
     value = readable(next(found, "")).strip()

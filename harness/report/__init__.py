@@ -1,1 +1,1 @@
-"""How a run is shown."""
+"""The presentation of runs."""

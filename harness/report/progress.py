@@ -19,7 +19,7 @@ from harness.console import Console
 
 @contextmanager
 def of_tasks() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
-    """A line for each thing that takes its time, and a bar each for what was sent and what has ended."""
+    """Show progress lines, and a bar each for sent and for ended tasks. Yield the functions that update them."""
     columns = (TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         known: dict[str, Any] = {}
@@ -37,7 +37,7 @@ def of_tasks() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int]
 
 @contextmanager
 def of_clock() -> Iterator[tuple[Callable[[str], None], Callable[[datetime, float], None]]]:
-    """A line for each thing that takes its time, and a bar for what beat's clock shows."""
+    """Show progress lines, and a bar for the time on beat's clock. Yield the functions that update them."""
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         days = bars.add_task("", total=1.0)

@@ -25,7 +25,7 @@ _UNWANTED = frozenset({Fate.LOST, Fate.DUPLICATED, Fate.WRONG, Fate.UNRECORDED, 
 
 
 def _shown(audit: Audit) -> Audit:
-    """An audit whose names and sentences, which others wrote, can be shown."""
+    """Return an audit in which names and sentences from outside are safe to print."""
     return replace(
         audit,
         name=printable_name(audit.name),
@@ -48,7 +48,7 @@ def _shown(audit: Audit) -> Audit:
 
 
 def _shown_json(value: Json) -> Json:
-    """The same of what a JSON file holds."""
+    """Return a JSON value in which all names and texts are safe to print."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
@@ -57,12 +57,12 @@ def _shown_json(value: Json) -> Json:
 
 
 def verdict(audit: Audit) -> Text:
-    """The verdict in its colour."""
+    """Return the verdict in its colour."""
     return Text(audit.verdict.value, style=_STYLES[audit.verdict])
 
 
 def show(console: Console, audited: Audit) -> None:
-    """Print what an audit says: its ticks or its accounting, and what it found."""
+    """Print an audit: its ticks or its accounting, and its findings."""
     if audited.is_timelapse:
         console.print(ticks(audited))
         console.print("verdict: ", verdict(audited), f". {RULE}", sep="")
@@ -73,7 +73,7 @@ def show(console: Console, audited: Audit) -> None:
 
 
 def accounting(audit: Audit) -> Table:
-    """One run: sent, every fate, and how long the tasks took."""
+    """Return the table of one run: tasks sent, every fate, and how long the tasks took."""
     audit = _shown(audit)
     table = Table(title=Text(audit.name), title_justify="left", show_header=False, pad_edge=False)
     table.add_column("what")
@@ -96,7 +96,7 @@ def accounting(audit: Audit) -> Table:
 
 
 def ticks(audit: Audit) -> Table:
-    """How each entry of beat's schedule ticked, two lines each."""
+    """Return the table of the ticks of each entry of beat's schedule, two lines each."""
     audit = _shown(audit)
     met = {name: style for name, style in _TICKS.items() if any(getattr(entry, name).count for entry in audit.ticks)}
     columns = _TICKS_ALWAYS | met
@@ -117,13 +117,13 @@ _TICKS_ALWAYS = {"missing": "red", "doubled": "red"}
 
 
 def _lateness(entry: EntryTicks) -> str:
-    """Median, 99th percentile and maximum; empty if nothing was sent in time."""
+    """Return median, 99th percentile and maximum, in seconds; empty if there are none."""
     digits = [f"{seconds:.{int(seconds < 10)}f}" for seconds in entry.lateness_s.values()]  # noqa: PLR2004 - legible.
     return f"{'/'.join(digits)} s" if digits else ""
 
 
 def _ticked(entry: EntryTicks) -> str:
-    """How one entry ticked, in a few words."""
+    """Return a summary of one entry's ticks in one line."""
     met = [f"{count} {name}" for name in _TICKS if (count := getattr(entry, name).count)]
     after = _lateness(entry)
     return ", ".join([f"{entry.sent} sent", *met, *([f"late by {after} (p50/p99/max)"] if after else [])])
@@ -134,7 +134,7 @@ def _count(count: int, style: str) -> Text:
 
 
 def findings(audit: Audit) -> Table | None:
-    """What the audit has to say, worst first; None if nothing."""
+    """Return the table of the audit's findings, worst first; None if there are none."""
     if not audit.findings:
         return None
     audit = _shown(audit)
@@ -154,11 +154,11 @@ def findings(audit: Audit) -> Table | None:
 
 
 def load(said: LoadAccount, audit: Audit, folder: str) -> Iterator[RenderableType]:
-    """A load test, for whoever waits for it: the load, what the stack made of it, what broke, and the verdict.
+    """Yield the parts of a load test's report: load, throughput, faults and verdict.
 
     Args:
         said: what load.json holds.
-        audit: what became of the tasks.
+        audit: the audit of the tasks.
         folder: the run folder.
     """
     # Histograms and samples are not shown.
@@ -232,14 +232,14 @@ def _load_facts(said: LoadAccount, audit: Audit) -> Iterator[tuple[str, Text]]:
 
 
 def _generator(figures: Figures) -> str:
-    """How hard it was to make the load."""
+    """Return how late the generator was and how much CPU it took."""
     late = f"late by {write_duration(figures.lateness_p99_s)} (p99), " if figures.is_open else ""
     theft = f"; {figures.theft}" if figures.theft else ""
     return f"{late}{figures.generator_cpu:.0%} of a core{theft}"
 
 
 def _shares(begun: Mapping[str, int], fairness: float | None, busy: float | None) -> str:
-    """How the executions were shared out, and how much of their time they took."""
+    """Return how the executions were spread over the workers, and how busy the workers were."""
     total = sum(begun.values())
     parts = [", ".join(f"{node} {count:,} ({count / total:.0%})" for node, count in begun.items() if total)]
     if fairness is not None:
@@ -281,7 +281,7 @@ def _stages(stages: Mapping[Stage, Summary]) -> Table:
 
 
 def _probes(probes: Sequence[Probe]) -> Table:
-    """A search, a line for each probe."""
+    """Return the table of a search, a line for each probe."""
     table = Table(title="search", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("workers", "rate", "completed", "e2e p50", "e2e p99", "backlog"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -296,7 +296,7 @@ def _probes(probes: Sequence[Probe]) -> Table:
 
 
 def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
-    """Many runs, a line each and their sum."""
+    """Return the table of several runs, a line each, and their sum."""
     sent = sum(audit.entries for _, audit in rows)
     total = {fate: sum(audit.fates[fate] for _, audit in rows) for fate in Fate}
     table = Table(title="accounting", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_footer=True)
@@ -314,12 +314,12 @@ def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
 
 
 def _is_expected(audit: Audit) -> bool:
-    """Whether all failures are what was expected."""
+    """Return whether all failures were expected."""
     return all(finding.code != "failed-unexpectedly" for finding in audit.findings)
 
 
 def _fates(counts: Mapping[Fate, int], *, expected: bool = False) -> Text:
-    """The fates that were met, the unwanted ones in red; and whether the failures are what was expected."""
+    """Return the fates that occurred, the unwanted ones in red; failures are called expected if `expected`."""
     words = {Fate.FAILED: "failed as expected"} if expected else {}
     met = [
         Text(f"{count:,} {words.get(fate, fate.value)}", style="red" if fate in _UNWANTED else "")

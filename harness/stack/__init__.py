@@ -1,6 +1,6 @@
-"""What tasks are sent to: a stack of our own, or a broker and workers that run elsewhere; and when all is at rest.
+"""The systems that tasks are sent to: an own stack, or a broker and workers that run elsewhere; and how they settle.
 
-`Stack` is offered here because tests name it as the type of their fixture.
+`Stack` is exported here because tests name it as the type of their fixture.
 """
 
 from harness.stack.stack import Stack

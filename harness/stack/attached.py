@@ -1,7 +1,7 @@
-"""Attached: a broker, workers and results that run elsewhere, where a `Stack` would be one's own.
+"""Attached: a broker, workers and results that run elsewhere, in place of an own `Stack`.
 
-Nobody keeps a journal there, nobody may ask that broker what is left in it, and nobody sees what the tasks do. What
-ended, and when, the result table alone says; what it cannot say, the audit calls unknown.
+There is no journal of those workers, the broker is not asked what is left in it, and the effects of the tasks are not
+observed. Only the result table tells what ended, and when; what it does not tell, the audit calls unknown.
 """
 
 import json
@@ -31,30 +31,30 @@ from harness.stack.system import AccountedSystem, Watch
 from harness.wait import REAL
 
 NODE = "results"
-"""The node that the events of `Attached.poll` come from."""
+"""The node named in the events of `Attached.poll`."""
 _PRODUCER = "producer"
 _CONNECT_TIMEOUT_S = 10.0
 _LOOK_S = 0.25
-"""How long one look at the results goes on; a thousand ids at a time, so that it can be somewhat longer."""
+"""Seconds that one look at the results lasts; it reads a thousand ids at a time, and can last a little longer."""
 _REST = 3
-"""After a look there is rest for so many times as long as it took: a quarter of one connection is all that it costs."""
+"""The rest after a look, as a multiple of its duration: looks take at most a quarter of one connection's time."""
 _LEAST_REST_S = 0.2
 _SETTLE_INTERVAL_S = 0.1
 _ZONE_STEP_S = 900
 """All zones are whole quarters of an hour from UTC (the tz database, all zones since 1972)."""
 _ASIDE_S = _ZONE_STEP_S / 2
-"""How far a worker's clock may be aside before it is taken for another zone's."""
+"""How far a worker's clock may be off, in seconds, before it is taken for a clock in another zone."""
 _SAME_S = 0.001
 _LONGEST_ERROR = 200
-"""Characters of an exception that an event has."""
+"""The longest text of an exception in an event, in characters."""
 _SCHEMES = frozenset({"amqp", "amqps", "pyamqp"})
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*(?=@)|([?&]password=)[^&\s'\"]*")
-"""In a URL: up to the last @, because a password may have one too; or as an option."""
+"""Matches in a URL up to the last @, because a password may contain one too; or a password given as an option."""
 _NEVER_ASKED = "it runs elsewhere, and was not asked"
 
 
 class Attached(AccountedSystem):
-    """A load test's hold on a broker and workers that run elsewhere. A context manager; it starts nothing there."""
+    """A connection to a broker and workers that run elsewhere. A context manager; it starts nothing there."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Attached(AccountedSystem):
         promise: Promise | None = None,
         about: Mapping[str, Json] | None = None,
     ) -> None:
-        """Nothing is connected yet.
+        """Create it without connecting.
 
         Args:
             broker_url: an AMQP URL, with the vhost.
@@ -81,7 +81,7 @@ class Attached(AccountedSystem):
         _check_broker_url(broker_url)
         super().__init__(folder, promise=promise, about=about)
         self.producer_url = broker_url
-        """Where load processes send tasks. It holds the password; no file does."""
+        """The URL to which load processes send tasks. It holds the password; no file does."""
         self._results = Results(results_url)
         self._producer: Producer | None = None
         self._open = _Open()
@@ -90,10 +90,10 @@ class Attached(AccountedSystem):
         self._rested_s = REAL.now()
 
     def __enter__(self) -> Self:
-        """See that the broker answers and the results can be read, and begin the journal.
+        """Check that the broker answers and the results can be read, and begin the journal.
 
         Raises:
-            BrokerError: the broker does not answer, or lets nobody in by this URL.
+            BrokerError: the broker does not answer, or refuses the login of this URL.
             ResultsError: the results cannot be read.
         """
         _reach(self.producer_url, self._results)
@@ -121,27 +121,27 @@ class Attached(AccountedSystem):
 
     @property
     def producer(self) -> Producer:
-        """Sends tasks to the broker."""
+        """The producer that sends tasks to the broker. Raises UsageError if nothing is attached."""
         if self._producer is None:
             raise UsageError("nothing is attached; use it as `with Attached(...) as attached:`.")
         return self._producer
 
     @property
     def ended(self) -> int:
-        """How many of the tasks have been seen with a final row."""
+        """The number of tasks that have been seen with a final row."""
         return len(self._open.ended)
 
     def poll(self) -> list[Event]:
-        """The tasks whose final rows have been found since the last call, in the order of time, each of them once.
+        """Return the tasks whose final rows have been found since the last call, sorted by time, each of them once.
 
-        Tasks are looked up by their ids, a thousand at a time, in turns: neither does it matter how many rows of
-        others there are, nor what `date_done` another machine's clock wrote. A look takes about a quarter of a second,
-        and is followed by a longer rest, in which this returns nothing; with more open tasks than that it takes
-        several looks to see all of them. A database that does not answer is no error here, but in `settle`.
+        Tasks are looked up by their ids, a thousand at a time, in turns. So the number of other rows does not matter,
+        nor does the `date_done` that another machine's clock wrote. A look takes about a quarter of a second and is
+        followed by a longer rest, in which this returns nothing. If one look cannot cover all open tasks, several
+        looks do. A database that does not answer is no error here; `settle` reports it.
 
         Returns:
             Events of kind FINISHED, or REVOKED, from the node `results`: `t` is the row's `date_done` as Unix time,
-            `data` has `state`, and of a failure `error`.
+            `data` has `state`, and for a failure `error`.
         """
         self._ledger.update()
         if REAL.now() < self._rested_s:
@@ -159,7 +159,7 @@ class Attached(AccountedSystem):
                 if REAL.now() >= until_s:
                     break
         except ResultsError:
-            # Whether it can be read when it counts, `settle` will see.
+            # `settle` will find out whether the results can be read at the end.
             self._open.look_again()
         else:
             self._open.looked()
@@ -176,26 +176,26 @@ class Attached(AccountedSystem):
         return Event(kind=kind, t=t, n=-1, node=NODE, pid=-1, task=ending.task, data=data)
 
     def follow(self) -> None:
-        """Show the listeners what was sent, and which rows were found, since the last call; see `poll`."""
+        """Pass the events of sent tasks and of found rows since the last call to the listeners; see `poll`."""
         for event in self.poll():
             for listener in self._ledger.listeners:
                 listener(event)
 
     @property
     def workers(self) -> Sequence[Node]:
-        """None: somebody else runs them."""
+        """Empty: the workers are not managed here."""
         return ()
 
     @property
     def workers_up(self) -> None:
-        """None: nobody here knows."""
+        """None: the state of the workers is not known here."""
         return
 
     def _come_to_rest(self, limits: Limits, watch: Watch) -> list[Finding]:
         """Wait until every accepted task has a final row, and copy the rows of this run's tasks.
 
-        What is still open at the deadline is no error: the audit says that nobody knows what became of it. The
-        listeners are told of the rows that are found meanwhile.
+        A task that is still open at the deadline is no error: the audit reports its fate as unknown. The listeners get
+        the rows that are found meanwhile.
         """
         wait = Wait(limits)
         self._open.rounds = 0
@@ -210,23 +210,23 @@ class Attached(AccountedSystem):
         self.follow()
         watch(self._ledger)
         wait.note(self.ended)
-        # A database that does not answer is looked at in vain, but not for ever.
+        # A database that does not answer is asked again, but not without limit.
         has_looked = self._open.rounds > 1 or wait.idle_s >= 2 * limits.timeout_s
         is_in_vain = wait.idle_s >= limits.timeout_s and has_looked
         return not self._open.accepted or is_in_vain or wait.waited_s >= limits.limit_s
 
     def _copy(self) -> list[Finding]:
-        """Copy the rows; where that cannot be done, the folder has no results, and the finding says why."""
+        """Copy the rows. If that fails, the folder has no results, and the finding says why."""
         try:
             self._results.copy(self._open.known, self.folder.results, self._when)
         except ResultsError as error:
-            # Rows of an earlier look would say that the others have none.
+            # With the rows of an earlier look only, the other tasks would seem to have none.
             self.folder.results.unlink(missing_ok=True)
             return [Finding(code="results-not-copied", verdict=Verdict.UNKNOWN, count=1, text=str(error))]
         return []
 
     def _when(self, task: str, done: datetime) -> float:
-        """When the copy says that a task ended: when it was seen to, unless the row has changed since then."""
+        """Return the time at which the copy says that a task ended: when it was seen to, unless its row has changed."""
         now_t = time.time()
         seen_t = self._open.ended.get(task)
         if seen_t is None:
@@ -237,7 +237,7 @@ class Attached(AccountedSystem):
         return self._zone.unix_time(done, seen_t, now_t)
 
     def _saw(self, effects: int) -> None:
-        # If nothing at all was seen, then nobody was there to see.
+        # If no effect at all was seen, the effects stay unwitnessed.
         if effects:
             self._write_run_file([Unwitnessed.EXECUTIONS, Unwitnessed.BROKER])
 
@@ -257,19 +257,19 @@ class _Open:
 
     def __init__(self) -> None:
         self.known: dict[str, None] = {}
-        """All tasks that somebody intended to send, in their order."""
+        """All tasks that were intended to be sent, in order."""
         self.accepted: set[str] = set()
-        """Those that the broker has taken, and that have not ended."""
+        """Tasks that the broker has accepted and that have not ended."""
         self.ended: dict[str, float] = {}
-        """When each of those ended that have, Unix time."""
+        """The end of each task that has ended, Unix time."""
         self.rounds = 0
-        """How often all that were open have been looked up since the last of them ended."""
+        """The number of times that all open tasks have been looked up since the last of them ended."""
         self.since_t = self._began_t = time.time()
         """A row that is found now, and was not before, was written after this, Unix time."""
         self._refused: set[str] = set()
         self._waiting: deque[str] = deque()
         self._left = 0
-        """How many have not had their turn in this round."""
+        """The number of tasks that have not had their turn in this round."""
 
     def take(self, event: Event) -> None:
         """Take an event of the journal."""
@@ -285,13 +285,13 @@ class _Open:
             self.accepted.add(task)
 
     def end(self, task: str, t: float) -> None:
-        """A task has a final row."""
+        """Record that a task has a final row."""
         self.rounds = 0
         self.ended[task] = t
         self.accepted.discard(task)
 
     def turn(self) -> Iterator[str]:
-        """The open tasks that have not had their turn in this round; after the last one, a new round begins."""
+        """Yield the open tasks that have not had their turn in this round; after the last one, a new round begins."""
         if not self._left:
             self._left, self._began_t = len(self._waiting), time.time()
         while self._left:
@@ -302,28 +302,28 @@ class _Open:
                 yield task
 
     def looked(self) -> None:
-        """Those that had their turn were looked up."""
+        """Note that the tasks that had their turn were looked up."""
         if not self._left:
             self.rounds += 1
             self.since_t = self._began_t
 
     def look_again(self) -> None:
-        """Those that had their turn could not be looked up: the round begins anew."""
+        """Begin the round again: the tasks that had their turn could not be looked up."""
         self._left = 0
 
 
 class _Zone:
-    """Tells the Unix time of `date_done`, which is written in a zone that nobody names; see `Results.endings`.
+    """Computes the Unix time of `date_done`, which is written in an unnamed zone; see `Results.endings`.
 
-    A row that was not there at one look and is there at the next was written in between, and that tells the zone, as
-    long as the clocks of the machines agree to seven minutes.
+    A row that was absent at one look and present at the next was written in between. That gives the zone, as long as
+    the clocks of the machines agree to seven minutes.
     """
 
     def __init__(self) -> None:
         self._east_s = 0.0
 
     def unix_time(self, done: datetime, since_t: float, now_t: float) -> float:
-        """When a row was written that was not there at `since_t`, and is there at `now_t`; all in Unix time."""
+        """Return when a row was written that was absent at `since_t` and present at `now_t`; all in Unix time."""
         t = _as_utc(done) - self._east_s
         if not since_t - _ASIDE_S <= t <= now_t + _ASIDE_S:
             self._east_s = _whole_steps_s(_as_utc(done) - now_t)
@@ -332,17 +332,17 @@ class _Zone:
 
 
 def _as_utc(done: datetime) -> float:
-    """Its Unix time, were it UTC."""
+    """Return the Unix time of a naive time, as if it were UTC."""
     return done.replace(tzinfo=UTC).timestamp()
 
 
 def _whole_steps_s(aside_s: float) -> float:
-    """The offset of a zone that is nearest."""
+    """Return the nearest offset of a zone, in seconds."""
     return _ZONE_STEP_S * round(aside_s / _ZONE_STEP_S)
 
 
 def _exception(result: bytes | None) -> str:
-    """The exception of a FAILURE, in one line; it is never unpickled."""
+    """Return the exception of a FAILURE, in one line; it is never unpickled."""
     try:
         said = json.loads(result or b"null")
     except (ValueError, RecursionError):
@@ -359,7 +359,7 @@ def _check_broker_url(url: str) -> None:
     for part in url.split(";"):
         try:
             parsed = urlsplit(part)
-            # What looks like a port and is none may be a piece of a password, so the error is not shown.
+            # A part that looks like a port and is none may be a piece of a password, so the error is not shown.
             is_fine = parsed.scheme in _SCHEMES and bool(parsed.hostname) and parsed.port != 0
         except ValueError:
             is_fine = False
@@ -371,11 +371,11 @@ def _check_broker_url(url: str) -> None:
 
 
 def reach(broker_url: str, results_url: str) -> None:
-    """See whether `Attached` would be let in, and leave nothing behind.
+    """Check that `Attached` could connect, and leave nothing behind.
 
     Raises:
         UsageError: `broker_url` is no AMQP URL.
-        BrokerError: the broker does not answer, or lets nobody in by this URL.
+        BrokerError: the broker does not answer, or refuses the login of this URL.
         ResultsError: the results cannot be read.
     """
     _check_broker_url(broker_url)
@@ -389,7 +389,7 @@ def _reach(broker_url: str, results: Results) -> None:
 
 
 def _check_broker(url: str) -> None:
-    """Connect once, as the producer will."""
+    """Connect once, as the producer will. Raises BrokerError."""
     try:
         connect(url, _CONNECT_TIMEOUT_S).release()
     except BrokerError as error:
@@ -400,7 +400,7 @@ def _check_broker(url: str) -> None:
 
 
 def _without_passwords(value: Json) -> Json:
-    """The same, but that in every URL within it the password is hidden."""
+    """Return the value with the password hidden in every URL within it."""
     if isinstance(value, str):
         return _PASSWORD.sub(r"\1\2***", value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""How long a settling waits, whatever it waits for."""
+"""Time limits for settling."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ from harness.wait import REAL, Clock, Patience
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long is waited, in seconds."""
+    """How long to wait, in seconds."""
 
     timeout_s: float = 60.0
     """For the next task to end."""
     limit_s: float = 3600.0
-    """In all."""
+    """In total."""
 
     def left_after(self, settled: Settled, *, at_most: "Limits") -> "Limits":
-        """What is left of these limits after they were used once."""
+        """Return what is left of these limits after one use, and no more than `at_most`."""
         return Limits(
             timeout_s=min(self.timeout_s, at_most.timeout_s),
             limit_s=min(max(self.limit_s - settled.waited_s, 0.0), at_most.limit_s),
@@ -24,36 +24,36 @@ class Limits:
 
 
 class Wait:
-    """One wait, with limits: whoever waits looks, tells how many tasks have ended, and rests until the next look."""
+    """One wait with limits. The caller looks, notes how many tasks have ended, and rests until the next look."""
 
     def __init__(self, limits: Limits, clock: Clock = REAL) -> None:
-        """It begins now."""
+        """Begin the wait."""
         self._limits = limits
         self._clock = clock
         self._began_s = clock.now()
         self._patience = Patience(clock)
         self.idle_s = 0.0
-        """How long ago a task was seen to end, or this began, in seconds."""
+        """Seconds since a task was last seen to end, or since the wait began."""
         self.waited_s = 0.0
-        """How long this lasts, in seconds."""
+        """Seconds since the wait began."""
 
     def note(self, ended: int) -> None:
-        """So many tasks have ended by now."""
+        """Note how many tasks have ended by now."""
         self.waited_s = self._clock.now() - self._began_s
         self.idle_s = self._patience.waited_s(ended)
 
     @property
     def left_s(self) -> float:
-        """When it will be over if no task ends, in seconds from the last look; not above 0 if it is."""
+        """Seconds from the last look until the wait is over if no task ends; not above 0 if it is over."""
         return min(self._limits.timeout_s - self.idle_s, self._limits.limit_s - self.waited_s)
 
     @property
     def over(self) -> How | None:
-        """Which limit was reached; None if none was."""
+        """The limit that was reached; None if none was."""
         if self.idle_s >= self._limits.timeout_s:
             return How.TIMEOUT
         return How.LIMIT if self.waited_s >= self._limits.limit_s else None
 
     def rest(self, interval_s: float) -> None:
-        """Sleep until the next look, which is not after the end."""
+        """Sleep until the next look, but not beyond the end of the wait."""
         self._clock.sleep(min(interval_s, self.left_s) if self.left_s > 0 else interval_s)

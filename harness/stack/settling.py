@@ -1,7 +1,7 @@
-"""Settling: waits until everything is at rest, knows for what, and ends when nothing on its list can change.
+"""Settling: waits until everything is at rest, names what it waits for, and ends when nothing in flight can change.
 
-In flight is what waits in a queue, what a worker has in hand, and what was sent and has not ended. Each of them is an
-item that says what it is, and whether it can still move by itself.
+In flight is what waits in a queue, what a worker holds, and what was sent and has not ended. Each of them is an item
+with a description, and with whether it can still move by itself.
 """
 
 import time
@@ -19,18 +19,18 @@ from harness.stack.limits import Limits, Wait
 from harness.wait import REAL, Clock
 
 _CALM_S = 1.0
-"""How long nothing may be able to move before that is believed: a task that was sent may not be in a queue yet."""
+"""Seconds for which nothing may be able to move before the wait ends: a sent task may not be in a queue yet."""
 _SAMPLES = 1.2
-"""How many reports of a queue that reports in turns are waited for: one, and what it may be late."""
+"""How many reports to wait for of a queue that reports at intervals: one, and a margin for lateness."""
 _INTERVAL_S = 0.05
 _AGREE_S = 2.0
-"""How long broker and journal may take to agree on who has which message."""
+"""Seconds that broker and journal may take to agree on who has which message."""
 _FIRST_WORD_S = 3.0
-"""What does not take longer is not spoken of."""
+"""A wait that is shorter than this, in seconds, is not announced."""
 _BETWEEN_WORDS_S = 10.0
 _SHOWN = 3
 _DELAYED = "celery_delayed_"
-"""How the queues are named in which native delayed delivery keeps messages."""
+"""The prefix of the queues in which native delayed delivery keeps messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,34 +38,34 @@ class Item:
     """Something in flight."""
 
     text: str
-    """What it is, for people to read."""
+    """A description, for people to read."""
     can_move: bool
     several: str = ""
-    """What several of its kind are, after their number; empty if there are no others."""
+    """A description of several items of this kind, to follow their number; empty if there is no such kind."""
 
 
 class Source(Protocol):
-    """What is to come to rest."""
+    """A system that can settle."""
 
     @property
     def ledger(self) -> Ledger:
-        """What the journal tells up to now."""
+        """The ledger of the journal up to now."""
         ...
 
     def task_queues(self) -> list[QueueCount]:
-        """What the queues hold. Raises HarnessError where the broker does not answer."""
+        """Return what the queues hold. Raises HarnessError if the broker does not answer."""
         ...
 
     def look(self, queues: Collection[str]) -> Mapping[str, QueueLook]:
-        """What some queues say of their consumers. Raises HarnessError where the broker does not answer."""
+        """Return what these queues report of their consumers. Raises HarnessError if the broker does not answer."""
         ...
 
     def peek(self, queue: str) -> Sequence[Waiting]:
-        """The messages that wait in a queue. Raises HarnessError where the broker does not answer."""
+        """Return the messages that wait in a queue. Raises HarnessError if the broker does not answer."""
         ...
 
     def alive(self) -> set[str]:
-        """The names of the workers that run."""
+        """Return the names of the workers that run."""
         ...
 
 
@@ -78,15 +78,15 @@ def settle(
     clock: Clock = REAL,
     now_t: Callable[[], float] = time.time,
 ) -> Settled:
-    """Wait until everything is at rest, or nothing can move any more, or the time is over.
+    """Wait until everything is at rest, or nothing can move any more, or a limit is reached.
 
     Args:
-        source: what is waited for.
-        limits: for how long.
-        say: is told what is waited for, if it takes its time.
-        watch: is shown the ledger each time it was brought up to date.
+        source: the system that settles.
+        limits: how long to wait.
+        say: gets a line about what is waited for, if it takes long.
+        watch: gets the ledger after each update.
         clock: measures the limits.
-        now_t: Unix time in seconds, for what is due later.
+        now_t: Unix time in seconds, for tasks that are due later.
     """
     wait, calm, teller = Wait(limits, clock), _Calm(clock), _Teller(clock, say)
     sent_before: Counter[tuple[str, str]] | None = None
@@ -112,21 +112,21 @@ def settle(
 
 
 def _over(items: Sequence[Item], ledger: Ledger, wait: Wait, *, is_calm: bool) -> How | None:
-    """Why it is over; None if it is not."""
+    """Return why the wait is over; None if it is not."""
     if not items and not ledger.unended:
         return How.REST
     return How.STUCK if is_calm else wait.over
 
 
 class _Calm:
-    """Tells a pause from the end: that nothing can move is believed after a while."""
+    """Tells a pause from the end: the end is when nothing could move for a while."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since_s: float | None = None
 
     def lasts(self, items: Sequence[Item], calm_s: float) -> bool:
-        """Whether nothing could move for long enough, now that this was seen."""
+        """Return whether nothing could move for `calm_s` seconds, given the items in flight now."""
         if any(item.can_move for item in items):
             self._since_s = None
             return False
@@ -136,7 +136,7 @@ class _Calm:
 
 
 class _Teller:
-    """Says what is waited for: not at once, not again and again, and not twice the same."""
+    """Announces what is waited for: not at once, not too often, and not the same text twice in a row."""
 
     def __init__(self, clock: Clock, say: Callable[[str], None]) -> None:
         self._clock = clock
@@ -145,7 +145,7 @@ class _Teller:
         self._said = ""
 
     def tell(self, items: Sequence[Item]) -> None:
-        """Take what is in flight now."""
+        """Take the items in flight now."""
         if not items or self._clock.now() < self._next_s:
             return
         text = described(summed_up(items))
@@ -156,7 +156,7 @@ class _Teller:
 
 
 def summed_up(items: Sequence[Item]) -> list[str]:
-    """What is in flight, each kind once, in the order in which they were found."""
+    """Return what is in flight, each kind once, in the order in which they were found."""
     kinds: dict[str, list[Item]] = {}
     for item in items:
         kinds.setdefault(item.several or item.text, []).append(item)
@@ -164,7 +164,7 @@ def summed_up(items: Sequence[Item]) -> list[str]:
 
 
 def described(texts: Sequence[str]) -> str:
-    """The first of some items in one line."""
+    """Return the first of some items in one line."""
     more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
     return "; ".join(texts[:_SHOWN]) + more
 
@@ -173,7 +173,7 @@ def described(texts: Sequence[str]) -> str:
 
 
 def _queues(source: Source) -> list[QueueCount] | Item:
-    """What the queues hold; or that nobody says so."""
+    """Return what the queues hold, or an item that says that the broker does not answer."""
     try:
         return source.task_queues()
     except HarnessError as error:
@@ -183,7 +183,7 @@ def _queues(source: Source) -> list[QueueCount] | Item:
 def _in_flight(
     source: Source, queues: list[QueueCount] | Item, ledger: Ledger, now_t: float, left_s: float
 ) -> tuple[list[Item], float]:
-    """Everything in flight, and for how long nothing may be able to move before that is believed."""
+    """Return everything in flight, and for how many seconds nothing may be able to move before the wait ends."""
     if isinstance(queues, Item):
         return [queues], _CALM_S
     try:
@@ -201,34 +201,34 @@ def _in_flight(
 
 
 def _silence(error: HarnessError) -> Item:
-    """A broker that is down or paused may still hold everything; without the engine nobody knows which workers run."""
+    """Return an item that can move: a silent broker may hold messages, a silent engine hides which workers run."""
     who = "container engine" if isinstance(error, EngineError) else "broker"
     return Item(text=f"the {who} does not answer ({str(error).partition('.')[0]})", can_move=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _View:
-    """What is known at one moment."""
+    """The state at one moment."""
 
     ledger: Ledger
     queues: Sequence[QueueCount]
     alive: Collection[str]
     now_t: float
     until_t: float
-    """Unix time in seconds; what is due later does not move before waiting ends."""
+    """Unix time in seconds; a task that is due later does not move before the wait ends."""
 
     @property
     def unacked(self) -> int:
-        """How many messages the broker waits for an acknowledgement of."""
+        """The number of messages that are delivered and not acknowledged."""
         return sum(queue.unacked for queue in self.queues)
 
     @property
     def consumed(self) -> set[str]:
-        """The queues that a worker which is alive consumed when it was ready."""
+        """The queues that the workers which are alive consumed when they were ready."""
         return {name for node in self.alive for name in self.ledger.consumes.get(node, ())}
 
     def in_hand(self) -> Iterator[Item]:
-        """What the workers run, and what they have received."""
+        """Yield what the workers run, and what they have received."""
         running = list(self.ledger.running(self.alive))
         received = list(self.ledger.received(self.alive)) if self.unacked else []
         idle = self._idle_chords()
@@ -254,7 +254,7 @@ class _View:
         return Item(text=text, can_move=one.eta <= self.until_t, several=several)
 
     def _idle_chords(self) -> set[str]:
-        """The tasks that wait for a chord, and that looked in vain since anything else last moved."""
+        """Return the chord-unlock tasks whose last attempt is later than any other motion: they looked in vain."""
         moved_t = self.ledger.last_motion_t
         return {chord.task for chord in self.ledger.chords if chord.last_attempt_t > moved_t}
 
@@ -264,10 +264,10 @@ class _View:
         return f"celery.chord_unlock looked {chord.attempts} times and waits for {members}"
 
     def in_queues(self, looks: Mapping[str, QueueLook] | None) -> Iterator[Item]:
-        """What the queues hold.
+        """Yield what the queues hold.
 
         Args:
-            looks: what they say of their consumers; None if nobody asked, because something else moves.
+            looks: what they report of their consumers; None if they were not asked, because something else moves.
         """
         for queue in self.queues:
             look = looks.get(queue.name) if looks is not None else None
@@ -292,7 +292,7 @@ class _View:
         return Item(text=whole, can_move=False)
 
     def _of_unacked(self, queue: QueueCount, look: QueueLook | None) -> Iterator[Item]:
-        """Messages that somebody has: those of our workers are spoken of already, if they said what they have."""
+        """Yield the messages that consumers hold, unless the journal of our workers accounts for them already."""
         known = len(self.ledger.held(self.alive, unacked=True))
         if queue.unacked > known:
             can_move = bool(self.alive) or look is None or look.consumers > 0
@@ -306,7 +306,7 @@ class _View:
         )
 
     def _due_soon(self, queue: QueueCount) -> bool:
-        """Whether one of the tasks that may wait there is due before waiting ends."""
+        """Return whether one of the tasks that may wait there is due before the wait ends."""
         if not queue.name.startswith(_DELAYED):
             return True
         due = [one.due_t for one in self.ledger.unended.values() if one.due_t is not None]
@@ -317,10 +317,11 @@ class _View:
 
 
 def remains(source: Source, *, clock: Clock = REAL) -> Remains:
-    """What is in the queues and in the workers' hands now.
+    """Return what is in the queues and in the workers' hands now.
 
-    Between two looks a message can go from one hand to another. So it is looked again, for two seconds at most, until
-    the broker's unacknowledged messages are those that the journal knows of.
+    A message can move between two looks. So the look is repeated, for two seconds at most, until the journal accounts
+    for all of the broker's unacknowledged messages. If it never does, or if the broker does not answer, `reason` says
+    why the result is incomplete.
     """
     until_s = clock.now() + _AGREE_S
     while True:
@@ -332,7 +333,7 @@ def remains(source: Source, *, clock: Clock = REAL) -> Remains:
         if excess <= 0:
             return found
         if clock.now() >= until_s:
-            # Some worker holds messages and did not journal it, so the tasks in them could be any.
+            # Some worker holds messages and did not journal it, so the tasks in them are unknown.
             known = len(found.held)
             reason = f"{known + excess} messages are unacknowledged, {known} are accounted for"
             return replace(found, reason=reason)
@@ -340,7 +341,7 @@ def remains(source: Source, *, clock: Clock = REAL) -> Remains:
 
 
 def _look(source: Source) -> tuple[Remains, int]:
-    """One look; and how many unacknowledged messages nobody accounts for."""
+    """Look once. Return what was found, and how many unacknowledged messages are not accounted for."""
     queues = source.task_queues()
     looks = source.look([queue.name for queue in queues])
     waiting = {queue.name: source.peek(queue.name) for queue in queues if _may_hold(queue, looks.get(queue.name))}
@@ -368,7 +369,7 @@ def _look(source: Source) -> tuple[Remains, int]:
 
 
 def _may_hold(queue: QueueCount, look: QueueLook | None) -> bool:
-    """Whether a queue may hold a message: one that reports in turns may hold what it does not say."""
+    """Return whether a queue may hold a message: one that reports at intervals may hold more than it reports."""
     return bool(queue.ready or (not queue.is_live and (look is None or look.ready)))
 
 

@@ -1,4 +1,4 @@
-"""What stacks share: the engine, the images, a network, and one broker."""
+"""The parts that stacks share: the engine, the images, a network, and one broker."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class _Started:
-    """What a session has once it is started."""
+    """The parts of a started session."""
 
     engine: Engine
     network: str
@@ -30,10 +30,10 @@ class _Started:
 
 
 class SharedParts:
-    """Starts everything at its first use, and takes it down with `close`. A context manager."""
+    """Starts all parts at the first use of one, and takes them down with `close`. A context manager."""
 
     def __init__(self, say: Say = lambda _: None) -> None:
-        """Nothing is started yet; `say` is told what takes its time."""
+        """Create it without starting anything; `say` gets a line about each thing that takes long."""
         self.say = say
         """Takes a line of progress."""
         self._started: _Started | None = None
@@ -41,7 +41,7 @@ class SharedParts:
         self._closed = False
 
     def __enter__(self) -> Self:
-        """The session itself."""
+        """Return the session."""
         return self
 
     def __exit__(
@@ -52,10 +52,10 @@ class SharedParts:
             self.close()
 
     def start(self) -> None:
-        """Sweep what dead owners left, find or build the images, start the broker; the second time does nothing.
+        """Remove what dead owners left, find or build the images, start the broker; a second time does nothing.
 
         Raises:
-            UsageError: HARNESS_NETWORK says neither `closed` nor `open`.
+            UsageError: HARNESS_NETWORK is neither `closed` nor `open`.
             EngineError: no engine answers, or the session has been closed.
             ImageError: an image can neither be found nor made.
             StartError: the broker does not come up.
@@ -73,7 +73,7 @@ class SharedParts:
 
     @property
     def engine(self) -> Engine:
-        """The engine; the first use of this or of what follows starts everything, and raises what `start` does."""
+        """The engine. The first use of this or a property below starts everything, and raises what `start` does."""
         return self._ensure().engine
 
     @property
@@ -83,7 +83,7 @@ class SharedParts:
 
     @property
     def network(self) -> str:
-        """The network that all nodes are on; it leads nowhere unless HARNESS_NETWORK is `open`."""
+        """The network of all nodes; it has no way to the outside unless HARNESS_NETWORK is `open`."""
         return self._ensure().network
 
     @property
@@ -93,7 +93,7 @@ class SharedParts:
 
     @cached_property
     def mailbox_image(self) -> str:
-        """The image of mailboxes: always the harness's own, because one's own worker image need hold no mail server."""
+        """The image of mailboxes: always the harness's own, because a user's worker image may lack a mail server."""
         if not is_replaced(Image.NODE):
             return self.worker_image
         return images.ensure(self.engine, Image.NODE, say=self.say, ours=True)
@@ -113,7 +113,7 @@ class SharedParts:
     def _up(self) -> _Started:
         leads_out = network_leads_out()
         engine = connect()
-        # Last of all. What the interpreter's exit may still have to ask of the engine opens a connection anew.
+        # Closed last. Cleanup at the interpreter's exit that still needs the engine opens a new connection.
         self._closing.callback(engine.close)
         swept = sweep(engine)
         if swept:
@@ -130,5 +130,5 @@ class SharedParts:
 
 
 def _sampled_s() -> float:
-    """How often quorum queues report, in seconds: our own image is told to, somebody's own need not be."""
+    """Return the interval of the reports of quorum queues, in seconds; a user's own image may not have our setting."""
     return SAMPLED_S if is_replaced(Image.RABBITMQ) else SAMPLED_S_OF_OURS

@@ -1,4 +1,4 @@
-"""The stack: a vhost, workers, a mailbox, results and a producer of one's own, on a session's broker."""
+"""The stack: its own vhost, workers, mailbox, results and producer, on a session's broker."""
 
 import secrets
 import time
@@ -41,28 +41,28 @@ _PACKAGES = ("celery", "kombu", "sqlalchemy", "testcontainers", "docker")
 
 @dataclass(frozen=True, kw_only=True)
 class StackSpec:
-    """What a stack is made of."""
+    """The settings of a stack."""
 
     app: str
-    """What `celery -A` gets, such as `scenarios.app`."""
+    """The argument of `celery -A`, such as `scenarios.app`."""
     app_folder: Path = field(default_factory=Path.cwd)
     """The folder that the app is imported from."""
     workers: int = 1
     options: Sequence[str] | None = None
-    """Options of `celery worker`; None takes DEFAULT_OPTIONS of `nodes.worker`."""
+    """Options of `celery worker`; None takes DEFAULT_OPTIONS of `harness.containers.worker`."""
     mailbox: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
-    """More environment for the workers."""
+    """More environment for all nodes that run the app."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be started."""
+        """Check the settings. Raises UsageError for a negative number of workers or a missing app folder."""
         if self.workers < 0:
             raise UsageError(f"{self.workers} workers cannot be started; give 0 or more.")
         if not self.app_folder.is_dir():
             raise UsageError(f"{self.app_folder} is no folder, so no app can be imported from it.")
 
     def to_json(self) -> dict[str, Json]:
-        """The settings for run.json. Paths and secrets stay out of it."""
+        """Return the settings for run.json. Paths and secrets are left out."""
         return {
             "app": self.app,
             "workers": self.workers,
@@ -73,7 +73,7 @@ class StackSpec:
 
 
 class Stack(AccountedSystem):
-    """A fresh, isolated stack. A context manager: everything it starts is gone when it ends."""
+    """A fresh, isolated stack. A context manager: everything that it starts is removed when it ends."""
 
     def __init__(
         self,
@@ -84,10 +84,10 @@ class Stack(AccountedSystem):
         promise: Promise | None = None,
         about: Mapping[str, Json] | None = None,
     ) -> None:
-        """Nothing is started yet.
+        """Create the stack without starting anything.
 
         Args:
-            session: where the broker is.
+            session: has the broker.
             spec: what to start.
             folder: the run's folder, new and empty.
             promise: what is demanded of every task.
@@ -103,10 +103,11 @@ class Stack(AccountedSystem):
         self._producer: Producer | None = None
         self._login: Login | None = None
         self.accounted = 0
-        """How many tasks somebody else than a worker had sent when that looked."""
+        """The number of tasks that were sent by others than workers when the last audit was made."""
         self.limits_left = _UNASKED
-        """What a settling may take that nobody asked for: what is left of the limits of the last one, and no more than
-        two minutes."""
+        """The limits for a settling that was not asked for: what is left of the last one's limits, and no more than two
+        minutes.
+        """
 
     def __enter__(self) -> Self:
         """Start everything; return when all nodes are ready."""
@@ -121,7 +122,7 @@ class Stack(AccountedSystem):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take everything down, whatever happened."""
+        """Take everything down, also after an error."""
         with noted_on(error):
             self.close()
 
@@ -164,7 +165,7 @@ class Stack(AccountedSystem):
         return Worker(self._session.engine, self._app_node(), name=name, options=self.spec.options)
 
     def _app_node(self) -> AppNode:
-        """Return what all nodes have in common that run the app."""
+        """Return the settings that all nodes share that run the app."""
         env = dict(self.spec.env)
         if self._mailbox is not None:
             env = {"SMTP_HOST": self._mailbox.host, "SMTP_PORT": str(SMTP_PORT), **env}
@@ -186,14 +187,14 @@ class Stack(AccountedSystem):
 
     @property
     def producer(self) -> Producer:
-        """Sends tasks to this stack."""
+        """The producer that sends tasks to this stack. Raises UsageError if the stack is not running."""
         if self._producer is None:
             raise UsageError("the stack is not running; use it as `with Stack(...) as stack:`.")
         return self._producer
 
     @property
     def mailbox(self) -> Mailbox:
-        """The mail server of this stack."""
+        """The mail server of this stack. Raises UsageError if it has none."""
         if self._mailbox is None:
             raise UsageError("this stack has no mailbox; ask for one with mailbox=True.")
         return self._mailbox
@@ -205,12 +206,12 @@ class Stack(AccountedSystem):
 
     @property
     def broker(self) -> Broker:
-        """The broker, which other stacks share: what is done to it is done to all of them."""
+        """The broker. Other stacks share it: what is done to it affects all of them."""
         return self._session.broker
 
     @property
     def login(self) -> Login:
-        """The user and the vhost of this stack."""
+        """The user and the vhost of this stack. Raises UsageError if the stack is not running."""
         return self._running_login()
 
     def add_worker(self) -> Worker:
@@ -230,7 +231,10 @@ class Stack(AccountedSystem):
         Args:
             ahead_s: how many seconds its clock is ahead of the real one, so that a crontab need not be waited for.
             clock: instead, a clock that runs faster.
-            settings: Celery settings that win over the app's own.
+            settings: Celery settings that override the app's own.
+
+        Raises:
+            UsageError: both `ahead_s` and `clock` are given.
         """
         if ahead_s and clock is not None:
             raise UsageError("beat has one clock: give ahead_s or clock.")
@@ -246,6 +250,9 @@ class Stack(AccountedSystem):
 
         Args:
             routes: the module with the app's own routes, such as `scenarios.web`; see `harness.inside.web`.
+
+        Raises:
+            UsageError: this stack has a web producer already.
         """
         if self._web is not None:
             raise UsageError("this stack has a web producer already.")
@@ -255,7 +262,7 @@ class Stack(AccountedSystem):
         return self._web
 
     def add(self, node: Node) -> None:
-        """Start one more node, which is among `workers` or `beats` by then, and return when it is ready."""
+        """Start one more node, and return when it is ready. Workers and beats must be in their lists by then."""
         self._closing.callback(self._remove, [node])
         self._write_run_file([*self.folder.read("run.json")["nodes"], node.name])
         node.start()
@@ -263,26 +270,26 @@ class Stack(AccountedSystem):
 
     @property
     def web(self) -> WebNode:
-        """The web producer of this stack."""
+        """The web producer of this stack. Raises UsageError if it has none."""
         if self._web is None:
             raise UsageError("this stack has no web producer; start one with add_web().")
         return self._web
 
     def _say(self, line: str) -> None:
-        """Tell whoever watches the session what takes its time."""
+        """Report something that takes long to the session's `say`."""
         self._session.say(line)
 
     def follow(self) -> None:
-        """Show the listeners what has happened since the last call."""
+        """Pass what has happened since the last call to the listeners."""
         self._ledger.update()
 
     @property
     def workers_up(self) -> dict[str, bool]:
-        """Which workers are up, by name."""
+        """Whether each worker is up, by name."""
         return {worker.name: worker.is_up() for worker in self.workers}
 
     def _come_to_rest(self, limits: Limits, watch: Watch) -> list[Finding]:
-        """Wait until nothing is in flight, and note what is left in the broker.
+        """Wait until nothing is in flight, and record what is left in the broker.
 
         In flight is what waits in a queue, what a worker holds, and what was sent and has not ended; see
         `harness.stack.settling`. When nothing of it can move any more, waiting ends. What is in flight at the deadline
@@ -290,7 +297,7 @@ class Stack(AccountedSystem):
         """
         settled = settling.settle(self, limits, say=self._say, watch=watch)
         self.limits_left = limits.left_after(settled, at_most=_UNASKED)
-        # What is sent after this time may lie where it was looked already.
+        # A task that is sent after this time may be in a place that was looked at before.
         asked_t = time.time()
         remains = replace(settling.remains(self), asked_t=asked_t, settled=settled)
         self.folder.write("broker.json", remains.to_json())
@@ -300,7 +307,7 @@ class Stack(AccountedSystem):
         self.accounted = self.ledger.sent_to_app
 
     def task_queues(self) -> list[QueueCount]:
-        """What the queues hold, without those through which workers hear of events and remote control.
+        """Return what the queues hold, without the queues for the workers' events and remote control.
 
         Raises:
             BrokerError: the broker does not answer.
@@ -309,24 +316,24 @@ class Stack(AccountedSystem):
         return [count for count in counts if not (count.name.startswith("celeryev.") or count.name.endswith(".pidbox"))]
 
     def look(self, queues: Collection[str]) -> dict[str, QueueLook]:
-        """What some queues say of their consumers. Raises BrokerError where the broker does not answer."""
+        """Return what these queues report of their consumers. Raises BrokerError if the broker does not answer."""
         return self.broker.look(self.login.vhost, queues)
 
     def alive(self) -> set[str]:
-        """The names of the workers that run."""
+        """Return the names of the workers that run."""
         return {name for name, is_up in self.workers_up.items() if is_up}
 
     def peek(self, queue: str) -> list[Waiting]:
-        """The messages that wait in a queue. Raises BrokerError where the broker does not answer."""
+        """Return the messages that wait in a queue. Raises BrokerError if the broker does not answer."""
         return self.broker.peek(self.login.vhost, queue)
 
     def logs(self, lines: int = _LOG_LINES) -> Iterator[tuple[str, str]]:
-        """The last lines of each node of this stack, as name and text."""
+        """Yield the last lines of each node of this stack, as name and text."""
         for node in self.nodes():
             yield node.name, node.last_lines(lines)
 
     def nodes(self) -> list[Node]:
-        """The nodes that are this stack's own, without the broker, which stacks share."""
+        """Return the nodes that are this stack's own, without the broker, which stacks share."""
         return [
             *self.workers,
             *self.beats,
@@ -350,7 +357,7 @@ class Stack(AccountedSystem):
             node.remove()
 
     def _save_broker_log(self) -> None:
-        # Many stacks share that log, so that only its end has to do with this one.
+        # Stacks share that log, so that only its end concerns this one.
         path = self.folder.logs / f"{self.broker.name}.log"
         try:
             path.write_text(self.broker.last_lines(_BROKER_LOG_LINES) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What tasks are sent to, whoever runs it: what a load test asks of it, and how its account is made."""
+"""A system that tasks are sent to: what a load test needs of it, and how its account is made."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,28 +16,28 @@ from harness.records.verdict import Finding
 from harness.stack.limits import Limits
 
 Watch = Callable[[Ledger], None]
-"""Is shown the ledger each time it was brought up to date."""
+"""Gets the ledger after each update."""
 
 
 class System(Protocol):
-    """What a load test needs: `Stack` and `Attached` keep it."""
+    """The interface that a load test needs; `Stack` and `Attached` implement it."""
 
     folder: RunFolder
     """The run's folder."""
 
     @property
     def workers(self) -> Sequence[Node]:
-        """Its workers; none where somebody else runs them."""
+        """Its workers; none if they are run elsewhere."""
 
     @property
     def workers_up(self) -> Mapping[str, bool] | None:
-        """Which workers are up, by name; None where somebody else runs them."""
+        """Whether each worker is up, by name; None if they are run elsewhere."""
 
     def listen(self, listener: Callable[[Event], None]) -> None:
-        """Have `listener` shown every event, when `follow` finds it; ask before anything is started or sent."""
+        """Pass every event to `listener` when `follow` finds it. Call it before anything is started or sent."""
 
     def follow(self) -> None:
-        """Show the listeners what has happened since the last call."""
+        """Pass what has happened since the last call to the listeners."""
 
     def settle(
         self,
@@ -52,14 +52,14 @@ class System(Protocol):
         ...
 
     def close(self) -> None:
-        """Take down what is one's own, and disconnect from the rest. A second time does nothing."""
+        """Take down its own parts, and disconnect from the rest. A second time does nothing."""
 
 
 class AccountedSystem(ABC):
-    """What systems do alike: they keep a ledger, come to rest, and are audited."""
+    """The common part of systems: keeps a ledger, comes to rest, and is audited."""
 
     def __init__(self, folder: RunFolder, *, promise: Promise | None, about: Mapping[str, Json] | None) -> None:
-        """Nothing is started yet.
+        """Create the system without starting anything.
 
         Args:
             folder: the run's folder, new and empty.
@@ -72,15 +72,15 @@ class AccountedSystem(ABC):
         self._ledger = Ledger(folder.journal)
         self._closing = ExitStack()
         self.audited: Audit | None = None
-        """What the last `settle` found."""
+        """The audit of the last `settle`."""
 
     def listen(self, listener: Callable[[Event], None]) -> None:
-        """Have `listener` shown every event, when it is found; ask before anything is started or sent."""
+        """Pass every event to `listener` when it is found. Call it before anything is started or sent."""
         self._ledger.listeners.append(listener)
 
     @property
     def ledger(self) -> Ledger:
-        """What the journal tells up to now."""
+        """The ledger of the journal up to now."""
         self._ledger.update()
         return self._ledger
 
@@ -93,16 +93,16 @@ class AccountedSystem(ABC):
         checks: Callable[[], Iterable[Finding]] | None = None,
         watch: Watch = lambda _: None,
     ) -> Audit:
-        """Wait until everything is at rest, note what is left, and audit.
+        """Wait until everything is at rest, record what is left, and audit.
 
-        The deadline is no error: the audit says what became of everything.
+        The deadline is no error: the audit reports the fate of every task.
 
         Args:
-            timeout_s: seconds to wait for the next task to end; as long as tasks end, it goes on.
-            limit_s: seconds to wait in all, for tasks that send one another for ever.
-            effects: what can be seen in the app's own world, asked after everything came to rest.
-            checks: what the scenario itself has to say, asked after that.
-            watch: is shown the ledger each time it was brought up to date.
+            timeout_s: seconds to wait for the next task to end; each task that ends restarts it.
+            limit_s: seconds to wait in total, for tasks that keep sending each other.
+            effects: what can be seen in the app's own data, called after everything came to rest.
+            checks: the scenario's own findings, called after that.
+            watch: gets the ledger after each update.
         """
         findings = self._come_to_rest(Limits(timeout_s=timeout_s, limit_s=limit_s), watch)
         if effects is not None:
@@ -118,10 +118,10 @@ class AccountedSystem(ABC):
 
     @abstractmethod
     def _come_to_rest(self, limits: Limits, watch: Watch) -> list[Finding]:
-        """Wait, write broker.json, and return what has to be said beside it."""
+        """Wait, write broker.json, and return the findings beside it."""
 
     def _saw(self, effects: int) -> None:  # noqa: B027 - most systems have nothing to do then.
-        """So many effects were seen."""
+        """Note how many effects were seen."""
 
     def _before_audit(self) -> None:  # noqa: B027 - the same.
-        """All has been asked, and the audit follows."""
+        """Note that the audit follows."""

@@ -66,7 +66,7 @@ def serve(router: APIRouter | None, *, host: str, port: int) -> None:
 
 
 def configured(app: FastAPI, *, host: str, port: int, shutdown_s: int = _SHUTDOWN_S) -> uvicorn.Config:
-    """Return the server's configuration; requests in flight may go on for `shutdown_s` seconds after a request to end."""
+    """Return the server's configuration; requests in flight get `shutdown_s` more seconds at the end."""
     return uvicorn.Config(
         app,
         host=host,
