@@ -1,1 +1,1 @@
-"""An app as its users write it. Each scenario is a folder, with the tasks, what is expected of them, and the drive."""
+"""An example app. Each scenario is a folder with its tasks, their expected outcome, and the drive."""

@@ -1,4 +1,4 @@
-"""The load test of the scenarios: `locust -f scenarios/load.py`, or with names of classes, only those."""
+"""The load test of the scenarios: `locust -f scenarios/load.py`. Names of classes after it select only those."""
 
 from types import MappingProxyType
 
@@ -23,7 +23,7 @@ class BulkData(Load):
 
 
 class Schedules(Load):
-    """Reminders for a moment in the future."""
+    """Reminders for a time in the future."""
 
     scenario = schedules
     weight = 0.2

@@ -1,7 +1,7 @@
-"""The shop's web routes: what customers and suppliers do, as requests that each send one task.
+"""The shop's web routes: actions of customers and suppliers, as requests that each send one task.
 
-`harness.inside.web` serves them. POST /emails mails the receipt of an order; POST /orders takes a file of orders, of
-any size up to a limit, and has it imported.
+`harness.inside.web` serves them. POST /emails mails the receipt of an order. POST /orders takes a file of orders, of
+any size up to a limit, and imports it.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from scenarios.emails.order import Order as ReceiptOrder
 
 UPLOADS = Path(os.environ.get("WEB_UPLOADS", "/harness/run/app/uploads"))
-"""Where files of orders are kept. The workers must see them under the same path."""
+"""The folder for files of orders. The workers must see them under the same path."""
 
 UPLOAD_LIMIT_BYTES = int(os.environ.get("WEB_UPLOAD_LIMIT_BYTES", str(256 * 1024 * 1024)))
 """The longest body with a file of orders."""
@@ -55,7 +55,7 @@ _CHUNK_BYTES = 1024 * 1024
 router = APIRouter()
 
 Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$")]
-"""What can stand in a Message-ID and in the name of a file."""
+"""A name that may stand in a Message-ID and in the name of a file."""
 Text = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\p{Cc}\p{Zl}\p{Zp}]+$"),
@@ -70,11 +70,11 @@ def _mailable(address: str) -> str:
 
 
 Email = Annotated[EmailStr, AfterValidator(_mailable)]
-"""An address as it would be written; whether there is such a domain, nobody is asked."""
+"""A syntactically valid address; the domain is not looked up."""
 
 
 class _Model(BaseModel):
-    # Strict: "3" is no quantity. A member that nobody knows may be a misspelt one, so it is refused.
+    # Strict: "3" is no quantity. An unknown member may be misspelt, so it is refused.
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
@@ -166,7 +166,7 @@ async def post_orders(
             case _:
                 raise unsupported(request, "multipart/form-data", "text/csv")
     except UnicodeError as error:
-        # The parser of forms lets a few of Python's codecs through to here, such as `undefined`.
+        # The parser of forms passes errors of a few of Python's codecs, such as `undefined`, on to here.
         raise Problem(HTTPStatus.BAD_REQUEST, f"The form cannot be read in its charset: {error}.") from error
     except OSError as error:
         raise Problem(HTTPStatus.INSUFFICIENT_STORAGE, f"The file cannot be kept: {error.strerror}.") from error
@@ -185,7 +185,7 @@ async def post_orders(
 
 
 async def _store_form(request: Request) -> tuple[Path, str | None]:
-    """The stored file, and the import's id if the form has one."""
+    """Return the path of the stored file, and the import's id if the form has one."""
     async with request.form(max_files=1, max_fields=1) as form:
         unknown = sorted(form.keys() - {"file", "import_id"})
         if unknown:
@@ -209,7 +209,7 @@ async def _chunks(file: Any) -> AsyncIterator[bytes]:
 
 
 async def _store(chunks: AsyncIterator[bytes]) -> Path:
-    """Write a file as it comes, so that it is never whole in memory. Whatever goes wrong, no part of it is left."""
+    """Write a file as it comes, so that it is never whole in memory. After an error, no part of it is left."""
     path = UPLOADS / f"{uuid.uuid4()}.csv"
     try:
         await _write(path, chunks)
@@ -235,5 +235,5 @@ async def _remove(path: Path) -> None:
 
 
 def _invalid(field: str, why: str) -> Problem:
-    """The answer to a form or a file that is not as it has to be."""
+    """Return the problem for an invalid form or file."""
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, why, errors=[{"at": f"body/{field}", "detail": why}])

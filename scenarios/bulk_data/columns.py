@@ -1,4 +1,4 @@
-"""The columns of a file of orders: all that the import and its prediction share."""
+"""The columns of a file of orders. The import and its prediction share nothing else."""
 
 COLUMNS = ("order_id", "customer_email", "sku", "quantity", "unit_price_cents", "ordered_at")
-"""What the header must name, in any order; columns beside them are passed over."""
+"""The columns that the header must name, in any order; other columns are ignored."""

@@ -1,4 +1,4 @@
-"""Files of orders, made with the usual dirt in them."""
+"""Generated files of orders, with the usual errors of real files."""
 
 import random
 from datetime import date, timedelta
@@ -11,7 +11,7 @@ _DOMAINS = ("example.com", "example.net", "mail.example.org")
 _PEOPLE = ("zoe", "xiaolong", "lukasz", "joerg", "anh", "søren", "omar", "o'neil", "ada+shop")
 _DAYS = tuple((date(2023, 1, 1) + timedelta(days=day)).isoformat() for day in range(1000))
 _DIRT = {
-    # Rows that are odd and good.
+    # Rows that are unusual and valid.
     "order id that stood before": 20,
     "quoted values": 10,
     "CRLF": 5,
@@ -26,7 +26,7 @@ _DIRT = {
     "stray quote": 3,
     "latin-1": 3,
 }
-"""What real files have in them, in rows of a thousand."""
+"""The kinds of dirt in the files, each with its number of rows per thousand."""
 _KINDS = tuple(_DIRT)
 _WEIGHTS = tuple(_DIRT.values())
 _CLEAN = 1 - sum(_WEIGHTS) / 1000
@@ -37,16 +37,16 @@ _REPLACED = {
     "no order id": (0, ("",)),
     "latin-1": (2, ("THÉ-05",)),
 }
-"""Which value is replaced, and by what."""
+"""For each kind: the index of the value that is replaced, and the replacements."""
 
 
 def write_file(path: Path, *, rows: int, seed: int) -> None:
     """Write a file of orders with the usual dirt in it: the same for the same seed, on every machine.
 
     Args:
-        path: the file; what is there is replaced.
+        path: the file; an existing one is replaced.
         rows: how many records it has, good and bad.
-        seed: decides everything.
+        seed: determines the content.
     """
     chance = random.Random(f"orders:{seed}")  # noqa: S311 - test data, no secret.
     with path.open("wb") as file:
@@ -72,7 +72,7 @@ def _line(chance: random.Random, number: int, seed: int) -> bytes:
 
 
 def _dirty(chance: random.Random, values: list[str], number: int, seed: int) -> bytes:
-    """A line with one kind of dirt."""
+    """Return a line with one kind of dirt."""
     kind = chance.choices(_KINDS, _WEIGHTS)[0]
     if kind in _REPLACED:
         place, instead = _REPLACED[kind]

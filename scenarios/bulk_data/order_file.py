@@ -1,12 +1,12 @@
-"""A file of orders: opened, looked through once, cut at line ends, and read chunk by chunk.
+"""A file of orders: opened, surveyed once, cut at line ends, and read chunk by chunk.
 
 The file is UTF-8, with or without a byte order mark, and its first line names the columns. A record is a line: a
 line break inside quotes is not supported, so that one stray quote costs one line and not the million after it. Lines
-end in LF or CRLF, the last one perhaps in nothing. A blank line is no record. Whatever else is wrong with a line, it
-is a rejected row with a number and a reason, and the rest is loaded. The file must not change while it is imported.
+end in LF or CRLF; the last one may have no line end. A blank line is no record. A line with any other error is a
+rejected row with a number and a reason, and the rest is loaded. The file must not change while it is imported.
 
-Values are separated by commas. Where it is something else, a file of the same name with `-metadata.json` behind it
-says so, as "CSV on the Web" has it: ``{"dialect": {"delimiter": ";"}}``.
+Values are separated by commas. A file of the same name with `-metadata.json` appended may set another delimiter, in
+the form of "CSV on the Web": ``{"dialect": {"delimiter": ";"}}``.
 """
 
 import contextlib
@@ -28,39 +28,40 @@ LINE_LIMIT = 64 * 1024
 """The most bytes that a line may have, without its end. A longer one is read in pieces and rejected."""
 
 CHUNK_BYTES = 1024 * 1024
-"""About how much of the file one task loads."""
+"""About how much of the file one task loads, in bytes."""
 
 MOST_CHUNKS = 4096
-"""In a file that would have more, chunks are larger: who sends or waits for them has all their ids in memory."""
+"""The most chunks of a file; a larger file gets larger chunks. Their sender and waiter hold all their ids in memory."""
 
 PLACE_BITS = 40
-"""A version is the import's number times two to this, plus the offset of the row: files below 1 TiB, and
-8,388,607 imports."""
+"""A version is the import's number times two to this power, plus the offset of the row. This allows files below
+1 TiB, and 8,388,607 imports.
+"""
 
 _BLOCK_BYTES = 1024 * 1024
 _SPACES = " \t\v\f\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
-"""What may stand around the name of a column."""
+"""Characters that may surround the name of a column."""
 
 
 class BadFile(Exception):  # noqa: N818 - it names what was given.
-    """The file as a whole cannot be imported; the one arg says why. Another attempt would end the same."""
+    """The file as a whole cannot be imported; the one arg says why. Another attempt would fail in the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """A part of the file: whole lines."""
+    """A part of the file, of whole lines."""
 
     offset: int
-    """Its first byte."""
+    """The offset of its first byte."""
     length: int
-    """How many bytes it has."""
+    """Its length in bytes."""
     first_line: int
     """The number of its first line; the header is line 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What one pass over a file finds out."""
+    """The result of one pass over a file."""
 
     size: int
     """In bytes."""
@@ -72,14 +73,14 @@ class Survey:
 
 @contextlib.contextmanager
 def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """The file, to be read.
+    """Open the file for reading.
 
     Raises:
-        BadFile: there is none, or it cannot be one of orders: a directory, a device, 0 bytes, 1 TiB or more.
+        BadFile: it does not exist, cannot be read, or is a directory, a device, 0 bytes, 1 TiB or more.
     """
     path = Path(path)
     try:
-        # Before it is opened, because to open a named pipe may take for ever.
+        # Checked before it is opened, because opening a named pipe may block for ever.
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             what = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
@@ -96,10 +97,10 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def delimiter_of(path: str | os.PathLike[str]) -> str:
-    """Return what separates the values of a file: a comma, unless the file beside it says otherwise.
+    """Return the delimiter of a file: a comma, unless the file beside it sets another one.
 
     Raises:
-        BadFile: that one does not say it as it should.
+        BadFile: the file beside it is invalid.
     """
     beside = described_by(path)
     try:
@@ -130,14 +131,14 @@ def is_delimiter(given: object) -> bool:
 
 
 def other_delimiter(header: bytes, delimiter: str) -> str | None:
-    """Return what separates the columns of a header, if more of them are found with it than with `delimiter`."""
+    """Return the delimiter of a header, if it finds more of the columns than `delimiter` does; None otherwise."""
     text = header.decode("utf-8-sig", "replace").replace('"', "")
 
     def known(separator: str) -> int:
         return len({name.strip(_SPACES) for name in text.split(separator)} & {*COLUMNS})
 
     best = max(sorted({mark for mark in text if is_delimiter(mark)}), key=known, default=delimiter)
-    # One name alone is found with whatever stands beside it.
+    # A single name can be found with any character beside it.
     return best if known(best) > max(known(delimiter), 1) else None
 
 
@@ -147,15 +148,15 @@ def shown_delimiter(delimiter: str) -> str:
 
 
 def read_header(file: BinaryIO, *, delimiter: str = COMMA, limit: int = LINE_LIMIT) -> Layout:
-    """Read the first line of a file, and stop behind it.
+    """Read the first line of a file, and leave the position after it.
 
     Args:
         file: at its beginning.
-        delimiter: what separates the columns.
+        delimiter: separates the columns.
         limit: the most bytes that the line may have.
 
     Raises:
-        BadFile: it is too long, not UTF-8, no CSV, has another delimiter, or lacks a column.
+        BadFile: it is too long, not UTF-8, no CSV, has another delimiter, lacks a column or names one twice.
     """
     line = _content(file.readline(limit + 2))
     if len(line) > limit:
@@ -181,13 +182,13 @@ def read_header(file: BinaryIO, *, delimiter: str = COMMA, limit: int = LINE_LIM
 def survey(
     file: BinaryIO, *, delimiter: str = COMMA, chunk_bytes: int = CHUNK_BYTES, block_bytes: int = _BLOCK_BYTES
 ) -> Survey:
-    """Look through a file once, block by block, and cut it at line ends, into MOST_CHUNKS at most.
+    """Read a file once, block by block, and cut it at line ends, into MOST_CHUNKS at most.
 
     Args:
         file: at its beginning.
-        delimiter: what separates the columns of its header.
-        chunk_bytes: how much a chunk has at least, unless it is the last; it ends with the line that reaches this,
-            or what the file's size makes of it.
+        delimiter: separates the columns of its header.
+        chunk_bytes: the least size of a chunk, except the last; it ends with the line that reaches this size. It is
+            raised for a file that would have more than MOST_CHUNKS.
         block_bytes: how much is read at once.
 
     Raises:
@@ -202,7 +203,7 @@ def survey(
     chunks: list[Chunk] = []
     while block := file.read(block_bytes):
         digest.update(block)
-        cut = 0  # Where the chunk begins in this block, or 0 if it began in one before.
+        cut = 0  # Where the chunk begins in this block, or 0 if it began in an earlier one.
         while end := block.find(b"\n", max(start + chunk_bytes - 1 - offset, cut)) + 1:
             line += block.count(b"\n", cut, end)
             chunks.append(Chunk(offset=start, length=offset + end - start, first_line=first_line))
@@ -215,12 +216,12 @@ def survey(
 
 
 def read_lines(file: BinaryIO, chunk: Chunk, *, limit: int = LINE_LIMIT) -> Iterator[tuple[int, bytes | None]]:
-    """The lines of a chunk: where each begins, and its bytes without the line end, or None if they are too many.
+    """Yield the offset of each line of a chunk, and its bytes without the line end; None for a line that is too long.
 
     Args:
-        file: the file that the chunk is of.
-        chunk: what to read.
-        limit: the most bytes that a line may have; no more than about that is ever in memory.
+        file: the file of the chunk.
+        chunk: the part to read.
+        limit: the most bytes that a line may have; not much more is ever in memory.
 
     Raises:
         BadFile: the file ends before the chunk does.

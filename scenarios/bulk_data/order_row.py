@@ -1,4 +1,4 @@
-"""One line of the file as an order: how it is read, and why it is rejected."""
+"""One line of the file as an order: its parsing, and the reasons for its rejection."""
 
 import csv
 import functools
@@ -12,17 +12,17 @@ _MOST_QUANTITY = 10_000
 _MOST_CENTS = 10_000_000
 
 ID_CHARACTERS = 64
-"""The most that an order_id or a sku may have."""
+"""The most characters that an order_id or a sku may have."""
 
 EMAIL_CHARACTERS = 254
-"""The most that an address may have."""
+"""The most characters that an address may have."""
 
 COMMA = ","
-"""What separates values, where nobody says otherwise."""
+"""The default delimiter."""
 
 
 class BadRow(Exception):  # noqa: N818 - it names what was read.
-    """A line is no order; the one arg is the reason as it stands in `rejects`.
+    """A line is no order; the one arg is the reason that `rejects` gets.
 
     `too-long`, `line-end` (a CR within it), `not-utf8`, `quote`, `columns` (too few or too many), or the name of the
     first column of COLUMNS whose value is not valid.
@@ -35,14 +35,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where a line has its values."""
+    """The positions of the values in a line."""
 
     width: int
     """How many values a line must have."""
     pick: Callable[[Sequence[str]], tuple[str, ...]]
-    """Takes those of COLUMNS, in that order, out of all values of a line."""
+    """Takes the values of COLUMNS, in that order, out of all values of a line."""
     delimiter: str = COMMA
-    """What separates the values of a line."""
+    """Separates the values of a line."""
 
 
 def fields_of(text: str, delimiter: str) -> list[str]:
@@ -55,8 +55,8 @@ def fields_of(text: str, delimiter: str) -> list[str]:
         raise BadRow("quote") from error
 
 
-# Every Python knows its own edition of Unicode. By `str.isprintable`, a worker and its auditor would disagree on a
-# character that only the younger of the two has heard of.
+# Each version of Python has its own version of Unicode. With `str.isprintable`, a worker and its auditor would
+# disagree on a character that only the newer one knows.
 _unprintable = re.compile(
     "["
     "\x00-\x1f\x7f-\x9f"  # Controls.
@@ -81,7 +81,7 @@ _day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 
 @functools.lru_cache(maxsize=4096)
 def _date(text: str) -> date | None:
-    """The date, if there is that day; remembered, because a file has few days and many rows."""
+    """Return the date, or None if there is no such day. Cached, because a file has few days and many rows."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -103,17 +103,17 @@ def _values(line: bytes | None, layout: Layout) -> list[str]:
 
 
 def read_row(line: bytes | None, layout: Layout) -> Row:
-    """The order that a line tells, as a row without its version; None stands for a line that is too long.
+    """Return the order in a line, as a row without its version; `line` is None if it is too long.
 
-    An order_id and a sku are 1 to 64 printable characters. An address is as simple shops know it: at most 254
-    printable characters, something, an @, and a domain of two labels or more in ASCII. Numbers are plain digits without
+    An order_id and a sku are 1 to 64 printable characters. An address has a simple form: at most 254 printable
+    characters, a local part, an @, and a domain of two or more labels in ASCII. Numbers are plain digits without
     sign or leading zeros, a quantity from 1 to 10,000 and a price from 0 to 10,000,000 cents. A date is YYYY-MM-DD.
-    A character is printable unless it is a control, another space than the usual one, a mark that only formats others,
-    for private use, or none at all; one that Unicode has not assigned yet is printable. Nothing is folded or
-    normalised: what is written otherwise is something else.
+    A character is printable unless it is a control, a space other than U+0020, a format character, for private use,
+    or a noncharacter; an unassigned one is printable. Values are not folded or normalised: they are compared as
+    they are written.
 
     Raises:
-        BadRow: it tells none.
+        BadRow: the line is no valid order.
     """
     order_id, email, sku, quantity, cents, day = layout.pick(_values(line, layout))
     if not (1 <= len(order_id) <= ID_CHARACTERS and _is_printable(order_id)):
@@ -126,7 +126,7 @@ def read_row(line: bytes | None, layout: Layout) -> Row:
         raise BadRow("quantity")
     if not (_count(cents) and int(cents) <= _MOST_CENTS):
         raise BadRow("unit_price_cents")
-    # What is remembered must be short, whatever is in the file.
+    # Only text in the form of a date is cached, so that the cached keys are short for any file.
     ordered_at = _date(day) if _day(day) else None
     if ordered_at is None:
         raise BadRow("ordered_at")

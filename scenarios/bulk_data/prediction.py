@@ -1,4 +1,4 @@
-"""A file of orders, read once more to predict what an import must leave behind.
+"""A prediction of what an import must leave behind, from a second reading of the file.
 
 It shares the names of columns with the import, and nothing else: no parser, no rule, no limit, no statement. A
 prediction made by the code under test could never disagree with it.
@@ -54,7 +54,7 @@ _DIFFERENCES = (
         """,
     ),
 )
-"""Each a finding's code, what it says, and the query for what it is about."""
+"""For each difference: the finding's code, its text, and the query for the affected keys."""
 
 
 _TOTALS = """
@@ -64,14 +64,14 @@ _TOTALS = """
     FROM main.imports AS told JOIN app.imports AS imports USING (import_id) CROSS JOIN there
     WHERE closings > 0 ORDER BY number
 """
-"""Of each import that was closed: its totals, those of the rows that are there, and whether no other began after it."""
+"""For each closed import: its totals, those of the existing rows, and whether no other import began after it."""
 
 
 class Prediction:
-    """What imports of a file must leave behind, in a database of its own on disk, so that memory stays bounded.
+    """The rows that imports of a file must leave behind, in a separate database on disk, so that memory stays bounded.
 
-    However often the file is imported, and under however many import_ids: its orders are there once, as the import
-    has them that began last, and its rejects once for each import_id.
+    The prediction does not depend on how often, or under how many import_ids, the file is imported: its orders are
+    there once, with the values of the import that began last, and its rejects once for each import_id.
     """
 
     def __init__(self, file: Path, scratch: Path, delimiter: str = ",") -> None:
@@ -79,8 +79,8 @@ class Prediction:
 
         Args:
             file: UTF-8 with a header, as the tasks accept it.
-            scratch: where the database is made; no file yet.
-            delimiter: what separates the values of a line.
+            scratch: the path of the database; the file must not exist yet.
+            delimiter: separates the values of a line.
         """
         self._told = sqlite3.connect(scratch, uri=True, isolation_level=None)
         self._told.executescript(
@@ -102,7 +102,7 @@ class Prediction:
             self._take(part)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._told.close()
 
     def _take(self, part: list[tuple[int, bytes | None]]) -> None:
@@ -123,11 +123,11 @@ class Prediction:
         self._told.execute("COMMIT")
 
     def differences(self, found: Path, import_ids: Collection[str]) -> Iterator[Finding]:
-        """How the app's database differs from what was predicted.
+        """Yield the differences between the app's database and the prediction.
 
         Args:
-            found: the app's SQLite file; it is read only.
-            import_ids: the imports that the prediction is of, which all were begun.
+            found: the app's SQLite file; it is only read.
+            import_ids: the imports that are predicted; all of them have begun.
         """
         self._told.execute("BEGIN")
         self._told.execute("DELETE FROM imports")
@@ -149,12 +149,12 @@ class Prediction:
             yield Finding(code=code, verdict=Verdict.FAIL, count=count, text=text)
 
     def _totals(self) -> Iterator[Finding]:
-        """Whether the totals are those of the file, and of the rows that are there, be those right or wrong."""
+        """Check that the totals are those of the file and of the existing rows, whether those are right or wrong."""
         wrong = []
-        # That an import was never closed is the audit's to say: it is an effect that did not come to be.
+        # The audit reports an import that was never closed, as a missing effect.
         for import_id, *totals, orders, cents, is_last in self._told.execute(_TOTALS):
             expected = [self.read, self.read - self.rejected, self.rejected, orders, cents]
-            # What an import that began later had taken over by the closing is no longer in the totals of an earlier.
+            # Rows that a later import had taken over by the closing are no longer in the totals of an earlier one.
             taken_over = not is_last and totals[3] in range(orders + 1) and totals[4] in range(cents + 1)
             if totals != expected and not (taken_over and totals[:3] == expected[:3]):
                 most = "" if is_last else ", the last two or less"
@@ -166,17 +166,17 @@ class Prediction:
 
 
 _MOST_SHOWN = 5
-"""So many of what differs in one way are named."""
+"""How many keys of one kind of difference are named."""
 _LONGEST = 65_536
-"""A line with more bytes than this is rejected."""
+"""The most bytes of a line; a longer line is rejected."""
 
 
 class _Wrong(Exception):  # noqa: N818 - it is no error, it is what a line is.
-    """The line must be rejected; the one arg is why."""
+    """The line must be rejected; the one arg is the reason."""
 
 
 def _told_lines(file: Path) -> Iterator[tuple[int, bytes | None]]:
-    """Every line with its number; None for one that is too long."""
+    """Yield every line with its number; None for one that is too long."""
     with file.open("rb") as stream:
         for number in itertools.count(1):
             line = rest = stream.readline(_LONGEST + 3)
@@ -190,7 +190,7 @@ def _told_lines(file: Path) -> Iterator[tuple[int, bytes | None]]:
 
 
 def _told_values(line: bytes | None, names: Sequence[str], delimiter: str) -> tuple[str | int, ...]:
-    """The six values of a line."""
+    """Return the six values of a line. Raises _Wrong."""
     fields = _told_fields(_told_text(line), delimiter)
     if len(fields) != len(names):
         raise _Wrong("columns")
@@ -234,7 +234,7 @@ _FORMATS = """AD 600-605 61C 6DD 70F 890-891 8E2 180E 200B-200F 202A-202E 2060-2
     13430-1343F 1BCA0-1BCA3 1D173-1D17A E0000-E007F"""
 _NEVER_GIVEN = "D800-DFFF E000-F8FF FDD0-FDEF"
 _PRIVATE_PLANES = 0xF0000
-"""From here on all is for private use."""
+"""The first code point of the planes for private use."""
 
 
 def _characters(ranges: str) -> Iterator[str]:
@@ -250,7 +250,7 @@ _HIDDEN = frozenset(_characters(f"{_CONTROLS} {_SPACES} {_LINE_ENDS} {_FORMATS} 
 def _is_shown(text: str) -> bool:
     if text.isascii():
         return not text or (min(text) >= " " and max(text) <= "~")
-    # The last two of each plane are no characters, and never will be.
+    # The last two code points of each plane are noncharacters.
     last_two = (0xFFFE, 0xFFFF)
     return _HIDDEN.isdisjoint(text) and all(
         ord(mark) < _PRIVATE_PLANES and ord(mark) % 0x10000 not in last_two for mark in text
@@ -301,5 +301,5 @@ _RULES: Mapping[str, Callable[[str], bool]] = {
 
 
 def read_only_uri(file: Path) -> str:
-    """The URI by which SQLite opens a file and cannot change it."""
+    """Return the URI with which SQLite opens a file read-only."""
     return f"{file.absolute().as_uri()}?mode=ro"

@@ -1,4 +1,4 @@
-"""The scenario: a file is made or copied, imported, and compared with what it must lead to."""
+"""The scenario: a file is made or copied, imported, and the result compared with a prediction."""
 
 import contextlib
 import json
@@ -34,10 +34,10 @@ _ROWS = 10_000
 
 
 class BulkData(Scenario):
-    """A file of orders is imported, twice at once and under load many times; it is there once, as the last has it.
+    """Imports a file of orders, twice at once, and many times under load; it must be there once, as the last has it.
 
-    There is no way over HTTP. A client would have to have the file, which `prepare` makes in the run folder; and what
-    the web producer is handed in, it keeps under a name of its own, which is then another task's argument.
+    There is no request over HTTP. A client would need the file, which `prepare` makes in the run folder. The web
+    producer stores an uploaded file under its own name, which would be a different argument of the task.
     """
 
     name = "bulk_data"
@@ -54,10 +54,10 @@ class BulkData(Scenario):
     count = 2
 
     def prepare(self, stack: "Stack", drive: Drive) -> None:
-        """Make the file, or copy the one that was given.
+        """Make the file, or copy the given one.
 
         Raises:
-            UsageError: that one is empty, cannot be read or has another delimiter, or one option contradicts another.
+            UsageError: the given file is empty, cannot be read or has another delimiter, or two options contradict.
         """
         target = _file_of(stack)
         given, rows, delimiter = (self.value(drive, name) for name in ("data", "rows", "delimiter"))
@@ -79,15 +79,15 @@ class BulkData(Scenario):
             raise UsageError(f"the columns of --data {given} {said}: give --delimiter {shown_delimiter(other)}.")
 
     def step(self, producer: "Producer", number: int, seed: int) -> None:
-        """Import the file; two steps that follow each other do so under the same import_id."""
+        """Import the file; two consecutive steps use the same import_id."""
         import_id = _import_of(number, seed)
-        # Small chunks, so that also a small file becomes many tasks, on many workers.
+        # Small chunks, so that even a small file becomes many tasks, on many workers.
         given = {"path": "/harness/run/app/orders.csv", "import_id": import_id, "chunk_bytes": 128 * 1024}
         expect = Expect(effects=[f"row:import-{import_id}"])
         producer.send("scenarios.bulk_data.import_orders", kwargs=given, expect=expect)
 
     def effects(self, stack: "Stack", drive: Drive) -> Iterator[Effect]:
-        """One effect for each time that an import was closed."""
+        """Yield one effect for each time that an import was closed."""
         del drive
         found = _database_of(stack)
         if found.exists():
@@ -96,11 +96,11 @@ class BulkData(Scenario):
                     yield from [Effect(key=f"row:import-{import_id}")] * times
 
     def check(self, stack: "Stack", drive: Drive) -> Iterator[Finding]:
-        """Rows, rejects and totals are those that the file must lead to; and each group holds its chunks and no others.
+        """Check that rows, rejects and totals are the predicted ones, and that each group has exactly its chunks.
 
-        That every task has its row in `celery_taskmeta`, and each import its effect once, the audit sees.
+        The audit checks that every task has its row in `celery_taskmeta`, and each import its effect once.
         """
-        # An import that was refused is a failed task, and its file need not be readable at all.
+        # A refused import is a failed task, and its file need not be readable at all.
         found = _database_of(stack)
         begun = _begun(found, {_import_of(number, drive.seed) for number in drive.numbers}) if found.exists() else []
         if begun:
@@ -115,7 +115,7 @@ class BulkData(Scenario):
 
 
 def _told_delimiter(given: str | None) -> str:
-    """Return the delimiter that an option says. Raises UsageError for one that there cannot be."""
+    """Return the delimiter that an option sets. Raises UsageError for an impossible one."""
     delimiter = {None: COMMA, "tab": "\t", "\\t": "\t"}.get(given, given)
     if not is_delimiter(delimiter):
         raise UsageError(f"--delimiter {given!r} cannot be: {DELIMITER_RULE}; `tab` is one, too.")
@@ -123,7 +123,7 @@ def _told_delimiter(given: str | None) -> str:
 
 
 def _copy(given: str | Path, target: Path) -> None:
-    """Copy the file that was given. Raises UsageError if that cannot be, or it is empty."""
+    """Copy the given file. Raises UsageError if it cannot be copied or is empty."""
     hint = f"Give a CSV file with the columns {', '.join(COLUMNS)}."
     try:
         if not Path(given).is_file():
@@ -136,7 +136,7 @@ def _copy(given: str | Path, target: Path) -> None:
 
 
 def _import_of(number: int, seed: int) -> str:
-    """The import that a step is for."""
+    """Return the id of the import that a step sends."""
     return f"orders-{seed}-{number // 2}"
 
 
@@ -149,29 +149,29 @@ def _database_of(stack: "Stack") -> Path:
 
 
 def _begun(found: Path, import_ids: Collection[str]) -> list[str]:
-    """Which of these imports the app has begun."""
+    """Return those of these imports that the app has begun."""
     with contextlib.closing(sqlite3.connect(read_only_uri(found), uri=True, timeout=60)) as reader:
         known = reader.execute("SELECT import_id FROM imports ORDER BY number")
         return [import_id for (import_id,) in known if import_id in import_ids]
 
 
 def _sent_chunks(journal: Path) -> list[frozenset[str]]:
-    """What the journal says that was sent: the ids of the chunks of each import task."""
+    """Return the ids of the chunks that were sent, by import task, from the journal."""
     sent: dict[str | None, set[str]] = {}
     for path in sorted(journal.glob("*.jsonl")):
         with path.open("rb") as file:
             for line in file:
-                # Few of the lines are worth decoding, and the last one of a process that died may be cut off.
+                # Few of the lines need decoding, and the last line of a process that died may be cut off.
                 if b'"scenarios.bulk_data.load_chunk"' in line and line.endswith(b"\n"):
                     event = json.loads(line)
-                    # A chunk that is tried again was sent before.
+                    # A chunk that is retried was sent before.
                     if event["kind"] == "intended" and not event.get("retries"):
                         sent.setdefault(event.get("parent"), set()).add(event["task"])
     return [frozenset(members) for members in sent.values()]
 
 
 def group_differences(saved: Sequence[bytes | None], sent: Sequence[frozenset[str]]) -> Iterator[Finding]:
-    """Whether the saved groups are those that were sent.
+    """Yield a finding if the saved groups are not those that were sent.
 
     Args:
         saved: `result` of each row of `celery_tasksetmeta`.

@@ -1,7 +1,7 @@
 """The tables of the import, and every statement that changes them.
 
-Every transaction that writes starts with its write: after a read, SQLite would refuse the write, at once and without
-patience, if anybody else wrote in between.
+Every transaction that writes starts with its write. After a read, SQLite would refuse the write at once, without the
+busy timeout, if another process wrote in between.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from scenarios.bulk_data.order_file import PLACE_BITS, BadFile, Survey
 from scenarios.bulk_data.order_row import EMAIL_CHARACTERS, ID_CHARACTERS, Row
 
 IMPORT_ID_CHARACTERS = 100
-"""The most that an import_id may have."""
+"""The most characters that an import_id may have."""
 
 _ATTEMPTS = 5
 
@@ -45,7 +45,7 @@ _metadata = MetaData()
 _imports = Table(
     "imports",
     _metadata,
-    Column("number", Integer, primary_key=True),  # Given in the order in which imports first began.
+    Column("number", Integer, primary_key=True),  # In the order in which imports first began.
     Column("import_id", String(IMPORT_ID_CHARACTERS), nullable=False, unique=True),
     Column("size", BigInteger, nullable=False),  # Of the file, in bytes.
     Column("digest", String(64), nullable=False),  # SHA-256 of the file, in hexadecimal.
@@ -83,9 +83,9 @@ _TOTALS = ("read", "good", "rejected", "orders", "total_cents")
 
 
 def create_tables(engine: Engine) -> None:
-    """Make the tables that are not there; several processes may do so at once."""
+    """Make the tables that do not exist; several processes may do so at once."""
     for table in _metadata.sorted_tables:
-        # Two that make one table at the same moment: PostgreSQL tells the later that it is there, as an error.
+        # If two processes make it at the same time, PostgreSQL answers the later one with an error that it exists.
         with (
             contextlib.suppress(IntegrityError),
             engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
@@ -97,7 +97,7 @@ def register(engine: Engine, import_id: str, found: Survey) -> None:
     """Open an import, unless it was opened before.
 
     Raises:
-        BadFile: it was, for a file of other content.
+        BadFile: it was opened before, for a file with other content.
     """
     query = select(_imports.c.size, _imports.c.digest).where(_imports.c.import_id == import_id)
     with engine.connect() as connection:
@@ -116,13 +116,13 @@ def register(engine: Engine, import_id: str, found: Survey) -> None:
 
 
 def number_of(engine: Engine, import_id: str) -> int:
-    """The number of an import that was registered."""
+    """Return the number of a registered import."""
     with engine.connect() as connection:
         return int(connection.execute(select(_imports.c.number).where(_imports.c.import_id == import_id)).scalar_one())
 
 
 def store(engine: Engine, orders: Collection[Row], rejects: Collection[Row]) -> None:
-    """Write a batch in one transaction: orders unless a newer version is there, rejects unless they are there.
+    """Write a batch in one transaction: orders unless a newer version exists, rejects unless they exist.
 
     Args:
         engine: the app's database.
@@ -130,14 +130,14 @@ def store(engine: Engine, orders: Collection[Row], rejects: Collection[Row]) -> 
         rejects: rows.
     """
     write = _write_at_once if engine.dialect.name in {"sqlite", "postgresql"} else write_portably
-    # Everybody takes the locks of a database that has them for rows in the same order.
+    # In a database with row locks, all writers take them in the same order.
     in_order = sorted(orders, key=itemgetter("order_id"))
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with engine.begin() as connection:
                 write(connection, in_order, rejects)
         except IntegrityError:
-            # Somebody else has inserted one of the rows since we looked. Now it is there to be seen.
+            # Another process has inserted one of the rows since the check. The next attempt will see it.
             if attempt == _ATTEMPTS:
                 raise
         else:
@@ -156,14 +156,14 @@ def _write_at_once(connection: Connection, orders: Collection[Row], rejects: Col
 
 
 def write_portably(connection: Connection, orders: Collection[Row], rejects: Collection[Row]) -> None:
-    """What any database understands: update what is older, look what is there, and insert the rest.
+    """Write a batch in standard SQL: update older rows, look which exist, and insert the rest.
 
     Raises:
-        IntegrityError: somebody else inserted one of the rows meanwhile; the transaction has to be made again.
+        IntegrityError: another process inserted one of the rows meanwhile; the transaction must be repeated.
     """
     if orders:
         is_older = (_orders.c.order_id == bindparam("key_")) & (_orders.c.version < bindparam("version_"))
-        # All that a row names beside these two is set.
+        # All values of a row are set, except these two.
         named = [{**row, "key_": row["order_id"], "version_": row["version"]} for row in orders]
         connection.execute(update(_orders).where(is_older), named)
     _insert_absent(connection, _orders.c.order_id, orders)
@@ -174,7 +174,7 @@ def write_portably(connection: Connection, orders: Collection[Row], rejects: Col
 def _insert_absent(
     connection: Connection, key: Column[Any], rows: Collection[Row], *conditions: ColumnElement[bool]
 ) -> None:
-    """Insert the rows that no row is there for, which meets the conditions and has the same key."""
+    """Insert the rows for which no row with the same key meets the conditions."""
     keys = [row[key.name] for row in rows]
     there = set(connection.execute(select(key).where(key.in_(keys), *conditions)).scalars())
     if absent := [row for row in rows if row[key.name] not in there]:
@@ -187,13 +187,13 @@ def close(engine: Engine, import_id: str, counts: Iterable[Mapping[str, int]]) -
     Args:
         engine: the app's database.
         import_id: an import whose chunks are all loaded.
-        counts: what `load` returned for each of them.
+        counts: the results of `load` for its chunks.
     """
     sums: Counter[str] = Counter()
     for one in counts:
         sums.update(one)
     base = number_of(engine, import_id) << PLACE_BITS
-    # Orders that a later import has taken over by now are no longer this one's.
+    # Orders that a later import has taken over by now do not count for this one.
     mine = (_orders.c.version >= base) & (_orders.c.version < base + (1 << PLACE_BITS))
     cents = func.coalesce(func.sum(_orders.c.quantity * _orders.c.unit_price_cents), 0)
     totals: dict[str, Any] = {name: sums[name] for name in ("read", "good", "rejected")}

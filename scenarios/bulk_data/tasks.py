@@ -1,12 +1,12 @@
 """A shop imports its orders: a large CSV file becomes rows of the app's own database.
 
-`import_orders` looks through the file once, cuts it into chunks at line ends, and sends one `load_chunk` for each;
-when all have ended, `close_import` writes the totals. No process ever holds more of the file than a block or a batch.
+`import_orders` reads the file once, cuts it into chunks at line ends, and sends one `load_chunk` for each. When all
+have ended, `close_import` writes the totals. No process ever holds more of the file than a block or a batch.
 
-Any of them may run again, at any point, and changes nothing by it. Each row carries a version made of the import's
-number and the row's place in the file, and only a higher version replaces a lower: so it is the file that decides
-which of two rows for one order wins, and not which chunk ran first. What was closed stays closed. A second import of
-a file under the same import_id finds all its work done.
+Any of them may run again, at any time, and changes nothing by it. Each row has a version made of the import's number
+and the row's place in the file, and only a higher version replaces a lower one. So the file decides which of two rows
+for one order wins, and not the order in which chunks run. A closed import stays closed. A second import of a file
+under the same import_id finds all its work done.
 """
 
 import contextlib
@@ -40,13 +40,13 @@ from scenarios.bulk_data.order_row import BadRow, Row, read_row
 from scenarios.bulk_data.tables import IMPORT_ID_CHARACTERS, close, create_tables, number_of, register, store
 
 BATCH_ROWS = 1000
-"""How many rows are written in one transaction."""
+"""The most orders and rejects that are written in one transaction."""
 
 BACKOFF_LIMIT_S = 60
-"""The longest pause before another attempt."""
+"""The longest pause before another attempt, in seconds."""
 
 _BROKEN = (OperationalError, PoolTimeout, BrokerError)
-"""What may be better a little later: the database, or the broker that a chord could not be sent to."""
+"""Errors that may pass: of the database, or of the broker when a chord is sent."""
 
 
 @functools.cache
@@ -60,13 +60,13 @@ def load(path: str, import_id: str, chunk: Chunk, engine: Engine, *, limit: int 
 
     Args:
         path: the file.
-        import_id: an import that was registered.
+        import_id: a registered import.
         chunk: the part to load.
         engine: the app's database.
         limit: the most bytes that a line may have.
 
     Returns:
-        How many rows were read, good, and rejected; the latter two add up to the first.
+        How many rows were `read`, `good`, and `rejected`; the latter two add up to the first.
 
     Raises:
         BadFile: the file is gone, or it was changed since the chunk was cut.
@@ -97,24 +97,24 @@ def load(path: str, import_id: str, chunk: Chunk, engine: Engine, *, limit: int 
 
 
 _LASTING: dict[str, Any] = {"acks_late": True, "max_retries": 12, "default_retry_delay": 5}
-"""The delay, in seconds, is for a task whose pool process died; Celery would have it wait for three minutes."""
+"""The delay, in seconds, is for a task whose pool process died; Celery's default is three minutes."""
 
 
 def _again(task: Task, error: Exception) -> Exception:
-    """The exception with which `task` asks for another run, after a pause; `error` is raised if it had its last."""
+    """Return the exception with which `task` asks for a retry after a pause; the last run raises `error` instead."""
     pause_s = get_exponential_backoff_interval(1, task.request.retries, BACKOFF_LIMIT_S, full_jitter=True)
     return ask_again(task, pause_s, error)
 
 
 def _id_of(task: Task, part: str) -> str:
-    """The id of something that a task sends: the same from every run of that task."""
+    """Return the id of a task or group that a task sends: the same from every run of that task."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{task.request.id}/{part}"))
 
 
 def save_group(group: str, members: Sequence[str]) -> None:
-    """Record in `celery_tasksetmeta` what a group consists of, unless an earlier run did."""
+    """Record the members of a group in `celery_tasksetmeta`, unless an earlier run did."""
     if app.GroupResult.restore(group) is None:
-        # Celery only inserts. If another run does so just now, it inserts the same.
+        # Celery only inserts. If another run does so at the same time, it inserts the same.
         with contextlib.suppress(IntegrityError):
             app.GroupResult(group, [app.AsyncResult(member) for member in members]).save()
 
@@ -125,7 +125,7 @@ def import_orders(  # noqa: D417 - `self` is Celery's.
 ) -> dict[str, Any]:
     """Import a file of orders: send a task for each of its chunks, and one that closes the import after them.
 
-    A second run of this task sends the same ids again, so that whatever the first was able to send is not doubled.
+    A second run of this task sends the same ids again, so that what the first run sent is not doubled.
 
     Args:
         path: where the workers see the file.
@@ -133,10 +133,11 @@ def import_orders(  # noqa: D417 - `self` is Celery's.
         chunk_bytes: about how much of the file one task loads.
 
     Returns:
-        ``{"import_id": ..., "group": ..., "callback": ..., "chunks": ...}``: two ids, and how many chunks there are.
+        ``{"import_id": ..., "group": ..., "callback": ..., "chunks": ...}``: two ids, and the number of chunks.
 
     Raises:
         BadFile: the file as a whole is refused.
+        ValueError: `import_id` or `chunk_bytes` is out of range.
     """
     if not 1 <= len(import_id) <= IMPORT_ID_CHARACTERS or chunk_bytes < 1:
         raise ValueError(f"an import_id has 1 to {IMPORT_ID_CHARACTERS} characters, and a chunk at least 1 byte.")
@@ -150,7 +151,7 @@ def import_orders(  # noqa: D417 - `self` is Celery's.
     ]
     try:
         register(_tables_of(database()), import_id, found)
-        # Before anything is sent: what runs can then be looked up.
+        # Before anything is sent, so that running chunks can be looked up.
         save_group(group, members)
         chord(header, close_import.s(import_id)).set(task_id=group).apply_async(task_id=callback)
     except _BROKEN as error:
@@ -160,7 +161,7 @@ def import_orders(  # noqa: D417 - `self` is Celery's.
 
 @app.task(bind=True, name="scenarios.bulk_data.load_chunk", throws=(BadFile,), **_LASTING)
 def load_chunk(self: Task, path: str, import_id: str, *, offset: int, length: int, first_line: int) -> dict[str, int]:
-    """Load one chunk; arguments and result as `Chunk` and `load` have them."""
+    """Load one chunk; arguments and result are those of `Chunk` and `load`."""
     try:
         chunk = Chunk(offset=offset, length=length, first_line=first_line)
         return load(path, import_id, chunk, _tables_of(database()))
@@ -170,7 +171,7 @@ def load_chunk(self: Task, path: str, import_id: str, *, offset: int, length: in
 
 @app.task(bind=True, name="scenarios.bulk_data.close_import", **_LASTING)
 def close_import(self: Task, results: list[dict[str, int]], import_id: str) -> dict[str, int]:
-    """Close an import, now that all its chunks are loaded; results and result as `close` has them."""
+    """Close an import after all its chunks are loaded; `results` and the result are those of `close`."""
     try:
         return close(_tables_of(database()), import_id, results)
     except _BROKEN as error:

@@ -1,4 +1,4 @@
-"""The conversation with the mail server: one mail is handed over, refused or put off."""
+"""The conversation with the mail server: one mail is accepted, refused or deferred."""
 
 import os
 import smtplib
@@ -12,18 +12,18 @@ from scenarios.emails.limits import HARD_LIMIT_S
 
 
 class MailRefused(Exception):  # noqa: N818 - it names what the server did.
-    """The mail server refused the mail for good (5xx); args are the code and the server's text."""
+    """The mail server refused the mail permanently (5xx); args are the code and the server's text."""
 
 
 class MailDeferred(Exception):  # noqa: N818 - it names what the server did.
-    """The mail was not taken this time: a 4xx, or no connection. Args are the code (0: none) and a text."""
+    """The mail was not accepted this time: a 4xx, or no connection. Args are the code (0: none) and a text."""
 
 
 class _Conversation(smtplib.SMTP):
     """An SMTP connection with one deadline for the whole conversation.
 
-    A time-out for each step would let a slow server hold a mail for longer than its lease, in the pools that
-    enforce no time limits. And a run that was frozen past its lease finds its deadline gone before it sends.
+    With a time-out for each step, a slow server could hold a mail for longer than its lease, in pools that enforce
+    no time limits. A run that was frozen past its lease also finds the deadline over before it sends.
     """
 
     def __init__(self, host: str, port: int, *, limit_s: float) -> None:
@@ -63,8 +63,8 @@ def send(message: EmailMessage, *, limit_s: float = HARD_LIMIT_S) -> None:
         conversation = _Conversation(host, port, limit_s=limit_s)
         try:
             conversation.send_message(message)
-            # The mail is taken. Nothing that happens to the farewell may make this look like a failure, so it
-            # is not even waited for.
+            # The mail is accepted. An error in QUIT must not make this look like a failure, so its answer is not
+            # even waited for.
             with suppress(OSError):
                 conversation.putcmd("quit")
         finally:
@@ -73,7 +73,7 @@ def send(message: EmailMessage, *, limit_s: float = HARD_LIMIT_S) -> None:
         code, text = next(iter(error.recipients.values()))
         raise _refusal(code, text) from error
     except smtplib.SMTPConnectError as error:
-        # The server wants no connection now, whatever its code. That says nothing about the mail.
+        # The server wants no connection now, with any code. That says nothing about the mail.
         raise MailDeferred(error.smtp_code, _readable(error.smtp_error)) from error
     except smtplib.SMTPResponseException as error:
         raise _refusal(error.smtp_code, error.smtp_error) from error

@@ -1,4 +1,4 @@
-"""An order, as the task that mails its receipt is handed it."""
+"""An order, as the task that mails its receipt gets it."""
 
 from typing import TypedDict
 
@@ -13,14 +13,14 @@ class Line(TypedDict):
 
 
 class Customer(TypedDict):
-    """Who ordered."""
+    """The customer of an order."""
 
     name: str
     email: str
 
 
 class Order(TypedDict):
-    """What a receipt is for: a task's argument, so plain JSON."""
+    """The order of a receipt: a task's argument, so plain JSON."""
 
     id: str
     customer: Customer

@@ -1,4 +1,4 @@
-"""The outbox: a table that says which mails are being sent, by which run, and which were sent."""
+"""The outbox: a table of the mails that are being sent, with the run that sends them, and of those that were sent."""
 
 import time
 from collections.abc import Callable
@@ -28,15 +28,15 @@ _outbox = Table(
 
 
 class Outbox:
-    """Which mails are being sent, by which run, and which were sent."""
+    """The mails that are being sent, with the run that sends them, and those that were sent."""
 
     def __init__(self, engine: Engine, *, lease_s: float = LEASE_S, now: Callable[[], float] = time.time) -> None:
-        """The table is made if it is not there; several processes may do so at once.
+        """Make the table if it does not exist; several processes may do so at once.
 
         Args:
             engine: the app's database.
             lease_s: how long a claim holds, in seconds.
-            now: the Unix time in seconds; all runs must agree on it to within the margin of the lease.
+            now: returns the Unix time in seconds; the clocks of all runs must agree to within the margin of the lease.
         """
         self._engine = engine
         self._lease_s = lease_s
@@ -48,15 +48,15 @@ class Outbox:
         """Claim a mail for one run.
 
         Returns:
-            True if `owner` shall send it now, False if it was sent already.
+            True if `owner` must send it now, False if it was sent already.
 
         Raises:
             ClaimHeld: the claim of another run has not expired yet.
         """
         now = self._now()
         mine = {"owner": owner, "claimed_at": now}
-        # Every transaction starts with its write. A read first would make SQLite refuse the write, at once and
-        # without patience, if anybody else wrote in between.
+        # Every transaction starts with its write. After a read, SQLite would refuse the write at once, without the
+        # busy timeout, if another process wrote in between.
         with suppress(IntegrityError), self._engine.begin() as connection:
             connection.execute(insert(_outbox).values(key=key, state="sending", **mine))
             return True
@@ -71,13 +71,13 @@ class Outbox:
         return bool(taken)
 
     def release(self, key: str, owner: str) -> None:
-        """Give up the claim of `owner`, if it is still its own and nothing was sent."""
+        """Release the claim of `owner`, if it still holds it and nothing was sent."""
         mine = (_outbox.c.key == key) & (_outbox.c.owner == owner) & (_outbox.c.state == "sending")
         with self._engine.begin() as connection:
             connection.execute(delete(_outbox).where(mine))
 
     def record_sent(self, key: str, owner: str) -> None:
-        """Record that the mail server has taken the mail: a fact, whoever may hold the claim by now."""
+        """Record that the mail server has accepted the mail, regardless of who holds the claim by now."""
         now = self._now()
         sent = {"state": "sent", "owner": owner, "sent_at": now}
         with self._engine.begin() as connection:

@@ -1,7 +1,7 @@
-"""What is expected of `send_receipt`, for each order.
+"""The expected outcome of `send_receipt`, for each order.
 
-It states the form of the Message-ID a second time, and must not take it from `render`: a prediction made by the code
-under test could never disagree with it.
+The form of the Message-ID is repeated here, and not taken from `render`: a prediction made by the code under test
+could never disagree with it.
 """
 
 import csv
@@ -37,9 +37,9 @@ _DOMAINS = ("example.com", "example.net", "example.org")
 
 
 def make_order(number: int, seed: int) -> Order:
-    """The order with this number: the same for the same seed, on every machine and in every process.
+    """Return the order with this number: the same for the same seed, on every machine and in every process.
 
-    The address holds the number, so that a rule of the mailbox can single out one order.
+    The address contains the number, so that a rule of the mailbox can select one order.
     """
     chance = random.Random(f"{seed}:{number}")  # noqa: S311 - test data, no secret.
     name, local_part = chance.choice(_CUSTOMERS)
@@ -56,22 +56,22 @@ def make_order(number: int, seed: int) -> Order:
 
 
 def message_id(order: Order) -> str:
-    """The Message-ID, without angle brackets, that the receipt of `order` must carry."""
+    """Return the Message-ID, without angle brackets, that the receipt of `order` must have."""
     return f"receipt-{order['id']}@shop.example"
 
 
 def expected_result(order: Order) -> dict[str, Any]:
-    """What `send_receipt` must return for `order`."""
+    """Return the result that `send_receipt` must have for `order`."""
     return {"message_id": message_id(order), "recipients": [order["customer"]["email"]]}
 
 
 def expectation(order: Order) -> Expect:
-    """The task's result, and its mail."""
+    """Return the expected result of the task, and its mail."""
     return Expect(result=expected_result(order), effects=[f"mail:{message_id(order)}"])
 
 
 def flaws(mail: EmailMessage, order: Order) -> Iterator[str]:
-    """What is wrong with a receipt, as its reader would see it."""
+    """Yield what is wrong with a receipt, as its reader would see it."""
     customer = order["customer"]
     (to,) = mail["To"].addresses
     if (to.display_name, to.addr_spec) != (customer["name"], customer["email"]):

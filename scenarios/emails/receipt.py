@@ -45,10 +45,10 @@ def _table(order: Order) -> str:
 
 
 def render(order: Order, *, task_id: str, now: datetime | None = None) -> EmailMessage:
-    """The receipt: text and HTML, and the order's lines as a CSV file.
+    """Return the receipt: text and HTML, and the order's lines as a CSV file.
 
-    The Message-ID is made from the order alone, so that all attempts at one receipt carry the same. Bodies are
-    encoded in 7 bits: the mail passes a server that knows no 8BITMIME unchanged.
+    The Message-ID depends on the order alone, so that all attempts at one receipt have the same. Bodies are encoded
+    in 7 bits, so that a server without 8BITMIME passes the mail on unchanged.
     """
     message = EmailMessage(policy=SMTP.clone(cte_type="7bit"))
     customer = order["customer"]

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from harness.stack.stack import Stack
 
 _MOST_READ = 2000
-"""The mails of so many orders are read, at about 2 ms each: those of a load test would keep its verdict waiting."""
+"""The largest number of orders whose mails are read, at about 2 ms each, so that a load test gets its verdict soon."""
 
 _parser = BytesParser(
-    # Python's own way to a part asks for the same header a dozen times, and each time it is parsed anew: most of the
-    # time that it takes to read a mail. All receipts share all but a few of their headers.
+    # Python's own code reads the same header of a part a dozen times, and parses it each time: most of the time
+    # that it takes to read a mail. All receipts share all but a few of their headers.
     policy=policy.default.clone(header_factory=functools.lru_cache(maxsize=1024)(HeaderRegistry()))
 )
 
@@ -43,18 +43,18 @@ class Emails(Scenario):
         producer.send("scenarios.emails.send_receipt", kwargs={"order": order}, expect=expectation(order))
 
     def request(self, number: int, seed: int) -> Request:
-        """Order the same over HTTP."""
+        """Return the HTTP request for the same order."""
         return Request(path="/emails", body=json.dumps(make_order(number, seed)).encode())
 
     def check(self, stack: "Stack", drive: Drive) -> Iterator[Finding]:
-        """Each mail has its customer's name, a text, an HTML part and the table of its order.
+        """Check that each mail has its customer's name, a text, an HTML part and the table of its order.
 
-        Of more than _MOST_READ orders, the mails of every second are read, or of every third, and so on.
+        With more than _MOST_READ orders, only the mails of every second order are read, or every third, and so on.
         """
         every = -(-len(drive.numbers) // _MOST_READ) or 1
         wanted = {_key(number, drive.seed): number for number in itertools.islice(drive.numbers, 0, None, every)}
         flawed: dict[str, list[str]] = {}
-        # A mail that nobody ordered is the audit's to find.
+        # A mail that was not ordered is reported by the audit.
         mails = [mail for mail in stack.mailbox.messages() if mail.key in wanted]
         for mail in mails:
             for flaw in flaws(_parsed(mail.path), make_order(wanted[mail.key], drive.seed)):
@@ -68,7 +68,7 @@ class Emails(Scenario):
 
 
 def _key(number: int, seed: int) -> str:
-    """The effect of one order."""
+    """Return the key of one order's effect."""
     return f"mail:{message_id(make_order(number, seed))}"
 
 

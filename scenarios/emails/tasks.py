@@ -1,12 +1,11 @@
 """A shop mails its receipts.
 
-`send_receipt` is acknowledged late, retried while the mail server is busy or away, and may therefore run more
-than once. An outbox in the app's own database keeps that from the customers: a run claims the mail before it
-sends it and records it afterwards, and a run that finds the mail recorded sends nothing and returns the same
-result.
+`send_receipt` is acknowledged late, retried while the mail server is busy or away, and may therefore run more than
+once. An outbox in the app's own database hides that from the customers: a run claims the mail before it sends it and
+records it afterwards. A run that finds the mail recorded sends nothing and returns the same result.
 
-One window stays open, because no transaction spans a mail server: between the server's 250 and the record. So
-a mail is delivered at least once, and twice only if the worker, the server or the connection between them dies
+One window stays open, because no transaction spans a mail server: between the server's 250 and the record. So a mail
+is delivered at least once. It is delivered twice only if the worker, the server or the connection between them dies
 in that window, or the database refuses the record.
 """
 
@@ -32,13 +31,13 @@ from scenarios.emails.receipt import render
 
 
 def send_once(message: EmailMessage, outbox: Outbox, *, send: Callable[[EmailMessage], None] = send) -> None:
-    """Send a mail unless the outbox says that it was sent; afterwards it does.
+    """Send a mail unless the outbox says that it was sent; record it in the outbox afterwards.
 
-    Whatever goes wrong before the server has taken the mail, the claim is given up, so that the next run need
-    not wait for the lease.
+    On any error before the server has accepted the mail, the claim is released, so that the next run need not wait
+    for the lease.
 
     Raises:
-        ClaimHeld: another run is at it, or died at it less than a lease ago.
+        ClaimHeld: another run is sending it, or died doing so less than a lease ago.
         MailRefused, MailDeferred: as `send`.
     """
     key = str(message["Message-ID"]).strip("<>")
@@ -54,11 +53,11 @@ def send_once(message: EmailMessage, outbox: Outbox, *, send: Callable[[EmailMes
         if not taken:
             outbox.release(key, run)
             raise
-        # The mail is out. A late record is better than a second mail; this limit strikes only once, and the
+        # The mail is sent. A late record is better than a second mail; this limit is raised only once, and the
         # hard one bounds what follows.
         outbox.record_sent(key, run)
     except BaseException:
-        # Also for a SystemExit in mid-conversation, which is how a pool process is told to end.
+        # Also for a SystemExit during the conversation, which is how a pool process is told to end.
         if not taken:
             outbox.release(key, run)
         raise
@@ -94,6 +93,6 @@ def send_receipt(self: Task, order: Order) -> dict[str, Any]:
         pause_s = get_exponential_backoff_interval(1, self.request.retries, BACKOFF_LIMIT_S, full_jitter=True)
         raise ask_again(self, pause_s, error) from error
     except ClaimHeld as held:
-        # The margin lets two clocks differ, and keeps the retry from coming a moment too early.
+        # The margin allows for a difference of two clocks, and keeps the retry from coming too early.
         raise ask_again(self, held.args[0] + 0.5, held) from held
     return {"message_id": str(message["Message-ID"]).strip("<>"), "recipients": [order["customer"]["email"]]}

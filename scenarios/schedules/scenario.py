@@ -1,4 +1,4 @@
-"""The scenario: reminders are sent, beat sends its ticks, and what came of both is looked at with SQL of its own."""
+"""The scenario: reminders are sent, beat sends its ticks, and the rows of both are checked with separate SQL."""
 
 import contextlib
 import sqlite3
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
     from harness.stack.stack import Stack
 
 _AHEAD_S = 1.5
-"""How far in the future reminders are due."""
+"""How far in the future reminders are due, in seconds."""
 _TICKS = MappingProxyType({"check-stock": 3, "sales-so-far": 1, "hourly-report": 1})
-"""How many ticks of which entry a drive waits for."""
+"""How many ticks of each entry a drive waits for."""
 _HOUR_S = 3600
 _TO_THE_HOUR_S = (8, 30)
-"""Beat's clock is put forward to so many seconds before a full hour: it has to be ready by then. Where that was not
-enough, another beat gets more."""
+"""How many seconds before a full hour beat's clock is set: beat has to be ready by then. If the first is not enough,
+another beat gets more.
+"""
 
 
 class Schedules(Scenario):
-    """Every reminder at its time and not before, none that came too late, and each tick of beat once.
+    """Every reminder runs at its time and not before, none runs after it expired, and each tick of beat comes once.
 
-    There is no way over HTTP: no route sends a task for later.
+    There is no request over HTTP: no route sends a task for later.
     """
 
     name = "schedules"
     app = "scenarios.app"
     env = MappingProxyType({"SCHEDULES_INTERVAL_S": "2"})
-    # A worker holds what is not due yet, and each of these messages takes up one of those that it may hold. With the
-    # app's own multiplier of 1, two reminders would keep everything else waiting, and what expires while it waits is
-    # dropped by the broker: no row says that it was revoked. Celery takes 0, for no limit, as not given.
+    # A worker holds what is not due yet, and each of these messages takes up one of those that it may hold. With
+    # the app's own multiplier of 1, two reminders would block everything else. What expires while it waits is
+    # dropped by the broker, so that no row says that it was revoked. Celery takes 0, for no limit, as not given.
     worker_options = (
         "--concurrency=2",
         "--without-gossip",
@@ -53,7 +54,7 @@ class Schedules(Scenario):
     count = 20
 
     def prepare(self, stack: "Stack", drive: Drive) -> None:
-        """Start beat, with a clock on which a full hour is near.
+        """Start beat, with a clock that is shortly before a full hour.
 
         Raises:
             StartError: beat takes so long to start that the hour is always over by then.
@@ -62,7 +63,7 @@ class Schedules(Scenario):
         ahead_s = 0.0
         for to_the_hour_s in _TO_THE_HOUR_S:
             began = time.time()
-            # Never back: what one beat has seen of an hour, the next one must not see again.
+            # Never back: the next beat must not see an hour again that an earlier one has seen.
             ahead_s += -(began + ahead_s + to_the_hour_s) % _HOUR_S
             beat = stack.add_beat(ahead_s=ahead_s)
             took_s = time.time() - began
@@ -99,21 +100,21 @@ class Schedules(Scenario):
             beat.stop()
 
     def effects(self, stack: "Stack", drive: Drive) -> Iterator[Effect]:
-        """The rows of the reminders, and of the reports."""
+        """Yield the rows of the reminders and of the reports."""
         del drive
         for key, task, _, _ in _rows(stack):
             yield Effect(key=f"row:{key}", task=task)
 
     def check(self, stack: "Stack", drive: Drive) -> Iterator[Finding]:
-        """No reminder was early, what had expired is recorded as such, busy lines were tried again, ticks reported."""
+        """Check that no reminder was early, expired ones did not run, busy lines were retried, and ticks reported."""
         rows, ledger = _rows(stack), stack.ledger
         early = sorted(task for _, task, due_at, done_at in rows if due_at is not None and done_at < due_at)
         if early:
             yield _finding("reminder-early", "reminders were done before they were due", early)
         expired = reminders(drive, "expired")
         revoked = [row.task for row in stack.results.rows() if row.status == "REVOKED"]
-        # What expires before a worker has it is dropped by the broker without a word, and never ends; nor does what
-        # the broker refused.
+        # A message that expires before a worker has it is dropped by the broker without notice, and never ends; nor
+        # does one that the broker refused.
         ended = len(expired) - (ledger.sent - ledger.ended)
         if not ended <= len(revoked) <= len(expired):
             text = f"{len(expired)} reminders had expired, and {len(revoked)} rows say REVOKED"

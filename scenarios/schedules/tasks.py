@@ -1,8 +1,8 @@
 """A shop reminds its customers at the time they asked for, and reports at fixed hours.
 
-Reminders are sent for a moment in the future: with an ETA, with a countdown, with a time after which nobody wants
-them any more, and some find the customer's line busy and come again a little later. Reports are sent by beat, by
-an interval and by crontabs. What either did stands in the app's own database, one row each.
+Reminders are sent for a time in the future: with an ETA, with a countdown, or with an expiry time. Some find the
+customer's line busy and are retried a little later. Reports are sent by beat, by an interval and by crontabs. Both
+write one row each to the app's own database.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from scenarios.app import app, ask_again, database
 STOCK_INTERVAL_S = float(os.environ.get("SCHEDULES_INTERVAL_S", "600"))
 
 BUSY_PAUSE_S = 1.0
-"""How long after a busy line the next attempt is made."""
+"""Seconds between a busy line and the next attempt."""
 
 BACKOFF_LIMIT_S = 60
-"""The longest pause before another attempt at a database that is broken."""
+"""The longest pause, in seconds, before another attempt at a database that is broken."""
 
 app.conf.beat_schedule = {
     "check-stock": {"task": "scenarios.schedules.report", "args": ("check-stock",), "schedule": STOCK_INTERVAL_S},
@@ -48,7 +48,7 @@ _done = Table(
 
 @functools.cache
 def _prepared(engine: Engine) -> Engine:
-    # Two that make it at the same moment: PostgreSQL tells the later that it is there, as an error.
+    # If two processes make it at the same time, PostgreSQL answers the later one with an error that it exists.
     with (
         contextlib.suppress(IntegrityError),
         engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
@@ -58,7 +58,7 @@ def _prepared(engine: Engine) -> Engine:
 
 
 def _record(task: Task, key: str, due_at: float | None) -> None:
-    """Write down what was done, once: a second run of the same task finds it there, and changes nothing."""
+    """Record what was done, once: a second run of the same task finds the row and changes nothing."""
     row = {"key": key, "task": task.request.id, "due_at": due_at, "done_at": time.time()}
     try:
         engine = _prepared(database())
@@ -71,7 +71,7 @@ def _record(task: Task, key: str, due_at: float | None) -> None:
 
 @app.task(bind=True, name="scenarios.schedules.remind", max_retries=12, default_retry_delay=5)
 def remind(self: Task, reminder: str, due_at: float, busy: int = 0) -> str:
-    """Remind a customer at `due_at` (Unix time in seconds), after the line was busy for so many times.
+    """Remind a customer at `due_at` (Unix time in seconds), after `busy` runs that found the line busy.
 
     Returns:
         The reminder's id.
@@ -84,6 +84,6 @@ def remind(self: Task, reminder: str, due_at: float, busy: int = 0) -> str:
 
 @app.task(bind=True, name="scenarios.schedules.report", max_retries=12, default_retry_delay=5)
 def report(self: Task, entry: str) -> str:
-    """Write the report that an entry of the schedule asks for; each tick is a report of its own."""
+    """Write the report of an entry of the schedule; each tick writes its own."""
     _record(self, f"{entry}-{self.request.id}", None)
     return entry
