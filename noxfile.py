@@ -18,14 +18,14 @@ _TESTS = ("tests/unit", "tests/contract", "tests/docker")
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """The scenarios, end to end, and the accounting of every task they sent."""
+    """Run the scenarios end to end, and account for every task that they sent."""
     _install(session, "test")
     session.run("pytest", "tests/integration", *session.posargs)
 
 
 @nox.session
 def load(session: nox.Session) -> None:
-    """A short load test of all scenarios, with the accounting; or `locust` with what stands after ``--``."""
+    """Run a short load test of all scenarios, and audit it; with options after ``--``, run `locust` with those."""
     _install(session, "test")
     options = session.posargs or ("--headless", "--rate=20", "--run-time=15s", "--objective=e2e:p99<10s")
     session.run("locust", "-f", "scenarios/load.py", *options)
@@ -33,7 +33,7 @@ def load(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The linters, the type checker, and the project's own tests."""
+    """Run the linters, the type checker, and the project's own tests."""
     _install(session, "dev")
     _lint(session)
     if session.posargs:
@@ -45,42 +45,42 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """The linters and the type checker alone."""
+    """Run the linters and the type checker alone."""
     _install(session, "dev")
     _lint(session)
 
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """The tests that need no container engine."""
+    """Run the tests that need no container engine."""
     _install(session, "test")
     _unit(session)
 
 
 @nox.session
 def docker(session: nox.Session) -> None:
-    """The tests that need a container engine."""
+    """Run the tests that need a container engine."""
     _install(session, "test")
     _docker(session)
 
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """The wheel and the sdist, installed outside of the checkout with each extra by itself."""
+    """Build the wheel and the sdist, and install them outside of the checkout with each extra by itself."""
     _install(session, "test")
     session.run("pytest", "tests/package", *session.posargs)
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Two hundred clean runs, which take a while: whatever is flaky in the harness itself shows here."""
+    """Make two hundred clean runs, which take a while: an unreliable harness shows here."""
     _install(session, "test")
     session.run("pytest", "tests/soak", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmarks, or those named after ``--``, each beside its target."""
+    """Run the benchmarks, or those named after ``--``, and compare each with its target."""
     _install(session, "test")
     session.run("python", "-m", "tests.bench.run", *session.posargs)
 

@@ -28,7 +28,7 @@ def _no_engine() -> str | None:
 
 @pytest.fixture(autouse=True)
 def _engine_or_skip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test marked `docker` is skipped where there is no engine; in CI that is an error. No other test reaches one."""
+    """Skip a test marked `docker` where there is no engine; in CI that is an error. Keep the engine from all others."""
     if request.node.get_closest_marker("docker") is None:
         # Else a unit test could build an image or start a stack where an engine happens to be there.
         monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")

@@ -26,7 +26,7 @@ def by_kombu(url: str, _greenlets: int) -> Iterator[Callable[[], None]]:
 
 
 def by_celery(url: str, greenlets: int) -> Iterator[Callable[[], None]]:
-    """The same by an app that has no result backend, and as many connections as greenlets."""
+    """Yield functions that publish by an app without a result backend and with as many connections as greenlets."""
     app = Celery("bare", broker=url, set_as_current=False)
     app.backend_cls = "disabled"
     app.conf.update(broker_pool_limit=greenlets, broker_transport_options={"confirm_publish": True})

@@ -84,7 +84,7 @@ def _wait(process: "subprocess.Popen[bytes]", watch: list[float] | None) -> None
 
 
 def publish(session: SharedParts, root: Path) -> Iterator[Figure]:
-    """Publishing through Locust, as fast as its senders can, beside greenlets that only publish, in turns."""
+    """Compare publishing through Locust, as fast as its senders can, with greenlets that only publish, in turns."""
     rounds = []
     for _ in range(ROUNDS):
         celery, kombu = (_bare(session, root, how) for how in ("celery", "kombu"))
@@ -107,7 +107,7 @@ def _bare(session: SharedParts, root: Path, how: str) -> float:
 
 
 def pace(_session: SharedParts, root: Path) -> Iterator[Figure]:
-    """An open loop at 300/s on the whole stack: what was sent of what was due, how late, and the longest stall."""
+    """Measure an open loop at 300/s on the whole stack: the share sent, the lateness, and the longest stall."""
     stalls = root / "stalls.json"
     os.environ["HARNESS_BENCH_STALLS"] = str(stalls)
     try:
@@ -131,7 +131,7 @@ def pace(_session: SharedParts, root: Path) -> Iterator[Figure]:
 
 @contextmanager
 def _asleep(file: Path, rate: float) -> Iterator[Callable[[Run], float]]:
-    """A process that does nothing but wake up so often; gives the 99th percentile of its lateness during a run."""
+    """Start a process that only wakes up at this rate; yield a function for its p99 lateness during a run."""
     sleeper = subprocess.Popen([sys.executable, "-m", "tests.bench.asleep", str(rate), str(file)])
 
     def lateness_p99_s(run: Run) -> float:
@@ -167,7 +167,7 @@ def results(session: SharedParts, root: Path) -> Iterator[Figure]:
 
 
 def _drained(session: SharedParts, root: Path, variant: str) -> float:
-    """A queue is filled, then one worker empties it; the rate is that of the executions between a tenth and the end."""
+    """Fill a queue, start one worker, and return the executions per second between a tenth and the end."""
     env = {}
     if variant == "default":
         # A file that was not put into WAL, by a path that the agent does not recognize and so does not tune, and
@@ -201,7 +201,7 @@ def _reach(stack: Stack, count: int) -> tuple[float, int]:
 
 
 def many(_session: SharedParts, root: Path) -> Iterator[Figure]:
-    """A hundred thousand tasks in one run."""
+    """Send a hundred thousand tasks in one run."""
     memory: list[float] = []
     run = locust(root, "--rate=250", "-t", f"{MANY // 250}s", "--celery-workers=2", watch=memory)
     fates = {fate: count for fate, count in run.audit["fates"].items() if count}
@@ -215,7 +215,7 @@ def many(_session: SharedParts, root: Path) -> Iterator[Figure]:
 
 
 def knee(_session: SharedParts, root: Path) -> Iterator[Figure]:
-    """The knee of a pool whose capacity is known, three times."""
+    """Find the knee of a pool with a known capacity three times."""
     options = ("--find-knee", "--rate=10", "--objective=e2e:p99<2s", "--probe=10s")
     found = [locust(root, *options, file="load_waits.py") for _ in range(ROUNDS)]
     yield _agreement("the knee of three runs", found)
@@ -226,7 +226,7 @@ def knee(_session: SharedParts, root: Path) -> Iterator[Figure]:
 
 
 def knee_of_machine(_session: SharedParts, root: Path) -> Iterator[Figure]:
-    """The knee where the machine is the limit, of the stack and of the load test alike, three times."""
+    """Find the knee three times where the machine limits both the stack and the load test."""
     found = [locust(root, "--find-knee", "--rate=100", "--objective=e2e:p99<500ms") for _ in range(ROUNDS)]
     yield _agreement("the knee of three runs, where the machine is the limit", found)
     yield from _sentences(found)
@@ -251,7 +251,7 @@ def _sentences(found: Sequence[Run]) -> Iterator[Figure]:
 
 
 def fleet(_session: SharedParts, root: Path) -> Iterator[Figure]:
-    """A master and two workers: do the generators, the journal and the audit count the same, ten times of ten?"""
+    """Check ten times whether the generators, the journal and the audit of a master and two workers count the same."""
     agreed, late, seen = 0, 0, []
     for _ in range(10):
         run = locust(root, "--processes=2", "--rate=100", "-t", "5s")
@@ -268,7 +268,7 @@ def fleet(_session: SharedParts, root: Path) -> Iterator[Figure]:
 
 
 def lossy(_session: SharedParts, root: Path) -> Iterator[Figure]:
-    """A worker that loses one task in a thousand, without a word."""
+    """Run a worker that silently loses one task in a thousand."""
     run = locust(root, "--rate=200", "-t", f"{LOSSY // 200}s", "--drain-timeout=10s", "--app=noop_lossy")
     lost = run.audit["fates"]["lost"]
     said = f"{lost} lost of {LOSSY:,}, exit code {run.exit_code}"

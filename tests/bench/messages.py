@@ -15,7 +15,7 @@ _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def _headers_of(task: str) -> dict[str, object]:
-    """The headers of one task's message."""
+    """Return the headers of one task's message."""
     return {**_ALWAYS, "id": task, "root_id": task}
 
 

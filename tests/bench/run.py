@@ -84,7 +84,7 @@ def publish(session: SharedParts, root: Path) -> Iterator[Figure]:
 
 
 def _bare_loop(connection: kombu.Connection) -> Callable[[int], None]:
-    """Publishes what Celery publishes for a task, to a queue of the same kind, and does nothing else."""
+    """Return a loop that only publishes what Celery publishes for a task, to a queue of the same kind."""
     channel = connection.default_channel
     channel.queue_declare("bare", durable=True, auto_delete=False)
     producer = kombu.Producer(channel)
@@ -105,7 +105,7 @@ def agent(session: SharedParts, root: Path) -> Iterator[Figure]:
 
 
 def _throughput(session: SharedParts, root: Path, *, plain: bool) -> float:
-    """A queue is filled, then one worker empties it; counted in the result table, which both have."""
+    """Fill a queue, start one worker, and return its rate by the result table, which both variants have."""
     with a_stack(session, root, workers=0) as stack:
         for _ in range(TASKS):
             stack.producer.send("noop")

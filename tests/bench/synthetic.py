@@ -20,7 +20,7 @@ _START = 1_700_000_000.0
 
 
 def write(root: Path, count: int, seed: int = 1) -> RunFolder:
-    """A run folder below `root` in which `count` tasks were sent, ran on four processes, and had an effect each."""
+    """Write a run folder below `root`: `count` tasks were sent, ran on four processes, and had one effect each."""
     folder = RunFolder.create(root, f"synthetic-{count}")
     nodes = ["producer", "worker-1"]
     folder.write("run.json", {"format": 1, "name": "synthetic", "promise": Promise().to_json(), "nodes": nodes})

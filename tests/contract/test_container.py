@@ -139,7 +139,7 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
 
 @pytest.fixture
 def run(runner: Runner) -> Iterator[Runner]:
-    """The runner, which forgets at the end of the test all that it started."""
+    """Yield the runner; at the end of the test, remove all that it started."""
     started: list[Container] = []
 
     def remembering(subject: Subject) -> Container:
@@ -153,14 +153,14 @@ def run(runner: Runner) -> Iterator[Runner]:
 
 @pytest.fixture
 def container(run: Runner) -> Container:
-    """The program, up and greeting."""
+    """Return the program's container, once it is up and greeting."""
     container = run(PROGRAM)
     wait_greeting(container)
     return container
 
 
 def greeting(container: Container, timeout_s: float = 1.0) -> bytes:
-    """What the program says to a client; empty if it says nothing."""
+    """Return what the program sends to a client; empty if it sends nothing."""
     try:
         with socket.create_connection(container.host_port(PORT), timeout_s) as client:
             client.settimeout(timeout_s)

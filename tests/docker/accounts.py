@@ -9,22 +9,22 @@ from harness.stack.stack import Stack
 
 
 def met(audit: Audit) -> dict[Fate, int]:
-    """The fates that some task met."""
+    """Return the fates that at least one task met, and their counts."""
     return {fate: count for fate, count in audit.fates.items() if count}
 
 
 def failing(audit: Audit) -> set[str]:
-    """The codes of the findings that spoil the verdict."""
+    """Return the codes of the findings whose verdict is not a pass."""
     return {finding.code for finding in audit.findings if finding.verdict is not Verdict.PASS}
 
 
 def codes(audit: Audit) -> set[str]:
-    """The codes of all findings, remarks too."""
+    """Return the codes of all findings, remarks included."""
     return {finding.code for finding in audit.findings}
 
 
 def said(audit: Audit, code: str) -> str:
-    """What the finding of this code says."""
+    """Return the text of the finding with this code."""
     (text,) = [finding.text for finding in audit.findings if finding.code == code]
     return text
 

@@ -13,7 +13,7 @@ from harness.containers.ownership import OWNER_LABEL
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[docker.DockerClient]:
-    """A look at the engine from outside."""
+    """Yield a client that sees the engine from outside."""
     client = docker.from_env()
     yield client
     client.close()
@@ -21,7 +21,7 @@ def client() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """The engine as the harness has it. What the module's tests started through it is removed at their end."""
+    """Yield the engine as the harness has it. At the end, remove what the module's tests started through it."""
     with closing(connect()) as engine:
         yield engine
         engine.remove_mine()

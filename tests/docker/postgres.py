@@ -41,7 +41,7 @@ class Server:
         return f"postgresql+psycopg://{_USER}:{password or self.password}@127.0.0.1:{self.port}/{_DATABASE}"
 
     def connect(self) -> psycopg.Connection:
-        """A connection that commits each statement."""
+        """Return a connection that commits each statement."""
         return psycopg.connect(
             host="127.0.0.1",
             port=self.port,
@@ -64,7 +64,7 @@ def missing() -> str | None:
 
 @contextmanager
 def postgres() -> Iterator[Server]:
-    """A new, empty server; it is stopped, and its files are gone, whatever happens, and also if this process dies."""
+    """Start a new, empty server; stop it and remove its files at the end, also if this process dies."""
     programs = _programs()
     if programs is None:
         raise FileNotFoundError(missing())
@@ -138,7 +138,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _programs() -> Path | None:
-    """The folder of the newest version that is installed."""
+    """Return the folder of the newest version that is installed."""
     found = [path.parent for path in _INSTALLED.glob("*/bin/initdb") if (path.parent / "postgres").exists()]
     return max(found, key=lambda path: float(path.parent.name), default=None)
 
@@ -154,7 +154,7 @@ def _unprivileged() -> pwd.struct_passwd | None:
 
 
 def _as_user(command: Sequence[str], die_by: str = "KILL") -> list[str]:
-    """The command as a user who may run it; it ends when this process does, however that ends."""
+    """Return the command for a user who may run it; the command ends when this process ends, in any way."""
     change = ["setpriv", "--pdeathsig", die_by]
     if (user := _unprivileged()) is not None:
         change += ["--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), "--clear-groups"]

@@ -47,7 +47,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def database(server: Server) -> Iterator[str]:
-    """The URL of a database without a table."""
+    """Yield the URL of a database without tables."""
     yield server.url()
     with server.connect() as connection:
         connection.execute("DROP TABLE IF EXISTS celery_taskmeta, celery_tasksetmeta")
@@ -55,7 +55,7 @@ def database(server: Server) -> Iterator[str]:
 
 @pytest.fixture
 def broker_url(_harness_session: SharedParts, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a vhost of one's own."""
+    """Yield the URL of a vhost for this test alone."""
     broker = _harness_session.broker
     login = broker.create_vhost(f"attached-{abs(hash(request.node.name))}")
     try:
@@ -71,7 +71,7 @@ def attach(broker_url: str, tmp_path: Path) -> Attach:
 
 @pytest.fixture
 def work(broker_url: str, tmp_path: Path) -> Work:
-    """Runs `celery worker` as anybody would, and ends it with all its processes."""
+    """Return a context that runs `celery worker` as a user would, and ends it with all its processes."""
 
     @contextmanager
     def running(results_url: str) -> Iterator[subprocess.Popen[bytes]]:

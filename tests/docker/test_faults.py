@@ -31,7 +31,7 @@ PAUSE_S = 0.4
 
 @pytest.fixture(scope="module")
 def _harness_session() -> Iterator[SharedParts]:
-    """A session of one's own: the broker that other tests share must not be paused under them."""
+    """Yield a session for this module alone: the broker that other tests share must not be paused under them."""
     with SharedParts() as session:
         yield session
 

@@ -68,7 +68,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    """A build context of the test's own, whose broker image is unlike any other and quick to build."""
+    """Return a build context for this test alone, whose broker image is unique and quick to build."""
     folder = tmp_path / "docker"
     shutil.copytree(REPOSITORY / "docker", folder)
     shutil.copy(REPOSITORY / "constraints.txt", folder)
@@ -163,14 +163,14 @@ def test_an_image_of_ones_own_is_used_as_it_is(
 
 @pytest.fixture
 def closed_registry() -> str:
-    """An address that refuses connections."""
+    """Return an address that refuses connections."""
     with socket.create_server((LOOPBACK, 0)) as server:
         return f"{LOOPBACK}:{server.getsockname()[1]}"
 
 
 @pytest.fixture
 def silent_registry() -> Iterator[str]:
-    """An address that accepts connections and never says a word."""
+    """Yield an address that accepts connections and never sends anything."""
     with socket.create_server((LOOPBACK, 0)) as server:
         yield f"{LOOPBACK}:{server.getsockname()[1]}"
 
@@ -213,7 +213,7 @@ def test_where_no_registry_answers_the_base_is_made_from_packages(
 
 @pytest.fixture(scope="module")
 def registry(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an empty registry on loopback."""
+    """Yield the address of an empty registry on loopback."""
     folder = tmp_path_factory.mktemp("registry")
     try:
         program = shutil.which("docker-registry") or _unpacked_registry(folder)
@@ -242,7 +242,7 @@ def registry(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFacto
 
 
 def _unpacked_registry(folder: Path) -> str:
-    """The registry out of its package, which is not installed, because that would start a service."""
+    """Unpack the registry from its package, and return the program; installing it would start a service."""
 
     def run(*command: str) -> None:
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -281,7 +281,7 @@ def publish(client: docker.DockerClient, which: Image, dockerfile: str, registry
 
 @pytest.fixture
 def _nothing_runs_on(engine: Engine) -> Iterator[None]:
-    """What the test started is removed before its images are."""
+    """Remove what the test started before its images are removed."""
     yield
     engine.remove_mine()
 
@@ -296,7 +296,7 @@ def pulled(
     said: list[str],
     patch: pytest.MonkeyPatch,
 ) -> str:
-    """The image from a pulled base that has the official one's layout."""
+    """Build the image from a pulled base that has the official one's layout, and return its tag."""
     patch.setenv("HARNESS_IMAGES", "bootstrap")
     ensure(engine, which, say=print)
     publish(client, which, dockerfile, registry)

@@ -33,7 +33,7 @@ class Locust:
     """The `locust` command, as it runs."""
 
     def __init__(self, runs: Path, *options: str, file: str = LOADFILE, **environment: str) -> None:
-        """Starts it, in a process group of its own, as a shell does."""
+        """Start it in a process group of its own, as a shell does."""
         self.runs = runs
         self.lines: list[str] = []
         self.process = subprocess.Popen(
@@ -77,7 +77,7 @@ class Locust:
         return code
 
     def to_group(self, number: signal.Signals) -> None:
-        """What a terminal does at Ctrl-C."""
+        """Signal the process group, as a terminal does at Ctrl-C."""
         os.killpg(self.process.pid, number)
 
     def children(self) -> list[psutil.Process]:
@@ -92,7 +92,7 @@ class Locust:
         return sorted(path for path in self.runs.iterdir() if path.name != "latest")
 
     def account(self) -> dict[str, Json]:
-        """What load.json of the only run says, and that it agrees with audit.json."""
+        """Return load.json of the only run, and check that its counts add up."""
         (folder,) = self.folders()
         return read(folder)
 
@@ -107,7 +107,7 @@ def read(folder: Path) -> dict[str, Json]:
 
 
 def check_exact(said: Mapping[str, Any]) -> None:
-    """A step of these scenarios is a task."""
+    """Check that the counts of steps and tasks agree; a step of these scenarios is a task."""
     counts, audit = said["counts"], said["audit"]
     assert counts["sent"] == counts["accepted"] + counts["refused"] + counts["unknown"] == audit["entries"]
     codes = {finding["code"] for finding in audit["findings"]}
@@ -129,7 +129,7 @@ def check_passed(locust: Locust, code: int) -> dict[str, Json]:
 
 @pytest.fixture
 def unused_port() -> int:
-    """A port that nobody listened at a moment ago."""
+    """Return a port that was free a moment ago."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
@@ -137,7 +137,7 @@ def unused_port() -> int:
 
 @pytest.fixture
 def locust(tmp_path: Path) -> Iterator[Callable[..., Locust]]:
-    """Starts a `locust` that is gone in the end, whatever becomes of the test."""
+    """Yield a function that starts `locust`; kill what still runs at the end."""
     started: list[Locust] = []
 
     def start(*options: str, **more: str) -> Locust:
@@ -357,7 +357,7 @@ class Page:
     """Locust's page, as a browser asks it."""
 
     def __init__(self, port: int) -> None:
-        """Waits until it answers."""
+        """Wait until the page answers."""
         self._url = f"http://127.0.0.1:{port}"
         wait_until(self._answers, what="the page answers", timeout_s=UP_S)
 

@@ -90,7 +90,7 @@ Start = Callable[..., Locust]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the command; whatever of it is left at the end is killed."""
+    """Yield a function that starts the command; kill what still runs at the end."""
     started: list[Locust] = []
 
     def start(*options: str, broker: str = "", results: str = "") -> Locust:
@@ -119,7 +119,7 @@ def codes(found: Audit, verdict: Verdict) -> set[str]:
 
 
 def check_the_counts(locust: Locust) -> tuple[Audit, Mapping[str, Any]]:
-    """What was offered, sent, accepted, audited and measured is the same number of tasks."""
+    """Check that as many tasks were offered as were sent, accepted, audited and measured."""
     found, load = audit(locust.folder), locust.folder.read("load.json")
     counts = load["counts"]
     assert counts["offered"] == counts["sent"] + counts["dropped"]
@@ -182,7 +182,7 @@ def test_a_task_that_failed_and_nobody_expected_it_ends_with_1(
 
 @contextmanager
 def a_dead_port() -> Iterator[int]:
-    """A port on which nobody listens, and nobody will."""
+    """Yield a port on which nobody listens, and nobody will."""
     with socket.socket() as bound:
         bound.bind((HOST, 0))
         yield bound.getsockname()[1]

@@ -82,14 +82,14 @@ class Locust:
         return f"http://{HOST}:{self.port}/"
 
     def listens(self) -> list[str]:
-        """The addresses that it accepts connections on."""
+        """Return the addresses on which it accepts connections."""
         if self.process.poll() is not None:
             pytest.fail(f"locust ended with {self.process.returncode}:\n{self.log.read_text()}")
         found = psutil.Process(self.process.pid).net_connections(kind="inet")
         return [str(one.laddr.ip) for one in found if one.status == psutil.CONN_LISTEN]
 
     def stack_process(self) -> int:
-        """The process that owns the containers."""
+        """Return the process that owns the containers."""
         children = psutil.Process(self.process.pid).children()
         (pid,) = [child.pid for child in children if "harness.loadtest.stack_process" in child.cmdline()]
         return pid
@@ -100,11 +100,11 @@ class Locust:
         return folder
 
     def journaled(self, kind: Kind) -> int:
-        """The tasks that the journal has such a line of."""
+        """Return the number of tasks that have a line of this kind in the journal."""
         return len({event.task for event in read(self.folder() / "journal") if event.kind is kind})
 
     def expected_end(self) -> tuple[str, int]:
-        """What the page has to say, and the exit code: where a machine was too busy to send in time, no pass."""
+        """Return the page's state and the exit code: no pass where a busy machine made the generator late."""
         invalid = json.loads((self.folder() / "load.json").read_text())["invalid"]
         return ("unknown", 3) if invalid else ("passed", 0)
 
@@ -146,7 +146,7 @@ class Page:
         found[0].click()
 
     def table(self) -> list[list[str]]:
-        """The rows of the table that is shown, all from one moment."""
+        """Return the rows of the table that is shown, all from one moment."""
         script = "return [...document.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
         rows: list[list[str]] = self.browser.execute_script(script)
         return rows
@@ -155,7 +155,7 @@ class Page:
         self.press(tab, role="tab")
 
     def figures(self) -> dict[str, str]:
-        """What the tab Tasks shows."""
+        """Return the figures of the tab Tasks."""
         return {row[0]: row[1] for row in self.table()}
 
     def count(self, figure: str) -> int:
@@ -166,7 +166,7 @@ class Page:
         wait_until(lambda: probe(self.figures()), what=what, timeout_s=timeout_s, last_seen=lambda: str(self.table()))
 
     def told(self) -> Any:
-        """The tables, as the page would be told them now, should it ask or not."""
+        """Return the tables that the page would get now, whether or not it would ask."""
         return self.browser.execute_script(
             "return fetch('stats/requests').then(answer => answer.json()).then(answer => answer.extended_stats)"
         )
@@ -262,7 +262,7 @@ def check_the_workers(page: Page) -> None:
 
 
 def check_nothing_changes_when_nothing_is_sent(page: Page) -> None:
-    """The same look that saw something else every time sees the same; a page that is opened anew shows it as well."""
+    """Check that the page stays the same when nothing is sent, and that a reloaded page shows the same."""
     with pytest.raises(WaitTimeout):
         wait_for_other(page.told, what="the page is told something else", timeout_s=STILL_S)
     last = page.table()

@@ -94,7 +94,7 @@ sys.stdin.read()
 
 @contextlib.contextmanager
 def another_process(image: str, containers: int) -> Iterator["subprocess.Popen[str]"]:
-    """A process with some containers and a network of its own. It ends when its input does."""
+    """Start a process with some containers and a network of its own. It ends when its input does."""
     command = [sys.executable, "-c", CHILD, image, str(containers)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -106,7 +106,7 @@ def another_process(image: str, containers: int) -> Iterator["subprocess.Popen[s
 
 
 def belongings(client: docker.DockerClient, pid: int) -> list[str]:
-    """The names of all containers and networks whose owner had this pid."""
+    """Return the ids of all containers and networks whose owner had this pid."""
     ours = {"label": OWNER_LABEL}
     found = [*client.api.containers(all=True, filters=ours), *client.api.networks(filters=ours)]
     owners = [(Owner.from_label(thing["Labels"][OWNER_LABEL]), thing) for thing in found]
@@ -241,7 +241,7 @@ except OSError:
 
 @pytest.fixture
 def beyond(client: docker.DockerClient) -> Iterator[tuple[int, list[str]]]:
-    """A port on which this machine listens on all its addresses, and those that a node could know."""
+    """Yield a port on which this machine listens on all its addresses, and the addresses that a node could know."""
     with socket.create_server(("", 0)) as server:
         (pool, *_) = client.networks.get("bridge").attrs["IPAM"]["Config"]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way_out:
@@ -334,7 +334,7 @@ def test_a_node_that_takes_too_much_memory_is_killed_and_says_so(
 
 @contextlib.contextmanager
 def amqp_connection(login: Login, vhost: str | None = None) -> Iterator[amqp.Connection]:
-    """A connection from this machine, as the login's user."""
+    """Connect from this machine as the login's user, and yield the connection."""
     address = login.amqp_url_outside.rpartition("@")[2].partition("/")[0]
     connection = amqp.Connection(
         host=address,

@@ -69,7 +69,7 @@ def a_channel(stack: Stack) -> Iterator[Any]:
 
 
 def fates(stack: Stack) -> dict[Fate, int]:
-    """What became of the tasks; no worker takes them, so that those which the broker has are pending."""
+    """Return the tasks' fates; no worker takes tasks, so those that the broker has are pending."""
     return {fate: count for fate, count in stack.settle(timeout_s=0.5).fates.items() if count}
 
 

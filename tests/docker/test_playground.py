@@ -28,7 +28,7 @@ ORDER = {
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    """A folder to be in; what is up there is taken down."""
+    """Yield the folder of a playground; take the playground down at the end."""
     yield tmp_path
     assert harness(tmp_path, "down").returncode == 0
 
@@ -111,7 +111,7 @@ def test_a_detached_stack_takes_orders_until_it_is_taken_down_and_accounted_for(
 
 
 def look_at_rights(http: requests.Session, management: str, secret: Path) -> None:
-    """What everybody knows opens one vhost and nothing else; whoever can read the file may do everything."""
+    """Check that the public login opens one vhost and nothing else, and that the file's login may do everything."""
     guest, said = ("guest", "guest"), json.loads(secret.read_text())
     administrator = (said["user"], said["password"])
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600

@@ -41,7 +41,7 @@ def declare(stack: Stack, queue: str, arguments: Mapping[str, Any]) -> None:
 
 
 def fates(stack: Stack) -> dict[Fate, int]:
-    """What became of the tasks; no worker takes them, so that those which the broker has are pending."""
+    """Return the tasks' fates; no worker takes tasks, so those that the broker has are pending."""
     return {fate: count for fate, count in stack.settle(timeout_s=0.5).fates.items() if count}
 
 

@@ -35,7 +35,7 @@ def harness(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
 
 
 def running(started_by: StartedBy, runs: Path) -> subprocess.Popen[str]:
-    """A run that is in the middle of its work."""
+    """Start a run, and return it in the middle of its work."""
     command = [*HARNESS, "run", "emails", "--count", "20000", "--runs", str(runs)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_until(lambda: any(runs.glob("*/effects/mail/*.eml")), what="mails arrive", timeout_s=120)

@@ -38,7 +38,7 @@ CSV = b"order,sku,quantity\n1,TEA-01,2\n"
 
 @pytest.fixture(scope="module")
 def _harness_session() -> Iterator[SharedParts]:
-    """A session of one's own: the broker that other tests share must not be stopped under them."""
+    """Yield a session for this module alone: the broker that other tests share must not be stopped under them."""
     with SharedParts() as session:
         yield session
 
@@ -63,7 +63,7 @@ class Site:
         return state
 
     def journaled(self, kind: Kind) -> set[str | None]:
-        """The tasks of all lines of this kind that the web node wrote."""
+        """Return the tasks of all lines of this kind that the web node wrote."""
         events = read(self.stack.folder.journal)
         return {event.task for event in events if event.node == "web" and event.kind is kind}
 
@@ -83,12 +83,12 @@ def paused(stack: Stack) -> Iterator[None]:
 
 
 def fates(stack: Stack, timeout_s: float = 60.0) -> dict[Fate, int]:
-    """What became of the tasks."""
+    """Return the fates that the tasks met, and their counts."""
     return {fate: count for fate, count in stack.settle(timeout_s).fates.items() if count}
 
 
 def assert_not_taken(answer: requests.Response, *outcomes: str) -> str:
-    """That the answer is an honest 503; returns its outcome."""
+    """Check that the answer is a correct 503, and return its outcome."""
     assert answer.status_code == 503, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert int(answer.headers["Retry-After"]) > 0

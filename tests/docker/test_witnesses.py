@@ -79,7 +79,7 @@ def test_a_mail_with_an_id_of_its_own_is_expected_by_whom_it_is_for(stack: Stack
 
 @pytest.fixture(scope="module")
 def old_celery() -> None:
-    """An app folder with the app and an old Celery in it, which comes before that of the image."""
+    """Install an old Celery beside the app in an app folder, where it precedes that of the image."""
     if not (OLD / "celery").is_dir():
         packages = ["celery>=5.6,<5.7", "kombu>=5.6,<5.7"]
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(OLD), *packages]

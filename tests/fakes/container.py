@@ -56,7 +56,7 @@ class FakeContainer:
     """What happens at each start after the first."""
 
     def __post_init__(self) -> None:
-        """It is started at once."""
+        """Start it at once."""
         self._changed = threading.Condition()
         self._lines: list[str] = []
         self._starts = 0
@@ -159,5 +159,5 @@ class FakeEngine:
 
 
 def fake_engine() -> Engine:
-    """An engine that can run nodes, and nothing else."""
+    """Return an engine that can run nodes, and nothing else."""
     return cast("Engine", FakeEngine())

@@ -64,7 +64,7 @@ class Environment:
 
 
 def _plain_environment() -> dict[str, str]:
-    """The environment of somebody who has no checkout."""
+    """Return the environment of a user without a checkout."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON", "HARNESS_"))}
     return {**kept, "NO_COLOR": "1"}
 
@@ -87,7 +87,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.fixture(scope="session")
 def environments(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Environment]]]:
-    """An environment for each extra, as soon as it is there."""
+    """Yield a future for each extra, whose result is the environment with it installed."""
     folder = tmp_path_factory.mktemp("environments")
 
     def install(extra: str) -> Environment:
@@ -119,7 +119,7 @@ def modules(wheel: Path) -> list[str]:
 
 
 def extras_of(module: str) -> tuple[str, ...]:
-    """The environments in which a module has all that it imports."""
+    """Return the environments, by extra, that have all that a module imports."""
     return next((extras for name, extras in NEEDS.items() if f"{module}.".startswith(f"{name}.")), EXTRAS)
 
 
@@ -200,7 +200,7 @@ def test_a_stored_run_is_audited(base: Environment, tmp_path: Path, *, is_lost: 
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Path:
-    """A copy of the examples."""
+    """Return a copy of the examples."""
     return Path(shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__")))
 
 

@@ -132,7 +132,7 @@ class Message:
 
 
 def journaled(folder: Path, message: Message, error: Exception | None = None) -> list[Event]:
-    """What the journal says after an app sent a message, or failed to."""
+    """Return the journal's events after an app sent a message, or failed to."""
 
     def send(_producer: object, _name: str, _message: Message, **options: Any) -> str:
         assert options == {"queue": "celery"}

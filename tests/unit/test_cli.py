@@ -45,7 +45,7 @@ Shell = Callable[..., Ended]
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Shell]:
-    """Runs `harness` with some arguments, in an empty folder."""
+    """Yield a function that runs `harness` with some arguments, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
     for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
@@ -70,7 +70,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
-    """Gives `harness` one more command, `extra`."""
+    """Return a function that gives `harness` one more command, `extra`."""
     return lambda does: monkeypatch.setitem(cli.commands, "extra", click.command("extra")(does))
 
 
@@ -80,7 +80,7 @@ def line(n: int, kind: str, **data: Any) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    """What a run leaves that sent one task to one worker, and passes."""
+    """Return the folder of a run that sent one task to one worker, and passes."""
     folder = RunFolder.create(tmp_path / ".harness" / "runs", "payments")
     folder.write("run.json", {"name": "payments", "promise": Promise().to_json(), "nodes": ["producer", "worker-1"]})
     folder.write("broker.json", {"readable": True, "queues": [], "messages": [], "held": []})
@@ -383,7 +383,7 @@ def test_where_not_even_the_error_can_be_said_it_is_no_broken_promise(tmp_path: 
 
 
 def in_bash(command: str) -> int:
-    """The exit code of a Python command under a shell's redirection, whatever it is piped to."""
+    """Return the exit code of a Python command with a shell's redirections and pipes."""
     done = subprocess.run(
         ["bash", "-c", f'{sys.executable} {command}; exit "${{PIPESTATUS[0]}}"'],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

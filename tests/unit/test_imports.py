@@ -169,12 +169,12 @@ def within(name: str, packages: tuple[str, ...]) -> bool:
 
 
 def floor(name: str) -> int | None:
-    """Counted from the top; None for what has no place in the house, such as `harness` itself."""
+    """Return a module's floor, counted from the top; None for a module without one, such as `harness` itself."""
     return next((number for number, rooms in enumerate(FLOORS) if within(name, rooms)), None)
 
 
 def faults(imports: Imports) -> Iterator[str]:
-    """What is wrong with the imports, one line each."""
+    """Yield what is wrong with the imports, one line each."""
     for module, names in imports.items():
         for name in names:
             for reason in _reasons(module, name):
@@ -216,7 +216,7 @@ def _reasons_inside(module: str, name: str) -> Iterator[str]:
 
 
 def _graph(imports: Imports) -> dict[str, set[str]]:
-    """The modules that each module imports; a name in a module stands for the module."""
+    """Return the modules that each module imports; a name in a module stands for the module."""
     graph: dict[str, set[str]] = {}
     for module, names in imports.items():
         targets = {name if name in imports else name.rpartition(".")[0] for name in names}
@@ -355,7 +355,7 @@ def test_a_client_in_other_hands_is_reported(tmp_path: Path, line: str) -> None:
 
 
 def _loaded_by(*modules: str) -> set[str]:
-    """The packages that are loaded when `modules` are."""
+    """Return the packages that are loaded when `modules` are."""
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
@@ -416,7 +416,7 @@ def _normalized(name: str) -> str:
 
 
 def not_installed(imports: Imports, declared: Mapping[str, frozenset[str]]) -> Iterator[str]:
-    """What a door loads, however deep, and its extra does not bring; one line each."""
+    """Yield what a door imports at any depth and its extra does not bring, one line each."""
     brought_by = packages_distributions()
     for extra, doors in DOORS.items():
         for module in sorted(_reachable(imports, doors)):
@@ -428,7 +428,7 @@ def not_installed(imports: Imports, declared: Mapping[str, frozenset[str]]) -> I
 
 
 def _reachable(imports: Imports, doors: tuple[str, ...]) -> set[str]:
-    """The doors and every module that they import, one through another."""
+    """Return the doors and every module that they import, directly or indirectly."""
     graph = _graph(imports)
     found: set[str] = set()
     ahead = list(doors)

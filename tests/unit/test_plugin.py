@@ -24,7 +24,7 @@ Run = Callable[..., pytest.RunResult]
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs pytest on a test file, with this plugin and none that happens to be installed."""
+    """Return a function that runs pytest on a test file, with this plugin and without other installed ones."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     # In CI pytest does not shorten its summary, which then repeats what the tests count.
     monkeypatch.delenv("CI", raising=False)
@@ -217,7 +217,7 @@ class Clinging(Pretended):
 
 @pytest.fixture
 def run_pretended(run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs pytest on a file of tests, whose stacks are of a given kind."""
+    """Return a function that runs pytest on a file of tests, whose stacks are of a given kind."""
     pytester.makeconftest("import pytest\n\n@pytest.fixture(scope='session')\ndef _harness_session(): return None\n")
 
     def inner(kind: type[Pretended], code: str) -> pytest.RunResult:

@@ -46,14 +46,14 @@ def make(folder: Path) -> Iterator[Make]:
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A server that accepts connections and says nothing: the kernel does the accepting."""
+    """Yield a server that accepts connections and sends nothing: the kernel accepts them."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server
 
 
 @pytest.fixture
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """Return a port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port
@@ -69,7 +69,7 @@ def connect_to_memory(producer: Producer) -> None:
 
 @pytest.fixture
 def in_memory(make: Make) -> Iterator[Producer]:
-    """A producer that is connected already, to a broker in memory: it takes everything and confirms nothing."""
+    """Yield a producer that is already connected to a broker in memory, which takes everything and confirms nothing."""
     with closing(make("amqp://127.0.0.1:1//")) as producer:
         connect_to_memory(producer)
         yield producer

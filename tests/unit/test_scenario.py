@@ -36,7 +36,7 @@ scenario = Payments()
 
 @pytest.fixture(autouse=True)
 def _modules_forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test imports is not there for the next one."""
+    """Forget the modules that a test imported, so that the next test does not find them."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = dict(sys.modules)
     # Which package `scenarios` there is, is the finding's to decide.
@@ -110,7 +110,7 @@ class Checked(Scenario):
     app = "shop.app"
 
     def __init__(self, finds: Iterable[Finding]) -> None:
-        """What `check` shall find."""
+        """Set the findings of `check`."""
         self.finds = finds
 
     def check(self, stack: Stack, drive: Drive) -> Iterable[Finding]:

@@ -16,7 +16,7 @@ app.conf.worker_prefetch_multiplier = 64
 
 
 def patient(engine: Engine) -> None:
-    """What the agent does to the result file's connections, so that with and without it differ by the journal alone."""
+    """Set the options that the agent sets, so that runs with and without it differ by the journal alone."""
 
     @event.listens_for(engine, "connect")
     def connected(connection: sqlite3.Connection, _record: object) -> None:

@@ -12,7 +12,7 @@ from kombu import Exchange, Queue
 
 
 def queue(name: str, **arguments: Any) -> Queue:
-    """A queue with its own exchange; of the arguments' names, the dashes are written as underscores."""
+    """Return a queue with its own exchange; write the dashes of the arguments' names as underscores."""
     named = {f"x-{key.replace('_', '-')}": value for key, value in arguments.items()}
     return Queue(name, Exchange(name), routing_key=name, queue_arguments=named)
 

@@ -272,7 +272,7 @@ WHOLE: dict[str, Callable[[], Any]] = {
 
 
 def linked(signature: Any, *links: Any) -> Any:
-    """The signature, with links."""
+    """Add links to the signature, and return it."""
     for link in links:
         signature.link(link)
     return signature
@@ -352,12 +352,12 @@ WAITING = {"waiting": lambda: chord([one.si(), two.si().set(queue="nobody")], na
 
 
 def named(task: Task, task_id: str) -> Any:
-    """A signature with this id, that takes what it is given."""
+    """Return a signature with this id, which takes the arguments that it is given."""
     return task.s().set(task_id=task_id)
 
 
 def errored(signature: Any, *errbacks: Any) -> Any:
-    """The signature, with errbacks."""
+    """Add errbacks to the signature, and return it."""
     for callback in errbacks:
         signature.link_error(callback)
     return signature

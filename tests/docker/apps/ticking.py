@@ -42,7 +42,7 @@ class Misbehaving(PersistentScheduler):
 
 
 def ticking(name: str, **options: bool) -> Celery:
-    """An app with entries of every kind that can be calculated."""
+    """Return an app with entries of every kind that can be calculated."""
     app = Celery(name, **options)
     app.conf.timezone = "Europe/Berlin"
     app.conf.beat_schedule = {

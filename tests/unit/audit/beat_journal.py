@@ -43,16 +43,16 @@ class Beat:
         self.lines.append({"t": 0.0, "kind": kind, **data})
 
     def open(self) -> None:
-        """The first line, unless it is there."""
+        """Write the first line, unless it is there."""
         if not self.lines:
             self.say("opened", node=self.name, pid=self.pid, role=self.role, format=1)
 
     def wake(self, at: float) -> dict[str, Any]:
-        """The line of the first wake that is not before a time."""
+        """Return the line of the first wake that is not before a time."""
         return next(line for line in self.lines if line["kind"] == "woke" and line["at"] >= at)
 
     def sent(self, at: float) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The line of the first tick that was sent at a time or later, and that of its wake."""
+        """Return the line of the first tick that was sent at a time or later, and that of its wake."""
         number, tick = next(
             (number, line) for number, line in enumerate(self.lines) if line["kind"] == "intended" and line["at"] >= at
         )
@@ -74,7 +74,7 @@ class Beat:
         ticks: Mapping[str, Iterable[float]],
         stall: tuple[float, float] = (0.0, 0.0),
     ) -> Path:
-        """It wakes every five minutes and for every tick; what falls into the stall happens at its end.
+        """Wake every five minutes and for every tick; what falls into the stall happens at its end.
 
         In more than two days it wakes more rarely, or it would write too much.
         """
@@ -98,7 +98,7 @@ class Beat:
         return self.write()
 
     def die(self) -> None:
-        """It was killed right after its last tick."""
+        """End the journal right after its last tick, as a kill does."""
         while self.lines[-1]["kind"] != "accepted":
             del self.lines[-1]
         self.write()

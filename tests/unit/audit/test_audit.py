@@ -921,7 +921,7 @@ ELSEWHERE = {"unwitnessed-executions", "unwitnessed-broker"}
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> World:
-    """What a run leaves whose broker and workers are somebody else's."""
+    """Return the world of a run whose broker and workers the harness did not start."""
     world = World(RunFolder.create(tmp_path, "elsewhere"), nodes=["producer"], remains=None)
     world.unwitnessed = ["executions", "broker", "effects"]
     for task in ("a", "b"):

@@ -52,7 +52,7 @@ def only(ticks: Ticks) -> EntryTicks:
 def worker(
     folder: Path, name: str = "worker-1", pid: int = 7, born: int = BORN, received: Sequence[float] = ()
 ) -> Path:
-    """The journal of a worker itself, which took tasks at some times and then left."""
+    """Write the journal of a worker itself, which took tasks at some times and then left."""
     lines: list[dict[str, Any]] = [
         {"t": 0.0, "kind": "opened", "node": name, "pid": pid, "role": "worker", "format": 1},
         {"t": 0.0, "kind": "up", "argv": ["worker", "--beat"]},
@@ -68,7 +68,7 @@ def worker(
 
 
 def embedded(folder: Path, name: str = "worker-1", pid: int = 70, parent: int = 7) -> Beat:
-    """A beat in a process of a worker."""
+    """Return a beat in a process of a worker."""
     beat = Beat(folder, name, pid=pid, role="worker")
     beat.open()
     beat.say("embedded", parent=parent)
@@ -143,7 +143,7 @@ def test_any_word_of_beat_shows_that_it_was_there(tmp_path: Path, line: str) -> 
 
 @pytest.fixture
 def read_by_audit(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], set[str]]:
-    """The beats that an audit sees, and the files that it does not search for them."""
+    """Return the beats that an audit sees, and the files that it does not search for them."""
     nodes: list[str] = []
     passed: set[str] = set()
     read = beat_log.read
@@ -369,7 +369,7 @@ def test_a_beat_in_a_thread_that_falls_silent_is_found(tmp_path: Path) -> None:
 
 
 def changed(folder: Path, *changes: tuple[float, Mapping[str, Any]], ticks: Mapping[str, Iterable[float]]) -> Ticks:
-    """What is said of a beat that begins with no entry, and has others from some times on."""
+    """Return the ticks of a beat that begins without entries, and has others from some times on."""
     beat = Beat(folder)
     beat.live(NOON, NEXT_NOON, {}, ticks)
     for t, rules in changes:

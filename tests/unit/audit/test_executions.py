@@ -15,7 +15,7 @@ from tests.fakes.world import World, codes, finding
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A run of which one task went well."""
+    """Return the world of a run of which one task went well."""
     world = World(RunFolder.create(tmp_path, "test"))
     world.fine("a")
     return world

@@ -37,7 +37,7 @@ def explainer(
 
 
 def story(**said: Any) -> Story:
-    """The story of a task that was accepted and of which nothing else is known."""
+    """Return the story of a task that was accepted and of which nothing else is known."""
     nothing = dict.fromkeys(Story._fields)
     known = {"task": "x", "name": "mail", "starts": 0, "outcome": "accepted", "expect_state": "SUCCESS"}
     return Story(**{**nothing, **known, **said})
@@ -48,7 +48,7 @@ def told(fate: Fate, left: Remains | None = None, /, **said: Any) -> str:
 
 
 def queue(name: str = "celery", kind: str = "quorum", **arguments: int) -> Remains:
-    """What is left if there is one queue, with arguments such as `max_length`."""
+    """Return the remains of a run with one queue, with arguments such as `max_length`."""
     named = {f"x-{key.replace('_', '-')}": value for key, value in arguments.items()}
     return Remains(queues=[QueueLeft(name=name, kind=kind, ready=0, unacked=0, consumers=1, arguments=named)])
 

@@ -18,7 +18,7 @@ Say = Callable[..., None]
 
 @pytest.fixture
 def say(tmp_path: Path) -> Say:
-    """Adds a line to the journal of a node; each is a second later than the one before, unless it says when."""
+    """Return a function that adds a line to a node's journal, by default a second after the line before."""
     seconds = count(1_000)
     numbers: defaultdict[Path, count[int]] = defaultdict(count)
 

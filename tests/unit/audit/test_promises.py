@@ -15,7 +15,7 @@ from tests.fakes.world import World, codes, finding
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A run of which one task went well."""
+    """Return the world of a run of which one task went well."""
     world = World(RunFolder.create(tmp_path, "test"))
     world.fine("z")
     return world
@@ -137,7 +137,7 @@ def test_an_errback_of_a_task_that_succeeded_need_not_come(world: World) -> None
 
 
 def chord(world: World, *members: str, looks: int = 3) -> None:
-    """What waits for the members was sent first, as Celery does it."""
+    """Send the task that waits for a chord's members before the members, as Celery does."""
     body = step("body", "body", name="sum")
     world.intend("u", name="celery.chord_unlock", steps=[body], members=list(members), expect={}, effects=None)
     for _ in range(looks):

@@ -21,7 +21,7 @@ ROWS = [("a", "SUCCESS", b'{"ok": 1}'), ("b", "FAILURE", b"{}"), ("c", "STARTED"
 
 
 def fill(path: Path) -> sqlite3.Connection:
-    """What a worker would have left; its connection is still open."""
+    """Write the results that a worker leaves, and return the open connection."""
     create(path)
     writer = sqlite3.connect(path)
     writer.execute("CREATE TABLE celery_taskmeta (id INTEGER, task_id TEXT UNIQUE, status TEXT, result BLOB)")
@@ -174,7 +174,7 @@ DONE = datetime(2026, 11, 22, 20, 0, 0, 250_000)  # noqa: DTZ001 - as a row has 
 
 @pytest.fixture
 def dated(path: Path) -> Results:
-    """What workers under somebody else's eyes would have left."""
+    """Return the results that workers without the agent leave."""
     create(path)
     rows: list[tuple[str, str, bytes, str | None]]
     rows = [(f"t-{number}", "SUCCESS", b"1", f"{DONE}") for number in range(7)]

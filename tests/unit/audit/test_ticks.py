@@ -33,7 +33,7 @@ def lived(  # noqa: PLR0917 - always in this order, and a test has to be legible
     ticks: Iterable[float],
     stall: tuple[float, float] = (0.0, 0.0),
 ) -> Ticks:
-    """What is said of one beat with one entry, `it`."""
+    """Return the ticks of one beat with one entry, `it`."""
     Beat(folder).live(begin, end, {"it": rule}, {"it": ticks}, stall)
     return said(folder)
 
@@ -363,7 +363,7 @@ FIVE, SIX = at("2026-11-10T17:00"), at("2026-11-10T18:00")
 
 
 def exact(folder: Path, rule: Mapping[str, Any], wakes: Iterable[tuple[float, float, float]], *sent_s: float) -> Ticks:
-    """What is said of a beat that was ready ten minutes before five, and woke and sent at whole seconds after five.
+    """Return the ticks of a beat that was ready ten minutes before five; its wakes and sends are seconds after five.
 
     Of each wake there is when it began, for how long it went on, and when the next was to be.
     """
@@ -448,7 +448,7 @@ def test_a_first_tick_is_late_though_the_start_took_as_long_unless_planning_it_m
 
 
 def slow(folder: Path, took_s: float, late_s: float, **tick: Any) -> Beat:
-    """Sending the tick of 17:00 took its time, and that of 18:00 is as late as is said."""
+    """Return a beat that sent the tick of 17:00 for `took_s`, and that of 18:00 with a delay of `late_s`."""
     times = [*without(every(HOUR, NOON, NEXT_NOON), "2026-11-10T18:00"), at("2026-11-10T18:00") + late_s]
     beat = Beat(folder)
     beat.live(NOON, NEXT_NOON, {"it": HOURLY}, {"it": times})

@@ -773,7 +773,7 @@ def cleaned_up(
     zone: str = "America/Los_Angeles",
     enable_utc: bool = True,
 ) -> Audit:
-    """A worker stored the row of `x`, and cleaned up so many seconds later, each time that is given."""
+    """Audit a run in which a worker stored the row of `x`, and cleaned up at the given seconds after that."""
     run.work("other", b"1")
     run.say("worker-1", "settings", timezone=zone, result_expires=expires_s, enable_utc=enable_utc)
     run.intend("x")

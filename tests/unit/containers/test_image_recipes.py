@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    """A build context of the test's own, which it may edit."""
+    """Return a build context for this test alone, which it may edit."""
     folder = tmp_path / "docker"
     shutil.copytree(REPOSITORY / "docker", folder)
     shutil.copy(REPOSITORY / "constraints.txt", folder)

@@ -23,7 +23,7 @@ class FakeEngine:
     """Answers every request in the same way, and while it is `silent` none."""
 
     def __init__(self) -> None:
-        """It listens on loopback."""
+        """Listen on loopback."""
         self.silent = Event()
         self.requests = 0
         self._server = socket.create_server(("127.0.0.1", 0))

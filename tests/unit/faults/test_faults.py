@@ -84,7 +84,7 @@ def worker(stack: FakeStack) -> FakeContainer:
 
 @pytest.fixture
 def journal(stack: FakeStack, time: Time) -> Writer:
-    """That of worker-1, which has begun one task of three that it received, and ended another."""
+    """Return the journal of worker-1, which received three tasks, began two of them, and ended one."""
     writer = stack.journal("worker-1")
     time.t -= 5
     writer.write(Kind.UP)
@@ -528,7 +528,7 @@ def test_without_a_start_a_stop_does_nothing_and_nothing_has_landed(stack: FakeS
 
 
 def recovered(backlogs: Sequence[int], *, injected_s: float, healed_s: float | None) -> float | None:
-    """The recovery from a fault, where `backlogs` were seen at 0 s, 1 s and so on."""
+    """Return the recovery from a fault, where `backlogs` were seen at 0 s, 1 s and so on."""
     fault = Noop(cast("FakeStack", None))
     fault.injected_t = injected_s
     fault.healed_t = healed_s

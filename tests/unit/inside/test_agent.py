@@ -77,7 +77,7 @@ def give_up(how: str) -> None:
 
 @pytest.fixture
 def app() -> Iterator[Celery]:
-    """An app as a worker has it, but for its broker and its results, which are in memory."""
+    """Yield an app as a worker has it, but with its broker and its results in memory."""
     app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
     app.conf.task_default_queue = "of-the-agents-tests"
 
@@ -91,7 +91,7 @@ def app() -> Iterator[Celery]:
 
 @pytest.fixture
 def run(app: Celery) -> Run:
-    """Executes a task as a worker's pool process does."""
+    """Return a function that executes a task as a worker's pool process does."""
 
     def execute(name: str, *args: Any, task_id: str = "t-1", **request: Any) -> None:
         task = app.tasks[name]
@@ -103,7 +103,7 @@ def run(app: Celery) -> Run:
 
 
 def said(folder: Path) -> Lines:
-    """What the journal says after its first line, but for the memory, which depends on what ran before."""
+    """Return the journal's lines after the first, without the memory, which depends on what ran before."""
     return [
         (event.kind.value, event.task, {name: value for name, value in event.data.items() if name != "peak_kb"})
         for event in journal.read(folder)
@@ -429,7 +429,7 @@ def test_a_worker_says_when_it_consumes_and_when_it_leaves(app: Celery, folder: 
 
 @pytest.fixture
 def _as_a_node(_signals_restored: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a container gives the agent."""
+    """Set what a container gives the agent."""
     monkeypatch.setattr(sys, "argv", ["agent"])
     monkeypatch.setenv("HARNESS_JOURNAL", str(folder))
     monkeypatch.setenv("HARNESS_NODE", "node-1")
@@ -499,7 +499,7 @@ def test_settings_that_are_none_end_the_node_with_their_name(monkeypatch: pytest
 
 @pytest.fixture
 def _listeners_removed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The agent listens for as long as its process lives, which here is everybody's."""
+    """Remove the agent's listeners at the end, which would last as long as the process that all tests share."""
     listening: list[tuple[Any, ...]] = []
     listen = sa.event.listen
 

@@ -53,7 +53,7 @@ def _prepared(watch: BeatWatch, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shop(**settings: Any) -> Celery:
-    """An app whose broker is in memory."""
+    """Return an app whose broker is in memory."""
     app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
     app.conf.update(timezone="Europe/Stockholm", **settings)
     return app
@@ -78,7 +78,7 @@ def said(folder: Path, kind: str | None = None) -> Lines:
 
 
 def rules(watch: BeatWatch, app: Celery, folder: Path, **schedules: Any) -> dict[str, dict[str, Any]]:
-    """What is said of entries with these schedules."""
+    """Return the rules that the journal has of entries with these schedules."""
     app.conf.beat_schedule = {name: {"task": "pay", "schedule": one} for name, one in schedules.items()}
     begin(watch, app)
     return {rule["entry"]: rule for rule in said(folder, "settings")[0][1]["schedule"]}
@@ -174,7 +174,7 @@ class Alternating(crontab):  # type: ignore[misc]
 
     @hour.setter
     def hour(self, _: set[int]) -> None:
-        """Does not take what it is given."""
+        """Ignore the value."""
 
 
 class Evenings(crontab):  # type: ignore[misc]
@@ -255,7 +255,7 @@ def test_a_schedule_that_decides_in_its_own_way_is_not_taken_for_celerys(
 
 
 def model_entry(**limits: Any) -> type[ScheduleEntry]:
-    """An entry as django-celery-beat has it."""
+    """Return an entry class as django-celery-beat has it."""
     model = SimpleNamespace(**({"start_time": None, "expires": None, "one_off": False} | limits))
     cls = type("ModelEntry", (ScheduleEntry,), {"is_due": ScheduleEntry.is_due, "model": model})
     cls.__module__ = "django_celery_beat.schedulers"
@@ -369,7 +369,7 @@ def test_each_look_says_when_the_next_one_is_due(watch: BeatWatch, app: Celery, 
 
 
 def sends(app: Celery, watch: BeatWatch, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What `sending` says while the app sends."""
+    """Return a list that takes what `sending` returns whenever the app sends."""
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(app, "send_task", lambda *_, **__: told.append(watch.sending()))
     return told

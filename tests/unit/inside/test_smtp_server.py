@@ -34,7 +34,7 @@ MAIL = (
 
 @contextmanager
 def serving(run: Path) -> Iterator[int]:
-    """The mailbox of `run`; yields its port."""
+    """Serve the mailbox of `run`, and yield its port."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -93,7 +93,7 @@ class Site:
         return requests.post(self.url + path, timeout=TIMEOUT_S, **request)
 
     def connect(self) -> socket.socket:
-        """A connection for what a client of HTTP would not send."""
+        """Return a connection for what an HTTP client would not send."""
         host, port = self.url.removeprefix("http://").split(":")
         return socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
 
@@ -158,7 +158,7 @@ def line(**changes: Any) -> dict[str, Any]:
 
 
 def assert_problem(answer: requests.Response, status: int, said: str = "") -> dict[str, Any]:
-    """That the answer is a problem document which says so; returns it."""
+    """Check that the answer is a problem document with this status and text, and return the document."""
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == PROBLEM
     document: dict[str, Any] = answer.json()

@@ -202,7 +202,7 @@ def test_a_generator_at_its_limit_leaves_a_knee_that_is_at_least_so_high() -> No
 
 
 def _taken_by_host(figures: Figures, stolen: float = 0.5) -> Figures:
-    """A host took half of the machine, and a third of the tasks did not end."""
+    """Return the figures of a probe whose host took the share `stolen`; a third of its tasks did not end."""
     left = figures.tasks // 3
     return replace(figures, stolen=stolen, completed=figures.completed - left, backlog_end=figures.backlog_end + left)
 

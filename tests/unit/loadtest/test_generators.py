@@ -33,7 +33,7 @@ class Clock:
     """Time that passes when somebody sleeps, and then for all."""
 
     def __init__(self) -> None:
-        """It is a thousand seconds past the epoch."""
+        """Set the clock to a thousand seconds past the epoch."""
         self.t = 1000.0
 
     def now(self) -> float:
@@ -50,7 +50,7 @@ class Outgoing:
     """Stands for a producer: takes what is sent, at once."""
 
     def __init__(self, tally: Any) -> None:
-        """Counts in `tally`."""
+        """Count in `tally`."""
         self.tally = tally
         self.due: list[float] = []
         self._due_t = 0.0
@@ -105,7 +105,7 @@ class Bench:
     """A generator with its clock, its scenario, and what it told Locust."""
 
     def __init__(self, journal: Path) -> None:
-        """The journal goes to that folder."""
+        """Write the journal to that folder."""
         self.clock, self.scenario = Clock(), Gate()
         self.fired: list[tuple[str, str, float, Exception | None]] = []
         self.generator = Sender(
@@ -153,7 +153,7 @@ class Bench:
 
 @pytest.fixture(scope="module", autouse=True)
 def _hub() -> Iterator[None]:
-    """The hub of this module's greenlets would keep other libraries from ending in good order."""
+    """Destroy the hub of this module's greenlets, which would keep other libraries from ending properly."""
     yield
     gevent.get_hub().destroy(destroy_loop=True)
 
@@ -391,7 +391,7 @@ def test_nothing_is_sent_before_a_leg_begins(bench: Bench) -> None:
 
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
-    """Ends what never gives way to another greenlet, which gevent's own time-out would not."""
+    """End code that never yields to another greenlet, which gevent's own time-out could not end."""
     faulthandler.dump_traceback_later(seconds, exit=True)
     try:
         yield

@@ -268,7 +268,7 @@ print(json.dumps({"html": html, "answers": answers, "other": client.get(f"{BASE 
 
 
 def page(*, base: str | None = None, login: bool = False) -> dict[str, Json]:
-    """What a page of Locust answers; in a process of its own, for Locust patches the one that imports it."""
+    """Return what a page of Locust answers. It runs in its own process: Locust patches the process that imports it."""
     code = PAGE.replace("BASE", repr(base)).replace("LOGIN", repr(login))
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)

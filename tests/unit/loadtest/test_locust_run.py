@@ -130,7 +130,7 @@ def ended(process: "subprocess.Popen[str]") -> Ended:
 
 
 def shape(*ticks: str) -> str:
-    """A load shape that goes on to the next of some ticks whenever Locust asks, once a second."""
+    """Return a load shape that returns the next of some ticks whenever Locust asks, once a second."""
     return f"""
 TICKS = iter([{", ".join(ticks)}])
 class Shape(LoadTestShape):

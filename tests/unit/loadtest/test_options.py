@@ -17,7 +17,7 @@ ATTACHED = ("--broker-url=amqp://host", "--results=sqlite://")
 
 
 def parsed(given: Sequence[str]) -> argparse.Namespace:
-    """What comes of a command line; the real parser is Locust's, which patches the process that imports it."""
+    """Parse a command line without Locust's own parser, which patches the process that imports it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--headless", action="store_true")
     parser.add_argument("-t", "--run-time")

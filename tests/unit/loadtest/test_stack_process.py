@@ -255,7 +255,7 @@ class Shop(Scenario):
     app = "shop"
 
     def __init__(self, name: str, **said: Any) -> None:
-        """It says whatever is given."""
+        """Take the given attributes."""
         self.name = name
         for key, value in said.items():
             setattr(self, key, value)
@@ -437,7 +437,7 @@ CLOSE = Close(counts=COUNTS, steps={}, broken=(), leg=LEG, search=None, broken_o
 
 
 def given(told: list[Said], *orders: StackOrder) -> list[Answer]:
-    """Gives the orders, and returns what was answered."""
+    """Give the orders, and return the answers."""
     with StackProcess(told.append) as stack_process:
         serve(stack_process, (NumberedOrder(number=number, order=one).to_line() for number, one in enumerate(orders)))
     answers = [one for one in told if isinstance(one, NumberedAnswer)]

@@ -16,7 +16,7 @@ T = 1_000_000.0
 
 
 def said(kind: Kind, t: float, task: str | None = "a", by: tuple[str, int] = LOAD, **data: Any) -> Event:
-    """An event `t` seconds after T."""
+    """Return an event `t` seconds after T."""
     return Event(kind=kind, t=T + t, n=0, node=by[0], pid=by[1], task=task, data=data)
 
 

@@ -73,7 +73,7 @@ writer.write(Kind.STARTED, "after")
 
 
 def start(code: str, folder: Path) -> subprocess.Popen[str]:
-    """A process with the standard library (-S: and nothing else) and the harness."""
+    """Start a process with only the standard library (-S) and the harness."""
     command = [sys.executable, "-S", "-c", code, str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)})
 
@@ -118,7 +118,7 @@ def line(n: int, task: str = "a") -> bytes:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A journal of two lines, whose name says node and pid."""
+    """Write a journal of two lines, whose name has the node and the pid."""
     path = tmp_path / "worker-1.42.1.jsonl"
     path.write_bytes(line(0) + line(1, "b"))
     return path

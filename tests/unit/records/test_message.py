@@ -30,7 +30,7 @@ def app() -> Iterator[Celery]:
 
 @pytest.fixture
 def sent() -> Iterator[dict[str, Message]]:
-    """The messages that are published, by the ids of their tasks."""
+    """Yield the messages that are published, by the ids of their tasks."""
     found: dict[str, Message] = {}
 
     def on_publish(sender: str, headers: dict[str, Any], body: Any, **_: Any) -> None:

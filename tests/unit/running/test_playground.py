@@ -31,7 +31,7 @@ Write = Callable[[str], None]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes the state file of the folder that we are in."""
+    """Return a function that writes the state file of the current folder, which is the test's own."""
     monkeypatch.chdir(tmp_path)
     playground.STATE.parent.mkdir()
     return lambda text: cast("None", playground.STATE.write_text(text))
@@ -39,7 +39,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """What signals were sent to which process; none of them arrives."""
+    """Return a list of the processes and the signals that they were sent; none of the signals arrives."""
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
     return sent
@@ -216,7 +216,7 @@ class Ends:
     """A node that runs until it is looked at for the second time."""
 
     def __init__(self, name: str) -> None:
-        """What it is called."""
+        """Set the name."""
         self.name = name
         self._looks = 0
 

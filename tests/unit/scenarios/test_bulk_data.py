@@ -59,7 +59,7 @@ LAYOUT = read_header(io.BytesIO(HEADER))
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """The app's database, which is also what the tasks use."""
+    """Yield the app's database, which the tasks use, too."""
     monkeypatch.setenv("APP_DATABASE_URL", f"sqlite:///{tmp_path}/app.sqlite3")
     create_tables(database())
     yield database()
@@ -75,7 +75,7 @@ def paths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty result database, which the app uses meanwhile."""
+    """Return an empty result database, which the app uses during the test."""
     backend = DatabaseBackend(app=app, url=f"sqlite:///{tmp_path}/results.sqlite3")
     monkeypatch.setattr(app, "_backend_cache", backend)
     return tmp_path / "results.sqlite3"
@@ -106,7 +106,7 @@ def rows(engine: Engine, table: str) -> list[tuple[Any, ...]]:
 
 
 def codes(path: Path, tmp_path: Path, *import_ids: str) -> list[str]:
-    """What the check finds in the database of a test."""
+    """Return the codes of the differences that the check finds in the database of a test."""
     scratch = tmp_path / "told.sqlite3"
     scratch.unlink(missing_ok=True)
     with closing(Prediction(path, scratch)) as prediction:
@@ -892,7 +892,7 @@ def test_a_saved_group_must_have_the_chunks_that_were_sent_and_no_others(rows_sa
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Any:
-    """A run folder, and results, as a stack has them."""
+    """Return a run folder and results as a stack has them."""
     (tmp_path / "app").mkdir()
     (tmp_path / "journal").mkdir()
     folder = SimpleNamespace(path=tmp_path, journal=tmp_path / "journal")

@@ -75,7 +75,7 @@ def order() -> Order:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The run folder of a mailbox that listens; the app is told where it and the database are."""
+    """Yield the run folder of a mailbox that listens; the app knows where the mailbox and the database are."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -432,7 +432,7 @@ def test_every_process_has_a_database_engine_of_its_own(tmp_path: Path, monkeypa
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Any:
-    """A mailbox as a stack has it; a test puts mails in."""
+    """Return a mailbox as a stack has it, which a test can fill with mails."""
     taken: list[Mail] = []
     return SimpleNamespace(mailbox=SimpleNamespace(messages=lambda: taken), folder=tmp_path)
 

@@ -36,7 +36,7 @@ ROWS = [
 
 @pytest.fixture
 def app_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The app's own database, empty; and results beside it, where Celery records a retry."""
+    """Yield the app's own database, empty, with results beside it, where Celery records a retry."""
     monkeypatch.setenv("APP_DATABASE_URL", f"sqlite:///{tmp_path}/app.sqlite3")
     backend = DatabaseBackend(app=app, url=f"sqlite:///{tmp_path}/results.sqlite3")
     monkeypatch.setattr(app, "_backend_cache", backend)
@@ -237,7 +237,7 @@ def test_ticks_that_do_not_come_are_an_error_that_says_which_came(monkeypatch: p
 
 @pytest.fixture
 def left(tmp_path: Path) -> SimpleNamespace:
-    """What is to be found after a run, as plain values that a test may spoil."""
+    """Return what a run leaves, as plain values that a test may change."""
     return SimpleNamespace(
         folder=tmp_path,
         rows=list(ROWS),
@@ -365,7 +365,7 @@ def test_the_check_reads_the_journal_once_however_many_reminders_there_are(left:
         """A stack that reads its journal each time that it is asked for the ledger."""
 
         def __init__(self, stack: Any) -> None:
-            """The same stack."""
+            """Share the folder, the results and the ledger of a stack."""
             self.folder, self.results, self._ledger = stack.folder, stack.results, stack.ledger
 
         @property

@@ -9,7 +9,7 @@ class Time:
     """Passes when somebody sleeps."""
 
     def __init__(self) -> None:
-        """It begins at zero."""
+        """Begin at zero."""
         self.now_s = 0.0
         self.slept: list[float] = []
 

@@ -427,7 +427,7 @@ def test_a_message_that_expires_in_a_queue_that_nobody_consumes_is_waited_for_un
 
 
 def chord(world: World, *members: str) -> None:
-    """The members were sent, and what waits for them; it looks once a second."""
+    """Send the members and the task that waits for them, which looks once a second."""
     for member in members:
         world.send(member)
     world.say("worker-1", "intended", "u", name=UNLOCK, members=list(members), follow=["body"])

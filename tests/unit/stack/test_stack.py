@@ -27,7 +27,7 @@ Settle = Callable[[Callable[[], Iterable[Effect]]], "Audit"]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    """A run that nobody sent anything to."""
+    """Return the folder of a run without any task."""
     folder = RunFolder.create(tmp_path, "payments")
     folder.write("run.json", {"name": "payments", "promise": Promise().to_json(), "nodes": []})
     results.create(folder.results)
