@@ -89,14 +89,14 @@ class Sample(Record):
     """Which workers are up; None where they are somebody else's."""
 
     def to_json(self) -> dict[str, Json]:
-        """The object; `from_json` reads it back."""
+        """Return the JSON object; `from_json` reads it back."""
         members = super().to_json()
         members["stages"] = {stage.value: members["stages"].get(stage.value, {}) for stage in Stage}
         return members
 
     @classmethod
     def from_json(cls, value: Json) -> Self:
-        """The sample in an object. Raises RecordError."""
+        """Return the sample in a JSON object. Raises RecordError."""
         stages = value.get("stages") if isinstance(value, Mapping) else None
         if isinstance(stages, Mapping):
             value = {**value, "stages": {name: one for name, one in stages.items() if one != {}}}
