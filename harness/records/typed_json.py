@@ -22,7 +22,7 @@ Read = Callable[[Json], Any]
 
 
 def seen(value: object) -> str:
-    """A value as an error shows it, in one line."""
+    """Return a value as an error shows it, in one line."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
@@ -36,7 +36,7 @@ class Record:
     """
 
     def to_json(self) -> dict[str, Json]:
-        """The object; `from_json` reads it back."""
+        """Return the JSON object; `from_json` reads it back."""
         members = {one: getattr(self, one.name) for one in fields(self)}
         return {
             one.name: _written(value) for one, value in members.items() if value is not None or one.metadata != LEFT_OUT
@@ -44,7 +44,7 @@ class Record:
 
     @classmethod
     def from_json(cls, value: Json) -> Self:
-        """The record in an object. Members that it does not know are passed over.
+        """Return the record in a JSON object. Members that the record does not know are ignored.
 
         Raises:
             RecordError: the value is no object, or a member is missing or of another type.
