@@ -64,7 +64,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def _known(scenarios: Path) -> list[str]:
-    """The names of the modules and folders there that have a scenario."""
+    """Return the names of the modules and folders in `scenarios` that have a scenario, sorted."""
     modules = {path: path.stem for path in scenarios.glob("[!_]*.py")}
     modules |= {path: path.parent.name for path in scenarios.glob("[!_]*/scenario.py")}
     return sorted(name for path, name in modules.items() if re.search(r"^scenario\b", path.read_text(), re.MULTILINE))
