@@ -1,4 +1,4 @@
-"""The pace of a load test: when each arrival is due, whoever generates it and whether or not it can keep up."""
+"""The arrivals of a load test. Each has a due time, which depends neither on the generator nor on its delay."""
 
 import itertools
 import math
@@ -12,26 +12,26 @@ from harness.measure.durations import parse_duration_s
 from harness.records.values import Json
 
 MOST_PER_S = 100_000.0
-"""More arrivals a second than any Python process can make."""
+"""The highest rate in arrivals per second. It is more than any Python process can make."""
 
 
 class Arrival(StrEnum):
-    """How arrivals follow one another."""
+    """The distribution of arrivals over time."""
 
     CONSTANT = "constant"
-    """At even distances."""
+    """Arrivals at equal distances."""
     POISSON = "poisson"
-    """Independently of one another, as those of many users who know nothing of each other."""
+    """Arrivals that are independent of one another, like those of many independent users."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateStage:
-    """So many arrivals a second, for so long."""
+    """A rate of arrivals, and its duration."""
 
     rate: float
     """Arrivals per second; 0 for a pause."""
     duration_s: float
-    """Seconds; infinite for a stage that somebody ends."""
+    """Seconds; infinite for a stage that lasts until the run is stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +41,14 @@ class Plan:
     stages: tuple[RateStage, ...]
     arrival: Arrival = Arrival.CONSTANT
     seed: int = 1
-    """Of the distances between Poisson arrivals."""
+    """The random seed for the distances between Poisson arrivals."""
     share: int = 0
-    """Which of the generators this plan is for, from 0."""
+    """The number of this plan's generator, from 0."""
     shares: int = 1
-    """How many generators share the arrivals."""
+    """The number of generators that share the arrivals."""
 
     def __post_init__(self) -> None:
-        """Refuse what has no arrivals to deal out."""
+        """Check the stages and the share. Raises ValueError."""
         if not self.stages or any(math.isinf(stage.duration_s) for stage in self.stages[:-1]):
             raise ValueError("a plan has at least one stage, and none but its last may be endless.")
         if not 0 <= self.share < self.shares:
@@ -56,23 +56,23 @@ class Plan:
 
     @classmethod
     def steady(cls, rate: float, duration_s: float = math.inf) -> "Plan":
-        """One rate all the time."""
+        """Return a plan with one rate."""
         return cls(stages=(RateStage(rate=rate, duration_s=duration_s),))
 
     @property
     def duration_s(self) -> float:
-        """Seconds from the first stage's begin to the last one's end; infinite if the last has none."""
+        """Seconds from the begin of the first stage to the end of the last; infinite if the last has no end."""
         return math.fsum(stage.duration_s for stage in self.stages)
 
     @property
     def rate(self) -> float:
-        """Arrivals per second over all stages, weighted by their durations; that of an endless stage alone."""
+        """Arrivals per second over all stages, weighted by duration. If the last stage is endless, its rate alone."""
         if math.isinf(self.duration_s):
             return self.stages[-1].rate
         return self.rate_between(0.0, self.duration_s)
 
     def rate_between(self, begin_s: float, end_s: float) -> float:
-        """Arrivals per second that are planned from one time until another, in seconds from the begin."""
+        """Return the planned arrivals per second from one time until another, both in seconds from the begin."""
         if end_s <= begin_s:
             return 0.0
         planned, stage_begin_s = 0.0, 0.0
@@ -83,7 +83,7 @@ class Plan:
         return planned / (end_s - begin_s)
 
     def until(self, duration_s: float) -> "Plan":
-        """The same plan, ended after so many seconds if it has not ended before."""
+        """Return the same plan, limited to this duration."""
         stages, left_s = [], duration_s
         for stage in self.stages:
             if left_s > 0:
@@ -92,13 +92,13 @@ class Plan:
         return replace(self, stages=tuple(stages))
 
     def arrivals(self) -> Iterator[float]:
-        """When this share's arrivals are due, in seconds from the begin, in order.
+        """Yield the due times of this share's arrivals in order, in seconds from the begin.
 
-        The first of a stage's constant arrivals is due when it begins, so that 100 a second for half a second are 50,
-        and a part of an arrival is one: 1 a second for half a second is one.
+        The first constant arrival of a stage is due when the stage begins. So 100 a second for half a second are 50
+        arrivals. A fraction of an arrival counts as one: 1 a second for half a second is one arrival.
 
-        Constant arrivals are dealt out in turns, so that several generators are as even together as one. The sum of
-        independent Poisson processes is one with the sum of their rates.
+        The generators take constant arrivals in turns, so that several generators are together as even as one. The sum
+        of independent Poisson processes is a Poisson process with the sum of their rates.
         """
         begin_s = 0.0
         for number, stage in enumerate(self.stages):
@@ -109,7 +109,7 @@ class Plan:
     def _constant(self, stage: RateStage) -> Iterator[float]:
         if not stage.rate:
             return
-        # A rounding error must not make one arrival more.
+        # A rounding error must not add an arrival.
         count = math.inf if math.isinf(stage.duration_s) else round(stage.rate * stage.duration_s, 6)
         for number in itertools.count(self.share, self.shares):
             if number >= count:
@@ -127,7 +127,7 @@ class Plan:
             offset_s += chance.expovariate(own_rate)
 
     def to_json(self) -> dict[str, Json]:
-        """For a message to another generator; `from_json` reads it back. An endless stage lasts null seconds."""
+        """Return the plan as a JSON object; `from_json` reads it back. The duration of an endless stage is null."""
         return {
             "stages": [[one.rate, None if math.isinf(one.duration_s) else one.duration_s] for one in self.stages],
             "arrival": self.arrival.value,
@@ -138,7 +138,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: dict[str, Json]) -> "Plan":
-        """The plan that `to_json` wrote. Raises ValueError, TypeError or KeyError on anything else."""
+        """Return the plan that `to_json` wrote. Raises ValueError, TypeError or KeyError for anything else."""
         return cls(
             stages=tuple(
                 RateStage(rate=float(rate), duration_s=math.inf if duration_s is None else float(duration_s))
@@ -152,7 +152,7 @@ class Plan:
 
 
 def parse_rate(text: str) -> float:
-    """Arrivals per second. Raises UsageError for what is no number, negative, or beyond MOST_PER_S."""
+    """Return the arrivals per second. Raises UsageError if the text is no number from 0 to MOST_PER_S."""
     try:
         rate = float(text)
     except ValueError:
@@ -163,7 +163,7 @@ def parse_rate(text: str) -> float:
 
 
 def parse_stages(text: str) -> Sequence[RateStage]:
-    """The stages of ``100:30s,500:30s``. Raises UsageError."""
+    """Parse stages such as ``100:30s,500:30s``. Raises UsageError."""
     stages = []
     for part in text.split(","):
         rate, colon, duration = part.strip().partition(":")

@@ -1,21 +1,22 @@
 """The searches of a load test: the highest rate that a stack sustains, and the fewest workers that sustain a rate.
 
-Both see the stack through `probe` alone, a callback that puts a load on it for a while and returns the figures.
+Both use the stack through `probe` alone: a callback that puts a load on the stack for a while and returns the figures.
 
-The method is that of two load generators of others. OpenMessaging Benchmark's RateController raises the rate until the
-backlog grows or an objective on the 99th percentile is missed, by doubling at first and by 5 % in the end. RabbitMQ
-PerfTest's RateVsLatencyScenario finds the highest rate, then measures latencies at shares of it, up to 1.05. Theirs
-follow one run while it goes on; here each probe is a leg of its own, with a backlog that begins empty, so that one
-that was too fast does not spoil the next.
+The method follows two other load generators. OpenMessaging Benchmark's RateController raises the rate until the backlog
+grows or an objective on the 99th percentile is missed. It doubles the rate at first; its last steps are 5 %. RabbitMQ
+PerfTest's RateVsLatencyScenario finds the highest rate, and then measures latencies at shares of it, up to 1.05. Both
+follow one continuous run. Here, each probe is a leg of its own and begins with an empty backlog, so that a probe that
+was too fast does not affect the next.
 
-Probes on a busy machine disagree, and searches that go different ways end at different rates. Two things make them
-agree. What a saturated stack completes per second varies less from run to run than whether a rate near its limit is
-sustained, so once a probe was too fast, the next two are laid to either side of what it completed, 5 % apart, wherever
-the search began. And both ends of the bracket have to be seen twice, if need be the best of three: the upper one, since
-a moment's hiccup looks like an overload and would hide all that is above it; the lower one, since it is the result.
+On a busy machine, probes disagree, and searches end at different rates. Two rules make them agree. First, the next two
+probes after one that was too fast are placed on both sides of the rate that it completed, 5 % apart, regardless of the
+first rate of the search. The reason: near the limit, the rate that a saturated stack completes varies less from run to
+run than the result of a probe. Second, two probes, or two of three, have to agree at each end of the bracket. At the
+upper end, a short disturbance looks like an overload, and would hide all rates above it. The lower end is the result.
 
-The host of a virtual machine may take its processors away, for minutes. What fails meanwhile says nothing of the stack:
-such a probe is void, and made again. That has an end as well: a host that never leaves off is what the stack has.
+The host of a virtual machine may take its processors away for minutes. A probe that fails during that time shows
+nothing about the stack: it is void, and is repeated. The number of repetitions is limited: if the host never gives the
+processors back, the stack has to be measured without them.
 """
 
 import math
@@ -28,15 +29,15 @@ from harness.measure.load_account import KneeFound, WorkersFound
 from harness.measure.stages import Stage
 
 MOST_PROBES = 16
-"""Of one search for a knee; its sweep takes as many as SHARES at most."""
+"""The most probes of one search for a knee. Its sweep takes at most one more for each of SHARES."""
 MOST_VOID = 16
-"""Of one search: so many probes that failed while the host took the machine away do not count, and are made again."""
+"""The most void probes of one search. A void probe failed while the host took processor time; it is repeated."""
 SHARES = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.05)
-"""Of the knee: at which rates the sweep measures."""
+"""The rates of the sweep, as shares of the knee."""
 _BRACKET = 1.05
 _WIDE = 1.25
 _BESIDE = (0.99, 1.039)
-"""What is completed of a load that is a little too high is within the room that `overload` leaves to chance."""
+"""The next rates, as factors of the rate that was completed. `overload` tolerates a load that is a little too high."""
 _NEAR = 0.0125
 _SAME = 0.025
 _SETTLED = 2
@@ -47,18 +48,18 @@ _GAIN = 1.03
 _USELESS = 2
 
 Say = Callable[[str], None]
-"""Takes a line for whoever waits."""
+"""Shows a line to the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Trial:
-    """One probe, and what it says."""
+    """One probe and its result."""
 
     at: float
-    """The rate or the number of workers that was asked for."""
+    """The rate, or the number of workers, that was tried."""
     figures: Figures
     reasons: Sequence[str]
-    """Why the load was not sustained, or not what it should have been; none if it was sustained."""
+    """The reasons why the load was not sustained, or was not as intended; empty if it was sustained."""
     is_valid: bool
 
     @classmethod
@@ -72,12 +73,12 @@ class _Trial:
 
     @property
     def is_void(self) -> bool:
-        """Whether it failed while the host took the machine away."""
+        """True if it failed while the host took processor time."""
         return not self.is_sustained and bool(taken_by_host(self.figures))
 
     @property
     def done(self) -> float:
-        """How much of what was due was completed, from 0 to 1."""
+        """The share of the due tasks that was completed, from 0 to 1."""
         return min(self.figures.completed / self.figures.tasks, 1.0) if self.figures.tasks else 0.0
 
     @property
@@ -88,28 +89,28 @@ class _Trial:
 
 
 class _Trials:
-    """All probes of a search. A rate holds, or fails, if more of its probes say so than the contrary."""
+    """All probes of a search. A rate holds if most of its probes were sustained, and fails if most were not."""
 
     def __init__(self) -> None:
         self.made: list[_Trial] = []
-        """In order."""
+        """All probes, in order."""
         self.all: list[_Trial] = []
-        """Those that count."""
+        """The probes that count, in order."""
 
     def add(self, trial: _Trial) -> None:
-        """Count it, unless the host took the machine away and may leave off."""
+        """Add a probe. It counts unless it is void, and there are fewer than MOST_VOID void ones."""
         if not trial.is_void or self.void >= MOST_VOID:
             self.all.append(trial)
         self.made.append(trial)
 
     @property
     def void(self) -> int:
-        """How many of them do not count."""
+        """The number of probes that do not count."""
         return len(self.made) - len(self.all)
 
     @property
     def void_said(self) -> list[str]:
-        """That there are some, in a sentence; none if there are none."""
+        """A sentence about the void probes; empty if there are none."""
         if not self.void:
             return []
         worst = max(trial.figures.stolen for trial in self.made)
@@ -117,19 +118,19 @@ class _Trials:
         return [f"{probes} void and made again: the host took up to {worst:.0%} of the processor time (steal)."]
 
     def said(self, trial: _Trial) -> str:
-        """What a probe was, for whoever waits."""
+        """Return the result of the last probe, as text for the user."""
         return trial.text if self.all and self.all[-1] is trial else f"void, once more: {trial.reasons[0]}"
 
     def at(self, rate: float) -> list[_Trial]:
-        """The probes at a rate, in order."""
+        """Return the probes at a rate that count, in order."""
         return [trial for trial in self.all if trial.at == rate]
 
     def balance(self, rate: float) -> int:
-        """How many more of the probes at a rate were sustained than were not."""
+        """Return the number of sustained probes at a rate minus the number of the others."""
         return sum(1 if trial.is_sustained else -1 for trial in self.at(rate))
 
     def is_settled(self, rate: float) -> bool:
-        """Whether nothing more needs to be asked at a rate: two agree, or one failed by far."""
+        """Return whether a rate needs no further probe: two agree, one failed clearly, or there are three."""
         trials = self.at(rate)
         if any(trial.is_valid and not trial.is_sustained and trial.done < _CLEAR for trial in trials):
             return self.balance(rate) < 0
@@ -137,25 +138,25 @@ class _Trials:
 
     @property
     def tied(self) -> float | None:
-        """A rate whose probes contradict one another."""
+        """The first rate with as many sustained probes as others; None if there is none."""
         return next((trial.at for trial in self.all if not self.balance(trial.at)), None)
 
     @property
     def low(self) -> float | None:
-        """The highest rate that holds."""
+        """The highest rate that holds; None if there is none."""
         return max((trial.at for trial in self.all if self.balance(trial.at) > 0), default=None)
 
     @property
     def high(self) -> float | None:
-        """The lowest rate that fails, above all that hold: a failure below a rate that holds was a hiccup."""
+        """The lowest rate that fails, above all that hold: a failure below these was a short disturbance."""
         return min((one.at for one in self.all if self.balance(one.at) < 0 and one.at > (self.low or 0)), default=None)
 
     def is_typical(self, trial: _Trial) -> bool:
-        """Whether a probe says what most of those at its rate say."""
+        """Return whether a probe agrees with most probes at its rate."""
         return trial.is_sustained == (self.balance(trial.at) > 0)
 
     def failure(self, rate: float) -> _Trial:
-        """The last probe at a rate that was not sustained, one of the system under test's own doing if there is one."""
+        """Return the last probe at a rate that was not sustained, preferably one with a valid load."""
         failed = [trial for trial in self.at(rate) if not trial.is_sustained]
         return next((trial for trial in reversed(failed) if trial.is_valid), failed[-1])
 
@@ -165,16 +166,17 @@ def find_knee(
 ) -> KneeFound:
     """Find the highest rate that is sustained, to within 5 %, and measure at shares of it.
 
-    The rate is doubled until it is not sustained, and the bracket then narrowed; see this module for how. There are
-    16 probes at most, and 7 for the sweep. Where none but the generator reaches its limit, the knee is at least the
-    rate that it could make. Below 1 arrival per second, or `start` if that is less, nothing is tried.
+    The search doubles the rate until it is not sustained, and then narrows the bracket, as this module describes. It
+    makes 16 probes at most, and 7 for the sweep; void ones do not count. If only the generator reaches its limit, the
+    knee is at least the rate that the generator could make. No rate is tried below 1 arrival per second, or below
+    `start` if that is less.
 
     Args:
-        probe: puts so many arrivals per second on the stack, and blocks until they are measured. Poisson arrivals
-            should be of the same seed each time: what differs from probe to probe is then the stack alone.
+        probe: puts this rate of arrivals on the stack, and blocks until the figures are measured. Poisson arrivals
+            should have the same seed each time, so that probes differ by the stack alone.
         start: the first rate.
-        objectives: what has to hold beside completing what is sent.
-        say: is told what each probe found.
+        objectives: the objectives that have to hold, in addition to completing the tasks.
+        say: receives the result of each probe.
     """
     trials = _Trials()
     least = min(start, _LEAST_RATE)
@@ -188,29 +190,29 @@ def find_knee(
 
 
 def _next_rate(trials: _Trials, start: float, least: float) -> float | None:
-    """Where to probe next; None if nothing is left to be known."""
+    """Return the rate of the next probe; None if the search is over."""
     if not trials.all:
         return start
     if trials.tied is not None:
         return trials.tied
     low, high = trials.low, trials.high
     if high is None:
-        # Without a tie and without a rate that fails there is one that holds.
+        # Without a tie and without a rate that fails, there is a rate that holds.
         return _round((low or start) * 2)
     gap = high / low if low is not None else math.inf
     if gap > _BRACKET and high > least:
-        # A hiccup far above what holds would send the search the wrong way for many probes.
+        # A short disturbance far above the rates that hold would mislead the search for many probes.
         return high if gap > _WIDE and not trials.is_settled(high) else max(_within(trials.failure(high), low), least)
     return next((rate for rate in (high, low) if rate is not None and not trials.is_settled(rate)), None)
 
 
 def _within(failure: _Trial, low: float | None) -> float:
-    """A rate between the ends of the bracket: beside what the stack completed at the upper one, or in the middle."""
+    """Return a rate within the bracket: close to the rate that was completed at its upper end, or in the middle."""
     high, floor = failure.at, low or 0.0
     if failure.is_valid and failure.done < 1 / _BRACKET:
         for factor in _BESIDE:
             rate = _round(high * failure.done * factor)
-            # A candidate right beside an end would tell nothing new.
+            # A candidate very close to an end would give no new information.
             if floor * (1 + _NEAR) < rate < high / (1 + _NEAR):
                 return rate
     if low is not None:
@@ -221,7 +223,7 @@ def _within(failure: _Trial, low: float | None) -> float:
 def _sweep(
     probe: Callable[[float], Figures], trials: _Trials, knee: float, objectives: Sequence[Objective], say: Say
 ) -> list[_Trial]:
-    """A probe at each share of the knee, of the search if one was near."""
+    """Return a probe for each share of the knee; take it from the search if the search has one near that rate."""
     sweep = []
     for share in SHARES:
         rate = _round(knee * share)
@@ -271,7 +273,7 @@ def _sentences(
 
 
 def _limit(found: Bottleneck | None) -> list[str]:
-    """What the limit was, in a sentence; none where it was the generator, of which the reason said it already."""
+    """Return a sentence about the limit; none if it was the generator, which the reason already names."""
     return [] if found is None or found.what is Part.GENERATOR else [found.sentence]
 
 
@@ -295,16 +297,16 @@ def find_workers(
 ) -> WorkersFound:
     """Find the fewest workers that sustain a rate, from one upwards.
 
-    A number of workers is settled by the best of three probes, or by one that left a tenth undone. The search ends
-    early where two more workers in turn completed less than 3 % more than the best before them, and where the generator
-    cannot make the rate: workers help neither.
+    Two of three probes decide whether a number of workers sustains the rate; one probe that completes less than 90 % of
+    its tasks can decide alone. The search ends early in two cases in which more workers do not help: two additional
+    workers in succession each complete less than 3 % more than the best before, or the generator cannot make the rate.
 
     Args:
-        probe: puts the rate on so many workers, and blocks until it is measured.
+        probe: puts the rate on this number of workers, and blocks until the figures are measured.
         rate: arrivals per second.
         most: the most workers to try.
-        objectives: what has to hold beside completing what is sent.
-        say: is told what each probe found.
+        objectives: the objectives that have to hold, in addition to completing the tasks.
+        say: receives the result of each probe.
     """
     trials = _Trials()
     best_per_s, useless = 0.0, 0
@@ -346,5 +348,5 @@ def _workers(count: int) -> str:
 
 
 def _round(rate: float) -> float:
-    """To three digits, as people write rates; half a percent is less than any probe can tell."""
+    """Round a rate to three digits; the error is at most half a percent, less than any probe can measure."""
     return float(f"{rate:.3g}")

@@ -1,7 +1,7 @@
-"""The generator of a load test: makes each arrival when it is due, and hands it to a sender that is free.
+"""The generator of a load test. It makes each arrival when it is due, and gives it to a free sender.
 
-It lives in a Locust process, under gevent, where nothing may block: neither a sender nor anything else may keep the
-dispatcher from its next arrival. What is late all the same is measured.
+It runs in a Locust process under gevent. Nothing may block there, because the dispatcher would miss its next arrival.
+The delay that remains is measured.
 """
 
 import contextlib
@@ -38,22 +38,22 @@ from harness.scenario import Scenario
 _log = logging.getLogger("harness.load")
 
 PATIENCE_S = 5.0
-"""An arrival that no sender took for so long is dropped."""
+"""The longest time that an arrival waits for a free sender. After that it is dropped."""
 GRACE_S = 0.25
-"""At the end of a leg, what was due just before it may still be taken by a sender for so long."""
+"""The time at the end of a leg in which senders may still take the arrivals that were due before."""
 FREEZE_S = 30.0
-"""How long sends in flight may take to come to an end."""
+"""The longest wait for the sends in flight at the end of a leg."""
 NODE = "load"
-"""The node under which the load processes keep their journals."""
+"""The node name in the load processes' journals."""
 _POLL_S = 0.005
 _CATCH_UP = 10
-"""So many arrivals may be handed over before others have their turn."""
+"""The number of late arrivals after which the dispatcher lets other greenlets run."""
 _HTTP_TIMEOUT_S = 15.0
 _SHOWN_ERRORS = 10
 
 
 class NotAccepted(Exception):  # noqa: N818 - it names what happened.
-    """The broker, or the web producer, did not take a task; or nobody can say."""
+    """The broker or the web producer did not take a task, or its outcome is unknown."""
 
 
 class Dropped(Exception):  # noqa: N818 - it names what happened.
@@ -61,11 +61,11 @@ class Dropped(Exception):  # noqa: N818 - it names what happened.
 
 
 Fire = Callable[[str, str, float, Exception | None], None]
-"""Takes a row of Locust's table: type, name, milliseconds, and what went wrong."""
+"""Takes a row of Locust's table: type, name, milliseconds, and the error."""
 
 
 class _Tallying(Pipelined):
-    """Counts what becomes of each send, and tells Locust."""
+    """A producer that counts the outcomes of its sends, and reports each send to Locust."""
 
     def __init__(self, broker_url: str, journal: Writer, tally: Counter[str], fire: Fire) -> None:
         super().__init__(broker_url, journal)
@@ -77,7 +77,7 @@ class _Tallying(Pipelined):
         try:
             sent = super().send(name, *args, **options)
         except UsageError:
-            # Nothing was intended and nothing sent.
+            # No task was intended or sent.
             raise
         except BaseException:
             self._tally["unknown"] += 1
@@ -90,24 +90,24 @@ class _Tallying(Pipelined):
 
 @dataclass
 class _Mix:
-    """Deals arrivals out to scenarios in proportion to their weights, as evenly as whole numbers allow."""
+    """Distributes arrivals over scenarios in proportion to their weights, as evenly as whole numbers allow."""
 
     scenarios: Sequence[tuple[Scenario, float]]
-    """With their weights."""
+    """The scenarios with their weights."""
     _given: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._given = [0] * len(self.scenarios)
 
     def next(self) -> Scenario:
-        """Whose turn it is."""
+        """Return the scenario of the next arrival."""
         behind = min(range(len(self._given)), key=lambda one: (self._given[one] + 1) / self.scenarios[one][1])
         self._given[behind] += 1
         return self.scenarios[behind][0]
 
 
 class Generator:
-    """Makes the arrivals of one process, each when it is due, and hands them to whichever sender is free."""
+    """The generator of one process. It makes each arrival when it is due, and gives it to a free sender."""
 
     def __init__(
         self,
@@ -117,13 +117,13 @@ class Generator:
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = gevent.sleep,
     ) -> None:
-        """Nothing is sent before `go`.
+        """Create a generator that sends nothing before `go`.
 
         Args:
-            scenarios: by the names that a `Go` has for them.
-            fire: is shown every send.
-            now: Unix time in seconds.
-            sleep: lets other greenlets work for so many seconds.
+            scenarios: the scenarios, by their names in a `Go`.
+            fire: receives every send.
+            now: returns the Unix time in seconds.
+            sleep: lets other greenlets run for a number of seconds.
         """
         self._scenarios = scenarios
         self._fire = fire
@@ -149,12 +149,12 @@ class Generator:
         self._machine = _machine()
         self._arrivals: Iterator[float] = iter(())
         self._next_t: float | None = None
-        """When the arrival is due that the dispatcher waits for."""
+        """The due time of the arrival that the dispatcher waits for."""
         self._until_t = math.inf
-        """What is due later is never offered."""
+        """The end of the leg: arrivals that are due later are never offered."""
 
     def go(self, go: Go) -> None:
-        """Begin a leg. Raises JournalError if the journal cannot be begun."""
+        """Begin a leg. Raises JournalError if the journal cannot be opened."""
         scenarios = [(self._scenarios[name], weight) for name, weight in go.scenarios]
         if self._producer is None:
             self._open(go)
@@ -171,9 +171,9 @@ class Generator:
             self._dispatcher = gevent.spawn(self._dispatch, go)
 
     def _open(self, go: Go) -> None:
-        """Begin a run: a journal, and what sends."""
-        # Whoever collects garbage looks at everything that lives, which takes tens of milliseconds with Locust and
-        # Celery loaded, and nothing is sent meanwhile. What lives by now stays for the run, and need not be looked at.
+        """Begin a run: open the journal, and create the producer or the HTTP client."""
+        # A garbage collection visits all objects. With Locust and Celery loaded this takes tens of milliseconds, and
+        # nothing is sent during it. The objects that exist now stay for the whole run, so they are excluded.
         gc.freeze()
         self._journal = Writer(go.journal, node=NODE, role="producer", now=self._now)
         self._journal.write(Kind.UP)
@@ -190,7 +190,7 @@ class Generator:
         for number, offset_s in enumerate(self._arrivals):
             due_t = self._next_t = go.begin_t + offset_s
             wait_s = due_t - self._now()
-            # Whoever makes up for lost time must not keep all others from running until it is made up.
+            # A late dispatcher must not block the other greenlets until it has caught up.
             if wait_s > 0 or number % _CATCH_UP == 0:
                 self._sleep(max(wait_s, 0))
             if due_t > self._until_t:
@@ -220,7 +220,7 @@ class Generator:
         self._fire("PUBLISH", scenario.name, (self._now() - due_t) * 1000, Dropped(why))
 
     def serve(self) -> None:
-        """Take arrivals and send them, until the greenlet is killed: this is what a sender does."""
+        """Take arrivals and send them until the greenlet is killed. Every sender runs this."""
         while True:
             self._going.wait()
             go = self._go
@@ -237,17 +237,17 @@ class Generator:
             self._send(go, due_t, scenario)
 
     def _send(self, go: Go, due_t: float, scenario: Scenario) -> None:
-        """Send one arrival, and wait until that is done."""
+        """Send one arrival, and wait for the end of the send."""
         producer = self._producer
         if producer is None:
-            # The run was broken off, and has no account that this would be missing from.
+            # The run was broken off. It has no account, so this arrival need not be counted.
             return
         number = go.bases.get(scenario.name, 0) + go.plan.share + self._numbers[scenario.name] * go.plan.shares
         self._numbers[scenario.name] += 1
         self._counts["sent"] += 1
         self._in_flight += 1
-        # In a greenlet of its own: Locust kills its users whenever it likes, and a send that was begun has to come to
-        # an end that somebody knows.
+        # In a greenlet of its own: Locust can kill its users at any time, but the outcome of a send that has begun has
+        # to be known.
         gevent.spawn(self._perform, go, producer, due_t, number, scenario).join()
 
     def _perform(self, go: Go, producer: Producer, due_t: float, number: int, scenario: Scenario) -> None:
@@ -275,7 +275,7 @@ class Generator:
             answer = http.post(request.path, body=request.body, headers=headers)
             body = answer.read()
         except (OSError, ValueError) as broken:
-            # A connection that could not be made has asked for nothing. What is no HTTP is a ValueError.
+            # Without a connection, nothing was requested. An answer that is not HTTP raises ValueError.
             outcome = Kind.REFUSED if isinstance(broken, ConnectionRefusedError) else Kind.UNKNOWN
             error = NotAccepted(f"{outcome.value}: {type(broken).__name__}: {broken}")
         else:
@@ -284,7 +284,7 @@ class Generator:
         self._fire("PUBLISH", f"POST {request.path}", (self._now() - due_t) * 1000, error)
 
     def complain(self, text: str) -> None:
-        """Something went wrong that the account has to tell: the verdict will be unknown."""
+        """Record an error for the account; it makes the verdict unknown."""
         self._break(text)
 
     def _break(self, text: str) -> None:
@@ -293,7 +293,7 @@ class Generator:
             self._broken.append(text)
 
     def freeze(self) -> Offer:
-        """End the leg: no more arrivals; wait for the sends in flight; return all counts, which are exact then."""
+        """End the leg: stop the arrivals, wait for the sends in flight, and return all counts, which are exact then."""
         now_t = self._until_t = self._now()
         go = self._go
         if go is not None and go.is_open:
@@ -333,7 +333,7 @@ class Generator:
             self._sleep(_POLL_S)
 
     def _drop_rest(self, go: Go, now_t: float) -> None:
-        """What nobody took, and what the dispatcher was too late for, was due and is not sent."""
+        """Drop the arrivals that were due but that no sender took, or that the dispatcher was too late for."""
         with contextlib.suppress(Empty):
             while True:
                 self._drop(*self._queue.get_nowait(), "the leg was over before a sender was free")
@@ -343,14 +343,14 @@ class Generator:
                 break
             self._offer(due_t, go)
             self._drop(due_t, self._mix.next(), "the dispatcher was late")
-        # The leg can be frozen again, and it has no arrivals any more.
+        # A second freeze of the leg must find no arrivals.
         self._arrivals, self._next_t = iter(()), None
 
     def close(self) -> None:
-        """End the run: the next leg begins to count anew."""
+        """End the run. The counts of the next leg begin at zero."""
         gc.unfreeze()
         _run_before_others(is_first=False)
-        # Whoever breaks a run off does not freeze it before.
+        # A run that is broken off is not frozen before this.
         self._going.clear()
         if self._dispatcher is not None:
             self._dispatcher.kill(block=True)
@@ -366,31 +366,35 @@ class Generator:
 
 
 def _run_before_others(*, is_first: bool) -> None:
-    """Have this thread run before what shares its machine, a stack under load say, as soon as it has something to do.
+    """Give this thread real-time priority over other processes of its machine, such as a stack under load.
 
-    Waiting for a processor makes it late, by a p99 of 5 to 9 ms on two cores that were busy with 300 tasks a second,
-    which real-time priority brought to 0.2 to 3 ms; a better nice value did not. It takes rights that root has, and
-    whoever was given CAP_SYS_NICE or a limit `rtprio`. Without, all goes on as it would, and lateness is measured.
+    Waiting for a processor delays the generator. On two cores that were busy with 300 tasks a second, the 99th
+    percentile of the delay was 5 to 9 ms. Real-time priority reduced it to 0.2 to 3 ms; a lower nice value did not.
+    Real-time priority requires root, CAP_SYS_NICE or a limit `rtprio`. Without these, this function changes nothing,
+    and the delay is measured.
+
+    Args:
+        is_first: True for real-time priority, False for the normal one.
     """
     if sys.platform != "linux":
         return
-    # Whatever it forks is as any other.
+    # Its child processes have the normal priority.
     policy = (os.SCHED_RR if is_first else os.SCHED_OTHER) | os.SCHED_RESET_ON_FORK
-    # Some sandboxes have no such call at all.
+    # Some sandboxes do not have this system call.
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, policy, os.sched_param(1 if is_first else 0))
 
 
 def _machine() -> tuple[float, float]:
-    """Of all processors since the machine was started, in seconds: what its host gave to others, and all their time."""
+    """Return two times of all processors since the start of the machine, in seconds: the steal time, and all time."""
     times = psutil.cpu_times()._asdict()
-    # A guest's time is in that of the process that runs it as well.
+    # The time of a guest is also part of the time of the process that runs it.
     guests_s = times.get("guest", 0.0) + times.get("guest_nice", 0.0)
     return times.get("steal", 0.0), math.fsum(times.values()) - guests_s
 
 
 def _answered(status: int, body: bytes) -> tuple[Kind, Exception | None]:
-    """What an answer of the web producer means."""
+    """Return the outcome and the error that an answer of the web producer means."""
     if status == 202:  # noqa: PLR2004 - HTTP's Accepted.
         return Kind.ACCEPTED, None
     try:
@@ -398,6 +402,6 @@ def _answered(status: int, body: bytes) -> tuple[Kind, Exception | None]:
         outcome = Kind.UNKNOWN if said.get("outcome") == Kind.UNKNOWN.value else Kind.REFUSED
         detail = said.get("detail")
     except (ValueError, AttributeError):
-        # An error that is not the web producer's own says nothing of the task.
+        # An error that does not come from the web producer itself says nothing about the task.
         outcome, detail = Kind.UNKNOWN, body[:200].decode("utf-8", "replace")
     return outcome, NotAccepted(f"{outcome.value}: {status}: {detail}")

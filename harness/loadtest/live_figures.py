@@ -1,4 +1,4 @@
-"""What a load does to a stack, measured from the journal while it goes on: per leg, in all, and in the last second."""
+"""The live figures of a load test, measured from the journal: per leg, in total, and of the last second."""
 
 import time
 from collections import Counter, defaultdict
@@ -11,24 +11,24 @@ from harness.measure.stages import Histogram, Passed, Stage, Stages
 from harness.records.event import Event, Intended, Kind
 
 _GENERATORS = frozenset({"load", "web"})
-"""The nodes that send what a load test offers: the load processes, or the web producer for them."""
+"""The nodes that send the tasks of a load test: the load processes, or the web producer for them."""
 _PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
 _EARLY_S = 30.0
-"""An event whose task nobody has intended for so long belongs to none."""
+"""The longest wait of an event for the intent of its task. After that it is dropped."""
 
 
 class Measure:
-    """What the journal tells of a load while it runs: per leg, in all, and since the last look."""
+    """The figures of a load while it runs, from the journal: per leg, in total, and since the last call of `live`."""
 
     def __init__(self) -> None:
-        """Nothing was seen yet."""
+        """Create it without events."""
         self.stages = Stages(self._pass)
         self.histograms = {stage: Histogram() for stage in Stage}
-        """Of all tasks, also those before and after the windows."""
+        """The durations per stage of all tasks, also of those before and after the windows."""
         self.generated = 0
-        """Tasks that the load processes, or the web producer for them, intended to send."""
+        """Number of tasks that the load processes, or the web producer for them, intended to send."""
         self._window = (0.0, 0.0)
-        """From when until when tasks that are measured have to be due: none are before `open_window`."""
+        """The begin and the end of the due times of measured tasks; empty before `open_window`."""
         self._in_window: dict[Stage, Histogram] = {}
         self._fresh: defaultdict[tuple[str, Stage], list[float]] = defaultdict(list)
         self._errors: Counter[tuple[str, str]] = Counter()
@@ -37,7 +37,7 @@ class Measure:
         self._tasks_in_window = 0
 
     def take(self, event: Event) -> None:
-        """Take one event of the journal."""
+        """Process one event of the journal."""
         if event.kind is Kind.INTENDED:
             if event.node in _GENERATORS:
                 self.generated += 1
@@ -58,15 +58,15 @@ class Measure:
         return self._window[0] <= due_t < self._window[1]
 
     def open_window(self, begin_t: float, end_t: float) -> None:
-        """Measure the tasks that are due from one time until another, which has to be told before the first ends."""
+        """Measure the tasks that are due from one time until another. Call this before the first of them ends."""
         self._window = (begin_t, end_t)
         self._in_window = {stage: Histogram() for stage in Stage}
         self._tasks_in_window = 0
 
     def figures(self, leg: LegCounts, *, workers: int, processes: int) -> Figures:
-        """The figures of the leg whose window is open; `leg` says what its generators know of it."""
+        """Return the figures of the leg whose window is open; `leg` has the generators' counts."""
         begin_t, end_t = self._window
-        # It can be over before it was warm.
+        # A leg can end during its warm-up.
         end_t = max(min(end_t, leg.until_t), begin_t)
         return Figures(
             rate=leg.rate,
@@ -87,7 +87,12 @@ class Measure:
         )
 
     def live(self, now_t: float, up: Mapping[str, bool] | None = None) -> Live:
-        """What happened since the last call, a second ago; `up` says which workers are up, where that is known."""
+        """Return what happened since the last call, a second ago.
+
+        Args:
+            now_t: Unix time.
+            up: True for each worker that is up, False for each other one; None if that is not known.
+        """
         stages = self.stages
         self.stages.forget_early(now_t - _EARLY_S)
         took_s = max(now_t - self._before_t, 0.001)
@@ -110,7 +115,7 @@ class Measure:
                 stages=_quantiles(fresh),
                 up=up,
             ),
-            # Publishing is what the load processes see themselves.
+            # The load processes measure publishing themselves.
             passed=tuple(
                 PassedStage(name=name, stage=stage, durations_ms=tuple(round(one * 1000, 3) for one in durations))
                 for (name, stage), durations in fresh.items()
@@ -123,7 +128,7 @@ class Measure:
 
 
 def _quantiles(fresh: Mapping[tuple[str, Stage], list[float]]) -> dict[Stage, Quantiles]:
-    """Median, 95th and 99th percentile and maximum of what passed each stage since the last look."""
+    """Return the median, the 95th and 99th percentile, and the maximum per stage since the last call of `live`."""
     found: dict[Stage, Quantiles] = {}
     for stage in Stage:
         if passed := sorted(one for (_, of), durations in fresh.items() if of is stage for one in durations):
@@ -134,6 +139,6 @@ def _quantiles(fresh: Mapping[tuple[str, Stage], list[float]]) -> dict[Stage, Qu
 
 
 def _rank(percent: int, count: int) -> int:
-    """Where a percentile stands among so many sorted values: the first that this share of them does not exceed."""
-    # In whole numbers: a float could come out just above the rank that is meant.
+    """Return the index of a percentile among `count` sorted values: the first that this share does not exceed."""
+    # In whole numbers: the result of a float calculation could be just above the right rank.
     return -(-percent * count // 100) - 1

@@ -1,9 +1,10 @@
-"""Who makes the load: one Locust process alone, or a master's workers together, each its share.
+"""The processes that make the load: one Locust process alone, or a master's workers, each with its share.
 
-With workers, the master owns the stack and makes no load. It tells each worker what to send (`harness-go`), and at the
-end has them freeze (`harness-freeze`): no arrival more, no send in flight, all of the journal written, and then the
-counts (`harness-frozen`), which are exact therefore. Workers that see the run folder, as those on the master's own
-machine do, write their journals there; the others send them while they grow (`harness-journal`).
+With workers, the master owns the stack and makes no load. It tells each worker what to send (`harness-go`). At the end
+it makes them freeze (`harness-freeze`): a worker stops its arrivals, waits for its sends in flight, writes the rest of
+its journal, and then sends its counts (`harness-frozen`). So the counts are exact. Workers that can access the run
+folder, such as those on the master's own machine, write their journals there. Others send their journals to the master
+during the run (`harness-journal`).
 """
 
 import os
@@ -25,32 +26,32 @@ from harness.loadtest.generators import FREEZE_S, Generator
 from harness.loadtest.worker_messages import FREEZE, FROZEN, GO, JOURNAL, OVER, Frozen, Go, JournalPart, Offer
 
 _SHIP_S = 0.5
-"""How often a worker sends what its journal has gained."""
+"""The interval at which a worker sends the new part of its journal."""
 _ANSWER_S = 10.0
-"""How long the answer to a freeze may take, beside the freeze itself."""
+"""The longest wait for the answer to a freeze, in addition to the freeze itself."""
 _LOOK_S = 0.25
 _LEAVE_S = 5.0
-"""How long a worker that is told to end waits for the master to end the leg."""
+"""The longest time that a worker which has to end waits for the master to end the leg."""
 
 
 class LoadProcesses(Protocol):
-    """Whoever makes the load."""
+    """The processes that make the load."""
 
     def go(self, go: Go) -> None:
-        """Begin a leg. Raises HarnessError if nobody is there to make it."""
+        """Begin a leg. Raises HarnessError if there is no process to make the load."""
 
     def freeze(self) -> list[Offer]:
-        """End it, and return what each generator knows; see `Generator.freeze`."""
+        """End the leg, and return the counts of each generator; see `Generator.freeze`."""
 
     def close(self) -> None:
-        """The run is over."""
+        """End the run."""
 
 
 class OneProcess(LoadProcesses):
-    """One process makes all the load, and writes its journal straight into the run folder."""
+    """One process that makes all the load, and writes its journal directly into the run folder."""
 
     def __init__(self, generator: Generator) -> None:
-        """`generator` is this process's own."""
+        """Make the load with this process's own generator."""
         self._generator = generator
 
     def go(self, go: Go) -> None:
@@ -58,19 +59,19 @@ class OneProcess(LoadProcesses):
         self._generator.go(go)
 
     def freeze(self) -> list[Offer]:
-        """End it."""
+        """End the leg, and return the generator's counts."""
         return [self._generator.freeze()]
 
     def close(self) -> None:
-        """The run is over."""
+        """End the run."""
         self._generator.close()
 
 
 class LocustMaster(LoadProcesses):
-    """Locust's workers make the load, each its share of it."""
+    """A Locust master, whose workers make the load, each its share."""
 
     def __init__(self, runner: MasterRunner) -> None:
-        """Listens to what the workers of `runner` say."""
+        """Register for the messages of the workers of `runner`."""
         self._runner = runner
         self._leg = -1
         self._clients: list[str] = []
@@ -84,11 +85,11 @@ class LocustMaster(LoadProcesses):
 
     @property
     def count(self) -> int:
-        """How many load processes are connected."""
+        """The number of connected load processes."""
         return sum(self._lives(client.id) for client in self._runner.clients.all)
 
     def go(self, go: Go) -> None:
-        """Give each worker its share. One that joins later has none."""
+        """Give each worker its share. A worker that connects later gets none."""
         self._clients = sorted(client.id for client in self._runner.clients.all if self._lives(client.id))
         if not self._clients:
             raise HarnessError("no load process is connected to the master: start some with --worker, or --processes.")
@@ -99,7 +100,7 @@ class LocustMaster(LoadProcesses):
             self._runner.send_message(GO, replace(go, plan=plan).to_json(), client)
 
     def freeze(self) -> list[Offer]:
-        """Have all workers freeze, and wait for what they know; whoever has gone is not waited for."""
+        """Make all workers freeze, and return their counts. Do not wait for workers that are no longer connected."""
         for client in self._clients:
             self._runner.send_message(FREEZE, None, client)
         until_s = time.monotonic() + FREEZE_S + _ANSWER_S
@@ -113,14 +114,14 @@ class LocustMaster(LoadProcesses):
         return [*offers, Offer(broken=tuple(self._gaps))] if self._gaps else offers
 
     def close(self) -> None:
-        """The run is over."""
+        """End the run, and tell the workers."""
         for client in self._clients:
             if self._lives(client):
                 self._runner.send_message(OVER, None, client)
         self._clients, self._journal = [], None
 
     def _lives(self, client: str) -> bool:
-        """Whether Locust has heard of it lately; it takes a silence of three seconds for an end."""
+        """Return whether Locust has heard from a worker lately; after three seconds without a message it has not."""
         found = self._runner.clients.get(client)
         return found is not None and found.state != "missing"
 
@@ -130,7 +131,7 @@ class LocustMaster(LoadProcesses):
         except RecordError as error:
             self._gaps.append(f"the answer of {msg.node_id} cannot be read: {error}")
             return
-        # An answer can come after nobody waited for it any more.
+        # An answer can come after the wait for it has ended.
         if frozen.leg == self._leg:
             self._frozen[msg.node_id] = frozen.offer
             self._answered.set()
@@ -143,21 +144,21 @@ class LocustMaster(LoadProcesses):
             return
         if self._journal is None or part.run != self._run:
             return
-        # The name is made by a journal's writer; one that leads elsewhere is not.
+        # The name comes from a journal's writer. A name with a folder does not, so the folder is removed.
         path = self._journal / Path(part.name).name
         with path.open("ab") as file:
             if (size := file.tell()) != part.offset:
-                # Locust makes a broken connection anew, and what was on its way is gone.
+                # Locust restores a broken connection, but the messages in transit are lost.
                 said = f"{path.name} of {msg.node_id} was at {part.offset} bytes, {size} have come"
                 self._gaps.append(f"a part of a journal was lost: {said}")
             file.write(zlib.decompress(part.bytes))
 
 
 class LocustWorker:
-    """One of Locust's workers: a generator that gets its orders from the master."""
+    """A Locust worker: a generator that gets its orders from the master."""
 
     def __init__(self, runner: WorkerRunner, generator: Generator) -> None:
-        """Listens to what the master of `runner` says; `generator` is this process's own."""
+        """Register for the messages of the master of `runner`; `generator` is this process's own."""
         self._runner = runner
         self._generator = generator
         self._parent = os.getppid()
@@ -173,14 +174,14 @@ class LocustWorker:
 
     @property
     def is_orphan(self) -> bool:
-        """Whether the process that started this one has ended."""
+        """True if the process that started this one has ended."""
         return os.getppid() != self._parent
 
     def _on_go(self, msg: Message, **_: Any) -> None:
         try:
             go = Go.from_json(msg.data)
         except RecordError as error:
-            # Without it nothing is known of the leg, so that the master waits for an answer in vain, and says so.
+            # Without the order nothing is known about the leg. The master gets no answer, and reports that.
             self._generator.complain(f"the order to go cannot be read: {error}")
             return
         self._rests.clear()
@@ -200,15 +201,15 @@ class LocustWorker:
         if self._rests.is_set() or self._go is None:
             return
         offer = self._generator.freeze()
-        # Messages of one client come in the order in which they were sent: after this one, the master has it all.
+        # Messages of one client arrive in the order in which they were sent: after this one, the master has all parts.
         self._ship()
         self._runner.send_message(FROZEN, Frozen(leg=self._go.leg, offer=offer).to_json())
         self._rests.set()
 
     def leave(self) -> None:
-        """See the leg to its end before this process ends; without a master that ends it, end one's own part of it.
+        """Wait until the master ends the leg, before this process ends. If it does not, end this worker's own part.
 
-        Ctrl-C in a terminal goes to the master and to its workers alike, in whatever order.
+        Ctrl-C in a terminal reaches the master and its workers in any order.
         """
         if not self._rests.wait(timeout=_LEAVE_S):
             self._on_freeze()
@@ -232,7 +233,7 @@ class LocustWorker:
                 self._runner.send_message(JOURNAL, part.to_json())
 
     def close(self) -> None:
-        """End the run, and forget the journal, which the master has."""
+        """End the run, and delete the worker's copy of the journal, which the master has."""
         self._generator.close()
         if self._shipper is not None:
             self._shipper.kill(block=True)
