@@ -1,12 +1,12 @@
-"""What becomes of the tasks, in three tabs of Locust's own page, as it happens.
+"""Live tables of the tasks, in three tabs of Locust's own page.
 
-Locust's page has room for tables of others: `extended_tabs` and `extended_tables` among what the page is made with,
-and `extended_stats` in each answer of /stats/requests, which the page asks for every two seconds (locust/web.py and
-the page's own source, version 2.47). So these tables look like Locust's, are sorted and darkened as they are, and
-whatever they hold is text to the browser, never markup.
+Locust's page can show additional tables. It takes `extended_tabs` and `extended_tables` among its template arguments,
+and `extended_stats` in each answer of /stats/requests, which it requests every two seconds (locust/web.py and the
+page's own source, version 2.47). So these tables look like Locust's, and sorting and the dark mode work. The browser
+shows their contents as text, never as markup.
 
-The page asks only while it takes the run to be on, and for Locust a run is over when nothing more is sent, and has
-not begun while the stack comes up. So its answer says that the run is on until the last task is accounted for.
+The page sends requests only while it considers the run to be on. For Locust, a run has not begun while the stack comes
+up, and is over when nothing more is sent. So the answer says that the run is on until the last task is accounted for.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ _TASKS, _STAGES, _WORKERS = "celery-tasks", "celery-stages", "celery-workers"
 _TABS = {_TASKS: "Tasks", _STAGES: "Task stages", _WORKERS: "Celery workers"}
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _MS = {**{name: f"{name} (ms)" for name in _QUANTILES}, "max": "max (ms)"}
-# A row without a member `name` stays where it is until somebody sorts.
+# A row without a member `name` keeps its place until the user sorts the table.
 _COLUMNS = {
     _TASKS: {"figure": "Figure", "value": "Value", "meaning": "What it means"},
     _STAGES: {"over": "Measured over", "stage": "Stage", "count": "Tasks", **_MS, "meaning": "What it means"},
@@ -60,29 +60,32 @@ _VERDICT = {
 _BROKE_OFF = ("broke off", "There is no account of it; the terminal says why.")
 _NOT_BEGUN = ("not begun", "Nothing was sent yet.")
 _IS_ON = ("spawning", "running")
-"""States of a runner in which Locust's page goes on asking."""
+"""The states of a runner in which Locust's page continues its requests."""
 
 
 class Source(Protocol):
-    """Who knows what becomes of the tasks."""
+    """The source of the tables' data."""
 
     @property
     def live(self) -> Sample:
-        """The last second of this run; NOTHING_YET before any."""
+        """The sample of the last second of this run; NOTHING_YET before the first."""
 
     @property
     def closed(self) -> Closed | None:
-        """What the stack process answered at the end of the last run that has one."""
+        """The stack process's answer at the end of the last run that has one; None if no run has."""
 
     @property
     def phase(self) -> str:
-        """Of the run: `opening`, `on`, `closing`, and else `rest`."""
+        """The phase of the run: `opening`, `on`, `closing`, and otherwise `rest`."""
 
 
 def add(environment: "Environment", source: Source, *, is_attached: bool = False) -> None:
-    """Add the tabs to the page of an environment that has one, before its server has begun to serve.
+    """Add the tabs to the page of an environment that has one. Call this before the page's server starts.
 
-    `is_attached` says that the runs have no stack of their own: broker and workers run elsewhere.
+    Args:
+        environment: Locust's.
+        source: the source of the tables' data.
+        is_attached: True if the runs have no stack of their own, because broker and workers run elsewhere.
     """
     page = environment.web_ui
     page.template_args.setdefault("extended_tabs", []).extend({"key": key, "title": _TABS[key]} for key in _TABS)
@@ -94,10 +97,10 @@ def add(environment: "Environment", source: Source, *, is_attached: bool = False
     environment.events.test_start.add_listener(tables.begin)
 
     def extend(response: Response) -> Response:
-        # Whatever --web-base-path says, the endpoint's name stays.
+        # The endpoint's name does not depend on --web-base-path.
         if request.endpoint != "locust.request_stats" or not response.is_json or response.status_code != 200:  # noqa: PLR2004 - HTTP's OK.
             return response
-        # Locust keeps its answer for two seconds to give it again, so that one must stay as it is.
+        # Locust caches its answer for two seconds, so the cached one must not be changed.
         answer = jsonify(tables.extended(response.get_json()))
         answer.headers["Cache-Control"] = "no-store"
         return answer
@@ -106,10 +109,10 @@ def add(environment: "Environment", source: Source, *, is_attached: bool = False
 
 
 class Tables:
-    """The rows of the tables, made anew whenever the page asks."""
+    """The rows of the tables, created for each request of the page."""
 
     def __init__(self, source: Source, environment: "Environment", *, is_attached: bool = False) -> None:
-        """Locust's statistics of `environment` are those of the whole run."""
+        """Create tables with the data of `source`, and with Locust's statistics in `environment` for the whole run."""
         self._source = source
         self._environment = environment
         self._is_attached = is_attached
@@ -117,11 +120,11 @@ class Tables:
         self._has_begun = False
 
     def begin(self, **_: object) -> None:
-        """A run begins: the account that there is now is of an earlier one."""
+        """Note that a run begins: the present account belongs to an earlier run."""
         self._before, self._has_begun = self._source.closed, True
 
     def extended(self, answer: Mapping[str, Json]) -> dict[str, Json]:
-        """An answer of Locust's /stats/requests, with the tables in it, and on for as long as the run is."""
+        """Return an answer of Locust's /stats/requests with the tables added, and with the state for the page."""
         live, is_over = self._source.live, self._source.phase == "rest"
         whole = of_the_run(self._environment.stats.entries)
         tables = {
@@ -136,9 +139,9 @@ class Tables:
         return {**answer, "state": self._state_of(answer["state"]), "extended_stats": more}
 
     def _state_of(self, runner: str) -> str:
-        """What the page is told, given the state of Locust's runner, which may be two seconds old."""
+        """Return the state for the page. `runner` is that of Locust's runner, which may be two seconds old."""
         if self._source.phase == "rest":
-            # The page has no tabs before a run, and one whose stack did not come up has something to say, too.
+            # The page has no tabs before a run, but a run whose stack did not come up has a result to show, too.
             return "stopped" if self._has_begun and runner == "ready" else runner
         if runner in _IS_ON:
             return runner
@@ -159,12 +162,12 @@ class Tables:
 
 
 def figures(live: Sample, whole: Mapping[Stage, Quantiles], *, is_over: bool) -> Iterator[Row]:
-    """All at a glance: rates, the backlog, the time end to end, the workers, and what became of the tasks.
+    """Yield the rows of the overview: rates, backlog, time end to end, workers, and the tasks' outcomes.
 
     Args:
-        live: The last second.
-        whole: What `of_the_run` says.
-        is_over: Nothing more happens, and what was said of the last second is over, too.
+        live: the sample of the last second.
+        whole: the result of `of_the_run`.
+        is_over: True if the run is over; the rates are then zero, and the times are those of the whole run.
     """
     rates = NOTHING_YET if is_over else live
     yield _row("In", f"{rates.in_per_s:,.1f}/s", "Tasks that the broker took in the last second.")
@@ -196,7 +199,7 @@ def _workers_row(live: Sample, *, is_over: bool) -> Row:
 
 
 def stages(live: Sample, whole: Mapping[Stage, Quantiles], *, is_over: bool) -> Iterator[Row]:
-    """How long each stage took, in the last second and in all."""
+    """Yield the rows with the durations of each stage, in the last second and in the whole run."""
     for stage in Stage:
         last = _durations(_last(live, stage, is_over=is_over))
         yield {"over": _SECOND, "stage": stage.value, **last, "meaning": _MEANING[stage]}
@@ -205,7 +208,7 @@ def stages(live: Sample, whole: Mapping[Stage, Quantiles], *, is_over: bool) -> 
 
 
 def workers(live: Sample, *, is_over: bool) -> Iterator[Row]:
-    """Whether each worker is up, and how many tasks it has begun."""
+    """Yield one row for each worker: its state, and the number of tasks that it has begun."""
     up, begun = live.up or {}, live.begun_on
     total = sum(begun.values())
     when = " at the end" if is_over else ""
@@ -216,23 +219,23 @@ def workers(live: Sample, *, is_over: bool) -> Iterator[Row]:
 
 
 class Entry(Protocol):
-    """What of Locust's `StatsEntry` counts here."""
+    """The part of Locust's `StatsEntry` that is used here."""
 
     @property
     def response_times(self) -> Mapping[float, int]:
-        """How often each time occurred, in milliseconds that Locust has rounded."""
+        """The number of occurrences of each time, in milliseconds that Locust has rounded."""
 
     @property
     def max_response_time(self) -> float:
-        """The longest, in milliseconds."""
+        """The longest time, in milliseconds."""
 
 
 def of_the_run(entries: Mapping[tuple[str, str], Entry]) -> dict[Stage, Quantiles]:
-    """Quantiles in milliseconds since the run began, per stage that any task has passed.
+    """Return the quantiles since the run began, in milliseconds, for each stage that a task has passed.
 
     Args:
-        entries: Locust's statistics per name and type of request; the types are the stages. It keeps them for its
-            own tables, with those of all its workers, to the millisecond.
+        entries: Locust's statistics per name and type of request; the types are the stages. Locust keeps them for its
+            own tables, including those of its workers, to the millisecond.
     """
     found: dict[Stage, Quantiles] = {}
     for stage in Stage:
@@ -248,7 +251,7 @@ def of_the_run(entries: Mapping[tuple[str, str], Entry]) -> dict[Stage, Quantile
 
 
 def _quantile(times: Counter[float], share: float) -> float:
-    """The time that at least this share of all did not exceed."""
+    """Return the shortest time that at least this share of all times does not exceed."""
     left = share * times.total()
     for time in sorted(times):
         left -= times[time]
@@ -258,7 +261,7 @@ def _quantile(times: Counter[float], share: float) -> float:
 
 
 def _last(live: Sample, stage: Stage, *, is_over: bool) -> Quantiles | None:
-    """What passed a stage in the last second, with the digits that are shown; None if nothing did."""
+    """Return the quantiles of a stage in the last second, rounded for display; None if no task passed it."""
     found = None if is_over else live.stages.get(stage)
     if found is None:
         return None
@@ -266,7 +269,7 @@ def _last(live: Sample, stage: Stage, *, is_over: bool) -> Quantiles | None:
 
 
 def _digits(duration_ms: float) -> float:
-    """As many digits as anybody reads: 1.23, 12.3, 123."""
+    """Round a duration to the digits that are useful for display: 1.23, 12.3, 123."""
     places = next((places for places, limit in ((2, 10), (1, 100)) if abs(duration_ms) < limit), None)
     return round(duration_ms, places)
 
@@ -276,7 +279,7 @@ def _durations(found: Quantiles | None) -> Row:
 
 
 def _shown(row: Row) -> Row:
-    """A row whose texts are seen as they are: the page takes them for no markup, and leaves the rest to the browser."""
+    """Return a row with printable texts. The page itself shows them as text, not as markup."""
     return {name: printable_name(value) if isinstance(value, str) else value for name, value in row.items()}
 
 

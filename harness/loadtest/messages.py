@@ -1,7 +1,7 @@
-"""What the two processes of a load test tell each other, as records and as lines of JSON.
+"""The messages between the two processes of a load test, as records and as lines of JSON.
 
-The load process gives orders, each with a number. The stack process answers each with the same number, and says other
-things by itself. Here alone a line becomes a record, or a record a line.
+The load process gives orders, each with a number. The stack process answers each order with the same number. It also
+sends messages that are no answers. Only this module converts lines to records and records to lines.
 """
 
 import json
@@ -20,39 +20,39 @@ from harness.records.values import Json
 T = TypeVar("T", bound=Record)
 
 StepRange = tuple[int, int, int]
-"""Numbers of a scenario's steps: the first, the one after the last, and the distance, as `range` takes them."""
+"""A range of a scenario's step numbers: the first, the one after the last, and the distance, as `range` takes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order(Record):
-    """What to bring up."""
+    """The description of a load test's stack, or of the broker to attach to."""
 
     modules: tuple[str, ...]
     """The modules of the scenarios; each has an instance `scenario`."""
     app_folder: Path
     root: Path
-    """Where run folders are made."""
+    """The folder in which run folders are created."""
     about: Asked
     app: str | None = None
     workers: int = 1
     worker_options: tuple[str, ...] | None = None
     seed: int = 1
     options: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
-    """Per scenario's name, values of its own options."""
+    """The values of each scenario's own options, by the scenario's name."""
     via_http: bool = False
     is_open: bool = True
     broker_url: str | None = None
-    """Of a broker that runs already, with workers that somebody else has started."""
+    """The URL of a broker that already runs, with workers that the harness did not start."""
     results_url: str | None = None
     objectives: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     timeout_s: float = 60.0
-    """Seconds without any task ending after which waiting ends."""
+    """The longest wait for the next task to end, in seconds."""
     width: int = 112
-    """Columns of the report."""
+    """The width of the report in columns."""
     is_colourful: bool = False
     command: str | None = None
-    """Whose order it is, for run.json."""
+    """The command line of the load test, for run.json."""
 
 
 # ------------------------------------------------------------------------------------------------------------ orders
@@ -60,7 +60,7 @@ class Order(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Record):
-    """See whether an order could be carried out, before anything is started. The answer is `Done`."""
+    """Check whether an order can be carried out, without starting anything. The answer is `Done`."""
 
     order: Order
 
@@ -74,7 +74,7 @@ class Open(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Expect(Record):
-    """A leg begins, and is to be measured from one Unix time until another. The answer is `Done`."""
+    """Measure the leg that begins, from one Unix time until another. The answer is `Done`."""
 
     begin_t: float
     end_t: float
@@ -82,58 +82,58 @@ class Expect(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Begin(Record):
-    """The first arrival of all is due at a Unix time: faults are timed from there. The answer is `Done`."""
+    """Time the faults from this Unix time, at which the first arrival of the run is due. The answer is `Done`."""
 
     t: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class LegCounts(Record):
-    """What the generators know of a leg together."""
+    """The counts of a leg from all generators."""
 
     rate: float
-    """Arrivals per second that were planned for the window; 0 in a closed loop."""
+    """Planned arrivals per second in the window; 0 in a closed loop."""
     is_open: bool
     offered: int
-    """Arrivals that were due in the window."""
+    """Arrivals due in the window."""
     dropped: int
     lateness_p99_s: float
     cpu: float
-    """How much of one core the busiest generator took, from 0 to 1."""
+    """Share of one core that the busiest generator used, from 0 to 1."""
     stolen: float
-    """How much of the processor time the host took, from 0 to 1."""
+    """Share of the processor time that the host took, from 0 to 1."""
     until_t: float
-    """When the leg was over, Unix time."""
+    """The end of the leg, Unix time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndLeg(Record):
-    """A leg has ended: wait until all its tasks have. The answer is `Measured`."""
+    """Wait until all tasks of a leg have ended, and measure the leg. The answer is `Measured`."""
 
     leg: LegCounts
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetWorkers(Record):
-    """Have at least so many workers. The answer is `Done`."""
+    """Start workers until there are at least this many. The answer is `Done`."""
 
     count: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Close(Record):
-    """Nothing more is sent: settle, audit, judge, write, take down. The answer is `Closed`."""
+    """Settle, audit and judge the run, write its account, and take the stack down. The answer is `Closed`."""
 
     counts: Counts
     steps: Mapping[str, tuple[StepRange, ...]]
-    """Per scenario's name, the steps that were sent."""
+    """The steps that were sent, by the scenario's name."""
     broken: tuple[str, ...]
-    """What went wrong in the generators."""
+    """The errors of the generators."""
     leg: LegCounts | None
-    """The leg that is to be judged; None for a search, and where there was none."""
+    """The leg to judge; None for a search, and for a run without a leg."""
     search: Search | None
     broken_off: str | None
-    """Why the run has no result, in a sentence; None if it has."""
+    """The reason why the run has no result, in one sentence; None if it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ class Drop(Record):
 
 
 StackOrder = Check | Open | Expect | Begin | EndLeg | SetWorkers | Close | Drop
-"""What the load process has the stack process do."""
+"""An order of the load process to the stack process."""
 
 _ORDERS: Mapping[str, type[StackOrder]] = {
     "check": Check,
@@ -156,62 +156,62 @@ _ORDERS: Mapping[str, type[StackOrder]] = {
 }
 
 
-# ------------------------------------------------------------------------------------- answers, and what else is said
+# --------------------------------------------------------------------------------------- answers, and other messages
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done(Record):
-    """An order was carried out, and there is nothing to tell."""
+    """The answer that an order was carried out, without a result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened(Record):
-    """A stack is up."""
+    """The answer that a stack is up, or that the broker is attached."""
 
     folder: Path
     """The run folder."""
     broker_url: str
     web_url: str | None
-    """Of the web producer; None where tasks go to the broker."""
+    """The URL of the web producer; None if tasks go directly to the broker."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Record):
-    """A leg was measured."""
+    """The answer with the figures of a leg."""
 
     figures: Figures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Closed(Record):
-    """A load test was accounted for."""
+    """The answer with the account of a load test."""
 
     report: str
-    """For a terminal."""
+    """The report for a terminal."""
     folder: Path
     """The run folder."""
     exit_code: int
     left: str | None
-    """What was wrong if the stack could not be taken down."""
+    """The error if the stack could not be taken down completely; None if it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Record):
-    """An order could not be carried out."""
+    """The answer that an order could not be carried out."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Say(Record):
-    """A line for whoever waits."""
+    """A line for the user."""
 
     line: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class PassedStage(Record):
-    """How long tasks of one name took for a stage in the last second."""
+    """The durations of one stage for the tasks of one name, in the last second."""
 
     name: str
     stage: Stage
@@ -220,7 +220,7 @@ class PassedStage(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class EndedBadly(Record):
-    """How many tasks of one name ended in the last second otherwise than expected, and how."""
+    """The number of tasks of one name that ended with the same unexpected error in the last second."""
 
     name: str
     error: str
@@ -229,16 +229,16 @@ class EndedBadly(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Live(Record):
-    """What happened in the last second."""
+    """The events of the last second, for display."""
 
     sample: Sample
     passed: tuple[PassedStage, ...]
-    """Every stage but publishing, which the load processes see themselves."""
+    """The stages except publishing, which the load processes measure themselves."""
     errors: tuple[EndedBadly, ...]
 
 
 Answer = Done | Opened | Measured | Closed | Failed
-"""What the stack process answers to an order."""
+"""An answer of the stack process to an order."""
 _ANSWERS: Mapping[str, type[Answer]] = {
     "done": Done,
     "opened": Opened,
@@ -254,21 +254,21 @@ _NEWS: Mapping[str, type[Say | Live]] = {"say": Say, "live": Live}
 
 @dataclass(frozen=True, kw_only=True)
 class NumberedOrder:
-    """An order as it is sent."""
+    """An order with its number, as it is sent."""
 
     number: int
     order: StackOrder
 
     def to_line(self) -> str:
-        """A line of JSON."""
+        """Return the order as a line of JSON."""
         return _line("do", _ORDERS, self.order, {"id": self.number})
 
     @classmethod
     def from_line(cls, line: str) -> "NumberedOrder | NumberedAnswer":
-        """The order in a line; where there is a number and no order that is known, the answer that says so.
+        """Return the order in a line. If the line has a number but no valid order, return an answer with the error.
 
         Raises:
-            RecordError: the line has no number, so that nobody waits for an answer.
+            RecordError: the line is no JSON or has no number, so it cannot be answered.
         """
         value = _object(line)
         number = Numbered.from_json(value).id
@@ -282,25 +282,25 @@ class NumberedOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class NumberedAnswer:
-    """An answer as it is sent."""
+    """An answer with the number of its order, as it is sent."""
 
     number: int
     answer: Answer
 
 
 Said = NumberedAnswer | Say | Live
-"""What the stack process says."""
+"""A message of the stack process."""
 
 
 def line_of(said: Said) -> str:
-    """A line of JSON."""
+    """Return a message of the stack process as a line of JSON."""
     if isinstance(said, NumberedAnswer):
         return _line("said", _ANSWERS, said.answer, {"id": said.number})
     return _line("said", _NEWS, said, {})
 
 
 def said_in(line: str | bytes) -> Said:
-    """What the stack process says in a line. Raises RecordError where it is nothing that is known."""
+    """Return the stack process's message in a line. Raises RecordError if the line has no known message."""
     value = _object(line)
     number = Numbered.from_json(value).id
     if number is None:
@@ -310,7 +310,7 @@ def said_in(line: str | bytes) -> Said:
 
 @dataclass(frozen=True, kw_only=True)
 class Numbered(Record):
-    """What orders and answers have in common."""
+    """The common part of orders and answers."""
 
     id: int | None = field(default=None, metadata=LEFT_OUT)
 
@@ -328,7 +328,7 @@ def _object(line: str | bytes) -> Json:
 
 
 def _read(key: str, kinds: Mapping[str, type[T]], value: Mapping[str, Json], unknown: str) -> T:
-    """The record of the kind that a message names. Raises RecordError."""
+    """Return the record of the kind that a message names. Raises RecordError."""
     name = value.get(key)
     kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None:

@@ -1,4 +1,4 @@
-"""The options of the load door: what they are, and which of them contradict one another."""
+"""The options of a load test, and the check for options that contradict one another."""
 
 import argparse
 from collections.abc import Callable
@@ -16,7 +16,7 @@ PROBE = "10s"
 
 
 def _text_of(parse: Callable[[str], object]) -> Callable[[str], str]:
-    """Checks an option's value where the command line is read, and keeps it as it was written."""
+    """Return an option type that checks a value by `parse`, and returns the text unchanged."""
 
     def check(text: str) -> str:
         try:
@@ -30,14 +30,14 @@ def _text_of(parse: Callable[[str], object]) -> Callable[[str], str]:
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the harness's options to Locust's, and set some of its defaults."""
-    # Locust's own defaults are every interface, for its page and for its workers, which are told where the broker is
-    # and how to log in there; one user; and its whole table every two seconds.
+    # By default, Locust's page and its master listen on all interfaces. The master gives its workers the broker's URL
+    # with the login. The other defaults of Locust are one user, and its whole table every two seconds.
     parser.set_defaults(web_host="127.0.0.1", master_bind_host="127.0.0.1")
     parser.set_defaults(num_users=SENDERS, spawn_rate=SENDERS, only_summary=True)
     group = parser.add_argument_group("celery harness: the load")
 
     def shown(*names: str, **about: Any) -> None:
-        """An option that stands in the form of Locust's page, too."""
+        """Add an option that the form of Locust's page shows, too."""
         vars(group.add_argument(*names, **about))["include_in_web_ui"] = True
 
     put = group.add_argument
@@ -76,7 +76,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises UsageError for options that contradict one another, and for those that nothing would heed."""
+    """Check the options. Raises UsageError if they contradict one another, or if one of them has no effect."""
     is_search, is_attached = options.find_knee or options.find_workers, bool(options.broker_url)
     what_to_start = options.celery_workers is not None or options.worker_option or options.app
     for is_wrong, text in (
@@ -142,10 +142,10 @@ def check(options: argparse.Namespace) -> None:
 
 
 def celery_workers(options: argparse.Namespace) -> int:
-    """How many Celery workers to start; an empty option shows `check` that nobody asked for any."""
+    """Return the number of Celery workers to start. The option has no default, so that `check` sees if it is given."""
     return CELERY_WORKERS if options.celery_workers is None else int(options.celery_workers)
 
 
 def probe_s(options: argparse.Namespace) -> float:
-    """For how long a search tries each rate, in seconds."""
+    """Return how long a search tries each rate, in seconds."""
     return parse_duration_s(options.probe or PROBE)
