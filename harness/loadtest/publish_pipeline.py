@@ -135,7 +135,7 @@ class _Pipe:
         try:
             found = answer.get(timeout=self._timeout_s)
         except gevent.Timeout:
-            # Other messages in flight have their own time-outs, but a connection that is so slow takes no further message.
+            # Other messages in flight have their own time-outs, but a connection that is so slow gets no further ones.
             self.is_open = False
             self._in_flight.pop(tag, None)
             self._returned.pop(task, None)

@@ -1,6 +1,6 @@
-"""The legs of one run: what is sent when, by whom, and what the generators say of it together.
+"""The legs of one run: their plans, their orders to the load processes, and their counts from all generators.
 
-A leg is one plan of arrivals, from `go` until `freeze`. A normal run is one leg, a search is many.
+A leg is one plan of arrivals, from `go` until `freeze`. A normal run has one leg, a search has many.
 """
 
 import argparse
@@ -43,34 +43,34 @@ from harness.printable import printable
 from harness.scenario import Scenario
 
 WARM_UP_S = 1.0
-"""The first part of a leg, in which connections are made, is not measured."""
+"""The duration of the first part of a leg. Connections are made in it, and it is not measured."""
 _LEAD_S = 0.3
-"""Between the order to go and the first arrival, for the order to reach all generators."""
+"""The time between the order to go and the first arrival, in which the order reaches all generators."""
 _FOR_EVER_S = 10 * 365 * 86_400.0
 _LATEST_T = 4e9
-"""A Unix time that no run lives to see."""
+"""A Unix time after the end of any run."""
 _MOST_WORKERS = 8
 A = TypeVar("A", bound=Answer)
 _legs = itertools.count()
-"""Numbers the legs of all runs of this process."""
+"""The numbers of the legs of all runs of this process."""
 
 
 def say(line: str) -> None:
-    """Tell whoever waits at the terminal."""
+    """Show a line to the user at the terminal."""
     sys.stderr.write(f"{printable(line)}\n")
     sys.stderr.flush()
 
 
 class Ask(Protocol):
-    """Gives the stack process an order, and returns its answer; see `StackClient.ask`."""
+    """A function that gives the stack process an order, and returns its answer; see `StackClient.ask`."""
 
     def __call__(self, order: StackOrder, answer: type[A]) -> A:
-        """Raises HarnessError if it could not be carried out."""
+        """Give an order, and return its answer. Raises HarnessError if it could not be carried out."""
         ...
 
 
 class Part(Protocol):
-    """What of a class of `harness.load.Load` matters here."""
+    """The part of a class of `harness.load.Load` that is used here."""
 
     scenario: Scenario
     options: Mapping[str, Any]
@@ -79,7 +79,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class _Leg:
-    """What goes on now."""
+    """The current leg."""
 
     plan: Plan
     begin_t: float
@@ -87,7 +87,7 @@ class _Leg:
 
 
 class Legs:
-    """Drives one run, leg by leg."""
+    """The driver of one run, leg by leg."""
 
     def __init__(
         self,
@@ -99,15 +99,15 @@ class Legs:
         *,
         run_time_s: float | None,
     ) -> None:
-        """Nothing is sent yet.
+        """Create the driver without sending anything.
 
         Args:
             parts: the classes that take part, by name.
-            processes: who sends.
+            processes: the processes that send.
             ask: gives the stack process an order, and returns its answer.
-            opened: what the stack process has brought up.
-            options: Locust's.
-            run_time_s: after so many seconds the load ends; None if somebody ends it, or its stages do.
+            opened: the stack process's answer about its stack.
+            options: Locust's parsed options.
+            run_time_s: the duration of the load in seconds; None if its stages, or the user, end it.
         """
         self._parts = parts
         self._processes = processes
@@ -121,10 +121,10 @@ class Legs:
         self._steps: defaultdict[str, list[StepRange]] = defaultdict(list)
         self._search: Search | None = None
         self.begin_t: float | None = None
-        """When the first arrival of all was due, Unix time; None before there is one."""
+        """The due time of the run's first arrival, Unix time; None before the first leg."""
 
     def drive(self) -> None:
-        """Do what the options say, until it is done; a load without an end goes on until somebody ends it."""
+        """Run the search or the load that the options describe; an endless load runs until it is stopped."""
         options = self._options
         objectives = [Objective.parse(text) for text in options.objective]
         rate, for_s = parse_rate(options.rate), probe_s(options)
@@ -164,7 +164,7 @@ class Legs:
         return f"open loop: {rates}, {plan.arrival.value}"
 
     def _probe(self, rate: float, duration_s: float) -> Figures:
-        """One leg at one rate, measured when all its tasks have ended."""
+        """Run one leg at one rate, wait until all its tasks have ended, and return its figures."""
         options = self._options
         stage = RateStage(rate=rate, duration_s=WARM_UP_S + duration_s)
         self._begin_leg(Plan(stages=(stage,), arrival=Arrival(options.arrival), seed=options.seed))
@@ -180,7 +180,7 @@ class Legs:
         begin_t = time.time() + _LEAD_S
         window = (begin_t + WARM_UP_S, min(begin_t + max(plan.duration_s, WARM_UP_S), _LATEST_T))
         bases = {name: max((stop for _, stop, _ in ranges), default=0) for name, ranges in self._steps.items()}
-        # What has to be measured has to be known before the first task of it ends.
+        # The window has to be known before the first of its tasks ends.
         self._ask(Expect(begin_t=window[0], end_t=window[1]), Done)
         self._processes.go(
             Go(
@@ -204,7 +204,7 @@ class Legs:
             self._ask(Begin(t=begin_t), Done)
 
     def _end_leg(self) -> LegCounts:
-        """Freeze all generators, and return what they know of the leg together."""
+        """Freeze all generators, and return their counts of the leg together."""
         leg, self._leg = self._leg, None
         if leg is None:
             raise UsageError("no leg has begun.")
@@ -229,12 +229,12 @@ class Legs:
         )
 
     def end(self) -> None:
-        """End the leg that is on, if one is."""
+        """End the current leg, if there is one."""
         if self._leg is not None:
             self._last = self._end_leg()
 
     def result(self) -> Close:
-        """What the stack process has to know of the load to judge it."""
+        """Return the order to close the run, with what the stack process needs to judge the load."""
         is_search = self._options.find_knee or self._options.find_workers
         return Close(
             counts=sum((offer.counts for offer in self._offers), Counts()),
@@ -247,7 +247,7 @@ class Legs:
 
 
 def _broken_off(*, is_search: bool, search: Search | None, leg: LegCounts | None) -> str | None:
-    """Why the run has no result, in one sentence; None if it has."""
+    """Return why the run has no result, in one sentence; None if it has one."""
     if is_search:
         return "the search was ended before it had found anything." if search is None else None
     return "the run was ended before anything was to be sent." if leg is None else None

@@ -1,4 +1,4 @@
-"""Which scenarios a load test drives, and what they together need of one stack."""
+"""The scenarios of a load test, and their common promise and common stack."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from harness.stack.stack import StackSpec
 
 
 def scenarios_of(order: Order) -> list[Scenario]:
-    """The scenarios that take part. Raises UsageError for what cannot be driven as it is to be."""
+    """Return the scenarios of an order. Raises UsageError if they cannot be driven as the order asks."""
     found = [find_scenario(name, order.app_folder) for name in order.modules]
     if order.via_http:
         for one in found:
@@ -23,14 +23,14 @@ def scenarios_of(order: Order) -> list[Scenario]:
 
 
 def promise(scenarios: Sequence[Scenario]) -> Promise:
-    """What all of them promise together; where they differ, the weaker promise holds for all."""
+    """Return the common promise of all scenarios. Where they differ, the weaker promise holds for all."""
     order = list(Effects)
     promises = [one.promise for one in scenarios]
     deadlines = [one.deadline_s for one in promises]
     indices = [one.fairness for one in promises]
     weaker_delivery = any(one.delivery is Delivery.AT_LEAST_ONCE for one in promises)
     return Promise(
-        # Nothing is lost under either of them; the weaker one allows a task to run again.
+        # Neither of them allows a loss; the weaker one allows a task to run again.
         delivery=Delivery.AT_LEAST_ONCE if weaker_delivery else Delivery.AT_MOST_ONCE,
         effects=max((one.effects for one in promises), key=order.index),
         recorded=all(one.recorded for one in promises),
@@ -40,7 +40,7 @@ def promise(scenarios: Sequence[Scenario]) -> Promise:
 
 
 def spec(order: Order, scenarios: Sequence[Scenario]) -> StackSpec:
-    """The one stack for all scenarios. Raises UsageError where they want different ones."""
+    """Return the description of one stack for all scenarios. Raises UsageError if they need different ones."""
     apps = {one.app for one in scenarios}
     if order.app is None and len(apps) > 1:
         named = ", ".join(sorted(apps))

@@ -1,4 +1,4 @@
-"""The stack process as its load process has it: a subprocess that takes orders, answers, and says things by itself."""
+"""The load process's side of the stack process: a subprocess that takes orders, answers them, and sends messages."""
 
 import contextlib
 import itertools
@@ -23,7 +23,7 @@ A = TypeVar("A", bound=Answer)
 
 
 class StackClient:
-    """Starts `harness.loadtest.stack_process`, and exchanges messages with it; see `harness.loadtest.messages`."""
+    """A running `harness.loadtest.stack_process`, with its orders and messages; see `harness.loadtest.messages`."""
 
     def __init__(
         self,
@@ -32,19 +32,19 @@ class StackClient:
         on_live: Callable[[Live], None],
         on_gone: Callable[[HarnessError], None],
     ) -> None:
-        """Each is called from one greenlet, one at a time.
+        """Start the stack process. The callbacks are called from one greenlet, one at a time.
 
         Args:
-            on_say: takes a line for whoever waits.
-            on_live: takes what happened in the last second.
-            on_gone: takes what is to be said when it has ended though nobody asked it to.
+            on_say: takes a line for the user.
+            on_live: takes the events of the last second.
+            on_gone: takes the error if the stack process has ended without being asked to.
         """
         self._on_say = on_say
         self._on_live = on_live
         self._on_gone = on_gone
         self._is_to_end = False
-        # A session of its own: Ctrl-C goes to all processes of a terminal's foreground, and the stack process still
-        # has to drain, to audit and to take down.
+        # A session of its own: Ctrl-C goes to all processes in the foreground of a terminal, but the stack process
+        # still has to drain, to audit, and to take the stack down.
         self._process = Popen(
             [sys.executable, "-P", "-m", "harness.loadtest.stack_process"],
             stdin=PIPE,
@@ -55,20 +55,20 @@ class StackClient:
             raise HarnessError("the process of the stack was started without pipes.")
         self._in, self._out = self._process.stdin, self._process.stdout
         self._waiting: dict[int, AsyncResult[Answer]] = {}
-        """Who waits for an answer, by the order's number."""
+        """The expected answers, by the order's number."""
         self._numbers = itertools.count(1)
         self._reader = gevent.spawn(self._read)
 
     def _read(self) -> None:
         for line in self._out:
-            # What a stack process had begun to write when it was killed is no message.
+            # A killed stack process can leave an incomplete line, which is no message.
             if not line.endswith(b"\n"):
                 break
             try:
                 self._take(said_in(line))
             except RecordError as error:
                 _log.error("%s", printable(str(error)))
-                # It may be the answer that somebody waits for, and would then wait for ever.
+                # The line may be the answer to an order, which would then wait for ever.
                 self._fail_all(str(error))
         gone = _gone(self._process.wait())
         if not self._is_to_end:
@@ -84,7 +84,7 @@ class StackClient:
         elif (waiting := self._waiting.get(said.number)) is not None:
             waiting.set(said.answer)
         elif isinstance(said.answer, Failed):
-            # Of an order whose answer nobody waits for.
+            # Nobody waits for the answer to this order.
             _log.error("%s", printable(said.answer.text))
 
     def _fail_all(self, text: str) -> None:
@@ -106,14 +106,15 @@ class StackClient:
         return number
 
     def ask(self, order: StackOrder, answer: type[A]) -> A:
-        """Give an order, and return its answer. The stack process bounds each of its own waits.
+        """Give an order, and return its answer. The wait has no limit, because the stack process limits its own waits.
 
         Args:
-            order: what it is to do.
-            answer: what it answers if it could do that.
+            order: the order.
+            answer: the kind of the answer if the order was carried out.
 
         Raises:
-            HarnessError: it could not.
+            HarnessError: the order was not carried out, or the stack process has ended.
+            RecordError: the answer has another kind.
         """
         # The answer cannot be read before this greenlet waits for it.
         number = self.order(order)
@@ -131,10 +132,10 @@ class StackClient:
         raise RecordError(f"the stack process should have answered {answer.__name__}, and answered {seen(found)}.")
 
     def end(self) -> bool:
-        """Close its input, at which it takes everything down, and wait for it. A second time only waits.
+        """Close the process's input, so that it takes everything down, and wait for its end. A second call only waits.
 
         Returns:
-            Whether everything was taken down; if not, it has said what was not.
+            True if everything was taken down. Otherwise the process has reported what was not.
         """
         self._is_to_end = True
         with contextlib.suppress(OSError, ValueError):

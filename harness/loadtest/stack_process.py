@@ -1,10 +1,10 @@
-"""The process that owns the stack of a load test, and measures what the load does to it.
+"""The process that owns the stack of a load test, and measures it under load.
 
-Whoever makes the load has no time for anything else: reading journals there would make it late. So the load process
-starts ``python -m harness.loadtest.stack_process`` and the two exchange lines of JSON, orders on the standard input and
-what this process has to say on its standard output; see `harness.loadtest.messages`. Each order is answered. In between
-it says `Live` once a second, and `Say` with a line for whoever waits. The input's end is what a load process leaves
-behind, also one that was killed: it interrupts whatever is being done, and everything is taken down.
+A load process must do nothing else: reading journals would delay its arrivals. So it starts
+``python -m harness.loadtest.stack_process``. The two exchange lines of JSON: orders on the standard input of this
+process, and messages on its standard output; see `harness.loadtest.messages`. This process answers each order. During a
+load test it also sends `Live` once a second, and `Say` with a line for the user. When the load process ends or is
+killed, the input ends. This interrupts the current order, and everything is taken down.
 """
 
 import contextlib
@@ -54,20 +54,20 @@ from harness.stack.attached import reach
 from harness.stack.shared_parts import SharedParts
 
 Tell = Callable[[Said], None]
-"""Takes a message for the load process."""
+"""Sends a message to the load process."""
 Shield = Callable[[], AbstractContextManager[None]]
-"""Makes a context that nothing interrupts."""
+"""Creates a context that nothing interrupts."""
 
 
 class StackProcess:
-    """One load test after another, on one session. A context manager: what it started is gone when it ends."""
+    """A series of load tests on one session. It is a context manager, which takes everything down at its end."""
 
     def __init__(self, tell: Tell, shield: Shield = nullcontext) -> None:
-        """Nothing is started yet.
+        """Create it without starting anything.
 
         Args:
             tell: takes every message; called from several threads, one at a time.
-            shield: what is taken down in it is taken down to the end.
+            shield: creates the context for taking down, which must not be interrupted.
         """
         self._tell_now = tell
         self._shield = shield
@@ -78,7 +78,7 @@ class StackProcess:
         self._order: Order | None = None
 
     def __enter__(self) -> Self:
-        """The stack process itself."""
+        """Return the stack process itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,7 +95,7 @@ class StackProcess:
             self._tell_now(said)
 
     def check(self, order: Order) -> None:
-        """Raises HarnessError for an order that cannot be carried out, as far as that is seen without starting it."""
+        """Check an order without starting anything. Raises HarnessError if it cannot be carried out."""
         StackUnderLoad(order, self.tell)
         if order.broker_url is None:
             connect().close()
@@ -103,7 +103,7 @@ class StackProcess:
             reach(order.broker_url, order.results_url or "")
 
     def open(self, order: Order) -> Opened:
-        """Bring up what the order says, and return what load processes have to know of it."""
+        """Bring up a stack, or attach to one, and return what load processes have to know about it."""
         self.drop()
         if self._session is None and order.broker_url is None:
             self._session = self._start_session()
@@ -122,11 +122,11 @@ class StackProcess:
                 said.add(line)
                 self.tell(Say(line=line))
 
-        # To build an image can take minutes, and may be interrupted.
+        # Building an image can take minutes, and may be interrupted.
         with contextlib.closing(connect()) as engine:
             for image in Image:
                 images.ensure(engine, image, say=say)
-        # What the engine was just asked for when somebody interrupts would come to be when nobody takes it down.
+        # After an interruption, the engine would still create what it was asked for, and nobody would take it down.
         with self._shield():
             session = SharedParts(say)
             session.start()
@@ -134,15 +134,15 @@ class StackProcess:
 
     @property
     def loaded(self) -> StackUnderLoad:
-        """The load test that is open. Raises UsageError if none is."""
+        """The open load test. Raises UsageError if there is none."""
         if self._under_load is None:
             raise UsageError("no load test is open.")
         return self._under_load
 
     def close(self, close: Close) -> Closed:
-        """Settle and judge the load test, and take its stack down.
+        """Settle and judge the load test, take its stack down, and return the account.
 
-        A stack that cannot be taken down is no error: what is known of the tasks is not lost with it.
+        A stack that cannot be taken down is not an error here, so that the account is not lost.
         """
         left = None
         try:
@@ -158,7 +158,7 @@ class StackProcess:
         return Closed(report=self._report(account), folder=account.folder, exit_code=exit_code, left=left)
 
     def drop(self) -> None:
-        """Take the stack down without an account of it, if one is up."""
+        """Take the stack down without an account, if one is up."""
         with self._shield():
             if self._under_load is not None:
                 loaded, self._under_load = self._under_load, None
@@ -203,12 +203,12 @@ def obey(stack_process: StackProcess, order: StackOrder) -> Answer:
 
 
 def serve(stack_process: StackProcess, lines: Iterator[str]) -> None:
-    """Carry out one order after another, and answer each, whatever goes wrong."""
+    """Carry out one order after another, and answer each, also after an error."""
     for line in lines:
         try:
             given = NumberedOrder.from_line(line)
         except RecordError as error:
-            # It has no number by which it could be answered.
+            # Without a number, the order cannot be answered.
             stack_process.tell(Say(line=str(error)))
             continue
         if isinstance(given, NumberedOrder):
@@ -221,7 +221,7 @@ def _answer(stack_process: StackProcess, order: StackOrder) -> Answer:
         return obey(stack_process, order)
     except HarnessError as error:
         return Failed(text=_text_of(error))
-    except Exception as error:  # noqa: BLE001 - whoever waits for the answer has to hear of it.
+    except Exception as error:  # noqa: BLE001 - the load process waits for the answer.
         traceback.print_exc()
         return Failed(text=f"unexpected, please report it: {type(error).__name__}: {error}")
 
@@ -231,11 +231,11 @@ def _text_of(error: HarnessError) -> str:
 
 
 class _Gone(BaseException):
-    """The load process has gone, or wants to wait no longer."""
+    """The load process has ended, or has closed the input."""
 
 
 class _Orders:
-    """The orders on standard input. Its end interrupts what is being done, but for what is shielded."""
+    """The orders on standard input. The end of the input interrupts the current order, unless it is shielded."""
 
     def __init__(self) -> None:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -248,7 +248,7 @@ class _Orders:
         for line in sys.stdin:
             self._lines.put(line)
         self._lines.put(None)
-        # A thread can interrupt the main one by a signal alone.
+        # A thread can interrupt the main thread only by a signal.
         signal.pthread_kill(main, signal.SIGUSR1)
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
@@ -259,7 +259,7 @@ class _Orders:
 
     @contextlib.contextmanager
     def shield(self) -> Iterator[None]:
-        """What is done in it is done to the end; an interruption waits until it is over."""
+        """Delay an interruption until the end of this context."""
         self._shields += 1
         try:
             yield
@@ -270,7 +270,7 @@ class _Orders:
             raise _Gone
 
     def each(self) -> Iterator[str]:
-        """One order after another, until the end."""
+        """Yield one order after another, until the input ends."""
         while (line := self._lines.get()) is not None and not self._is_gone:
             self._is_busy = True
             yield line
@@ -279,15 +279,15 @@ class _Orders:
 
 def main() -> None:
     """Carry out orders until the input ends."""
-    # Ctrl-C in a terminal goes to all its processes. The load process decides what it means, and says so.
+    # Ctrl-C in a terminal goes to all its processes. The load process decides what happens, and closes the input.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # What libraries print must not come between the messages.
+    # The output of libraries must not be mixed with the messages.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def tell(said: Said) -> None:
-        # The load process may have gone; the input's end follows.
+        # The load process may have ended; the end of the input follows.
         with contextlib.suppress(BrokenPipeError):
             out.write(line_of(said))
             out.flush()

@@ -1,4 +1,4 @@
-"""A stack under load: brought up, measured, broken on purpose, drained, audited, judged."""
+"""A stack under load: it is brought up, measured, disturbed by faults, drained, audited and judged."""
 
 import threading
 import time
@@ -31,24 +31,24 @@ _FOLLOW_S = 0.25
 _LIVE_S = 1.0
 _JOIN_S = 30.0
 _DRAIN_PATIENCE_S = 60.0
-"""How long a leg waits for the next of its tasks to end."""
+"""The longest wait of a leg for the next of its tasks to end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What is left of a load test."""
+    """The account of a load test."""
 
     said: LoadAccount
-    """What load.json holds."""
+    """The content of load.json."""
     audited: Audit
     folder: Path
 
 
 class StackUnderLoad:
-    """One stack, one run folder, and what is measured."""
+    """One stack or attached broker, its run folder, and its figures."""
 
     def __init__(self, order: Order, tell: Callable[[Say | Live], None]) -> None:
-        """Nothing is started yet. Raises UsageError for an order that cannot be carried out."""
+        """Create it without starting anything. Raises UsageError if the order cannot be carried out."""
         self._order = order
         self._tell = tell
         self._scenarios = scenarios_of(order)
@@ -60,10 +60,10 @@ class StackUnderLoad:
             raise UsageError("faults are for a stack of one's own: whoever runs the other one has to break it.")
         self.measure = Measure()
         self.samples: list[Sample] = []
-        """One a second: what happened in it."""
+        """The samples of the run, one per second."""
         self._system: System | None = None
         self._own: Stack | None = None
-        """The same where it is one's own: scenarios look into it, workers can be added, and it can be broken."""
+        """The same system if the harness started it: scenarios can access it, and it can take workers and faults."""
         self._timetable: FaultTimetable | None = None
         self._figures: list[Figures] = []
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class StackUnderLoad:
         self._follower_error: str | None = None
 
     def up(self, session: SharedParts | None) -> Opened:
-        """Bring it up on a session, or attach, and return what load processes have to know of it."""
+        """Bring up a stack on a session, or attach to one, and return what load processes have to know about it."""
         order, scenarios = self._order, self._scenarios
         folder = RunFolder.create(order.root, "load-" + "-".join(one.name for one in scenarios))
         about = {
@@ -90,7 +90,7 @@ class StackUnderLoad:
         if session is None:
             raise UsageError("there is no session to bring a stack up on.")
         stack = Stack(session, self._spec, folder, promise=promised, about=about)
-        # From the first event on: the workers say at their start how many processes they have.
+        # Listen from the first event on: the workers report their number of processes when they start.
         stack.listen(self.measure.take)
         self._system = self._own = stack.__enter__()
         routes = {one.routes for one in scenarios if one.routes}
@@ -121,15 +121,15 @@ class StackUnderLoad:
 
     @property
     def workers(self) -> int:
-        """How many workers there are; 0 where they are somebody else's."""
+        """The number of workers; 0 if the harness did not start them."""
         return len(self._system.workers) if self._system is not None else 0
 
     @property
     def processes(self) -> int:
-        """How many tasks all workers together run at once, as far as they said so."""
+        """The number of tasks that all workers together run at once, as far as they have reported it."""
         return sum(self.measure.stages.processes.values())
 
-    # While it goes on.
+    # During the load.
 
     def _follow(self) -> None:
         next_s = REAL.now() + _LIVE_S
@@ -140,7 +140,7 @@ class StackUnderLoad:
                 if REAL.now() >= next_s:
                     next_s = max(next_s + _LIVE_S, REAL.now())
                     self._live()
-        except Exception as error:  # noqa: BLE001 - the run goes on, and the verdict says that nobody watched it.
+        except Exception as error:  # noqa: BLE001 - the run goes on, and a finding reports the error.
             self._follower_error = f"the journal was not followed to the end: {type(error).__name__}: {error}"
             self._say(self._follower_error)
 
@@ -152,17 +152,17 @@ class StackUnderLoad:
         self._tell(live)
 
     def begin(self, t: float) -> None:
-        """The first arrival of all is due at `t`: faults are timed from there."""
+        """Time the faults from `t`, at which the first arrival of the run is due."""
         if self._timetable is not None:
             self._timetable.start(t)
 
     def expect(self, begin_t: float, end_t: float) -> None:
-        """A leg begins, and is to be measured from one time until another."""
+        """Measure the leg that begins, from one Unix time until another."""
         with self._lock:
             self.measure.open_window(begin_t, end_t)
 
     def leg(self, leg: LegCounts) -> Figures:
-        """Wait until the tasks of the leg have ended, and measure it."""
+        """Wait until the tasks of the leg have ended, and return its figures."""
         self._drain()
         with self._lock:
             figures = self._measured(leg)
@@ -173,7 +173,7 @@ class StackUnderLoad:
         return self.measure.figures(leg, workers=self.workers, processes=self.processes)
 
     def _drain(self) -> None:
-        """Until nothing is in the backlog, or nothing has ended for a while."""
+        """Wait until the backlog is empty, or until no task has ended for a while."""
         ended, since_s = -1, REAL.now()
         while True:
             with self._lock:
@@ -185,7 +185,7 @@ class StackUnderLoad:
             self._over.wait(_FOLLOW_S)
 
     def set_workers(self, count: int) -> None:
-        """Have at least so many workers."""
+        """Start workers until there are at least this many."""
         stack = self._own
         if stack is None:
             raise UsageError("workers can be added to a stack of one's own only.")
@@ -197,10 +197,10 @@ class StackUnderLoad:
     # The end.
 
     def account(self, close: Close) -> Account:
-        """Settle, audit, judge, and write load.json; `close` says what the generators know."""
+        """Settle, audit and judge the run, write load.json, and return the account; `close` has the final counts."""
         system = self._up_system
         if self._timetable is not None:
-            # What is broken is healed first: nothing would come to rest otherwise.
+            # Heal the faults first: otherwise the tasks could not come to rest.
             self._timetable.stop()
         self._stop_following()
         drives = [(scenario, self._drive(scenario, close.steps)) for scenario in self._scenarios]
@@ -208,7 +208,7 @@ class StackUnderLoad:
             for scenario, drive in drives:
                 scenario.finish(self._own, drive)
         audited, drained_s = self._settle(system, drives, close)
-        # What Locust shows is to be complete.
+        # Locust's tables have to be complete.
         self._live()
         figures = None
         if close.leg is not None:
@@ -231,7 +231,7 @@ class StackUnderLoad:
             self._follower.join(timeout=_JOIN_S)
 
     def _settle(self, system: System, drives: Sequence[tuple[Scenario, Drive]], close: Close) -> tuple[Audit, float]:
-        """The audit, and how many seconds it took until everything came to rest."""
+        """Return the audit, and the seconds until all tasks came to rest."""
         begin_s = last_s = rest_s = REAL.now()
 
         def watch(_: object) -> None:
@@ -259,7 +259,7 @@ class StackUnderLoad:
         return audited, rest_s - begin_s
 
     def _findings(self, close: Close) -> Iterator[Finding]:
-        """What only a load test has to say."""
+        """Yield the findings that only a load test has."""
         broken = [*close.broken, *([self._follower_error] if self._follower_error else [])]
         generated = self.measure.generated
         yield from differences(close.counts, generated, via_http=self._order.via_http, broken=broken)
@@ -291,7 +291,7 @@ class StackUnderLoad:
         )
 
     def _bottleneck(self, figures: Figures | None) -> str | None:
-        """What held a load up that was too much; nobody knows of workers that say nothing of themselves."""
+        """Return the bottleneck of an overload as a sentence; None without an overload or without workers' journals."""
         if figures is None or not figures.processes or not overload(figures, self._objectives):
             return None
         return bottleneck(figures).sentence
@@ -301,7 +301,7 @@ class StackUnderLoad:
         return max((*(sample.backlog for sample in self.samples), *edges), default=0)
 
     def _probe(self, figures: Figures) -> Probe:
-        """A line of a search's table."""
+        """Return a row of a search's table."""
         reasons, is_valid = not_sustained(figures, self._objectives)
         e2e = figures.of(Stage.E2E)
         return Probe(
@@ -328,7 +328,7 @@ class StackUnderLoad:
         )
 
     def down(self) -> None:
-        """Take everything down, whatever there is. A second time does nothing."""
+        """Take down everything that is up. A second call does nothing."""
         if self._timetable is not None:
             self._timetable.stop()
         self._stop_following()

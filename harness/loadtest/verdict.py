@@ -1,4 +1,4 @@
-"""The verdict on a load test: what the audit says of the tasks, and what the figures say of the load."""
+"""The verdict on a load test, from the audit of its tasks and the figures of its load."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,30 +13,31 @@ _UNACCOUNTED = (Fate.UNKNOWN, Fate.PENDING)
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What became of a load test."""
+    """The verdict on a load test."""
 
     exit_code: int
-    """0 pass; 1 the audit failed, an objective was missed, or a task is not accounted for; 3 nobody can say."""
+    """0: pass. 1: the audit failed, an objective was missed, or a task is not accounted for. 3: unknown."""
     reason: str
-    """Why, in one sentence."""
+    """The reason of the verdict, in one sentence."""
     invalid: tuple[str, ...]
-    """Why the load was not what it should have been, a sentence each."""
+    """The reasons why the load was not as intended, one sentence each."""
     objectives: tuple[ObjectiveAccount, ...]
 
 
 def judge(
     audited: Audit, figures: Figures | None, objectives: Sequence[Objective], *, broken_off: str | None = None
 ) -> Judgement:
-    """The worst counts, in this order: a failed audit, an invalid or unknown run, a missed objective.
+    """Return the verdict on a load test.
 
-    An objective that was missed under a load that was none says nothing, and so does one that no task can show, or that
-    was missed while the host took the machine away.
+    The first that applies decides: the audit failed, a task is not accounted for, the audit is unknown, the load is
+    invalid, an objective was missed, no task can show an objective. A missed objective counts only under a valid load.
+    If the host took much processor time, a missed objective makes the load invalid.
 
     Args:
-        audited: what became of the tasks.
-        figures: of the leg to be judged; None for a search, which judges its own.
-        objectives: what has to hold.
-        broken_off: why the load test has no result, in one sentence; None if it has.
+        audited: the audit of the tasks.
+        figures: the figures of the leg to judge; None for a search, which judges its own legs.
+        objectives: the objectives that have to hold.
+        broken_off: the reason why the load test has no result, in one sentence; None if it has one.
     """
     reasons = [*([broken_off] if broken_off else []), *(invalid(figures) if figures is not None else [])]
     shown = [_shown(one, figures) for one in objectives] if figures is not None else []
@@ -74,14 +75,14 @@ def _codes(audited: Audit, verdict: Verdict) -> str:
 
 
 def differences(counts: Counts, generated: int, *, via_http: bool, broken: Sequence[str]) -> Iterator[Finding]:
-    """What only a load test has to say: whether the generators' counts agree, with one another and with the journal.
+    """Yield findings if the generators' counts differ from one another or from the journal, and for their errors.
 
     Args:
-        counts: of all generators together.
-        generated: how many tasks the journal says that they intended.
-        via_http: whether the counts are those of requests. One that was refused or broke off need not have led to a
-            task; all others have.
-        broken: what went wrong in the generators.
+        counts: the counts of all generators together.
+        generated: the number of tasks that they intended to send, according to the journal.
+        via_http: True if the counts are those of requests. An accepted request has led to a task; one that was refused,
+            or whose outcome is unknown, may have led to none.
+        broken: the errors of the generators.
     """
     if counts.offered != counts.sent + counts.dropped or counts.sent != counts.done + counts.broken:
         arrivals = f"{counts.offered} offered, {counts.sent} sent, {counts.dropped} dropped"

@@ -1,4 +1,4 @@
-"""What a Locust master and its workers tell each other; Locust carries it, as objects of numbers, texts and bytes."""
+"""The messages between a Locust master and its workers. Locust carries them as objects of numbers, texts and bytes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,32 +9,32 @@ from harness.measure.load_account import Counts
 from harness.records.typed_json import Record
 
 GO, FREEZE, FROZEN, JOURNAL, OVER = (f"harness-{name}" for name in ("go", "freeze", "frozen", "journal", "over"))
-"""How the messages are called. FREEZE and OVER hold nothing, and come from the master, as GO does."""
+"""The names of the messages. The master sends GO, FREEZE and OVER; FREEZE and OVER have no content."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Go(Record):
-    """What a generator is to do in one leg."""
+    """The order to a generator for one leg."""
 
     run: str
     """The run folder's name."""
     leg: int
-    """Counts the legs of all runs, so that an answer to an earlier order is not taken for one to a later."""
+    """The number of the leg, over all runs, so that a late answer to an earlier order is recognized."""
     plan: Plan
     begin_t: float
-    """Unix time at which the plan begins."""
+    """The begin of the plan, Unix time."""
     window: tuple[float, float]
-    """From when until when arrivals are measured, Unix time."""
+    """The begin and the end of the measured window, Unix time."""
     broker_url: str
     web_url: str | None
     scenarios: tuple[tuple[str, float], ...]
     """The names of the scenarios that take part, and their weights."""
     bases: Mapping[str, int]
-    """Per scenario, the first step's number."""
+    """The number of the first step, by the scenario's name."""
     seed: int
     is_open: bool
     journal: str
-    """The folder for the journal; where it is not there, the journal is kept aside and shipped to the master."""
+    """The folder for the journal. A worker without access to it keeps its journal elsewhere, and sends it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,29 +47,29 @@ class WindowCounts(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Offer(Record):
-    """What one generator knows at the end of a leg."""
+    """The counts of one generator at the end of a leg."""
 
     counts: Counts = field(default_factory=Counts)
-    """Of the run up to then."""
+    """The counts of the run up to then."""
     window: WindowCounts = field(default_factory=WindowCounts)
-    """Of the leg."""
+    """The counts of the leg's window."""
     lateness: str | None = None
-    """The generator's own lateness, as `Histogram.encode` writes it."""
+    """The generator's own delays, in the format of `Histogram.encode`."""
     cpu: float = 0.0
-    """How much of one core it took, from 0 to 1."""
+    """Share of one core that the generator used, from 0 to 1."""
     stolen: float = 0.0
-    """How much of its machine's processor time the host took, from 0 to 1."""
+    """Share of its machine's processor time that the host took, from 0 to 1."""
     steps: Mapping[str, StepRange] = field(default_factory=dict)
-    """Per scenario's name, the steps that it sent in the leg."""
+    """The steps that it sent in the leg, by the scenario's name."""
     broken: tuple[str, ...] = ()
-    """What went wrong in the run, a sentence each."""
+    """The errors of the run, one sentence each."""
     until_t: float | None = None
-    """When the leg was over, Unix time."""
+    """The end of the leg, Unix time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen(Record):
-    """A worker has frozen: its counts are exact, and the master has all of its journal."""
+    """The message that a worker has frozen: its counts are exact, and the master has its whole journal."""
 
     leg: int
     offer: Offer
@@ -77,13 +77,13 @@ class Frozen(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class JournalPart(Record):
-    """What a worker's journal has gained."""
+    """A new part of a worker's journal."""
 
     run: str
     """The run folder's name."""
     name: str
-    """Of the journal's file."""
+    """The name of the journal's file."""
     offset: int
-    """Where in the file it belongs, in bytes."""
+    """The position of the part in the file, in bytes."""
     bytes: bytes
-    """Compressed by zlib."""
+    """The content, compressed by zlib."""
