@@ -1,4 +1,4 @@
-"""A connection to the broker, and Celery's producer on it."""
+"""A connection to the broker, with Celery's producer."""
 
 import contextlib
 import select
@@ -15,27 +15,27 @@ from kombu.exceptions import OperationalError
 from harness.errors import BrokerError
 
 BROKER_ERRORS = (OSError, amqp.AMQPError, OperationalError)
-"""What goes wrong between here and a broker."""
+"""The errors of a broker and of the connection to it."""
 
 _FRESH_S = 0.02
-"""For how long a connection is alive after the broker's last confirm on it."""
+"""Seconds for which a connection counts as alive after the last publish on it."""
 
 
 @dataclass
 class Link:
-    """One connection, and Celery's producer on it. Whatever breaks it also closes its socket."""
+    """One connection, with Celery's producer. An error that breaks it also closes its socket."""
 
     connection: kombu.Connection
     producer: Any
     found: set[str] = field(default_factory=set)
-    """The queues that were seen to be there."""
+    """The queues that are known to exist."""
     _used_s: float = field(default_factory=time.monotonic)
     _returned: list[amqp.AMQPError] = field(default_factory=list)
     _poll: select.poll = field(default_factory=select.poll)
 
     @classmethod
     def open(cls, app: Celery, url: str, timeout_s: float, *, awaits: bool = True) -> "Link":
-        """Connect; see `connect` for what it takes and raises."""
+        """Connect; see `connect` for the arguments and errors."""
         connection = connect(url, timeout_s, awaits=awaits)
         try:
             producer = app.amqp.Producer(connection, auto_declare=False)
@@ -51,18 +51,18 @@ class Link:
         return link
 
     def find(self, queue: Any) -> None:
-        """See to it that a queue is there; after the first time this costs nothing.
+        """Make sure that a queue exists; after the first time this costs nothing.
 
-        It is looked up before it is declared, because the broker refuses the declaration of a queue that was
-        declared with other arguments, such as a priority queue or a quorum queue.
+        It is looked up before it is declared, because the broker refuses the declaration of a queue that was declared
+        with other arguments, such as a priority queue or a quorum queue.
 
         Args:
-            queue: Celery's idea of the queue.
+            queue: Celery's object for the queue.
         """
         if queue.name in self.found:
             return
         try:
-            # An error closes the channel on which it happens; the one for publishing has to stay open.
+            # An error closes its channel; the channel for publishing has to stay open.
             channel = self.connection.channel()
             try:
                 channel.queue_declare(queue.name, passive=True)
@@ -81,11 +81,11 @@ class Link:
         """Publish, and wait for the confirm.
 
         Returns:
-            What the broker said if no queue took the message; it confirms that too, but it returns it first.
+            The broker's reason if no queue took the message; such a message is returned first, and confirmed as well.
         """
         self._returned.clear()
         try:
-            # Without `declare`, Kombu would be asked what is declared already, and that is slow.
+            # Without `declare`, Kombu looks up what is declared already, which is slow.
             send_message(self.producer, name, message, retry=False, mandatory=True, declare=(), **options)
         except amqp.exceptions.MessageNacked:
             raise
@@ -100,11 +100,11 @@ class Link:
         self._returned.append(error)
 
     def alive(self) -> bool:
-        """Whether the broker has not closed the connection while it was idle.
+        """Return whether the connection is still open after it was idle.
 
-        Nothing is expected on an idle connection: whatever there is to read is its end, or a notice that
-        publishing is blocked, which the library keeps. One that was just used is taken to be alive: to look would
-        cost a tenth of a send under gevent, and it could as well end between the look and the send.
+        Nothing is expected on an idle connection: data on it is either its end, or a notice that publishing is blocked,
+        which the library stores. A connection that was just used counts as alive: the check would cost a tenth of a
+        send under gevent, and the connection could as well end between the check and the send.
         """
         if time.monotonic() - self._used_s < _FRESH_S or not self._poll.poll(0):
             return True
@@ -117,27 +117,27 @@ class Link:
         return bool(self.connection.connected)
 
     def abandon(self) -> None:
-        """Close the socket without a word: the other side may not be there to answer."""
+        """Close the socket without a closing handshake: the other side may not be there to answer."""
         self.connection.collect()
 
     def close(self) -> None:
-        """Close it in good order, as far as that is possible."""
+        """Close the connection properly, as far as possible."""
         with contextlib.suppress(OSError, amqp.AMQPError):
             self.connection.release()
 
 
 def connect(url: str, timeout_s: float, *, awaits: bool = True) -> kombu.Connection:
-    """Connect to a broker; to the first node of a cluster that lets itself be connected to.
+    """Connect to a broker: to the first node of a cluster that accepts a connection.
 
-    Each is tried once. Kombu's own way ends at a node that refuses the user, and another may know it.
+    Each node is tried once. Kombu's own failover ends at a node that refuses the user, and another may know it.
 
     Args:
-        url: as the producer has it.
-        timeout_s: the longest wait for each node to connect, and later for each answer.
-        awaits: whether the library is to ask for a confirm of each message, and to wait for it.
+        url: as for the producer.
+        timeout_s: the longest wait for each node to connect, and later for each answer, in seconds.
+        awaits: whether the library asks for a confirm of each message, and waits for it.
 
     Raises:
-        BrokerError: no node could be connected to; it says what was seen of the last one.
+        BrokerError: no node could be connected to; the message gives the error of the last one.
     """
     *first, last = url.split(";")
     for node in first:
@@ -162,16 +162,16 @@ def _connect_to_node(url: str, timeout_s: float, *, awaits: bool) -> kombu.Conne
 
 
 def shown(url: str) -> str:
-    """The hosts and vhosts of a broker's URL, without users and passwords."""
+    """Return the hosts and vhosts of a broker's URL, without users and passwords."""
     return ";".join(part.rpartition("@")[2].partition("?")[0] for part in url.split(";"))
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Kombu wraps the transport's error; the error itself says more."""
+    """Return the transport's error that Kombu has wrapped, or the error itself: the inner one says more."""
     return error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error
 
 
 def said(error: BaseException) -> str:
-    """An error of the broker or of the way to it, in one line with its kind."""
+    """Return an error of the broker or of the connection in one line, with its class."""
     cause = cause_of(error)
     return f"{type(cause).__name__}: {cause}".rstrip(": ")

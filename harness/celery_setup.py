@@ -1,10 +1,10 @@
-"""The pytest-celery door: tests that are written against `celery_setup` run on the harness, as they are.
+"""The pytest-celery entry point: tests that are written against `celery_setup` run on the harness without a change.
 
     python -m pytest -p harness.celery_setup
 
-The broker is the session's RabbitMQ with a vhost and a user for each test, the backend a SQLite file for each test,
-and a worker is the harness's own, under the agent, with the app that pytest-celery makes of its fixtures. What
-cannot be had here is an error that says so. See docs/pytest-celery.md.
+The broker is the session's RabbitMQ with a vhost and a user for each test. The backend is a SQLite file for each
+test. A worker is the harness's own, under the agent, with the app that pytest-celery makes of its fixtures. What is
+not supported raises an error. See docs/pytest-celery.md.
 """
 
 import inspect
@@ -38,13 +38,13 @@ try:
 except ImportError as error:
     _sentence = f"{error}. Install it with the harness: pip install 'celery-harness[pytest-celery]'"
     if "PYTEST_VERSION" in os.environ:
-        # pytest would show where it was imported, in thirty lines.
+        # pytest would show the import's traceback, in thirty lines.
         sys.stderr.write(f"error: {_sentence}\n")
         raise SystemExit(2) from None
     raise ImportError(_sentence) from error
 
 _CALM_S = 3.0
-"""How long a test that is over waits for a task to end. What it left behind on purpose is pending then."""
+"""Seconds that a finished test waits for the next task to end. Tasks that it left open are pending then."""
 _LOG_LINES = 20
 _FOREIGN = ("celery_redis_backend", "celery_redis_broker", "celery_memcached_backend", "celery_localstack_broker")
 _OWN_CONTAINER = ("default_pytest_celery_network", "celery_base_worker_image", "default_worker_volume")
@@ -53,10 +53,10 @@ NewWorker = Callable[..., Any]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put the components in the place of pytest-celery's.
+    """Replace pytest-celery's components with the harness's.
 
-    Of two plugins' fixtures with one name the later plugin's counts. `-p` comes before what is installed, so the
-    fixtures cannot simply stand in this module.
+    If two plugins have fixtures with one name, the one registered later wins. `-p` comes before installed plugins, so
+    the fixtures cannot simply be in this module.
     """
     manager = config.pluginmanager
     if not manager.is_registered(pytest_celery.plugin):
@@ -68,52 +68,52 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class SQLiteTestBackend(pytest_celery.CeleryTestBackend):  # type: ignore[misc]  # untyped, as said above.
-    """Results in a SQLite file. It has no container: it cannot be killed or restarted, and it says nothing."""
+    """Results in a SQLite file. It has no container: it cannot be killed or restarted, and it has no logs."""
 
     def __init__(self, path: Path) -> None:
-        """Takes the file as the test process sees it; workers see the same at RESULTS_URL_INSIDE."""
+        """Take the file's path in the test process; workers see the same file at RESULTS_URL_INSIDE."""
         super().__init__(None)
         self._path = path
 
     def ready(self) -> bool:
-        """Whether the file is there."""
+        """Return whether the file exists."""
         return self._path.exists()
 
     def config(self, *_: Any, **__: Any) -> dict[str, str]:
-        """The URL for workers and the URL for this process."""
+        """Return the URL for workers and the URL for this process."""
         return {"url": RESULTS_URL_INSIDE, "host_url": f"db+sqlite:///{self._path}"}
 
     def logs(self) -> str:
-        """Nothing."""
+        """Return an empty string."""
         return ""
 
     def name(self) -> str:
-        """The file's name."""
+        """Return the file's name."""
         return self._path.name
 
     def hostname(self) -> str:
-        """Raises UsageError."""
+        """Raise UsageError: a file has no host."""
         raise UsageError("the backend is a SQLite file, which has no host.")
 
     def kill(self, *_: Any, **__: Any) -> None:
-        """Raises UsageError."""
+        """Raise UsageError: there is no server."""
         raise UsageError("the backend is a SQLite file: there is no server to kill.")
 
     def restart(self, *_: Any, **__: Any) -> None:
-        """Raises UsageError."""
+        """Raise UsageError: there is no server."""
         raise UsageError("the backend is a SQLite file: there is no server to restart.")
 
     def teardown(self) -> None:
-        """Nothing: the file stays in the run folder."""
+        """Do nothing: the file stays in the run folder."""
 
 
 class _OnNode:
-    """What a container of pytest-celery's does through the harness's node, which has to know of it."""
+    """The actions of a pytest-celery container that go through the harness's node, so that the node knows of them."""
 
     _node: Node
 
     def ready(self) -> bool:
-        """Whether it runs: whatever starts it waits until it is ready. Raises StartError if it does not run."""
+        """Return True if the node runs: its starter waits until it is ready. Raises StartError if it does not run."""
         if not self._node.is_up():
             said = self._node.last_lines(_LOG_LINES)
             raise StartError(f"{self._node.name} {self._node.container.state()}. Its last log lines:\n{said}")
@@ -152,13 +152,13 @@ class _Broker(_OnNode):
         return self._stack.login.vhost
 
     def logs(self) -> str:
-        """What it said since this test began: other tests share it."""
+        """Return the log since this test began: other tests share the broker."""
         text: bytes = self._container.logs(since=self._since_t)
         return text.decode(errors="replace")
 
 
 class _Named:
-    """A worker's name as Celery knows it: the harness gives containers host names, which are not their ids."""
+    """A worker's name as Celery knows it: the harness gives containers host names that differ from their ids."""
 
     container: Any
     worker_name: str
@@ -168,7 +168,7 @@ class _Named:
 
 
 def _with(mixin: type, cls: type, **members: Any) -> Any:
-    """`cls`, which may be a class of the test's own, with `mixin` before it."""
+    """Return a subclass of `mixin` and `cls`, in this order; `cls` may be a class of the test's own."""
     return type(cls.__name__, (mixin, cls), members)
 
 
@@ -190,11 +190,11 @@ def _refusing(name: str, scope: Any = "function") -> Any:
 
 
 class _Components:
-    """The fixtures that take the place of pytest-celery's."""
+    """The fixtures that replace pytest-celery's."""
 
     @pytest.fixture
     def celery_stack(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-        """The harness's stack below `celery_setup`, for what pytest-celery has no words for."""
+        """Provide the harness's stack below `celery_setup`, for what pytest-celery has no interface for."""
         spec = StackSpec(app="app", app_folder=tmp_path_factory.mktemp("celery_setup"), workers=0)
         with request.getfixturevalue("_harness_running")(spec, noted_after_s=_CALM_S) as stack:
             yield stack
@@ -243,7 +243,7 @@ class _Components:
         default_worker_container_cls: Any,
         default_worker_app: Any,
     ) -> NewWorker:
-        """Starts one more worker, for a cluster of several."""
+        """Return a function that starts one more worker, for a cluster of several."""
 
         def start(container_cls: Any = default_worker_container_cls, command: Sequence[str] | None = None) -> Any:
             container = _new_container(container_cls, container_cls.command() if command is None else command)
@@ -271,7 +271,7 @@ class _Components:
                 check(container_cls, built_with, fixtures, ports)
                 app, options = parsed_command(command)
                 if list(command) == default_command(container_cls):
-                    # A second less for each start. A command of the test's own is left as it is.
+                    # Saves a second at each start. A command of the test's own is not changed.
                     options.append("--without-mingle")
                 if log_level != built_with.log_level():
                     options.append(f"--loglevel={log_level}")
@@ -295,14 +295,14 @@ class _Components:
 
     @pytest.fixture
     def celery_setup(self, celery_setup: Any, celery_stack: Stack) -> Iterator[Any]:
-        """pytest-celery's own, or the test's, with what its app sends in the journal."""
+        """Provide pytest-celery's fixture, or the test's own, with its app's sends in the journal."""
         app = celery_setup.app
-        # To make the worker's files pytest-celery clones the app, and leaves shared tasks with the clone.
+        # pytest-celery clones the app to make the worker's files, and leaves shared tasks with the clone.
         app.set_current()
         journal = Writer(celery_stack.folder.journal, node="celery_setup", role="producer")
         journal_sends(app, journal)
         yield celery_setup
-        # The vhost is about to go. A connection that it takes along is a socket that nobody closes.
+        # The vhost is about to be deleted. A connection that it closes would leave an open socket.
         app.pool.force_close_all()
         journal.close()
 
@@ -319,13 +319,13 @@ def _session(request: pytest.FixtureRequest) -> SharedParts:
 
 
 def _docker(session: SharedParts, node: Node) -> Any:
-    """The container behind a node, as docker-py has it."""
+    """Return the container of a node as docker-py's object."""
     return session.engine.native(node.container)
 
 
 @contextmanager
 def _plain_failure() -> Iterator[None]:
-    """Have pytest print a message of the harness without the way to it."""
+    """Make pytest print an error of the harness without a traceback."""
     try:
         yield
     except HarnessError as error:
@@ -336,13 +336,13 @@ def _plain_failure() -> Iterator[None]:
 
 
 def default_command(container_cls: Any) -> Sequence[str]:
-    """What pytest-celery's own class would run with the names that this class has."""
+    """Return the command that pytest-celery's own class would run with the names of this class."""
     command: Sequence[str] = pytest_celery.CeleryWorkerContainer.command.__func__(container_cls)
     return command
 
 
 def write_app(content: Mapping[str, bytes], folder: Path) -> Path:
-    """The folder with the files that pytest-celery would put into its volume."""
+    """Write the files that pytest-celery would put into its volume. Return the folder."""
     stock = inspect.getsource(pytest_celery.utils).encode()
     for name, text in content.items():
         path = folder / name
@@ -355,7 +355,7 @@ def write_app(content: Mapping[str, bytes], folder: Path) -> Path:
 
 
 def journal_sends(app: Any, journal: Writer) -> None:
-    """Have an app write down what it sends; no other app of this process, as by signals it would be."""
+    """Make an app journal what it sends. Unlike signals, this leaves the other apps of this process alone."""
     send = app.amqp.send_task_message
 
     def journaled(producer: Any, name: str, message: Any, *args: Any, **options: Any) -> Any:

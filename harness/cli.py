@@ -1,4 +1,4 @@
-"""The shell door: `harness run`, `timelapse`, `up`, `down`, `status`, `audit`, `doctor`, `clean`.
+"""The command line: `harness run`, `timelapse`, `up`, `down`, `status`, `audit`, `doctor`, `clean`.
 
 Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
@@ -39,7 +39,7 @@ _OWN_APP = "scenarios.app"
 
 
 class _Folder(click.Path):
-    """A folder. One whose name is no UTF-8 is refused: no container can see it."""
+    """A folder. A name that is not UTF-8 is refused: no container can see it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path. Raises click.BadParameter."""
@@ -60,7 +60,7 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """The command `harness`."""
+    """Run the command `harness`."""
     command.run(cli)
 
 
@@ -167,7 +167,7 @@ def up(
             playground.follow(stack, _log_writer(console, ground.nodes))
         with suppress(KeyboardInterrupt):
             playground.watch(stack, say)
-        # A second Ctrl-C from here on leaves this out, and only takes everything down.
+        # A second Ctrl-C from here on skips the settling, and only takes everything down.
         interrupts.is_awaited = True
         say("settling; Ctrl-C skips this")
         terminal.show(console, playground.settle(stack))
@@ -175,7 +175,7 @@ def up(
 
 
 def _own_app(app_dir: Path) -> str:
-    """The app that is brought up where none is named. Raises UsageError if it is not there."""
+    """Return the default app. Raises UsageError if `app_dir` does not have it."""
     if (app_dir / "scenarios" / "app.py").is_file():
         return _OWN_APP
     raise UsageError(
@@ -185,7 +185,7 @@ def _own_app(app_dir: Path) -> str:
 
 
 def _describe(console: Console, ground: playground.Playground) -> None:
-    """What is where, and what to try."""
+    """Print the addresses of a stack, and commands to try."""
     login = f"login {playground.USER}, password {playground.PASSWORD}"
     for name, value in (
         ("app", ground.app),
@@ -205,7 +205,7 @@ def _describe(console: Console, ground: playground.Playground) -> None:
 
 
 def _log_writer(console: Console, nodes: Sequence[str]) -> Callable[[str, str], None]:
-    """Writes a node's name in its own colour, then the line."""
+    """Return a function that prints a node's name in its own colour, then the line."""
     colours = ("cyan", "green", "yellow", "magenta", "blue", "bright_red")
     styles = {name: colours[number % len(colours)] for number, name in enumerate(nodes)}
     width = max(map(len, nodes))
@@ -232,7 +232,7 @@ def down() -> None:
 
 
 def _show_written(console: Console, folder: Path) -> None:
-    """What a run has written down of its audit; nothing if it was killed before."""
+    """Print the audit that a run has written; nothing if it was killed before."""
     written = folder / "audit.json"
     try:
         if written.exists():

@@ -1,4 +1,4 @@
-"""How the command `harness` runs: what a signal does to it, what it says of an error, and its exit code."""
+"""The command `harness`: its handling of signals and errors, and its exit code."""
 
 import io
 import os
@@ -24,14 +24,14 @@ _INTERRUPTED = 130
 
 
 class _Interrupts:
-    """Ctrl-C and its like: the first raises KeyboardInterrupt, and those that follow find everything being taken down.
+    """A signal handler: the first raises KeyboardInterrupt, later ones are ignored while everything is taken down.
 
-    Taking down must not be interrupted, or something would be left. It is bounded, so nobody waits for ever.
+    Taking down must not be interrupted, or something would be left. It is bounded in time.
     """
 
     def __init__(self) -> None:
         self.is_awaited = False
-        """Whether the next one interrupts."""
+        """Whether the next signal interrupts."""
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         if self.is_awaited:
@@ -43,15 +43,15 @@ interrupts = _Interrupts()
 
 
 def run(command: click.Command) -> NoReturn:
-    """Run the command with what stands behind it on its line, and exit.
+    """Run the command with the arguments of its command line, and exit.
 
-    Whatever it prints, and whatever signal comes, the exit code is what became of it.
+    The exit code is the command's outcome, regardless of its output and of signals.
     """
     outputs = Outputs()
     outputs.replace()
     _take_signals()
     code = _exit_code(command)
-    # What is left when the interpreter ends is removed then, which is not to be interrupted either.
+    # The interpreter removes what is left when it ends, which must not be interrupted either.
     interrupts.is_awaited = False
     if (lost := outputs.flush()) is not None:
         complain(lost)
@@ -60,13 +60,13 @@ def run(command: click.Command) -> NoReturn:
 
 
 def _exit_code(command: click.Command) -> int:
-    """Run the command, say what went wrong, and return the exit code."""
+    """Run the command, print its error if there is one, and return the exit code."""
     try:
         code: int | None = command.main(standalone_mode=False)
     except click.ClickException as error:
         said = io.StringIO()
         error.show(said)
-        # It may repeat what was given as an argument.
+        # The message may repeat an argument.
         click.echo(printable(said.getvalue()), err=True, nl=False)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
@@ -85,7 +85,7 @@ def _exit_code(command: click.Command) -> int:
 
 
 def _interrupted(error: BaseException) -> int:
-    """Say that it was, and whether anything is left; returns the exit code."""
+    """Print that it was interrupted, and whether anything is left; return the exit code."""
     if left := told(error):
         complain(f"interrupted, and not everything could be taken down: {left}")
         return WRONG_USE
@@ -94,23 +94,23 @@ def _interrupted(error: BaseException) -> int:
 
 
 def complain(text: str) -> None:
-    """Say what went wrong, as an error."""
+    """Print a text as an error."""
     console = Console(stderr=True, soft_wrap=True)
     console.print(Text("error: ", "bold red"), end="")
     console.print(text)
 
 
 def _take_signals() -> None:
-    """From here on the first signal interrupts."""
+    """Install the signal handlers; from now on the first signal interrupts."""
     interrupts.is_awaited = True
     for number, handler in ((signal.SIGINT, interrupts), (signal.SIGTERM, interrupts), (signal.SIGHUP, _hang_up)):
-        # `nohup` asks to be left alone, and so does a shell of what it starts in the background.
+        # `nohup` ignores SIGHUP, and so does a shell SIGINT for a process in the background: both stay ignored.
         if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
 
 
 def _hang_up(number: int, frame: FrameType | None) -> None:
-    """The terminal is gone: to write to it would fail, in the middle of taking everything down."""
+    """Redirect output to the null device if the terminal is gone: a failing write would stop the taking down."""
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device.
         for output in (1, 2):
             if stat.S_ISCHR(os.fstat(output).st_mode):

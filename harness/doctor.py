@@ -1,4 +1,4 @@
-"""What the doctor looks at: whatever a run needs."""
+"""The checks of the command `doctor`: the environment that a run needs."""
 
 import shutil
 import sys
@@ -17,7 +17,7 @@ _LOW_DISK_GB = 2.0
 
 
 def facts() -> Iterator[Fact]:
-    """Look at Python, disk, engine, network and images; what is bad says what to do about it."""
+    """Check Python, disk, engine, network and images. Yield a fact for each; a bad one says what to do about it."""
     yield Fact(name="harness", ok=True, detail=f"{__version__}, Python {sys.version.partition(' ')[0]}")
     yield _disk()
     try:

@@ -1,4 +1,4 @@
-"""The load door: Locust drives scenario steps, in an open loop, against a real stack, and every task is accounted for.
+"""The load test: Locust drives scenario steps, in an open loop, against a real stack; every task is accounted for.
 
 A locustfile is three lines:
 
@@ -8,16 +8,16 @@ A locustfile is three lines:
     class Receipts(Load):
         scenario = receipts.scenario
 
-``locust -f FILE`` opens Locust's page on 127.0.0.1; a run that is started there brings a stack up, drives, drains,
+``locust -f FILE`` opens Locust's page on 127.0.0.1. A run that is started there brings a stack up, drives, drains,
 audits and takes the stack down. ``--headless --rate 300 -t 60s`` does it in a pipeline. Exit codes: 0 pass; 1 a failed
-audit, a missed objective, a task that is not accounted for; 2 wrong use or environment; 3 the run says nothing, because
-the generator was not up to it or a witness is missing; 130 it was interrupted, and there is no account.
+audit, a missed objective, a task that is not accounted for; 2 wrong use or environment; 3 an invalid run, because the
+generator was too slow or a witness is missing; 130 it was interrupted, and there is no account.
 
-An arrival is due by a plan, whatever became of the ones before it (an open loop), and latencies are counted from
-then: a stall of the system under test cannot hide by keeping the generator from asking. A dispatcher hands each
-arrival to a sender, which is a Locust user; an arrival for which no sender was free is dropped, and counted.
+An arrival is due by a plan, regardless of the earlier ones (an open loop), and latencies are counted from its due
+time. So a stall of the system under test cannot hide by slowing the generator down. A dispatcher hands each arrival
+to a sender, which is a Locust user. An arrival for which no sender was free is dropped, and counted.
 
-This module is the door: the class, and what Locust's events lead to. Behind it is `harness.loadtest`.
+This module has the class, and the handlers of Locust's events. The rest is in `harness.loadtest`.
 """
 
 import functools
@@ -41,13 +41,13 @@ from harness.scenario import Scenario
 
 _WRONG_USE = 2
 
-# The `locust` command does not look for modules where it is started, as `python -m` does.
+# The `locust` command does not search the working directory for modules, as `python -m` does.
 if (_here := str(Path.cwd())) not in sys.path:
     sys.path.insert(0, _here)
 
 
 class Load(User):
-    """A scenario under load. Subclass it in a locustfile, and say which; `weight` is its share of the arrivals."""
+    """A scenario under load. Subclass it in a locustfile, and set `scenario`; `weight` is its share of the arrivals."""
 
     abstract = True
     scenario: ClassVar[Scenario]
@@ -57,13 +57,13 @@ class Load(User):
     wait_time = constant(0)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Give the class a task of its own: a tag is put on tasks, and counts for this class alone."""
+        """Give the class its own copies of the tasks: a tag is set on a task, and must apply to this class alone."""
         super().__init_subclass__(**options)
         cls.tasks = [_own(one) for one in cls.tasks]
 
     @task
     def serve(self) -> None:
-        """Send whatever is due, of any of the scenarios that take part."""
+        """Send the next due arrival, of any of the scenarios that take part."""
         self.environment.celery_harness.generator.serve()
 
 
@@ -78,7 +78,11 @@ def _own(serve: Callable[[Load], None]) -> Callable[[Load], None]:
 
 
 def _heed_tags(environment: Environment) -> None:
-    """Leave out the classes that Locust's `--tags` and `--exclude-tags` leave no task."""
+    """Remove the classes that have no task left after Locust's `--tags` and `--exclude-tags`.
+
+    Raises:
+        UsageError: no class is left.
+    """
     given = environment.parsed_options
     tags, excluded = set(given.tags or ()), set(given.exclude_tags or ())
 
@@ -95,7 +99,11 @@ def _heed_tags(environment: Environment) -> None:
 
 
 def _scenarios(environment: Environment) -> dict[str, type[Load]]:
-    """The classes that take part, by name."""
+    """Return the classes that take part, by name.
+
+    Raises:
+        UsageError: there is none, one is not a `Load`, or one has no scenario.
+    """
     found = {one.__name__: one for one in environment.user_classes if issubclass(one, Load)}
     others = sorted(one.__name__ for one in environment.user_classes if not issubclass(one, Load))
     if others:
@@ -122,7 +130,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
         test = environment.celery_harness = LocustRun(environment, _scenarios(environment))
         test.prepare()
     except HarnessError as error:
-        # What is wrong with the options has to end the command before it has begun.
+        # Wrong options must end the command before it begins.
         sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(_WRONG_USE)
     if environment.web_ui is not None:

@@ -1,12 +1,13 @@
-"""The pytest door: a stack for each test, and an accounting of every task at the end.
+"""The pytest plugin: a stack for each test, and an accounting of every task at the end.
 
     @pytest.mark.stack(app="scenarios.app", workers=2, options=["--concurrency=4"])
     def test_receipts(stack, mailbox, results):
         stack.producer.send("scenarios.emails.send_receipt", kwargs={"order": order})
         assert stack.settle().passed
 
-Fixtures: `stack`, fresh and isolated; `mailbox`, whose use gives the stack one; `results`, the result tables. A
-test that does not settle, or sends more tasks after it did, is settled after it, and fails unless the audit passes.
+Fixtures: `stack`, fresh and isolated; `mailbox`, which adds a mail server to the stack; `results`, the result tables. A
+test that does not settle, or whose stack got more tasks afterwards, is settled at its end, and fails unless the audit
+passes.
 """
 
 import re
@@ -44,7 +45,7 @@ _failed_key = pytest.StashKey[bool]()
 _audits_key = pytest.StashKey[list[tuple[str, Audit, Path]]]()
 _interrupts_key = pytest.StashKey["_Interrupts"]()
 _ATTRIBUTE = "celery_harness"
-"""Of a test's report: its audit and its run folder. A worker of pytest-xdist sends reports, and nothing else, home."""
+"""The attribute of a test's report with its audit and its run folder. A worker of pytest-xdist sends only reports."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
         config.add_cleanup(_restore_sigterm)
-    # The last that is added is the first to be called.
+    # Cleanups are called in reverse order.
     config.add_cleanup(config.stash[_interrupts_key].end)
 
 
@@ -88,14 +89,14 @@ def _harness_session(request: pytest.FixtureRequest) -> Iterator[SharedParts]:
         try:
             session.start()
         except HarnessError as error:
-            # pytest keeps this for every test that asks for a stack, so nothing is tried twice.
+            # pytest caches this for every test that asks for a stack, so nothing is tried twice.
             raise _failed(error) from None
         yield session
 
 
 @pytest.fixture
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """A fresh stack, as the marker `stack` describes it; everything is gone after the test."""
+    """Provide a fresh stack, as the marker `stack` describes it; everything is removed after the test."""
     try:
         spec, promise = _marked(request)
     except HarnessError as error:
@@ -106,7 +107,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 @pytest.fixture
 def _harness_running(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[Stack]]:
-    """Runs a stack for this test as `stack` does; for `harness.celery_setup`, whose tests have no marker."""
+    """Return a function that runs a stack as `stack` does; for `harness.celery_setup`, whose tests have no marker."""
     return partial(_running, request)
 
 
@@ -118,16 +119,16 @@ def _running(
     *,
     noted_after_s: float | None = None,
 ) -> Iterator[Stack]:
-    """A stack for one test, accounted for and taken down after it.
+    """Run a stack for one test; account for its tasks and take it down after the test.
 
     Args:
         request: of the test.
         spec: what to start.
         promise: what is demanded of every task.
-        noted_after_s: seconds to wait for the next task to end, where the audit is noted and judges nobody.
+        noted_after_s: if given, the audit is only recorded and fails no test; seconds to wait for the next task to end.
     """
     try:
-        # Not before the spec was found to be right: this starts a broker.
+        # Only after the spec was found valid: this starts a broker.
         session: SharedParts = request.getfixturevalue("_harness_session")
         folder = RunFolder.create(request.config.rootpath / _RUNS, _slug(request.node.name))
         running = Stack(session, spec, folder, promise=promise, about={"test": request.node.nodeid})
@@ -152,7 +153,7 @@ def _running(
 
 
 def _marked(request: pytest.FixtureRequest) -> tuple[StackSpec, Promise | None]:
-    """What the marker of a test describes."""
+    """Return the stack and the promise of a test's marker. Raises UsageError."""
     marker = request.node.get_closest_marker("stack")
     if marker is None:
         raise UsageError(f"{request.node.nodeid} uses `stack` without a marker: @pytest.mark.stack(app=...).")
@@ -173,7 +174,7 @@ def _spec(
     env: Mapping[str, str] | None = None,
     promise: Promise | None = None,
 ) -> tuple[StackSpec, Promise | None]:
-    """What the marker says; its arguments are these."""
+    """Return the stack and the promise of the marker; its arguments are the arguments of this function."""
     spec = StackSpec(
         app=app,
         app_folder=request.config.rootpath / (app_folder or ""),
@@ -186,7 +187,7 @@ def _spec(
 
 
 def _failed(error: HarnessError) -> BaseException:
-    """What makes pytest print the message alone."""
+    """Return the exception that makes pytest print only the message."""
     return pytest.fail.Exception(_text(error), pytrace=False)
 
 
@@ -196,7 +197,7 @@ def _text(error: HarnessError) -> str:
 
 @contextmanager
 def _noted(wrong: list[str]) -> Iterator[None]:
-    """Add what the harness raises to what went wrong, so that nothing after it is left undone."""
+    """Add an error of the harness to `wrong` instead of raising it, so that the following steps still run."""
     try:
         yield
     except HarnessError as error:
@@ -204,9 +205,9 @@ def _noted(wrong: list[str]) -> Iterator[None]:
 
 
 def _unaccounted(running: Stack, noted_after_s: float | None) -> list[str]:
-    """Account for what a passed test sent and did not ask about, in lines; none if there is nothing to say."""
+    """Settle what a passed test sent after its last audit. Return the failure in lines; empty if there is none."""
     ledger = running.ledger
-    # What the app itself sends on after the test has looked is not the test's.
+    # Tasks that the app itself sends after the test's audit are not the test's.
     if not ledger.sent or (running.audited is not None and running.accounted >= ledger.sent_to_app):
         return []
     limits = running.limits_left
@@ -218,25 +219,25 @@ def _unaccounted(running: Stack, noted_after_s: float | None) -> list[str]:
 
 
 def _sections(running: Stack) -> Iterator[tuple[str, str]]:
-    """What is shown of a stack when something failed, as title and text: the run folder, the nodes' last log lines."""
+    """Yield what a failing test shows of its stack, as title and text: the run folder, the nodes' last log lines."""
     yield "run folder", printable(str(running.folder.path))
     try:
         for name, text in running.logs():
             yield f"last log lines of {name}", printable(text)
     except HarnessError as error:
-        # pytest takes no exception where a report is made. Where one node cannot be read, the next would hang as well.
+        # An exception here would break pytest's report. If one node cannot be read, the next would hang as well.
         yield "last log lines", printable(f"They could not be read: {error}")
 
 
 @pytest.fixture
 def mailbox(stack: Stack) -> Mailbox:
-    """The mail server of the test's stack."""
+    """Provide the mail server of the test's stack."""
     return stack.mailbox
 
 
 @pytest.fixture
 def results(stack: Stack) -> Results:
-    """The result tables of the test's stack."""
+    """Provide the result tables of the test's stack."""
     return stack.results
 
 
@@ -247,11 +248,11 @@ def pytest_runtest_makereport(
     """Add the nodes' last log lines and the run folder to a failing test, while its stack is still up."""
     made = yield
     running = item.stash.get(_stack_key, None)
-    # In the setup it is another fixture that failed; one that failed at its teardown may find the stack gone already.
+    # In the setup another fixture failed; if one fails at its teardown, the stack may be gone already.
     if made.failed and running is not None and call.when in {"setup", "call"}:
         item.stash[_failed_key] = True
         if running.audited is not None:
-            # An assertion shows no more than the beginning of it.
+            # An assertion shows only the beginning of it.
             made.sections.append(("accounting", running.audited.text()))
         made.sections.extend(_sections(running))
     if call.when == "teardown" and running is not None and running.audited is not None:
@@ -261,7 +262,7 @@ def pytest_runtest_makereport(
 
 
 class _Accountant:
-    """Collects the audits from the tests' reports, wherever the tests ran."""
+    """Collects the audits from the tests' reports, also from other processes."""
 
     def __init__(self, audits: list[tuple[str, Audit, Path]]) -> None:
         self._audits = audits
@@ -274,14 +275,14 @@ class _Accountant:
 
 
 class _Interrupts:
-    """While there is something to take down, the first Ctrl-C or SIGTERM begins that, and no other one ends it."""
+    """A signal handler while a session is up: the first Ctrl-C or SIGTERM starts its end, later ones are ignored."""
 
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
-        """The handlers whose place this one has taken."""
+        """The handlers that this one has replaced."""
 
     def begin(self) -> None:
-        """Be the handler of both, where they would interrupt."""
+        """Become the handler of both signals, where the default one would interrupt."""
         if threading.current_thread() is threading.main_thread():
             for number, known in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _terminate)):
                 if signal.getsignal(number) is known:
@@ -294,19 +295,19 @@ class _Interrupts:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
     def pytest_runtest_setup(self) -> None:
-        """Somebody has caught it and gone on to another test, which can be interrupted as well."""
+        """Interrupt again at the next signal: the last interrupt was caught, and another test begins."""
         for number in self._before:
             signal.signal(number, self)
 
     def end(self) -> None:
-        """Leave what was there before, unless the process is about to end because of an interrupt."""
+        """Restore the earlier handlers, unless the process is about to end because of an interrupt."""
         for number, before in self._before.items():
             if signal.getsignal(number) is self:
                 signal.signal(number, before)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The accounting table: a line for each stack that was audited."""
+    """Print the accounting table: a line for each stack that was audited."""
     audits = config.stash[_audits_key]
     if not audits:
         return
@@ -322,5 +323,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def _slug(name: str) -> str:
-    """A test's name as part of a folder's and a vhost's."""
+    """Return a test's name in a form for the names of a folder and a vhost."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")[:60]

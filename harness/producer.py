@@ -1,7 +1,7 @@
 """The producer: sends tasks with confirms, and journals the intent before and the outcome after.
 
-It publishes through a Celery app of its own that has no result backend: the first `delay()` of an ordinary app
-opens the result database, and each further thread opens it again.
+It publishes through its own Celery app, which has no result backend: the first `delay()` of an ordinary app opens the
+result database, and each further thread opens it again.
 """
 
 import time
@@ -30,7 +30,7 @@ from harness.records.values import Json
 _REPR_SIZE = 1024
 """Characters of the arguments that a worker's log and events show, as in `Task.argsrepr_maxsize`."""
 _SHORT_STRING = 255
-"""The most bytes that AMQP has room for in the name of a queue and in a message's properties."""
+"""The most bytes that AMQP allows for the name of a queue and in a message's properties."""
 _PRIORITIES = range(256)
 
 
@@ -41,9 +41,9 @@ class Sent:
     task: str
     """The task's id."""
     outcome: Kind
-    """ACCEPTED (the broker confirmed it), REFUSED (it surely has it not) or UNKNOWN (nobody can say)."""
+    """ACCEPTED (the broker confirmed it), REFUSED (it certainly does not have it) or UNKNOWN (it may have it)."""
     reason: str | None = None
-    """What was seen, unless it was accepted."""
+    """What was observed; None if it was accepted."""
 
     @property
     def accepted(self) -> bool:
@@ -52,20 +52,20 @@ class Sent:
 
 
 class Producer:
-    """Sends tasks by name. Threads and greenlets may share one; each send in flight has a connection of its own."""
+    """Sends tasks by name. Threads and greenlets may share one; each send in flight has its own connection."""
 
     def __init__(self, broker_url: str, journal: Writer, *, timeout_s: float = 5.0) -> None:
-        """Nothing is connected until the first `send`.
+        """Create the producer; it connects at the first `send`.
 
         Args:
-            broker_url: an AMQP URL, with the vhost; of a cluster those of its nodes, with a semicolon between them.
-            journal: where intents and outcomes go.
-            timeout_s: the longest wait for each of connecting to a node, declaring a queue, and a confirm.
+            broker_url: an AMQP URL, with the vhost; for a cluster the URLs of its nodes, separated by semicolons.
+            journal: gets intents and outcomes.
+            timeout_s: the longest wait for each of connecting to a node, declaring a queue, and a confirm, in seconds.
         """
         self._journal = journal
         self._timeout_s = timeout_s
         self._app = Celery("harness.producer", broker=broker_url, set_as_current=False)
-        # What the environment says of results (CELERY_RESULT_BACKEND) wins over the constructor, but not over this.
+        # The environment's setting for results (CELERY_RESULT_BACKEND) overrides the constructor, but not this.
         self._app.backend_cls = "disabled"
         self._app.conf.update(task_serializer="json", accept_content=["json"])
         self._send_message = self._app.amqp.send_task_message
@@ -75,13 +75,13 @@ class Producer:
         self._due_t: float | None = None
 
     def __enter__(self) -> Self:
-        """The producer itself."""
+        """Return the producer."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close every connection."""
+        """Close every idle connection."""
         self.close()
 
     def close(self) -> None:
@@ -90,11 +90,12 @@ class Producer:
             self._idle.pop().close()
 
     def at(self, due_t: float) -> "Producer":
-        """The same producer, for what was to be sent at `due_t` (Unix time, seconds) and is sent now.
+        """Return a view of this producer, for tasks that were due at `due_t` (Unix time, seconds) and are sent now.
 
-        A load test counts latency from there: from the moment of sending, whatever held the sender up would hide it.
+        A load test counts latency from that time: counted from the moment of sending, a delay of the sender would be
+        hidden.
         """
-        # `copy.copy` finds out anew each time how that is done, which is a thirtieth of all that a send takes.
+        # `copy.copy` is slower: it looks up how to copy each time, which takes a thirtieth of a whole send.
         view = object.__new__(type(self))
         vars(view).update(vars(self), _due_t=due_t)
         return view
@@ -113,24 +114,24 @@ class Producer:
         priority: int | None = None,
         task_id: str | None = None,
     ) -> Sent:
-        """Send one task, once: nothing is tried again, so that the outcome is one of three.
+        """Send one task, once: nothing is retried, so that there are three possible outcomes.
 
-        Writes `intended` (name, due and expiry time, what is expected), publishes, and writes the outcome. The
-        task is due now (or when `at` says), `countdown_s` seconds from now, or at `eta`. A queue that is there is used
-        as it is; one that is not is declared as Celery does, the first time that a connection meets it. If it is
-        deleted later, tasks for it are refused.
+        Writes `intended` (name, due and expiry time, expectation), publishes, and writes the outcome. The task is due
+        now (or at the time given to `at`), `countdown_s` seconds from now, or at `eta`. An existing queue is used
+        unchanged; a missing one is declared as Celery does, the first time that a connection uses it. If it is deleted
+        later, tasks for it are refused.
 
         Args:
             name: the task's registered name.
             args: its positional arguments, JSON.
             kwargs: its keyword arguments, JSON.
-            expect: what the audit shall demand; nothing beyond SUCCESS if not given.
+            expect: what the audit demands; only SUCCESS by default.
             countdown_s: seconds that the worker holds the task back.
-            eta: until when the worker holds it back, instead; with a time zone.
-            expires_s: seconds after which it is not to be run any more.
-            queue: where it is sent; the default is Celery's.
+            eta: the time until which the worker holds it back, instead; with a time zone.
+            expires_s: seconds after which it must not run any more.
+            queue: its queue; the default is Celery's.
             priority: 0 to 255, for a queue that has priorities.
-            task_id: its id; a new one if not given.
+            task_id: its id; a new one by default.
 
         Raises:
             UsageError: no message can be made of this. Nothing was journaled and nothing sent.
@@ -160,15 +161,15 @@ class Producer:
     def _message(
         self, task: str, name: str, args: Sequence[Json], kwargs: Mapping[str, Json] | None, **times: datetime | None
     ) -> Any:
-        """What `Celery.send_task` publishes.
+        """Return the message that `Celery.send_task` would publish.
 
-        It does more: an AsyncResult, and settings that it looks up for each task. Together they take as long as
-        all the rest.
+        `send_task` does more: it makes an AsyncResult and looks up settings for each task. Together these take as long
+        as all the rest.
         """
         try:
             positional, named = list(args), dict(kwargs or {})
-            # They are encoded once more when they are published, where it is too late to say that nothing was
-            # intended; and whoever listens to Celery's signals there is to see them as they are.
+            # They are encoded once more when they are published. By then the intent is journaled; and the receivers
+            # of Celery's signals must get them unencoded.
             dumps((positional, named), serializer="json")
         except (TypeError, ValueError, EncodeError) as error:
             raise UsageError(f"the arguments of {name} are not JSON, as a list and a mapping: {error}") from error
@@ -188,7 +189,7 @@ class Producer:
         try:
             link = self._link_to(queue)
         except BrokerError as error:
-            # Up to here nothing was published.
+            # Nothing was published yet.
             return Sent(task=task, outcome=Kind.REFUSED, reason=str(error))
         options = {"queue": self._app.amqp.queues[queue], "confirm_timeout": self._timeout_s, **options}
         try:
@@ -205,7 +206,7 @@ class Producer:
         return Sent(task=task, outcome=Kind.ACCEPTED)
 
     def _link_to(self, queue: str) -> Link:
-        """A connection on which the queue was seen to be there. Raises BrokerError."""
+        """Return a connection on which the queue is known to exist. Raises BrokerError."""
         try:
             link = self._link()
         except BrokerError as error:
@@ -217,7 +218,7 @@ class Producer:
         return link
 
     def _link(self) -> Link:
-        """An idle connection that is alive, or a new one."""
+        """Return an idle connection that is alive, or a new one. Raises BrokerError."""
         while self._idle:
             link = self._idle.pop()
             if link.alive():
@@ -242,12 +243,12 @@ def _check_priority(priority: int | None) -> None:
 
 
 def _given(members: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that have a value."""
+    """Return the members that are not None."""
     return {name: value for name, value in members.items() if value is not None}
 
 
 def _expectation(name: str, expect: Expect | None) -> dict[str, Json]:
-    """What a journal line says of an expectation, once it is known to be JSON."""
+    """Return an expectation as members of a journal line. Raises UsageError if it is not JSON."""
     said = (expect or Expect()).to_json()
     try:
         encode(said)
@@ -257,7 +258,7 @@ def _expectation(name: str, expect: Expect | None) -> dict[str, Json]:
 
 
 def _due(now_s: float, countdown_s: float | None, eta: datetime | None) -> datetime | None:
-    """When a task is due; None for at once."""
+    """Return when a task is due; None for at once. Raises UsageError."""
     if eta is None:
         return _moment(now_s, "countdown_s", countdown_s)
     if countdown_s is not None:
@@ -268,7 +269,7 @@ def _due(now_s: float, countdown_s: float | None, eta: datetime | None) -> datet
 
 
 def _moment(now_s: float, what: str, after_s: float | None) -> datetime | None:
-    """The time that is so many seconds from now; None if none are given."""
+    """Return the time `after_s` seconds from now; None if it is None. Raises UsageError."""
     if after_s is None:
         return None
     try:

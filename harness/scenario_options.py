@@ -1,4 +1,4 @@
-"""`harness run` takes the options of the scenario that is named, beside those that all scenarios have."""
+"""The options of `harness run`: those of the named scenario, beside those that all scenarios have."""
 
 import math
 from collections.abc import Sequence
@@ -12,33 +12,33 @@ from harness.running.run import find_scenario
 from harness.scenario import Option, Scenario
 
 _SCENARIO = "celery_harness.scenario"
-"""Where the scenario of a command line is kept while the line is taken apart."""
+"""The key under which the scenario of a command line is kept while the line is parsed."""
 
 
 class RunCommand(click.Command):
-    """Takes the options of the scenario that is named, beside those that all scenarios have."""
+    """A command with the options of the named scenario, beside those that all scenarios have."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Find the scenario first, and then take the line apart with its options."""
+        """Find the scenario first, and then parse the line with its options."""
         first = self.make_parser(ctx)
         first.ignore_unknown_options = True
-        # Nothing is decided here: only which scenario it is, and where its module lies.
+        # This pass only finds the scenario, and the folder of its module.
         named, _, _ = first.parse_args(args=list(args))
         name = named.get("scenario")
-        # An option of a scenario's own is not known as one before the scenario is, which has to come first.
+        # An option of a scenario's own is unknown until the scenario is, so the scenario has to come first.
         if isinstance(name, str) and not name.startswith("-"):
             ctx.meta[_SCENARIO] = find_scenario(name, Path(named.get("app_dir") or "."))
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return all options; those of the scenario's own stand before `--help`."""
+        """Return all options; the scenario's own ones come before `--help`."""
         common = super().get_params(ctx)
         scenario: Scenario | None = ctx.meta.get(_SCENARIO)
         return common if scenario is None else [*common[:-1], *_owns(scenario, common), common[-1]]
 
 
 def _owns(scenario: Scenario, common: Sequence[click.Parameter]) -> list[click.Option]:
-    """The options of a scenario's own. Raises UsageError for one that could be mistaken for another."""
+    """Return the options of a scenario's own. Raises UsageError for a name that another option has."""
     owns = [_own(option) for option in scenario.options]
     taken = {name for param in common for name in (param.name, *param.opts)}
     for own in owns:
@@ -49,7 +49,7 @@ def _owns(scenario: Scenario, common: Sequence[click.Parameter]) -> list[click.O
 
 
 def _own(option: Option) -> click.Option:
-    """An option of a scenario's own, as the shell has it."""
+    """Return an option of a scenario's own as an option of click."""
     kind: click.ParamType[Any]
     if option.kind is Path:
         kind = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
@@ -65,6 +65,6 @@ def _own(option: Option) -> click.Option:
 
 
 def scenario_of(ctx: click.Context, name: str, app_dir: Path) -> Scenario:
-    """Return the scenario of a command line that was taken apart."""
+    """Return the scenario of a parsed command line."""
     found: Scenario = ctx.meta.get(_SCENARIO) or find_scenario(name, app_dir)
     return found

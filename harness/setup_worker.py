@@ -1,4 +1,4 @@
-"""A worker as tests that are written against pytest-celery ask for it: what is refused, and what it is started with."""
+"""The worker of tests that are written against pytest-celery: the checks of what they ask for, and its settings."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,16 @@ from harness.containers.app_node import CODE_INSIDE
 from harness.errors import UsageError
 
 BUILD = ("version", "worker_name", "worker_queue", "pytest_celery_pkg")
-"""Methods of a container class that also are session fixtures, with which pytest-celery builds its image."""
+"""Methods of a container class that are session fixtures as well; pytest-celery builds its image with them."""
 
 
 def build_fixture(name: str) -> str:
-    """The session fixture that goes with a method of BUILD."""
+    """Return the name of the session fixture that corresponds to a method of BUILD."""
     return f"default_worker_{name}" if name == "pytest_celery_pkg" else f"default_worker_celery_{name}"
 
 
 def check(container_cls: Any, built_with: Any, fixtures: Mapping[str, str], ports: Any) -> None:
-    """Refuse what would have no effect."""
+    """Raise UsageError for settings that would have no effect."""
     if container_cls.version():
         raise UsageError(
             f"{container_cls.__name__}.version() asks for Celery {container_cls.version()}; a worker has the Celery of "
@@ -34,7 +34,7 @@ def check(container_cls: Any, built_with: Any, fixtures: Mapping[str, str], port
 
 
 def parsed_command(command: Sequence[str] | str) -> tuple[str, list[str]]:
-    """The app and the options of ``celery -A app worker ...``, the one command that the agent can become."""
+    """Return the app and the options of ``celery -A app worker ...``. Raises UsageError for any other command."""
     match shlex.split(command) if isinstance(command, str) else list(command):
         case ["celery", "-A" | "--app", app, "worker", *options]:
             return app, options
@@ -43,7 +43,11 @@ def parsed_command(command: Sequence[str] | str) -> tuple[str, list[str]]:
 
 
 def worker_env(given: Mapping[str, str], broker_url: str) -> dict[str, str]:
-    """The worker's environment: what pytest-celery made of the clusters and the test's fixtures."""
+    """Return the worker's environment, from what pytest-celery made of the clusters and the test's fixtures.
+
+    Raises:
+        UsageError: it names another broker than `broker_url`.
+    """
     asked = given.get("CELERY_BROKER_URL")
     if asked != broker_url:
         raise UsageError(
@@ -51,12 +55,12 @@ def worker_env(given: Mapping[str, str], broker_url: str) -> dict[str, str]:
             "Use celery_rabbitmq_broker in celery_broker_cluster, and leave CELERY_BROKER_URL to it."
         )
     path = f"{CODE_INSIDE}:{given.get('PYTHONPATH', '')}"
-    # Without a backend there is to be none, and the harness would set its own.
+    # If it has no backend, the worker must have none; the harness would set its own.
     return {"CELERY_RESULT_BACKEND": "", **given, "PYTHONPATH": path}
 
 
 def get_running_processes_info(columns: list[str] | None = None) -> str:
-    """What pytest-celery's function of this name says, as JSON, without psutil, which the node image lacks.
+    """Return pytest-celery's process list as JSON, without psutil, which the node image lacks.
 
     Its source becomes `utils.py` in the worker, so it imports what it needs.
     """
@@ -79,7 +83,7 @@ def get_running_processes_info(columns: list[str] | None = None) -> str:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            # The name is in brackets and may hold any character.
+            # The name is in brackets and may contain any character.
             name, _, rest = (folder / "stat").read_text().partition("(")[2].rpartition(")")
             fields = rest.split()
             info = {
