@@ -1,1 +1,1 @@
-"""The containers, seen from outside."""
+"""The containers, as the host process handles them."""

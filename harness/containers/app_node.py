@@ -1,4 +1,4 @@
-"""A container that runs somebody's app: what all of them have in common, and how one shows that it is ready."""
+"""A container that runs a user's app: the common settings of such nodes, and their readiness."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,24 +20,24 @@ APP_DATABASE_URL_INSIDE = f"sqlite:///{RUN_INSIDE}/app/app.sqlite3"
 
 @dataclass(frozen=True, kw_only=True)
 class AppNode:
-    """What every container is given that knows the app."""
+    """The settings of every container that runs the app."""
 
     image: str
     """The node image, or any with Python, Celery and SQLAlchemy."""
     app: str
-    """What ``celery -A`` gets."""
+    """The argument of ``celery -A``."""
     app_folder: Path
     """The folder that the app is imported from; read-only inside, and the working directory."""
     run_folder: Path
     """The run's folder, with `journal` in it; the node writes there."""
     network: str
-    """Where the broker is."""
+    """The network of the broker."""
     broker_url: str
-    """As seen from inside `network`."""
+    """The broker's URL inside `network`."""
     results_url: str = RESULTS_URL_INSIDE
-    """Where Celery stores results, as seen from inside."""
+    """Where Celery stores results, as a URL inside the container."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """More environment; it wins over all that the harness sets."""
+    """More environment; it overrides everything that the harness sets."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """More labels of the container."""
 
@@ -50,13 +50,13 @@ class AppNode:
         env: Mapping[str, str] | None = None,
         ports: Sequence[int] = (),
     ) -> NodeSpec:
-        """Return how one node is run: a module of ours as its command, with code, app and run folder mounted.
+        """Return the specification of one node: a harness module as its command, with code, app and run folder mounted.
 
         Args:
             name: the node's name, unique within its stack.
-            command: the module's arguments; for the agent what it becomes, such as ``("-A", "app", "worker")``.
+            command: the module's arguments; for the agent those of `celery`, such as ``("-A", "app", "worker")``.
             module: the module of `harness.inside`.
-            env: what this node needs; the app's own environment wins over it.
+            env: what this node needs; the app's own environment overrides it.
             ports: ports inside that are published on loopback.
         """
         broker = self.env.get("CELERY_BROKER_URL", self.broker_url)
@@ -68,11 +68,11 @@ class AppNode:
             | {
                 "PYTHONPATH": f"{CODE_INSIDE}:{APP_INSIDE}",
                 "CELERY_BROKER_URL": broker,
-                # An app may have one broker to read from, and one to write to.
+                # An app may have one broker to read from, and another to write to.
                 "CELERY_BROKER_READ_URL": broker,
                 "CELERY_BROKER_WRITE_URL": broker,
                 "CELERY_RESULT_BACKEND": self.results_url,
-                # A place for what the app itself keeps; it is `app` in the run folder.
+                # A database for the app's own data; it is in `app` in the run folder.
                 "APP_DATABASE_URL": APP_DATABASE_URL_INSIDE,
             }
             | dict(env or {})
@@ -87,7 +87,7 @@ class AppNode:
 
 def inside_command(module: str) -> tuple[str, ...]:
     """Return the command that runs a module of `harness.inside`."""
-    # -P: a folder of the app's that is named `harness` must not come first.
+    # -P: a folder of the app that is named `harness` must not come first.
     return ("python", "-P", "-m", f"harness.inside.{module}")
 
 
@@ -95,7 +95,7 @@ def inside_env(name: str) -> dict[str, str]:
     """Return the environment that every module of `harness.inside` reads."""
     return {
         "PYTHONPATH": CODE_INSIDE,
-        # An image that is not ours may keep back what a node says until it is killed.
+        # Without it, an image that is not ours may buffer a node's output until it is killed.
         "PYTHONUNBUFFERED": "1",
         "HARNESS_RUN": RUN_INSIDE,
         "HARNESS_JOURNAL": f"{RUN_INSIDE}/journal",
@@ -118,7 +118,7 @@ class JournalingNode(Node):
     """A node that is ready when its journal says so."""
 
     def __init__(self, engine: Engine, spec: NodeSpec, *, run_folder: Path, network: str | None = None) -> None:
-        """Nothing is started yet; `run_folder` is the one that the node sees."""
+        """Create the node without starting it; `run_folder` is the one that the node sees."""
         super().__init__(engine, spec, network=network, missing=self._lacks)
         self._journal = run_folder / "journal"
         self._old: set[Path] = set()
@@ -127,7 +127,7 @@ class JournalingNode(Node):
 
     def start(self) -> None:
         """Start it, or start it again; from now on only the journal of this start counts."""
-        # Every process opens a file of its own, so what is there by now is by an earlier one.
+        # Every process opens its own file, so the files that exist now are from an earlier start.
         self._old, self._tails, self._is_ready = set(self._files()), {}, False
         super().start()
 

@@ -1,4 +1,4 @@
-"""Beat: the real `celery beat` of somebody's app, under the agent, and if need be under a clock of its own."""
+"""Beat: the real `celery beat` of a user's app, under the agent, with the real clock or a faked one."""
 
 import json
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ _LIBRARY = "/opt/faketime/libfaketime.so.1"
 
 @dataclass(frozen=True, kw_only=True)
 class ShiftedClock:
-    """A clock that is `offset_s` seconds ahead of everybody else's, and as fast. The journal has the real time."""
+    """A clock that is `offset_s` seconds ahead of the real one, at the same speed. The journal has the real time."""
 
     offset_s: float
 
     def env(self) -> dict[str, str]:
-        """What makes a process live by it."""
+        """Return the environment that gives a process this clock."""
         return {
             "LD_PRELOAD": _LIBRARY,
             "FAKETIME": f"{self.offset_s:+.6f}s",
@@ -32,7 +32,7 @@ class ShiftedClock:
 class FastClock:
     """A clock that shows `start_t` when the process begins, and from then on runs `speed` times as fast.
 
-    Waiting and time-outs are as much shorter. The journal has the time that this clock shows.
+    Waits and time-outs get shorter by the same factor. The journal has the time of this clock.
     """
 
     start_t: float
@@ -40,12 +40,12 @@ class FastClock:
     speed: float
 
     def __post_init__(self) -> None:
-        """Refuse a clock that stands still or runs backwards."""
+        """Raise UsageError for a clock that stands still or runs backwards."""
         if not self.speed > 0:
             raise UsageError(f"a clock of speed {self.speed:g} does not run; give a number above 0.")
 
     def env(self) -> dict[str, str]:
-        """What makes a process live by it."""
+        """Return the environment that gives a process this clock."""
         start = datetime.fromtimestamp(self.start_t, UTC).strftime("%Y-%m-%d %H:%M:%S")
         # The library takes the start for local time.
         return {
@@ -57,7 +57,7 @@ class FastClock:
 
 
 class Beat(JournalingNode):
-    """`celery beat`, ready when its scheduler is. Its schedule file outlives a restart, and goes with the run."""
+    """`celery beat`, ready when its scheduler is. Its schedule file is in the run folder and survives a restart."""
 
     def __init__(
         self,
@@ -68,14 +68,17 @@ class Beat(JournalingNode):
         clock: ShiftedClock | FastClock | None = None,
         settings: Mapping[str, Json] | None = None,
     ) -> None:
-        """Nothing is started yet.
+        """Create the node without starting it, and make the folder of schedule files.
 
         Args:
-            engine: what runs it.
-            app: what it is a node of; with a clock of its own, libfaketime has to be in the image.
+            engine: runs it.
+            app: the app's settings; for a faked clock, libfaketime has to be in the image.
             name: the node's name, unique within its stack.
             clock: None for the real one.
-            settings: Celery settings that win over the app's own, such as `timezone`.
+            settings: Celery settings that override the app's own, such as `timezone`.
+
+        Raises:
+            UsageError: the settings are not JSON.
         """
         (app.run_folder / "beat").mkdir(exist_ok=True)
         own = {} if clock is None else clock.env()

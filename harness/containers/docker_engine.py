@@ -1,7 +1,7 @@
-"""Docker, as an engine: the one module that knows docker-py and testcontainers.
+"""The engine for Docker: the only module that imports docker-py's client and testcontainers.
 
-It is longer than others, because none of what needs these two may be elsewhere. What can do without them is: the
-options of a container in `docker_options`, the way to a registry in `docker_registry`, and `time_limits`.
+All that needs these two libraries is here, which makes it long. The rest is elsewhere: the options of a container in
+`docker_options`, pulling from a registry in `docker_registry`, and `time_limits`.
 """
 
 import atexit
@@ -49,7 +49,7 @@ _SUBNET_ATTEMPTS = 20
 
 
 def connect() -> Engine:
-    """The container engine that the `docker` command would use: DOCKER_HOST, else the current context.
+    """Connect to the container engine that the `docker` command would use: DOCKER_HOST, else the current context.
 
     Raises:
         EngineError: nothing answers within 5 seconds, or what answers is no engine.
@@ -60,16 +60,16 @@ def connect() -> Engine:
         client.ping()
     except Exception as error:  # noqa: BLE001 - docker-py raises a bare Exception for a damaged context, among others.
         raise EngineError(_no_engine(error)) from None
-    # Only the first answer has to be quick: building an image or stopping a node takes its time.
+    # Only the first answer has to be quick: building an image or stopping a node takes longer.
     client.api.timeout = _REQUEST_TIMEOUT_S
     time_limits.limit(client.api)
     return _DockerEngine(client)
 
 
 def _refuse_deaf_socket() -> None:
-    """Raise what docker-py would, if it is to speak to a Unix socket and nobody listens there.
+    """Raise the error that docker-py would raise if nothing listens at its Unix socket.
 
-    docker-py would leave its own socket open then, and Python warns of that.
+    docker-py itself would leave its socket open then, and Python warns about that.
     """
     address = os.environ.get("DOCKER_HOST") or ContextAPI.kwargs_from_context().get("base_url")
     scheme, _, path = str(parse_host(address)).partition("://")
@@ -100,7 +100,7 @@ def _no_engine(error: Exception) -> str:
 
 
 def _endpoint() -> str:
-    """Where `connect` looks, in words: the address, and what named it."""
+    """Return where `connect` looks, in words: the address, and its source."""
     if address := os.environ.get("DOCKER_HOST"):
         return f"{address} (from DOCKER_HOST)"
     try:
@@ -115,7 +115,7 @@ def _endpoint() -> str:
 
 @contextlib.contextmanager
 def _explained(doing: str) -> Iterator[None]:
-    """Turn what the engine answers into an EngineError that says what was being done."""
+    """Turn an error of the engine into an EngineError that says what was being done."""
     try:
         yield
     except APIError as error:
@@ -128,10 +128,10 @@ def _explained(doing: str) -> Iterator[None]:
 
 
 class _DockerEngine:
-    """An `Engine` of Docker's."""
+    """An `Engine` for Docker."""
 
     def __init__(self, client: docker.DockerClient) -> None:
-        """Asks the engine nothing yet."""
+        """Create it without a request to the engine."""
         self._client = client
         self._pid = os.getpid()
         self._name = secrets.token_hex(4)
@@ -155,7 +155,7 @@ class _DockerEngine:
             try:
                 image = self._client.images.get(spec.image)
             except NotFound:
-                # Left to itself, testcontainers would now try to pull it.
+                # testcontainers would otherwise try to pull it.
                 raise EngineError(f"The image {spec.image} of {spec.name} is not there any more.") from None
         container = _foreign(spec, self._client)
         options = options_of(spec, self._host, user_of_image=image.attrs["Config"].get("User") or "root")
@@ -164,7 +164,7 @@ class _DockerEngine:
         options["labels"] = self._labels() | {NODE_LABEL: spec.name} | options["labels"]
         options["network"] = network or "bridge"
         if network:
-            # The version is that of the API; aliases came with 1.22, which every engine of today has.
+            # The version is the API's; aliases need 1.22, which every current engine has.
             names = [spec.name, *spec.aliases]
             options["networking_config"] = {network: EndpointConfig(self._client.api.api_version, aliases=names)}
         container.tmpfs = options.pop("tmpfs", {})
@@ -173,7 +173,7 @@ class _DockerEngine:
             try:
                 container.start()
             except BaseException:
-                # A container that was created and could not be started is of no use to anybody.
+                # A container that was created and could not be started is useless.
                 self._forget_half_started(container)
                 raise
         return _DockerContainer(container.get_wrapped_container(), name=spec.name)
@@ -280,10 +280,10 @@ class _DockerEngine:
             self._client.images.remove(reference, force=True)
 
     def _create_closed(self, name: str) -> None:
-        """Make a network whose way out is an address that nobody has.
+        """Make a network whose gateway is an unused address, so that it has no way out.
 
         The engine's own kind, `internal`, publishes no ports, and some versions of it let nodes reach every address of
-        the machine. Addresses are not translated either, for an engine that knows nothing of such gateways.
+        the machine. Address translation is off as well, for engines that ignore the gateway.
         """
         closed = {"com.docker.network.bridge.enable_ip_masquerade": "false", "com.docker.network.enable_ipv6": "false"}
         for attempt in range(1, _SUBNET_ATTEMPTS + 1):
@@ -293,14 +293,14 @@ class _DockerEngine:
             try:
                 self._client.networks.create(name, driver="bridge", options=closed, ipam=ipam, labels=self._labels())
             except APIError as error:
-                # Somebody else was given that subnet in between.
+                # Another client was given that subnet in between.
                 if "overlap" in str(error).lower() and attempt < _SUBNET_ATTEMPTS:
                     continue
                 raise
             return
 
     def _free_subnet(self, name: str) -> ipaddress.IPv4Network:
-        """A subnet out of those that the engine may use; it alone knows which, and tells by giving one away."""
+        """Return a free subnet of the engine's pools. Only the engine knows them, so a network is made and removed."""
         api = self._client.api
         made = api.create_network(name, driver="bridge", labels=self._labels())["Id"]
         try:
@@ -310,9 +310,9 @@ class _DockerEngine:
         return next(ipaddress.IPv4Network(pool["Subnet"]) for pool in pools if ":" not in pool["Subnet"])
 
     def _remove(self, is_doomed: Callable[[str], bool], *labels: str) -> list[str]:
-        """Remove what carries a doomed owner's label and `labels`; containers first, because they hold the rest."""
+        """Remove what has a doomed owner's label and `labels`; containers first, because they hold the rest."""
         # The low-level lists are one request each. docker-py's own objects would inspect each thing again, and
-        # trip over one that another sweeper removes in between.
+        # fail on one that another sweeper removes in between.
         api = self._client.api
         ours = {"label": [OWNER_LABEL, *labels]}
 
@@ -341,29 +341,29 @@ class _DockerEngine:
             return Host.from_info(self._client.info())
 
     def _labels(self) -> dict[str, str]:
-        """What it starts carries these, and is removed at the latest when the interpreter exits."""
+        """Return the labels of all that is started, and have it removed at the latest when the interpreter exits."""
         if not self._ends_with_us:
             self._ends_with_us = True
             atexit.register(self._at_exit)
         return {OWNER_LABEL: str(Owner.here()), ENGINE_LABEL: self._name}
 
     def _at_exit(self) -> None:
-        # A forked child inherits this registration and the parent's connections, which are not its to use.
+        # A forked child inherits this registration and the parent's connections, and must not use them.
         if os.getpid() != self._pid:
             return
         if threading.current_thread() is threading.main_thread():
-            # It is bounded, and half of it would be left if it were interrupted.
+            # It is bounded in time, and an interrupt would leave half of it.
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
         self._client.api.timeout = _EXIT_TIMEOUT_S
-        # Nobody is left to be told; the next start sweeps what could not be removed now.
+        # Errors cannot be reported any more; the next start sweeps what could not be removed now.
         with contextlib.suppress(HarnessError):
             self.remove_mine()
 
     @staticmethod
     def _forget_half_started(container: TestContainer) -> None:
         if container._container is not None:  # noqa: SLF001 - get_wrapped_container raises where there is none.
-            # Why it could not be started is what has to be known; its label tells the next sweep what is left.
+            # The first error matters more; the label tells the next sweep what is left.
             with contextlib.suppress(APIError, requests.RequestException):
                 container.get_wrapped_container().remove(force=True, v=True)
 
@@ -372,9 +372,9 @@ _environment = threading.Lock()
 
 
 def _foreign(spec: NodeSpec, client: docker.DockerClient) -> TestContainer:
-    """The testcontainers idea of `spec`, talking through `client`."""
+    """Return the testcontainers object for `spec`, which uses `client`."""
     # testcontainers looks for an engine of its own and writes DOCKER_HOST into the environment. Giving the
-    # API version keeps it from connecting; then it gets our client, so that both talk to the same engine.
+    # API version keeps it from connecting; then it gets our client, so that both use the same engine.
     with _environment:
         before = os.environ.get("DOCKER_HOST")
         container = TestContainer(spec.image, docker_client_kw={"version": client.api.api_version})
@@ -385,10 +385,10 @@ def _foreign(spec: NodeSpec, client: docker.DockerClient) -> TestContainer:
     own = container.get_docker_client()
     own.client.close()
     own.client = client
-    # The reference is complete; a prefix for images of the public registry must not be put before it.
+    # The reference is complete; testcontainers must not add a prefix for images of the public registry.
     container.image = spec.image
     container.env = dict(spec.env)
-    # An address alone means: this address, and any free port. testcontainers passes it on as it is.
+    # An address alone means: this address, and any free port. testcontainers passes it on unchanged.
     container.ports = cast("dict[str, int | None]", {f"{port}/tcp": (LOOPBACK,) for port in spec.ports})
     container.with_name(f"celery-harness-{spec.name}-{secrets.token_hex(4)}")
     if spec.command:
@@ -417,7 +417,7 @@ def _remove_container(api: docker.APIClient, name: str) -> None:
     except APIError as error:
         if error.status_code != requests.codes.conflict:
             raise
-        # Somebody else is removing it. It is not gone before they are done, and its network is still held.
+        # Another process is removing it. Until it is gone, its network is still held.
         try:
             wait_until(lambda: _is_gone(api, name), what=f"{name} is gone", timeout_s=_REMOVAL_TIMEOUT_S)
         except WaitTimeout:
@@ -436,7 +436,7 @@ def _is_gone(api: docker.APIClient, name: str) -> bool:
 
 
 def _remove_held(remove: Callable[[str], object], name: str) -> bool:
-    """Remove a network or volume; False if after two seconds a container still holds it."""
+    """Remove a network or volume. Return False if a container still holds it after two seconds."""
 
     def attempt() -> bool:
         try:
@@ -444,7 +444,7 @@ def _remove_held(remove: Callable[[str], object], name: str) -> bool:
         except NotFound:
             return True
         except APIError as error:
-            # Docker says "forbidden" of a network and "conflict" of a volume that is in use.
+            # If it is in use, Docker answers "forbidden" for a network and "conflict" for a volume.
             if error.status_code not in {requests.codes.forbidden, requests.codes.conflict}:
                 raise
             return False
@@ -460,7 +460,7 @@ def _remove_held(remove: Callable[[str], object], name: str) -> bool:
 
 
 class _DockerContainer:
-    """A `Container` of Docker's."""
+    """A `Container` of Docker."""
 
     def __init__(self, wrapped: DockerPyContainer, *, name: str) -> None:
         self._wrapped = wrapped
@@ -497,7 +497,7 @@ class _DockerContainer:
                     *lines, rest = (rest + part).split(b"\n")
                     yield from (line.decode(errors="replace") for line in lines)
             except APIError as error:
-                # Docker says "not found" of a container that is gone, and "conflict" of one that is about to be.
+                # Docker answers "not found" for a container that is gone, and "conflict" for one that is being removed.
                 if error.status_code not in {requests.codes.not_found, requests.codes.conflict}:
                     raise
 

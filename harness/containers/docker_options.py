@@ -1,6 +1,6 @@
-"""What Docker is told of a node beside its image, its command and its ports, as plain dictionaries.
+"""Docker's options for a node beside its image, command and ports, as plain dictionaries.
 
-It says who a node is on its machine, and what keeps it from harming that. No engine is asked.
+They set the node's identity on its machine, and limit the harm that it can do. No engine is asked.
 """
 
 import os
@@ -12,32 +12,32 @@ from harness.containers.engine import CALLER, LOOPBACK, NodeSpec, memory_limit_b
 from harness.containers.image_recipes import is_ours
 
 NO_RESOLVER = {"dns": [LOOPBACK], "dns_opt": ["timeout:1", "attempts:3"]}
-"""Who asks for a name outside hears soon that there is none; the container's own loopback answers nobody."""
+"""A lookup of an outside name fails soon: nothing answers on the container's own loopback."""
 
 _MOST_PROCESSES = 4096
-"""Threads count, too. A worker has some dozens; what goes on to fork is stopped before the machine is full."""
+"""Threads count, too. A worker has some dozens; a fork bomb is stopped before the machine is full."""
 _STEPS_DOWN = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
-"""What the entry point of an image needs that starts as root and goes on as a user of its own, as RabbitMQ's does."""
+"""The capabilities for an image whose entry point starts as root and changes to its own user, such as RabbitMQ's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """What the engine says of the machine that it runs on."""
+    """The engine's description of its machine."""
 
     security: frozenset[str] = frozenset()
-    """Such as `rootless` and `selinux`."""
+    """Security options, such as `rootless` and `selinux`."""
     memory_bytes: int = 0
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any]) -> "Host":
-        """The machine as the engine's description of itself has it."""
+        """Read the machine from the engine's description of itself."""
         said: list[str] = info.get("SecurityOptions") or []
         security = frozenset(option.removeprefix("name=").partition(",")[0] for option in said)
         return cls(security=security, memory_bytes=info.get("MemTotal", 0))
 
 
 def options_of(spec: NodeSpec, host: Host, *, user_of_image: str = "root") -> dict[str, Any]:
-    """What testcontainers has no method for; `with_kwargs` takes all of it at once or forgets."""
+    """Return the options that testcontainers has no method for; `with_kwargs` needs all of them in one call."""
     options: dict[str, Any] = {
         "hostname": spec.hostname or spec.name,
         "labels": dict(spec.labels),
@@ -49,7 +49,7 @@ def options_of(spec: NodeSpec, host: Host, *, user_of_image: str = "root") -> di
         **_limits(spec, host, user_of_image),
     }
     if spec.user == CALLER:
-        # A rootless engine runs as the caller itself, and shows it as root inside.
+        # A rootless engine runs as the caller itself, and shows the caller as root inside.
         options["user"] = "0:0" if "rootless" in host.security else f"{os.getuid()}:{os.getgid()}"
     elif spec.user is not None:
         options["user"] = spec.user
@@ -59,21 +59,21 @@ def options_of(spec: NodeSpec, host: Host, *, user_of_image: str = "root") -> di
 
 
 def _limits(spec: NodeSpec, host: Host, user_of_image: str) -> dict[str, Any]:
-    """What keeps a node from harming the machine, whatever the code in it does."""
+    """Return the options that keep a node from harming the machine, with any code in it."""
     limits: dict[str, Any] = {
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "pids_limit": _MOST_PROCESSES,
     }
     if "selinux" in host.security:
-        # Nothing that is mounted could be read otherwise. Relabelling it would change the caller's own files.
+        # Otherwise no mount could be read. Relabelling would change the caller's own files.
         limits["security_opt"].append("label=disable")
     if spec.user is None and user_of_image.partition(":")[0] in {"root", "0"}:
         limits["cap_add"] = _STEPS_DOWN
     if memory_bytes := memory_limit_bytes(host.memory_bytes):
-        # Both the same: no swap on top.
+        # The same value twice: no swap in addition.
         limits |= {"mem_limit": memory_bytes, "memswap_limit": memory_bytes}
     if spec.read_only and is_ours(spec.image):
-        # Programs may be unpacked there and run, as anywhere.
+        # Programs may be unpacked there and run, as elsewhere.
         limits |= {"read_only": True, "tmpfs": {"/tmp": "exec,mode=1777"}}  # noqa: S108 - inside the container.
     return limits

@@ -1,6 +1,6 @@
-"""How Docker is told to pull: by requests of our own, each with a limit to its silence.
+"""Pulling with Docker: own requests to the engine, each with a time limit for silence.
 
-docker-py would wait for ever, here. But it is a session of requests, which lets us say how long.
+docker-py would wait without limit here. But its client is a session of requests, which takes a time-out.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ def pull(session: requests.Session, url: str, reference: str, *, name: Mapping[s
         url: of the engine, with the version of its API.
         reference: of the image.
         name: the same as `fromImage` and `tag`.
-        login: what the engine is to show the registry, encoded; None for nothing.
+        login: the encoded credentials that the engine sends to the registry; None for none.
 
     Raises:
         PullError: the registry does not answer, or does not have it.
     """
     headers = {"X-Registry-Auth": login} if login else {}
-    # The engine asks the registry for this at once, so it tells who answers from who would keep us waiting.
-    # An engine without this request says "not found", as does a registry without the image: the pull will tell.
+    # The engine asks the registry for this at once, so a registry that does not answer shows soon. An engine
+    # without this request answers "not found", as does a registry without the image: then the pull decides.
     looked = _call(session, "GET", f"{url}/distribution/{reference}/json", _REGISTRY_TIMEOUT_S, headers=headers)
     with looked as answer:
         if answer.status_code != requests.codes.not_found:
@@ -54,14 +54,14 @@ def _call(
     headers: Mapping[str, str],
     params: Mapping[str, str] | None = None,
 ) -> Iterator[requests.Response]:
-    """A request to the engine that ends with a PullError when nothing was heard for `silence_s` seconds."""
+    """Send a request to the engine. Raises PullError if nothing arrives for `silence_s` seconds."""
     try:
         with session.request(
             method, url, headers=dict(headers), params=params, timeout=silence_s, stream=True
         ) as response:
             yield response
     except (requests.Timeout, requests.ConnectionError) as error:
-        # While a body is read, requests calls a time-out a connection error.
+        # While a body is read, requests reports a time-out as a connection error.
         if "timed out" not in str(error):
             raise
         raise PullError(f"no answer for {silence_s:g} s") from None

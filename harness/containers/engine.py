@@ -1,6 +1,6 @@
-"""What an engine is: it runs nodes, joins them by networks, and has their images.
+"""The interface of an engine: it runs nodes, connects them by networks, and has their images.
 
-The rest of the harness knows an engine by what stands here. Docker is one; see `harness.containers.docker_engine`.
+The rest of the harness uses engines only through it. Docker is one; see `harness.containers.docker_engine`.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import IO, Any, Protocol
 from harness.errors import ImageError, UsageError
 
 CALLER = "caller"
-"""The user of a node that is to be whoever runs this process, as seen from outside."""
+"""The user of a node that runs as the caller of this process, as seen from outside."""
 LOOPBACK = "127.0.0.1"
 _LEAST_MEMORY_MB = 64
 
@@ -23,7 +23,7 @@ _LEAST_MEMORY_MB = 64
 
 
 class Status(StrEnum):
-    """What a container is doing."""
+    """The state of a container."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -47,26 +47,26 @@ class State:
 
 
 class Container(Protocol):
-    """A started node, seen from outside. Nothing in here is particular to containers.
+    """A started node. The interface has nothing that only containers can do.
 
     Every method may raise EngineError. After `remove`, `state` is `gone` and `remove` does nothing.
     """
 
     @property
     def id(self) -> str:
-        """What the engine calls it."""
+        """The engine's id of it."""
 
     def state(self) -> State:
-        """What it is doing now."""
+        """Return its current state."""
 
     def logs(self, tail: int | None = None) -> str:
-        """Its output and errors, the last `tail` lines or all; also after it exited, empty once it is gone."""
+        """Return its output and errors, the last `tail` lines or all; also after it exited, empty once it is gone."""
 
     def follow(self) -> Iterator[str]:
-        """Each line that it says from now on, as it comes; ends with the container."""
+        """Yield each line of its output from now on, as it comes; ends with the container."""
 
     def host_port(self, port: int) -> tuple[str, int]:
-        """Where this machine reaches a published port now. A restart may change it."""
+        """Return the host and port at which this machine reaches a published port. A restart may change them."""
 
     def kill(self, signal: str = "SIGKILL") -> None:
         """Send a signal to its first process."""
@@ -75,7 +75,7 @@ class Container(Protocol):
         """Freeze all its processes."""
 
     def unpause(self) -> None:
-        """Let them go on."""
+        """Resume all its processes."""
 
     def stop(self, timeout_s: int) -> None:
         """Ask it to stop with SIGTERM, and kill it after `timeout_s` seconds."""
@@ -84,7 +84,7 @@ class Container(Protocol):
         """Start it again with the same command and disk, after it exited."""
 
     def remove(self) -> None:
-        """Kill it if it runs, and forget it with its anonymous volumes."""
+        """Kill it if it runs, and remove it with its anonymous volumes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class MountSpec:
     read_only: bool = True
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a name that the engine cannot be told."""
+        """Raise UsageError for a name that is not UTF-8."""
         try:
             str(self.host).encode()
         except UnicodeEncodeError:
@@ -105,7 +105,7 @@ class MountSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSpec:
-    """All there is to say about a container before it is started."""
+    """The specification of a container before it is started."""
 
     name: str
     """Unique within its stack; letters, digits, `-` and `_`."""
@@ -125,10 +125,10 @@ class NodeSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     working_dir: str | None = None
     read_only: bool = False
-    """Whether nothing but its mounts and /tmp can be written, and /tmp is in memory; never of an image not ours."""
+    """Whether only its mounts and /tmp can be written, with /tmp in memory; ignored for images that are not ours."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a name that could not be the name of a host and of a file."""
+        """Raise UsageError for a name that cannot be the name of a host and of a file."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}", self.name):
             raise UsageError(f"{self.name!r} cannot name a node: use at most 41 letters, digits, `-` and `_`.")
 
@@ -141,26 +141,26 @@ class PullError(ImageError):
 
 
 class Engine(Protocol):
-    """Starts and removes containers and networks, each under the label of the current process, and keeps images.
+    """Starts and removes containers and networks, each with the label of the current process, and keeps images.
 
-    Threads may share an engine. A process that forks makes a new one in the child. What is left when the interpreter
-    exits is removed then. Every method may raise EngineError.
+    Threads may share an engine. A process that forks makes a new one in the child. At the interpreter's exit, what is
+    left is removed. Every method may raise EngineError.
     """
 
     def version(self) -> str:
-        """Which version of what answers, for a person."""
+        """Return the engine's name and version, for a person."""
 
     def architecture(self) -> str:
-        """What its containers run on, such as `amd64`."""
+        """Return the architecture of its containers, such as `amd64`."""
 
     def close(self) -> None:
-        """Close its connections. What it started goes on, and whatever is asked later opens them anew."""
+        """Close its connections. What it started goes on, and a later request opens them again."""
 
     def run(self, spec: NodeSpec, *, network: str | None = None) -> Container:
         """Create and start a container.
 
         Args:
-            spec: what to run; its image must be there already.
+            spec: what to run; its image must be present already.
             network: from `create_network`; None for the engine's default network, which has no names.
 
         Raises:
@@ -168,53 +168,53 @@ class Engine(Protocol):
         """
 
     def native(self, container: Container) -> Any:
-        """What the engine's own library has for a container, for a caller that is written for that library."""
+        """Return the container's object of the engine's own library, for a caller that uses that library."""
 
     def states(self, is_owner: Callable[[str], bool]) -> dict[str, str]:
-        """What the nodes of some owners are doing, by name. Of several of one name, any.
+        """Return the states of the nodes of some owners, by name. Of several nodes with one name, any.
 
         Args:
-            is_owner: whether an owner label is one of theirs; see `harness.containers.ownership`.
+            is_owner: returns whether an owner label is one of theirs; see `harness.containers.ownership`.
         """
 
     def remove_owned(self, is_doomed: Callable[[str], bool]) -> list[str]:
         """Remove the containers, networks and volumes of some owners.
 
-        Any number of processes may be at it at once.
+        Any number of processes may do so at once.
 
         Args:
-            is_doomed: whether what the owner with this label started is to go.
+            is_doomed: returns whether to remove what the owner with this label started.
 
         Returns:
             The names of what was removed.
         """
 
     def remove_mine(self) -> list[str]:
-        """Remove every container, network and volume that was started through this engine; their names."""
+        """Remove every container, network and volume that was started through this engine. Return their names."""
 
     def create_network(self, name: str, *, leads_out: bool = False) -> str:
-        """Make a network whose nodes reach each other by name, and return its full name, with `name` in it.
+        """Make a network whose nodes reach each other by name, and return its full name, which contains `name`.
 
         Args:
             name: part of the full one.
-            leads_out: whether they reach anything else. Their published ports are reached either way.
+            leads_out: whether they reach anything else. Their published ports can be reached either way.
         """
 
     def remove_network(self, name: str) -> None:
-        """Remove a network that no container is on any more; nothing happens if it is gone.
+        """Remove a network that has no containers any more; nothing happens if it is gone.
 
         Raises:
             EngineError: after two seconds there is still a container on it.
         """
 
     def has_image(self, reference: str) -> bool:
-        """Whether an image is there."""
+        """Return whether an image is present."""
 
     def images(self, label: str) -> list[str]:
-        """The references of all images with a label of this name."""
+        """Return the references of all images with a label of this name."""
 
     def pull(self, reference: str) -> None:
-        """Fetch an image from its registry; quick to give up if that says nothing.
+        """Fetch an image from its registry; gives up soon if the registry does not answer.
 
         Raises:
             PullError: the registry does not answer, or does not have it.
@@ -230,35 +230,35 @@ class Engine(Protocol):
         labels: Mapping[str, str],
         timeout_s: int,
     ) -> list[str]:
-        """Build an image, and return the lines that the build said.
+        """Build an image, and return the lines of the build's output.
 
         Args:
             context: a tar archive of the files that the Dockerfile copies, and of itself.
-            reference: the name of what is built.
+            reference: the name of the image.
             dockerfile: its name in the archive.
             arguments: of the Dockerfile.
-            labels: what the image carries.
-            timeout_s: how long the build may say nothing.
+            labels: of the image.
+            timeout_s: how long the build may be silent, in seconds.
 
         Raises:
             ImageError: the build failed; the message ends with its last lines.
         """
 
     def import_image(self, tree: Path, *, reference: str, labels: Mapping[str, str]) -> str:
-        """Make an image out of an archive of its files, and return what the engine said."""
+        """Make an image out of an archive of its files, and return the engine's answer."""
 
     def remove_image(self, reference: str) -> None:
-        """Remove an image, also where a stopped container has it."""
+        """Remove an image, even if a stopped container uses it."""
 
 
 # ------------------------------------------------------------------------------------------------- settings
 
 
 def network_leads_out() -> bool:
-    """Whether HARNESS_NETWORK opens the nodes' network: to the machine that they run on, and beyond it.
+    """Return whether HARNESS_NETWORK opens the nodes' network: to the machine that they run on, and beyond it.
 
     Raises:
-        UsageError: it says neither `closed` nor `open`.
+        UsageError: it is neither `closed` nor `open`.
     """
     said = os.environ.get("HARNESS_NETWORK") or "closed"
     if said not in {"closed", "open"}:
@@ -267,7 +267,7 @@ def network_leads_out() -> bool:
 
 
 def memory_limit_bytes(memory_bytes: int) -> int:
-    """How much memory one node may take on a machine that has so much: HARNESS_MEMORY_MB, else half of it.
+    """Return the memory limit of one node on a machine with `memory_bytes`: HARNESS_MEMORY_MB, else half of it.
 
     Raises:
         UsageError: HARNESS_MEMORY_MB is no number of megabytes, or too few to start anything.

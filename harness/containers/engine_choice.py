@@ -1,13 +1,13 @@
-"""Which engine is used: the one place that chooses."""
+"""The choice of the engine: the only place that decides it."""
 
 from harness.containers import docker_engine
 from harness.containers.engine import Engine
 
 
 def connect() -> Engine:
-    """The engine of this machine; whoever asks for it closes it.
+    """Return the engine of this machine; the caller closes it.
 
     Raises:
-        EngineError: none answers; the message says where it was sought and what to do.
+        EngineError: none answers; the message says where it was looked for and what to do.
     """
     return docker_engine.connect()

@@ -1,13 +1,13 @@
-"""What an image is made of, and the name that follows from it.
+"""The ingredients of an image, and the name that follows from them.
 
-Each image is the harness's own Dockerfile on a base. Its tag is a hash of everything that goes into it, so a second
-start finds it by name and builds nothing, and an edit is never overlooked. No engine is asked.
+Each image is the harness's own Dockerfile on a base. Its tag is a hash of all its ingredients. So a second start finds
+the image by name and builds nothing, and every edit leads to a new image. No engine is asked.
 
-What the environment may say:
+The environment may set:
 
-- ``HARNESS_IMAGES``: ``pull`` or ``bootstrap`` to have the bases from there and from nowhere else.
+- ``HARNESS_IMAGES``: ``pull`` or ``bootstrap``, as the only source of the bases.
 - ``HARNESS_REGISTRY``: a prefix for the official bases, such as ``mirror:5000`` or ``mirror:5000/library``.
-- ``HARNESS_RABBITMQ_IMAGE``, ``HARNESS_WORKER_IMAGE``: an image to use as it is, instead of ours.
+- ``HARNESS_RABBITMQ_IMAGE``, ``HARNESS_WORKER_IMAGE``: an image to use unchanged, instead of ours.
 """
 
 import hashlib
@@ -27,14 +27,14 @@ _RECIPE_VERSION = 1
 
 
 class Image(StrEnum):
-    """The images there are."""
+    """The images of the harness."""
 
     RABBITMQ = "rabbitmq"
     NODE = "node"
 
 
 class Source(StrEnum):
-    """Where a base comes from."""
+    """The source of a base."""
 
     PULL = "pull"
     BOOTSTRAP = "bootstrap"
@@ -42,15 +42,15 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What an image is made of, whatever its base comes from."""
+    """The ingredients of an image, for any source of its base."""
 
     official: str
     """The base that a registry has."""
     packages: tuple[str, ...]
-    """The packages that make a base where no registry answers."""
+    """The packages that make a base if no registry answers."""
     dockerfile: str
     files: tuple[str, ...]
-    """What the Dockerfile copies, beside wheels."""
+    """The files that the Dockerfile copies, beside wheels."""
     wheels: bool
     replaced_by: str
     """The variable that names an image to use instead."""
@@ -80,12 +80,12 @@ RECIPES = {
 
 
 def is_replaced(which: Image) -> bool:
-    """Whether the environment names somebody's own image instead of ours."""
+    """Return whether the environment names a user's own image instead of ours."""
     return bool(os.environ.get(RECIPES[which].replaced_by))
 
 
 def is_ours(reference: str) -> bool:
-    """Whether a reference means an image that the harness made."""
+    """Return whether a reference names an image that the harness made."""
     return reference.startswith(f"{_REPOSITORY}/")
 
 
@@ -94,7 +94,7 @@ def is_ours(reference: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """An image from one source, down to the last ingredient, before anything is done."""
+    """An image from one source with all its ingredients, before it is built."""
 
     which: Image
     source: Source
@@ -102,12 +102,12 @@ class Plan:
     tag: str
     architecture: str
     files: Mapping[str, bytes]
-    """The build context but for the wheels."""
+    """The build context without the wheels."""
     pins: tuple[str, ...]
 
 
 def allowed_sources() -> list[Source]:
-    """The sources to try, in that order.
+    """Return the sources to try, in order.
 
     Raises:
         UsageError: ``HARNESS_IMAGES`` names none.
@@ -124,7 +124,7 @@ def allowed_sources() -> list[Source]:
 
 
 def plan_image(which: Image, source: Source, *, architecture: str, context: Path) -> Plan:
-    """Gather what goes into an image and name it by that.
+    """Gather the ingredients of an image, and name it by them.
 
     Raises:
         ImageError: a file of the build context is missing, or a requirement has no version.
@@ -158,12 +158,12 @@ def _base_reference(which: Image, source: Source, architecture: str) -> str:
 
 
 def own_context() -> Path:
-    """The Dockerfiles: inside the package if it is installed, beside it in the repository.
+    """Return the folder of the Dockerfiles: inside an installed package, beside the package in the repository.
 
     Raises:
         ImageError: they are in neither place.
     """
-    # In this order, because the neighbour of an installed package may well be docker-py, which is named docker.
+    # In this order, because docker-py, a likely neighbour of an installed package, is named docker.
     candidates = [Path(__file__).parents[depth] / "docker" for depth in (1, 2)]
     for folder in candidates:
         if (folder / "node.Dockerfile").is_file():
@@ -172,7 +172,7 @@ def own_context() -> Path:
 
 
 def _pins(context: Path) -> tuple[str, ...]:
-    """Every requirement of the node image with its version, sorted."""
+    """Return every requirement of the node image with its version, sorted. Raises ImageError."""
     inside = context / "constraints.txt"
     constraints = inside if inside.is_file() else context.parent / "constraints.txt"
     versions = {}
@@ -191,5 +191,5 @@ def _content_lines(path: Path) -> list[str]:
 
 
 def _normalized(name: str) -> str:
-    """Two spellings of a Python package's name are the same package if this is the same."""
+    """Return the normalized name of a Python package: equal for two spellings of the same package."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()

@@ -1,9 +1,8 @@
-"""Having the images of the nodes, wherever they come from.
+"""Providing the images of the nodes, from any source.
 
-There are two: the broker's, and one that everything written in Python runs from. The base of each comes from the first
-source that has it: the engine itself, a registry, or, where no registry answers, the distribution's packages. What an
-image is made of is said in `harness.containers.image_recipes`; how packages and wheels are fetched is a matter of
-`harness.containers.packages`.
+There are two: the broker's, and one for everything written in Python. The base of each comes from the first source that
+has it: the engine itself, a registry, or, if no registry answers, the distribution's packages. The ingredients of an
+image are in `harness.containers.image_recipes`; packages and wheels are fetched by `harness.containers.packages`.
 """
 
 import importlib.util
@@ -42,15 +41,15 @@ from harness.containers.packages import (
 from harness.errors import ImageError
 
 LABEL = "celery-harness.image"
-"""What an image of ours is: `rabbitmq`, `node`, or the base of one."""
+"""The label of the harness's images: `rabbitmq`, `node`, or the base of one."""
 
 
 class Fact(NamedTuple):
-    """Something the doctor can tell about images."""
+    """A fact about the environment, such as an image, for the doctor."""
 
     name: str
     ok: bool | None
-    """None for what is not there and need not be: it will be made, or is needed only elsewhere."""
+    """None for something that is absent and not required: it will be made, or is needed only elsewhere."""
     detail: str
 
 
@@ -58,21 +57,22 @@ class Fact(NamedTuple):
 
 
 def ensure(engine: Engine, which: Image, *, say: Say, context: Path | None = None, ours: bool = False) -> str:
-    """Have an image, building it if need be, and return its reference.
+    """Make sure that an image is present, building it if necessary, and return its reference.
 
     Any number of processes may do so at once: one builds, the others wait for it.
 
     Args:
-        engine: what is to have it.
+        engine: gets the image.
         which: the image.
         say: gets a line for each step, and another every few seconds of a long one.
         context: the folder of the Dockerfiles; None for the project's own.
-        ours: pass over a replacement that the environment names.
+        ours: ignore a replacement that the environment names.
 
     Raises:
         UsageError: ``HARNESS_IMAGES`` names no source.
         ImageError: no source has the base, or the build failed.
         EngineError: the engine does not answer.
+        WaitTimeout: another process has held the lock for too long.
     """
     if not ours and (reference := os.environ.get(RECIPES[which].replaced_by)):
         return _replacement(engine, which, reference, say)
@@ -88,17 +88,17 @@ def ensure(engine: Engine, which: Image, *, say: Say, context: Path | None = Non
 
 
 def ours(engine: Engine) -> list[str]:
-    """The tags of all images that the harness made, bases included, sorted.
+    """Return the tags of all images that the harness made, bases included, sorted.
 
     Raises:
         EngineError: the engine does not answer.
     """
-    # An image that somebody built on top of one of ours has inherited the label, and is not ours.
+    # An image that a user built on top of one of ours has inherited the label, and is not ours.
     return sorted(tag for tag in engine.images(LABEL) if is_ours(tag))
 
 
 def sources(engine: Engine) -> list[Fact]:
-    """What `ensure` would find, without a build and without asking a registry.
+    """Return what `ensure` would find, without a build and without asking a registry.
 
     Raises:
         UsageError: ``HARNESS_IMAGES`` names no source.
@@ -151,7 +151,7 @@ def _replacement(engine: Engine, which: Image, reference: str, say: Say) -> str:
 
 
 def _plans(engine: Engine, which: Image, context: Path) -> list[Plan]:
-    """The image from each source that is allowed, the first to try first."""
+    """Return the image's plans, one for each allowed source, in the order to try them. Raises ImageError."""
     architecture = engine.architecture()
     if architecture not in MACHINES:
         raise ImageError(
@@ -213,7 +213,7 @@ def _build(engine: Engine, plan: Plan, say: Say) -> None:
             timeout_s=COMMAND_TIMEOUT_S,
         )
     for line in lines:
-        # A Dockerfile of ours can do without something, and must then not do so in silence.
+        # A Dockerfile of ours reports with such a line that it went on without something.
         if line.startswith("celery-harness:"):
             say(f"{plan.which}:{line.partition(':')[2]}")
     if not engine.has_image(plan.tag):
@@ -221,7 +221,7 @@ def _build(engine: Engine, plan: Plan, say: Say) -> None:
 
 
 def _pack(archive: IO[bytes], files: Mapping[str, bytes], wheels: Path | None) -> None:
-    """Write a build context. Owner and times are left at zero, so equal contents make equal layers."""
+    """Write a build context. Owner and times are left at zero, so that equal contents make equal layers."""
     contents = dict(files)
     if wheels is not None:
         contents |= {f"wheels/{wheel.name}": wheel.read_bytes() for wheel in sorted(wheels.iterdir())}
@@ -237,7 +237,7 @@ def _pack(archive: IO[bytes], files: Mapping[str, bytes], wheels: Path | None) -
 
 
 def _bootstrap(engine: Engine, plan: Plan, say: Say) -> None:
-    """Make a base from the distribution's packages, unless it is there."""
+    """Make a base from the distribution's packages, unless it is present."""
     with locked(f"base-{plan.which}", say):
         if engine.has_image(plan.base):
             return
@@ -261,6 +261,6 @@ def _import(engine: Engine, tree: Path, plan: Plan) -> None:
 
 
 def _otherwise() -> str:
-    """What else helps where a base cannot be made from packages."""
+    """Return what else helps if a base cannot be made from packages."""
     names = " and ".join(recipe.replaced_by for recipe in RECIPES.values())
     return f"set HARNESS_REGISTRY to a registry that answers, or {names} to images"

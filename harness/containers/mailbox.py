@@ -1,4 +1,4 @@
-"""The mailbox: a real SMTP server that keeps every mail, and answers as it is told."""
+"""The mailbox: a real SMTP server that keeps every mail, and answers by rules."""
 
 import json
 import re
@@ -26,12 +26,12 @@ _LONGEST_DELAY_S = 3600
 
 @dataclass(frozen=True, kw_only=True)
 class Mail:
-    """A mail that was taken, as the envelope said it."""
+    """An accepted mail, with the recipients of its envelope."""
 
     key: str
     """The logical key of the effect."""
     task: str | None
-    """The id of the task that says it sent the mail."""
+    """The id of the task that sent the mail, by the mail's own header."""
     recipients: tuple[str, ...]
     path: Path
     """The message, byte for byte."""
@@ -65,14 +65,14 @@ class Mailbox(Node):
         host: str = HOSTNAME,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """Nothing is started yet.
+        """Create the node without starting it.
 
         Args:
-            engine: what runs it.
+            engine: runs it.
             image: the node image.
             run_folder: the run's folder, with `journal` in it. Mails go below its `effects`.
-            network: where the workers are.
-            host: its name on the network; networks that stacks share need one for each.
+            network: the network of the workers.
+            host: its name on the network; stacks that share a network need different ones.
             labels: more labels.
         """
         spec = NodeSpec(
@@ -97,16 +97,16 @@ class Mailbox(Node):
     def answer(
         self, recipient: str, reply: str | None = None, *, delay_s: float = 0.0, times: int | None = None
     ) -> None:
-        """From now on answer mail for some recipients in this way. The first rule that fits a recipient counts.
+        """Set the answer to mail for some recipients from now on. The first rule that matches a recipient applies.
 
         Args:
             recipient: an address or a pattern of them, such as ``*@example.com``.
-            reply: a line of 4xx or 5xx, such as ``451 4.3.0 try again later``; None takes the mail.
+            reply: a line of 4xx or 5xx, such as ``451 4.3.0 try again later``; None accepts the mail.
             delay_s: seconds to wait before the answer, below 3600.
-            times: how many recipients to answer so; None for all to come.
+            times: how many recipients get this answer; None for no limit.
 
         Raises:
-            UsageError: the reply is no refusal, or a number makes no sense.
+            UsageError: the reply is no refusal, or a number is out of range.
         """
         if reply is not None and not re.fullmatch(r"[45]\d\d [^\r\n]+", reply):
             raise UsageError(f"{reply!r} is no refusal: it must be one line of a 4xx or 5xx code, a space and a text.")
@@ -120,17 +120,17 @@ class Mailbox(Node):
             self._write_rules()
 
     def clear(self) -> None:
-        """Forget all rules: take every mail at once."""
+        """Remove all rules: accept every mail at once."""
         with self._rules_lock:
             self._rules.clear()
             self._write_rules()
 
     def messages(self) -> list[Mail]:
-        """Every mail that was taken until now, in that order."""
+        """Return every mail that was accepted until now, in that order."""
         index = self._run_folder / "effects" / "mailbox.jsonl"
         if not index.exists():
             return []
-        # The last line may still be on its way to the disk.
+        # The last line may still be incomplete.
         complete, _, _ = index.read_bytes().rpartition(b"\n")
         return [self._mail(json.loads(line)) for line in complete.splitlines() if line.endswith(b"}")]
 
@@ -145,7 +145,7 @@ class Mailbox(Node):
     def _write_rules(self) -> None:
         path = self._run_folder / "control" / "mailbox.json"
         path.parent.mkdir(exist_ok=True)
-        # The server must never see half of it.
+        # The server must never see a partial file.
         draft = path.with_suffix(".draft")
         draft.write_text(json.dumps({"rules": [asdict(rule) for rule in self._rules]}), encoding="utf-8")
         draft.replace(path)
@@ -153,7 +153,7 @@ class Mailbox(Node):
     def _lacks(self) -> str | None:
         try:
             host, port = self.container.host_port(SMTP_PORT)
-            # Leaving the block says QUIT; the server's greeting is what it takes to enter it.
+            # Entering the block needs the server's greeting; leaving it sends QUIT.
             with smtplib.SMTP(host, port, timeout=_PROBE_TIMEOUT_S):
                 return None
         except (OSError, EngineError) as error:

@@ -1,4 +1,4 @@
-"""A node: one container of a stack, with a name, a way to tell that it is ready, and a log."""
+"""A node: one container of a stack, with a name, a readiness check, and a log."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,22 +10,22 @@ from harness.wait import wait_until
 _TAIL_LINES = 25
 
 Missing = Callable[[], str | None]
-"""What a node still lacks to be ready, in a few words; None once it is."""
+"""Returns what a node still lacks to be ready, in a few words; None once it is ready."""
 
 
 class Node:
-    """A container under a name. `start`, `wait_ready`, then whatever is done to it; `remove` ends it."""
+    """A container with a name: `start` it, `wait_ready`, use it, and `remove` it."""
 
     def __init__(
         self, engine: Engine, spec: NodeSpec, *, network: str | None = None, missing: Missing | None = None
     ) -> None:
-        """Nothing is started yet.
+        """Create the node without starting it.
 
         Args:
-            engine: what runs it.
+            engine: runs it.
             spec: what to run.
             network: from `Engine.create_network`; None for the engine's default network.
-            missing: asked again and again by `wait_ready`; None for a node that is ready when it runs.
+            missing: called repeatedly by `wait_ready`; None for a node that is ready when it runs.
         """
         self.spec = spec
         self._engine = engine
@@ -40,7 +40,7 @@ class Node:
 
     @property
     def container(self) -> Container:
-        """The container behind the node. Raises EngineError before the first `start`."""
+        """The container of the node. Raises EngineError before the first `start`."""
         if self._container is None:
             raise EngineError(f"{self.name} has not been started.")
         return self._container
@@ -55,8 +55,8 @@ class Node:
     def wait_ready(self, timeout_s: float = 120.0) -> None:
         """Return as soon as the node is ready.
 
-        A broker takes six seconds on a quiet machine of two cores; where the host of a virtual one gave it a tenth of
-        its time, 60 s were too few.
+        A broker takes six seconds on a quiet machine of two cores. On a virtual machine that got a tenth of its host's
+        time, 60 s were not enough.
 
         Raises:
             StartError: the node died or was not ready after `timeout_s` seconds; the message ends with its
@@ -82,11 +82,11 @@ class Node:
             ) from None
 
     def is_up(self) -> bool:
-        """Whether it runs; a paused node does, it only makes no progress."""
+        """Return whether it runs; true for a paused node as well."""
         return self._container is not None and self._container.state().status in {Status.RUNNING, Status.PAUSED}
 
     def last_lines(self, count: int) -> str:
-        """The last `count` lines of its log; empty if it was never started or is gone."""
+        """Return the last `count` lines of its log; empty if it was never started or is gone."""
         return "" if self._container is None else self._container.logs(tail=count).strip()
 
     def kill(self, signal: str = "SIGKILL") -> None:
@@ -98,7 +98,7 @@ class Node:
         self.container.pause()
 
     def unpause(self) -> None:
-        """Let them go on."""
+        """Resume all its processes."""
         self.container.unpause()
 
     def stop(self, timeout_s: int = 10) -> None:
@@ -106,12 +106,12 @@ class Node:
         self.container.stop(timeout_s)
 
     def restart(self, timeout_s: int = 10) -> None:
-        """`stop`, then `start`; not ready yet when it returns. Published ports may be others afterwards."""
+        """Stop it and start it; it is not ready yet on return. Published ports may change."""
         self.stop(timeout_s)
         self.start()
 
     def save_logs(self, folder: Path) -> Path | None:
-        """Write everything it ever said to ``folder/<name>.log``; None if it was never started or is gone.
+        """Write its whole log to ``folder/<name>.log``, and return the path; None if it was never started or is gone.
 
         Raises:
             RunFolderError: the file cannot be written.
@@ -126,7 +126,7 @@ class Node:
         return path
 
     def remove(self) -> None:
-        """Kill and forget it; nothing happens if it was never started or is gone. It can be started anew."""
+        """Kill and remove it; nothing happens if it was never started or is gone. It can be started again."""
         if self._container is not None:
             self._container.remove()
             self._container = None

@@ -1,7 +1,7 @@
-"""Who owns what was started, and who of them is dead.
+"""The owners of what was started, and which of them are dead.
 
-Every container, network and volume carries the label of its owner, the process that started it, so that `sweep` can
-tell what a dead owner left behind.
+Every container, network and volume has the label of its owner, the process that started it. With it, `sweep` finds
+what a dead owner left behind.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ import psutil
 from harness.containers.engine import Engine
 
 OWNER_LABEL = "celery-harness.owner"
-"""Which process started a container or a network: see `Owner`."""
+"""The process that started a container, network or volume: see `Owner`."""
 ENGINE_LABEL = "celery-harness.engine"
-"""Which `Engine` of that process: it may have several, and each takes down its own."""
+"""The `Engine` of that process: it may have several, and each removes its own."""
 NODE_LABEL = "celery-harness.node"
 """The node's name within its stack."""
 RUN_LABEL = "celery-harness.run"
-"""The name of the run that a node belongs to, where there is one."""
+"""The name of the run that a node belongs to, if there is one."""
 
 _START_TOLERANCE_S = 2.0
 
@@ -34,25 +34,25 @@ _START_TOLERANCE_S = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """A process, named so that no other process of any machine has the same name."""
+    """A process, with a name that no other process of any machine has."""
 
     place: str
-    """The machine and its pid namespace; pids mean nothing outside of it."""
+    """The machine and its pid namespace; pids are meaningless outside of it."""
     boot: str
-    """The boot of that machine; `-` where the system does not tell boots apart."""
+    """The boot of that machine; `-` if the system does not tell boots apart."""
     pid: int
     start_s: float
-    """When the process started, in seconds since the boot: unlike a Unix time, no clock change moves it."""
+    """The start of the process, in seconds since the boot: unlike a Unix time, it does not change with the clock."""
 
     @classmethod
     def here(cls) -> "Owner":
-        """The current process."""
+        """Return the current process."""
         pid = os.getpid()
         return cls(place=_place(), boot=_boot(), pid=pid, start_s=_process_start_s(pid) or 0.0)
 
     @classmethod
     def from_label(cls, label: str) -> "Owner | None":
-        """The owner whose `str` is `label`; None if it is nobody's."""
+        """Return the owner whose `str` is `label`; None if it is none."""
         try:
             place, boot, pid, start_s = label.split("/")
             return cls(place=place, boot=boot, pid=int(pid), start_s=float(start_s))
@@ -61,11 +61,11 @@ class Owner:
 
     @staticmethod
     def lives(label: str) -> bool:
-        """Whether the process that `label` names may still run."""
+        """Return whether the process that `label` names may still run."""
         return not owner_is_dead(label, Owner.here(), _process_start_s)
 
     def is_named_by(self, label: str) -> bool:
-        """Whether `label` means this process; the start times may differ by a rounding."""
+        """Return whether `label` names this process; the start times may differ by rounding."""
         other = Owner.from_label(label)
         return (
             other is not None
@@ -78,13 +78,13 @@ class Owner:
 
 
 def owner_is_dead(label: str, here: Owner, process_start_s: Callable[[int], float | None]) -> bool:
-    """Whether the owner named by `label` surely runs no more.
+    """Return whether the owner named by `label` has certainly ended.
 
     Args:
         label: the value of an owner label.
-        here: any process of the place from which we judge. Owners of other places are never called dead.
-        process_start_s: when the process with this pid started, in seconds since the boot; None if there is
-            no such process, NaN if there is one and no more can be seen of it.
+        here: any process of the place from which we judge. Owners of other places never count as dead.
+        process_start_s: returns when the process with this pid started, in seconds since the boot; None if there is
+            no such process, NaN if there is one and nothing more is known.
     """
     owner = Owner.from_label(label)
     if owner is None or owner.place != here.place:
@@ -92,7 +92,7 @@ def owner_is_dead(label: str, here: Owner, process_start_s: Callable[[int], floa
     if owner.boot != here.boot:
         return True
     start_s = process_start_s(owner.pid)
-    # A process that started at another time has only inherited the number. NaN compares false: it lives.
+    # A process that started at another time has only the same number. NaN compares false: it lives.
     return start_s is None or abs(start_s - owner.start_s) > _START_TOLERANCE_S
 
 
@@ -105,7 +105,7 @@ def _process_start_s(pid: int) -> float | None:
     except psutil.AccessDenied:
         return math.nan
     except psutil.NoSuchProcess:
-        # Where /proc hides the processes of other users, only the system call knows that they are there.
+        # If /proc hides the processes of other users, only the system call tells that they exist.
         return math.nan if psutil.pid_exists(pid) else None
 
 
@@ -137,7 +137,7 @@ def _boot() -> str:
 def sweep(engine: Engine) -> list[str]:
     """Remove the containers, networks and volumes of every dead owner of this place, and return their names.
 
-    What a living process started, here or elsewhere, stays. Any number of sweepers may be at it at once.
+    What a living process started, here or elsewhere, stays. Any number of sweepers may run at once.
 
     Raises:
         EngineError: the engine does not answer or failed to remove something.
@@ -147,7 +147,7 @@ def sweep(engine: Engine) -> list[str]:
 
 
 def remove_all(engine: Engine) -> list[str]:
-    """Remove everything that carries an owner label, dead or alive, ours or not, and return the names.
+    """Remove everything that has an owner label, dead or alive, ours or not, and return the names.
 
     Raises:
         EngineError: the engine does not answer or failed to remove something.

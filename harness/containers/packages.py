@@ -1,7 +1,7 @@
-"""How what goes into an image is fetched: Debian's packages by mmdebstrap, and Python's wheels by pip.
+"""Fetching the ingredients of an image: Debian's packages with mmdebstrap, and Python's wheels with pip.
 
-Nothing here knows an image or asks the engine. What was fetched and is of use again stays in a cache folder of the
-user's; a lock keeps the user's other processes from fetching the same at the same time.
+Nothing here knows an image or asks the engine. Downloads that can be reused stay in a cache folder of the user; a lock
+keeps the user's other processes from fetching the same at the same time.
 """
 
 import contextlib
@@ -23,24 +23,24 @@ from harness.errors import ImageError
 from harness.wait import wait_until
 
 Say = Callable[[str], None]
-"""Gets one line of progress. It may be called from another thread while a step goes on."""
+"""Gets one line of progress. It may be called from another thread during a step."""
 
 SUITE = "trixie"
 """The release of Debian that the packages are from."""
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-"""The architectures there are packages for: Docker's name, and that of wheels."""
+"""The architectures with packages: Docker's name, and the name in wheels."""
 KEEP_SMALL = (
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/locale/*",
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
 )
-"""What dpkg leaves out."""
+"""The files that dpkg leaves out."""
 COMMAND_TIMEOUT_S = 1200
-"""How long one command may take, such as a bootstrap or a build."""
+"""How long one command may take, such as a bootstrap or a build, in seconds."""
 
 _PYTHON_VERSION = "3.13"
-# The minor version of the oldest C library that a base may have: Debian 12's. Wheels for 2.17 and up will do.
+# The minor version of the oldest C library that a base may have: Debian 12's. Wheels for 2.17 and up work.
 _GLIBC_MINORS = range(36, 16, -1)
 _END_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 2 * COMMAND_TIMEOUT_S
@@ -53,12 +53,12 @@ _LAST_LINES = 15
 
 @contextlib.contextmanager
 def bootstrapped(packages: Sequence[str], *, architecture: str, name: str, otherwise: str, say: Say) -> Iterator[Path]:
-    """Make a minimal system with `packages`: an archive of its files, which is deleted in the end.
+    """Make a minimal system with `packages`. Yield an archive of its files, which is deleted at the end.
 
     Args:
-        packages: names of Debian packages; what they depend on comes with them.
+        packages: names of Debian packages; their dependencies are added.
         architecture: Docker's name of it.
-        name: what it is made for, in words for `say`.
+        name: its purpose, in words for `say`.
         otherwise: see `find_mmdebstrap`.
         say: gets the progress.
 
@@ -83,7 +83,7 @@ def bootstrapped(packages: Sequence[str], *, architecture: str, name: str, other
 
 
 def find_mmdebstrap(say: Say, *, otherwise: str) -> str:
-    """The path of mmdebstrap, which is installed first if it is missing and we are root.
+    """Return the path of mmdebstrap; install it first if it is missing and we are root.
 
     Args:
         say: gets the progress of its installation.
@@ -110,20 +110,20 @@ def find_mmdebstrap(say: Say, *, otherwise: str) -> str:
 
 
 def how_to_get_mmdebstrap(otherwise: str) -> str:
-    """What to do on this machine, in a sentence; where that is unsure, also what else helps."""
+    """Return a sentence on how to install it on this machine; without apt-get, also what else helps."""
     if shutil.which("apt-get"):
         return "As root: apt-get install mmdebstrap uidmap debian-archive-keyring"
     return f"Install the package mmdebstrap, or {otherwise}."
 
 
 def _mirror() -> list[str]:
-    """The mirror that this machine's own apt uses, if it is a Debian; otherwise mmdebstrap finds one itself."""
+    """Return the mirror of this machine's own apt, if it is a Debian; otherwise nothing, and mmdebstrap picks one."""
     apt_get = shutil.which("apt-get")
     if apt_get is None:
         return []
     columns = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Label: Debian"]
     listing = subprocess.run([apt_get, *columns], capture_output=True, text=True, check=False)  # noqa: S603 - a fixed command.
-    # It may also name a compact disc, which mmdebstrap could not reach.
+    # It may also name a CD-ROM, which mmdebstrap could not reach.
     return [uri for uri in listing.stdout.split() if uri.startswith("http")][:1]
 
 
@@ -131,22 +131,23 @@ def _mirror() -> list[str]:
 
 
 def platforms(architecture: str) -> list[str]:
-    """The platforms whose wheels an image for `architecture` (Docker's name) can use, as pip names them."""
+    """Return the platforms whose wheels an image for `architecture` (Docker's name) can use, as pip names them."""
     machine = MACHINES[architecture]
     return [*(f"manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS), f"manylinux2014_{machine}"]
 
 
 def fetch_wheels(pins: Sequence[str], *, architecture: str, name: str, say: Say) -> Path:
-    """A folder with the wheel of each of `pins` and nothing else, downloaded unless it is there.
+    """Return a folder with exactly the wheels of `pins`, downloaded unless it exists.
 
     Args:
-        pins: requirements with their versions, all that are needed.
+        pins: requirements with their versions, including all dependencies.
         architecture: Docker's name of it.
-        name: what they are for, in words for `say`.
+        name: their purpose, in words for `say`.
         say: gets the progress.
 
     Raises:
         ImageError: pip failed, or there is no folder to keep them in.
+        WaitTimeout: another process has held the lock for too long.
     """
     folder = _cache() / f"wheels-{digest([_PYTHON_VERSION, architecture, *pins])}"
     with locked("wheels", say):
@@ -162,7 +163,7 @@ def fetch_wheels(pins: Sequence[str], *, architecture: str, name: str, say: Say)
                 *pins,
             ]
             _run(command, what=f"{name}: downloading {len(pins)} wheels", say=say)
-            # A folder of this name is complete, because it only ever appears as a whole.
+            # A folder of this name is complete, because it is renamed only when it is.
             Path(partial, "wheels").rename(folder)
     return folder
 
@@ -171,13 +172,13 @@ def fetch_wheels(pins: Sequence[str], *, architecture: str, name: str, say: Say)
 
 
 def digest(ingredients: Sequence[str]) -> str:
-    """A short name for what is made of these ingredients: other ones, or in another order, give another name."""
+    """Return a short name for a sequence of ingredients: other ones, or another order, give another name."""
     return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager
 def step(say: Say, what: str) -> Iterator[None]:
-    """Say `what` begins, again every few seconds that it goes on, and how long it took."""
+    """Report that `what` begins, every few seconds that it goes on, and how long it took."""
     start_s = time.monotonic()
     over = threading.Event()
 
@@ -197,7 +198,7 @@ def step(say: Say, what: str) -> Iterator[None]:
 
 
 def _run(command: Sequence[str], *, what: str, say: Say, environment: Mapping[str, str] | None = None) -> None:
-    """Run a program to its end, and no longer than that, whatever happens here meanwhile."""
+    """Run a program to its end, and end it on a time-out or an error here. Raises ImageError."""
     env = {**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})}
     with (
         step(say, what),
@@ -219,7 +220,7 @@ def _run(command: Sequence[str], *, what: str, say: Say, environment: Mapping[st
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    # Asked politely, mmdebstrap removes its temporary root file system.
+    # On SIGTERM, mmdebstrap removes its temporary root file system.
     process.terminate()
     try:
         process.communicate(timeout=_END_TIMEOUT_S)
@@ -228,13 +229,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def tail(lines: Sequence[str]) -> str:
-    """The last lines of what a program said that are not empty, without colours."""
+    """Return the last non-empty lines of a program's output, without colours."""
     plain = (re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in lines)
     return "\n".join([line for line in plain if line][-_LAST_LINES:])
 
 
 def _cache() -> Path:
-    """A folder of the user's own that outlives the process.
+    """Return a folder of the user that outlives the process.
 
     Raises:
         ImageError: there is none that can be written.
@@ -252,7 +253,12 @@ def _cache() -> Path:
 
 @contextlib.contextmanager
 def locked(name: str, say: Say) -> Iterator[None]:
-    """Be the only process of this user that does the thing of this name."""
+    """Hold the lock of this name among the user's processes.
+
+    Raises:
+        ImageError: there is no cache folder for the lock.
+        WaitTimeout: another process has held it for 40 minutes.
+    """
     with Path(_cache(), f"{name}.lock").open("w") as file:
 
         def attempt() -> bool:

@@ -1,4 +1,4 @@
-"""The broker: one RabbitMQ node, and a vhost with a user of its own for everybody who asks."""
+"""The broker: one RabbitMQ node, with a separate vhost and user for each stack."""
 
 import contextlib
 import json
@@ -30,13 +30,13 @@ _PROBE_TIMEOUT_S = 3
 SAMPLED_S = 5.0
 """RabbitMQ's own default."""
 SAMPLED_S_OF_OURS = 0.5
-"""What `advanced.config` says of our image."""
+"""The value in our image's `advanced.config`."""
 _RETURN_TIMEOUT_S = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
-    """A user with rights on one vhost alone."""
+    """A user with rights on one vhost only."""
 
     user: str
     password: str
@@ -44,37 +44,37 @@ class Login:
     amqp_url_inside: str
     """For nodes on the broker's network."""
     amqp_url_outside: str
-    """For processes of this machine; after a restart of the broker, `Broker.refresh` tells the new one."""
+    """For processes of this machine; after a restart of the broker, `Broker.refresh` returns the new one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueueCount:
-    """How many messages a queue holds at this moment."""
+    """The number of messages in a queue."""
 
     name: str
     ready: int
     unacked: int
     sampled_s: float = 0.0
-    """How old these counts may be, in seconds: some kinds of queue, such as quorum queues, report theirs in turns."""
+    """How old these counts may be, in seconds: some kinds, such as quorum queues, report theirs at intervals."""
     kind: str = "classic"
     """`classic`, `quorum` or `stream`."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
-    """What it was declared with, such as `x-message-ttl`, and what a policy adds, under the same names."""
+    """The arguments of its declaration, such as `x-message-ttl`, and those of a policy, under the same names."""
 
     @property
     def is_live(self) -> bool:
-        """Whether the counts are those of this moment."""
+        """Whether the counts are current."""
         return not self.sampled_s
 
     @property
     def expires_messages(self) -> bool:
-        """Whether a message leaves it by itself after a time."""
+        """Whether messages expire in it after a time."""
         return "x-message-ttl" in self.arguments
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueueLook:
-    """What a queue itself says of this moment."""
+    """The current figures of a queue, by the queue itself."""
 
     ready: int
     consumers: int
@@ -94,12 +94,12 @@ class Death:
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """A message that waits in a queue, as its headers describe it; None for what they do not say."""
+    """A message that waits in a queue, as its headers describe it; None for what they do not contain."""
 
     task: str | None
     name: str | None
     eta: str | None
-    """ISO 8601, when the sender asked for a time."""
+    """ISO 8601, if the sender asked for a time."""
     death: Death | None = None
     """Set if it was dead-lettered."""
 
@@ -107,21 +107,21 @@ class Waiting:
 class Broker(Node):
     """RabbitMQ with its management API, both on loopback.
 
-    RabbitMQ 4.0 writes down new vhosts, users and queues up to two seconds late. A SIGKILL within that time can
-    take a durable queue away together with persistent messages whose publishing was confirmed.
+    RabbitMQ 4.0 writes new vhosts, users and queues to disk up to two seconds late. A SIGKILL within that time can
+    lose a durable queue together with persistent messages whose publishing was confirmed.
     """
 
     def __init__(
         self, engine: Engine, *, image: str, network: str, name: str = HOSTNAME, sampled_s: float = SAMPLED_S
     ) -> None:
-        """Nothing is started yet.
+        """Create the node without starting it.
 
         Args:
-            engine: what runs it.
+            engine: runs it.
             image: RabbitMQ with the management plugin enabled.
-            network: where the nodes that use it are.
+            network: the network of the nodes that use it.
             name: the node's name; on the network it is always `broker` too.
-            sampled_s: how often quorum queues report how many messages they hold, in seconds.
+            sampled_s: the interval, in seconds, at which quorum queues report how many messages they hold.
         """
         self._sampled_s = sampled_s
         self._password = secrets.token_urlsafe(24)
@@ -138,16 +138,16 @@ class Broker(Node):
         super().__init__(engine, spec, network=network, missing=self._lacks)
         self._http = requests.Session()
         self._http.auth = (_ADMIN, self._password)
-        # A proxy that the environment names has no way to this machine's loopback.
+        # A proxy that the environment names cannot reach this machine's loopback.
         self._http.trust_env = False
 
     def remove(self) -> None:
-        """Kill and forget it, with all its vhosts."""
+        """Kill and remove it, with all its vhosts."""
         super().remove()
         self._http.close()
 
     def create_vhost(self, name: str) -> Login:
-        """Make a vhost, and a user with a random password who may do everything there and nothing elsewhere.
+        """Make a vhost, and a user with a random password who has all rights there and none elsewhere.
 
         Raises:
             BrokerError: the broker refused.
@@ -159,7 +159,7 @@ class Broker(Node):
         return self.refresh(Login(user=user, password=password, vhost=name, amqp_url_inside="", amqp_url_outside=""))
 
     def refresh(self, login: Login) -> Login:
-        """The same login with the URLs as they are now."""
+        """Return the same login with the current URLs."""
         host, port = self.container.host_port(AMQP_PORT)
         return replace(
             login,
@@ -168,7 +168,7 @@ class Broker(Node):
         )
 
     def delete_vhost(self, login: Login) -> None:
-        """Delete a vhost with all it holds, close its connections, and delete its user; a second time is fine.
+        """Delete a vhost with all it holds, close its connections, and delete its user; a second time does nothing.
 
         Raises:
             BrokerError: the broker refused.
@@ -177,7 +177,7 @@ class Broker(Node):
         self._ask("DELETE", f"users/{_quoted(login.user)}", absent_is_fine=True)
 
     def admit(self, user: str, password: str, vhost: str) -> None:
-        """Let one more user do everything in a vhost and nothing elsewhere, and see that much of the management page.
+        """Add a user with all rights in a vhost and none elsewhere, and access to that part of the management page.
 
         Raises:
             BrokerError: the broker refused.
@@ -187,21 +187,21 @@ class Broker(Node):
 
     @property
     def administrator(self) -> tuple[str, str]:
-        """Name and password of the one user who may do everything; not to be shown, nor left in a run folder."""
+        """Name and password of the one user with all rights; do not show them or leave them in a run folder."""
         return _ADMIN, self._password
 
     @property
     def management_url(self) -> str:
-        """Where the management page is; after a restart it may be elsewhere."""
+        """The URL of the management page; a restart may change it."""
         host, port = self.container.host_port(MANAGEMENT_PORT)
         return f"http://{host}:{port}"
 
     def queues(self, vhost: str) -> list[QueueCount]:
-        """All queues of a vhost with what they hold right now, sorted by name.
+        """Return all queues of a vhost with the messages that they hold now, sorted by name.
 
         Raises:
             BrokerError: the broker does not answer, there is no such vhost, or after 10 seconds it still does
-                not tell the number of messages of every queue.
+                not report the number of messages of every queue.
         """
         path = f"queues/{_quoted(vhost)}?disable_stats=true"
         untold: set[str] = set()
@@ -209,9 +209,9 @@ class Broker(Node):
 
         def probe() -> tuple[list[QueueCount]] | None:
             nonlocal untold
-            # Totals are asked from the queues themselves, so they are live where statistics are up to five
-            # seconds old. But a queue that is slow to answer is left out, and a vhost that just came up may
-            # show none at all: only the list of names, which is kept elsewhere, tells that one is missing.
+            # Totals come from the queues themselves, so they are live where statistics are up to five seconds old.
+            # But a queue that is slow to answer is left out, and a vhost that just came up may show none at all. Only
+            # the list of names, which is kept elsewhere, tells that one is missing.
             names = {queue["name"] for queue in self._ask("GET", path)}
             counts = [
                 QueueCount(
@@ -237,10 +237,10 @@ class Broker(Node):
         return sorted(counts, key=lambda count: count.name)
 
     def look(self, vhost: str, queues: Iterable[str]) -> dict[str, QueueLook]:
-        """How many messages are ready in some queues and how many consumers they have, as the queues themselves say.
+        """Return how many ready messages and consumers some queues have, as the queues themselves report.
 
-        The management API knows that of consumers, and of all messages in some kinds of queue, seconds later. A queue
-        that is gone, or that belongs to one connection alone, is left out.
+        The management API has the number of consumers, and all counts of some kinds of queue, seconds later. A queue
+        that is gone, or that is exclusive to another connection, is left out.
 
         Raises:
             BrokerError: the broker does not answer.
@@ -260,10 +260,10 @@ class Broker(Node):
             raise BrokerError(f"The queues of vhost {vhost!r} could not be asked: {error}") from error
 
     def peek(self, vhost: str, queue: str) -> list[Waiting]:
-        """Every message that is ready in a queue, in its order. All of them stay.
+        """Return every ready message of a queue, in its order. All of them stay.
 
-        They are fetched and given back, so from now on they carry the mark `redelivered`; and while the call
-        lasts, consumers do not get them. Peek at the end of a run, or at queues that nobody consumes.
+        They are fetched and given back, so from now on they have the mark `redelivered`. During the call, consumers do
+        not get them. Peek at the end of a run, or at queues that nobody consumes.
 
         Raises:
             BrokerError: the queue could not be read to its end.
@@ -274,8 +274,8 @@ class Broker(Node):
                 waiting = []
                 while (message := channel.basic_get(queue)) is not None:
                     waiting.append(_waiting(message))
-                # All at once, as the end of their channel: a recovery or a rejection of each is a search through all of
-                # them in RabbitMQ 4.0, and of 20,000 messages took 18 s.
+                # All at once, by closing their channel: to recover or reject each is a search through all of them in
+                # RabbitMQ 4.0, and took 18 s for 20,000 messages.
                 channel.close()
                 self._await_return(connection, queue, len(waiting))
                 return waiting
@@ -283,7 +283,7 @@ class Broker(Node):
             raise BrokerError(f"Queue {queue!r} of vhost {vhost!r} could not be read: {error}") from error
 
     def _await_return(self, connection: amqp.Connection, queue: str, count: int) -> None:
-        """Until so many messages are back in a queue; they are not if somebody consumes them, which is no error."""
+        """Wait until `count` messages are back in a queue. It is no error if consumers take them first."""
         with connection.channel() as channel, contextlib.suppress(WaitTimeout):
             wait_until(
                 lambda: channel.queue_declare(queue, passive=True).message_count >= count,
@@ -293,7 +293,7 @@ class Broker(Node):
             )
 
     def _ask(self, method: str, path: str, body: Json = None, *, absent_is_fine: bool = False) -> Json:
-        """One request to the management API; the decoded answer, or None if it is empty."""
+        """Send one request to the management API. Return the decoded answer, or None if it is empty."""
         url = f"{self.management_url}/api/{path}"
         doing = f"{method} /api/{path.partition('?')[0]}"
         try:
@@ -329,7 +329,7 @@ class Broker(Node):
             connection.collect()
 
     def _lacks(self) -> str | None:
-        """Probe from the listener up to the management API, as a client would."""
+        """Check the broker from the listener up to the management API, as a client would."""
         try:
             with self._amqp("/", _PROBE_TIMEOUT_S) as connection:
                 channel = connection.channel()
@@ -346,7 +346,7 @@ class Broker(Node):
 
 
 def _arguments(queue: Mapping[str, Json], policies: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """What a queue was declared with, and what its policy adds: of those whose pattern fits, the first in rank."""
+    """Return the arguments of a queue's declaration, and those of the matching policy with the highest priority."""
     fitting = [
         policy
         for policy in policies
@@ -358,7 +358,7 @@ def _arguments(queue: Mapping[str, Json], policies: Sequence[Mapping[str, Json]]
 
 
 def _waiting(message: amqp.Message) -> Waiting:
-    """What a message says of itself; somebody else's may say nothing."""
+    """Return what a message's headers say of it; a foreign message may have none of them."""
     headers, body = message.headers or {}, None
     if not headers.get("id"):
         # Celery's old protocol keeps it in the body.

@@ -1,4 +1,4 @@
-"""How long the engine may take to answer."""
+"""Time limits for the engine's answers, in seconds."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import requests
 from requests.adapters import BaseAdapter
 
 LOOK_S = 15.0
-"""For what only looks. Everything else may take as long as the client says."""
+"""For requests that only read. The others may take as long as the client allows."""
 LONGEST_S = 600.0
-"""For what the client would wait for without end, such as the import of a base."""
+"""For requests that the client would wait for without limit, such as the import of a base."""
 SILENT_S = 2.0
-"""For any request after one that had no answer: whatever is left to be done is not waited for one by one."""
+"""For any request after one that had no answer, so that a silent engine is not waited for at each request."""
 
 
 def limit(session: requests.Session) -> None:
@@ -21,13 +21,13 @@ def limit(session: requests.Session) -> None:
 
 
 class _Silence:
-    """Whether the last request had no answer."""
+    """Holds whether the last request had no answer."""
 
     lasts = False
 
 
 class _Bounded(BaseAdapter):
-    """Sends requests by another adapter, each with a limit of its own."""
+    """Sends requests by another adapter, each with its own time limit."""
 
     def __init__(self, adapter: BaseAdapter, silence: _Silence) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class _Bounded(BaseAdapter):
         self._silence = silence
 
     def send(self, request: requests.PreparedRequest, *more: Any, **options: Any) -> requests.Response:
-        """Send one request, whose options come by name; raises what the other adapter does."""
+        """Send one request; `options` must be named. Raises what the other adapter does."""
         timeout = options.get("timeout")
         asked_s = timeout[0] if isinstance(timeout, tuple) else timeout
         limits_s = [LONGEST_S if asked_s is None else asked_s]

@@ -1,4 +1,4 @@
-"""The web producer, from outside: a node that sends tasks when it is asked to over HTTP."""
+"""The web producer as a node: it sends a task for each HTTP request that asks for one."""
 
 import requests
 
@@ -16,11 +16,11 @@ class WebNode(Node):
     """The web producer, on loopback and on its network; ready when it answers."""
 
     def __init__(self, engine: Engine, app: AppNode, *, routes: str = "") -> None:
-        """Nothing is started yet.
+        """Create the node without starting it.
 
         Args:
-            engine: what runs it.
-            app: what it is a node of, with FastAPI and uvicorn in its image. The app is shown, and not imported.
+            engine: runs it.
+            app: the app's settings, with FastAPI and uvicorn in its image. The app's name is shown; it is not imported.
             routes: the module with the app's own routes; see `harness.inside.web`. Empty for none.
         """
         command = (routes,) if routes else ()
@@ -29,13 +29,13 @@ class WebNode(Node):
 
     @property
     def url(self) -> str:
-        """Where it answers, such as ``http://127.0.0.1:32768``; after a restart it may be another."""
+        """Its URL, such as ``http://127.0.0.1:32768``; a restart may change it."""
         host, port = self.container.host_port(HTTP_PORT)
         return f"http://{host}:{port}"
 
     def _lacks(self) -> str | None:
         try:
-            # A proxy that the environment names has no way to this machine's loopback.
+            # A proxy that the environment names cannot reach this machine's loopback.
             with requests.Session() as http:
                 http.trust_env = False
                 answer = http.get(f"{self.url}/health", timeout=_PROBE_TIMEOUT_S)

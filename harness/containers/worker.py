@@ -1,4 +1,4 @@
-"""A worker: the real `celery worker` of somebody's app, under the agent, on one network with the broker."""
+"""A worker: the real `celery worker` of a user's app, under the agent, on one network with the broker."""
 
 from collections.abc import Sequence
 
@@ -6,18 +6,18 @@ from harness.containers.app_node import AppNode, JournalingNode
 from harness.containers.engine import Engine
 
 DEFAULT_OPTIONS = ("--concurrency=2", "--without-gossip", "--without-mingle", "--loglevel=info")
-"""Mingling alone costs a second at the start; and one worker has nobody to gossip with."""
+"""Mingling alone costs a second at the start; and a single worker has no other to gossip with."""
 
 
 class Worker(JournalingNode):
     """`celery worker`, ready when it consumes."""
 
     def __init__(self, engine: Engine, app: AppNode, *, name: str, options: Sequence[str] | None = None) -> None:
-        """Nothing is started yet.
+        """Create the node without starting it.
 
         Args:
-            engine: what runs it.
-            app: what it is a node of.
+            engine: runs it.
+            app: the app's settings.
             name: the node's name, unique within its stack; Celery sees ``<name>@<name>``.
             options: any options of `celery worker`, instead of DEFAULT_OPTIONS.
         """
