@@ -6,8 +6,7 @@
         assert stack.settle().passed
 
 Fixtures: `stack`, fresh and isolated; `mailbox`, which adds a mail server to the stack; `results`, the result tables. A
-test that does not settle, or whose stack got more tasks afterwards, is settled at its end, and fails unless the audit
-passes.
+test that does not settle, or sends more tasks afterwards, is settled at its end, and fails unless the audit passes.
 """
 
 import re

@@ -18,7 +18,7 @@ import psutil
 from harness.containers.engine import Engine
 
 OWNER_LABEL = "celery-harness.owner"
-"""The process that started a container, network or volume: see `Owner`."""
+"""The process that started a container or a network: see `Owner`."""
 ENGINE_LABEL = "celery-harness.engine"
 """The `Engine` of that process: it may have several, and each removes its own."""
 NODE_LABEL = "celery-harness.node"
