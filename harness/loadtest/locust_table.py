@@ -1,4 +1,4 @@
-"""What Locust is shown of a run: rows of its table, errors, and a line a second for whoever waits at the terminal."""
+"""A run in Locust's own table and list of errors, and as one line per second for the user at the terminal."""
 
 import gevent
 from locust.env import Environment
@@ -9,34 +9,34 @@ from harness.measure.load_account import NOTHING_YET, Sample
 from harness.measure.stages import Stage
 
 _BURST = 200
-"""How many figures are handed to Locust before other greenlets have their turn."""
+"""The number of durations that Locust gets before other greenlets run."""
 
 
 class TaskFailed(Exception):  # noqa: N818 - it names what happened.
-    """A task ended otherwise than expected."""
+    """A task that ended otherwise than expected."""
 
 
 class LocustTable:
-    """Locust's own statistics, and the last second of the run."""
+    """Locust's own statistics, and the sample of the last second."""
 
     def __init__(self, environment: Environment) -> None:
-        """Nothing was seen yet."""
+        """Create it without samples."""
         self._environment = environment
         self.live = NOTHING_YET
-        """The last second of the run that is on, or was on last."""
+        """The sample of the last second, of the current or the last run."""
 
     def begin(self) -> None:
-        """A run begins."""
+        """Begin a run: forget the sample of the run before."""
         self.live = NOTHING_YET
 
     def fire(self, kind: str, name: str, duration_ms: float, error: Exception | None) -> None:
-        """Add to a row: its type and name, how long it took, and what went wrong."""
+        """Add one duration to the row of a type and a name, with the error if there was one."""
         self._environment.events.request.fire(
             request_type=kind, name=name, response_time=duration_ms, response_length=0, exception=error, context={}
         )
 
     def take(self, live: Live) -> None:
-        """Show what happened in a second."""
+        """Add the events of one second to Locust's statistics."""
         self.live = live.sample
         count = 0
         for passed in live.passed:
@@ -51,7 +51,7 @@ class LocustTable:
 
 
 def line(live: Sample, begin_t: float | None) -> str:
-    """One second, in a line for a terminal; `begin_t` is when the load began, Unix time, None before it has."""
+    """Return one second as a line for a terminal; `begin_t` is the begin of the load, Unix time, None before it."""
     e2e = live.stages.get(Stage.E2E)
     took = f"e2e p50 {write_duration(e2e.p50 / 1000)}, p99 {write_duration(e2e.p99 / 1000)}" if e2e else "e2e -"
     bad = {"failed": live.failed, "refused": live.refused, "unknown": live.unknown}

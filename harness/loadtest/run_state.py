@@ -1,16 +1,17 @@
-"""The states of one Locust process in a load test, and what leads from one to another.
+"""The states of one Locust process in a load test, and the events that change the state.
 
-    CHECKING   the order is looked at, before anything is started
+    CHECKING   the order is checked, before anything is started
     READY      no run has begun
     OPENING    a stack comes up
     ON         tasks are sent
-    FAILING    the run goes wrong, and is being stopped: there will be no account
+    FAILING    the run has failed, and is being stopped: there will be no account
     CLOSING    nothing more is sent, and the account is made
-    DROPPING   the stack of a run that went wrong is taken down
+    DROPPING   the stack of a failed run is taken down
     REST       a run is over
-    FAILED     the last run went wrong and is over, or there can be no further one
+    FAILED     the last run has failed and is over, or no further run is possible
 
-Beside that, the process stays, is to leave, or is abandoned: everything is taken down at once. It never turns back.
+In addition, the process stays, leaves after the run, or is abandoned: everything is taken down at once. These three
+change only in this order.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ _CHECKING, _REST, _OPENING, _ON, _CLOSING = "checking", "rest", "opening", "on",
 
 
 class State(Enum):
-    """Of the run."""
+    """The state of the run."""
 
     CHECKING = "checking"
     READY = "ready"
@@ -34,13 +35,13 @@ class State(Enum):
 
 
 class RunEvent(Enum):
-    """What happens to the run."""
+    """An event of the run."""
 
     CHECKED = "checked"
     BEGUN = "begun"
     OPENED = "opened"
     STOPPED = "stopped"
-    """While its stack came up."""
+    """The run was stopped while its stack came up."""
     FAILED = "failed"
     CLOSING = "closing"
     CLOSED = "closed"
@@ -61,7 +62,7 @@ MOVES: Mapping[RunEvent, Mapping[State, State]] = {
     RunEvent.CLOSING: {State.ON: State.CLOSING, State.FAILING: State.DROPPING},
     RunEvent.CLOSED: {State.CLOSING: State.REST, State.DROPPING: State.FAILED},
 }
-"""Where each event leads from each state; what is not here is forbidden."""
+"""The next state for each event in each state. All other events are forbidden."""
 
 _PHASES: Mapping[State, str] = {
     State.CHECKING: _CHECKING,
@@ -77,7 +78,7 @@ _PHASES: Mapping[State, str] = {
 
 
 class Stay(IntEnum):
-    """Whether the process goes on after the run."""
+    """The plan for the process after the run."""
 
     STAYS = 0
     LEAVES = 1
@@ -85,66 +86,66 @@ class Stay(IntEnum):
 
 
 class Heard(Enum):
-    """What is to be done at Ctrl-C."""
+    """The reaction to Ctrl-C."""
 
     ABANDON = "abandon"
     """Take everything down at once."""
     FINISH = "finish"
     """End the run, and then the process."""
     WAIT = "wait"
-    """Nothing: that is being done."""
+    """Do nothing: everything is being taken down already."""
 
 
 class ForbiddenError(RuntimeError):
-    """An event that cannot be in this state."""
+    """An event that is not allowed in this state."""
 
 
 class RunState:
-    """Where a process is, and whether it goes on."""
+    """The state of a process's run, and the plan for the process after it."""
 
     def __init__(self) -> None:
-        """The order is not looked at yet."""
+        """Begin before the check of the order."""
         self.state = State.CHECKING
         self.stay = Stay.STAYS
         self.has_begun = False
-        """Whether any run was begun."""
+        """True if a run was begun."""
         self.is_told_to_end = False
-        """Whether somebody has pressed Ctrl-C, or the process quits: once more takes everything down."""
+        """True after Ctrl-C, or when the process quits: another Ctrl-C then takes everything down at once."""
 
     @property
     def phase(self) -> str:
-        """What a reader is told: `checking`, `rest`, `opening`, `on` or `closing`."""
+        """The phase of the run, for display: `checking`, `rest`, `opening`, `on` or `closing`."""
         return _PHASES[self.state]
 
     @property
     def is_broken(self) -> bool:
-        """Whether the run went wrong, so that there is no account of it."""
+        """True if the run has failed, so that it has no account."""
         return self.state in {State.FAILING, State.DROPPING, State.FAILED}
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether no run is on."""
+        """True if no run is on."""
         return self.phase == _REST
 
     @property
     def is_leaving(self) -> bool:
-        """Whether the process is to end."""
+        """True if the process will end after the run."""
         return self.stay >= Stay.LEAVES
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether everything is taken down at once."""
+        """True if everything is taken down at once."""
         return self.stay is Stay.ABANDONED
 
     def can(self, event: RunEvent) -> bool:
-        """Whether an event can be in this state."""
+        """Return whether an event is allowed in this state."""
         return self.state in MOVES[event]
 
     def move(self, event: RunEvent) -> None:
-        """An event happens.
+        """Change the state by an event.
 
         Raises:
-            ForbiddenError: it cannot be in this state.
+            ForbiddenError: the event is not allowed in this state.
         """
         if not self.can(event):
             raise ForbiddenError(f"a run that is {self.state.value} cannot be {event.value}.")
@@ -152,33 +153,36 @@ class RunState:
         self.has_begun |= event is RunEvent.BEGUN
 
     def fail(self) -> bool:
-        """Something went wrong. Return whether that is news: a run goes wrong once, and what is abandoned has."""
+        """Record a failure, and return whether the state allows that.
+
+        It does not before the order is checked, after an earlier failure, and in an abandoned process.
+        """
         if self.is_abandoned or not self.can(RunEvent.FAILED):
             return False
         self.move(RunEvent.FAILED)
         return True
 
     def leave(self) -> None:
-        """The process is to end."""
+        """Let the process end after the run."""
         self.stay = max(self.stay, Stay.LEAVES)
 
     def abandon(self) -> bool:
-        """Everything is to be taken down at once. Return whether that is news."""
+        """Abandon the process, and return whether it was not abandoned before."""
         is_news = not self.is_abandoned
         self.stay = Stay.ABANDONED
         return is_news
 
     def tell_to_end(self) -> bool:
-        """The process is told to end. Return whether it had been told before."""
+        """Tell the process to end, and return whether it had been told before."""
         before, self.is_told_to_end = self.is_told_to_end, True
         return before
 
     def interrupt(self, *, is_again: bool, is_heard: bool) -> tuple[Heard, str | None]:
-        """What is to be done at Ctrl-C, and what is to be said of it.
+        """Return the reaction to Ctrl-C, and the line to show; None if there is none.
 
         Args:
-            is_again: whether the process had been told to end before.
-            is_heard: whether Locust itself would hear of it while no run has begun.
+            is_again: True if the process had been told to end before.
+            is_heard: True if Locust itself handles Ctrl-C while no run has begun.
         """
         if self.state is State.OPENING:
             return Heard.ABANDON, "interrupted while the stack came up: it is taken down"

@@ -1,4 +1,4 @@
-"""What a Locust process has the stack process bring up, by the options and by the locustfile."""
+"""The order of a Locust process to the stack process, made from the options and the locustfile."""
 
 import argparse
 import os
@@ -22,12 +22,12 @@ from harness.scenario import Scenario
 
 
 def order_of(options: argparse.Namespace, parts: Mapping[str, Part], output: TextIO) -> Order:
-    """What the stack process is to bring up.
+    """Return the description of the stack that the stack process has to bring up.
 
     Args:
-        options: Locust's.
+        options: Locust's parsed options.
         parts: the classes that take part, by name.
-        output: where the report will be shown.
+        output: the stream for the report.
 
     Raises:
         UsageError: a scenario is in no module.
@@ -52,7 +52,7 @@ def order_of(options: argparse.Namespace, parts: Mapping[str, Part], output: Tex
         timeout_s=parse_duration_s(options.drain_timeout),
         width=columns_of(output),
         is_colourful=output.isatty() and "NO_COLOR" not in os.environ,
-        # With `python -m`, the first is a path.
+        # With `python -m`, the first argument is a path.
         command=shlex.join(["locust", *sys.argv[1:]]),
         about=Asked(
             rate=options.rate,
@@ -67,12 +67,12 @@ def order_of(options: argparse.Namespace, parts: Mapping[str, Part], output: Tex
 def module_of(scenario: Scenario) -> str:
     """Return the module that has a scenario as its `scenario`.
 
-    Raises UsageError if none has: the stack process could not find it.
+    Raises UsageError if there is none: the stack process could not find the scenario.
     """
     names = [type(scenario).__module__, *sys.modules]
     for name in names:
         module = sys.modules.get(name)
-        # A locustfile may have it by that name too, and needs Locust, which the stack process must not import.
+        # A locustfile can have it by that name, too. But it needs Locust, which the stack process must not import.
         if module is not None and vars(module).get("scenario") is scenario and not _is_locustfile(module):
             return name
     raise UsageError(f"no module has the scenario {scenario.name} as `scenario`: put `scenario = ...` into its module.")
