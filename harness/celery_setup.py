@@ -18,6 +18,14 @@ from typing import Any
 
 import pytest
 
+from harness.celery_setup_worker import (
+    BUILD,
+    build_fixture,
+    check,
+    get_running_processes_info,
+    parsed_command,
+    worker_env,
+)
 from harness.containers.app_node import RESULTS_URL_INSIDE, AppNode
 from harness.containers.node import Node
 from harness.containers.ownership import RUN_LABEL
@@ -28,7 +36,6 @@ from harness.printable import printable
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.message import Message
-from harness.setup_worker import BUILD, build_fixture, check, get_running_processes_info, parsed_command, worker_env
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 

@@ -19,7 +19,7 @@ from celery.utils.nodenames import anon_nodename
 from kombu.exceptions import EncodeError
 from kombu.serialization import dumps
 
-from harness.broker_link import BROKER_ERRORS, Link, cause_of, said
+from harness.broker_connection import BROKER_ERRORS, Link, cause_of, said
 from harness.errors import BrokerError, UsageError
 from harness.records.event import Kind
 from harness.records.expectation import Expect

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.audit import deleted_rows
-from harness.audit.beat import ticks
+from harness.audit.beat import tick_rules
 from harness.audit.beat.tick_records import EntryTicks, Ticks, Window
 from harness.audit.explain import Explainer
 from harness.audit.run_folder import RunFolder
@@ -156,12 +156,12 @@ def audit(folder: RunFolder) -> Audit:
         raise RunFolderError(
             f"{folder.path / 'run.json'} is not what a run writes: {error!r} is missing or wrong."
         ) from error
-    if lapse and (ticked := ticks.account(folder.journal, window)):
+    if lapse and (ticked := tick_rules.account(folder.journal, window)):
         return _of_timelapse(name, ticked, lapse)
     with open_database(folder.path) as database:
         witnesses = Witnesses(database, folder, unwitnessed)
         witnesses.load(nodes)
-        ticked = ticks.account(folder.journal, without_beat=witnesses.without_beat)
+        ticked = tick_rules.account(folder.journal, without_beat=witnesses.without_beat)
         return _judge(database, witnesses, promise, name, ticked)
 
 

@@ -73,9 +73,9 @@ from celery.backends.base import Backend
 from celery.worker.consumer import Consumer
 
 from harness.errors import JournalError
+from harness.inside.app_results import keep_table_names, returned, stores_json
 from harness.inside.app_settings import settings_in, tune_sqlite, use_settings, without_tls
 from harness.inside.beat_watch import BeatWatch, in_short
-from harness.inside.own_results import keep_table_names, returned, stores_json
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.message import Message, task_of

@@ -247,7 +247,7 @@ class LocustRun:
             page.stop()
 
     def _on_ctrl_c(self) -> None:
-        """Called in a greenlet of its own: as an exception, Ctrl-C would hit whatever sends at that moment."""
+        """End the run, or the process. It runs in a greenlet: as an exception, Ctrl-C would hit whatever sends then."""
         is_again = self._run.tell_to_end()
         page = self.environment.web_ui
         if self._worker is not None:
@@ -303,13 +303,13 @@ class LocustRun:
         self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        """The run cannot go on; there is no account of it."""
+        """End a run that cannot go on; there is no account of it."""
         if self._run.fail():
             self.last_word.went_wrong(error)
             self._finish(leave=False)
 
     def _end_with_parent(self, worker: LocustWorker) -> None:
-        """A master that was killed tells its workers nothing, and Locust's own would go on for a minute."""
+        """End when the master is gone: one that was killed tells nothing, and Locust's worker goes on for a minute."""
         while not worker.is_orphan:
             gevent.sleep(_ORPHAN_S)
         self.environment.runner.quit()

@@ -12,7 +12,7 @@ import gevent
 from gevent.event import AsyncResult
 from gevent.lock import Semaphore
 
-from harness.broker_link import BROKER_ERRORS, Link, said
+from harness.broker_connection import BROKER_ERRORS, Link, said
 from harness.errors import BrokerError
 from harness.producer import Producer, Sent
 from harness.records.event import Kind

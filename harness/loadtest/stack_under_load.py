@@ -11,9 +11,9 @@ from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError
 from harness.faults.timetable import FaultTimetable, parse, recovery
 from harness.loadtest.live_figures import Measure
+from harness.loadtest.load_verdict import Judgement, differences, judge
 from harness.loadtest.messages import Close, LegCounts, Live, Opened, Order, Say, StepRange
 from harness.loadtest.scenarios_together import promise, scenarios_of, spec
-from harness.loadtest.verdict import Judgement, differences, judge
 from harness.measure.figures import Figures, Objective, bottleneck, not_sustained, overload
 from harness.measure.load_account import FaultAccount, LoadAccount, Probe, Sample
 from harness.measure.stages import Stage

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from harness.audit.results import Ending, Results
 from harness.audit.run_folder import RunFolder
 from harness.audit.witnesses import Unwitnessed
-from harness.broker_link import connect, shown
+from harness.broker_connection import connect, shown
 from harness.containers.node import Node
 from harness.errors import BrokerError, ResultsError, UsageError
 from harness.producer import Producer

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.audit import results
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
 from harness.containers.app_node import AppNode
@@ -29,6 +28,7 @@ from harness.records.values import Json
 from harness.records.verdict import Finding
 from harness.stack import settling
 from harness.stack.limits import Limits
+from harness.stack.result_store import ResultStore, SqliteFile
 from harness.stack.shared_parts import SharedParts
 from harness.stack.system import AccountedSystem, Watch
 
@@ -96,6 +96,7 @@ class Stack(AccountedSystem):
         super().__init__(folder, promise=promise, about=about)
         self._session = session
         self.spec = spec
+        self._store: ResultStore = SqliteFile(folder.results)
         self.workers: list[Worker] = []
         self.beats: list[Beat] = []
         self._web: WebNode | None = None
@@ -128,9 +129,8 @@ class Stack(AccountedSystem):
 
     def _up(self) -> None:
         broker = self._session.broker
-        # The file must be in WAL before the first worker opens it.
-        results.create(self.folder.results)
-        self._closing.callback(results.fold, self.folder.results)
+        self._store.open()
+        self._closing.callback(self._store.close)
         name = self.folder.path.name
         self._login = broker.create_vhost(name)
         self._closing.callback(broker.delete_vhost, self._login)
@@ -176,6 +176,7 @@ class Stack(AccountedSystem):
             run_folder=self.folder.path,
             network=self._session.network,
             broker_url=self._running_login().amqp_url_inside,
+            results_url=self._store.url_inside,
             env=env,
             labels={RUN_LABEL: self.folder.path.name},
         )
@@ -202,7 +203,7 @@ class Stack(AccountedSystem):
     @property
     def results(self) -> Results:
         """The result tables of this stack."""
-        return Results.of_file(self.folder.results)
+        return self._store.results
 
     @property
     def broker(self) -> Broker:

@@ -37,7 +37,7 @@ DECIDING = (
     "harness/audit/deleted_rows.py",
     "harness/records/values.py",
     "harness/audit/json_lines.py",
-    "harness/audit/beat/ticks.py",
+    "harness/audit/beat/tick_rules.py",
     "harness/audit/beat/tick_findings.py",
     "harness/audit/beat/tick_records.py",
     "harness/audit/beat/beat_log.py",

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from pytest_celery import CeleryWorkerContainer
 
-from harness import celery_setup, setup_worker
+from harness import celery_setup, celery_setup_worker
 from harness.containers.app_node import CODE_INSIDE
 from harness.errors import UsageError
 from harness.records import journal
@@ -21,7 +21,7 @@ from harness.records.journal import Writer
 pytest_plugins = ["pytester"]
 
 BROKER = "amqp://user:secret@broker:5672/vhost"
-BUILT_WITH = {name: getattr(CeleryWorkerContainer, name)() for name in setup_worker.BUILD}
+BUILT_WITH = {name: getattr(CeleryWorkerContainer, name)() for name in celery_setup_worker.BUILD}
 
 TESTS = """
 def test_first(celery_setup): pass
@@ -37,7 +37,7 @@ def test_second(celery_setup): pass
     ],
 )
 def test_a_command_of_celery_worker_is_taken_apart(command: list[str] | str, options: list[str]) -> None:
-    assert setup_worker.parsed_command(command) == ("app", options)
+    assert celery_setup_worker.parsed_command(command) == ("app", options)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_command_of_celery_worker_is_taken_apart(command: list[str] | str, opt
 )
 def test_any_other_command_is_refused(command: list[str]) -> None:
     with pytest.raises(UsageError, match="give `celery -A <app> worker` and its options"):
-        setup_worker.parsed_command(command)
+        celery_setup_worker.parsed_command(command)
 
 
 def test_only_the_stock_command_counts_as_the_default() -> None:
@@ -64,7 +64,7 @@ def test_only_the_stock_command_counts_as_the_default() -> None:
 
 
 def test_the_environment_keeps_the_way_to_the_agent_and_what_the_test_adds() -> None:
-    env = setup_worker.worker_env({"CELERY_BROKER_URL": BROKER, "PYTHONPATH": "/app", "SHOP": "1"}, BROKER)
+    env = celery_setup_worker.worker_env({"CELERY_BROKER_URL": BROKER, "PYTHONPATH": "/app", "SHOP": "1"}, BROKER)
     assert env["PYTHONPATH"] == f"{CODE_INSIDE}:/app"
     assert env["SHOP"] == "1"
     # No backend was asked for, so none may come from elsewhere.
@@ -75,18 +75,18 @@ def test_the_environment_keeps_the_way_to_the_agent_and_what_the_test_adds() -> 
 def test_another_broker_is_refused_and_no_password_shown(url: str | None) -> None:
     given = {} if url is None else {"CELERY_BROKER_URL": url}
     with pytest.raises(UsageError, match="here it can be the harness's alone") as refused:
-        setup_worker.worker_env(given, BROKER)
+        celery_setup_worker.worker_env(given, BROKER)
     assert "secret" not in str(refused.value)
 
 
 def test_what_the_default_classes_say_is_accepted() -> None:
-    setup_worker.check(CeleryWorkerContainer, CeleryWorkerContainer, BUILT_WITH, None)
+    celery_setup_worker.check(CeleryWorkerContainer, CeleryWorkerContainer, BUILT_WITH, None)
 
 
-@pytest.mark.parametrize("name", setup_worker.BUILD)
+@pytest.mark.parametrize("name", celery_setup_worker.BUILD)
 def test_a_fixture_for_an_image_that_nobody_builds_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"{setup_worker.build_fixture(name)} says 'mine'"):
-        setup_worker.check(CeleryWorkerContainer, CeleryWorkerContainer, {**BUILT_WITH, name: "mine"}, None)
+    with pytest.raises(UsageError, match=f"{celery_setup_worker.build_fixture(name)} says 'mine'"):
+        celery_setup_worker.check(CeleryWorkerContainer, CeleryWorkerContainer, {**BUILT_WITH, name: "mine"}, None)
 
 
 def test_a_version_and_ports_are_refused() -> None:
@@ -96,9 +96,9 @@ def test_a_version_and_ports_are_refused() -> None:
             return "5.4.0"
 
     with pytest.raises(UsageError, match=r"asks for Celery 5\.4\.0"):
-        setup_worker.check(Old, Old, {}, None)
+        celery_setup_worker.check(Old, Old, {}, None)
     with pytest.raises(UsageError, match="publishes no ports"):
-        setup_worker.check(CeleryWorkerContainer, CeleryWorkerContainer, BUILT_WITH, {"5678/tcp": "5678"})
+        celery_setup_worker.check(CeleryWorkerContainer, CeleryWorkerContainer, BUILT_WITH, {"5678/tcp": "5678"})
 
 
 def test_files_are_written_and_processes_can_be_listed_without_psutil(tmp_path: Path) -> None:

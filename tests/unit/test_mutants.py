@@ -91,7 +91,7 @@ def test_the_files_that_decide_are_reached_by_their_own_tests_first() -> None:
     assert nearest["witnesses.sql"] == "tests/unit/audit/test_witnesses.py"
     assert nearest["settling.py"] == "tests/unit/stack/test_settling.py"
     assert nearest["ledger.py"] == "tests/unit/audit/test_ledger.py"
-    assert nearest["crontab.py"] == "tests/unit/audit/test_ticks.py"
+    assert nearest["crontab.py"] == "tests/unit/audit/test_tick_rules.py"
 
 
 def test_a_test_reaches_what_it_imports_through_what_the_tests_share(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import amqp
 import kombu
 import pytest
 
-from harness.broker_link import Link, connect
+from harness.broker_connection import Link, connect
 from harness.errors import UsageError
 from harness.producer import Producer, Sent
 from harness.records import journal

@@ -23,8 +23,8 @@ route that reads the body itself may allow more with `allow_body`.
 """
 
 from harness.inside.web.body import accepts, allow_body, content_type, media_type, unsupported
-from harness.inside.web.desk import Taken, submit
 from harness.inside.web.problem import NotSent, Problem, problems
+from harness.inside.web.task_sender import Taken, submit
 
 # The names that a module of routes needs.
 __all__ = [

@@ -7,9 +7,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_swagger import patch_fastapi  # type: ignore[import-untyped] # It says nothing of its types.
 
 from harness.inside.web.body import LimitBodies
-from harness.inside.web.desk import Desk
 from harness.inside.web.due import check_due
 from harness.inside.web.problem import on_error, on_invalid, problems
+from harness.inside.web.task_sender import TaskSender
 from harness.inside.web.task_state import task_state
 
 
@@ -18,7 +18,7 @@ async def _health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-def create_app(desk: Desk, router: APIRouter | None = None, *, title: str = "Web producer") -> FastAPI:
+def create_app(desk: TaskSender, router: APIRouter | None = None, *, title: str = "Web producer") -> FastAPI:
     """Return the app, with its own routes and those of `router`."""
     statuses = [status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST]
     app = FastAPI(

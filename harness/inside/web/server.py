@@ -13,7 +13,7 @@ from harness.audit.results import Results
 from harness.errors import UsageError
 from harness.inside.web.app import create_app
 from harness.inside.web.connection import ImpatientConnection
-from harness.inside.web.desk import Desk
+from harness.inside.web.task_sender import TaskSender
 from harness.producer import Producer
 from harness.records.event import Kind
 from harness.records.journal import Writer
@@ -59,7 +59,7 @@ def serve(router: APIRouter | None, *, host: str, port: int) -> None:
     title = f"{os.environ.get('HARNESS_APP', 'no app')}: web producer"
     with contextlib.closing(writer) as journal:
         journal.write(Kind.UP)
-        with Producer(broker_url, journal, timeout_s=SEND_TIMEOUT_S) as producer, Desk(producer, results) as desk:
+        with Producer(broker_url, journal, timeout_s=SEND_TIMEOUT_S) as producer, TaskSender(producer, results) as desk:
             app = create_app(desk, router, title=title)
             stopped_by = _run(uvicorn.Server(configured(app, host=host, port=port)))
         journal.write(Kind.DOWN, signal=stopped_by)

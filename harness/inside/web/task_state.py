@@ -14,7 +14,7 @@ from harness.errors import ResultsError
 from harness.inside.web.problem import RETRY_AFTER_S, Problem
 
 if TYPE_CHECKING:
-    from harness.inside.web.desk import Desk
+    from harness.inside.web.task_sender import TaskSender
 
 _log = logging.getLogger("harness.web")
 
@@ -31,7 +31,7 @@ class TaskState(BaseModel):
 
 async def task_state(request: Request, response: Response, task_id: str) -> TaskState:
     """Return the state of a task in the result table. A result is shown if it is JSON, and otherwise never decoded."""
-    desk: Desk = request.app.state.desk
+    desk: TaskSender = request.app.state.desk
     # The memory of what was sent is read first: a row that is written in between is found.
     confirmed = desk.confirmed(task_id)
     try:

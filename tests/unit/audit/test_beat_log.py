@@ -12,7 +12,7 @@ import pytest
 
 from harness.audit.beat import beat_log, tick_records
 from harness.audit.beat.tick_records import EntryTicks, Ticks, Window
-from harness.audit.beat.ticks import account
+from harness.audit.beat.tick_rules import account
 from harness.audit.run_folder import RunFolder
 from harness.records.verdict import Verdict
 from tests.fakes.world import World

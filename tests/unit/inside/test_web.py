@@ -27,12 +27,12 @@ from fastapi import APIRouter, FastAPI
 from harness.audit import results
 from harness.audit.results import Results
 from harness.errors import JournalError, UsageError
-from harness.inside.web import body, connection, desk
+from harness.inside.web import body, connection, task_sender
 from harness.inside.web.__main__ import main
 from harness.inside.web.app import create_app
 from harness.inside.web.body import BODY_LIMIT_BYTES
-from harness.inside.web.desk import Desk
 from harness.inside.web.server import configured, load_routes
+from harness.inside.web.task_sender import TaskSender
 from harness.producer import Sent
 from harness.records.event import Kind
 from harness.records.expectation import Expect
@@ -132,7 +132,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with Desk(FakeProducer(), Results("sqlite://")) as nobodys:
+    with TaskSender(FakeProducer(), Results("sqlite://")) as nobodys:
         app = create_app(nobodys, web.router)
         with serving(app) as url:
             yield Served(app=app, url=url)
@@ -144,7 +144,7 @@ def site(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     path = tmp_path / "results.sqlite3"
     results.create(path)
     producer = FakeProducer()
-    with Desk(producer, Results.of_file(path), sends=2) as desk:
+    with TaskSender(producer, Results.of_file(path), sends=2) as desk:
         served.app.state.desk = desk
         yield Site(url=served.url, producer=producer, results=path, uploads=tmp_path / "uploads")
 
@@ -596,7 +596,7 @@ def test_a_journal_that_cannot_be_written_is_an_unknown_outcome(site: Site) -> N
 def test_a_send_that_the_end_of_the_server_cuts_off_is_an_unknown_outcome(site: Site) -> None:
     answers: list[requests.Response] = []
     site.producer.gate.clear()
-    with Desk(site.producer, Results.of_file(site.results)) as desk:
+    with TaskSender(site.producer, Results.of_file(site.results)) as desk:
         with serving(create_app(desk, web.router)) as url:
             ask = threading.Thread(
                 target=lambda: answers.append(requests.post(f"{url}/emails", json=order(), timeout=TIMEOUT_S))
@@ -697,7 +697,7 @@ def test_results_that_cannot_be_read_are_a_problem_of_now(site: Site) -> None:
 
 
 def test_the_oldest_tasks_are_forgotten(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk, "MEMORY", 2)
+    monkeypatch.setattr(task_sender, "MEMORY", 2)
     tasks = [site.post("/emails", json=order()).json()["task_id"] for _ in range(3)]
     assert [site.get(f"/tasks/{task}").status_code for task in tasks] == [404, 200, 200]
 
@@ -748,7 +748,7 @@ def test_what_can_be_got_can_be_asked_for_its_head_alone(site: Site, path: str) 
 
 
 def test_an_app_without_routes_still_answers(site: Site) -> None:
-    with Desk(site.producer, Results.of_file(site.results)) as desk, serving(create_app(desk)) as url:
+    with TaskSender(site.producer, Results.of_file(site.results)) as desk, serving(create_app(desk)) as url:
         assert requests.get(f"{url}/health", timeout=TIMEOUT_S).ok
         assert requests.get(f"{url}/emails", timeout=TIMEOUT_S).status_code == 404
 

@@ -15,6 +15,7 @@ from harness.containers import images
 from harness.errors import StartError, UsageError
 from harness.loadtest import stack_process as module
 from harness.loadtest.live_figures import Measure
+from harness.loadtest.load_verdict import differences, judge
 from harness.loadtest.messages import (
     Answer,
     Begin,
@@ -41,7 +42,6 @@ from harness.loadtest.messages import (
 from harness.loadtest.scenarios_together import promise, spec
 from harness.loadtest.stack_process import StackProcess, serve
 from harness.loadtest.stack_under_load import Account, StackUnderLoad
-from harness.loadtest.verdict import differences, judge
 from harness.measure.figures import Figures, Objective
 from harness.measure.load_account import Asked, Counts, LoadAccount
 from harness.measure.stages import Stage, Summary

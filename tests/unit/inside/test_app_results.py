@@ -14,7 +14,7 @@ from celery import Celery
 from celery.backends.database import DatabaseBackend
 from celery.backends.database.models import Task, TaskSet
 
-from harness.inside.own_results import keep_table_names, returned, stores_json
+from harness.inside.app_results import keep_table_names, returned, stores_json
 from harness.records import values
 
 

@@ -14,7 +14,7 @@ from harness.audit.beat import beat_log
 from harness.audit.beat.beat_log import Spans, Wake
 from harness.audit.beat.crontab import Crontab
 from harness.audit.beat.tick_records import EntryTicks, Ticks, Times, Window
-from harness.audit.beat.ticks import account
+from harness.audit.beat.tick_rules import account
 from harness.audit.run_folder import RunFolder
 from harness.records.expectation import Promise
 from harness.records.verdict import Verdict

@@ -40,7 +40,7 @@ class Sender(Protocol):
         """Send one task, once. Several threads may call it at a time."""
 
 
-class Desk:
+class TaskSender:
     """Sends tasks and knows their state. A context manager: its exit waits for the sends in flight."""
 
     def __init__(self, producer: Sender, results: Results, *, sends: int = SENDS) -> None:
@@ -134,7 +134,7 @@ async def submit(
     Raises:
         NotSent: the broker has not confirmed it. If it is not caught, it becomes a 503 with Retry-After.
     """
-    desk: Desk = request.app.state.desk
+    desk: TaskSender = request.app.state.desk
     task = await desk.send(name, kwargs, expect, due_t=request.scope.get("harness.due"))
     body = {"task_id": task, **(about or {})}
     return JSONResponse(body, HTTPStatus.ACCEPTED, {"Location": f"/tasks/{task}"})
