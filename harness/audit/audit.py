@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from harness.audit import deleted_rows
 from harness.audit.beat import tick_rules
 from harness.audit.beat.tick_records import EntryTicks, Ticks, Window
+from harness.audit.evidence_database import Database, open_database
 from harness.audit.explain import Explainer
 from harness.audit.run_folder import RunFolder
-from harness.audit.witnesses import Database, Unwitnessed, Witnesses, open_database
+from harness.audit.witnesses import Unwitnessed, Witnesses
 from harness.errors import HarnessError, RunFolderError
 from harness.printable import printable
 from harness.records import values

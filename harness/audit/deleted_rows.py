@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from harness.audit.witnesses import Database
+from harness.audit.evidence_database import Database
 from harness.records.verdict import Finding, Verdict
 
 _FIRST = 10

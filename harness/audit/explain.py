@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from harness.audit.evidence_database import Database
 from harness.audit.remains import DeadLetter, How, QueueLeft
-from harness.audit.witnesses import Database, Witnesses
+from harness.audit.witnesses import Witnesses
 from harness.records.message import DEFAULT_QUEUE
 from harness.records.values import Json
 from harness.records.verdict import Fate

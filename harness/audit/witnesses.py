@@ -5,23 +5,21 @@ the evidence, and `audit.sql` evaluates it.
 
 The witnesses are read one after another, while the run may still go on. So the lengths of the journal files are noted
 first, and the lines that were added since are read last: for the tasks in these lines, the witnesses do not show the
-same point in time, and nothing can be concluded.
+same point in time, and nothing can be concluded. The file is long because each witness is loaded in the one order that
+allows this.
 """
 
 import json
 import os
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, starmap
 from pathlib import Path
 from typing import NamedTuple
 
-import duckdb
-
+from harness.audit.evidence_database import Database
 from harness.audit.json_lines import LineFiles, shown
 from harness.audit.remains import Remains
 from harness.audit.row_file import RowFile
@@ -34,7 +32,6 @@ from harness.records.regular_file import open_regular
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
 
-_MEMORY_MB = 300
 _MOST_GROWTH = 1 << 28
 """Bytes. A journal may grow by this much while it is read; more growth is not searched."""
 _SHORT = 100
@@ -60,94 +57,6 @@ class Unwitnessed(StrEnum):
     """The broker was not asked what was left in it."""
     EFFECTS = "effects"
     """The effects of the tasks were not recorded."""
-
-
-@contextmanager
-def open_database(folder: Path) -> Iterator["Database"]:
-    """Open an empty database for the evidence in `folder`; it spills what does not fit into its memory.
-
-    Raises:
-        RunFolderError: the database cannot process the evidence.
-    """
-    with tempfile.TemporaryDirectory(prefix="celery-harness-audit-") as scratch:
-        connection = duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": f"{_MEMORY_MB}MB",
-                "temp_directory": scratch,
-                "threads": str(min(os.cpu_count() or 1, 4)),
-                "preserve_insertion_order": "false",
-            },
-        )
-        try:
-            yield Database(connection, Path(scratch))
-        except duckdb.Error as error:
-            said = str(error).partition("\n")[0]
-            raise RunFolderError(f"the evidence in {shown(str(folder))} cannot be audited: {said}") from error
-        finally:
-            connection.close()
-
-
-class Database:
-    """The named queries of witnesses.sql and audit.sql, on one connection."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, scratch: Path) -> None:
-        """Read the queries. `scratch` is a folder for intermediate files."""
-        self._connection = connection
-        self.scratch = scratch
-        self._queries: dict[str, str] = {}
-        for file in ("witnesses.sql", "audit.sql"):
-            text = Path(__file__).with_name(file).read_text()
-            sections = (section.partition("\n") for section in text.split("-- name: ")[1:])
-            self._queries |= {name.strip(): body for name, _, body in sections}
-
-    def run(self, query: str, **values: Json) -> None:
-        """Run a query that creates or changes a table."""
-        self._execute(self._connection, self._queries[query], values)
-
-    def all(self, query: str, **values: Json) -> list[tuple[Json, ...]]:
-        """Return all rows of a query."""
-        return self._execute(self._connection, self._queries[query], values).fetchall()
-
-    def sample(self, query: str, **values: Json) -> tuple[int, tuple[str, ...]]:
-        """Return how many ids a query finds, and the first ten of them in order."""
-        counting = f"SELECT count(*), min(task, 10) FROM ({self._queries[query].rstrip().rstrip(';')})"  # noqa: S608 - the query is a constant.
-        ((count, tasks),) = self._execute(self._connection, counting, values).fetchall()
-        return int(count), tuple(tasks or ())
-
-    def stream(self, query: str, **values: Json) -> Iterator[tuple[Json, ...]]:
-        """Yield the rows of a query, fetched a thousand at a time."""
-        cursor = self._connection.cursor()
-        try:
-            self._execute(cursor, self._queries[query], values)
-            while rows := cursor.fetchmany(1_000):
-                yield from rows
-        finally:
-            cursor.close()
-
-    @staticmethod
-    def _execute(
-        connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Json]
-    ) -> duckdb.DuckDBPyConnection:
-        try:
-            return connection.execute(query, values)
-        except duckdb.OutOfMemoryException:
-            # Each thread has its own buffers, so that long lines may be too much for two threads and not for one.
-            connection.execute("SET threads = 1")
-            return connection.execute(query, values)
-
-    def write(self, name: str, values: Iterable[Mapping[str, Json]]) -> str:
-        """Write lines of JSON to an intermediate file, and return its path."""
-        path = self.scratch / name
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(value) + "\n" for value in values)
-        return str(path)
-
-    def insert(self, table: str, tasks: Iterable[str]) -> None:
-        """Append tasks to a table that has one column."""
-        file = self.write(f"{table}.jsonl", ({"task": task} for task in tasks))
-        adding = f"INSERT INTO {table} SELECT task FROM read_json($file, columns = {{task: 'VARCHAR'}})"  # noqa: S608 - the table name is a constant.
-        self._connection.execute(adding, {"file": file})
 
 
 class _File(NamedTuple):

@@ -1,7 +1,7 @@
 """The generator of a load test. It makes each arrival when it is due, and gives it to a free sender.
 
 It runs in a Locust process under gevent. Nothing may block there, because the dispatcher would miss its next arrival.
-The delay that remains is measured.
+The delay that remains is measured. The file is long because the way of one arrival is in one place.
 """
 
 import contextlib

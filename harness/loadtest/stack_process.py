@@ -50,7 +50,7 @@ from harness.loadtest.messages import (
 )
 from harness.loadtest.stack_under_load import Account, StackUnderLoad
 from harness.report import terminal
-from harness.stack.attached import reach
+from harness.stack.attached_urls import reach
 from harness.stack.shared_parts import SharedParts
 
 Tell = Callable[[Said], None]

@@ -5,27 +5,26 @@ observed. Only the result table tells what ended, and when; what it does not tel
 """
 
 import json
-import re
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 from harness.audit.results import Ending, Results
 from harness.audit.run_folder import RunFolder
 from harness.audit.witnesses import Unwitnessed
-from harness.broker_connection import connect, shown
+from harness.broker_connection import shown
 from harness.containers.node import Node
-from harness.errors import BrokerError, ResultsError, UsageError
+from harness.errors import ResultsError, UsageError
 from harness.producer import Producer
 from harness.records.event import Event, Kind
 from harness.records.expectation import Promise
 from harness.records.journal import Writer
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
+from harness.stack.attached_urls import check_broker_url, reach_both, without_passwords
 from harness.stack.limits import Limits, Wait
 from harness.stack.system import AccountedSystem, Watch
 from harness.wait import REAL
@@ -33,7 +32,6 @@ from harness.wait import REAL
 NODE = "results"
 """The node named in the events of `Attached.poll`."""
 _PRODUCER = "producer"
-_CONNECT_TIMEOUT_S = 10.0
 _LOOK_S = 0.25
 """Seconds that one look at the results lasts; it reads a thousand ids at a time, and can last a little longer."""
 _REST = 3
@@ -47,9 +45,6 @@ _ASIDE_S = _ZONE_STEP_S / 2
 _SAME_S = 0.001
 _LONGEST_ERROR = 200
 """The longest text of an exception in an event, in characters."""
-_SCHEMES = frozenset({"amqp", "amqps", "pyamqp"})
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*(?=@)|([?&]password=)[^&\s'\"]*")
-"""Matches in a URL up to the last @, because a password may contain one too; or a password given as an option."""
 _NEVER_ASKED = "it runs elsewhere, and was not asked"
 
 
@@ -78,7 +73,7 @@ class Attached(AccountedSystem):
             UsageError: `broker_url` is no AMQP URL.
             ResultsError: `results_url` cannot be used, for example because its driver is not installed.
         """
-        _check_broker_url(broker_url)
+        check_broker_url(broker_url)
         super().__init__(folder, promise=promise, about=about)
         self.producer_url = broker_url
         """The URL to which load processes send tasks. It holds the password; no file does."""
@@ -96,7 +91,7 @@ class Attached(AccountedSystem):
             BrokerError: the broker does not answer, or refuses the login of this URL.
             ResultsError: the results cannot be read.
         """
-        _reach(self.producer_url, self._results)
+        reach_both(self.producer_url, self._results)
         try:
             journal = Writer(self.folder.journal, node=_PRODUCER, role="producer")
             self._closing.callback(journal.close)
@@ -249,7 +244,7 @@ class Attached(AccountedSystem):
             "nodes": [_PRODUCER],
             "unwitnessed": [one.value for one in unwitnessed],
         }
-        self.folder.write("run.json", _without_passwords(value))
+        self.folder.write("run.json", without_passwords(value))
 
 
 class _Open:
@@ -353,58 +348,3 @@ def _exception(result: bytes | None) -> str:
     parts = message if isinstance(message, list) else [message]
     words = ", ".join(str(part) for part in parts if part is not None)
     return f"{said.get('exc_type')}: {words}".rstrip(": ")[:_LONGEST_ERROR]
-
-
-def _check_broker_url(url: str) -> None:
-    for part in url.split(";"):
-        try:
-            parsed = urlsplit(part)
-            # A part that looks like a port and is none may be a piece of a password, so the error is not shown.
-            is_fine = parsed.scheme in _SCHEMES and bool(parsed.hostname) and parsed.port != 0
-        except ValueError:
-            is_fine = False
-        if not is_fine:
-            raise UsageError(
-                f"{shown(part)!r} is no URL of an AMQP broker: give one such as amqp://user:password@host:5672/vhost, "
-                "and write special characters in user and password as %40 and the like."
-            )
-
-
-def reach(broker_url: str, results_url: str) -> None:
-    """Check that `Attached` could connect, and leave nothing behind.
-
-    Raises:
-        UsageError: `broker_url` is no AMQP URL.
-        BrokerError: the broker does not answer, or refuses the login of this URL.
-        ResultsError: the results cannot be read.
-    """
-    _check_broker_url(broker_url)
-    _reach(broker_url, Results(results_url))
-
-
-def _reach(broker_url: str, results: Results) -> None:
-    _check_broker(broker_url)
-    for _ in results.endings(["harness"]):
-        pass
-
-
-def _check_broker(url: str) -> None:
-    """Connect once, as the producer will. Raises BrokerError."""
-    try:
-        connect(url, _CONNECT_TIMEOUT_S).release()
-    except BrokerError as error:
-        seen = str(error).rstrip(".")
-        raise BrokerError(
-            f"the broker at {shown(url)} cannot be used: {seen}. Is it running, and are user, password and vhost right?"
-        ) from error
-
-
-def _without_passwords(value: Json) -> Json:
-    """Return the value with the password hidden in every URL within it."""
-    if isinstance(value, str):
-        return _PASSWORD.sub(r"\1\2***", value)
-    if isinstance(value, Mapping):
-        return {key: _without_passwords(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_passwords(one) for one in value]
-    return value

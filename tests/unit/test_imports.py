@@ -46,7 +46,7 @@ KNOWN_TO = {
     "click": ("harness.cli", "harness.command", "harness.scenario_options"),
     "cronsim": ("harness.audit.beat.crontab",),
     "docker": ("harness.containers.docker_engine",),
-    "duckdb": ("harness.audit.witnesses",),
+    "duckdb": ("harness.audit.evidence_database",),
     "fastapi": ("harness.inside.web", "scenarios.web"),
     "fastapi_swagger": ("harness.inside.web",),
     "flask": ("harness.loadtest.locust_page",),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from harness.audit.beat.beat_log import Beats, Start
+from harness.audit.beat.beat_history import Beats, Start
 from harness.audit.beat.tick_records import FIRST, EntryTicks, Times, Window
 from harness.records.verdict import Finding, Verdict
 

@@ -1,7 +1,7 @@
 """The ticks of beat: was each one sent, once, and on time? Determined from a run's journal alone.
 
 All times are by beat's own clock, which need not be the real one: the schedule is judged, and Celery follows the clock
-that it sees.
+that it sees. The file is long because crontabs and intervals are judged by the same few rules, which belong together.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from harness.audit.beat import beat_log
-from harness.audit.beat.beat_log import Beats, Spans, Start, Tick, Unsent, Wake
+from harness.audit.beat.beat_history import Beats, Spans, Start, Tick, Unsent, Wake
 from harness.audit.beat.crontab import Crontab, written
 from harness.audit.beat.tick_findings import UNTOLD, findings
 from harness.audit.beat.tick_records import LISTS, EntryTicks, Ticks, Times, Window

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.audit.beat import beat_log, tick_records
+from harness.audit.beat import beat_history, beat_log, tick_records
 from harness.audit.beat.tick_records import EntryTicks, Ticks, Window
 from harness.audit.beat.tick_rules import account
 from harness.audit.run_folder import RunFolder
@@ -148,7 +148,7 @@ def read_by_audit(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], set[str]]
     passed: set[str] = set()
     read = beat_log.read
 
-    def seen(journal: Path, without_beat: Collection[Path]) -> tuple[list[beat_log.Start], list[str]]:
+    def seen(journal: Path, without_beat: Collection[Path]) -> tuple[list[beat_history.Start], list[str]]:
         passed.update(path.name for path in without_beat)
         starts, faults = read(journal, without_beat)
         nodes.extend(start.node for start in starts)
@@ -537,7 +537,7 @@ def test_an_entry_that_takes_the_place_of_another_is_found(tmp_path: Path, *, na
     assert ("give each one a `name`" in finding.text) is not named
 
 
-@pytest.mark.parametrize("module", [beat_log, tick_records])
+@pytest.mark.parametrize("module", [beat_history, tick_records])
 def test_a_record_never_changes_and_names_each_of_its_members(module: ModuleType) -> None:
     records = [one for one in vars(module).values() if isinstance(one, type) and is_dataclass(one)]
     own = [one for one in records if one.__module__ == module.__name__ and not one.__name__.startswith("_")]

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from harness.audit.evidence_database import Database
 from harness.audit.explain import ChordStory, Explainer, Story, began, lies, shortened
 from harness.audit.remains import DeadLetter, How, QueueLeft, Remains, Settled
 from harness.audit.run_folder import RunFolder
-from harness.audit.witnesses import Database, Witnesses
+from harness.audit.witnesses import Witnesses
 from harness.records.values import Json
 from harness.records.verdict import Fate
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.audit.audit import Audit, audit
 from harness.audit.beat import beat_log
-from harness.audit.beat.beat_log import Spans, Wake
+from harness.audit.beat.beat_history import Spans, Wake
 from harness.audit.beat.crontab import Crontab
 from harness.audit.beat.tick_records import EntryTicks, Ticks, Times, Window
 from harness.audit.beat.tick_rules import account

@@ -21,7 +21,9 @@ from harness.records.expectation import Effect, Expect
 from harness.records.journal import Writer
 from harness.records.verdict import Fate, Finding, Verdict
 from harness.stack import attached as module
-from harness.stack.attached import Attached, reach
+from harness.stack import attached_urls
+from harness.stack.attached import Attached
+from harness.stack.attached_urls import reach
 from harness.wait import Clock
 
 BROKER_URL = "amqp://somebody:secret@broker.example:5672/shop"
@@ -87,7 +89,7 @@ def elsewhere(tmp_path: Path) -> Elsewhere:
 
 @pytest.fixture
 def attached(elsewhere: Elsewhere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attached]:
-    monkeypatch.setattr(module, "_check_broker", lambda _: None)
+    monkeypatch.setattr(attached_urls, "check_broker", lambda _: None)
     monkeypatch.setattr(module, "_LEAST_REST_S", 0.0)
     monkeypatch.setattr(module, "_REST", 0)
     folder = RunFolder.create(tmp_path, "attached")
@@ -156,7 +158,7 @@ def test_what_has_another_row_or_none_has_another_fate(
 
 
 def test_no_file_holds_a_password(elsewhere: Elsewhere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_check_broker", lambda _: None)
+    monkeypatch.setattr(attached_urls, "check_broker", lambda _: None)
     monkeypatch.setattr("sys.argv", ["locust", "--broker-url", BROKER_URL, "--results", "postgresql://u:sec@ret@h/d"])
     folder = RunFolder.create(tmp_path, "attached")
     about = {"load": {"urls": [BROKER_URL, "postgresql://h/d?user=u&password=secret&x=1"]}}
@@ -438,7 +440,7 @@ def test_whether_it_would_be_let_in_can_be_seen_before(
     url = f"sqlite:///{elsewhere.path}"
     with pytest.raises(BrokerError, match="cannot be used"):
         reach("amqp://somebody:secret@127.0.0.1:1/shop", url)
-    monkeypatch.setattr(module, "_check_broker", lambda _: None)
+    monkeypatch.setattr(attached_urls, "check_broker", lambda _: None)
     reach(BROKER_URL, url)
     with pytest.raises(ResultsError, match="unable to open"):
         reach(BROKER_URL, f"sqlite:///{tmp_path / 'nothing'}")
@@ -474,7 +476,7 @@ def test_results_that_cannot_be_read_are_an_error_at_once(
     spoil: Callable[[Path], None],
     said: str,
 ) -> None:
-    monkeypatch.setattr(module, "_check_broker", lambda _: None)
+    monkeypatch.setattr(attached_urls, "check_broker", lambda _: None)
     spoil(elsewhere.path)
     with (
         pytest.raises(ResultsError, match=said),
@@ -484,7 +486,7 @@ def test_results_that_cannot_be_read_are_an_error_at_once(
 
 
 def test_a_table_that_is_not_there_yet_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_check_broker", lambda _: None)
+    monkeypatch.setattr(attached_urls, "check_broker", lambda _: None)
     results.create(tmp_path / "new.sqlite3")
     folder = RunFolder.create(tmp_path, "attached")
     with Attached(BROKER_URL, f"sqlite:///{tmp_path / 'new.sqlite3'}", folder) as attached:
