@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from harness.audit.audit import Audit, audit
 from harness.audit.run_folder import RunFolder, dump
 from harness.errors import RunFolderError
 from harness.records.expectation import Delivery, Effects, Expect, Promise
-from harness.records.verdict import Fate, Verdict
+from harness.records.verdict import Fate, Finding, Verdict
 from tests.fakes.world import World, codes, finding
 
 
@@ -560,12 +561,35 @@ def test_a_run_without_tasks_is_unknown(tmp_path: Path) -> None:
     found = world.audit()
     assert (found.verdict, found.entries) == (Verdict.UNKNOWN, 0)
     assert codes(found, Verdict.UNKNOWN) == {"nothing-sent"}
+    assert finding(found, "nothing-sent").text == "no task was sent, so nothing was shown."
+
+
+@pytest.mark.parametrize(
+    ("tasks", "text", "shown"),
+    [
+        (("task-1", "task-2", "task-3"), "3 tasks: lost", "3 tasks: lost (task-1, task-2, task-3)"),
+        (("task-1", "task-2", "task-3", "task-4"), "it: lost", "it: lost (task-1, task-2, task-3 and 1 more)"),
+        (("task-1", "task-2"), "task-1 and another: lost", "task-1 and another: lost (task-2)"),
+        (("task-1",), "task-1: lost", "task-1: lost"),
+    ],
+)
+def test_a_finding_is_shown_with_the_first_three_ids_that_its_text_does_not_name(
+    world: World, tasks: tuple[str, ...], text: str, shown: str
+) -> None:
+    one = Finding(code="lost", verdict=Verdict.FAIL, count=len(tasks), text=text, tasks=tasks)
+    assert replace(world.audit(), findings=(one,)).text().splitlines()[-1] == f"  fail    lost: {shown}"
+
+
+def test_the_file_of_an_audit_says_in_which_format_it_is(world: World) -> None:
+    assert world.audit().to_json()["format"] == 1
 
 
 def test_a_run_in_which_everything_was_refused_is_unknown(tmp_path: Path) -> None:
     world = World(RunFolder.create(tmp_path, "refused"), nodes=["producer"])
     world.intend("x", "refused")
-    assert codes(world.audit(), Verdict.UNKNOWN) == {"nothing-sent"}
+    found = world.audit()
+    assert codes(found, Verdict.UNKNOWN) == {"nothing-sent"}
+    assert finding(found, "nothing-sent").text == "every task was refused, so nothing was shown."
 
 
 def test_a_line_cut_off_at_the_end_is_tolerated_and_said(world: World) -> None:

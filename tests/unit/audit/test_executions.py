@@ -459,6 +459,7 @@ def test_an_app_that_never_comes_to_rest_is_named_with_the_task_that_keeps_sendi
     world.remains["settled"] = settled
     found = world.audit()
     assert found.verdict is Verdict.UNKNOWN
+    assert finding(found, "restless").count == 1
     text = finding(found, "restless").text
     assert "did not come to rest within 10 s: poll sent 9 poll, beat sent 2 tick" in text
     for other in ({**settled, "how": "timeout"}, {**settled, "sending": []}):
