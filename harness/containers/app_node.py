@@ -115,12 +115,13 @@ def inside_mounts(run_folder: Path) -> tuple[MountSpec, ...]:
 
 
 class JournalingNode(Node):
-    """A node that is ready when its journal says so."""
+    """A node that is ready when its journal has a line of a certain kind."""
 
-    def __init__(self, engine: Engine, spec: NodeSpec, *, run_folder: Path, network: str | None = None) -> None:
-        """Create the node without starting it; `run_folder` is the one that the node sees."""
-        super().__init__(engine, spec, network=network, missing=self._lacks)
-        self._journal = run_folder / "journal"
+    def __init__(self, engine: Engine, spec: NodeSpec, app: AppNode, *, ready: Kind) -> None:
+        """Create the node without starting it; `ready` is the kind of that line."""
+        super().__init__(engine, spec, network=app.network, missing=self._lacks)
+        self._ready = ready
+        self._journal = app.run_folder / "journal"
         self._old: set[Path] = set()
         self._tails: dict[Path, Tail] = {}
         self._is_ready = False
@@ -138,7 +139,7 @@ class JournalingNode(Node):
         for path in self._files():
             if path not in self._old:
                 tail = self._tails.setdefault(path, Tail(path))
-                self._is_ready |= any(event.kind is Kind.READY for event in tail.read())
+                self._is_ready |= any(event.kind is self._ready for event in tail.read())
         if self._is_ready:
             return None
-        return "`ready` in its journal" if self._tails else "a journal"
+        return f"`{self._ready.value}` in its journal" if self._tails else "a journal"

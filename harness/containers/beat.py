@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from harness.containers.app_node import RUN_INSIDE, AppNode, JournalingNode
 from harness.containers.engine import Engine
 from harness.errors import UsageError
+from harness.records.event import Kind
 from harness.records.values import Json
 
 _LIBRARY = "/opt/faketime/libfaketime.so.1"
@@ -88,4 +89,5 @@ class Beat(JournalingNode):
             except (TypeError, ValueError) as error:
                 raise UsageError(f"the settings of {name} are not JSON: {error}") from error
         command = ("-A", app.app, "beat", f"--schedule={RUN_INSIDE}/beat/{name}", "--loglevel=info")
-        super().__init__(engine, app.spec(name, command, env=own), run_folder=app.run_folder, network=app.network)
+        # The agent writes this line when the scheduler is there.
+        super().__init__(engine, app.spec(name, command, env=own), app, ready=Kind.READY)

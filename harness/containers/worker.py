@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from harness.containers.app_node import AppNode, JournalingNode
 from harness.containers.engine import Engine
+from harness.records.event import Kind
 
 DEFAULT_OPTIONS = ("--concurrency=2", "--without-gossip", "--without-mingle", "--loglevel=info")
 """Mingling alone costs a second at the start; and a single worker has no other to gossip with."""
@@ -23,4 +24,5 @@ class Worker(JournalingNode):
         """
         chosen = DEFAULT_OPTIONS if options is None else options
         command = ("-A", app.app, "worker", f"--hostname={name}@%h", *chosen)
-        super().__init__(engine, app.spec(name, command), run_folder=app.run_folder, network=app.network)
+        # The agent writes this line as soon as the worker consumes.
+        super().__init__(engine, app.spec(name, command), app, ready=Kind.READY)
