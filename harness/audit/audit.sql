@@ -11,7 +11,7 @@ SELECT task,
        arg_min(coalesce(due, t), t) FILTER (kind = 'intended') AS due_t,
        max(t) FILTER (kind = 'intended') AS last_intended_t,
        max(expires) AS expires,
-       max(expect::VARCHAR) AS expect,
+       arg_min(expect::VARCHAR, t) AS expect,
        count(*) FILTER (kind = 'intended') AS times,
        count(effects) > 0 AS declared,
        bool_or(kind = 'accepted') AS known,
@@ -405,7 +405,7 @@ WITH body AS (
          -- A member that should follow a failed task was never sent, and has a row that says so.
          SELECT member.body, member.task, fact.task IS NULL AS unsent,
                 CASE WHEN fact.task IS NULL THEN result.status ELSE fact.ending END AS ending, fact.fate,
-                coalesce(fact.recorded, false) AS recorded
+                fact.recorded
          FROM member LEFT JOIN fact USING (task) LEFT JOIN result USING (task)
      )
 SELECT body.task AS task, body.name,
@@ -429,7 +429,7 @@ SELECT task FROM chord WHERE unsent > 0;
 SELECT task FROM chord WHERE unsent = 0 AND (is_hopeless OR waits_for IS NULL);
 
 -- name: chords_waiting
-SELECT task FROM chord WHERE unsent = 0 AND NOT is_hopeless AND waits_for IS NOT NULL;
+SELECT task FROM chord WHERE NOT is_hopeless AND waits_for IS NOT NULL;
 
 -- name: left_after_end
 SELECT task FROM fact WHERE is_left AND ending IS NOT NULL;

@@ -165,16 +165,25 @@ def test_a_failure_that_nobody_expected_fails_the_run(world: World) -> None:
     assert codes(found, Verdict.FAIL) == {"failed-unexpectedly"}
 
 
-def test_a_failure_that_nobody_expected_is_told_with_its_reason(world: World) -> None:
-    for number, (error, message) in enumerate(
-        [("BadFile", "it is empty"), ("BadFile", "it is empty"), ("KeyError", "")]
-    ):
+def fail(world: World, *failures: tuple[str, str]) -> str:
+    """Let one task fail with each class and message; return what the audit says of them."""
+    for number, (error, message) in enumerate(failures):
         task = f"x{number}"
         world.intend(task)
         world.execute(task, state="FAILURE")
         world.record(task, "FAILURE", {"exc_type": error, "exc_message": [message], "exc_module": "shop"})
-    (finding,) = [one for one in world.audit().findings if one.code == "failed-unexpectedly"]
-    assert finding.text.endswith("(2 BadFile: it is empty; 1 KeyError)")
+    return finding(world.audit(), "failed-unexpectedly").text
+
+
+def test_a_failure_that_nobody_expected_is_told_with_its_reason(world: World) -> None:
+    text = fail(world, ("BadFile", "it is empty"), ("BadFile", "it is empty"), ("KeyError", ""))
+    assert text.endswith("(2 BadFile: it is empty; 1 KeyError)")
+
+
+def test_of_four_reasons_the_three_most_frequent_are_told(world: World) -> None:
+    errors = ["TypeError", "BadFile", "BadFile", "KeyError", "IndexError"]
+    text = fail(world, *((error, "") for error in errors))
+    assert text.endswith("(2 BadFile; 1 IndexError; 1 KeyError)")
 
 
 @pytest.mark.parametrize("is_listed", [True, False])
@@ -195,6 +204,22 @@ def test_without_a_row_the_worker_says_how_a_task_ended(world: World, state: str
     assert f"ended as {state}, and there is no row" in finding(world.audit(), "unrecorded").text
     world.promise = Promise(recorded=False)
     assert world.audit().verdict is Verdict.PASS
+
+
+def test_without_a_row_the_worker_says_that_it_revoked_a_task(world: World) -> None:
+    world.intend("x", expect={"state": "REVOKED"}, effects=[])
+    world.say("worker-1", "revoked", "x", reason="revoked")
+    assert "ended as REVOKED, and there is no row" in finding(world.audit(), "unrecorded").text
+
+
+def test_what_is_expected_of_a_task_is_what_was_said_when_it_was_first_sent(world: World) -> None:
+    for expected in ({"result": "first"}, {"result": "after"}, {"result": "zuletzt"}):
+        world.intend("x", expect=expected, effects=[])
+    world.execute("x")
+    world.record("x", result="first")
+    assert world.audit().fates[Fate.OK] == 3
+    world.lines["producer"][-6]["expect"], world.lines["producer"][-2]["expect"] = expected, {"result": "first"}
+    assert world.audit().fates[Fate.WRONG] == 1
 
 
 def test_a_refused_task_is_accounted_for(world: World) -> None:
@@ -390,6 +415,18 @@ def test_an_effect_of_nobody_is_counted_once_however_often_it_came(world: World)
     for _ in range(2):
         world.mail("stranger")
     assert finding(world.audit(), "unexpected-effects").count == 1
+
+
+def test_another_effect_of_a_task_that_said_its_effects_is_unexpected_though_another_task_said_none(
+    world: World,
+) -> None:
+    world.intend("x", effects=None)
+    world.execute("x")
+    world.record("x")
+    world.mail("z", key="mail:other")
+    found = world.audit()
+    assert codes(found, Verdict.FAIL) == {"unexpected-effects"}
+    assert finding(found, "unexpected-effects").tasks == ("mail:other",)
 
 
 def test_an_effect_that_never_came_is_named_although_another_has_an_odd_name(world: World) -> None:

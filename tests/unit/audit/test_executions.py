@@ -178,6 +178,16 @@ def test_a_process_that_was_killed_as_soon_as_its_task_began_is_told(world: Worl
     assert "its process was killed by SIGKILL" in lost(world)
 
 
+def test_of_two_tasks_that_never_ended_one_is_told_with_the_signal_that_killed_its_process(world: World) -> None:
+    for task, process in (("x", "worker-1.7"), ("y", "worker-1.8")):
+        world.intend(task)
+        begin(world, task, process=process)
+    world.say("worker-1", "exited", child=7, code=-9)
+    found = world.audit()
+    assert "mail (x) began once, its process was killed by SIGKILL on worker-1 and" in finding(found, "lost").text
+    assert "mail (y) began once on worker-1 and" in finding(found, "lost").text
+
+
 # -------------------------------------------------------------------------------------------------- why a task is lost
 
 
@@ -273,6 +283,22 @@ def test_an_effect_that_never_came_is_named(world: World) -> None:
     world.execute("x")
     world.record("x")
     assert 'mail (x) ended as SUCCESS, and its effect "mail:x" never came' in lost(world)
+
+
+def test_of_several_effects_those_are_named_that_never_came(world: World) -> None:
+    world.intend("x", effects=["mail:x1", "mail:x", "mail:x2"])
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+    assert 'mail (x) ended as SUCCESS, and its effect "mail:x1", "mail:x2" never came' in lost(world)
+
+
+def test_of_many_effects_that_never_came_three_are_named(world: World) -> None:
+    world.intend("x", effects=[f"mail:{number}" for number in range(4)])
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+    assert lost(world).endswith('its effect "mail:0", "mail:1", "mail:2" never came')
 
 
 def dead(world: World, task: str | None = "x", reason: str = "delivery_limit") -> None:
@@ -422,6 +448,26 @@ def test_a_second_effect_says_how_often_it_came(world: World) -> None:
     assert 'mail (a) began once, and its effect "mail:a" came 3 times' in text
 
 
+def test_of_many_effects_that_came_again_three_are_named(world: World) -> None:
+    keys = [f"mail:{number}" for number in range(4)]
+    world.intend("x", effects=keys)
+    world.execute("x")
+    world.record("x")
+    for key in keys * 2:
+        world.mail("x", key=key)
+    text = finding(world.audit(), "duplicated").text
+    assert text.endswith('"mail:0" came 2 times, "mail:1" came 2 times, "mail:2" came 2 times')
+
+
+def test_of_two_tasks_each_is_told_with_its_own_effects_that_came_again(world: World) -> None:
+    world.fine("x")
+    for task in ("a", "x", "x"):
+        world.mail(task)
+    text = finding(world.audit(), "duplicated").text
+    assert 'mail (a) began once, and its effect "mail:a" came 2 times; ' in text
+    assert text.endswith('mail (x) began once, and its effect "mail:x" came 3 times')
+
+
 def test_a_process_that_ended_after_its_task_did_is_not_spoken_of(world: World) -> None:
     world.intend("x")
     begin(world, "x")
@@ -468,7 +514,7 @@ def test_an_app_that_never_comes_to_rest_is_named_with_the_task_that_keeps_sendi
 
 
 def test_a_failure_that_nobody_expected_shows_its_traceback_right_after_the_verdict(world: World) -> None:
-    world.intend("x")
+    world.intend("x", effects=[])
     begin(world, "x")
     traceback = 'Traceback (most recent call last):\n  File "app.py", line 3\nKeyError: 1\n'
     end(world, "x", state="FAILURE", error="KeyError: 1", traceback=traceback)
@@ -482,7 +528,18 @@ def test_a_failure_that_nobody_expected_shows_its_traceback_right_after_the_verd
     assert Audit.from_json(found.to_json()) == found
     # One that was expected is no news.
     world.lines["producer"][-2]["expect"] = {"state": "FAILURE"}
-    assert world.audit().tracebacks == ()
+    found = world.audit()
+    assert (found.verdict, found.tracebacks) == (Verdict.PASS, ())
+
+
+def test_a_traceback_of_a_task_that_succeeded_in_the_end_is_no_traceback_of_a_failure(world: World) -> None:
+    world.intend("x", expect={"state": "FAILURE"}, effects=[])
+    for state, traceback in (("FAILURE", "KeyError: 1"), ("SUCCESS", None)):
+        begin(world, "x")
+        end(world, "x", state=state, traceback=traceback)
+    world.record("x")
+    found = world.audit()
+    assert (found.fates[Fate.WRONG], found.tracebacks) == (1, ())
 
 
 def test_of_several_failures_of_a_task_the_last_is_shown(world: World) -> None:

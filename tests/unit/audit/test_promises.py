@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.records.verdict import Fate, Verdict
 from tests.fakes.world import World, codes, finding
@@ -136,19 +137,23 @@ def test_an_errback_of_a_task_that_succeeded_need_not_come(world: World) -> None
 # --------------------------------------------------------------------------------------------------------- chords
 
 
-def chord(world: World, *members: str, looks: int = 3) -> None:
+def chord(world: World, *members: str, looks: int = 3, body: str = "body", unlock: str = "u") -> None:
     """Send the task that waits for a chord's members before the members, as Celery does."""
-    body = step("body", "body", name="sum")
-    world.intend("u", name="celery.chord_unlock", steps=[body], members=list(members), expect={}, effects=None)
+    steps = [step(body, "body", name="sum")]
+    world.intend(unlock, name="celery.chord_unlock", steps=steps, members=list(members), expect={}, effects=None)
     for _ in range(looks):
-        world.say("worker-1", "started", "u", name="celery.chord_unlock")
-        world.say("worker-1", "finished", "u", state="RETRY")
+        world.say("worker-1", "started", unlock, name="celery.chord_unlock")
+        world.say("worker-1", "finished", unlock, state="RETRY")
     assert world.remains
-    world.remains["held"] = ["u"]
+    world.remains["held"].append(unlock)
 
 
-def member(world: World, task: str, **data: Any) -> None:
-    run(world, task, step("body", "body", name="sum"), **data)
+def member(world: World, task: str, body: str = "body", **data: Any) -> None:
+    run(world, task, step(body, "body", name="sum"), **data)
+
+
+def of_chords(found: Audit) -> list[str]:
+    return [one.code for one in found.findings if one.code.startswith("chords")]
 
 
 def end_chord(world: World) -> None:
@@ -174,6 +179,7 @@ def test_a_chord_whose_member_left_no_result_never_gets_its_body(world: World) -
     world.say("worker-1", "started", "b")
     world.say("worker-1", "finished", "b", state="SUCCESS", ignored=True)
     found = world.audit()
+    assert of_chords(found) == ["chords-hopeless"]
     one = finding(found, "chords-hopeless")
     assert (one.verdict, one.count, one.tasks) == (Verdict.FAIL, 1, ("body",))
     assert "sum (body) waits for b, which left no result; celery.chord_unlock (u) looked 3 times" in one.text
@@ -195,6 +201,7 @@ def test_a_chord_that_waits_for_a_member_in_the_broker_may_still_get_its_body(wo
     world.remains["messages"] = ["b"]
     found = world.audit()
     assert found.verdict is Verdict.UNKNOWN
+    assert of_chords(found) == ["chords-waiting"]
     assert finding(found, "chords-waiting").tasks == ("body",)
 
 
@@ -202,9 +209,40 @@ def test_a_chord_of_which_not_all_members_were_sent_is_half_sent(world: World) -
     chord(world, "a", "b", "c")
     member(world, "a")
     found = world.audit()
+    assert of_chords(found) == ["chords-half-sent"]
     one = finding(found, "chords-half-sent")
     assert one.verdict is Verdict.FAIL
     assert "of the 3 members before sum (body), 2 were never sent: b, c" in one.text
+    member(world, "b")
+    found = world.audit()
+    assert of_chords(found) == ["chords-half-sent"]
+    assert "of the 3 members before sum (body), 1 were never sent: c" in finding(found, "chords-half-sent").text
+
+
+def test_a_chord_that_nobody_looked_at_never_gets_its_body_either(world: World) -> None:
+    chord(world, "a", looks=0)
+    member(world, "a")
+    text = finding(world.audit(), "chords-hopeless").text
+    assert text.endswith("all 1 members ended and are recorded; celery.chord_unlock (u) looked 0 times")
+
+
+def test_a_chord_that_no_task_waits_for_is_known_by_its_members(world: World) -> None:
+    for task in ("a", "b"):
+        member(world, task)
+    found = world.audit()
+    assert of_chords(found) == ["chords-hopeless"]
+    text = finding(found, "chords-hopeless").text
+    assert text.endswith("sum (body) was never sent, though all 2 members ended and are recorded")
+
+
+def test_each_chord_has_members_of_its_own(world: World) -> None:
+    chord(world, "a", "b")
+    chord(world, "c", "d", "e", body="other", unlock="v")
+    for task, body in (("a", "body"), ("c", "other"), ("d", "other")):
+        member(world, task, body=body)
+    text = finding(world.audit(), "chords-half-sent").text
+    assert "of the 2 members before sum (body), 1 were never sent: b" in text
+    assert "of the 3 members before sum (other), 1 were never sent: e" in text
 
 
 def test_a_chord_whose_members_are_all_recorded_and_whose_body_never_came_has_no_excuse(world: World) -> None:
@@ -212,6 +250,7 @@ def test_a_chord_whose_members_are_all_recorded_and_whose_body_never_came_has_no
     member(world, "a")
     end_chord(world)
     found = world.audit()
+    assert of_chords(found) == ["chords-hopeless"]
     assert "was never sent, though all 1 members ended and are recorded" in finding(found, "chords-hopeless").text
     assert found.verdict is Verdict.FAIL
 
