@@ -423,7 +423,7 @@ def test_another_effect_of_a_task_that_said_its_effects_is_unexpected_though_ano
     world.intend("x", effects=None)
     world.execute("x")
     world.record("x")
-    world.mail("z", key="mail:other")
+    world.mail("a", key="mail:other")
     found = world.audit()
     assert codes(found, Verdict.FAIL) == {"unexpected-effects"}
     assert finding(found, "unexpected-effects").tasks == ("mail:other",)

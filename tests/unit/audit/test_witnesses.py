@@ -151,7 +151,9 @@ def test_a_row_without_a_result_is_told_from_one_whose_result_is_null(run: Run) 
     run.work("none", None)
     run.work("null", b"null", Expect(result=None))
     run.work("asked", None, Expect(result=None))
-    assert fates(run.audit()) == {Fate.OK: 2, Fate.UNKNOWN: 1}
+    found = run.audit()
+    assert fates(found) == {Fate.OK: 2, Fate.UNKNOWN: 1}
+    assert "undecoded" not in codes(found)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,46 @@ def test_a_result_of_any_length_is_compared_by_value(run: Run, value: Json, othe
     found = run.audit()
     assert fates(found) == {Fate.OK: 2, Fate.WRONG: 2}
     assert codes(found) == {"wrong"}
+
+
+@pytest.mark.parametrize("length", [1_000, 100_000])
+def test_a_long_result_is_never_a_short_one_that_was_expected(run: Run, length: int) -> None:
+    run.work("x", json.dumps(["x" * length]).encode(), Expect(result=["x"]))
+    run.work("y", json.dumps({"text": "x" * length}).encode(), Expect(result={"text": "x"}))
+    assert fates(run.audit()) == {Fate.WRONG: 2}
+
+
+def test_a_short_expectation_and_a_short_result_are_shown_whole(run: Run) -> None:
+    run.work("x", b'{"text": 2}', Expect(result={"text": 1}))
+    assert about(run.audit(), "wrong")[2].endswith('work (x): expected {"text":1}, came {"text": 2}')
+
+
+@pytest.mark.parametrize(("length", "is_whole"), [(87, True), (88, False)])
+def test_an_expectation_of_a_hundred_characters_is_shown_whole(run: Run, *, length: int, is_whole: bool) -> None:
+    run.work("x", b"1", Expect(result="x" * length))
+    assert len(encode({"result": "x" * length})) == (100 if is_whole else 101)
+    shown = f'"{"x" * length}"' if is_whole else f'"{"x" * 49}...'
+    assert about(run.audit(), "wrong")[2].endswith(f"work (x): expected {shown}, came 1")
+
+
+def test_a_long_expectation_says_its_state_and_its_error_too(run: Run) -> None:
+    for task, error in (("expected", "Refused"), ("other", "Lost")):
+        run.intend(task, Expect(state="FAILURE", error=error, result="x" * 200))
+        run.run(task, "FAILURE")
+        run.record(task, b'{"exc_type": "Refused", "exc_message": ["no"]}', "FAILURE")
+    found = run.audit()
+    assert fates(found) == {Fate.FAILED: 1, Fate.WRONG: 1}
+    assert codes(found) == {"wrong"}
+    assert "work (other): expected the error Lost, came Refused" in about(found, "wrong")[2]
+
+
+def test_a_long_expectation_is_read_again_from_a_journal_whose_last_line_has_no_end(run: Run) -> None:
+    value = {"b": "x" * 200, "a": 1}
+    run.work("x", json.dumps(value).encode(), Expect(result=dict(sorted(value.items()))))
+    folder = run.write()
+    with run.journal("producer").open("a") as file:
+        file.write('{"n": 3, "t": 5.0, "ki')
+    assert fates(audit(folder)) == {Fate.OK: 1}
 
 
 @pytest.mark.parametrize("length", [1, 60, 500, 5_000])
@@ -801,6 +843,29 @@ def test_of_several_cleanups_that_one_is_named_that_found_the_row_expired(run: R
     found = cleaned_up(run, 10, 3_700, 7_300)
     _, _, text = about(found, "row-expired")
     assert "ran celery.backend_cleanup 3700 s later, with result_expires of 3600 s" in text
+
+
+@pytest.mark.parametrize(("after_s", "code"), [(3_650, "row-deleted"), (3_750, "row-expired")])
+def test_the_time_of_a_row_that_was_stored_again_begins_anew(run: Run, after_s: int, code: str) -> None:
+    run.say("worker-1", "settings", timezone="UTC", result_expires=3600.0)
+    run.intend("x")
+    run.run("x", store_s=0.01)
+    stored_t = int(run.lines["worker-1.1.1"][-1]["t"])
+    for name, later_s in (("work", 100), ("celery.backend_cleanup", after_s)):
+        task = "x" if name == "work" else "cleanup"
+        if task != "x":
+            run.intend(task)
+            run.record(task, b"null")
+        run.clock = count(stored_t + later_s - 1)
+        run.say("worker-1", "started", task, name=name)
+        run.say("worker-1", "finished", task, state="SUCCESS", store_s=0.01)
+    assert code in codes(run.audit())
+
+
+def test_a_row_of_a_failure_that_is_gone_is_deleted_like_that_of_a_success(run: Run) -> None:
+    run.intend("x", Expect(state="FAILURE"))
+    run.run("x", "FAILURE", store_s=0.01)
+    assert about(run.audit(), "row-deleted")[0] is Verdict.FAIL
 
 
 def test_of_several_cleanups_before_its_time_the_first_is_named(run: Run) -> None:
