@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import pytest
 
-from harness.audit import results, witnesses
+from harness.audit import evidence_database, results, witnesses
 from harness.audit.audit import Audit, audit
 from harness.audit.row_file import RowFile
 from harness.audit.run_folder import RunFolder
@@ -300,7 +300,7 @@ def test_a_lone_surrogate_in_a_line_hides_nothing_in_it(run: Run) -> None:
 def test_large_results_and_expectations_are_judged_in_less_memory_than_they_take(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(witnesses, "_MEMORY_MB", 60)
+    monkeypatch.setattr(evidence_database, "_MEMORY_MB", 60)
     for number in range(40):
         value = f"{number:02}" * 500_000
         run.work(f"task-{number}", json.dumps(value).encode(), Expect(result=value if number else "other"))
@@ -310,7 +310,7 @@ def test_large_results_and_expectations_are_judged_in_less_memory_than_they_take
 def test_evidence_that_is_too_much_for_the_memory_is_said_with_its_folder(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(witnesses, "_MEMORY_MB", 1)
+    monkeypatch.setattr(evidence_database, "_MEMORY_MB", 1)
     run.work("a", b"1")
     with pytest.raises(RunFolderError, match=rf"evidence in .*{run.folder.path.name} cannot be audited"):
         run.audit()
