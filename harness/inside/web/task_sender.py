@@ -1,4 +1,4 @@
-"""The desk: sends each task in a thread, and remembers which of them the broker confirmed."""
+"""Sending of tasks over HTTP: each in a thread; which of them the broker confirmed is remembered."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ _log = logging.getLogger("harness.web")
 
 
 class Sender(Protocol):
-    """The part of `harness.producer.Producer` that the desk needs."""
+    """The part of `harness.producer.Producer` that the task sender needs."""
 
     def at(self, due_t: float) -> "Sender":
         """Return the same sender, for what was due at `due_t` (Unix time, seconds)."""
@@ -44,7 +44,7 @@ class TaskSender:
     """Sends tasks and knows their state. A context manager: its exit waits for the sends in flight."""
 
     def __init__(self, producer: Sender, results: Results, *, sends: int = SENDS) -> None:
-        """Create the desk; at most `sends` tasks may be on their way at once."""
+        """Create the task sender; at most `sends` tasks may be on their way at once."""
         self._producer = producer
         self.results = results
         self._pool = ThreadPoolExecutor(sends, thread_name_prefix="send")
@@ -53,7 +53,7 @@ class TaskSender:
         self._confirmed: dict[str, bool] = {}
 
     def __enter__(self) -> Self:
-        """Return the desk."""
+        """Return the task sender."""
         return self
 
     def __exit__(self, *_: object) -> None:
