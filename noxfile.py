@@ -104,7 +104,7 @@ def _unit(session: nox.Session) -> None:
     if session.posargs:
         session.run(*command)
         return
-    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()).resolve() / "coverage")
+    session.env["COVERAGE_FILE"] = str(Path(session.virtualenv.location).resolve() / "coverage")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", *command)
     session.run("coverage", "combine", "--quiet")

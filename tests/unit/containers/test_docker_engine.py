@@ -1,8 +1,10 @@
 """What is said where Docker does not answer, or is busy. No engine is asked."""
 
 import gc
+import os
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,15 +42,28 @@ def test_without_an_engine_one_paragraph_says_where_it_was_sought_and_what_to_do
     gc.collect()
 
 
+@pytest.fixture
+def short_path(tmp_path: Path) -> Iterator[str]:
+    """Give a short path of the test's folder.
+
+    The path of a socket has at most 107 bytes, and that of a temporary folder may have more.
+    """
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{folder}"
+    finally:
+        os.close(folder)
+
+
 def test_a_socket_that_nobody_listens_at_is_told_as_it_was_seen_whatever_named_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, short_path: str
 ) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{short_path}/none")
     with pytest.raises(EngineError, match=re.escape("('Connection aborted.', FileNotFoundError(2, ")):
         connect()
     with socket.socket(socket.AF_UNIX) as silent:
-        silent.bind(str(tmp_path / "docker.sock"))
-        context = SimpleNamespace(Host=f"unix://{tmp_path}/docker.sock", Name="elsewhere", TLSConfig=None)
+        silent.bind(f"{short_path}/docker.sock")
+        context = SimpleNamespace(Host=f"unix://{short_path}/docker.sock", Name="elsewhere", TLSConfig=None)
         monkeypatch.delenv("DOCKER_HOST")
         monkeypatch.setattr(ContextAPI, "get_context", lambda _: context)
         said = r"docker\.sock \(Docker context 'elsewhere'; .*ConnectionRefusedError\(.*Nobody listens there"
