@@ -7,7 +7,6 @@ from typing import ClassVar, Protocol
 
 from harness.audit.run_folder import RunFolder
 from harness.containers.node import Node
-from harness.records.values import Json
 
 SHOWN_TASKS = 10
 """The number of affected tasks that are named."""
@@ -62,6 +61,11 @@ class Fault(ABC):
         """Number of affected tasks. A fault without any did land, but hit no task."""
         return len(self.tasks)
 
+    @property
+    def redelivered(self) -> int | None:
+        """Number of affected tasks that were delivered again; None for a fault that does not follow them."""
+        return None
+
     @abstractmethod
     def inject(self) -> None:
         """Break the node, and return when it is seen broken. Raises HarnessError; `heal` must still be called."""
@@ -78,22 +82,11 @@ class Fault(ABC):
         """Return None if there is proof that it was broken until it was healed, else one sentence: what is missing."""
 
     def follow(self) -> None:  # noqa: B027 - most faults have nothing to follow.
-        """Read what became of the affected tasks. Call it as late as possible before `words` or `to_json`."""
+        """Read what became of the affected tasks. Call it as late as possible, and before `words`."""
 
     @abstractmethod
     def words(self) -> str:
         """Return what was done, and which tasks were affected, in a few words."""
-
-    def to_json(self) -> dict[str, Json]:
-        """Return it as it stands in load.json."""
-        return {
-            "fault": self.name,
-            "node": self.node,
-            "injected_t": self.injected_t,
-            "healed_t": self.healed_t,
-            "overlapped": self.overlapped,
-            "tasks": list(self.tasks[:SHOWN_TASKS]),
-        }
 
     def _unfinished(self) -> str | None:
         """Return why there can be no proof yet; None if it was injected and healed."""

@@ -9,7 +9,6 @@ from harness.containers.node import Node
 from harness.faults.fault import SETTLED_S, Target
 from harness.faults.worker_fault import WorkerFault
 from harness.records.event import Kind
-from harness.records.values import Json
 from harness.wait import wait_until
 
 _KILLED = 128 + 9
@@ -80,7 +79,3 @@ class KillWorker(WorkerFault):
         """Return what was done, the tasks that the worker held, and how many of them were delivered again."""
         again = f"; delivered again: {self.redelivered} of {self.overlapped}" if self.tasks else ""
         return f"{super().words()}{again}"
-
-    def to_json(self) -> dict[str, Json]:
-        """Return it as it stands in load.json."""
-        return {**super().to_json(), "redelivered": self.redelivered}

@@ -10,7 +10,7 @@ from harness.faults import FAULTS
 from harness.faults.fault import SHOWN_TASKS, Fault, Target
 from harness.faults.kill_worker import KillWorker
 from harness.measure.durations import parse_duration_s
-from harness.records.values import Json
+from harness.measure.load_account import FaultAccount
 from harness.records.verdict import Finding, Verdict
 
 DEFAULT_FOR_S = 5.0
@@ -80,10 +80,6 @@ class Record:
         """The time when it was healed, Unix time in seconds."""
         return self.fault.healed_t
 
-    def to_json(self) -> dict[str, Json]:
-        """Return it as it stands in load.json."""
-        return {"planned": str(self.planned), **self.fault.to_json(), "missing": self.missing, "error": self.error}
-
 
 class FaultTimetable:
     """A runner of planned faults: injects and heals them, one after another, in its own thread."""
@@ -133,17 +129,39 @@ class FaultTimetable:
 
     def findings(self) -> Iterator[Finding]:
         """Yield one finding for each fault: a remark that it landed, or `fault-not-landed` with verdict unknown."""
+        return map(self._finding, self.records)
+
+    def _finding(self, record: Record) -> Finding:
+        fault = record.fault
+        if record.missing or record.error or fault.injected_t is None or fault.healed_t is None:
+            reason = record.error or record.missing or "it was not healed."
+            text = f"{record.planned} did not land: {reason}"
+            return Finding(code="fault-not-landed", verdict=Verdict.UNKNOWN, count=1, text=text)
+        fault.follow()
+        begin_s, end_s = fault.injected_t - self._begin_t, fault.healed_t - self._begin_t
+        text = f"{record.planned}: {fault.words()}; from {begin_s:.1f} s until {end_s:.1f} s of the load."
+        return Finding(code="fault", verdict=Verdict.PASS, count=1, text=text, tasks=fault.tasks[:SHOWN_TASKS])
+
+    def accounts(self, samples: Sequence[tuple[float, int]]) -> Iterator[FaultAccount]:
+        """Yield what load.json holds of each fault. For the samples see `recovery`."""
         for record in self.records:
+            # This comes first: it reads which tasks the fault affected.
+            text = self._finding(record).text
             fault = record.fault
-            if record.missing or record.error or fault.injected_t is None or fault.healed_t is None:
-                reason = record.error or record.missing or "it was not healed."
-                text = f"{record.planned} did not land: {reason}"
-                yield Finding(code="fault-not-landed", verdict=Verdict.UNKNOWN, count=1, text=text)
-                continue
-            fault.follow()
-            begin_s, end_s = fault.injected_t - self._begin_t, fault.healed_t - self._begin_t
-            text = f"{record.planned}: {fault.words()}; from {begin_s:.1f} s until {end_s:.1f} s of the load."
-            yield Finding(code="fault", verdict=Verdict.PASS, count=1, text=text, tasks=fault.tasks[:SHOWN_TASKS])
+            yield FaultAccount(
+                text=text,
+                missing=record.missing,
+                error=record.error,
+                recovery_s=recovery(samples, fault),
+                planned=str(record.planned),
+                fault=fault.name,
+                node=fault.node,
+                injected_t=fault.injected_t,
+                healed_t=fault.healed_t,
+                overlapped=fault.overlapped,
+                tasks=fault.tasks[:SHOWN_TASKS],
+                redelivered=fault.redelivered,
+            )
 
     def _run(self, begin_t: float) -> None:
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError
-from harness.faults.timetable import FaultTimetable, parse, recovery
+from harness.faults.timetable import FaultTimetable, parse
 from harness.loadtest.live_figures import Measure
 from harness.loadtest.load_verdict import Judgement, differences, judge
 from harness.loadtest.messages import Close, LegCounts, Live, Opened, Order, Say, StepRange
@@ -318,14 +318,7 @@ class StackUnderLoad:
     def _fault_accounts(self) -> tuple[FaultAccount, ...]:
         if self._timetable is None:
             return ()
-        seen = [(one.t, one.backlog) for one in self.samples]
-        records = zip(self._timetable.records, self._timetable.findings(), strict=True)
-        return tuple(
-            FaultAccount.from_json(
-                {**record.to_json(), "text": finding.text, "recovery_s": recovery(seen, record.fault)}
-            )
-            for record, finding in records
-        )
+        return tuple(self._timetable.accounts([(one.t, one.backlog) for one in self.samples]))
 
     def down(self) -> None:
         """Take down everything that is up. A second call does nothing."""

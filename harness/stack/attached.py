@@ -9,29 +9,24 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
 
 from harness.audit.results import Ending, Results
 from harness.audit.run_folder import RunFolder
 from harness.audit.witnesses import Unwitnessed
 from harness.broker_connection import shown
 from harness.containers.node import Node
-from harness.errors import ResultsError, UsageError
-from harness.producer import Producer
+from harness.errors import ResultsError
 from harness.records.event import Event, Kind
 from harness.records.expectation import Promise
-from harness.records.journal import Writer
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
 from harness.stack.attached_urls import check_broker_url, reach_both, without_passwords
 from harness.stack.limits import Limits, Wait
-from harness.stack.system import AccountedSystem, Watch
+from harness.stack.system import PRODUCER, AccountedSystem, Watch
 from harness.wait import REAL
 
 NODE = "results"
 """The node named in the events of `Attached.poll`."""
-_PRODUCER = "producer"
 _LOOK_S = 0.25
 """Seconds that one look at the results lasts; it reads a thousand ids at a time, and can last a little longer."""
 _REST = 3
@@ -49,7 +44,9 @@ _NEVER_ASKED = "it runs elsewhere, and was not asked"
 
 
 class Attached(AccountedSystem):
-    """A connection to a broker and workers that run elsewhere. A context manager; it starts nothing there."""
+    """A connection to a broker and workers that run elsewhere. A context manager; it starts and ends nothing there."""
+
+    _not_running = "nothing is attached; use it as `with Attached(...) as attached:`."
 
     def __init__(
         self,
@@ -78,13 +75,12 @@ class Attached(AccountedSystem):
         self.producer_url = broker_url
         """The URL to which load processes send tasks. It holds the password; no file does."""
         self._results = Results(results_url)
-        self._producer: Producer | None = None
         self._open = _Open()
         self._ledger.listeners.append(self._open.take)
         self._zone = _Zone()
         self._rested_s = REAL.now()
 
-    def __enter__(self) -> Self:
+    def _start(self) -> None:
         """Check that the broker answers and the results can be read, and begin the journal.
 
         Raises:
@@ -92,34 +88,8 @@ class Attached(AccountedSystem):
             ResultsError: the results cannot be read.
         """
         reach_both(self.producer_url, self._results)
-        try:
-            journal = Writer(self.folder.journal, node=_PRODUCER, role="producer")
-            self._closing.callback(journal.close)
-            journal.write(Kind.UP)
-            self._producer = self._closing.enter_context(Producer(self.producer_url, journal))
-            self._write_run_file(list(Unwitnessed))
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Disconnect. What runs elsewhere goes on."""
-        self.close()
-
-    def close(self) -> None:
-        """Disconnect; a second time does nothing."""
-        self._closing.close()
-        self._producer = None
-
-    @property
-    def producer(self) -> Producer:
-        """The producer that sends tasks to the broker. Raises UsageError if nothing is attached."""
-        if self._producer is None:
-            raise UsageError("nothing is attached; use it as `with Attached(...) as attached:`.")
-        return self._producer
+        self._start_producer(self.producer_url)
+        self._write_run_file(list(Unwitnessed))
 
     @property
     def ended(self) -> int:
@@ -241,7 +211,7 @@ class Attached(AccountedSystem):
             **self.folder.head(self._about, "celery", "kombu", "sqlalchemy"),
             "attached": {"broker": shown(self.producer_url), "results": self._results.where},
             "promise": self.promise.to_json(),
-            "nodes": [_PRODUCER],
+            "nodes": [PRODUCER],
             "unwitnessed": [one.value for one in unwitnessed],
         }
         self.folder.write("run.json", without_passwords(value))

@@ -6,8 +6,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
@@ -19,23 +17,19 @@ from harness.containers.ownership import RUN_LABEL
 from harness.containers.rabbitmq import Broker, Login, QueueCount, QueueLook, Waiting
 from harness.containers.web_node import WebNode
 from harness.containers.worker import Worker
-from harness.errors import RunFolderError, UsageError, noted_on
-from harness.producer import Producer
-from harness.records.event import Kind
+from harness.errors import RunFolderError, UsageError
 from harness.records.expectation import Promise
-from harness.records.journal import Writer
 from harness.records.values import Json
 from harness.records.verdict import Finding
 from harness.stack import settling
 from harness.stack.limits import Limits
 from harness.stack.result_store import ResultStore, SqliteFile
 from harness.stack.shared_parts import SharedParts
-from harness.stack.system import AccountedSystem, Watch
+from harness.stack.system import PRODUCER, AccountedSystem, Watch
 
 _UNASKED = Limits(timeout_s=60.0, limit_s=120.0)
 _LOG_LINES = 20
 _BROKER_LOG_LINES = 300
-_PRODUCER = "producer"
 _PACKAGES = ("celery", "kombu", "sqlalchemy", "testcontainers", "docker")
 
 
@@ -75,6 +69,8 @@ class StackSpec:
 class Stack(AccountedSystem):
     """A fresh, isolated stack. A context manager: everything that it starts is removed when it ends."""
 
+    _not_running = "the stack is not running; use it as `with Stack(...) as stack:`."
+
     def __init__(
         self,
         session: SharedParts,
@@ -101,7 +97,6 @@ class Stack(AccountedSystem):
         self.beats: list[Beat] = []
         self._web: WebNode | None = None
         self._mailbox: Mailbox | None = None
-        self._producer: Producer | None = None
         self._login: Login | None = None
         self.accounted = 0
         """The number of tasks that were sent by others than workers when the last audit was made."""
@@ -110,24 +105,7 @@ class Stack(AccountedSystem):
         minutes.
         """
 
-    def __enter__(self) -> Self:
-        """Start everything; return when all nodes are ready."""
-        try:
-            self._up()
-        except BaseException as error:
-            with noted_on(error):
-                self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take everything down, also after an error."""
-        with noted_on(error):
-            self.close()
-
-    def _up(self) -> None:
+    def _start(self) -> None:
         broker = self._session.broker
         self._store.open()
         self._closing.callback(self._store.close)
@@ -135,10 +113,7 @@ class Stack(AccountedSystem):
         self._login = broker.create_vhost(name)
         self._closing.callback(broker.delete_vhost, self._login)
         self._closing.callback(self._save_broker_log)
-        journal = Writer(self.folder.journal, node=_PRODUCER, role="producer")
-        self._closing.callback(journal.close)
-        journal.write(Kind.UP)
-        self._producer = self._closing.enter_context(Producer(self._login.amqp_url_outside, journal))
+        self._start_producer(self._login.amqp_url_outside)
         nodes: list[Node] = []
         if self.spec.mailbox:
             self._mailbox = Mailbox(
@@ -153,7 +128,7 @@ class Stack(AccountedSystem):
             nodes.append(self._mailbox)
         self.workers = [self._worker(f"worker-{number}") for number in range(1, self.spec.workers + 1)]
         nodes += self.workers
-        self._write_run_file([_PRODUCER, *(node.name for node in nodes)])
+        self._write_run_file([PRODUCER, *(node.name for node in nodes)])
         self._closing.callback(self._remove, nodes)
         if nodes:
             with ThreadPoolExecutor(len(nodes)) as pool:
@@ -183,15 +158,8 @@ class Stack(AccountedSystem):
 
     def _running_login(self) -> Login:
         if self._login is None:
-            raise UsageError("the stack is not running; use it as `with Stack(...) as stack:`.")
+            raise UsageError(self._not_running)
         return self._login
-
-    @property
-    def producer(self) -> Producer:
-        """The producer that sends tasks to this stack. Raises UsageError if the stack is not running."""
-        if self._producer is None:
-            raise UsageError("the stack is not running; use it as `with Stack(...) as stack:`.")
-        return self._producer
 
     @property
     def mailbox(self) -> Mailbox:
@@ -344,8 +312,8 @@ class Stack(AccountedSystem):
 
     def close(self) -> None:
         """Save the logs and take down what this stack started. A second time does nothing."""
-        self._closing.close()
-        self._producer = self._login = None
+        super().close()
+        self._login = None
 
     def _remove(self, nodes: Sequence[Node]) -> None:
         with ThreadPoolExecutor(len(nodes) or 1) as pool:

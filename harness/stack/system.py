@@ -3,18 +3,24 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Protocol
+from types import TracebackType
+from typing import ClassVar, Protocol, Self
 
 from harness.audit.audit import Audit, audit
 from harness.audit.ledger import Ledger
 from harness.audit.run_folder import RunFolder
 from harness.containers.node import Node
-from harness.records.event import Event
+from harness.errors import UsageError, noted_on
+from harness.producer import Producer
+from harness.records.event import Event, Kind
 from harness.records.expectation import Effect, Promise
+from harness.records.journal import Writer
 from harness.records.values import Json
 from harness.records.verdict import Finding
 from harness.stack.limits import Limits
 
+PRODUCER = "producer"
+"""The node of the producer: the process that sends tasks from outside."""
 Watch = Callable[[Ledger], None]
 """Gets the ledger after each update."""
 
@@ -56,7 +62,10 @@ class System(Protocol):
 
 
 class AccountedSystem(ABC):
-    """The common part of systems: keeps a ledger, comes to rest, and is audited."""
+    """The common part of systems: a context manager with a producer and a ledger; it comes to rest and is audited."""
+
+    _not_running: ClassVar[str]
+    """The error of a system that is used before it is started or after it was closed, as a sentence."""
 
     def __init__(self, folder: RunFolder, *, promise: Promise | None, about: Mapping[str, Json] | None) -> None:
         """Create the system without starting anything.
@@ -71,8 +80,49 @@ class AccountedSystem(ABC):
         self._about = dict(about or {})
         self._ledger = Ledger(folder.journal)
         self._closing = ExitStack()
+        self._producer: Producer | None = None
         self.audited: Audit | None = None
         """The audit of the last `settle`."""
+
+    def __enter__(self) -> Self:
+        """Start everything; return when tasks can be sent. Raises HarnessError if that fails; nothing is left then."""
+        try:
+            self._start()
+        except BaseException as error:
+            with noted_on(error):
+                self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take down its own parts, and disconnect from the rest, also after an error."""
+        with noted_on(error):
+            self.close()
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Start or reach its parts, and register with `_closing` how each is taken down."""
+
+    def _start_producer(self, broker_url: str) -> None:
+        """Begin the producer's journal, and connect the producer to the broker."""
+        journal = Writer(self.folder.journal, node=PRODUCER, role="producer")
+        self._closing.callback(journal.close)
+        journal.write(Kind.UP)
+        self._producer = self._closing.enter_context(Producer(broker_url, journal))
+
+    @property
+    def producer(self) -> Producer:
+        """The producer that sends tasks to this system. Raises UsageError if the system is not running."""
+        if self._producer is None:
+            raise UsageError(self._not_running)
+        return self._producer
+
+    def close(self) -> None:
+        """Take down its own parts, and disconnect from the rest. A second time does nothing."""
+        self._closing.close()
+        self._producer = None
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Pass every event to `listener` when it is found. Call it before anything is started or sent."""

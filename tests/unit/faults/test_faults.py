@@ -126,8 +126,7 @@ def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time)
     assert (fault.healed_t, box(stack.workers[0]).done) == (BEGIN_T + 2, done), "healing twice is healing once"
     assert fault.landed() is None
     assert box(stack.workers[0]).now == box(stack.broker).now == UP
-    said = fault.to_json()
-    assert (said["fault"], said["injected_t"], said["healed_t"]) == (name, BEGIN_T, BEGIN_T + 2)
+    assert (fault.name, fault.injected_t, fault.healed_t) == (name, BEGIN_T, BEGIN_T + 2)
 
 
 @pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
@@ -163,8 +162,12 @@ def test_what_a_killed_worker_had_is_told_with_what_was_delivered_again_because_
     received(stack.journal("worker-1"), "waiting", redelivered=True)
     (finding,) = timetable.findings()
     assert "; delivered again: 2 of 2; from" in finding.text
-    said = timetable.records[0].to_json()
-    assert (said["overlapped"], said["redelivered"], said["tasks"]) == (2, 2, ["begun", "waiting"])
+    (account,) = timetable.accounts([])
+    assert (account.overlapped, account.redelivered, account.tasks) == (2, 2, ("begun", "waiting"))
+    assert (account.fault, account.node, account.planned) == ("kill-worker", "worker-1", "kill-worker@0s+1s")
+    assert (account.injected_t, account.healed_t, account.recovery_s) == (BEGIN_T, BEGIN_T + 1, None)
+    assert account.text == finding.text
+    assert account.missing is account.error is None
 
 
 def test_a_task_that_had_ended_and_was_not_acknowledged_is_met_by_a_kill(stack: FakeStack, time: Time) -> None:
@@ -445,7 +448,10 @@ def test_a_fault_that_cannot_be_injected_has_not_landed_and_says_why(stack: Fake
     finding = by_code(timetable)["fault-not-landed"]
     assert finding.verdict is Verdict.UNKNOWN
     assert "no worker runs that could be killed: the stack has none." in finding.text
-    assert timetable.records[0].to_json()["error"] == "no worker runs that could be killed: the stack has none."
+    (account,) = timetable.accounts([])
+    assert account.error == "no worker runs that could be killed: the stack has none."
+    assert account.redelivered is not None
+    assert (account.text, account.node, account.injected_t) == (finding.text, None, None)
 
 
 @pytest.mark.usefixtures("journal")
