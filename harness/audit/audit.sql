@@ -436,14 +436,14 @@ SELECT task FROM fact WHERE is_left AND ending IS NOT NULL;
 
 -- name: unexpected_effects
 -- An effect is expected if some task declared it by any of its keys, or if the task that caused it has no declaration of
--- effects (an empty one expects none). If the task is unknown, it may be any task without a declaration.
+-- effects (an empty one expects none). If the task is unknown, it may be any task without a declaration. A task that was
+-- named again while the evidence was read may have any effect.
 WITH wanted AS (SELECT key FROM want UNION ALL SELECT unnest(effects) FROM moving)
 SELECT DISTINCT key AS task FROM effect
 WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM wanted)
   AND key NOT IN (SELECT key FROM other_name WHERE name IN (SELECT key FROM wanted))
-  AND coalesce(task NOT IN (SELECT task FROM entry WHERE NOT declared),
-               NOT EXISTS (FROM entry WHERE NOT declared) AND NOT EXISTS (FROM moving))
-  AND coalesce(task NOT IN (SELECT task FROM moving), true);
+  AND CASE WHEN task IS NULL THEN NOT EXISTS (FROM entry WHERE NOT declared) AND NOT EXISTS (FROM moving)
+           ELSE task NOT IN (SELECT task FROM entry WHERE NOT declared UNION ALL SELECT task FROM moving) END;
 
 -- name: failed_unexpectedly
 SELECT task FROM fact WHERE fate = 'failed' AND ending <> expect_state;

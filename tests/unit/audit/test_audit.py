@@ -445,6 +445,21 @@ def test_effects_of_a_task_that_declared_none_are_not_unexpected(world: World) -
     assert world.audit().verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize(
+    ("said", "unexpected"), [(["mail:x"], {"unexpected-effects"}), ([], {"unexpected-effects"}), (None, set())]
+)
+def test_an_effect_of_an_unknown_task_is_expected_only_if_some_task_said_nothing_of_its_effects(
+    world: World, said: list[str] | None, unexpected: set[str]
+) -> None:
+    world.intend("x", effects=said)
+    world.execute("x")
+    world.record("x")
+    world.mails.append({"t": 1.0, "kind": "row", "key": "row:1"})
+    if said:
+        world.mail("x")
+    assert codes(world.audit(), Verdict.FAIL) == unexpected
+
+
 def test_the_order_of_an_objects_members_means_nothing(world: World) -> None:
     world.intend("x", expect={"result": {"b": "ü", "a": 1}})
     world.execute("x")
@@ -688,6 +703,7 @@ def test_unreadable_results_are_unknown_and_never_a_pass(world: World) -> None:
     found = world.audit()
     assert found.fates[Fate.UNKNOWN] == 2
     assert codes(found, Verdict.UNKNOWN) == {"results-unreadable", "unknown"}
+    assert found.witnesses["results"] == {"readable": False}
     assert str(world.folder.path) not in found.text()
 
 

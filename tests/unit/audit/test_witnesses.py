@@ -17,6 +17,7 @@ import pytest
 
 from harness.audit import evidence_database, results, witnesses
 from harness.audit.audit import Audit, audit
+from harness.audit.evidence_database import Database
 from harness.audit.row_file import RowFile
 from harness.audit.run_folder import RunFolder
 from harness.errors import RunFolderError
@@ -447,6 +448,31 @@ def test_what_is_sent_and_runs_while_the_witnesses_are_read_is_nothing_unexpecte
     found = run.audit()
     assert not {code for code in codes(found) if code.startswith("unexpected")}
     assert found.fates[Fate.UNRECORDED] == found.fates[Fate.LOST] == found.fates[Fate.DUPLICATED] == 0
+
+
+@pytest.mark.parametrize("task", ["new", None])
+def test_an_effect_of_a_task_that_is_sent_between_the_looks_at_journal_and_effects_is_nothing_unexpected(
+    run: Run, monkeypatch: pytest.MonkeyPatch, task: str | None
+) -> None:
+    run.work("done", b"1", Expect(effects=["mail:done"]))
+    run.mails.append({"key": "mail:done", "task": "done"})
+    run_query = Database.run
+
+    def run_query_then_send(self: Database, query: str, **values: Json) -> None:
+        run_query(self, query, **values)
+        if query == "forget_lines":  # It ends the reading of the journal.
+            add(run, "producer", {"kind": "intended", "task": "new", "name": "work"})
+            with (run.folder.effects / "mailbox.jsonl").open("a") as file:
+                file.write(json.dumps({"key": "row:new", "task": task}) + "\n")
+
+    monkeypatch.setattr(Database, "run", run_query_then_send)
+    assert "unexpected-effects" not in codes(run.audit())
+
+
+def test_an_effect_of_nobody_is_unexpected_where_every_task_said_its_effects(run: Run) -> None:
+    run.work("done", b"1", Expect(effects=["mail:done"]))
+    run.mails += [{"key": "mail:done", "task": "done"}, {"key": "row:new", "task": None}]
+    assert "unexpected-effects" in codes(run.audit())
 
 
 def test_what_was_too_much_before_is_too_much_whatever_comes(run: Run, meanwhile: Meanwhile) -> None:
