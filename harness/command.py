@@ -24,14 +24,14 @@ _INTERRUPTED = 130
 
 
 class _Interrupts:
-    """A signal handler: the first raises KeyboardInterrupt, later ones are ignored while everything is taken down.
+    """A signal handler. The first signal raises KeyboardInterrupt; later ones are ignored during the clean-up.
 
-    Taking down must not be interrupted, or something would be left. It is bounded in time.
+    An interrupted clean-up would leave something behind. The clean-up is bounded in time.
     """
 
     def __init__(self) -> None:
         self.is_awaited = False
-        """Whether the next signal interrupts."""
+        """True if the next signal raises KeyboardInterrupt."""
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         if self.is_awaited:

@@ -28,7 +28,7 @@ from harness.records.message import DEFAULT_QUEUE
 from harness.records.values import Json
 
 _REPR_SIZE = 1024
-"""Characters of the arguments that a worker's log and events show, as in `Task.argsrepr_maxsize`."""
+"""The most characters of the arguments in a worker's log and events, as in `Task.argsrepr_maxsize`."""
 _SHORT_STRING = 255
 """The most bytes that AMQP allows for the name of a queue and in a message's properties."""
 _PRIORITIES = range(256)
@@ -36,18 +36,18 @@ _PRIORITIES = range(256)
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """One task that was offered to the broker."""
+    """The outcome of one send of a task."""
 
     task: str
     """The task's id."""
     outcome: Kind
     """ACCEPTED (the broker confirmed it), REFUSED (it certainly does not have it) or UNKNOWN (it may have it)."""
     reason: str | None = None
-    """What was observed; None if it was accepted."""
+    """The reason for the outcome; None if the task was accepted."""
 
     @property
     def accepted(self) -> bool:
-        """Whether the broker confirmed it."""
+        """True if the broker confirmed the task."""
         return self.outcome is Kind.ACCEPTED
 
 
@@ -92,10 +92,10 @@ class Producer:
     def at(self, due_t: float) -> "Producer":
         """Return a view of this producer, for tasks that were due at `due_t` (Unix time, seconds) and are sent now.
 
-        A load test counts latency from that time: counted from the moment of sending, a delay of the sender would be
-        hidden.
+        A load test counts latency from that time. Counted from the time of the send, the latency would not include a
+        delay of the sender.
         """
-        # `copy.copy` is slower: it looks up how to copy each time, which takes a thirtieth of a whole send.
+        # `copy.copy` is slower: each call looks up how to copy, which takes a thirtieth of a whole send.
         view = object.__new__(type(self))
         vars(view).update(vars(self), _due_t=due_t)
         return view
@@ -114,7 +114,7 @@ class Producer:
         priority: int | None = None,
         task_id: str | None = None,
     ) -> Sent:
-        """Send one task, once: nothing is retried, so that there are three possible outcomes.
+        """Send one task once, without a retry. There are three possible outcomes, see `Sent`.
 
         Writes `intended` (name, due and expiry time, expectation), publishes, and writes the outcome. The task is due
         now (or at the time given to `at`), `countdown_s` seconds from now, or at `eta`. An existing queue is used
@@ -123,18 +123,18 @@ class Producer:
 
         Args:
             name: the task's registered name.
-            args: its positional arguments, JSON.
-            kwargs: its keyword arguments, JSON.
-            expect: what the audit demands; only SUCCESS by default.
+            args: its positional arguments, as JSON values.
+            kwargs: its keyword arguments, as JSON values.
+            expect: the outcome that the audit demands; by default only the state SUCCESS.
             countdown_s: seconds that the worker holds the task back.
-            eta: the time until which the worker holds it back, instead; with a time zone.
-            expires_s: seconds after which it must not run any more.
+            eta: the time until which the worker holds it back, with a time zone; not together with `countdown_s`.
+            expires_s: seconds from now after which it must not run any more.
             queue: its queue; the default is Celery's.
             priority: 0 to 255, for a queue that has priorities.
             task_id: its id; a new one by default.
 
         Raises:
-            UsageError: no message can be made of this. Nothing was journaled and nothing sent.
+            UsageError: no message can be made of these arguments. Nothing was journaled, and nothing was sent.
             JournalError: the intent or the outcome could not be written.
         """
         task = task_id or str(uuid.uuid4())
@@ -163,13 +163,13 @@ class Producer:
     ) -> Any:
         """Return the message that `Celery.send_task` would publish.
 
-        `send_task` does more: it makes an AsyncResult and looks up settings for each task. Together these take as long
-        as all the rest.
+        `send_task` itself also makes an AsyncResult and looks up settings for each task. Together, these two take as
+        long as the rest of a send.
         """
         try:
             positional, named = list(args), dict(kwargs or {})
-            # They are encoded once more when they are published. By then the intent is journaled; and the receivers
-            # of Celery's signals must get them unencoded.
+            # They are encoded again when they are published. That is too late for this check, because the intent has
+            # been journaled by then; and the receivers of Celery's signals must get them unencoded.
             dumps((positional, named), serializer="json")
         except (TypeError, ValueError, EncodeError) as error:
             raise UsageError(f"the arguments of {name} are not JSON, as a list and a mapping: {error}") from error
@@ -178,7 +178,7 @@ class Producer:
             name,
             positional,
             named,
-            # Celery's own rendering of the arguments walks through them in Python.
+            # Celery's own rendering of the arguments is slower: it walks through them in Python.
             argsrepr=repr(args)[:_REPR_SIZE],
             kwargsrepr=repr(named)[:_REPR_SIZE],
             origin=self._origin,
@@ -258,7 +258,7 @@ def _expectation(name: str, expect: Expect | None) -> dict[str, Json]:
 
 
 def _due(now_s: float, countdown_s: float | None, eta: datetime | None) -> datetime | None:
-    """Return when a task is due; None for at once. Raises UsageError."""
+    """Return the time at which a task is due; None if it is due now. Raises UsageError."""
     if eta is None:
         return _moment(now_s, "countdown_s", countdown_s)
     if countdown_s is not None:
@@ -269,7 +269,7 @@ def _due(now_s: float, countdown_s: float | None, eta: datetime | None) -> datet
 
 
 def _moment(now_s: float, what: str, after_s: float | None) -> datetime | None:
-    """Return the time `after_s` seconds from now; None if it is None. Raises UsageError."""
+    """Return the time `after_s` seconds from now; None if `after_s` is None. Raises UsageError."""
     if after_s is None:
         return None
     try:

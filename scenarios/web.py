@@ -79,7 +79,7 @@ class _Model(BaseModel):
 
 
 class Customer(_Model):
-    """Who ordered."""
+    """The customer of an order."""
 
     name: Text
     email: Email
@@ -95,7 +95,7 @@ class Line(_Model):
 
 
 class Order(_Model):
-    """What a receipt is for, as `scenarios.emails.order.Order`."""
+    """An order for which a receipt is mailed, as `scenarios.emails.order.Order`."""
 
     id: Name = Field(default_factory=lambda: uuid.uuid4().hex, description="Made up if it is not given.")
     customer: Customer

@@ -18,13 +18,13 @@ from harness.records.regular_file import open_regular
 from harness.records.values import Json
 
 LONG = 2_048
-"""Bytes. A longer line, expectation or result is kept out of the database."""
+"""The most bytes of a line, expectation or result in the database."""
 LARGEST_FILE = 1 << 38
-"""Bytes. No run writes a larger file."""
+"""The most bytes of a file. No run writes a larger one."""
 _LONGEST = 1 << 28
-"""Bytes. No line of the harness is longer."""
+"""The most bytes of a line. No line of the harness is longer."""
 _START = 50
-"""Characters of a long expectation that are kept for display."""
+"""The number of characters of a long expectation that are kept for display."""
 _BLOCK = 1 << 20
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -39,9 +39,9 @@ class LineFiles:
     folder: Path
     scratch: Path
     originals: dict[str, Path] = field(default_factory=dict)
-    """Each file by its plain name."""
+    """The original files, by their plain names."""
     ends: dict[Path, int] = field(default_factory=dict)
-    """Bytes of whole lines in each file, at the time when it was looked at."""
+    """The number of bytes of complete lines in each file, at the time of the look."""
     torn: set[str] = field(default_factory=set)
     """The plain names of the files whose last line is incomplete."""
     longest: int = 1 << 20

@@ -41,9 +41,9 @@ class Unended(NamedTuple):
     queue: str
     """The queue that its sender named; Celery's default if none was named."""
     due_t: float | None
-    """Unix time in seconds before which it does not run; None for at once."""
+    """The time before which it does not run, Unix time in seconds; None if it may run at once."""
     expires_t: float | None
-    """Unix time in seconds at which it expires; None for never."""
+    """The time when it expires, Unix time in seconds; None if it never does."""
 
 
 class Received(NamedTuple):
@@ -79,7 +79,7 @@ class Chord:
     """The id of the task that follows the members."""
     members: Collection[str]
     attempts: int = 0
-    """How often it looked and did not find all results."""
+    """Number of looks that did not find all results."""
     begun_t: float = 0.0
     """The time of the last look, Unix time in seconds."""
     last_attempt_t: float = 0.0
@@ -125,9 +125,9 @@ class Ledger:
         self.sent_to_app = 0
         """Number of tasks that were intended by a node other than a worker."""
         self.ticks: Counter[str] = Counter()
-        """Per schedule entry, how many of beat's sends the broker has accepted."""
+        """Per schedule entry, the number of beat's sends that the broker has accepted."""
         self.senders: Counter[tuple[str, str]] = Counter()
-        """How often a task of one name sent a task of another: by the sender's name and the sent one's name."""
+        """Number of tasks that tasks have sent, by the sender's name and the sent task's name."""
         self.consumes: dict[str, Mapping[str, Mapping[str, Json]]] = {}
         """Per worker, the queues that it consumed when it was ready, each with its declaration."""
         self.last_motion_t = 0.0

@@ -50,7 +50,7 @@ class DeadLetter:
     reason: str
     """The reason of the dead-lettering: `rejected`, `expired`, `maxlen` or `delivery_limit`."""
     count: int
-    """How often it was dead-lettered for that."""
+    """Number of times that it was dead-lettered for this reason."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "DeadLetter":
@@ -85,7 +85,7 @@ class Settled:
     how: How
     waited_s: float
     waiting: tuple[str, ...] = ()
-    """What was still in flight, one text each."""
+    """The items that were still in flight, one text each."""
     sending: tuple[tuple[str, str, int], ...] = ()
     """The tasks that sent others meanwhile: sender's name, sent task's name, number; the largest number comes first."""
 

@@ -41,7 +41,7 @@ class RowFile:
         self._path = path
         self._name = name
         self.stopped = Event()
-        """Set it from another thread to end the current read."""
+        """Ends the current read when another thread sets it."""
 
     def export(self, target: Path, *, dated: bool) -> int:
         """Write each row as a line of task, status, result and end, for the query `rows`.

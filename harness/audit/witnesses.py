@@ -33,9 +33,9 @@ from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
 
 _MOST_GROWTH = 1 << 28
-"""Bytes. A journal may grow by this much while it is read; more growth is not searched."""
+"""The most bytes by which a journal may grow while it is read; more growth is not searched."""
 _SHORT = 100
-"""Characters. The database holds a longer expectation or result as a digest."""
+"""The most characters of an expectation or a result in the database; it holds a longer one as a digest."""
 _MAILBOX = "mailbox.jsonl"
 """The file of effects that only the mailbox writes."""
 

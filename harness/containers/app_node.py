@@ -35,9 +35,9 @@ class AppNode:
     broker_url: str
     """The broker's URL inside `network`."""
     results_url: str = RESULTS_URL_INSIDE
-    """Where Celery stores results, as a URL inside the container."""
+    """The URL, inside the container, of the database where Celery stores results."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """More environment; it overrides everything that the harness sets."""
+    """More environment variables; they override those that the harness sets."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """More labels of the container."""
 

@@ -37,7 +37,7 @@ class FastClock:
     """
 
     start_t: float
-    """Unix time in seconds."""
+    """The time that it shows first, Unix time in seconds."""
     speed: float
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ class State:
 
     status: Status
     exit_code: int | None = None
-    """None unless the status is `exited`; 128 + n if signal n ended it."""
+    """The exit code if the status is `exited`, and 128 + n if signal n ended it; else None."""
     out_of_memory: bool = False
 
     def __str__(self) -> str:
@@ -108,24 +108,24 @@ class NodeSpec:
     """The specification of a container before it is started."""
 
     name: str
-    """Unique within its stack; letters, digits, `-` and `_`."""
+    """The name, unique within its stack: letters, digits, `-` and `_`."""
     image: str
     command: tuple[str, ...] = ()
-    """Empty for the image's own."""
+    """The command; empty for the image's own."""
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[MountSpec, ...] = ()
     ports: tuple[int, ...] = ()
     """TCP ports to publish on 127.0.0.1, each under a port that the engine picks."""
     hostname: str | None = None
-    """None for the node's name."""
+    """The host name; None for the node's name."""
     aliases: tuple[str, ...] = ()
-    """More names for it on its network; the node's name is always one."""
+    """More names on its network; the node's name is always one."""
     user: str | None = CALLER
-    """By default the caller, so that it leaves no file that the caller cannot delete; None for the image's own."""
+    """The user inside; None for the image's own. The default is the caller, who can delete all files that it leaves."""
     labels: Mapping[str, str] = field(default_factory=dict)
     working_dir: str | None = None
     read_only: bool = False
-    """Whether only its mounts and /tmp can be written, with /tmp in memory; ignored for images that are not ours."""
+    """True if only its mounts and /tmp, which is in memory, are writable; ignored for images of others."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for a name that cannot be the name of a host and of a file."""

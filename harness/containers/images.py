@@ -49,7 +49,7 @@ class Fact(NamedTuple):
 
     name: str
     ok: bool | None
-    """None for something that is absent and not required: it will be made, or is needed only elsewhere."""
+    """True if it is as required, False if not; None if it is absent, and will be made or is needed only elsewhere."""
     detail: str
 
 

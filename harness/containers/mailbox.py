@@ -88,7 +88,7 @@ class Mailbox(Node):
         )
         super().__init__(engine, spec, network=network, missing=self._lacks)
         self.host = host
-        """Its name on the network."""
+        """The host name on the network."""
         self._run_folder = run_folder
         self._rules: list[_Rule] = []
         self._last_id = 0

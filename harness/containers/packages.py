@@ -37,7 +37,7 @@ KEEP_SMALL = (
 )
 """The files that dpkg leaves out."""
 COMMAND_TIMEOUT_S = 1200
-"""How long one command may take, such as a bootstrap or a build, in seconds."""
+"""The longest time of one command, such as a bootstrap or a build, in seconds."""
 
 _PYTHON_VERSION = "3.13"
 # The minor version of the oldest C library that a base may have: Debian 12's. Wheels for 2.17 and up work.

@@ -28,9 +28,9 @@ _ALL_RIGHTS = {"configure": ".*", "write": ".*", "read": ".*"}
 _TIMEOUT_S = 10
 _PROBE_TIMEOUT_S = 3
 SAMPLED_S = 5.0
-"""RabbitMQ's own default."""
+"""The interval, in seconds, at which quorum queues report their counts, by RabbitMQ's default."""
 SAMPLED_S_OF_OURS = 0.5
-"""The value in our image's `advanced.config`."""
+"""The same interval as `advanced.config` in the harness's own image sets it."""
 _RETURN_TIMEOUT_S = 2
 
 
@@ -42,9 +42,9 @@ class Login:
     password: str
     vhost: str
     amqp_url_inside: str
-    """For nodes on the broker's network."""
+    """The URL for nodes on the broker's network."""
     amqp_url_outside: str
-    """For processes of this machine; after a restart of the broker, `Broker.refresh` returns the new one."""
+    """The URL for processes of this machine; after a restart of the broker, `Broker.refresh` returns the new one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,26 +55,26 @@ class QueueCount:
     ready: int
     unacked: int
     sampled_s: float = 0.0
-    """How old these counts may be, in seconds: some kinds, such as quorum queues, report theirs at intervals."""
+    """The greatest age of these counts, in seconds; 0 if they are live. Quorum queues report theirs at intervals."""
     kind: str = "classic"
     """`classic`, `quorum` or `stream`."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
-    """The arguments of its declaration, such as `x-message-ttl`, and those of a policy, under the same names."""
+    """The arguments of its declaration, such as `x-message-ttl`, and those of its policy under the same names."""
 
     @property
     def is_live(self) -> bool:
-        """Whether the counts are current."""
+        """True if the counts are current."""
         return not self.sampled_s
 
     @property
     def expires_messages(self) -> bool:
-        """Whether messages expire in it after a time."""
+        """True if messages in it expire after some time."""
         return "x-message-ttl" in self.arguments
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueueLook:
-    """The current figures of a queue, by the queue itself."""
+    """The current counts of a queue, as the queue itself reports them."""
 
     ready: int
     consumers: int
@@ -82,26 +82,26 @@ class QueueLook:
 
 @dataclass(frozen=True, kw_only=True)
 class Death:
-    """Why a message was dead-lettered, the last time."""
+    """The last dead-lettering of a message."""
 
     queue: str
-    """The queue that it was in."""
+    """The queue that the message was in."""
     reason: str
     """`rejected`, `expired`, `maxlen` or `delivery_limit`."""
     count: int
-    """How often that happened to it there."""
+    """Number of times that this queue dead-lettered it for this reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """A message that waits in a queue, as its headers describe it; None for what they do not contain."""
+    """A message that waits in a queue, as its headers describe it; None for each header that it does not have."""
 
     task: str | None
     name: str | None
     eta: str | None
-    """ISO 8601, if the sender asked for a time."""
+    """The time, in ISO 8601, before which it must not run; None if the sender asked for none."""
     death: Death | None = None
-    """Set if it was dead-lettered."""
+    """Its last dead-lettering; None if it was not dead-lettered."""
 
 
 class Broker(Node):
@@ -130,7 +130,7 @@ class Broker(Node):
             image=image,
             env={"RABBITMQ_DEFAULT_USER": _ADMIN, "RABBITMQ_DEFAULT_PASS": self._password},
             ports=(AMQP_PORT, MANAGEMENT_PORT),
-            # RabbitMQ keeps its data under the name of the host: with another one, a restart would lose it.
+            # RabbitMQ keeps its data under the host name. Under another one, a restart would lose the data.
             hostname=HOSTNAME,
             aliases=(HOSTNAME,),
             user=None,
@@ -147,7 +147,7 @@ class Broker(Node):
         self._http.close()
 
     def create_vhost(self, name: str) -> Login:
-        """Make a vhost, and a user with a random password who has all rights there and none elsewhere.
+        """Create a vhost, and a user with a random password who has all rights there and none elsewhere.
 
         Raises:
             BrokerError: the broker refused.
@@ -168,7 +168,7 @@ class Broker(Node):
         )
 
     def delete_vhost(self, login: Login) -> None:
-        """Delete a vhost with all it holds, close its connections, and delete its user; a second time does nothing.
+        """Delete a vhost with its content, close its connections, and delete its user. A second call does nothing.
 
         Raises:
             BrokerError: the broker refused.
@@ -209,9 +209,9 @@ class Broker(Node):
 
         def probe() -> tuple[list[QueueCount]] | None:
             nonlocal untold
-            # Totals come from the queues themselves, so they are live where statistics are up to five seconds old.
-            # But a queue that is slow to answer is left out, and a vhost that just came up may show none at all. Only
-            # the list of names, which is kept elsewhere, tells that one is missing.
+            # Totals come from the queues themselves, so they are live; statistics are up to five seconds old. But the
+            # totals leave out a queue that is slow to answer, and may be empty for a vhost that just came up. The list
+            # of names is kept elsewhere, and shows which queue is missing.
             names = {queue["name"] for queue in self._ask("GET", path)}
             counts = [
                 QueueCount(
@@ -226,7 +226,7 @@ class Broker(Node):
                 if "messages_ready" in queue and "messages_unacknowledged" in queue
             ]
             untold = names - {count.name for count in counts}
-            # In a tuple, because an empty list is an answer too and the wait takes only what is true.
+            # In a tuple: an empty list is a valid answer, but the wait ends only with a true value.
             return None if untold else (counts,)
 
         try:
@@ -237,7 +237,7 @@ class Broker(Node):
         return sorted(counts, key=lambda count: count.name)
 
     def look(self, vhost: str, queues: Iterable[str]) -> dict[str, QueueLook]:
-        """Return how many ready messages and consumers some queues have, as the queues themselves report.
+        """Return the numbers of ready messages and of consumers of some queues, as the queues themselves report them.
 
         The management API has the number of consumers, and all counts of some kinds of queue, seconds later. A queue
         that is gone, or that is exclusive to another connection, is left out.
@@ -262,8 +262,8 @@ class Broker(Node):
     def peek(self, vhost: str, queue: str) -> list[Waiting]:
         """Return every ready message of a queue, in its order. All of them stay.
 
-        They are fetched and given back, so from now on they have the mark `redelivered`. During the call, consumers do
-        not get them. Peek at the end of a run, or at queues that nobody consumes.
+        They are fetched and given back, so that they are marked `redelivered` afterwards. During the call, consumers do
+        not get them. Use it at the end of a run, or for queues without consumers.
 
         Raises:
             BrokerError: the queue could not be read to its end.
@@ -274,8 +274,8 @@ class Broker(Node):
                 waiting = []
                 while (message := channel.basic_get(queue)) is not None:
                     waiting.append(_waiting(message))
-                # All at once, by closing their channel: to recover or reject each is a search through all of them in
-                # RabbitMQ 4.0, and took 18 s for 20,000 messages.
+                # Closing the channel gives all messages back at once. In RabbitMQ 4.0, recovering or rejecting each one
+                # searches through all of them, and took 18 s for 20,000 messages.
                 channel.close()
                 self._await_return(connection, queue, len(waiting))
                 return waiting
@@ -283,7 +283,7 @@ class Broker(Node):
             raise BrokerError(f"Queue {queue!r} of vhost {vhost!r} could not be read: {error}") from error
 
     def _await_return(self, connection: amqp.Connection, queue: str, count: int) -> None:
-        """Wait until `count` messages are back in a queue. It is no error if consumers take them first."""
+        """Wait until `count` messages are back in a queue. Consumers may take them first; that is no error."""
         with connection.channel() as channel, contextlib.suppress(WaitTimeout):
             wait_until(
                 lambda: channel.queue_declare(queue, passive=True).message_count >= count,
@@ -293,7 +293,7 @@ class Broker(Node):
             )
 
     def _ask(self, method: str, path: str, body: Json = None, *, absent_is_fine: bool = False) -> Json:
-        """Send one request to the management API. Return the decoded answer, or None if it is empty."""
+        """Send one request to the management API, and return the decoded answer; None if it is empty."""
         url = f"{self.management_url}/api/{path}"
         doing = f"{method} /api/{path.partition('?')[0]}"
         try:
@@ -325,11 +325,11 @@ class Broker(Node):
         finally:
             with contextlib.suppress(OSError, AMQPError):
                 connection.close()
-            # Closing fails on a connection that is broken already, and then leaves the socket open.
+            # On a broken connection, `close` fails and leaves the socket open.
             connection.collect()
 
     def _lacks(self) -> str | None:
-        """Check the broker from the listener up to the management API, as a client would."""
+        """Check the listener and the management API as a client would; return the first fault, or None if all work."""
         try:
             with self._amqp("/", _PROBE_TIMEOUT_S) as connection:
                 channel = connection.channel()
@@ -358,10 +358,10 @@ def _arguments(queue: Mapping[str, Json], policies: Sequence[Mapping[str, Json]]
 
 
 def _waiting(message: amqp.Message) -> Waiting:
-    """Return what a message's headers say of it; a foreign message may have none of them."""
+    """Return a message as its headers describe it; a message of another program may have none of them."""
     headers, body = message.headers or {}, None
     if not headers.get("id"):
-        # Celery's old protocol keeps it in the body.
+        # Celery's old message protocol has the id in the body.
         with contextlib.suppress(ValueError, TypeError):
             body = json.loads(message.body)
     said = about(headers, body)

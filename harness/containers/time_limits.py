@@ -6,11 +6,11 @@ import requests
 from requests.adapters import BaseAdapter
 
 LOOK_S = 15.0
-"""For requests that only read. The others may take as long as the client allows."""
+"""The limit for requests that only read. The others may take as long as the client allows."""
 LONGEST_S = 600.0
-"""For requests that the client would wait for without limit, such as the import of a base."""
+"""The limit for requests that the client would wait for without limit, such as the import of a base."""
 SILENT_S = 2.0
-"""For any request after one that had no answer, so that a silent engine is not waited for at each request."""
+"""The limit for a request after one that had no answer, so that a silent engine is not waited for each time."""
 
 
 def limit(session: requests.Session) -> None:

@@ -22,7 +22,7 @@ MARGIN_SHARE = 0.1
 """The backlog has recovered if it exceeds the reference by at most this many tasks, or by at most this share of the
 reference, whichever is more: the backlog of an open loop always varies."""
 CALM_S = 3.0
-"""Seconds for which it must stay there."""
+"""Seconds for which the backlog must stay there."""
 
 _JOIN_S = 180.0
 
@@ -66,7 +66,7 @@ class Record:
     planned: Planned
     fault: Fault
     missing: str | None = "the run ended before it was due."
-    """None if it landed, else one sentence: why it did not."""
+    """The reason why it did not land, in one sentence; None if it landed."""
     error: str | None = None
     """The first error while it was injected or healed."""
 

@@ -85,7 +85,7 @@ _logger = logging.getLogger(__name__)
 _TRACEBACKS = 3
 """The number of tracebacks that a process writes per class of exception: many failures share a few causes."""
 _LONGEST_TRACEBACK = 4_000
-"""Characters; a longer traceback is cut to its end, where the error is."""
+"""The most characters of a traceback; a longer one is cut to its end, where the error is."""
 _SETTINGS = (
     "task_acks_late",
     "task_acks_on_failure_or_timeout",

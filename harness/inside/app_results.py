@@ -11,7 +11,7 @@ from harness.records import values
 from harness.records.values import Json
 
 _LONGEST = 200
-"""Characters; for a longer result the journal has the beginning and a digest."""
+"""The most characters of a result in the journal; of a longer one it has the beginning and a digest."""
 _SURROGATE = re.compile(r"\\ud[89a-f]")
 """A surrogate, lone or one of a pair: not every reader of the journal accepts it as text."""
 _HARMLESS = ("pool_pre_ping", "pool_recycle")

@@ -56,9 +56,9 @@ class BeatWatch:
         """The journal's description of each entry."""
         self._deadline_s: float | None = None
         self._planned: tuple[float, float] | None = None
-        """When the scheduler last planned all its entries (start, end), if it did so since it woke."""
+        """The start and the end of the last planning of all entries; None if there was none since the last wake."""
         self._woke: float | None = None
-        """When the scheduler last woke."""
+        """The time when the scheduler last woke; None before the first wake."""
         self._unnamed: set[tuple[int, str]] = set()
         self._shadowed: list[tuple[int, str, dict[str, Json]]] = []
 

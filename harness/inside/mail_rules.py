@@ -31,7 +31,7 @@ class Rule:
     delay_s: float
     """Seconds to wait before the answer."""
     times: int | None
-    """How many times the rule applies; None for no limit."""
+    """Number of times that the rule applies; None for no limit."""
 
     @classmethod
     def from_json(cls, value: Json) -> "Rule":

@@ -1,8 +1,8 @@
-"""What one Locust process does in a load test, from its first event to its exit code.
+"""The load tests of one Locust process, from its first event to its exit code.
 
-A worker of Locust's makes its share of the load, and that is all. Every other process starts a stack process, has it
-bring a stack up when a run starts, drives the legs of the run, has it drained, audited and taken down when the run
-stops, and ends with the worst exit code of its runs.
+A Locust worker only makes its share of the load. Every other process starts a stack process. For each run, it has the
+stack process bring a stack up, drives the legs of the run, and has the stack drained, audited and taken down. It ends
+with the worst exit code of its runs.
 """
 
 import contextlib
@@ -32,15 +32,21 @@ from harness.measure.load_account import Sample
 _log = logging.getLogger("harness.load")
 
 _SPAWN_S = 30.0
-"""How long Locust may take to start the senders."""
+"""The longest wait for Locust to start the senders, in seconds."""
 _ORPHAN_S = 1.0
+"""The interval, in seconds, at which a Locust worker checks that its parent still runs."""
 
 
 class LocustRun:
-    """Of the load tests of one Locust process, one after another."""
+    """The driver of the load tests of one Locust process, which run one after another."""
 
     def __init__(self, environment: Environment, parts: Mapping[str, Part]) -> None:
-        """Nothing is started yet. `parts` are the classes that take part, by name."""
+        """Create it without starting anything.
+
+        Args:
+            environment: Locust's environment in this process.
+            parts: the classes that take part, by name.
+        """
         self.environment = environment
         runner = environment.runner
         self._parts = parts
@@ -54,7 +60,7 @@ class LocustRun:
         )
         self._client: StackClient | None = None
         self._legs: Legs | None = None
-        """Of the run that is on, or was on last."""
+        """The driver of the legs of the current or the last run; None until the stack of the run is up."""
         self._run_time_s: float | None = None
         self._spawned = Event()
         self._opening: gevent.Greenlet[[StackClient], None] | None = None
@@ -63,22 +69,22 @@ class LocustRun:
         self._closing: gevent.Greenlet[[], None] | None = None
         self._finishing: gevent.Greenlet[[], None] | None = None
         self.closed: Closed | None = None
-        """What the stack process said at the end of the last run."""
+        """The stack process's account of the last run; None before the first account."""
 
     @property
     def phase(self) -> str:
-        """Of the run: `checking`, `rest`, `opening`, `on` or `closing`."""
+        """The phase of the run, for display: `checking`, `rest`, `opening`, `on` or `closing`."""
         return self._run.phase
 
     @property
     def live(self) -> Sample:
-        """The last second of the run that is on, or was on last."""
+        """The sample of the last second, of the current or the last run."""
         return self._table.live
 
-    # ------------------------------------------------------------------------------------ what Locust's events lead to
+    # ---------------------------------------------------------------------------------- the handlers of Locust's events
 
     def prepare(self) -> None:
-        """Start the stack process, and see that the run can be. Raises HarnessError if it cannot."""
+        """Start the stack process, and have it check the order. Raises HarnessError if the run is not possible."""
         gevent.signal_handler(signal.SIGINT, self._on_ctrl_c)
         options = self.environment.parsed_options
         if self._worker is not None:
@@ -86,12 +92,12 @@ class LocustRun:
                 gevent.spawn(self._end_with_parent, self._worker)
             return
         if options.headless or options.autostart:
-            # Locust would count it from now on, with all that it takes to bring a stack up.
+            # Locust would count the run time from now on, including the time that the stack takes to come up.
             self._run_time_s, options.run_time = options.run_time, None
             if self._run_time_s is not None or options.stages or options.find_knee or options.find_workers:
-                logging.getLogger("locust.main").addFilter(_is_true)
+                logging.getLogger("locust.main").addFilter(_is_to_be_logged)
             if isinstance(self._processes, LocustMaster) and options.expect_workers_max_wait:
-                # Locust would end with 1, which means a broken promise.
+                # If workers are missing, Locust would end with exit code 1, which means a broken promise.
                 gevent.spawn_later(
                     options.expect_workers_max_wait, self._give_up, self._processes, options.expect_workers
                 )
@@ -109,7 +115,7 @@ class LocustRun:
         self._run.move(RunEvent.CHECKED)
 
     def start(self) -> None:
-        """Bring the stack up, and begin as soon as all senders are there."""
+        """Bring the stack up, and begin the load when Locust has started all senders."""
         if self._worker is not None or self._client is None:
             return
         if self._closing is not None:
@@ -120,9 +126,9 @@ class LocustRun:
         self._legs = None
         self._table.begin()
         self._run.move(RunEvent.BEGUN)
-        # Locust says so when it starts the first sender; until then it would not hear of a stop.
+        # Locust sets this state when it starts the first sender. In an earlier state it would ignore a stop.
         self.environment.runner.update_state("spawning")
-        # In a greenlet of its own: Locust ends whoever calls this, when somebody changes the number of users.
+        # In a greenlet of its own: Locust kills the greenlet that calls this when the number of users is changed.
         self._opening = gevent.spawn(self._open, self._client)
         self._opening.link_exception(lambda opening: self._fail(opening.exception or HarnessError("it is over.")))
         self._opening.join()
@@ -137,7 +143,7 @@ class LocustRun:
             self._fail(error)
             return
         if not self._run.can(RunEvent.OPENED):
-            # The stack process has ended since it said so.
+            # The stack process has ended since it answered.
             return
         self._run.move(RunEvent.OPENED)
         self._legs = Legs(self._parts, self._processes, client.ask, opened, options, run_time_s=self._run_time_s)
@@ -145,24 +151,24 @@ class LocustRun:
         self._driver.link_exception(lambda driver: self._fail(driver.exception or HarnessError("it is over.")))
 
     def _take_run_time(self) -> None:
-        """On Locust's page, a run time counts from the click, with all that it takes to bring a stack up."""
+        """Take the run time over from Locust's page, which would count it from the click, before the stack is up."""
         page = self.environment.web_ui
-        if page is None or page._run_time_greenlet is None:  # noqa: SLF001 - nothing else tells an old value of the form.
+        if page is None or page._run_time_greenlet is None:  # noqa: SLF001 - nothing else tells that the value is new.
             return
-        page._cancel_run_time_timer()  # noqa: SLF001 - it would stop the run too early.
+        page._cancel_run_time_timer()  # noqa: SLF001 - the timer would stop the run too early.
         self._run_time_s = self.environment.parsed_options.run_time
 
     def spawned(self) -> None:
-        """All senders are there."""
+        """Note that Locust has started all senders."""
         self._spawned.set()
 
     def freeze(self) -> None:
-        """End the leg while the senders are still there, so that the counts are exact."""
+        """End the leg while the senders still run, so that the counts are exact."""
         if self._worker is None:
             if self.environment.web_ui is None and not self._run.has_begun:
-                # A listener may have ended the run before it began, and whoever waits for its end is to hear of it.
+                # A listener may have stopped the run before it began. The main greenlet waits for the runner's end.
                 self._finish(leave=True)
-            # Locust may end whoever calls this, and may call it again.
+            # Locust may kill the greenlet that calls this, and may call it again.
             self._freezing = self._freezing or gevent.spawn(self._freeze)
             self._freezing.join()
 
@@ -206,7 +212,7 @@ class LocustRun:
             self.last_word.report()
 
     def quit(self) -> None:
-        """See whatever is on to its end, and then the stack process off."""
+        """Bring the current run to its end, and then end the stack process."""
         if self._worker is not None:
             self._worker.leave()
             return
@@ -223,10 +229,14 @@ class LocustRun:
         if self._client is not None and not self._client.end():
             self.last_word.exit_with(WRONG_USE)
 
-    # ------------------------------------------------------------------------------------------------- how a run ends
+    # ------------------------------------------------------------------------------------------------ the end of a run
 
     def _finish(self, *, leave: bool) -> None:
-        """End the run, as Locust's own -t does; `leave` ends the process as well, which without a page is the same."""
+        """End the run, as Locust's own `-t` does.
+
+        Args:
+            leave: True to end the process as well. Without a page, the process always ends with its run.
+        """
         if leave or self.environment.web_ui is None:
             self._run.leave()
         if self._finishing is None or self._finishing.ready():
@@ -238,7 +248,7 @@ class LocustRun:
             runner.quit()
             return
         runner.stop()
-        # Locust does not see its own -t, see `prepare`.
+        # Locust does not know the run time, see `prepare`, and so would not carry out --autoquit.
         if options.autostart and options.autoquit >= 0 and not self._run.is_leaving:
             gevent.sleep(options.autoquit)
             self._run.leave()
@@ -247,18 +257,22 @@ class LocustRun:
             page.stop()
 
     def _on_ctrl_c(self) -> None:
-        """End the run, or the process. It runs in a greenlet: as an exception, Ctrl-C would hit whatever sends then."""
+        """End the run, or the process.
+
+        This runs in a greenlet of its own. As an exception, Ctrl-C would hit the greenlet that runs at that moment,
+        which may be a sender.
+        """
         is_again = self._run.tell_to_end()
         page = self.environment.web_ui
         if self._worker is not None:
             if is_again:
                 sys.exit(INTERRUPTED)
-            # Locust ends a worker at that, and `quit` sees the leg to its end.
+            # KeyboardInterrupt makes Locust end a worker; `quit` then waits for the end of the leg.
             hub = gevent.get_hub()
             if hub.parent is not None:
                 hub.loop.run_callback(hub.parent.throw, KeyboardInterrupt)
             return
-        # Without a page, or with one that is not there yet, Locust itself would not hear of it.
+        # Locust itself handles Ctrl-C only while its page is up.
         heard, said = self._run.interrupt(is_again=is_again, is_heard=page is not None and bool(page.server))
         if heard is Heard.ABANDON:
             self._abandon(said or "")
@@ -280,7 +294,7 @@ class LocustRun:
         self.environment.runner.quit()
         if self._client is not None:
             self._client.end()
-        # Out of a greenlet, gevent takes this to the main one.
+        # gevent raises the SystemExit of a greenlet in the main one.
         sys.exit(WRONG_USE)
 
     def _abandon(self, why: str) -> None:
@@ -292,32 +306,35 @@ class LocustRun:
         if self._client is not None:
             self._client.end()
         if self._run.state is State.CHECKING:
-            # Whoever waits for the stack process's answer ends the process.
+            # `prepare` waits for the stack process's answer, and then ends the process.
             return
-        # Out of a greenlet, gevent takes this to the main one.
+        # gevent raises the SystemExit of a greenlet in the main one.
         sys.exit(INTERRUPTED)
 
     def _on_gone(self, error: HarnessError) -> None:
-        # Without a stack process, there can be no further run.
+        # Without a stack process, no further run is possible.
         self._run.leave()
         self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        """End a run that cannot go on; there is no account of it."""
+        """End a run that cannot go on. There is no account of it."""
         if self._run.fail():
             self.last_word.went_wrong(error)
             self._finish(leave=False)
 
     def _end_with_parent(self, worker: LocustWorker) -> None:
-        """End when the master is gone: one that was killed tells nothing, and Locust's worker goes on for a minute."""
+        """End the process when its parent has ended.
+
+        A master that was killed sends no message, and Locust's worker would run for a minute more.
+        """
         while not worker.is_orphan:
             gevent.sleep(_ORPHAN_S)
         self.environment.runner.quit()
 
-    # --------------------------------------------------------------------------------------------- what is to be done
+    # -------------------------------------------------------------------------------------------------------- the load
 
     def _drive(self) -> None:
-        """Do what the options say, then end the run; without an end of its own, somebody else ends it."""
+        """Wait for the senders, run all legs, and end the run. A load without an end runs until it is stopped."""
         self._spawned.wait(timeout=_SPAWN_S)
         if self._legs is not None:
             self._legs.drive()
@@ -329,6 +346,9 @@ class LocustRun:
             say(line(live.sample, self._legs.begin_t if self._legs is not None else None))
 
 
-def _is_true(record: logging.LogRecord) -> bool:
-    """Whether Locust knows what it says: that there is no limit, it says of a run whose end is not its own affair."""
+def _is_to_be_logged(record: logging.LogRecord) -> bool:
+    """Return False for Locust's message that the run has no time limit, and True for every other one.
+
+    The message would be wrong: the harness itself ends the run.
+    """
     return not record.getMessage().startswith("No run time limit set")

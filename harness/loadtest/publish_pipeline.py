@@ -66,7 +66,7 @@ class Pipelined(Producer):
 
 
 _ONCE: Mapping[str, Any] = {"retry": False, "mandatory": True, "declare": ()}
-"""No message is sent again, and unroutable messages return. Without `declare`, Kombu would check the declarations."""
+"""Options of a publish: no message is sent again, unroutable ones return, and Kombu does not check declarations."""
 
 
 class _Pipe:

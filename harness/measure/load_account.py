@@ -1,6 +1,6 @@
-"""What load.json holds: the load, what the stack made of it, and the verdict. Writer and readers have this form.
+"""The form of load.json, for its writer and its readers: the load, the figures of the stack, and the verdict.
 
-A file of an older version may lack members that have a default here, and may have others that nobody reads any more.
+A file of an older version may lack members that have a default here. Members that are not listed here are ignored.
 """
 
 from collections.abc import Mapping
@@ -15,23 +15,24 @@ from harness.records.values import Json
 
 @dataclass(frozen=True, kw_only=True)
 class Counts(Record):
-    """What the generators have counted in a run."""
+    """The counts of all generators in a run."""
 
     offered: int = 0
     """Arrivals that were due."""
     sent: int = 0
-    """Of them, those that a sender took."""
+    """Arrivals that a sender took."""
     dropped: int = 0
-    """Of them, those for which no sender was free."""
+    """Arrivals for which no sender was free."""
     done: int = 0
-    """Of those that were sent, the steps that came to their end."""
+    """Steps of sent arrivals that ended without an error."""
     broken: int = 0
-    """The others, which raised an error."""
+    """Steps of sent arrivals that raised an error."""
     accepted: int = 0
-    """Tasks, or requests, that were taken."""
+    """Tasks, or requests, that were accepted."""
     refused: int = 0
+    """Tasks, or requests, that were refused."""
     unknown: int = 0
-    """Those of which nobody can say whether they were taken."""
+    """Tasks, or requests, of which nobody knows whether they were accepted."""
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)})
@@ -39,13 +40,14 @@ class Counts(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Asked(Record):
-    """What load was asked for, as it was written on the command line or on the page."""
+    """The load that was asked for, as it was written on the command line or on Locust's page."""
 
     rate: str
     """Arrivals per second."""
     stages: str | None
-    """Instead of the rate: rates and durations."""
+    """Rates and durations, such as `100:30s,500:30s`, which replace the rate; None if there are none."""
     arrival: str
+    """`constant` or `poisson`."""
     via: str
     """`broker` or `http`."""
     loop: str
@@ -54,7 +56,7 @@ class Asked(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Quantiles(Record):
-    """How long a stage took, in milliseconds."""
+    """The durations of one stage, in milliseconds."""
 
     count: int
     p50: float
@@ -65,28 +67,29 @@ class Quantiles(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Record):
-    """What happened in one second, and all counts up to then."""
+    """The events of one second, and all counts up to its end."""
 
     t: float
-    """Unix time."""
+    """The end of the second, Unix time."""
     sent: int = 0
     accepted: int = 0
     refused: int = 0
     unknown: int = 0
     ended: int = 0
     failed: int = 0
-    """Of those that ended, the ones that ended otherwise than expected."""
+    """Tasks that ended otherwise than expected."""
     backlog: int = 0
+    """Tasks that the broker has accepted and that have not ended."""
     in_per_s: float = 0.0
-    """Tasks that the broker took."""
+    """Tasks that the broker accepted in this second, per second."""
     out_per_s: float = 0.0
-    """Tasks that ended."""
+    """Tasks that ended in this second, per second."""
     begun_on: Mapping[str, int] = field(default_factory=dict)
-    """Executions by worker."""
+    """Number of executions by worker."""
     stages: Mapping[Stage, Quantiles] = field(default_factory=dict)
-    """Of the second alone; a stage that no task passed in it is left out, and is an empty object in JSON."""
+    """The durations of this second, per stage that a task passed; in JSON, each other stage has an empty object."""
     up: Mapping[str, bool] | None = field(default=None, metadata=LEFT_OUT)
-    """Which workers are up; None where they are somebody else's."""
+    """True for each worker that is up, False for each other one; None if the workers are run elsewhere."""
 
     def to_json(self) -> dict[str, Json]:
         """Return the JSON object; `from_json` reads it back."""
@@ -104,23 +107,23 @@ class Sample(Record):
 
 
 NOTHING_YET = Sample(t=0.0, up={})
-"""Before anything was seen."""
+"""The sample for the time before the first second."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveAccount(Record):
-    """What became of an objective."""
+    """An objective, and its result."""
 
     text: str
     figure_s: float | None
-    """What it was, in seconds; None if no task passed the stage."""
+    """The measured value in seconds; None if no task passed the stage."""
     holds: bool | None
-    """None if no task can show it."""
+    """True if the objective was met; None if no task passed the stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(Record):
-    """A line of a search's table."""
+    """A row of a search's table: one probe, and its result."""
 
     workers: int
     rate: float
@@ -130,38 +133,39 @@ class Probe(Record):
     e2e_p99_s: float
     backlog_growth: int
     is_valid: bool
-    """Whether what it says is known of the system under test."""
+    """True if the result is known of the system under test, False if the generator or its host may be the cause."""
     why_not: str | None
-    """Why the rate was not sustained, in a sentence; None if it was."""
+    """The reason why the rate was not sustained, in one sentence; None if it was sustained."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaultAccount(Record):
-    """What became of a fault that was planned."""
+    """A planned fault, and its result."""
 
     text: str
-    """All of it in a sentence."""
+    """The result in one sentence."""
     missing: str | None
-    """Why it did not land; None if it did."""
+    """The reason why it did not land, in one sentence; None if it landed."""
     error: str | None
-    """What went wrong while it was injected or healed."""
+    """The first error while it was injected or healed; None if there was none."""
     recovery_s: float | None
-    """Seconds until the backlog was back where it had been; None if it was not seen to be."""
+    """Seconds from the injection until the backlog was back at its reference; None if it was not seen there."""
     planned: str = ""
-    """As it was written on the command line, with its duration."""
+    """The fault, its time and its duration, as the command line takes them, such as `kill-worker@20s+5s`."""
     fault: str = ""
-    """Its name."""
+    """The name of the fault."""
     node: str | None = None
-    """What was broken."""
+    """The name of the node that was broken; None if none was."""
     injected_t: float | None = None
-    """Unix time."""
+    """The time when the node was seen broken, Unix time; None if it was not."""
     healed_t: float | None = None
+    """The time when it was healed, Unix time; None if it was not."""
     overlapped: int = 0
-    """How many tasks it met in flight."""
+    """Number of tasks in flight that it affected."""
     tasks: tuple[str, ...] = ()
-    """The first of them."""
+    """The ids of the first of these tasks."""
     redelivered: int | None = field(default=None, metadata=LEFT_OUT)
-    """Of a worker that was killed: how many of them were delivered again."""
+    """Number of these tasks that were delivered again, if a worker was killed; else None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,19 +173,19 @@ class KneeFound(Record):
     """The highest rate that a stack sustains."""
 
     rate: float | None
-    """Arrivals per second, sustained in a probe; None if none was."""
+    """Arrivals per second; None if no rate was sustained."""
     above: float | None
-    """The lowest rate above it that was not sustained, or that the generator could not make; None if none was tried."""
+    """The lowest rate above it that was not sustained, or that the generator could not make; None if there is none."""
     is_at_least: bool
-    """The stack was not the limit of the search: it may well sustain more."""
+    """True if the stack was not the limit of the search, so that it may sustain more."""
     probes: tuple[Figures, ...]
-    """Of the search, in order, those among them that were void."""
+    """The figures of the search's probes, in order; the void probes are included."""
     sweep: tuple[Figures, ...]
-    """At shares of the knee, in order of the rate; a probe of the search stands where it was near enough."""
+    """The figures at shares of the knee, in order of the rate. A probe of the search is used if its rate is close."""
     bottleneck: Bottleneck | None
-    """What the limit was at the rate above; None if there is none."""
+    """The bottleneck at the rate `above`; None if there is no such rate."""
     text: str
-    """All of it in a few sentences."""
+    """The result in a few sentences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,54 +193,57 @@ class WorkersFound(Record):
     """The fewest workers that sustain a rate."""
 
     count: int | None
-    """None if no number that was tried sustains it."""
+    """Number of workers; None if no number that was tried sustains the rate."""
     rate: float
-    """Arrivals per second that were asked for."""
+    """The rate that was asked for, in arrivals per second."""
     best_per_s: float
-    """The most tasks that were completed per second, with however many workers."""
+    """The most tasks that were completed per second, with any number of workers."""
     probes: tuple[Figures, ...]
-    """In order."""
+    """The figures of the search's probes, in order; the void probes are included."""
     bottleneck: Bottleneck | None
-    """What the limit was with the most workers; None if the rate was sustained."""
+    """The bottleneck with the most workers; None if the rate was sustained."""
     text: str
-    """All of it in a few sentences."""
+    """The result in a few sentences."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search(Record):
-    """What a search found: one of the two."""
+    """The result of a search: for the knee, or for the number of workers."""
 
     text: str
-    """All of it in a few sentences."""
+    """The result in a few sentences."""
     knee: KneeFound | None = field(default=None, metadata=LEFT_OUT)
     workers: WorkersFound | None = field(default=None, metadata=LEFT_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadAccount(Record):
-    """All of load.json."""
+    """The whole content of load.json."""
 
     format: int = 1
     is_open: bool
-    """Whether arrivals came by a plan, or each when the one before it was done."""
+    """True if arrivals follow a plan (open loop), False if each follows the end of the one before (closed loop)."""
     about: Asked | None = None
     exit_code: int
     reason: str
-    """Why, in a sentence."""
+    """The reason for the exit code, in one sentence."""
     invalid: tuple[str, ...]
-    """Why the load was not what it should have been, a sentence each."""
+    """The reasons why the load was not as intended, one sentence each; empty for a valid load."""
     objectives: tuple[ObjectiveAccount, ...]
     bottleneck: str | None
-    """What held a load up that was too much, in a sentence."""
+    """The bottleneck of an overload, in one sentence; None without an overload."""
     figures: Figures | None
-    """Of the leg that is judged; None for a search."""
+    """The figures of the leg that is judged; None for a search."""
     legs: tuple[Figures, ...] = ()
+    """The figures of every leg, in order."""
     probes: tuple[Probe, ...]
+    """The rows of a search's table, in order; empty if a leg is judged."""
     stages: Mapping[Stage, Summary]
-    """Of all tasks, from the first to the last."""
+    """The durations per stage of all tasks of the run, with those outside the measured window."""
     backlog_max: int
+    """The highest backlog that was seen."""
     workers: Mapping[str, int]
-    """Executions by worker."""
+    """Number of executions by worker."""
     faults: tuple[FaultAccount, ...]
     drained_s: float
     """Seconds from the end of the load until everything was at rest."""
@@ -245,4 +252,4 @@ class LoadAccount(Record):
     hdr: Mapping[Stage, str] = field(default_factory=dict)
     """The durations of `stages` as histograms, see `Histogram.encode`."""
     samples: tuple[Sample, ...] = ()
-    """One a second."""
+    """The samples of the run in order, about one per second."""

@@ -171,7 +171,7 @@ class Passed:
     duration_s: float
     due_t: float
     error: str | None = None
-    """For `e2e`: the end of the task, if it is not the expected one."""
+    """The end of the task, if `stage` is `e2e` and the end is not the expected one; else None."""
 
 
 class Stages:

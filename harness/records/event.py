@@ -44,7 +44,7 @@ class Kind(StrEnum):
 
 
 OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
-"""What can become of a send."""
+"""The possible outcomes of a send."""
 FINAL_STATES = frozenset({"SUCCESS", "FAILURE"})
 """The states of an execution after which the task is not run again.
 
@@ -55,34 +55,34 @@ TO_RUN_AGAIN = "RETRY"
 
 
 class Opened(TypedDict, total=False):
-    """The first line of a file: who writes it."""
+    """The first line of a file; it describes the process that writes the file."""
 
     node: str
     pid: int
     role: str
-    """`producer`, `worker`, `beat`, `mailbox` or what else the process is."""
+    """The role of the process: `producer`, `worker`, `beat`, `mailbox`, or `celery` for any other command of Celery."""
     format: int
 
 
 class Up(TypedDict, total=False):
-    """The process is there."""
+    """A process has started."""
 
     argv: Sequence[str]
     versions: Mapping[str, str]
 
 
 class Ready(TypedDict, total=False):
-    """A worker consumes, beat schedules, a server listens."""
+    """A worker consumes, beat schedules, or a server listens."""
 
     queues: Mapping[str, Json]
-    """A worker's queues, each with what it is declared with."""
+    """A worker's queues by name, each with the `arguments` of its declaration."""
     at: float
-    """When beat was ready, by its own clock."""
+    """The time when beat was ready, by beat's clock."""
     port: int
 
 
 class Settings(TypedDict, total=False):
-    """What a worker or beat runs with. Beside these members, any setting of Celery's by its name."""
+    """The settings of a worker or of beat. A line may have any other setting of Celery under its name too."""
 
     concurrency: int
     confirm_publish: bool
@@ -91,39 +91,39 @@ class Settings(TypedDict, total=False):
     result_expires: float | None
     scheduler: str
     schedule: Sequence[Mapping[str, Json]]
-    """Each entry of beat's schedule, by `entry`."""
+    """The entries of beat's schedule; the name of each is its `entry`."""
     at: float
-    """When beat began, by its own clock."""
+    """The time when beat began, by beat's clock."""
     shadowed: Sequence[Mapping[str, Json]]
-    """Each periodic task whose place another one took."""
+    """The periodic tasks that another one of the same name replaced."""
 
 
 class Embedded(TypedDict, total=False):
-    """A worker's own beat begins."""
+    """The beat inside a worker begins."""
 
     parent: int
     """The process id of the worker."""
 
 
 class Schedule(TypedDict, total=False):
-    """Beat's schedule was changed."""
+    """Beat's schedule has changed."""
 
     until: float
-    """The last time at which the old one was surely in force, by beat's clock."""
+    """The last time at which the old schedule was certainly in force, by beat's clock."""
     at: float
-    """The first time at which the new one surely is, by beat's clock."""
+    """The first time at which the new schedule was certainly in force, by beat's clock."""
     schedule: Sequence[Mapping[str, Json]]
 
 
 class Woke(TypedDict, total=False):
-    """Beat looked for what is due."""
+    """Beat checked which entries were due."""
 
     at: float
     took_s: float
     next: float
-    """When it means to wake again, by its own clock."""
+    """The time when beat intends to wake again, by beat's clock."""
     planned_s: float
-    """How long it took to plan all entries anew."""
+    """The duration of planning all entries again, in seconds; left out if beat did not plan."""
 
 
 class Unsent(TypedDict, total=False):
@@ -141,24 +141,24 @@ class Died(TypedDict, total=False):
 
 
 class Down(TypedDict, total=False):
-    """The process ended in good order."""
+    """The process has ended in good order."""
 
     signal: str
 
 
 class Intended(TypedDict, total=False):
-    """Somebody is about to publish a task."""
+    """A task is about to be published."""
 
     name: str
     retries: int
     due: float
-    """When it is due, Unix time in seconds; the time of the line if it is left out."""
+    """The time when the task is due, Unix time in seconds; left out if that is the time of the line."""
     expires: float
     expect: Mapping[str, Json]
-    """See `Expect.to_json`."""
+    """The expected outcome; see `harness.records.expectation.Expect.to_json`."""
     effects: Sequence[str]
     queue: str
-    """Where it is sent to; Celery's default queue if it is left out."""
+    """The queue that the task is sent to; left out for Celery's default queue."""
     parent: str
     """The id of the task that sends it."""
     follow: Sequence[str]
@@ -166,30 +166,30 @@ class Intended(TypedDict, total=False):
     steps: Sequence[Mapping[str, Json]]
     """The tasks that follow it; see `harness.records.message.Step`."""
     members: Sequence[str]
-    """The ids of those that a chord waits for."""
+    """The ids of the tasks that the chord waits for, if this is its `celery.chord_unlock`."""
     entry: str
-    """The entry of beat's schedule."""
+    """The name of the entry of beat's schedule that sends it."""
     at: float
-    """When beat sent it, by its own clock."""
+    """The time when beat sent the task, by beat's clock."""
     following: Sequence[float]
-    """Two times between which the schedule has the next one."""
+    """The earliest and the latest time of the entry's next tick, by the schedule's own answer and beat's clock."""
 
 
 class Accepted(TypedDict, total=False):
-    """The broker has it."""
+    """The broker has accepted a task."""
 
     confirmed: bool
-    """Whether the broker said so; without confirms nobody knows more than that it was written to a socket."""
+    """True if the broker confirmed it; without confirms, it is known only that the message was written to a socket."""
 
 
 class Refused(TypedDict, total=False):
-    """The broker refused it, or nobody knows what became of it."""
+    """The broker has refused a task (`refused`), or nobody knows whether it has the task (`unknown`)."""
 
     reason: str
 
 
 class Received(TypedDict, total=False):
-    """A worker took a message from a queue."""
+    """A worker has received a task from a queue."""
 
     name: str
     redelivered: bool
@@ -197,7 +197,7 @@ class Received(TypedDict, total=False):
 
 
 class Started(TypedDict, total=False):
-    """An execution begins."""
+    """An execution of a task has begun."""
 
     name: str
     retries: int
@@ -205,44 +205,44 @@ class Started(TypedDict, total=False):
 
 
 class Finished(TypedDict, total=False):
-    """An execution ended."""
+    """An execution of a task has ended."""
 
     state: str
     error: str
     traceback: str
     ignored: bool
-    """No row is to be expected."""
+    """True if no row of results is expected; else left out."""
     outside: bool
-    """The parent process says so of a child that was killed; the execution itself never came to an end."""
+    """True if the parent process reports a killed child, whose execution itself never ended; else left out."""
     peak_kb: int
-    """The most memory that the process has had resident so far, where that has grown."""
+    """The peak resident memory of the process so far, in KiB; left out if it has not grown."""
     store_s: float
-    """How long the result back end took, in seconds."""
+    """The time that the result backend took for this execution, in seconds."""
     returned: Sequence[Json]
-    """A list of one, the result, where the back end does not write results as JSON."""
+    """A list with one item, the result; only for a backend that does not write results as JSON."""
     start: str
     digest: str
 
 
 class Ended(TypedDict, total=False):
-    """The task asked to run again, or will not run, or its message was thrown away."""
+    """A task asked to run again, will not run, or was discarded with its message."""
 
     reason: str
     content_type: str
 
 
 class Errback(TypedDict, total=False):
-    """The errbacks of a failed task were called."""
+    """The errbacks of a failed task are called."""
 
     names: Sequence[str]
 
 
 class Exited(TypedDict, total=False):
-    """A child process is gone."""
+    """A child process has ended."""
 
     child: int
     code: int
-    """Of a signal: its number, negative."""
+    """The exit code; for a signal its number, negative."""
 
 
 Line = (
@@ -292,11 +292,11 @@ LINES: Mapping[Kind, type[Line]] = MappingProxyType(
         Kind.EXITED: Exited,
     }
 )
-"""What a line of each kind holds, beside its number, its time, its kind and its task."""
+"""The members of a line of each kind, beside its number, its time, its kind and its task."""
 MEMBERS: Mapping[Kind, frozenset[str]] = MappingProxyType(
     {kind: frozenset(line.__annotations__) for kind, line in LINES.items()}
 )
-"""The names of these members."""
+"""The names of these members, per kind."""
 _L = TypeVar("_L", bound=Line)
 
 
@@ -316,5 +316,5 @@ class Event:
     """The other members of the line; the docstrings of the writers list them."""
 
     def of(self, line: type[_L]) -> _L:  # noqa: ARG002 - the type alone is of interest.
-        """Return the members of the line, as its kind has them. A line that somebody else wrote may hold anything."""
+        """Return the members of the line, typed as `line`. They are not checked: a foreign line may have any."""
         return cast("_L", self.data)

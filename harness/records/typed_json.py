@@ -13,12 +13,12 @@ from harness.errors import RecordError
 from harness.records.values import Json
 
 _SHOWN = 200
-"""Characters of a value that an error shows."""
+"""The most characters of a value that an error shows."""
 LEFT_OUT = types.MappingProxyType({"left out": True})
-"""As a field's metadata: where it is None, it is no member of the object."""
+"""The metadata of a field that is no member of the JSON object if it is None."""
 
 Read = Callable[[Json], Any]
-"""Makes a field's value of a JSON value. Raises _MisfitError."""
+"""Converts a JSON value to a field's value. Raises _MisfitError."""
 
 
 def seen(value: object) -> str:
@@ -65,7 +65,7 @@ class Record:
 
 
 class _MisfitError(ValueError):
-    """A value is not of the type that it should be; says what it should be and what it is."""
+    """A value is not of the type that it should be. The message names the type and shows the value."""
 
     def __init__(self, expected: str, value: object) -> None:
         super().__init__(f"{expected}, and is {seen(value)}")
@@ -83,7 +83,7 @@ def _written(value: Any) -> Json:
 
 @functools.cache
 def _members(cls: type[Record]) -> tuple[tuple[str, Read, bool], ...]:
-    """Each field's name, what reads it, and whether it has to be there."""
+    """Return, for each field: its name, its reader, and True if it is required."""
     hints = typing.get_type_hints(cls)
     return tuple(
         (one.name, _reader(hints[one.name]), one.default is MISSING and one.default_factory is MISSING)
@@ -104,7 +104,7 @@ def _reader(hint: Any) -> Read:
 
 
 def _reader_of_one(hint: Any) -> Read:
-    """Of a type that has no others in it."""
+    """Return the reader of a type that contains no other types."""
     if hint is Any:
         return lambda value: value
     if hint in _PLAIN:
@@ -121,7 +121,7 @@ _PLAIN: Mapping[type, tuple[str, frozenset[type]]] = {
     str: ("a text", frozenset({str})),
     bytes: ("bytes", frozenset({bytes})),
 }
-"""Per type, its name in an error, and the types of the values that are one. A bool is no number here."""
+"""Per type, its name in an error, and the accepted types of values. A bool is no number here."""
 
 
 def _plain(kind: type) -> Read:
@@ -146,7 +146,7 @@ def _many(hint: Any) -> Read:
     def read(value: Json) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple):
             raise _MisfitError("a list", value)
-        # Whoever makes a load reads thousands of numbers at once, and nothing is sent meanwhile.
+        # A load process reads thousands of numbers at once, and sends nothing meanwhile.
         return tuple(value) if kinds.issuperset(map(type, value)) else tuple(map(inner, value))
 
     return read
@@ -186,7 +186,7 @@ def _object(kind: Any) -> Read:
     def read(value: Json) -> Any:
         try:
             return kind.from_json(value)
-        # What is no Record has its own way to say so.
+        # A class that is no Record may raise any of these errors.
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _MisfitError(f"of {kind.__name__}", value) from error
 

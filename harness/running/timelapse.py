@@ -34,13 +34,13 @@ _AFTER_S = 60.0
 """Seconds of beat's clock after the last of the days, within which a tick of these days is on time."""
 _SLACK_S = 30.0
 _NAP_S = 600.0
-"""Seconds of beat's clock. It wakes at least every 300, unless the app sets another interval."""
+"""Seconds of beat's clock. Beat wakes at least every 300 s, unless the app sets another interval."""
 _NETWORK_S = 30.0
 _LONGEST_TIMEOUT_S = 2_000_000.0
-"""Seconds. A socket accepts no longer time-out: it counts milliseconds in 32 bits."""
+"""The longest time-out, in seconds, that a socket accepts: it counts milliseconds in 32 bits."""
 _YEARS = range(1980, 2100)
 _FASTEST = 1_000_000.0
-"""No machine can hold a hundredth of it; a much faster clock would begin before 1970."""
+"""The highest speed of a clock. No machine reaches a hundredth of it; a much faster clock would begin before 1970."""
 _LOG_LINES = 20
 _BUILT_IN = "celery.backend_cleanup"
 _CELERYS = "celery.beat."

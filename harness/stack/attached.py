@@ -36,7 +36,7 @@ _SETTLE_INTERVAL_S = 0.1
 _ZONE_STEP_S = 900
 """All zones are whole quarters of an hour from UTC (the tz database, all zones since 1972)."""
 _ASIDE_S = _ZONE_STEP_S / 2
-"""How far a worker's clock may be off, in seconds, before it is taken for a clock in another zone."""
+"""The greatest error of a worker's clock, in seconds. A clock that differs more is taken for one in another zone."""
 _SAME_S = 0.001
 _LONGEST_ERROR = 200
 """The longest text of an exception in an event, in characters."""
@@ -148,12 +148,12 @@ class Attached(AccountedSystem):
 
     @property
     def workers(self) -> Sequence[Node]:
-        """Empty: the workers are not managed here."""
+        """The workers: none, because they are not managed here."""
         return ()
 
     @property
     def workers_up(self) -> None:
-        """None: the state of the workers is not known here."""
+        """The state of the workers: None, because it is not known here."""
         return
 
     def _come_to_rest(self, limits: Limits, watch: Watch) -> list[Finding]:

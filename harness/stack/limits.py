@@ -8,12 +8,12 @@ from harness.wait import REAL, Clock, Patience
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long to wait, in seconds."""
+    """The limits of a wait, in seconds."""
 
     timeout_s: float = 60.0
-    """For the next task to end."""
+    """The longest wait for the next task to end."""
     limit_s: float = 3600.0
-    """In total."""
+    """The longest wait in total."""
 
     def left_after(self, settled: Settled, *, at_most: "Limits") -> "Limits":
         """Return what is left of these limits after one use, and no more than `at_most`."""

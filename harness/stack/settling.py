@@ -21,7 +21,7 @@ from harness.wait import REAL, Clock
 _CALM_S = 1.0
 """Seconds for which nothing may be able to move before the wait ends: a sent task may not be in a queue yet."""
 _SAMPLES = 1.2
-"""How many reports to wait for of a queue that reports at intervals: one, and a margin for lateness."""
+"""The wait for a queue that reports at intervals, in intervals: one, and a margin for a late report."""
 _INTERVAL_S = 0.05
 _AGREE_S = 2.0
 """Seconds that broker and journal may take to agree on who has which message."""
@@ -119,7 +119,7 @@ def _over(items: Sequence[Item], ledger: Ledger, wait: Wait, *, is_calm: bool) -
 
 
 class _Calm:
-    """Tells a pause from the end: the end is when nothing could move for a while."""
+    """Distinguishes a pause from the end. At the end, nothing can move for some time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

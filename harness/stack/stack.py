@@ -46,7 +46,7 @@ class StackSpec:
     """Options of `celery worker`; None takes DEFAULT_OPTIONS of `harness.containers.worker`."""
     mailbox: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
-    """More environment for all nodes that run the app."""
+    """More environment variables for all nodes that run the app."""
 
     def __post_init__(self) -> None:
         """Check the settings. Raises UsageError for a negative number of workers or a missing app folder."""
@@ -254,7 +254,7 @@ class Stack(AccountedSystem):
 
     @property
     def workers_up(self) -> dict[str, bool]:
-        """Whether each worker is up, by name."""
+        """The state of each worker, by name: True if it is up."""
         return {worker.name: worker.is_up() for worker in self.workers}
 
     def _come_to_rest(self, limits: Limits, watch: Watch) -> list[Finding]:

@@ -37,7 +37,7 @@ class System(Protocol):
 
     @property
     def workers_up(self) -> Mapping[str, bool] | None:
-        """Whether each worker is up, by name; None if they are run elsewhere."""
+        """The state of each worker, by name: True if it is up. None if the workers are run elsewhere."""
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Pass every event to `listener` when `follow` finds it. Call it before anything is started or sent."""

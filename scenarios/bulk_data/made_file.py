@@ -37,7 +37,7 @@ _REPLACED = {
     "no order id": (0, ("",)),
     "latin-1": (2, ("THÉ-05",)),
 }
-"""For each kind: the index of the value that is replaced, and the replacements."""
+"""Per kind of bad row, the index of the value that is replaced, and the replacements."""
 
 
 def write_file(path: Path, *, rows: int, seed: int) -> None:

@@ -28,7 +28,7 @@ LINE_LIMIT = 64 * 1024
 """The most bytes that a line may have, without its end. A longer one is read in pieces and rejected."""
 
 CHUNK_BYTES = 1024 * 1024
-"""About how much of the file one task loads, in bytes."""
+"""The approximate size of the part of the file that one task loads, in bytes."""
 
 MOST_CHUNKS = 4096
 """The most chunks of a file; a larger file gets larger chunks. Their sender and waiter hold all their ids in memory."""
@@ -64,11 +64,11 @@ class Survey:
     """The result of one pass over a file."""
 
     size: int
-    """In bytes."""
+    """The size of the file in bytes."""
     digest: str
     """SHA-256, in hexadecimal."""
     chunks: Sequence[Chunk]
-    """At least one; together all that follows the header."""
+    """The chunks of the file, at least one; together they are everything after the header."""
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ class Layout:
     """The positions of the values in a line."""
 
     width: int
-    """How many values a line must have."""
+    """The number of values that a line must have."""
     pick: Callable[[Sequence[str]], tuple[str, ...]]
     """Takes the values of COLUMNS, in that order, out of all values of a line."""
     delimiter: str = COMMA

@@ -54,7 +54,7 @@ _DIFFERENCES = (
         """,
     ),
 )
-"""For each difference: the finding's code, its text, and the query for the affected keys."""
+"""The finding's code, its text, and the query for the affected keys, per kind of difference."""
 
 
 _TOTALS = """
@@ -64,7 +64,7 @@ _TOTALS = """
     FROM main.imports AS told JOIN app.imports AS imports USING (import_id) CROSS JOIN there
     WHERE closings > 0 ORDER BY number
 """
-"""For each closed import: its totals, those of the existing rows, and whether no other import began after it."""
+"""The query for the totals of each closed import and of the existing rows, and for whether the import began last."""
 
 
 class Prediction:
@@ -166,7 +166,7 @@ class Prediction:
 
 
 _MOST_SHOWN = 5
-"""How many keys of one kind of difference are named."""
+"""The most keys that the text of one kind of difference names."""
 _LONGEST = 65_536
 """The most bytes of a line; a longer line is rejected."""
 

@@ -9,10 +9,10 @@ HARD_LIMIT_S = float(os.environ.get("EMAILS_HARD_TIME_LIMIT_S", "15"))
 """The run is killed after this time, and no conversation continues beyond it."""
 
 LEASE_S = HARD_LIMIT_S + 5
-"""How long a claim holds. After it, its run has ended: by itself, by the hard limit, or by a SIGKILL."""
+"""The duration of a claim. After it, its run has ended: by itself, by the hard limit, or by a SIGKILL."""
 
 LOCK_TIMEOUT_S = 5
-"""How long the outbox waits for a locked database: less than the soft limit, which has no effect meanwhile."""
+"""The longest wait of the outbox for a locked database; less than the soft limit, which has no effect meanwhile."""
 
 BACKOFF_LIMIT_S = 60
 """The longest pause before another attempt."""

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from harness.stack.stack import Stack
 
 _AHEAD_S = 1.5
-"""How far in the future reminders are due, in seconds."""
+"""The time from now until reminders are due, in seconds."""
 _TICKS = MappingProxyType({"check-stock": 3, "sales-so-far": 1, "hourly-report": 1})
-"""How many ticks of each entry a drive waits for."""
+"""Number of ticks of each entry that a drive waits for."""
 _HOUR_S = 3600
 _TO_THE_HOUR_S = (8, 30)
-"""How many seconds before a full hour beat's clock is set: beat has to be ready by then. If the first is not enough,
-another beat gets more.
+"""The seconds before a full hour to which beat's clock is set: beat has to be ready by then. If the first value is not
+enough, a second beat gets the next.
 """
 
 

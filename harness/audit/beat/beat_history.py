@@ -82,9 +82,9 @@ class Start:
     number: int
     node: str
     periods: Sequence[Period]
-    """At least one, in order."""
+    """The periods of this start, in order; at least one."""
     ready_at: float | None
-    """None if it was never ready."""
+    """The time when it was ready, by beat's clock; None if it never was."""
     wakes: Sequence[Wake]
     ticks: Sequence[Tick]
     unsent: int

@@ -77,7 +77,7 @@ class _Reading:
     told_at: float = 0.0
     """The time of beat's next planned wake, by the journal's clock; before any wake, of the line `embedded`."""
     changes: list[tuple[float, float, Rules]] = field(default_factory=list)
-    """Per schedule: the time until which the one before was in force, the time from which it was, and its rules."""
+    """The schedules in order, each as the last time of the one before, its own first time, and its rules."""
     timezone: str = "UTC"
     ready_at: float | None = None
     wakes: list[Wake] = field(default_factory=list)

@@ -17,7 +17,7 @@ class Times:
 
     count: int
     first: tuple[str, ...]
-    """At most ten of them, in ISO format with the offset of the entry's zone."""
+    """The first of these times, at most ten, in ISO format with the offset of the entry's zone."""
 
     @classmethod
     def of(cls, times: Iterable[float], zone: tzinfo) -> "Times":
@@ -65,9 +65,9 @@ class EntryTicks:
     delayed: Times
     """Due times whose tick was late as in `late`, while beat was held up for as long."""
     doubtful: Times
-    """As `late`, but beat may have been held up for as long while it planned them, which was not journaled."""
+    """Due times whose tick was late as in `late`, while planning may have held beat up, which was not journaled."""
     unproven: Times
-    """As `missing`, but beat was held up so long that the schedule may not be at fault."""
+    """Due times without a tick while beat was held up so long that the schedule may not be at fault."""
     unscheduled: Times
     """Due times at which the entry was not in the schedule, though it was before and after."""
     reasons: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ DUE_HEADER = "Harness-Due"
 """The header in which a request says when its task was due."""
 
 DUE_RANGE_S = 86_400.0
-"""How far from now that time may be, in seconds; anything farther is not taken for a Unix time in seconds."""
+"""The greatest distance of that time from now, in seconds. Anything farther is not taken for a Unix time in seconds."""
 
 
 async def check_due(request: Request) -> None:

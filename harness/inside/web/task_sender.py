@@ -22,10 +22,10 @@ from harness.records.expectation import Expect
 from harness.records.values import Json
 
 SENDS = 32
-"""How many tasks may be on their way to the broker at once, each with a thread and a connection. More are refused."""
+"""The most tasks that are sent at once, each with a thread and a connection. More are refused."""
 
 MEMORY = 100_000
-"""How many sent tasks are remembered; beyond it, the oldest is forgotten and, without a row, unknown."""
+"""The most sent tasks that are remembered. Beyond it, the oldest is forgotten and, without a row, unknown."""
 
 _log = logging.getLogger("harness.web")
 
