@@ -1,7 +1,7 @@
 """The generator of a load test. It makes each arrival when it is due, and gives it to a free sender.
 
 It runs in a Locust process under gevent. Nothing may block there, because the dispatcher would miss its next arrival.
-The delay that remains is measured. The file is long because the way of one arrival is in one place.
+The delay that remains is measured.
 """
 
 import contextlib
@@ -10,8 +10,6 @@ import itertools
 import json
 import logging
 import math
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +23,7 @@ from gevent.queue import Empty, Queue
 from geventhttpclient import HTTPClient
 
 from harness.errors import UsageError
+from harness.loadtest.processor_time import MachineTimes, set_realtime_priority
 from harness.loadtest.publish_pipeline import Pipelined
 from harness.loadtest.worker_messages import Go, Offer, WindowCounts
 from harness.measure.load_account import Counts
@@ -146,7 +145,7 @@ class Generator:
         self._lateness = Histogram()
         self._broken: list[str] = []
         self._cpu_s = self._began_s = 0.0
-        self._machine = _machine()
+        self._machine = MachineTimes.read()
         self._arrivals: Iterator[float] = iter(())
         self._next_t: float | None = None
         """The due time of the arrival that the dispatcher waits for."""
@@ -162,12 +161,12 @@ class Generator:
         self._window, self._numbers, self._lateness = Counter(), Counter(), Histogram()
         times = self._process.cpu_times()
         self._cpu_s, self._began_s = times.user + times.system, time.monotonic()
-        self._machine = _machine()
+        self._machine = MachineTimes.read()
         self._arrivals, self._next_t, self._until_t = go.plan.arrivals(), None, math.inf
         self._mix = _Mix(scenarios)
         self._going.set()
         if go.is_open:
-            _run_before_others(is_first=True)
+            set_realtime_priority(is_on=True)
             self._dispatcher = gevent.spawn(self._dispatch, go)
 
     def _open(self, go: Go) -> None:
@@ -305,19 +304,19 @@ class Generator:
         if go is not None and go.is_open:
             self._drop_rest(go, now_t)
         self._wait(lambda: not self._in_flight, FREEZE_S)
-        _run_before_others(is_first=False)
+        set_realtime_priority(is_on=False)
         if self._in_flight:
             self._break(f"{self._in_flight} sends were still in flight after {FREEZE_S:g} s")
         times = self._process.cpu_times()
         took_s = max(time.monotonic() - self._began_s, 0.001)
-        stolen_s, all_s = _machine()
+        stolen = MachineTimes.read().share_stolen_since(self._machine)
         bases = go.bases if go is not None else {}
         share, shares = (go.plan.share, go.plan.shares) if go is not None else (0, 1)
         return Offer(
             counts=Counts(**self._counts, **self._tally),
             window=WindowCounts(**self._window),
             lateness=self._lateness.encode(),
-            stolen=round((stolen_s - self._machine[0]) / max(all_s - self._machine[1], 0.001), 4),
+            stolen=round(stolen, 4),
             cpu=round((times.user + times.system - self._cpu_s) / took_s, 4),
             steps={
                 name: (bases.get(name, 0) + share, bases.get(name, 0) + share + count * shares, shares)
@@ -349,7 +348,7 @@ class Generator:
     def close(self) -> None:
         """End the run. The counts of the next leg begin at zero."""
         gc.unfreeze()
-        _run_before_others(is_first=False)
+        set_realtime_priority(is_on=False)
         # A run that is broken off is not frozen before this.
         self._going.clear()
         if self._dispatcher is not None:
@@ -363,34 +362,6 @@ class Generator:
             self._http.close()
         self._producer = self._journal = self._http = self._go = None
         self._tally, self._counts, self._broken = Counter(), Counter(), []
-
-
-def _run_before_others(*, is_first: bool) -> None:
-    """Give this thread real-time priority over other processes of its machine, such as a stack under load.
-
-    Waiting for a processor delays the generator. On two cores that were busy with 300 tasks a second, the 99th
-    percentile of the delay was 5 to 9 ms. Real-time priority reduced it to 0.2 to 3 ms; a lower nice value did not.
-    Real-time priority requires root, CAP_SYS_NICE or a limit `rtprio`. Without these, this function changes nothing,
-    and the delay is measured.
-
-    Args:
-        is_first: True for real-time priority, False for the normal one.
-    """
-    if sys.platform != "linux":
-        return
-    # Its child processes have the normal priority.
-    policy = (os.SCHED_RR if is_first else os.SCHED_OTHER) | os.SCHED_RESET_ON_FORK
-    # Some sandboxes do not have this system call.
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, policy, os.sched_param(1 if is_first else 0))
-
-
-def _machine() -> tuple[float, float]:
-    """Return two times of all processors since the start of the machine, in seconds: the steal time, and all time."""
-    times = psutil.cpu_times()._asdict()
-    # The time of a guest is also part of the time of the process that runs it.
-    guests_s = times.get("guest", 0.0) + times.get("guest_nice", 0.0)
-    return times.get("steal", 0.0), math.fsum(times.values()) - guests_s
 
 
 def _answered(status: int, body: bytes) -> tuple[Kind, Exception | None]:

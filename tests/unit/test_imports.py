@@ -74,7 +74,7 @@ KNOWN_TO = {
             for name in ("locust_run", "locust_table", "exit_report", "stack_order", "load_processes")
         ),
     ),
-    "psutil": ("harness.containers.ownership", "harness.loadtest.generators"),
+    "psutil": ("harness.containers.ownership", "harness.loadtest.generators", "harness.loadtest.processor_time"),
     "pydantic": ("harness.inside.web", "scenarios.web"),
     "pytest": ("harness.plugin", "harness.celery_setup"),
     "pytest_celery": ("harness.celery_setup",),

@@ -10,15 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import gevent
-import psutil
 import pytest
 
 from harness.loadtest.arrivals import Plan, RateStage
 from harness.loadtest.generators import PATIENCE_S, Generator, _answered, _Mix
+from harness.loadtest.processor_time import MachineTimes
 from harness.loadtest.worker_messages import Go
 from harness.measure.stages import Histogram
 from harness.producer import Producer, Sent
@@ -199,19 +198,9 @@ def test_every_arrival_is_sent_once_with_the_time_it_was_due(bench: Bench) -> No
     assert said["broken"] == []
 
 
-def test_what_the_host_took_from_the_machine_is_a_share_of_its_time(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[dict[str, float]] = [
-        # What ran for a guest is in the time of the process that ran it, too.
-        {"user": 100.0, "system": 50.0, "idle": 900.0, "guest": 10.0, "steal": 7.0},
-        {"user": 103.0, "system": 51.0, "idle": 904.0, "guest": 11.0, "steal": 9.0},
-        # Not every system tells of it.
-        {"user": 1.0, "idle": 2.0},
-        {"user": 2.0, "idle": 3.0},
-    ]
-    times = iter(told)
-    monkeypatch.setattr(psutil, "cpu_times", lambda: SimpleNamespace(_asdict=lambda: next(times)))
+def test_what_the_host_took_from_the_machine_is_told_of_each_leg(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([MachineTimes(7, 1000), MachineTimes(9, 1010), MachineTimes(20, 2000), MachineTimes(20, 2010)])
+    monkeypatch.setattr(MachineTimes, "read", lambda: next(times))
     bench.go(rate=10, duration_s=1)
     assert bench.freeze()["stolen"] == pytest.approx(2 / 10)
     bench.go(rate=10, duration_s=1)
