@@ -19,7 +19,6 @@ from harness.loadtest.messages import (
     EndLeg,
     Expect,
     Failed,
-    LegCounts,
     Live,
     Measured,
     NumberedAnswer,
@@ -36,11 +35,12 @@ from harness.loadtest.messages import (
     said_in,
 )
 from harness.loadtest.worker_messages import Frozen, Go, JournalPart, Offer, WindowCounts
-from harness.measure.figures import Bottleneck, Figures, Part
+from harness.measure.figures import Bottleneck, Part
 from harness.measure.load_account import Asked, Counts, KneeFound, Quantiles, Sample, Search, WorkersFound
-from harness.measure.stages import Stage, Summary
+from harness.measure.stages import Stage
 from harness.records.typed_json import Record
 from harness.records.values import Json
+from tests.fakes.leg import COUNTS, LEG, VALID
 
 ORDER = Order(
     modules=("shop", "till"),
@@ -52,31 +52,13 @@ ORDER = Order(
     objectives=("e2e:p99<1s",),
     faults=("kill-worker@20s",),
 )
-LEG = LegCounts(
-    rate=10.0, is_open=True, offered=2, dropped=0, lateness_p99_s=0.001, cpu=0.2, stolen=0.0, until_t=1003.0
-)
-FIGURES = Figures(
-    rate=10.0,
-    duration_s=10.0,
-    workers=1,
-    processes=2,
-    offered=100,
-    dropped=0,
-    tasks=100,
-    completed=100,
-    backlog_begin=0,
-    backlog_end=0,
-    stages={Stage.E2E: Summary(count=1, mean_s=0.1, p50_s=0.1, p95_s=0.1, p99_s=0.1, max_s=0.1)},
-    lateness_p99_s=0.001,
-    generator_cpu=0.1,
-)
 LIMIT = Bottleneck(what=Part.RUN, sentence="The limit is running tasks.")
 KNEE = KneeFound(
-    rate=400.0, above=None, is_at_least=True, probes=(FIGURES,), sweep=(), bottleneck=LIMIT, text="The knee."
+    rate=400.0, above=None, is_at_least=True, probes=(VALID,), sweep=(), bottleneck=LIMIT, text="The knee."
 )
-WORKERS = WorkersFound(count=2, rate=400.0, best_per_s=410.5, probes=(FIGURES,), bottleneck=None, text="2 workers.")
+WORKERS = WorkersFound(count=2, rate=400.0, best_per_s=410.5, probes=(VALID,), bottleneck=None, text="2 workers.")
 CLOSE = Close(
-    counts=Counts(offered=12, sent=10, dropped=2, done=9, broken=1, accepted=8, refused=1, unknown=1),
+    counts=COUNTS,
     steps={"shop": ((0, 10, 2), (1, 11, 2))},
     broken=("step 1 of shop: KeyError",),
     leg=LEG,
@@ -130,7 +112,7 @@ SAID: tuple[Said, ...] = (
         for answer in (
             Done(),
             Opened(folder=Path("/runs/1"), broker_url="amqp://here", web_url=None),
-            Measured(figures=FIGURES),
+            Measured(figures=VALID),
             Closed(report="the report\n", folder=Path("/runs/1"), exit_code=3, left="worker-1 is still there."),
             Failed(text="no engine answers."),
         )

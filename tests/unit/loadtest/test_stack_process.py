@@ -43,14 +43,15 @@ from harness.loadtest.scenarios_together import promise, spec
 from harness.loadtest.stack_process import StackProcess, serve
 from harness.loadtest.stack_under_load import Account, StackUnderLoad
 from harness.measure.figures import Figures, Objective
-from harness.measure.load_account import Asked, Counts, LoadAccount
-from harness.measure.stages import Stage, Summary
+from harness.measure.load_account import Asked, LoadAccount
+from harness.measure.stages import Stage
 from harness.records.event import Event, Kind
 from harness.records.expectation import Delivery, Effects, Promise
 from harness.records.values import Json
 from harness.records.verdict import Fate, Finding, Verdict
 from harness.report import terminal
 from harness.scenario import Scenario
+from tests.fakes.leg import COUNTS, LEG, VALID
 
 # ------------------------------------------------------------------------------------------------------- the measure
 
@@ -67,18 +68,6 @@ def life(task: str, due_t: float, node: str = "load", **ending: Json) -> list[Ev
         event(Kind.STARTED, due_t + 0.020, task),
         event(Kind.FINISHED, due_t + 0.055, task, state="SUCCESS", store_s=0.005, **ending),
     ]
-
-
-LEG = LegCounts(
-    rate=10.0,
-    is_open=True,
-    offered=2,
-    dropped=0,
-    lateness_p99_s=0.001,
-    cpu=0.2,
-    stolen=0.0,
-    until_t=1003.0,
-)
 
 
 def measured(measure: Measure, *lives: list[Event]) -> Measure:
@@ -157,22 +146,6 @@ def finding(verdict: Verdict, code: str = "code") -> Finding:
     return Finding(code=code, verdict=verdict, count=1, text="text")
 
 
-E2E = Summary(count=100, mean_s=0.1, p50_s=0.1, p95_s=0.2, p99_s=0.3, max_s=0.4)
-VALID = Figures(
-    rate=10.0,
-    duration_s=10.0,
-    workers=1,
-    processes=2,
-    offered=100,
-    dropped=0,
-    tasks=100,
-    completed=100,
-    backlog_begin=0,
-    backlog_end=0,
-    stages={Stage.E2E: E2E},
-    lateness_p99_s=0.001,
-    generator_cpu=0.1,
-)
 LATE = replace(VALID, lateness_p99_s=0.1)
 MET, MISSED, UNSEEN = (Objective.parse(text) for text in ("e2e:p99<1s", "e2e:p99<200ms", "store:p99<1s"))
 GOOD, BAD, UNSURE = audit(ok=100), audit(finding(Verdict.FAIL), lost=1), audit(finding(Verdict.UNKNOWN), ok=1)
@@ -213,9 +186,6 @@ def test_a_run_that_was_broken_off_says_so_and_nothing_else_counts() -> None:
     judged = judge(GOOD, None, [], broken_off="the search was ended before it had found anything.")
     assert (judged.exit_code, judged.invalid) == (3, ("the search was ended before it had found anything.",))
     assert judge(BAD, None, [], broken_off="it was ended.").exit_code == 1
-
-
-COUNTS = Counts(offered=12, sent=10, dropped=2, done=9, broken=1, accepted=8, refused=1, unknown=1)
 
 
 @pytest.mark.parametrize(
