@@ -10,45 +10,9 @@
     HARNESS_CLOCK_SPEED     the speed of this container's clock as a multiple of real time
     HARNESS_RUN             the run folder, where a worker's beat keeps its schedule unless the app sets the path
 
-Every process of the worker, including the pool's children, writes its own journal file. The events, and their
-members beside the task's id:
-
-    up         the process has started            argv, versions
-    settings   the settings of a worker           acks_late, prefetch, time limits and the like
-               the settings of beat               timezone, scheduler, at, `shadowed`, and each
-                                                  entry of the schedule
-    ready      it consumes, or schedules          worker: queues, with their declared arguments; beat: at
-    embedded   a worker's own beat begins         parent
-    schedule   beat's schedule was changed        until, at, each entry of the schedule
-    woke       beat checked what is due           at, took_s, next, planned_s
-    unsent     beat could not send an entry       entry, at, reason
-    died       beat ended with an error           error
-    down       the worker shut down cleanly
-    received   a message was taken from a queue   name, redelivered, eta
-    started    an execution begins                name, retries, redelivered
-    finished   an execution ended                 state, error, traceback, ignored (no row is expected), outside,
-                                                  peak_kb, store_s, returned, or start and digest
-    retried    the task asked for a retry         reason
-    revoked    the task will not run              reason
-    discarded  the worker discarded the message   reason, content_type
-    errback    errbacks of a failed task          names
-    exited     a child process has exited         child, code (for a signal: its number, negative)
-    intended, accepted                            as the producer's, for tasks sent by tasks and by beat; the
-                                                  members that `harness.records.message` reads; `entry` and `at`:
-                                                  the schedule's entry and the time by beat's clock;
-                                                  `following`: when the schedule says that it is due next
-
-An execution has ended if its own process reports a `state` other than UNKNOWN. Celery reports UNKNOWN for an execution
-that is unwound while its process is stopped (a hard time limit, a termination, a shutdown). `outside` marks an ending
-that the parent process reports for a child that was killed: the execution itself never ended. `peak_kb` is the peak
-resident memory of the process so far, in KiB; it is written only when it has grown. `store_s` is how long the result
-backend took for this execution, in seconds. `returned` is a list with one member, the result, where the backend does
-not write results as JSON; a long result has its `start` and a `digest` instead (see `harness.records.values`). `at`
-and `next` are when beat woke and when it intends to wake again, by beat's own clock, which may differ from the real
-time. `planned_s` is how long it took to plan all entries again, in seconds.
-`following` is two times; the schedule's own next time lies between them. `shadowed` lists each periodic task that
-another one replaced. The old schedule was certainly in force until `until`, and the new one certainly is from `at`.
-`parent` is the process id of the worker.
+Every process of the worker, including the pool's children, writes its own journal file. `harness.records.event` has the
+kinds of the lines and their members. A task that another task or beat sends gets `intended` and `accepted` here, as a
+producer writes them.
 """
 
 import logging

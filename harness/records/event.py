@@ -58,44 +58,58 @@ class Opened(TypedDict, total=False):
     """The first line of a file; it describes the process that writes the file."""
 
     node: str
+    """The name of the node."""
     pid: int
+    """The process id, as the process itself sees it."""
     role: str
     """The role of the process: `producer`, `worker`, `beat`, `mailbox`, or `celery` for any other command of Celery."""
     format: int
+    """The version of the journal's format."""
 
 
 class Up(TypedDict, total=False):
-    """A process has started."""
+    """A process has started. Only a process of Celery writes the members."""
 
     argv: Sequence[str]
+    """The arguments of the `celery` command."""
     versions: Mapping[str, str]
+    """The versions of `python`, `celery` and `kombu`."""
 
 
 class Ready(TypedDict, total=False):
-    """A worker consumes, beat schedules, or a server listens."""
+    """A worker consumes, beat schedules, or the mailbox listens. Each of them writes one of the members."""
 
     queues: Mapping[str, Json]
     """A worker's queues by name, each with the `arguments` of its declaration."""
     at: float
     """The time when beat was ready, by beat's clock."""
     port: int
+    """The TCP port of the mailbox inside its container."""
 
 
 class Settings(TypedDict, total=False):
-    """The settings of a worker or of beat. A line may have any other setting of Celery under its name too."""
+    """The settings of a worker or of beat. A worker's line also has other settings of Celery, each by its name."""
 
-    concurrency: int
     confirm_publish: bool
+    """True if the broker confirms the messages that this process publishes."""
     timezone: str
+    """The name of the app's time zone."""
+    concurrency: int
+    """The number of tasks that the worker runs at once."""
     enable_utc: bool
+    """Celery's setting; only of a worker."""
     result_expires: float | None
+    """Celery's setting, in seconds; only of a worker."""
     scheduler: str
-    schedule: Sequence[Mapping[str, Json]]
-    """The entries of beat's schedule; the name of each is its `entry`."""
+    """The class of beat's scheduler, with its module."""
     at: float
     """The time when beat began, by beat's clock."""
+    schedule: Sequence[Mapping[str, Json]]
+    """The entries of beat's schedule. Each has its name as `entry`, the task's `name`, and its `kind`: `crontab`,
+    `interval`, or `other` for a rule that the audit cannot calculate."""
     shadowed: Sequence[Mapping[str, Json]]
-    """The periodic tasks that another one of the same name replaced."""
+    """The periodic tasks that another one of the same name replaced. Each has the name as `entry`, the schedules that
+    were `lost` and `kept`, and True as `named` if the app gave both of them the name."""
 
 
 class Embedded(TypedDict, total=False):
@@ -113,13 +127,16 @@ class Schedule(TypedDict, total=False):
     at: float
     """The first time at which the new schedule was certainly in force, by beat's clock."""
     schedule: Sequence[Mapping[str, Json]]
+    """The entries of the new schedule, as in `Settings`."""
 
 
 class Woke(TypedDict, total=False):
-    """Beat checked which entries were due."""
+    """Beat has checked which entries are due, and has sent them."""
 
     at: float
+    """The time when beat woke, by beat's clock; it may differ from the real time."""
     took_s: float
+    """The duration of the check, with its sends, in seconds."""
     next: float
     """The time when beat intends to wake again, by beat's clock."""
     planned_s: float
@@ -130,35 +147,44 @@ class Unsent(TypedDict, total=False):
     """Beat could not send an entry."""
 
     entry: str
+    """The name of the entry."""
     at: float
+    """The time when the send had failed, by beat's clock."""
     reason: str
+    """The class and the message of the error."""
 
 
 class Died(TypedDict, total=False):
     """Beat ended with an error."""
 
     error: str
+    """The class and the message of the error."""
 
 
 class Down(TypedDict, total=False):
     """The process has ended in good order."""
 
     signal: str
+    """The name of the signal that ended it, such as `SIGTERM`; only of the mailbox and of the web producer."""
 
 
 class Intended(TypedDict, total=False):
     """A task is about to be published."""
 
     name: str
+    """The task's registered name."""
     retries: int
+    """The number of the retry that this message is for, 0 for the first execution; left out by a producer."""
     due: float
     """The time when the task is due, Unix time in seconds; left out if that is the time of the line."""
     expires: float
+    """The time when the task expires, Unix time in seconds; left out if it never does."""
     expect: Mapping[str, Json]
     """The expected outcome; see `harness.records.expectation.Expect.to_json`."""
     effects: Sequence[str]
+    """The keys of the expected effects; left out if they are not checked."""
     queue: str
-    """The queue that the task is sent to; left out for Celery's default queue."""
+    """The queue that the task is sent to, or its routing key; left out for Celery's default queue."""
     parent: str
     """The id of the task that sends it."""
     follow: Sequence[str]
@@ -186,30 +212,41 @@ class Refused(TypedDict, total=False):
     """The broker has refused a task (`refused`), or nobody knows whether it has the task (`unknown`)."""
 
     reason: str
+    """The reason, as text."""
 
 
 class Received(TypedDict, total=False):
     """A worker has received a task from a queue."""
 
     name: str
+    """The task's registered name."""
     redelivered: bool
+    """True if the broker had delivered the message before."""
     eta: float
+    """The time before which the task must not run, Unix time in seconds; left out if there is none."""
 
 
 class Started(TypedDict, total=False):
     """An execution of a task has begun."""
 
     name: str
+    """The task's registered name."""
     retries: int
+    """The number of this retry; 0 for the first execution."""
     redelivered: bool
+    """True if the broker had delivered the message before."""
 
 
 class Finished(TypedDict, total=False):
-    """An execution of a task has ended."""
+    """An execution of a task has ended; `state` and `outside` tell the exceptions."""
 
     state: str
+    """Celery's state, such as SUCCESS, FAILURE or RETRY. It is UNKNOWN for an execution that is unwound while its
+    process is stopped (a hard time limit, a termination, a shutdown); such an execution has not ended."""
     error: str
+    """The class and the message of the exception that the execution raised; left out if it raised none."""
     traceback: str
+    """The end of the traceback; only for the first few failures with one class of exception in a process."""
     ignored: bool
     """True if no row of results is expected; else left out."""
     outside: bool
@@ -221,26 +258,37 @@ class Finished(TypedDict, total=False):
     returned: Sequence[Json]
     """A list with one item, the result; only for a backend that does not write results as JSON."""
     start: str
+    """The beginning of the JSON text of a long result, which has this and `digest` in place of `returned`."""
     digest: str
+    """The digest of a long result; see `harness.records.values.digest`."""
 
 
 class Ended(TypedDict, total=False):
-    """A task asked to run again, will not run, or was discarded with its message."""
+    """A task asked to run again (`retried`), or will not run (`revoked`)."""
 
     reason: str
+    """The reason, as text."""
+
+
+class Discarded(Ended, total=False):
+    """A worker has discarded a message, and the task with it if the message sends one."""
+
     content_type: str
+    """The content type of the message; left out for a task that the worker does not know."""
 
 
 class Errback(TypedDict, total=False):
     """The errbacks of a failed task are called."""
 
     names: Sequence[str]
+    """The registered names of the errbacks."""
 
 
 class Exited(TypedDict, total=False):
     """A child process has ended."""
 
     child: int
+    """The process id of the child."""
     code: int
     """The exit code; for a signal its number, negative."""
 
@@ -263,6 +311,7 @@ Line = (
     | Started
     | Finished
     | Ended
+    | Discarded
     | Errback
     | Exited
 )
@@ -287,7 +336,7 @@ LINES: Mapping[Kind, type[Line]] = MappingProxyType(
         Kind.FINISHED: Finished,
         Kind.RETRIED: Ended,
         Kind.REVOKED: Ended,
-        Kind.DISCARDED: Ended,
+        Kind.DISCARDED: Discarded,
         Kind.ERRBACK: Errback,
         Kind.EXITED: Exited,
     }
@@ -313,7 +362,7 @@ class Event:
     pid: int
     task: str | None = None
     data: Mapping[str, Json] = field(default_factory=dict)
-    """The other members of the line; the docstrings of the writers list them."""
+    """The other members of the line; `LINES` has them by kind."""
 
     def of(self, line: type[_L]) -> _L:  # noqa: ARG002 - the type alone is of interest.
         """Return the members of the line, typed as `line`. They are not checked: a foreign line may have any."""

@@ -22,6 +22,8 @@ def writer(tmp_path: Path) -> Writer:
 def test_each_kind_of_line_has_its_members() -> None:
     assert set(LINES) == set(Kind)
     assert MEMBERS[Kind.RECEIVED] == {"name", "redelivered", "eta"}
+    assert MEMBERS[Kind.REVOKED] == {"reason"}
+    assert MEMBERS[Kind.DISCARDED] == {"reason", "content_type"}
     assert not any(members & HEAD for members in MEMBERS.values())
 
 
