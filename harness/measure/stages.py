@@ -285,7 +285,7 @@ class Stages:
             due_t=due_t,
             publish_t=min(due_t, event.t),
             by=(event.node, event.pid),
-            expect=(data.get("expect") or {}).get("state", "SUCCESS"),
+            expect=data.get("expect", {}).get("state", "SUCCESS"),
         )
         early = self._early.pop(task, [])
         self._early_count -= len(early)

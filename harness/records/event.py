@@ -6,6 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TypedDict, TypeVar, cast
 
+from harness.records.expectation import ExpectedOutcome
 from harness.records.values import Json
 
 
@@ -179,8 +180,8 @@ class Intended(TypedDict, total=False):
     """The time when the task is due, Unix time in seconds; left out if that is the time of the line."""
     expires: float
     """The time when the task expires, Unix time in seconds; left out if it never does."""
-    expect: Mapping[str, Json]
-    """The expected outcome; see `harness.records.expectation.Expect.to_json`."""
+    expect: ExpectedOutcome
+    """The expected outcome; left out for a SUCCESS with any result."""
     effects: Sequence[str]
     """The keys of the expected effects; left out if they are not checked."""
     queue: str

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import TypedDict
 
 from harness.records.values import Json
 
@@ -113,6 +114,17 @@ UNCHECKED = _Unchecked()
 """A marker: the result may be anything. None cannot mark this, because None can be an expected result."""
 
 
+class ExpectedOutcome(TypedDict, total=False):
+    """The JSON object in which a journal line holds the expected outcome of a task; see `Expect`."""
+
+    state: str
+    """The final state; left out for SUCCESS."""
+    result: Json
+    """The result; left out if it may be anything."""
+    error: str
+    """The class name of the exception; left out if it may be any."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expect:
     """The outcome that a producer expects of one task."""
@@ -134,7 +146,7 @@ class Expect:
 
     def to_json(self) -> dict[str, Json]:
         """Return the members `expect` and `effects` of a journal line; each is left out if it is empty."""
-        expect: dict[str, Json] = {} if self.state == "SUCCESS" else {"state": self.state}
+        expect: ExpectedOutcome = {} if self.state == "SUCCESS" else {"state": self.state}
         if self.result is not UNCHECKED:
             expect["result"] = self.result
         if self.error is not None:
