@@ -317,7 +317,7 @@ UPDATE fact SET fate = CASE
     WHEN ending <> 'SUCCESS' THEN 'failed'
     WHEN expects_result AND codec IS DISTINCT FROM 'json' THEN 'unknown'
     WHEN task IN (SELECT task FROM wrong) THEN 'wrong'
-    WHEN NOT coalesce(known, false) THEN 'recovered'
+    WHEN NOT known THEN 'recovered'
     ELSE 'ok'
 END;
 
@@ -458,7 +458,7 @@ WHERE fate = 'failed' AND ending <> expect_state
 GROUP BY ALL ORDER BY count DESC, error LIMIT 3;
 
 -- name: refused_but_ran
-SELECT task FROM fact WHERE outcome = 'refused' AND NOT coalesce(known, false) AND ran;
+SELECT task FROM fact WHERE outcome = 'refused' AND NOT known AND ran;
 
 -- name: early
 SELECT task FROM early_run;

@@ -415,6 +415,8 @@ def _shortened(task: str, failure: bytes) -> dict[str, Json]:
     if not isinstance(said, dict):
         return {"task": task, "codec": "other"}
     message = said.get("exc_message")
-    words = message if isinstance(message, str) else json.dumps(message)
+    # Celery stores the exception's arguments; the first one is the message.
+    first = message[0] if isinstance(message, list) and message else message
+    words = first if isinstance(first, str) else json.dumps(first)
     value = {"exc_type": said.get("exc_type"), "exc_message": words[:_SHORT]}
     return {"task": task, "codec": "json", "value": json.dumps(values.readable(value))}

@@ -245,6 +245,16 @@ def test_each_chord_has_members_of_its_own(world: World) -> None:
     assert "of the 3 members before sum (other), 1 were never sent: e" in text
 
 
+def test_a_finding_of_chords_tells_of_its_own_chords_alone(world: World) -> None:
+    chord(world, "a", "b")
+    member(world, "a")
+    chord(world, "c", body="other", unlock="v")
+    member(world, "c", body="other")
+    found = world.audit()
+    assert "(other)" not in finding(found, "chords-half-sent").text
+    assert "(body)" not in finding(found, "chords-hopeless").text
+
+
 def test_a_chord_whose_members_are_all_recorded_and_whose_body_never_came_has_no_excuse(world: World) -> None:
     chord(world, "a")
     member(world, "a")

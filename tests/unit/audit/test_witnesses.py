@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pickle
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -287,6 +288,26 @@ def test_a_failure_in_the_place_of_a_result_says_its_class_however_long_it_is(ru
     found = run.audit()
     assert fates(found) == {Fate.FAILED: 1}
     assert "Refused" in about(found, "failed-unexpectedly")[2]
+
+
+@pytest.mark.parametrize("length", [10, 100_000])
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (["no {}", 7], "Refused: no xx"),
+        ("no {}", "Refused: no xx"),
+        ([{"no": "{}"}], 'Refused: {"no": *"xx'),
+        ({"no": "{}"}, 'Refused: {"no": *"xx'),
+    ],
+)
+def test_a_failure_tells_its_message_however_long_and_in_whatever_form_it_is_stored(
+    run: Run, message: Json, told: str, length: int
+) -> None:
+    run.intend("x")
+    run.run("x", "FAILURE")
+    failure = json.dumps({"exc_type": "Refused", "exc_message": message}).replace("{}", "x" * length)
+    run.record("x", failure.encode(), "FAILURE")
+    assert re.search(told, about(run.audit(), "failed-unexpectedly")[2])
 
 
 def test_a_lone_surrogate_in_a_line_hides_nothing_in_it(run: Run) -> None:
