@@ -33,6 +33,7 @@ def test_a_clean_run_passes(world: World) -> None:
     assert found.fates[Fate.OK] == found.entries == 2
     assert found.workers == {"worker-1": 2}
     assert found.e2e_ms["p50"] == 3000.0
+    assert found.witnesses["results"] == {"readable": True, "rows": 2}
 
 
 def lost_before_start(world: World) -> None:
@@ -184,6 +185,19 @@ def test_of_four_reasons_the_three_most_frequent_are_told(world: World) -> None:
     errors = ["TypeError", "BadFile", "BadFile", "KeyError", "IndexError"]
     text = fail(world, *((error, "") for error in errors))
     assert text.endswith("(2 BadFile; 1 IndexError; 1 KeyError)")
+
+
+def test_the_reasons_of_unexpected_failures_are_not_those_of_other_failures(world: World) -> None:
+    world.intend("expected", expect={"state": "FAILURE"}, effects=[])
+    world.execute("expected", state="FAILURE")
+    world.record("expected", "FAILURE", {"exc_type": "Refused", "exc_message": ["no"]})
+    # It fails as well, and the loss of its effect is what counts.
+    world.intend("lost", expect={"state": "FAILURE"})
+    world.execute("lost", state="FAILURE")
+    world.record("lost", "FAILURE", {"exc_type": "Refused", "exc_message": ["no"]})
+    text = fail(world, ("BadFile", "empty"))
+    assert "BadFile" in text
+    assert "Refused" not in text
 
 
 @pytest.mark.parametrize("is_listed", [True, False])
