@@ -129,6 +129,16 @@ def test_an_errback_that_was_called_in_place_has_come(world: World) -> None:
     assert world.audit().verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize(("parent", "is_whole"), [("a", True), ("b", False)])
+def test_an_errback_that_was_sent_as_a_task_has_come_if_that_task_sent_it(
+    world: World, parent: str, *, is_whole: bool
+) -> None:
+    for task in ("a", "b"):
+        run(world, task, *([step(None, "errback", name="sorry")] if task == "a" else []), state="FAILURE")
+    run(world, "s", name="sorry", parent=parent)
+    assert ("never-sent" not in codes(world.audit(), Verdict.FAIL)) is is_whole
+
+
 def test_an_errback_of_a_task_that_succeeded_need_not_come(world: World) -> None:
     run(world, "a", step(None, "errback", name="sorry"))
     assert world.audit().verdict is Verdict.PASS
