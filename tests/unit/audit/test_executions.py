@@ -551,6 +551,15 @@ def test_of_several_failures_of_a_task_the_last_is_shown(world: World) -> None:
     assert world.audit().tracebacks == ("x on worker-1:\nLastError: 1",)
 
 
+def test_of_several_tasks_that_failed_unexpectedly_the_first_one_shows_its_traceback(world: World) -> None:
+    for task in ("y", "x"):
+        world.intend(task)
+        begin(world, task)
+        end(world, task, state="FAILURE", error="KeyError: 1", traceback=f"KeyError: {task}")
+        world.record(task, "FAILURE", {"exc_type": "KeyError", "exc_message": ["1"]})
+    assert world.audit().tracebacks == ("x on worker-1:\nKeyError: x",)
+
+
 def test_an_audit_shows_itself_and_begins_with_the_verdict(world: World) -> None:
     world.intend("x")
     found = world.audit()
