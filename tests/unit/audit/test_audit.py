@@ -459,6 +459,17 @@ def test_effects_of_a_task_that_declared_none_are_not_unexpected(world: World) -
     assert world.audit().verdict is Verdict.PASS
 
 
+def test_of_several_effects_those_that_came_more_than_once_are_named(world: World) -> None:
+    world.intend("x", effects=["mail:once", "mail:thrice", "mail:twice"])
+    world.execute("x")
+    world.record("x")
+    for times, key in enumerate(("mail:once", "mail:twice", "mail:thrice"), 1):
+        for _ in range(times):
+            world.mail("x", key=key)
+    text = finding(world.audit(), "duplicated").text
+    assert text.endswith('and its effect "mail:thrice" came 3 times, "mail:twice" came 2 times')
+
+
 @pytest.mark.parametrize(
     ("said", "unexpected"), [(["mail:x"], {"unexpected-effects"}), ([], {"unexpected-effects"}), (None, set())]
 )
