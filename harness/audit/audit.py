@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from harness.audit import deleted_rows
 from harness.audit.beat import tick_rules
 from harness.audit.beat.tick_records import EntryTicks, Ticks, Window
-from harness.audit.evidence_database import Database, open_database
+from harness.audit.evidence_database import FIRST_TASKS, Database, open_database
 from harness.audit.explain import Explainer
 from harness.audit.run_folder import RunFolder
 from harness.audit.witnesses import Unwitnessed, Witnesses
@@ -22,7 +22,7 @@ from harness.records.values import Json
 from harness.records.verdict import Fate, Finding, Verdict
 
 _SHOWN = 3
-"""The number of ids that a line shows."""
+"""The number of ids that a line of text shows. More would hide the words of the finding; audit.json has ten."""
 
 
 class AuditError(HarnessError):
@@ -337,14 +337,14 @@ def _promise_findings(explainer: Explainer, *, incomplete: bool) -> Iterator[Fin
     count, tasks, text = explainer.never_sent()
     if count:
         verdict = Verdict.UNKNOWN if incomplete else Verdict.FAIL
-        yield Finding(code="never-sent", verdict=verdict, count=count, text=text, tasks=tasks[:10])
+        yield Finding(code="never-sent", verdict=verdict, count=count, text=text, tasks=tasks[:FIRST_TASKS])
     if restless := explainer.sending():
         yield Finding(code="restless", verdict=Verdict.UNKNOWN, count=1, text=restless)
     if differing := explainer.differing_queues():
         text = f"declared by the app otherwise than the broker has them: {'; '.join(differing)}"
         yield Finding(code="queues-differ", verdict=Verdict.PASS, count=len(differing), text=text)
     if dead := explainer.witnesses.remains.dead:
-        tasks = tuple(sorted(letter.task for letter in dead if letter.task is not None))[:10]
+        tasks = tuple(sorted(letter.task for letter in dead if letter.task is not None))[:FIRST_TASKS]
         text = explainer.dead_letters()
         yield Finding(code="dead-letters", verdict=Verdict.PASS, count=len(dead), text=text, tasks=tasks)
 

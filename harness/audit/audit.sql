@@ -140,7 +140,8 @@ SELECT node, sum(peak_kb) AS peak_kb FROM owner WHERE peak_kb IS NOT NULL GROUP 
 
 -- name: early_runs
 -- Executions that began before their due time. Each execution belongs to the last publish before it; a retry has its
--- own due time. The margin is for the worker's timer, which may be up to a millisecond early by Python's rounding.
+-- own due time. The margin of 0.001 s is for the worker's timer, which may be up to a millisecond early by Python's
+-- rounding. A smaller margin would call such an execution early; a larger one would hide a clock that is wrong.
 CREATE TABLE early_run AS
 WITH intent AS (SELECT task, t, due FROM line WHERE kind = 'intended'
                     AND task IN (SELECT task FROM line WHERE due IS NOT NULL))
@@ -390,6 +391,7 @@ WHERE promised.way = 'errback' AND fact.failed AND fact.ending = 'FAILURE'
 
 -- name: chords
 -- Every chord whose body was not sent although no member failed: what it waits for, and whether that can still come.
+-- `waits_for` has the first 3 members, as a finding shows them (`_SHOWN` in explain.py).
 CREATE TABLE chord AS
 WITH body AS (
          SELECT DISTINCT task, name FROM promised WHERE way = 'body' AND task IS NOT NULL
@@ -449,7 +451,8 @@ WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM wanted)
 SELECT task FROM fact WHERE fate = 'failed' AND ending <> expect_state;
 
 -- name: reasons
--- The reasons of unexpected failures: the most frequent errors, with one message of each.
+-- The reasons of unexpected failures: the 3 most frequent errors, with one message of each. More would make the finding
+-- too long to read.
 SELECT coalesce(error, lower(ending)) AS error,
        min(coalesce(json_extract_string(said, '$.exc_message[0]'), json_extract_string(said, '$.exc_message'), '')),
        count(*) AS count
@@ -483,7 +486,8 @@ SELECT task FROM fact WHERE has_row AND NOT recorded;
 
 -- name: names
 -- The following queries return more than the ids of tasks.
--- The names of some tasks, each with the number of tasks that have it.
+-- The names of some tasks, each with the number of tasks that have it. There are 3 at most, and a fourth tells that
+-- there are others (`_NAMES` in explain.py).
 SELECT name, count(*) AS count FROM entry WHERE task IN (SELECT unnest($tasks::VARCHAR[])) AND name IS NOT NULL
 GROUP BY name ORDER BY count DESC, name LIMIT 4;
 
@@ -500,16 +504,19 @@ SELECT fact.task, fact.name, fact.queue, fact.starts, fact.ending, fact.outcome,
 FROM fact LEFT JOIN discard USING (task) WHERE fact.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY fact.task;
 
 -- name: absent_keys
+-- The first 3 effects that a task should have had and did not have, as a finding shows them.
 SELECT key FROM want WHERE task = $task AND key NOT IN (SELECT key FROM effect WHERE key IS NOT NULL)
   AND key NOT IN (SELECT name FROM other_name) ORDER BY key LIMIT 3;
 
 -- name: repeated_keys
+-- The first 3 effects that came more than once, as a finding shows them.
 SELECT want.key, count(*) AS times
 FROM want JOIN (SELECT key FROM effect UNION ALL SELECT name FROM other_name) AS seen USING (key)
 WHERE want.task = $task
 GROUP BY want.key HAVING count(*) > 1 ORDER BY want.key LIMIT 3;
 
 -- name: first_traceback
+-- One traceback, because it takes many lines.
 SELECT told.task, told.traceback, told.worker FROM told JOIN fact USING (task)
 WHERE fate = 'failed' AND ending <> expect_state ORDER BY told.task LIMIT 1;
 

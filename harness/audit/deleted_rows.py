@@ -4,11 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from harness.audit.evidence_database import Database
+from harness.audit.evidence_database import FIRST_TASKS, Database
 from harness.records.verdict import Finding, Verdict
-
-_FIRST = 10
-"""The number of ids that a finding names."""
 
 
 class _Gone(NamedTuple):
@@ -45,7 +42,7 @@ def findings(database: Database) -> Iterator[Finding]:
 
 
 def _finding(code: str, verdict: Verdict, rows: list[_Gone], text: str) -> Finding:
-    tasks = tuple(row.task for row in rows[:_FIRST])
+    tasks = tuple(row.task for row in rows[:FIRST_TASKS])
     return Finding(code=code, verdict=verdict, count=len(rows), text=text, tasks=tasks)
 
 

@@ -13,7 +13,16 @@ from harness.audit.json_lines import shown
 from harness.errors import RunFolderError
 from harness.records.values import Json
 
+FIRST_TASKS = 10
+"""The number of ids that a finding names. Its count tells of the others, so that audit.json stays short even if a
+million tasks are lost."""
 _MEMORY_MB = 300
+"""The memory limit of the database. The audit of a million tasks has to stay below 500 MB, and Python needs the rest. A
+lower limit would make the database spill earlier, and fail on shorter lines."""
+_MOST_THREADS = 4
+"""The most threads of the database. Each has its own buffers, so that more threads leave less memory for the tables."""
+_FETCHED_ROWS = 1_000
+"""Rows that are held at once. Fewer would need more calls; more would need more memory, because a row can be long."""
 
 
 @contextmanager
@@ -29,7 +38,7 @@ def open_database(folder: Path) -> Iterator["Database"]:
             config={
                 "memory_limit": f"{_MEMORY_MB}MB",
                 "temp_directory": scratch,
-                "threads": str(min(os.cpu_count() or 1, 4)),
+                "threads": str(min(os.cpu_count() or 1, _MOST_THREADS)),
                 "preserve_insertion_order": "false",
             },
         )
@@ -65,7 +74,7 @@ class Database:
 
     def sample(self, query: str, **values: Json) -> tuple[int, tuple[str, ...]]:
         """Return how many ids a query finds, and the first ten of them in order."""
-        counting = f"SELECT count(*), min(task, 10) FROM ({self._queries[query].rstrip().rstrip(';')})"  # noqa: S608 - the query is a constant.
+        counting = f"SELECT count(*), min(task, {FIRST_TASKS}) FROM ({self._queries[query].rstrip().rstrip(';')})"  # noqa: S608 - the query is a constant.
         ((count, tasks),) = self._execute(self._connection, counting, values).fetchall()
         return int(count), tuple(tasks or ())
 
@@ -74,7 +83,7 @@ class Database:
         cursor = self._connection.cursor()
         try:
             self._execute(cursor, self._queries[query], values)
-            while rows := cursor.fetchmany(1_000):
+            while rows := cursor.fetchmany(_FETCHED_ROWS):
                 yield from rows
         finally:
             cursor.close()

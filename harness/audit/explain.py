@@ -14,11 +14,15 @@ from harness.records.values import Json
 from harness.records.verdict import Fate
 
 _SHOWN = 3
-_LONGEST = 160
-"""Most characters of a value or a reason that are shown."""
+"""The number of tasks, or of other items, that a finding explains. Each takes a sentence, so that more would make the
+finding too long to read."""
+_LONGEST_CHARS = 160
+"""The most characters of a value or a reason that are shown: two lines of 80 columns."""
 _NAMES = 3
+"""The number of task names that a finding shows. The query `names` returns one more, to tell that there are others."""
 _QUORUM_LIMIT = 20
-"""RabbitMQ 4's default delivery limit of a quorum queue."""
+"""The delivery limit of a quorum queue that declares none, since RabbitMQ 4.0. The broker drops a message that was
+delivered more often, or dead-letters it."""
 
 
 class Story(NamedTuple):
@@ -311,7 +315,7 @@ def shown(text: Json) -> str:
 def shortened(text: str) -> str:
     """Return the first 160 characters of a text on one line, with an ellipsis if it is longer."""
     line = " ".join(text.split())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    return line if len(line) <= _LONGEST_CHARS else f"{line[:_LONGEST_CHARS]}..."
 
 
 def _few(texts: Iterable[str]) -> str:

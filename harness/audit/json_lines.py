@@ -17,15 +17,21 @@ from harness.records import values
 from harness.records.regular_file import open_regular
 from harness.records.values import Json
 
-LONG = 2_048
-"""The most bytes of a line, expectation or result in the database."""
-LARGEST_FILE = 1 << 38
-"""The most bytes of a file. No run writes a larger one."""
-_LONGEST = 1 << 28
-"""The most bytes of a line. No line of the harness is longer."""
-_START = 50
-"""The number of characters of a long expectation that are kept for display."""
-_BLOCK = 1 << 20
+LONG_BYTES = 2_048
+"""The most bytes of a line, expectation or result in the database, which holds each line in memory. A smaller value
+would turn more ordinary lines into copies and digests; a larger one would need more memory for a million of them."""
+LARGEST_FILE_BYTES = 1 << 38
+"""The most bytes of a file. No run writes a larger one. A sparse file can claim any size without taking any space."""
+_LONGEST_BYTES = 1 << 28
+"""The most bytes of a line. No line of the harness is longer. A line is read as a whole, so that a larger value would
+let a damaged file fill the memory."""
+_START_CHARS = 50
+"""The number of characters of a long expectation that are kept for display. The query `lines` keeps as many."""
+_BLOCK_BYTES = 1 << 20
+"""The bytes that are read at once. Smaller blocks need more calls, larger ones more memory; the result is the same."""
+_LEAST_LIMIT_BYTES = 1 << 20
+"""The least limit for a line that the database is given. It is above LONG_BYTES, so that it suits every file that is
+linked. A higher limit would need more memory: each thread of the database has a buffer for the longest line."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -44,7 +50,7 @@ class LineFiles:
     """The number of bytes of complete lines in each file, at the time of the look."""
     torn: set[str] = field(default_factory=set)
     """The plain names of the files whose last line is incomplete."""
-    longest: int = 1 << 20
+    longest: int = _LEAST_LIMIT_BYTES
     """Bytes. No line of the files that the database reads is longer."""
     unreadable: list[str] = field(default_factory=list)
     """One sentence for each file that cannot be read."""
@@ -114,10 +120,10 @@ def whole_lines(path: Path) -> tuple[int, bool]:
     """
     with open_regular(path) as file:
         size = end = os.fstat(file.fileno()).st_size
-        if size > LARGEST_FILE:
-            raise ValueError(f"it has {size} bytes, and no run writes more than {LARGEST_FILE}")
+        if size > LARGEST_FILE_BYTES:
+            raise ValueError(f"it has {size} bytes, and no run writes more than {LARGEST_FILE_BYTES}")
         while end > 0:
-            begin = max(0, end - _BLOCK)
+            begin = max(0, end - _BLOCK_BYTES)
             newline = os.pread(file.fileno(), end - begin, begin).rfind(b"\n")
             if newline >= 0:
                 return begin + newline + 1, begin + newline + 1 < size
@@ -126,18 +132,18 @@ def whole_lines(path: Path) -> tuple[int, bool]:
 
 
 def has_long_lines(path: Path) -> bool:
-    """Tell whether a file has lines longer than LONG.
+    """Tell whether a file has lines longer than LONG_BYTES.
 
     Raises:
         OSError: it is no regular file, or cannot be read.
     """
     # One buffer serves all blocks: allocating one per block would cost as much as reading it.
-    buffer, kept = bytearray(LONG + _BLOCK), 0
+    buffer, kept = bytearray(LONG_BYTES + _BLOCK_BYTES), 0
     with open_regular(path) as file, memoryview(buffer) as view:
         while got := file.readinto(view[kept:]):
             begin, end = 0, kept + got
-            while end - begin > LONG:
-                newline = buffer.rfind(b"\n", begin, begin + LONG)
+            while end - begin > LONG_BYTES:
+                newline = buffer.rfind(b"\n", begin, begin + LONG_BYTES)
                 if newline < 0:
                     return True
                 begin = newline + 1
@@ -158,11 +164,11 @@ def copy_readable(path: Path, target: Path) -> int:
     """
     longest = 0
     with open_regular(path) as file, target.open("wb") as copy:
-        while block := file.read(_BLOCK):
+        while block := file.read(_BLOCK_BYTES):
             if not block.endswith(b"\n"):
                 block += _rest_of_line(file)
             lines = block.split(b"\n")
-            if _SURROGATE.search(block) or max(map(len, lines)) > LONG:
+            if _SURROGATE.search(block) or max(map(len, lines)) > LONG_BYTES:
                 lines = [_readable(line) for line in lines]
             longest = max(longest, *map(len, lines))
             copy.write(b"\n".join(lines))
@@ -170,9 +176,9 @@ def copy_readable(path: Path, target: Path) -> int:
 
 
 def _rest_of_line(file: BinaryIO) -> bytes:
-    rest = file.readline(_LONGEST)
-    if len(rest) == _LONGEST and not rest.endswith(b"\n"):
-        raise ValueError(f"it has a line of more than {_LONGEST} bytes")
+    rest = file.readline(_LONGEST_BYTES)
+    if len(rest) == _LONGEST_BYTES and not rest.endswith(b"\n"):
+        raise ValueError(f"it has a line of more than {_LONGEST_BYTES} bytes")
     return rest
 
 
@@ -181,13 +187,13 @@ def _readable(line: bytes) -> bytes:
 
     The reader counts a line that is not JSON as damaged; if it is long, it becomes `{`.
     """
-    if len(line) <= LONG and not _SURROGATE.search(line):
+    if len(line) <= LONG_BYTES and not _SURROGATE.search(line):
         return line
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         # A long line that is not JSON becomes a short one.
-        return line if len(line) <= LONG else b"{"
+        return line if len(line) <= LONG_BYTES else b"{"
     if not isinstance(value, dict):
         return line
     return json.dumps(values.readable(_without_long_expectation(value)), separators=(",", ":")).encode()
@@ -197,8 +203,8 @@ def _without_long_expectation(line: dict[str, Json]) -> dict[str, Json]:
     expect = line.get("expect")
     if isinstance(expect, dict) and "result" in expect:
         text = json.dumps(expect["result"])
-        if len(text) > LONG or _SURROGATE.search(text.encode()):
+        if len(text) > LONG_BYTES or _SURROGATE.search(text.encode()):
             shown = {name: value for name, value in expect.items() if name != "result"}
-            line = line | {"expect": shown | {"start": text[:_START], "digest": values.digest(text)}}
+            line = line | {"expect": shown | {"start": text[:_START_CHARS], "digest": values.digest(text)}}
     # The database needs no schedule and no argv.
     return {name: value for name, value in line.items() if name not in {"schedule", "argv"}}

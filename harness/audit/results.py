@@ -19,9 +19,13 @@ from harness.errors import ResultsError
 from harness.records.values import Json
 
 _BUSY_TIMEOUT_S = 60.0
+"""The longest wait for a locked SQLite file; the workers wait as long (`harness.inside.app_settings`). Celery's
+default, four attempts of 5 s, turned finished tasks into failures while the file was locked; 60 s did not."""
 _FOLD_TIMEOUT_S = 5.0
+"""The longest wait for a file that is to be folded. It is short, because nothing is lost if the log stays."""
 _QUERY_TIMEOUT_S = 60.0
-"""Time limit of one PostgreSQL statement in seconds, including the wait for a locked table."""
+"""The time limit of one PostgreSQL statement, including the wait for a locked table. A shorter limit would make the
+results of a busy server unreadable, and the verdict unknown; a longer one would delay the end of the run."""
 _LIBPQ = {
     "connect_timeout": 10,
     # A server that is cut off during a query sends nothing, and by default libpq waits for hours.
@@ -30,7 +34,12 @@ _LIBPQ = {
     "keepalives_count": 4,
     "tcp_user_timeout": 30_000,
 }
-"""libpq's time limits, in seconds; the last is in milliseconds. An option in the URL takes precedence."""
+"""libpq's time limits, in seconds; the last is in milliseconds. An option in the URL takes precedence.
+
+A server that is cut off is noticed after 10 s without an answer and 4 probes 5 s apart. That is 30 s, which is also
+`tcp_user_timeout`, the limit for data that was sent. Shorter limits would give up a server behind a network that fails
+for some seconds; longer ones would delay the end of the run.
+"""
 _PACKAGES = {
     "psycopg": "psycopg[binary]",
     "psycopg2": "psycopg2-binary",
@@ -38,11 +47,17 @@ _PACKAGES = {
     "pymysql": "pymysql",
 }
 """The package of each driver module, where the names differ or the binary extra is needed."""
-_CHUNK = 1_000
+_CHUNK_IDS = 1_000
 """Ids in one query. SQLite and PostgreSQL accept more; a larger number is hardly faster, and holds a row lock no
 longer."""
+_HELD_ROWS = 50
+"""Rows with their results that are held at once while they are copied. A result may be large, so that a thousand could
+fill the memory."""
+_STREAMED_ROWS = 10_000
+"""Rows that are fetched at once while all are read. Fewer would need more round trips; more would need more memory."""
 _FINAL = ("SUCCESS", "FAILURE", "REVOKED")
 _META = sa.MetaData()
+# The lengths of the columns are Celery's.
 _TASKS = sa.Table(
     "celery_taskmeta",
     _META,
@@ -249,8 +264,8 @@ class Results:
             if connection is None:
                 return
             for chunk in _chunks(tasks):
-                # A result may be large, so fewer than a thousand are held at once.
-                for row in connection.execute(query.where(_TASKS.c.task_id.in_(chunk)).execution_options(yield_per=50)):
+                chunk_query = query.where(_TASKS.c.task_id.in_(chunk)).execution_options(yield_per=_HELD_ROWS)
+                for row in connection.execute(chunk_query):
                     task, status, result, done = row
                     moment = None if done is None else datetime.fromtimestamp(when(task, done), UTC)
                     yield task, status, result, None if moment is None else f"{moment:%Y-%m-%d %H:%M:%S.%f}"
@@ -272,7 +287,7 @@ class Results:
     def _rows(self, query: sa.Select[Any]) -> Iterator[Row]:
         with self._reading(_TASKS) as connection:
             if connection is not None:
-                for task, status, result in connection.execute(query).yield_per(10_000):
+                for task, status, result in connection.execute(query).yield_per(_STREAMED_ROWS):
                     yield Row(task=task, status=status, result=result)
 
     @contextmanager
@@ -330,7 +345,7 @@ def _opened(where: str) -> sqlite3.Connection:
 
 def _chunks(tasks: Iterable[str]) -> Iterator[list[str]]:
     remaining = iter(tasks)
-    while chunk := list(islice(remaining, _CHUNK)):
+    while chunk := list(islice(remaining, _CHUNK_IDS)):
         yield chunk
 
 

@@ -12,20 +12,30 @@ from threading import Event
 from harness.audit.results import open_read_only
 from harness.errors import ResultsError
 
-_LONG = 2_048
-"""Bytes. A longer result is kept out of the database."""
+_LONG_BYTES = 2_048
+"""The most bytes of a result in the database, as for a line of the journal. A longer one is compared as a digest."""
 _TABLE = "celery_taskmeta"
 _GROUPS = "celery_tasksetmeta"
 _COLUMNS = ("task_id", "status", "result")
 _LIMIT_S = 900.0
-"""Time limit of one connection in seconds. Hundreds of millions of rows take less."""
-_LONGEST_VALUE = 1 << 29
-_LONGEST_NAME = 1_024
-"""Bytes of an id, a status or a date. Celery's columns have room for 155 and 50 characters."""
+"""The time limit of one connection. Hundreds of millions of rows take less. Without a limit, a file that generates rows
+would be read for ever."""
+_LONGEST_VALUE_BYTES = 1 << 29
+"""The most bytes of one value. SQLite's own limit is a thousand million. A file with a longer value counts as
+unreadable; a higher limit would let one value fill the memory."""
+_LONGEST_NAME_BYTES = 1_024
+"""The most bytes of an id, a status or a date that are read. Celery's columns have room for 155 and 50 characters, each
+of four bytes at most."""
 _STEPS = 100_000
-"""SQLite instructions between two checks of the time limit."""
-_MANY = 1_000
+"""SQLite instructions between two checks of the time limit. Frequent checks would slow down every read; rare ones would
+make another thread that stops the read wait longer."""
+_MANY_ROWS = 1_000
+"""Rows, groups or tables that are held at once. Of more groups or tables, the others are not read: a foreign file could
+have any number of them. Then nothing is said of the members of the groups that were not read."""
 _LEAST_BYTES = 1 << 20
+"""Rows that a file may have beyond its number of bytes: it may grow after its size was read."""
+_SHOWN_TABLES = 10
+"""The number of tables that an error names: enough to recognise another program's file."""
 
 
 class RowFile:
@@ -61,7 +71,7 @@ class RowFile:
             ResultsError: the file is not a SQLite file, or the table is not one that Celery creates.
         """
         done = _hexadecimal("date_done") if dated else "''"
-        long = f"WHEN length(CAST(result AS BLOB)) > {_LONG} THEN '+'"
+        long = f"WHEN length(CAST(result AS BLOB)) > {_LONG_BYTES} THEN '+'"
         result = f"CASE WHEN result IS NULL THEN '' {long} ELSE 'x' || hex(result) END"
         status = f"CASE WHEN status IN ('SUCCESS', 'FAILURE') THEN status ELSE {_hexadecimal('status')} END"
         columns = (_hexadecimal("task_id"), status, result, done)
@@ -74,7 +84,7 @@ class RowFile:
             most = _LEAST_BYTES + _bytes_of(self._path) + _bytes_of(log)
             count = 0
             rows = connection.execute(query)
-            while lines := rows.fetchmany(_MANY):
+            while lines := rows.fetchmany(_MANY_ROWS):
                 file.write("\n".join([line for (line,) in lines]) + "\n")
                 count += len(lines)
                 if count > most:
@@ -100,7 +110,7 @@ class RowFile:
         Raises:
             ResultsError: the file cannot be read.
         """
-        query = f"SELECT taskset_id, result FROM {_GROUPS} LIMIT {_MANY}"  # noqa: S608 - the name is a constant.
+        query = f"SELECT taskset_id, result FROM {_GROUPS} LIMIT {_MANY_ROWS}"  # noqa: S608 - the name is a constant.
         with self._connected() as connection:
             tables = connection.execute("SELECT type FROM sqlite_master WHERE name = ?", (_GROUPS,)).fetchall()
             for taskset, result in connection.execute(query) if tables == [("table",)] else ():
@@ -113,12 +123,12 @@ class RowFile:
         Raises ResultsError if it is not an ordinary one.
         """
         found = connection.execute("SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view')")
-        kinds = {name: (kind, str(sql)) for name, kind, sql in islice(found, _MANY)}
+        kinds = {name: (kind, str(sql)) for name, kind, sql in islice(found, _MANY_ROWS)}
         if _TABLE not in kinds:
-            if others := sorted(name for name in kinds if not name.startswith("sqlite_")):
+            if others := sorted(name for name in kinds if not name.startswith("sqlite_"))[:_SHOWN_TABLES]:
                 raise ResultsError(
-                    f"{self._name} has no table {_TABLE}; it has {', '.join(others[:10])}. Where the app names its "
-                    "tables otherwise (database_table_names, database_table_schemas), nobody knows what is in them."
+                    f"{self._name} has no table {_TABLE}; it has {', '.join(others)}. Where the app names "
+                    "its tables otherwise (database_table_names, database_table_schemas), nobody knows what is in them."
                 )
             return False
         kind, sql = kinds[_TABLE]
@@ -140,7 +150,7 @@ class RowFile:
             if not stat.S_ISREG(self._path.stat().st_mode):
                 raise ResultsError(f"{self._name} is no regular file.")
             with closing(open_read_only(self._path)) as connection:
-                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE_BYTES)
                 connection.execute("PRAGMA trusted_schema=OFF")
                 connection.text_factory = lambda value: value.decode("utf-8", "surrogateescape")
                 connection.set_progress_handler(is_over, _STEPS)
@@ -153,7 +163,8 @@ class RowFile:
 
 
 def _hexadecimal(column: str) -> str:
-    return f"CASE WHEN {column} IS NULL THEN '' ELSE 'x' || hex(substr(CAST({column} AS BLOB), 1, {_LONGEST_NAME})) END"
+    name = f"substr(CAST({column} AS BLOB), 1, {_LONGEST_NAME_BYTES})"
+    return f"CASE WHEN {column} IS NULL THEN '' ELSE 'x' || hex({name}) END"
 
 
 def _bytes_of(path: Path) -> int:

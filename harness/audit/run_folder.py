@@ -35,9 +35,12 @@ from harness.records.regular_file import open_regular
 from harness.records.values import Json
 
 _LEAST_FREE_MB = 50
-"""MB. Less space than this is used up before a worker has written its first lines."""
-_LARGEST = 1 << 28
-"""Bytes of a JSON file. The ids of millions of tasks take less."""
+"""The least free space for a new run. Less is used up before a worker has written its first lines."""
+_LARGEST_BYTES = 1 << 28
+"""The most bytes of a JSON file. The ids of millions of tasks take less. A file is read as a whole, so that a larger
+one could fill the memory."""
+_MOST_NAMESAKES = 9_999
+"""The most runs of one name in one second. It ends the search for a free name: no second has room for so many runs."""
 HOME = ".harness"
 """The folder for all that the harness leaves in a project; version control ignores it."""
 _INSIDE = ("journal", "effects", "logs", "control", "app")
@@ -199,9 +202,9 @@ class RunFolder:
         target = self.path / name
         try:
             with open_regular(target) as file:
-                text = file.read(_LARGEST + 1)
-            if len(text) > _LARGEST:
-                raise RunFolderError(f"cannot read {target}: it has more than {_LARGEST} bytes.")
+                text = file.read(_LARGEST_BYTES + 1)
+            if len(text) > _LARGEST_BYTES:
+                raise RunFolderError(f"cannot read {target}: it has more than {_LARGEST_BYTES} bytes.")
             value = json.loads(text)
         except (OSError, ValueError, RecursionError) as error:
             raise RunFolderError(f"cannot read {target}: {error}") from error
@@ -245,7 +248,7 @@ def _seen(effects: Callable[[], Iterable[Effect]]) -> Iterator[dict[str, Json]]:
 
 def _make_new(root: Path, stem: str) -> Path:
     # Runs of the same name can begin within one second.
-    for number in range(1, 10_000):
+    for number in range(1, _MOST_NAMESAKES + 1):
         path = root / (stem if number == 1 else f"{stem}-{number}")
         try:
             path.mkdir()

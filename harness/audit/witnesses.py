@@ -32,10 +32,12 @@ from harness.records.regular_file import open_regular
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
 
-_MOST_GROWTH = 1 << 28
-"""The most bytes by which a journal may grow while it is read; more growth is not searched."""
-_SHORT = 100
-"""The most characters of an expectation or a result in the database; it holds a longer one as a digest."""
+_MOST_GROWTH_BYTES = 1 << 28
+"""The most bytes by which a journal may grow while it is read. The growth is read into memory as a whole. More growth
+is not searched, and makes the verdict unknown."""
+_SHORT_CHARS = 100
+"""The most characters of an expectation or a result in the database; it holds a longer one as a digest. A smaller value
+would show less of a wrong result; a larger one would need more memory for a million tasks."""
 _MAILBOX = "mailbox.jsonl"
 """The file of effects that only the mailbox writes."""
 
@@ -182,7 +184,7 @@ class Witnesses:
             "taskless": sorted(TASKLESS),
             "format": FORMAT,
             "highest": HIGHEST,
-            "short": _SHORT,
+            "short": _SHORT_CHARS,
         }
         longest = self._journals.longest
         self.database.run("lines", files=self._journals.paths, longest=longest, **known)
@@ -278,7 +280,7 @@ class Witnesses:
             count = export.result()
             self.about["results"] = {"readable": True, "rows": count}
             if count:
-                self.database.run("rows", file=str(exported), short=_SHORT)
+                self.database.run("rows", file=str(exported), short=_SHORT_CHARS)
                 self.database.run("use_given")
             exported.unlink()
             self._decide(rows)
@@ -347,7 +349,7 @@ class Witnesses:
             try:
                 with open_regular(path) as file:
                     size = os.fstat(file.fileno()).st_size
-                    if size - begin > _MOST_GROWTH:
+                    if size - begin > _MOST_GROWTH_BYTES:
                         text = f"{shown(path.name)} grew by {size - begin} bytes while it was read."
                         self._say("journal-growing", Verdict.UNKNOWN, 1, text)
                         self.incomplete = self.journal_incomplete = True
@@ -393,7 +395,7 @@ def _decided(task: str, text: str | bytes) -> dict[str, Json]:
         digest = values.digest(text)
     except (ValueError, RecursionError):
         return {"task": task, "codec": "other"}
-    start = text[:_SHORT] if isinstance(text, str) else text[:_SHORT].decode("utf-8", "replace")
+    start = text[:_SHORT_CHARS] if isinstance(text, str) else text[:_SHORT_CHARS].decode("utf-8", "replace")
     return {"task": task, "codec": "json", "digest": digest, "start": values.readable(start)}
 
 
@@ -418,5 +420,5 @@ def _shortened(task: str, failure: bytes) -> dict[str, Json]:
     # Celery stores the exception's arguments; the first one is the message.
     first = message[0] if isinstance(message, list) and message else message
     words = first if isinstance(first, str) else json.dumps(first)
-    value = {"exc_type": said.get("exc_type"), "exc_message": words[:_SHORT]}
+    value = {"exc_type": said.get("exc_type"), "exc_message": words[:_SHORT_CHARS]}
     return {"task": task, "codec": "json", "value": json.dumps(values.readable(value))}

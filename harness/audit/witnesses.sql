@@ -28,7 +28,8 @@ SELECT parse_filename(filename) AS file,
               AND coalesce(isfinite(due), true) AND coalesce(isfinite(expires), true)
          THEN TRY_CAST(kind AS word) END AS kind,
     -- A long expectation is kept as a digest of its text. If that differs from the result's, the expectation is read
-    -- again.
+    -- again. 32 hexadecimal digits are 128 bits: two texts do not have them in common by chance. Half of the length of
+    -- a short text is kept for display.
     CASE WHEN length(expect) > $short AND json_exists(expect, '$.result')
          THEN json_object('state', expect->'$.state', 'error', expect->'$.error',
                           'start', left((expect->'$.result')::VARCHAR, $short // 2),
@@ -116,7 +117,9 @@ CREATE TABLE result (
 );
 
 -- name: rows
--- See `RowFile.export`: a leading x means hexadecimal. A text that is not UTF-8 stays distinguishable.
+-- See `RowFile.export`: a leading x means hexadecimal. A text that is not UTF-8 stays distinguishable. Of a long
+-- failure, only the exception is kept, with 200 characters of its message: a finding shows fewer (`_LONGEST_CHARS` in
+-- explain.py). A digest has 32 digits, as in the query `lines`.
 INSERT INTO result
 SELECT task, status,
        CASE WHEN value IS NOT NULL AND json_valid(value) THEN 'json' WHEN result IS NULL THEN 'none'

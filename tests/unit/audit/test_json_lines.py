@@ -35,7 +35,7 @@ def path(tmp_path: Path) -> Path:
 def test_the_whole_lines_of_a_file_end_with_its_last_newline(
     path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, block: int, *, end: int, is_torn: bool
 ) -> None:
-    monkeypatch.setattr(json_lines, "_BLOCK", block)
+    monkeypatch.setattr(json_lines, "_BLOCK_BYTES", block)
     path.write_bytes(content)
     assert whole_lines(path) == (end, is_torn)
 
@@ -49,14 +49,14 @@ def test_of_a_file_without_a_newline_one_block_is_read_at_a_time(path: Path, mon
         return pread(file, length, offset)
 
     monkeypatch.setattr(os, "pread", seen)
-    monkeypatch.setattr(json_lines, "_BLOCK", 4)
+    monkeypatch.setattr(json_lines, "_BLOCK_BYTES", 4)
     path.write_bytes(b"aaaaaaaaaa")
     assert whole_lines(path) == (0, True)
     assert lengths == [4, 4, 2]
 
 
 def test_a_file_that_no_run_writes_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_lines, "LARGEST_FILE", 4)
+    monkeypatch.setattr(json_lines, "LARGEST_FILE_BYTES", 4)
     path.write_bytes(b"aaa\n")
     assert whole_lines(path) == (4, False)
     path.write_bytes(b"aaaa\n")
@@ -67,8 +67,8 @@ def test_a_file_that_no_run_writes_is_refused(path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("block", [1, 5, 7, 1_000])
 @pytest.mark.parametrize("last", [b"", b"\n"])
 def test_a_file_has_long_lines_or_not(path: Path, monkeypatch: pytest.MonkeyPatch, last: bytes, block: int) -> None:
-    monkeypatch.setattr(json_lines, "LONG", 6)
-    monkeypatch.setattr(json_lines, "_BLOCK", block)
+    monkeypatch.setattr(json_lines, "LONG_BYTES", 6)
+    monkeypatch.setattr(json_lines, "_BLOCK_BYTES", block)
     for lengths in product(range(15), repeat=2):
         content = b"\n".join(b"a" * length for length in lengths) + last
         path.write_bytes(content)
@@ -88,7 +88,7 @@ def copied(path: Path, *lines: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
 def test_short_lines_are_copied_as_they_are(path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(json_lines, "_BLOCK", block)
+    monkeypatch.setattr(json_lines, "_BLOCK_BYTES", block)
     lines = [b'{"n": 0}', b"", b"nonsense", b'"a"', b'{"n": 10, "a": [1, 2]}']
     assert copied(path, *lines) == lines
 
@@ -108,7 +108,7 @@ def line(**data: Any) -> bytes:
 
 
 def test_of_a_long_expectation_there_is_a_digest_and_its_beginning(path: Path) -> None:
-    long, short = "a" * json_lines.LONG, "b" * (json_lines.LONG - 2)
+    long, short = "a" * json_lines.LONG_BYTES, "b" * (json_lines.LONG_BYTES - 2)
     first, second = (
         json.loads(copy)
         for copy in copied(
@@ -123,8 +123,8 @@ def test_of_a_long_expectation_there_is_a_digest_and_its_beginning(path: Path) -
 
 def test_a_line_is_long_when_it_is_longer_than_the_database_is_given(path: Path) -> None:
     edge = line(schedule="")
-    at_most = line(schedule="a" * (json_lines.LONG - len(edge)))
-    longer = line(schedule="a" * (json_lines.LONG - len(edge) + 1))
+    at_most = line(schedule="a" * (json_lines.LONG_BYTES - len(edge)))
+    longer = line(schedule="a" * (json_lines.LONG_BYTES - len(edge) + 1))
     assert copied(path, at_most) == [at_most]
     # What the database is not asked for is left out.
     assert [json.loads(copy) for copy in copied(path, longer, line(argv="a" * 3_000))] == [{"kind": "intended"}] * 2
@@ -156,8 +156,8 @@ def test_a_line_that_is_no_object_is_no_line_in_the_copy_either(path: Path, odd:
 
 
 def test_a_line_that_no_run_writes_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_lines, "_BLOCK", 2)
-    monkeypatch.setattr(json_lines, "_LONGEST", 4)
+    monkeypatch.setattr(json_lines, "_BLOCK_BYTES", 2)
+    monkeypatch.setattr(json_lines, "_LONGEST_BYTES", 4)
     assert copied(path, b"aaaaa") == [b"aaaaa"]
     path.write_bytes(b"aaaaaa")
     with pytest.raises(ValueError, match="it has a line of more than 4 bytes"):
@@ -191,7 +191,7 @@ def test_each_file_of_a_folder_goes_by_a_plain_name(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_too_large_is_told_and_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_lines, "LARGEST_FILE", 4)
+    monkeypatch.setattr(json_lines, "LARGEST_FILE_BYTES", 4)
     (tmp_path / "a.jsonl").write_bytes(b"aaaa\n")
     files = LineFiles(tmp_path, tmp_path / "scratch")
     assert files.unreadable == ["a.jsonl: it has 5 bytes, and no run writes more than 4."]

@@ -188,7 +188,7 @@ def dated(path: Path) -> Results:
 
 
 def test_the_endings_of_some_tasks_are_found_by_their_ids(dated: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 3)
+    monkeypatch.setattr(module, "_CHUNK_IDS", 3)
     asked = ["t-0", "nobody", "f", "v", "s", "r", "t-6"]
     first, second, third = (sorted(part) for part in dated.endings(iter(asked)))
     assert first == [Ending("f", "FAILURE", DONE, b'{"exc_type": "KeyError"}'), Ending("t-0", "SUCCESS", DONE, None)]
@@ -198,7 +198,7 @@ def test_the_endings_of_some_tasks_are_found_by_their_ids(dated: Results, monkey
 
 
 def test_no_more_ids_are_taken_than_are_looked_up(dated: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 3)
+    monkeypatch.setattr(module, "_CHUNK_IDS", 3)
     asked = iter(["t-0", "t-1", "t-2", "t-3"])
     next(dated.endings(asked))
     assert list(asked) == ["t-3"]
@@ -222,7 +222,7 @@ def test_where_there_is_no_table_yet_nothing_has_ended(path: Path, tmp_path: Pat
 def test_a_copy_has_the_rows_that_were_asked_for_and_no_other(
     dated: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 2)
+    monkeypatch.setattr(module, "_CHUNK_IDS", 2)
     target = tmp_path / "copy.sqlite3"
     target.write_bytes(b"what was there before")
     asked = ["t-1", "nobody", "f", "s", "v"]

@@ -89,7 +89,7 @@ def test_a_value_that_is_too_large_for_memory_is_refused(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = fill(path, TABLE, rows=(("a", "SUCCESS", b"x" * 5_000, None),))
-    monkeypatch.setattr(row_file, "_LONGEST_VALUE", 4_000)
+    monkeypatch.setattr(row_file, "_LONGEST_VALUE_BYTES", 4_000)
     with pytest.raises(ResultsError, match="too big"):
         file.export(tmp_path / "rows.csv", dated=False)
 

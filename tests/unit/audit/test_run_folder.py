@@ -135,7 +135,7 @@ def test_what_has_no_end_is_no_file_of_a_run(folder: RunFolder, what: str) -> No
 
 
 def test_a_file_larger_than_any_of_a_run_is_not_read(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LARGEST", 20)
+    monkeypatch.setattr(module, "_LARGEST_BYTES", 20)
     folder.write("broker.json", {"messages": ["a" * 20]})
     with pytest.raises(RunFolderError, match=r"broker\.json: it has more than 20 bytes"):
         folder.read("broker.json")

@@ -519,7 +519,7 @@ def test_a_row_that_nobody_ever_spoke_of_stays_unexpected_while_others_move(run:
 def test_a_journal_that_grows_without_end_is_not_read_without_end(
     run: Run, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(witnesses, "_MOST_GROWTH", 100)
+    monkeypatch.setattr(witnesses, "_MOST_GROWTH_BYTES", 100)
     run.work("done", b"1")
     meanwhile(lambda: add(run, "worker-1", *[{"kind": "woke"}] * 20))
     assert "journal-growing" in codes(run.audit())
@@ -535,7 +535,7 @@ def test_a_journal_may_grow_by_as_much_as_is_looked_at(
         path = run.journal("worker-1")
         before = path.stat().st_size
         add(run, "worker-1", {"kind": "woke"})
-        monkeypatch.setattr(witnesses, "_MOST_GROWTH", path.stat().st_size - before - less)
+        monkeypatch.setattr(witnesses, "_MOST_GROWTH_BYTES", path.stat().st_size - before - less)
 
     meanwhile(it_grows)
     assert ("journal-growing" in codes(run.audit())) is bool(less)
@@ -545,7 +545,7 @@ def test_a_journal_may_grow_by_as_much_as_is_looked_at(
 def test_beside_a_journal_that_cannot_be_followed_the_others_are(
     run: Run, meanwhile: Meanwhile, monkeypatch: pytest.MonkeyPatch, spoil: str
 ) -> None:
-    monkeypatch.setattr(witnesses, "_MOST_GROWTH", 100)
+    monkeypatch.setattr(witnesses, "_MOST_GROWTH_BYTES", 100)
     run.intend("x")
     run.say("worker-1", "ready")
 

@@ -315,7 +315,7 @@ def test_what_ends_while_it_settles_is_told_to_the_ledgers_listeners(
 def test_a_look_is_bounded_and_in_turns_everything_is_seen(
     attached: Attached, load: Load, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "_CHUNK", 10)
+    monkeypatch.setattr(results, "_CHUNK_IDS", 10)
     monkeypatch.setattr(module, "_LOOK_S", -1.0)
     tasks = [f"t-{number:03}" for number in range(45)]
     for task in tasks:
