@@ -13,6 +13,7 @@ from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError
 from harness.records.verdict import Finding, Verdict
 from harness.scenario import Drive, Scenario
+from harness.stack.limits import TIMEOUT_S
 from harness.stack.shared_parts import Say, SharedParts
 from harness.stack.stack import Stack, StackSpec
 
@@ -92,7 +93,7 @@ class Plan:
     app_folder: Path = field(default_factory=Path.cwd)
     workers: int = 1
     options: Sequence[str] | None = None
-    timeout_s: float = 60.0
+    timeout_s: float = TIMEOUT_S
     """Seconds without the end of any task after which the wait for rest ends."""
 
 
@@ -124,7 +125,7 @@ def play(
     stack: Stack,
     drive: Drive,
     *,
-    timeout_s: float = 60.0,
+    timeout_s: float = TIMEOUT_S,
     say: Say = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> Audit:

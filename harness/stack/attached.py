@@ -28,18 +28,35 @@ from harness.wait import REAL
 NODE = "results"
 """The node named in the events of `Attached.poll`."""
 _LOOK_S = 0.25
-"""Seconds that one look at the results lasts; it reads a thousand ids at a time, and can last a little longer."""
-_REST = 3
-"""The rest after a look, as a multiple of its duration: looks take at most a quarter of one connection's time."""
+"""Seconds that one look at the results lasts; it reads a thousand ids at a time, and can last a little longer. A longer
+look would keep its caller waiting; a shorter one would need more turns until all open tasks were looked up."""
+_REST_PER_LOOK = 3
+"""The rest after a look, as a multiple of its duration: looks take at most a quarter of one connection's time. The
+database is somebody else's, and its workers need it."""
 _LEAST_REST_S = 0.2
+"""The least rest after a look. Without it, a database that answers fast would be asked without a pause. A row is seen
+later by as long as the rest lasts."""
 _SETTLE_INTERVAL_S = 0.1
+"""Seconds between two checks whether the wait is over. The journal is read each time; most of these checks fall into
+the rest after a look, and read no rows."""
+_LEAST_ROUNDS = 2
+"""The number of times that all open tasks are looked up before the wait ends in vain. The first of these rounds may
+have begun before the last task ended."""
+_MOST_TIMEOUTS = 2
+"""The wait for a database that does not answer, as a multiple of the time-out. One time-out alone would end the wait
+without a look at some tasks; without a bound, a database that is down would be waited for until the limit."""
 _ZONE_STEP_S = 900
 """All zones are whole quarters of an hour from UTC (the tz database, all zones since 1972)."""
 _ASIDE_S = _ZONE_STEP_S / 2
-"""The greatest error of a worker's clock, in seconds. A clock that differs more is taken for one in another zone."""
+"""The greatest error of a worker's clock, in seconds. A clock that differs more is taken for one in another zone. Half
+of the step between two zones is the most that can be told from a zone."""
 _SAME_S = 0.001
-_LONGEST_ERROR = 200
-"""The longest text of an exception in an event, in characters."""
+"""The tolerance, in seconds, within which a row still has the time that was seen before, apart from whole steps of
+zones. Unix time as a float is exact to less than a microsecond. A larger value would miss that a row was written
+again."""
+_LONGEST_ERROR_CHARS = 200
+"""The longest text of an exception in an event. The event shows the reason in a line; the result table has all of
+it."""
 _NEVER_ASKED = "it runs elsewhere, and was not asked"
 
 
@@ -113,7 +130,7 @@ class Attached(AccountedSystem):
             return []
         began_s = REAL.now()
         events = self._look(began_s + _LOOK_S)
-        self._rested_s = REAL.now() + max(_LEAST_REST_S, _REST * (REAL.now() - began_s))
+        self._rested_s = REAL.now() + max(_LEAST_REST_S, _REST_PER_LOOK * (REAL.now() - began_s))
         return events
 
     def _look(self, until_s: float) -> list[Event]:
@@ -176,7 +193,7 @@ class Attached(AccountedSystem):
         watch(self._ledger)
         wait.note(self.ended)
         # A database that does not answer is asked again, but not without limit.
-        has_looked = self._open.rounds > 1 or wait.idle_s >= 2 * limits.timeout_s
+        has_looked = self._open.rounds >= _LEAST_ROUNDS or wait.idle_s >= _MOST_TIMEOUTS * limits.timeout_s
         is_in_vain = wait.idle_s >= limits.timeout_s and has_looked
         return not self._open.accepted or is_in_vain or wait.waited_s >= limits.limit_s
 
@@ -317,4 +334,4 @@ def _exception(result: bytes | None) -> str:
     message = said.get("exc_message")
     parts = message if isinstance(message, list) else [message]
     words = ", ".join(str(part) for part in parts if part is not None)
-    return f"{said.get('exc_type')}: {words}".rstrip(": ")[:_LONGEST_ERROR]
+    return f"{said.get('exc_type')}: {words}".rstrip(": ")[:_LONGEST_ERROR_CHARS]

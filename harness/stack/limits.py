@@ -5,14 +5,22 @@ from dataclasses import dataclass
 from harness.audit.remains import How, Settled
 from harness.wait import REAL, Clock, Patience
 
+TIMEOUT_S = 60.0
+"""The default for the longest wait for the next task to end. RabbitMQ 4.0 took 36 to 56 s to drop a message of a quorum
+queue that killed its worker process each time, and no task ended meanwhile. A shorter time-out would call such a task
+pending instead of lost. A longer one would delay the end of every run that hangs."""
+LIMIT_S = 3600.0
+"""The default for the longest wait in total. It ends a wait in which tasks end for ever, because they send others. A
+shorter limit would call the tasks of a long run pending."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """The limits of a wait, in seconds."""
 
-    timeout_s: float = 60.0
+    timeout_s: float = TIMEOUT_S
     """The longest wait for the next task to end."""
-    limit_s: float = 3600.0
+    limit_s: float = LIMIT_S
     """The longest wait in total."""
 
     def left_after(self, settled: Settled, *, at_most: "Limits") -> "Limits":

@@ -19,16 +19,27 @@ from harness.stack.limits import Limits, Wait
 from harness.wait import REAL, Clock
 
 _CALM_S = 1.0
-"""Seconds for which nothing may be able to move before the wait ends: a sent task may not be in a queue yet."""
-_SAMPLES = 1.2
-"""The wait for a queue that reports at intervals, in intervals: one, and a margin for a late report."""
+"""Seconds for which nothing may be able to move before the wait ends: a sent task may not be in a queue yet. A shorter
+time would call such a task lost; a longer one is added to every wait that ends stuck."""
+_REPORT_INTERVALS = 1.2
+"""The wait for a queue that reports at intervals, in intervals: one, and a margin of a fifth for a late report. Without
+the margin, a queue that reports late would count as empty."""
 _INTERVAL_S = 0.05
+"""Seconds between two looks. A longer interval would end every wait later; a shorter one would ask the broker more
+often, and so take processor time from the workers."""
 _AGREE_S = 2.0
-"""Seconds that broker and journal may take to agree on who has which message."""
+"""Seconds that broker and journal may take to agree on who has which message. A message can move between the two looks.
+A shorter time would call what is left unknown on a busy machine; a longer one would delay every run in which some
+worker keeps no journal."""
 _FIRST_WORD_S = 3.0
-"""A wait that is shorter than this, in seconds, is not announced."""
+"""A wait that is shorter than this, in seconds, is not announced, so that the output of a short run stays short. A
+longer silence would look like a standstill."""
 _BETWEEN_WORDS_S = 10.0
+"""Seconds between two announcements. A shorter time would fill the log of a long wait; a longer one would look like a
+standstill."""
 _SHOWN = 3
+"""The number of items that an announcement names, and of members that a chord does. It is one line, which has no room
+for more."""
 _DELAYED = "celery_delayed_"
 """The prefix of the queues in which native delayed delivery keeps messages."""
 
@@ -197,7 +208,7 @@ def _in_flight(
     except HarnessError as error:
         return [_silence(error)], _CALM_S
     sampled_s = max((queue.sampled_s for queue in queues), default=0.0)
-    return items, _CALM_S + _SAMPLES * sampled_s
+    return items, _CALM_S + _REPORT_INTERVALS * sampled_s
 
 
 def _silence(error: HarnessError) -> Item:

@@ -17,7 +17,7 @@ from harness.records.expectation import Effect, Promise
 from harness.records.journal import Writer
 from harness.records.values import Json
 from harness.records.verdict import Finding
-from harness.stack.limits import Limits
+from harness.stack.limits import LIMIT_S, TIMEOUT_S, Limits
 
 PRODUCER = "producer"
 """The node of the producer: the process that sends tasks from outside."""
@@ -47,9 +47,9 @@ class System(Protocol):
 
     def settle(
         self,
-        timeout_s: float = 60.0,
+        timeout_s: float = TIMEOUT_S,
         *,
-        limit_s: float = 3600.0,
+        limit_s: float = LIMIT_S,
         effects: Callable[[], Iterable[Effect]] | None = None,
         checks: Callable[[], Iterable[Finding]] | None = None,
         watch: Watch = lambda _: None,
@@ -136,9 +136,9 @@ class AccountedSystem(ABC):
 
     def settle(
         self,
-        timeout_s: float = 60.0,
+        timeout_s: float = TIMEOUT_S,
         *,
-        limit_s: float = 3600.0,
+        limit_s: float = LIMIT_S,
         effects: Callable[[], Iterable[Effect]] | None = None,
         checks: Callable[[], Iterable[Finding]] | None = None,
         watch: Watch = lambda _: None,

@@ -91,7 +91,7 @@ def elsewhere(tmp_path: Path) -> Elsewhere:
 def attached(elsewhere: Elsewhere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attached]:
     monkeypatch.setattr(attached_urls, "check_broker", lambda _: None)
     monkeypatch.setattr(module, "_LEAST_REST_S", 0.0)
-    monkeypatch.setattr(module, "_REST", 0)
+    monkeypatch.setattr(module, "_REST_PER_LOOK", 0)
     folder = RunFolder.create(tmp_path, "attached")
     with Attached(BROKER_URL, f"db+sqlite:///{elsewhere.path}", folder, about={"seed": 7}) as attached:
         yield attached
