@@ -9,9 +9,10 @@ from harness.audit.run_folder import RunFolder
 from harness.containers.node import Node
 
 SHOWN_TASKS = 10
-"""The number of affected tasks that are named."""
+"""The number of affected tasks that a finding and load.json name. `overlapped` counts all of them."""
 SETTLED_S = 10.0
-"""Seconds within which the effect on a container must be visible."""
+"""Seconds within which the effect on a container must be visible. A shorter time would call a fault on a busy machine
+not landed; a longer one would keep the next fault waiting if the engine does nothing."""
 
 
 class Target(Protocol):

@@ -11,8 +11,8 @@ from harness.faults.worker_fault import WorkerFault
 from harness.records.event import Kind
 from harness.wait import wait_until
 
-_KILLED = 128 + 9
-"""The exit code of a container whose first process was ended by SIGKILL."""
+_KILLED_CODE = 128 + 9
+"""The exit code of a container whose first process was ended by SIGKILL: 128 and the number of the signal."""
 
 
 class KillWorker(WorkerFault):
@@ -50,8 +50,8 @@ class KillWorker(WorkerFault):
         """Return None with the proof that the class describes, else one sentence: what is missing."""
         if (reason := self._unfinished() or self._silence()) is not None:
             return reason
-        if self._before is None or self._before.status is not Status.EXITED or self._before.exit_code != _KILLED:
-            return f"{self.node} was to be down by SIGKILL, exit code {_KILLED}, and was seen {self._before}."
+        if self._before is None or self._before.status is not Status.EXITED or self._before.exit_code != _KILLED_CODE:
+            return f"{self.node} was to be down by SIGKILL, exit code {_KILLED_CODE}, and was seen {self._before}."
         if Kind.UP not in self._said_after:
             return f"the journal of {self.node} shows no new start, so another process may never have come."
         return None

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from harness.containers.node import Node
 
 _LATE_S = 1.0
-"""Seconds by which a confirm that was on its way may be journaled after the broker was frozen."""
+"""Seconds by which a confirm that was on its way may be journaled after the broker was frozen. A shorter time would
+call a fault not landed on a busy machine; a longer one would hide a broker that still confirmed."""
 
 
 class PauseBroker(Fault):

@@ -14,17 +14,27 @@ from harness.measure.load_account import FaultAccount
 from harness.records.verdict import Finding, Verdict
 
 DEFAULT_FOR_S = 5.0
-"""Default duration of a fault in seconds."""
+"""Default duration of a fault in seconds. A shorter fault meets fewer tasks; a longer one needs a longer load, because
+the recovery is measured as well."""
 BEFORE_S = 10.0
-"""Seconds before a fault, over which the highest backlog is its reference."""
+"""Seconds before a fault, over which the highest backlog is its reference. With about one sample a second, there are
+ten. Fewer samples would miss the variation of the backlog; more would take in the start of the load, or the fault
+before."""
 MARGIN_TASKS = 5
+"""The backlog has recovered if it exceeds the reference by this many tasks at most: the backlog of an open loop always
+varies. `overload` allows as many. A smaller margin would report a longer recovery, or none; a larger one would call a
+backlog recovered that still grows at a low rate."""
 MARGIN_SHARE = 0.1
-"""The backlog has recovered if it exceeds the reference by at most this many tasks, or by at most this share of the
-reference, whichever is more: the backlog of an open loop always varies."""
+"""The same margin as a share of the reference; the larger of both counts. A backlog that is high varies by more
+tasks."""
 CALM_S = 3.0
-"""Seconds for which the backlog must stay there."""
+"""Seconds for which the backlog must stay there: about three samples. A shorter time would take a chance minimum for
+the recovery; a longer one would find none in a load that ends soon after the fault."""
 
 _JOIN_S = 180.0
+"""The longest wait for the thread that injects and heals. It may have to wait for a worker, which has 120 s to get
+ready after its start (`Node.wait_ready`). A fault that is not healed in time has not landed. A longer wait would delay
+the account if the engine does nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 RECENT_BYTES = 1 << 20
 """Bytes at the end of each journal file that are read for the tasks that a worker holds: some 7,000 lines. Hours of
-load make long files, and recent receipts are at their end."""
+load make long files, and recent receipts are at their end. More bytes would delay the time of the injection; with
+fewer, a task that was received long before is not counted as affected."""
 
 
 class WorkerFault(Fault):
