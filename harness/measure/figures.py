@@ -16,15 +16,45 @@ from harness.measure.stages import Stage, Summary
 from harness.records.typed_json import Record
 
 _LATEST_S = 0.010
+"""The highest p99 of the generator's lateness that is always accepted. At 500 arrivals a second, this harness's own
+generator had a p99 of 3 ms. A lower limit would make loads of a busy machine invalid; a higher one would let lateness
+distort short latencies."""
 _LATEST_SHARE = 0.10
-_MOST_CPU = 0.80
-_LEAST_SENT = 0.99
-_LEAST_COMPLETED = 0.98
-_PATIENCE_S = 0.25
-_FEWEST = 5
-_STOLEN = 0.02
-_ROBBED = 0.15
-_BUSY = 0.80
+"""The highest p99 of the lateness, as a share of the p99 end to end, if that is more. Lateness is part of every
+latency. A higher share would show the generator instead of the system under test."""
+_MOST_CPU_SHARE = 0.80
+"""The highest share of one core for the busiest generator. A generator that takes more is about to be late. A lower
+limit would ask for more processes than are needed; a higher one would accept a generator that has no time to spare."""
+_LEAST_SENT_SHARE = 0.99
+"""The least share of the due arrivals that a sender took. At 500 arrivals a second, this harness's own generator sent
+99.5 % of them. What was dropped is in no latency, so that a lower share would hide more of a stall."""
+_PLAN_DEVIATIONS = 4
+"""The tolerance for the number of due arrivals, in standard deviations of Poisson arrivals. Chance exceeds it in about
+three of 100,000 legs. A smaller one would make more valid loads invalid; a larger one would hide a silent generator at
+low rates."""
+_LEAST_COMPLETED_SHARE = 0.98
+"""The share of the due tasks whose completion is enough. A higher one would take the random variation of a system that
+keeps up for an overload; a lower one would call an overload sustained that takes minutes to show."""
+_STANDSTILL_S = 0.25
+"""The time for which a busy machine of two cores may stop everything just as the window ends. As many tasks as are due
+in it may be absent. A shorter time would call such a standstill an overload; a longer one would hide a backlog that
+grows."""
+_FEWEST_TASKS = 5
+"""The number of tasks that may be absent at any rate. At low rates, the other tolerances are less than a few tasks, and
+one slow task would be an overload. A larger number would hide more of an overload at low rates."""
+_STOLEN_SHARE = 0.02
+"""The least share of the processor time taken by the host that is reported. A lower one would report it in runs that it
+does not affect; no verdict depends on it."""
+_ROBBED_SHARE = 0.15
+"""The share of the processor time taken by the host from which on a load that was not sustained shows nothing; for the
+measurements see `taken_by_host`. A lower one would call more failures unknown; a higher one would blame the system
+under test for its host."""
+_BUSY_SHARE = 0.80
+"""The share of its time from which on a pool is full: between two tasks, a process waits for its parent to give it the
+next one. A higher share would miss a full pool of short tasks; a lower one would blame a pool with time to spare."""
+_MAIN_SHARE = 0.5
+"""The share of the p99 end to end above which a part is the limit: it outweighs the others together, as far as their
+times add up."""
 _NOTHING = Summary(count=0, mean_s=0.0, p50_s=0.0, p95_s=0.0, p99_s=0.0, max_s=0.0)
 _OBJECTIVE = re.compile(r"(?P<stage>\w+):(?P<stat>\w+)(?P<than><=?)(?P<limit>[^<=]+)")
 _STATS = ("p50", "p95", "p99", "max", "mean")
@@ -88,7 +118,7 @@ class Figures(Record):
     @property
     def theft(self) -> str:
         """The share of processor time that the host took from the generator's machine, as a clause; empty below 2 %."""
-        if self.stolen < _STOLEN:
+        if self.stolen < _STOLEN_SHARE:
             return ""
         return f"its machine's host took {self.stolen:.0%} of the processor time (steal)"
 
@@ -158,9 +188,10 @@ def strained(figures: Figures) -> list[str]:
     So it makes figures worse, and never better. A closed loop plans nothing that could be late.
     """
     reasons = []
-    if figures.generator_cpu > _MOST_CPU:
+    if figures.generator_cpu > _MOST_CPU_SHARE:
         reasons.append(
-            f"the generator took {figures.generator_cpu:.0%} of a core, more than {_MOST_CPU:.0%}: use more processes."
+            f"the generator took {figures.generator_cpu:.0%} of a core, more than {_MOST_CPU_SHARE:.0%}: "
+            "use more processes."
         )
     latest_s = max(_LATEST_S, _LATEST_SHARE * figures.of(Stage.E2E).p99_s)
     if figures.is_open and figures.offered and figures.lateness_p99_s > latest_s:
@@ -185,13 +216,13 @@ def short(figures: Figures) -> list[str]:
         return ["no arrival was due in the measured window: nothing was measured."]
     reasons = []
     sent = (figures.offered - figures.dropped) / figures.offered
-    if sent < _LEAST_SENT:
+    if sent < _LEAST_SENT_SHARE:
         reasons.append(
             f"the generator sent {sent:.1%} of the {figures.offered:,} arrivals that were due, less than "
-            f"{_LEAST_SENT:.0%}: no sender was free for {figures.dropped:,} of them."
+            f"{_LEAST_SENT_SHARE:.0%}: no sender was free for {figures.dropped:,} of them."
         )
     planned = figures.rate * figures.duration_s
-    if figures.offered < _LEAST_SENT * planned - 4 * math.sqrt(planned):
+    if figures.offered < _LEAST_SENT_SHARE * planned - _PLAN_DEVIATIONS * math.sqrt(planned):
         reasons.append(f"only {figures.offered:,} arrivals were due where {planned:,.0f} were planned.")
     return reasons
 
@@ -213,7 +244,7 @@ def overload(figures: Figures, objectives: Sequence[Objective] = ()) -> list[str
     reasons = []
     tasks, completed = figures.tasks, figures.completed
     per_s = tasks / figures.duration_s if figures.duration_s else 0.0
-    room = max(_FEWEST, (1 - _LEAST_COMPLETED) * tasks, _PATIENCE_S * per_s, math.sqrt(tasks))
+    room = max(_FEWEST_TASKS, (1 - _LEAST_COMPLETED_SHARE) * tasks, _STANDSTILL_S * per_s, math.sqrt(tasks))
     begun, ended = figures.backlog_begin, figures.backlog_end
     grown = max(ended - figures.processes, 0) - max(begun - figures.processes, 0)
     filling = max(ended - begun - grown, 0)
@@ -253,7 +284,7 @@ def taken_by_host(figures: Figures) -> list[str]:
     the same rates while the host took 10 % of the processor time as while it took next to nothing, and none of them
     while it took 45 %.
     """
-    if figures.stolen < _ROBBED:
+    if figures.stolen < _ROBBED_SHARE:
         return []
     return [f"{figures.theft}, at which nobody can say what the system under test sustains."]
 
@@ -293,15 +324,15 @@ def bottleneck(figures: Figures) -> Bottleneck:
         (Part.STORE, store_s, "storing results") if store_s > run_s else (Part.RUN, run_s, "running tasks")
     )
     pool = f"the {figures.processes} pool processes were busy {min(figures.busy, 1):.0%} of the time"
-    if figures.busy >= _BUSY:
+    if figures.busy >= _BUSY_SHARE:
         share = work_s / (run_s + store_s)
         said = f"The limit is {work}: {pool}, {share:.0%} of that with it, {write_duration(work_s)} a task."
         return Bottleneck(what=working, sentence=said)
     e2e_s, publish_s, queue_s = (figures.of(stage).p99_s for stage in (Stage.E2E, Stage.PUBLISH, Stage.QUEUE))
-    if publish_s > e2e_s / 2:
+    if publish_s > _MAIN_SHARE * e2e_s:
         said = f"The limit is publishing: its p99 was {write_duration(publish_s)} of {write_duration(e2e_s)} end to end"
         return Bottleneck(what=Part.PUBLISH, sentence=f"{said}, and {pool}.")
-    if run_s + store_s > e2e_s / 2:
+    if run_s + store_s > _MAIN_SHARE * e2e_s:
         said = f"The limit is {work}: it took {write_duration(work_s)} a task, with {write_duration(e2e_s)} end to end"
         return Bottleneck(what=working, sentence=f"{said} (p99), though {pool}.")
     said = (

@@ -24,10 +24,20 @@ from harness.records.typed_json import Record
 from harness.records.values import Json
 
 _LONGEST_US = 24 * 3600 * 1_000_000
+"""The longest duration that is told from longer ones: a day. A histogram needs memory for each doubling of it."""
 _DIGITS = 3
+"""Significant digits of a duration, so that a quantile is wrong by a thousandth at most. One more would need about ten
+times the memory."""
 _BINS_PER_S = 10
-_BLOCK = 1_000
-_MOST_EARLY = 100_000
+"""The resolution of the times at which tasks are accepted and end. A window may begin and end a tenth of a second early
+by it. A finer one would need more memory in a run of days."""
+_BLOCK_BINS = 1_000
+"""Bins that have a common sum. Larger blocks make the sum over one block slower, smaller ones that over all blocks; the
+result is the same."""
+_MOST_EARLY_EVENTS = 100_000
+"""The most events that are held until the intent of their task is read. It bounds the memory if nobody calls
+`forget_early`. A smaller number would drop events of tasks whose intents are read later, so that these tasks seem
+open."""
 
 
 class Stage(StrEnum):
@@ -119,16 +129,16 @@ class Counts:
 
     def add(self, t: float) -> None:
         """Count one at a Unix time in seconds, in any order."""
-        block, bin_ = divmod(int(t * _BINS_PER_S), _BLOCK)
+        block, bin_ = divmod(int(t * _BINS_PER_S), _BLOCK_BINS)
         if block not in self._blocks:
-            self._blocks[block] = array("I", [0]) * _BLOCK
+            self._blocks[block] = array("I", [0]) * _BLOCK_BINS
         self._blocks[block][bin_] += 1
         self._sums[block] += 1
         self.total += 1
 
     def before(self, t: float) -> int:
         """Return the number counted before a Unix time, to the tenth of a second before it."""
-        block, bin_ = divmod(int(t * _BINS_PER_S), _BLOCK)
+        block, bin_ = divmod(int(t * _BINS_PER_S), _BLOCK_BINS)
         count = sum(of for number, of in self._sums.items() if number < block)
         return count + sum(self._blocks.get(block, ())[:bin_])
 
@@ -268,7 +278,7 @@ class Stages:
     def _hold(self, event: Event, task: str) -> None:
         self._early.setdefault(task, []).append(event)
         self._early_count += 1
-        while self._early_count > _MOST_EARLY:
+        while self._early_count > _MOST_EARLY_EVENTS:
             self._drop(next(iter(self._early)))
 
     def _drop(self, task: str) -> None:

@@ -319,7 +319,7 @@ def test_tasks_in_flight_are_never_forgotten() -> None:
 
 
 def test_events_that_nobody_fetches_are_bounded_even_if_nobody_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.measure.stages._MOST_EARLY", 50)
+    monkeypatch.setattr("harness.measure.stages._MOST_EARLY_EVENTS", 50)
     seen = Seen(*(started(number, f"t{number}") for number in range(200)))
     assert seen.stages.held == 50
     assert seen.stages.forgotten == 150
