@@ -29,23 +29,54 @@ from harness.measure.load_account import KneeFound, WorkersFound
 from harness.measure.stages import Stage
 
 MOST_PROBES = 16
-"""The most probes of one search for a knee. Its sweep takes at most one more for each of SHARES."""
+"""The most probes of one search for a knee. Its sweep takes at most one more for each of SHARES. At 10 s each, and a
+second before that is not measured, they take about three minutes. Fewer would leave a wider gap if the search begins
+far from the knee; more would keep a search going on a machine on which no two probes agree."""
 MOST_VOID = 16
-"""The most void probes of one search. A void probe failed while the host took processor time; it is repeated."""
+"""The most void probes of one search. A void probe failed while the host took processor time; it is repeated. With as
+many as MOST_PROBES, the host can double the length of a search, and not more."""
 SHARES = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.05)
-"""The rates of the sweep, as shares of the knee."""
-_BRACKET = 1.05
-_WIDE = 1.25
-_BESIDE = (0.99, 1.039)
-"""The next rates, as factors of the rate that was completed. `overload` tolerates a load that is a little too high."""
-_NEAR = 0.0125
-_SAME = 0.025
-_SETTLED = 2
-_CLEAR = 0.90
-_DESCENT = 4.0
-_LEAST_RATE = 1.0
-_GAIN = 1.03
-_USELESS = 2
+"""The rates of the sweep, as shares of the knee. The last one is above the knee, as in RabbitMQ PerfTest, so that there
+are latencies of an overload as well. Each share takes one probe."""
+_ASCENT_RATIO = 2
+"""The ratio of one rate to the next, until one is not sustained, as in OpenMessaging Benchmark. A larger one would
+begin the bracket with a wider gap; a smaller one would need more probes to get there."""
+_BRACKET_RATIO = 1.05
+"""The ratio of the ends of the bracket at which the search is over, as in OpenMessaging Benchmark. A probe of ten
+seconds at 500/s detects an excess of 2.5 % (see `overload`), so that a much smaller ratio would show chance alone."""
+_WIDE_RATIO = 1.25
+"""The ratio of the ends of the bracket above which a rate that failed once is tried again at once. A smaller one would
+repeat more failures that are none by chance; a larger one would believe more short disturbances."""
+_BESIDE_RATIOS = (0.99, 1.039)
+"""The next rates, as ratios to the rate that was completed: one just below it, and one above it. They are a little less
+apart than _BRACKET_RATIO, so that the search is over if one holds and the other fails. `overload` tolerates a load that
+is a little too high, so that the upper one is farther from the completed rate."""
+_NEAR_SHARE = 0.0125
+"""The least distance of a next rate from both ends of the bracket, as a share of the rate. It is a quarter of what the
+bracket leaves open in the end. A rate that is closer would give no new information."""
+_SAME_SHARE = 0.025
+"""The distance, as a share of the rate, within which a probe of the search stands for one of the sweep. It is half of
+what the bracket leaves open. A larger one would put a probe beside its share; a smaller one would need more probes."""
+_SETTLED_PROBES = 2
+"""The probes at one rate that have to agree; with one more, the majority decides. One alone can fail by a short
+disturbance, or hold by chance. More would take longer at each end of the bracket."""
+_CLEAR_SHARE = 0.90
+"""The share of the due tasks below which one valid probe is enough to call a rate too high. A probe of ten seconds
+lacks more than a second's worth of tasks then. A higher share would let shorter disturbances decide alone; a lower one
+would repeat more probes that are far too fast."""
+_DESCENT_RATIO = 4.0
+"""The ratio of a rate that failed to the next one, if no rate has held yet and the completed rate leads to none. A
+larger one could pass the knee by far; a smaller one would need more probes until a rate holds."""
+_LEAST_RATE_PER_S = 1.0
+"""The least rate that is tried, in arrivals per second. At less, a probe of ten seconds has fewer than ten tasks, of
+which `overload` lets five be absent."""
+_GAIN_RATIO = 1.03
+"""The ratio of completed tasks to the best before, below which one more worker is of no use. It is a little more than
+the 2.5 % that a probe of ten seconds at 500/s detects (see `overload`). A smaller one would take chance for a gain; a
+larger one would end the search while workers still help."""
+_USELESS_WORKERS = 2
+"""The number of such workers, one after another, that end the search. One alone may have met a short disturbance; more
+would take two or three probes each."""
 
 Say = Callable[[str], None]
 """Shows a line to the user."""
@@ -132,9 +163,9 @@ class _Trials:
     def is_settled(self, rate: float) -> bool:
         """Return whether a rate needs no further probe: two agree, one failed clearly, or there are three."""
         trials = self.at(rate)
-        if any(trial.is_valid and not trial.is_sustained and trial.done < _CLEAR for trial in trials):
+        if any(trial.is_valid and not trial.is_sustained and trial.done < _CLEAR_SHARE for trial in trials):
             return self.balance(rate) < 0
-        return abs(self.balance(rate)) >= _SETTLED or len(trials) > _SETTLED
+        return abs(self.balance(rate)) >= _SETTLED_PROBES or len(trials) > _SETTLED_PROBES
 
     @property
     def tied(self) -> float | None:
@@ -179,7 +210,7 @@ def find_knee(
         say: receives the result of each probe.
     """
     trials = _Trials()
-    least = min(start, _LEAST_RATE)
+    least = min(start, _LEAST_RATE_PER_S)
     while len(trials.all) < MOST_PROBES and (rate := _next_rate(trials, start, least)) is not None:
         number = len(trials.all) + 1
         trials.add(trial := _Trial.of(rate, probe(rate), objectives))
@@ -198,26 +229,27 @@ def _next_rate(trials: _Trials, start: float, least: float) -> float | None:
     low, high = trials.low, trials.high
     if high is None:
         # Without a tie and without a rate that fails, there is a rate that holds.
-        return _round((low or start) * 2)
+        return _round((low or start) * _ASCENT_RATIO)
     gap = high / low if low is not None else math.inf
-    if gap > _BRACKET and high > least:
+    if gap > _BRACKET_RATIO and high > least:
         # A short disturbance far above the rates that hold would mislead the search for many probes.
-        return high if gap > _WIDE and not trials.is_settled(high) else max(_within(trials.failure(high), low), least)
+        is_doubtful = gap > _WIDE_RATIO and not trials.is_settled(high)
+        return high if is_doubtful else max(_within(trials.failure(high), low), least)
     return next((rate for rate in (high, low) if rate is not None and not trials.is_settled(rate)), None)
 
 
 def _within(failure: _Trial, low: float | None) -> float:
     """Return a rate within the bracket: close to the rate that was completed at its upper end, or in the middle."""
     high, floor = failure.at, low or 0.0
-    if failure.is_valid and failure.done < 1 / _BRACKET:
-        for factor in _BESIDE:
+    if failure.is_valid and failure.done < 1 / _BRACKET_RATIO:
+        for factor in _BESIDE_RATIOS:
             rate = _round(high * failure.done * factor)
             # A candidate very close to an end would give no new information.
-            if floor * (1 + _NEAR) < rate < high / (1 + _NEAR):
+            if floor * (1 + _NEAR_SHARE) < rate < high / (1 + _NEAR_SHARE):
                 return rate
     if low is not None:
         return _round(math.sqrt(low * high))
-    return _round(high / _DESCENT) if failure.done else 0.0
+    return _round(high / _DESCENT_RATIO) if failure.done else 0.0
 
 
 def _sweep(
@@ -227,7 +259,7 @@ def _sweep(
     sweep = []
     for share in SHARES:
         rate = _round(knee * share)
-        near = [one for one in trials.all if abs(one.at / rate - 1) <= _SAME and trials.is_typical(one)]
+        near = [one for one in trials.all if abs(one.at / rate - 1) <= _SAME_SHARE and trials.is_typical(one)]
         if near:
             sweep.append(min(reversed(near), key=lambda one: abs(one.at - rate)))
             continue
@@ -261,7 +293,7 @@ def _sentences(
         where = "at" if failure.is_valid else "at least"
         yield f"The knee is {where} {rate:g}/s: at {failure.at:g}/s {failure.reasons[0]}"
     yield from _limit(found)
-    if failure is not None and failure.at / rate > _BRACKET:
+    if failure is not None and failure.at / rate > _BRACKET_RATIO:
         yield f"The {MOST_PROBES} probes left a gap up to {failure.at:g}/s."
     elif not trials.is_settled(rate):
         yield f"It was not confirmed within {MOST_PROBES} probes."
@@ -318,15 +350,15 @@ def find_workers(
         if trials.balance(count) > 0:
             text = f"{_workers(count)} sustain{'s' if count == 1 else ''} {rate:g}/s, and no fewer."
             return _workers_found(trials, rate, count, None, text)
-        useless = useless + 1 if done_per_s < best_per_s * _GAIN else 0
+        useless = useless + 1 if done_per_s < best_per_s * _GAIN_RATIO else 0
         best_per_s = max(best_per_s, done_per_s)
-        if useless >= _USELESS or not trials.failure(count).is_valid:
+        if useless >= _USELESS_WORKERS or not trials.failure(count).is_valid:
             break
     last = trials.failure(trials.all[-1].at)
     found = bottleneck(last.figures)
     why = f"{_workers(int(last.at))} did not sustain {rate:g}/s: {last.reasons[0]}"
-    if useless >= _USELESS:
-        why += f" The last {_USELESS} of them added less than {_GAIN - 1:.0%} each."
+    if useless >= _USELESS_WORKERS:
+        why += f" The last {_USELESS_WORKERS} of them added less than {_GAIN_RATIO - 1:.0%} each."
     return _workers_found(trials, rate, None, found, " ".join([why, *_limit(found)]))
 
 
