@@ -1,7 +1,7 @@
 """The options of a load test, and the check for options that contradict one another."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,16 @@ from harness.measure.durations import parse_duration_s
 from harness.measure.figures import Objective
 
 SENDERS = 64
+"""The default number of senders. Each waits for the confirm of its own task. With fewer, arrivals are dropped at a
+lower rate; more take more memory and processor time of the load process."""
 CELERY_WORKERS = 1
+"""The default number of Celery workers: the smallest stack that runs tasks."""
 PROBE = "10s"
+"""The default length of a search's probe. A shorter probe detects only a larger excess of the load (see `overload`); a
+longer one makes the search longer."""
+
+_Rule = tuple[object, str]
+"""A contradiction and its error: if the first is true, the second is raised."""
 
 
 def _text_of(parse: Callable[[str], object]) -> Callable[[str], str]:
@@ -77,9 +85,21 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """Check the options. Raises UsageError if they contradict one another, or if one of them has no effect."""
-    is_search, is_attached = options.find_knee or options.find_workers, bool(options.broker_url)
+    rules = (*_attached_rules(options), *_search_rules(options), *_probe_rules(options), *_load_rules(options))
+    for is_wrong, text in rules:
+        if is_wrong:
+            raise UsageError(text)
+
+
+def _is_search(options: argparse.Namespace) -> bool:
+    return bool(options.find_knee or options.find_workers)
+
+
+def _attached_rules(options: argparse.Namespace) -> Sequence[_Rule]:
+    """Return the rules for a broker and workers that run elsewhere."""
+    is_attached = bool(options.broker_url)
     what_to_start = options.celery_workers is not None or options.worker_option or options.app
-    for is_wrong, text in (
+    return (
         (
             options.results and not is_attached,
             "--results is for a broker that runs elsewhere: give --broker-url as well.",
@@ -96,6 +116,13 @@ def check(options: argparse.Namespace) -> None:
             is_attached and what_to_start,
             "--celery-workers, --worker-option and --app are for a stack of one's own: leave --broker-url or them out.",
         ),
+    )
+
+
+def _search_rules(options: argparse.Namespace) -> Sequence[_Rule]:
+    """Return the rules for a search, which makes the load and chooses the rates or the workers itself."""
+    is_search = _is_search(options)
+    return (
         (
             options.find_knee and options.find_workers,
             "--find-knee and --find-workers are two searches: give one of them.",
@@ -105,7 +132,7 @@ def check(options: argparse.Namespace) -> None:
             "a search tries rates of its own, in an open loop: leave --closed, --stages and --fault out.",
         ),
         (
-            is_search and is_attached,
+            is_search and options.broker_url,
             "a search needs a stack of its own, whose workers keep a journal: leave --broker-url out.",
         ),
         (
@@ -120,14 +147,26 @@ def check(options: argparse.Namespace) -> None:
             options.find_workers and options.celery_workers is not None,
             "--find-workers finds how many workers it takes, from one upwards: leave --celery-workers out.",
         ),
+    )
+
+
+def _probe_rules(options: argparse.Namespace) -> Sequence[_Rule]:
+    """Return the rules for the length of a search's probes."""
+    return (
         (
-            options.probe is not None and not is_search,
+            options.probe is not None and not _is_search(options),
             "--probe is how long a search tries each rate: give --find-knee or --find-workers as well.",
         ),
         (
             options.probe is not None and not parse_duration_s(options.probe),
             "--probe 0s would measure nothing: give a duration such as 10s.",
         ),
+    )
+
+
+def _load_rules(options: argparse.Namespace) -> Sequence[_Rule]:
+    """Return the rules for the senders and the arrivals."""
+    return (
         (
             options.num_users is not None and options.num_users < 1,
             "-u is how many senders there are, and without one nothing is sent: give 1 or more.",
@@ -136,9 +175,7 @@ def check(options: argparse.Namespace) -> None:
             options.closed and options.stages,
             "--stages says when arrivals are due, which --closed does without: give one of them.",
         ),
-    ):
-        if is_wrong:
-            raise UsageError(text)
+    )
 
 
 def celery_workers(options: argparse.Namespace) -> int:
