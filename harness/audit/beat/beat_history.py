@@ -8,8 +8,10 @@ from itertools import accumulate
 
 from harness.records.values import Json
 
-_LEAST_SLEEP_S = 0.001
-"""Seconds. A float of today's Unix time has a resolution of a quarter of a microsecond."""
+LEAST_SLEEP_S = 0.001
+"""The least pause, in seconds, that proves that beat slept. The end of a wake is a sum of floats, and a float of
+today's Unix time has a resolution of a quarter of a microsecond. A smaller value would take a rounding error for a
+pause; a larger one would take beat for awake in its shortest pauses."""
 
 Rules = Mapping[str, Mapping[str, Json]]
 """The rule of each entry of a schedule, by its name."""
@@ -28,7 +30,7 @@ class Wake:
     @property
     def slept(self) -> bool:
         """True if nothing was left to do, so that beat slept."""
-        return self.next > self.end + _LEAST_SLEEP_S
+        return self.next > self.end + LEAST_SLEEP_S
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

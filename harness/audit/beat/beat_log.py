@@ -15,10 +15,13 @@ from harness.records.journal import Tail
 from harness.records.regular_file import open_regular
 from harness.records.values import Json
 
-_LONGEST_FIRST_LINE = 1 << 20
-"""Bytes of the first line that are read."""
+_LONGEST_FIRST_LINE_BYTES = 1 << 20
+"""The most bytes of a first line. It says who writes the file, and is short. A longer one counts as damaged, so that a
+file without line ends does not fill the memory."""
 _SILENCE_S = 10.0
-"""Seconds. A wake may be this late on a busy machine."""
+"""The time, in seconds, for which a worker may take tasks after its beat should have woken. A wake may be this late on
+a busy machine. A shorter time would call such a beat dead; a longer one would miss one that died shortly before the end
+of the run."""
 _OF_BEAT = re.compile(rb'"kind":\s*"(?:embedded|schedule|woke|unsent)"|"schedule":\s*\[')
 _RECEIVED = f'"{Kind.RECEIVED.value}"'.encode()
 
@@ -52,7 +55,7 @@ def read(journal: Path, without_beat: Collection[Path] = frozenset()) -> tuple[l
 def _is_of_beat(path: Path, *, is_searched: bool) -> bool:
     """Return whether beat wrote in a file, by its first line or any other; by its name if the first line is damaged."""
     with open_regular(path) as file:
-        first = file.readline(_LONGEST_FIRST_LINE)
+        first = file.readline(_LONGEST_FIRST_LINE_BYTES)
         try:
             if json.loads(first)["role"] == "beat":
                 return True

@@ -28,7 +28,7 @@ _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MINUTE = timedelta(minutes=1)
 _FARTHEST = timedelta(days=1)
-"""The largest change of a zone's clock."""
+"""The largest change of a zone's clock. Samoa left out a day in 2011."""
 
 
 def written(rule: Mapping[str, Json]) -> str:

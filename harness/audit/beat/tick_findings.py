@@ -9,6 +9,8 @@ from harness.records.verdict import Finding, Verdict
 UNTOLD = "in no schedule that beat spoke of"
 """The rule of an entry that was sent without being in any known schedule."""
 _REASONS = 3
+"""The number of errors of beat that a finding quotes. Each is a sentence, so that more would make it too long to
+read."""
 
 
 def findings(

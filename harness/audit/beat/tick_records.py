@@ -8,7 +8,8 @@ from harness.records.values import Json
 from harness.records.verdict import Finding
 
 FIRST = 10
-"""The number of items that a text names."""
+"""The number of times, or of entries, that a record or a text names. The count stands beside them, so that audit.json
+stays short for an entry of every minute."""
 
 
 @dataclass(frozen=True, kw_only=True)

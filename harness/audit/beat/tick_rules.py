@@ -24,11 +24,25 @@ from harness.audit.beat.tick_records import LISTS, EntryTicks, Ticks, Times, Win
 from harness.records.values import Json
 
 _LATE_S = 60.0
-"""Seconds. A crontab entry names a minute; a tick within it is on time."""
+"""The most seconds by which a tick of a crontab entry may be late. The entry names a minute; a tick within it is on
+time."""
 _EARLY_S = 0.01
-"""Seconds. By design, Celery wakes ten milliseconds of its own clock early, and checks again before it sends."""
+"""The seconds by which a tick may be early. By design, Celery wakes ten milliseconds of its own clock early, and checks
+again before it sends."""
 _ANSWER_S = 1.0
-"""Seconds by which the schedule's own answer on the next due time may be wrong: it counts in floats, and asks twice."""
+"""Seconds by which the schedule's own answer on the next due time may be wrong: it counts in floats, and asks twice. A
+smaller value would take the schedule's answer for another time than the due one; no crontab entry is due twice within
+it."""
+_GRACE_S = 1.0
+"""The seconds for which a due tick may still come after beat's longest wake. A shorter time would call the last tick
+before beat ended missing; a longer one would demand fewer of the last ticks."""
+_KEPT_SHARE = 0.5
+"""The share of the time from due to sent for which beat may have been idle, if its being busy is to excuse a tick. With
+a higher share, beat that was idle most of the time would be excused; with a lower one, the schedule would be blamed for
+the machine."""
+_ROUNDINGS_S = ((86_400.0, 90_000.0), (3_600.0, 3_600.0), (60.0, 60.0))
+"""The least interval that Celery rounds to days, hours or minutes, and the seconds by which it may then end early: a
+whole unit, and for a day one hour more, by which a change to or from daylight saving makes a day longer."""
 
 
 def account(journal: Path, window: Window | None = None, without_beat: Collection[Path] = frozenset()) -> Ticks | None:
@@ -95,7 +109,7 @@ class _Watch:
     @cached_property
     def grace_s(self) -> float:
         """Seconds for which a due tick may still come: beat's longest wake and a second, at most a minute."""
-        return min(_LATE_S, 1.0 + self.beats.longest_wake_s)
+        return min(_LATE_S, _GRACE_S + self.beats.longest_wake_s)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -171,7 +185,7 @@ class _Case:
 
     def was_kept(self, due: float, sent: float, starts: Sequence[Start] | None = None) -> bool:
         """Return whether every beat that had it was held up for at least half of a span, and for all but a minute."""
-        most_s = min(_LATE_S, (sent - due) / 2)
+        most_s = min(_LATE_S, _KEPT_SHARE * (sent - due))
         having = self.starts(due) if starts is None else starts
         return bool(having) and all(self.unplanned_s(start, due, sent) <= most_s for start in having)
 
@@ -410,7 +424,7 @@ def _note_absent(counts: _Counts, every_s: float, since: float, until: float, ca
 
 def _rounding_s(every_s: float) -> float:
     """Return the seconds by which a rounded interval may end early: to the full day (and an hour), hour or minute."""
-    for unit_s, slack_s in ((86_400.0, 90_000.0), (3_600.0, 3_600.0), (60.0, 60.0)):
+    for unit_s, slack_s in _ROUNDINGS_S:
         if every_s >= unit_s:
             return slack_s
     return 0.0
