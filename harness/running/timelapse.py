@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from harness.audit.audit import Audit, audit
+from harness.audit.beat.beat_history import LEAST_SLEEP_S
 from harness.audit.run_folder import RunFolder
 from harness.containers.beat import Beat, FastClock
 from harness.errors import StartError, UsageError, WaitTimeout
@@ -28,20 +29,47 @@ Progress = Callable[[datetime, float], None]
 """Receives the time that beat's clock shows, and the share of the days that is over, from 0 to 1."""
 
 _LEAD_S = 6.0
-"""Real seconds from the start of beat until its clock shows the first of the days; idle machines need two."""
-_LONGER = 3.0
+"""Real seconds from the start of beat until its clock shows the first of the days; idle machines need two. With less,
+more runs begin twice; with more, every run takes longer."""
+_LONGER_RATIO = 3.0
+"""The ratio of the time before the second attempt to that before the first. A busy machine needs more time, and there
+is no third attempt."""
 _AFTER_S = 60.0
-"""Seconds of beat's clock after the last of the days, within which a tick of these days is on time."""
+"""Seconds of beat's clock after the last of the days, within which a tick of these days is on time: a crontab entry
+names a minute."""
 _SLACK_S = 30.0
+"""Real seconds that are added to the time limit of a run, for what does not depend on the speed, such as a connection
+to the broker. Less would end slow runs as failed; more would delay the error if beat hangs."""
+_OVERTIME_RATIO = 1.5
+"""The time limit of a run, as a ratio to the time that it takes by beat's clock. A clock under load does not run
+slower, but beat wakes later. A smaller ratio would end such runs as failed; a larger one would delay the error if beat
+hangs."""
 _NAP_S = 600.0
-"""Seconds of beat's clock. Beat wakes at least every 300 s, unless the app sets another interval."""
+"""The longest pause of beat that a run waits for, in seconds of beat's clock. Beat wakes at least every 300 s, unless
+the app sets another interval."""
 _NETWORK_S = 30.0
+"""Real seconds that a connection to the broker may take. Less would end runs on a busy machine; more would delay the
+error if the broker does not answer."""
 _LONGEST_TIMEOUT_S = 2_000_000.0
 """The longest time-out, in seconds, that a socket accepts: it counts milliseconds in 32 bits."""
+_CLOCK_SLACK_S = 1.0
+"""The seconds, real ones and of beat's clock, by which beat's clock may be ahead of what the real time allows. A clock
+that is not shifted is outside, unless the days begin now. A smaller slack would refuse a shifted clock for its rounding
+to whole seconds."""
+_PROBE_S = 1.0
+"""Real seconds between two checks whether beat runs. The engine's answer costs more than reading the journal. A longer
+time would report the death of beat later."""
+_LOOK_INTERVAL_S = 0.1
+"""Real seconds between two looks at beat's journal. A longer interval would show the progress in larger steps."""
 _YEARS = range(1980, 2100)
-_FASTEST = 1_000_000.0
-"""The highest speed of a clock. No machine reaches a hundredth of it; a much faster clock would begin before 1970."""
+"""The years of a time-lapse. A fast clock begins long before the first day, and must not begin before 1970. A year
+outside is taken for a typing error."""
+_FASTEST_SPEED = 1_000_000.0
+"""The highest speed of a clock, as a multiple of the real one. No machine reaches a hundredth of it; a much faster
+clock would begin before 1970."""
 _LOG_LINES = 20
+"""The last lines of beat's log that an error shows. Fewer would cut off a traceback; more would hide the error
+itself."""
 _BUILT_IN = "celery.backend_cleanup"
 _CELERYS = "celery.beat."
 
@@ -66,8 +94,8 @@ class Lapse:
 
     def __post_init__(self) -> None:
         """Refuse a speed or a time out of range, and an invalid zone. Raises UsageError."""
-        if not 0 < self.speed <= _FASTEST:
-            most = f"{_FASTEST:,.0f}"
+        if not 0 < self.speed <= _FASTEST_SPEED:
+            most = f"{_FASTEST_SPEED:,.0f}"
             raise UsageError(f"a speed of {self.speed:g} cannot be: give a number above 0, up to {most}, such as 2880.")
         for moment in (self.begin, self.end):
             if moment.year not in _YEARS:
@@ -142,7 +170,7 @@ def execute(session: SharedParts, lapse: Lapse, progress: Progress = lambda *_: 
                 f"beat was not ready {lead_s:.0f} s after its start, twice, so that its clock was past --from: "
                 f"is the machine busy? A lower --speed gives it no more time; see {folder.path} for what it said."
             )
-        lead_s *= _LONGER
+        lead_s *= _LONGER_RATIO
         session.say(f"beat was not ready in time; again, with {lead_s:.0f} s before --from")
         shutil.rmtree(folder.path)
     audited = audit(folder)
@@ -236,7 +264,7 @@ class _Running:
             _schedule(folder, self.lapse)
             ready_t = _ready_t(folder)
             took_s = REAL.now() - began_s
-            if not start_t <= ready_t <= start_t + (took_s + 1.0) * speed + 1.0:
+            if not start_t <= ready_t <= start_t + (took_s + _CLOCK_SLACK_S) * speed + _CLOCK_SLACK_S:
                 raise UsageError(
                     f"beat's clock shows {datetime.fromtimestamp(ready_t, UTC).isoformat(timespec='seconds')}, so it "
                     "is not shifted: the image in HARNESS_WORKER_IMAGE needs libfaketime, as the harness's own has it."
@@ -250,7 +278,7 @@ class _Running:
         """Wait until a wake shows that beat's clock is past the days. Raises StartError or WaitTimeout."""
         follower = journal.Follower(folder.journal)
         until_t = self.end.timestamp() + _AFTER_S
-        asked = _Rarely(1.0)
+        asked = _Rarely(_PROBE_S)
         now_t = ready_t
 
         def over() -> bool:
@@ -262,9 +290,9 @@ class _Running:
                 raise StartError(f"beat ended on {self._shown(now_t)} of its clock. Its last log lines:\n{said}")
             return now_t > until_t
 
-        limit_s = 1.5 * (until_t - ready_t + _NAP_S) / self.lapse.speed + _SLACK_S
+        limit_s = _OVERTIME_RATIO * (until_t - ready_t + _NAP_S) / self.lapse.speed + _SLACK_S
         try:
-            wait_until(over, what="beat's clock is past --to", timeout_s=limit_s, interval_s=0.1)
+            wait_until(over, what="beat's clock is past --to", timeout_s=limit_s, interval_s=_LOOK_INTERVAL_S)
         except WaitTimeout as error:
             raise WaitTimeout(
                 f"{error} It last woke on {self._shown(now_t)}. Its last log lines:\n{beat.last_lines(_LOG_LINES)}"
@@ -306,6 +334,6 @@ def _latest(events: Sequence[Event], now_t: float) -> float:
             continue
         wake = event.of(Woke)
         # A wake after which beat did not sleep may have left something to send.
-        if wake["next"] > wake["at"] + wake["took_s"] + 0.001:
+        if wake["next"] > wake["at"] + wake["took_s"] + LEAST_SLEEP_S:
             now_t = max(now_t, float(wake["at"]))
     return now_t
