@@ -7,14 +7,13 @@ with a description, and with whether it can still move by itself.
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from harness.audit.ledger import Chord, Ledger, Received
-from harness.audit.remains import DeadLetter, How, QueueLeft, Remains, Settled
-from harness.containers.rabbitmq import Death, QueueCount, QueueLook, Waiting
+from harness.audit.remains import How, Settled
+from harness.containers.rabbitmq import QueueCount, QueueLook, Waiting
 from harness.errors import EngineError, HarnessError
-from harness.records.values import Json
 from harness.stack.limits import Limits, Wait
 from harness.wait import REAL, Clock
 
@@ -27,10 +26,6 @@ the margin, a queue that reports late would count as empty."""
 _INTERVAL_S = 0.05
 """Seconds between two looks. A longer interval would end every wait later; a shorter one would ask the broker more
 often, and so take processor time from the workers."""
-_AGREE_S = 2.0
-"""Seconds that broker and journal may take to agree on who has which message. A message can move between the two looks.
-A shorter time would call what is left unknown on a busy machine; a longer one would delay every run in which some
-worker keeps no journal."""
 _FIRST_WORD_S = 3.0
 """A wait that is shorter than this, in seconds, is not announced, so that the output of a short run stays short. A
 longer silence would look like a standstill."""
@@ -40,7 +35,7 @@ standstill."""
 _SHOWN = 3
 """The number of items that an announcement names, and of members that a chord does. It is one line, which has no room
 for more."""
-_DELAYED = "celery_delayed_"
+DELAYED = "celery_delayed_"
 """The prefix of the queues in which native delayed delivery keeps messages."""
 
 
@@ -296,7 +291,7 @@ class _View:
             return Item(text=text, can_move=True)
         if queue.name in self.consumed:
             return Item(text=f"{text}, though a worker consumed it", can_move=True)
-        if queue.expires_messages or queue.name.startswith(_DELAYED) or self._expire_soon(queue.name):
+        if queue.expires_messages or queue.name.startswith(DELAYED) or self._expire_soon(queue.name):
             return Item(text=f"{ready} in `{queue.name}`, until their time comes", can_move=self._due_soon(queue))
         others = ", ".join(sorted(self.consumed)) or "nothing"
         whole = f"{text} (workers consume: {others})" if self.alive else f"{text} (no worker runs)"
@@ -318,90 +313,7 @@ class _View:
 
     def _due_soon(self, queue: QueueCount) -> bool:
         """Return whether one of the tasks that may wait there is due before the wait ends."""
-        if not queue.name.startswith(_DELAYED):
+        if not queue.name.startswith(DELAYED):
             return True
         due = [one.due_t for one in self.ledger.unended.values() if one.due_t is not None]
         return not due or min(due) <= self.until_t
-
-
-# --------------------------------------------------------------------------------------------------------- what is left
-
-
-def remains(source: Source, *, clock: Clock = REAL) -> Remains:
-    """Return what is in the queues and in the workers' hands now.
-
-    A message can move between two looks. So the look is repeated, for two seconds at most, until the journal accounts
-    for all of the broker's unacknowledged messages. If it never does, or if the broker does not answer, `reason` says
-    why the result is incomplete.
-    """
-    until_s = clock.now() + _AGREE_S
-    while True:
-        try:
-            found, excess = _look(source)
-        except HarnessError as error:
-            held = source.ledger.held(source.alive(), unacked=True)
-            return Remains(held=sorted(held), reason=str(error).partition("\n")[0])
-        if excess <= 0:
-            return found
-        if clock.now() >= until_s:
-            # Some worker holds messages and did not journal it, so the tasks in them are unknown.
-            known = len(found.held)
-            reason = f"{known + excess} messages are unacknowledged, {known} are accounted for"
-            return replace(found, reason=reason)
-        clock.sleep(_INTERVAL_S)
-
-
-def _look(source: Source) -> tuple[Remains, int]:
-    """Look once. Return what was found, and how many unacknowledged messages are not accounted for."""
-    queues = source.task_queues()
-    looks = source.look([queue.name for queue in queues])
-    waiting = {queue.name: source.peek(queue.name) for queue in queues if _may_hold(queue, looks.get(queue.name))}
-    unacked = sum(queue.unacked for queue in queues)
-    ledger = source.ledger
-    held = ledger.held(source.alive(), unacked=bool(unacked))
-    consumed = {name: about for names in ledger.consumes.values() for name, about in names.items()}
-    found, dead = [], []
-    for queue in queues:
-        look = looks.get(queue.name)
-        is_resting = queue.name not in consumed and not queue.expires_messages and look and not look.consumers
-        for message in waiting.get(queue.name, ()):
-            if is_resting and message.death is not None and not message.death.queue.startswith(_DELAYED):
-                dead.append(_dead_letter(message, message.death, queue.name))
-            else:
-                found.append(message.task)
-    known = sorted(task for task in found if task is not None)
-    left = [
-        _left(queue, looks.get(queue.name), len(waiting.get(queue.name, ())), consumed.get(queue.name, {}))
-        for queue in queues
-    ]
-    anonymous = len(found) - len(known) + sum(letter.task is None for letter in dead)
-    everything = Remains(queues=left, messages=known, anonymous=anonymous, held=sorted(held), dead=dead)
-    return everything, unacked - len(held)
-
-
-def _may_hold(queue: QueueCount, look: QueueLook | None) -> bool:
-    """Return whether a queue may hold a message: one that reports at intervals may hold more than it reports."""
-    return bool(queue.ready or (not queue.is_live and (look is None or look.ready)))
-
-
-def _left(queue: QueueCount, look: QueueLook | None, waiting: int, about: Mapping[str, Json]) -> QueueLeft:
-    return QueueLeft(
-        name=queue.name,
-        kind=queue.kind,
-        ready=waiting,
-        unacked=queue.unacked,
-        consumers=look.consumers if look else None,
-        arguments=queue.arguments,
-        declared=dict(about.get("arguments") or {}),
-    )
-
-
-def _dead_letter(message: Waiting, death: Death, queue: str) -> DeadLetter:
-    return DeadLetter(
-        task=message.task,
-        name=message.name,
-        queue=queue,
-        origin=death.queue,
-        reason=death.reason,
-        count=death.count,
-    )

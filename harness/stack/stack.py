@@ -21,7 +21,7 @@ from harness.errors import RunFolderError, UsageError
 from harness.records.expectation import Promise
 from harness.records.values import Json
 from harness.records.verdict import Finding
-from harness.stack import settling
+from harness.stack import left_in_broker, settling
 from harness.stack.limits import Limits
 from harness.stack.result_store import ResultStore, SqliteFile
 from harness.stack.shared_parts import SharedParts
@@ -268,7 +268,7 @@ class Stack(AccountedSystem):
         self.limits_left = limits.left_after(settled, at_most=_UNASKED)
         # A task that is sent after this time may be in a place that was looked at before.
         asked_t = time.time()
-        remains = replace(settling.remains(self), asked_t=asked_t, settled=settled)
+        remains = replace(left_in_broker.remains(self), asked_t=asked_t, settled=settled)
         self.folder.write("broker.json", remains.to_json())
         return []
 

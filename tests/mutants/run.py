@@ -45,6 +45,7 @@ DECIDING = (
     "harness/audit/beat/beat_history.py",
     "harness/audit/beat/crontab.py",
     "harness/stack/settling.py",
+    "harness/stack/left_in_broker.py",
     "harness/stack/limits.py",
 )
 """The files that decide a verdict."""

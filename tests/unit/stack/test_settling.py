@@ -1,116 +1,16 @@
 """Settling: what it waits for, what it says, and that it ends when nothing on its list can change."""
 
-import json
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness.audit.ledger import Ledger
-from harness.audit.remains import DeadLetter, How, Remains, Settled
-from harness.containers.rabbitmq import Death, QueueCount, QueueLook, Waiting
-from harness.errors import BrokerError, EngineError
+from harness.audit.remains import How, Settled
+from harness.containers.rabbitmq import QueueCount, QueueLook
 from harness.stack.limits import Limits
-from harness.stack.settling import described, remains, settle
-from harness.wait import Clock
+from harness.stack.settling import described, settle
+from tests.unit.stack.broker_and_journal import START_T, World
 
-START_T = 1_000.0
 UNLOCK = "celery.chord_unlock"
-
-
-@dataclass
-class World:
-    """A stack of which only its journal and what the broker says is there; its time passes when somebody sleeps."""
-
-    folder: Path
-    queues: list[QueueCount] = field(default_factory=list)
-    looks: dict[str, QueueLook] = field(default_factory=dict)
-    messages: dict[str, list[Waiting]] = field(default_factory=dict)
-    workers: set[str] = field(default_factory=lambda: {"worker-1"})
-    later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
-    """What happens when, in seconds from the start."""
-    now_s: float = 0.0
-    fault: str | None = None
-    engine_fault: str | None = None
-    said: list[str] = field(default_factory=list)
-    looked: int = 0
-
-    def __post_init__(self) -> None:
-        self._ledger = Ledger(self.folder)
-        self._numbers: defaultdict[Path, count[int]] = defaultdict(count)
-
-    @property
-    def ledger(self) -> Ledger:
-        self._ledger.update()
-        return self._ledger
-
-    def task_queues(self) -> list[QueueCount]:
-        if self.fault:
-            raise BrokerError(self.fault)
-        return self.queues
-
-    def look(self, queues: Collection[str]) -> Mapping[str, QueueLook]:
-        self.looked += 1
-        return {name: look for name, look in self.looks.items() if name in queues}
-
-    def peek(self, queue: str) -> Sequence[Waiting]:
-        return self.messages.get(queue, [])
-
-    def alive(self) -> set[str]:
-        if self.engine_fault:
-            raise EngineError(self.engine_fault)
-        return self.workers
-
-    def sleep(self, seconds: float) -> None:
-        self.now_s += max(seconds, 0.001)
-        for due in [one for one in self.later if one[0] <= self.now_s]:
-            self.later.remove(due)
-            due[1]()
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(now=lambda: self.now_s, sleep=self.sleep)
-
-    def say(self, node: str, kind: str, task: str | None = None, *, pid: int = 1, **data: Any) -> None:
-        path = self.folder / f"{node}.{pid}.1.jsonl"
-        number = next(self._numbers[path])
-        line = {"n": number, "t": START_T + self.now_s, "kind": kind, **({"task": task} if task else {}), **data}
-        with path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def send(self, *tasks: str, **data: Any) -> None:
-        for task in tasks:
-            self.say("producer", "intended", task, name="nap", **data)
-            self.say("producer", "accepted", task)
-
-    def end(self, task: str, state: str = "SUCCESS", **data: Any) -> None:
-        self.say("worker-1", "finished", task, state=state, **data)
-
-    def at(self, seconds: float, kind: str, task: str, **data: Any) -> None:
-        """Have the worker say something later."""
-        self.later.append((seconds, lambda: self.say("worker-1", kind, task, **data)))
-
-    def holds(self, name: str = "celery", *, consumers: int | None = 0, **counts: Any) -> None:
-        """Let a queue hold something from now on."""
-        self.queues = [queue for queue in self.queues if queue.name != name]
-        self.queues.append(QueueCount(name=name, **{"ready": 0, "unacked": 0, **counts}))
-        if consumers is not None:
-            self.looks[name] = QueueLook(ready=counts.get("ready", 0), consumers=consumers)
-
-    def settle(self, timeout_s: float = 60.0, limit_s: float = 600.0, step_s: float | None = None) -> Settled:
-        """Settle; with a step, each sleep takes as long, whose sums binary fractions hold exactly."""
-        stepping = Clock(now=lambda: self.now_s, sleep=lambda _: self.sleep(step_s or 0.0))
-        return settle(
-            self,
-            Limits(timeout_s=timeout_s, limit_s=limit_s),
-            say=self.said.append,
-            clock=self.clock if step_s is None else stepping,
-            now_t=lambda: START_T + self.now_s,
-        )
 
 
 class Between(World):
@@ -120,14 +20,6 @@ class Between(World):
         queues = super().task_queues()
         self.say("worker-1", "started", "a", name="nap")
         return queues
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    world = World(tmp_path)
-    world.say("worker-1", "up")
-    world.say("worker-1", "ready", queues={"celery": {}})
-    return world
 
 
 def test_a_run_without_tasks_is_at_rest_at_once(world: World) -> None:
@@ -557,105 +449,3 @@ def test_a_settling_is_written_down_with_all_it_knows() -> None:
         "waiting": ["1 in `celery`"],
         "sending": [["poll", "poll", 9]],
     }
-
-
-# ------------------------------------------------------------------------------------------------------- what is left
-
-
-def waits(task: str | None, death: Death | None = None) -> Waiting:
-    return Waiting(task=task, name="nap", eta=None, death=death)
-
-
-def look(world: World) -> Remains:
-    return remains(world, clock=world.clock)
-
-
-def test_what_is_left_are_messages_and_what_workers_hold(world: World) -> None:
-    world.holds(ready=2, unacked=1, consumers=1)
-    world.messages["celery"] = [waits("b"), waits("a"), waits(None)]
-    world.say("worker-1", "received", "c", name="nap")
-    left = look(world)
-    assert (left.messages, left.held, left.anonymous, left.reason) == (["a", "b"], ["c"], 1, None)
-    (queue,) = left.queues
-    assert (queue.name, queue.ready, queue.unacked, queue.consumers) == ("celery", 3, 1, 1)
-    assert Remains.from_json(json.loads(json.dumps(left.to_json()))).to_json() == left.to_json()
-
-
-def test_a_message_that_another_queue_got_rid_of_is_dead_where_nobody_consumes(world: World) -> None:
-    world.holds("dead", ready=2)
-    world.messages["dead"] = [waits("a", Death(queue="celery", reason="rejected", count=2)), waits("b")]
-    left = look(world)
-    assert left.messages == ["b"]
-    letter = DeadLetter(task="a", name="nap", queue="dead", origin="celery", reason="rejected", count=2)
-    assert list(left.dead) == [letter]
-    assert Remains.from_json(left.to_json()).dead == (letter,)
-
-
-@pytest.mark.parametrize("death", [Death(queue="celery_delayed_3", reason="expired", count=1), None])
-def test_a_message_that_native_delayed_delivery_has_moved_is_no_dead_letter(world: World, death: Death | None) -> None:
-    world.holds("mails", ready=1)
-    world.messages["mails"] = [waits("a", death)]
-    assert (look(world).messages, look(world).dead) == (["a"], [])
-
-
-def test_messages_without_an_id_are_counted_dead_or_not(world: World) -> None:
-    death = Death(queue="celery", reason="rejected", count=1)
-    world.holds("dead", ready=4)
-    world.messages["dead"] = [waits(None, death), waits("a", death), waits(None, death), waits(None)]
-    assert look(world).anonymous == 3
-    assert Remains.from_json({"readable": True, "queues": [], "messages": [], "held": []}) == Remains()
-
-
-def provide_consumers(world: World) -> None:
-    world.holds("dead", ready=1, consumers=1)
-
-
-def let_a_worker_have_consumed(world: World) -> None:
-    world.say("worker-2", "ready", queues={"dead": {}})
-
-
-def let_messages_leave(world: World) -> None:
-    world.holds("dead", ready=1, arguments={"x-message-ttl": 1000})
-
-
-@pytest.mark.parametrize("provide", [provide_consumers, let_a_worker_have_consumed, let_messages_leave])
-def test_a_message_that_may_run_again_is_no_dead_letter(world: World, provide: Callable[[World], None]) -> None:
-    world.holds("dead", ready=1)
-    provide(world)
-    world.messages["dead"] = [waits("a", Death(queue="celery", reason="rejected", count=1))]
-    assert (look(world).messages, look(world).dead) == (["a"], [])
-
-
-def test_broker_and_journal_are_asked_again_until_they_agree(world: World) -> None:
-    world.holds(unacked=1, consumers=1)
-    world.at(0.5, "started", "a", name="nap")
-    left = look(world)
-    assert (left.held, left.reason) == (["a"], None)
-    assert world.now_s == pytest.approx(0.5, abs=0.1)
-
-
-def test_where_they_do_not_agree_nobody_knows_all(world: World) -> None:
-    world.holds(unacked=3, consumers=1)
-    world.say("worker-1", "received", "a", name="nap")
-    left = remains(world, clock=Clock(now=lambda: world.now_s, sleep=lambda _: world.sleep(0.25)))
-    assert left.reason == "3 messages are unacknowledged, 1 are accounted for"
-    assert left.to_json()["readable"] is False
-    assert Remains.from_json(left.to_json()).reason == left.reason
-    assert world.now_s == 2.0
-
-
-def test_of_a_broker_that_does_not_answer_the_workers_hands_are_known(world: World) -> None:
-    world.fault = "It is gone.\nMore"
-    world.say("worker-1", "received", "a", name="nap")
-    left = look(world)
-    assert (left.reason, left.held, left.queues) == ("It is gone.", ["a"], ())
-
-
-def test_a_queue_that_reports_in_turns_is_looked_into_if_it_says_that_it_holds_something(world: World) -> None:
-    world.holds("quorum", sampled_s=5.0)
-    world.messages["quorum"] = [waits("a")]
-    assert look(world).messages == []
-    world.looks["quorum"] = QueueLook(ready=1, consumers=0)
-    assert look(world).messages == ["a"]
-    del world.looks["quorum"]
-    assert look(world).messages == ["a"]
