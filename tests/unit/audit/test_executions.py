@@ -551,6 +551,13 @@ def test_of_several_failures_of_a_task_the_last_is_shown(world: World) -> None:
     assert world.audit().tracebacks == ("x on worker-1:\nLastError: 1",)
 
 
+def test_the_executions_of_a_worker_are_those_of_all_its_processes(world: World) -> None:
+    for task, process in (("x", "worker-1.8"), ("y", "worker-1.8"), ("v", "worker-1.9")):
+        world.intend(task)
+        begin(world, task, process=process)
+    assert world.audit().workers == {"worker-1": 4}
+
+
 def test_of_several_tasks_that_failed_unexpectedly_the_first_one_shows_its_traceback(world: World) -> None:
     for task in ("y", "x"):
         world.intend(task)
