@@ -11,9 +11,14 @@ from harness.errors import EngineError
 
 
 def pytest_configure() -> None:
-    """Have what the tests start obey Ctrl-C: what a shell runs in its background ignores it, and hands that down."""
+    """Give what the tests start the environment of a user: it obeys Ctrl-C, and takes its output for a log.
+
+    What a shell runs in its background ignores Ctrl-C, and hands that down. pytest-xdist sets COLUMNS to 80.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.pop("COLUMNS", None)
 
 
 @functools.cache
