@@ -127,12 +127,15 @@ class Mailbox(Node):
 
     def messages(self) -> list[Mail]:
         """Return every mail that was accepted until now, in that order."""
-        index = self._run_folder / "effects" / "mailbox.jsonl"
-        if not index.exists():
-            return []
-        # The last line may still be incomplete.
-        complete, _, _ = index.read_bytes().rpartition(b"\n")
-        return [self._mail(json.loads(line)) for line in complete.splitlines() if line.endswith(b"}")]
+        return [self._mail(entry) for entry in _entries(self._run_folder / "effects" / "mailbox.jsonl")]
+
+    def answered(self) -> list[str]:
+        """Return each recipient that a rule was applied to until now, in that order.
+
+        The server lists a recipient before it waits for the rule's delay. So a recipient that is listed, and whose mail
+        is not in `messages`, can be one that the server holds up at this moment.
+        """
+        return [entry["recipient"] for entry in _entries(self._run_folder / "control" / "mailbox-used.jsonl")]
 
     def _mail(self, entry: Mapping[str, Json]) -> Mail:
         return Mail(
@@ -158,3 +161,12 @@ class Mailbox(Node):
                 return None
         except (OSError, EngineError) as error:
             return f"an SMTP greeting ({error})"
+
+
+def _entries(path: Path) -> list[dict[str, Json]]:
+    """Return the complete lines of a file that the server appends to; none if it is not there."""
+    if not path.exists():
+        return []
+    # The last line may still be incomplete.
+    complete, _, _ = path.read_bytes().rpartition(b"\n")
+    return [json.loads(line) for line in complete.splitlines() if line.endswith(b"}")]

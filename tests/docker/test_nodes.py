@@ -646,6 +646,7 @@ def test_a_mailbox_answers_as_it_is_told_as_often_as_it_is_told(mailbox: Mailbox
     assert [deliver(mailbox, "a@busy.example") for _ in range(3)] == [451, 451, 250]
     assert [deliver(mailbox, "a@closed.example") for _ in range(2)] == [550, 550]
     assert deliver(mailbox, "a@example.com") == 250
+    assert mailbox.answered() == ["a@busy.example"] * 2 + ["a@closed.example"] * 2
     mailbox.clear()
     assert deliver(mailbox, "a@closed.example") == 250
     assert len(mailbox.messages()) == 3

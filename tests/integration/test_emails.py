@@ -95,7 +95,7 @@ def test_no_receipt_is_lost_when_a_worker_is_killed(stack: Stack, mailbox: Mailb
     held_up = send(stack, 0)
     for number in range(1, 40):
         send(stack, number)
-    wait_until(lambda: held_up in stack.ledger.started(), what="the first receipt is being sent", timeout_s=20)
+    wait_until(mailbox.answered, what="the server holds up the first receipt", timeout_s=20)
     victim = stack.ledger.holder(held_up)
     next(worker for worker in stack.workers if worker.name == victim).kill()
     audit = stack.settle()
