@@ -32,6 +32,7 @@ from harness.running import playground, timelapse
 from harness.running.run import Plan, execute
 from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
+from harness.stack.limits import TIMEOUT_S
 from harness.stack.shared_parts import SharedParts
 
 _RUNS = Path(".harness") / "runs"
@@ -87,7 +88,7 @@ def main() -> NoReturn:
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0),
-    default=60.0,
+    default=TIMEOUT_S,
     show_default=True,
     help="Seconds without any task ending after which waiting ends.",
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from harness.audit.audit import Audit, audit
-from harness.audit.beat.beat_history import LEAST_SLEEP_S
+from harness.audit.beat.beat_history import Wake
 from harness.audit.run_folder import RunFolder
 from harness.containers.beat import Beat, FastClock
 from harness.errors import StartError, UsageError, WaitTimeout
@@ -332,8 +332,8 @@ def _latest(events: Sequence[Event], now_t: float) -> float:
     for event in events:
         if event.kind is not Kind.WOKE:
             continue
-        wake = event.of(Woke)
+        wake = Wake.of(event.of(Woke))
         # A wake after which beat did not sleep may have left something to send.
-        if wake["next"] > wake["at"] + wake["took_s"] + LEAST_SLEEP_S:
-            now_t = max(now_t, float(wake["at"]))
+        if wake.slept:
+            now_t = max(now_t, wake.at)
     return now_t

@@ -7,16 +7,13 @@ from harness.audit.remains import DeadLetter, QueueLeft, Remains
 from harness.containers.rabbitmq import Death, QueueCount, QueueLook, Waiting
 from harness.errors import HarnessError
 from harness.records.values import Json
-from harness.stack.settling import DELAYED, Source
+from harness.stack.settling import DELAYED, INTERVAL_S, Source
 from harness.wait import REAL, Clock
 
 _AGREE_S = 2.0
 """Seconds that broker and journal may take to agree on who has which message. A message can move between the two looks.
 A shorter time would call what is left unknown on a busy machine; a longer one would delay every run in which some
 worker keeps no journal."""
-_INTERVAL_S = 0.05
-"""Seconds between two looks. A longer interval would end the wait later; a shorter one would ask the broker more often.
-"""
 
 
 def remains(source: Source, *, clock: Clock = REAL) -> Remains:
@@ -40,7 +37,7 @@ def remains(source: Source, *, clock: Clock = REAL) -> Remains:
             known = len(found.held)
             reason = f"{known + excess} messages are unacknowledged, {known} are accounted for"
             return replace(found, reason=reason)
-        clock.sleep(_INTERVAL_S)
+        clock.sleep(INTERVAL_S)
 
 
 def _look(source: Source) -> tuple[Remains, int]:

@@ -23,7 +23,7 @@ time would call such a task lost; a longer one is added to every wait that ends 
 _REPORT_INTERVALS = 1.2
 """The wait for a queue that reports at intervals, in intervals: one, and a margin of a fifth for a late report. Without
 the margin, a queue that reports late would count as empty."""
-_INTERVAL_S = 0.05
+INTERVAL_S = 0.05
 """Seconds between two looks. A longer interval would end every wait later; a shorter one would ask the broker more
 often, and so take processor time from the workers."""
 _FIRST_WORD_S = 3.0
@@ -114,7 +114,7 @@ def settle(
                 waiting=tuple(summed_up(items)),
                 sending=tuple((sender, name, count) for (sender, name), count in sending),
             )
-        wait.rest(_INTERVAL_S)
+        wait.rest(INTERVAL_S)
 
 
 def _over(items: Sequence[Item], ledger: Ledger, wait: Wait, *, is_calm: bool) -> How | None:

@@ -22,12 +22,12 @@ from harness.records.expectation import Promise
 from harness.records.values import Json
 from harness.records.verdict import Finding
 from harness.stack import left_in_broker, settling
-from harness.stack.limits import Limits
+from harness.stack.limits import TIMEOUT_S, Limits
 from harness.stack.result_store import ResultStore, SqliteFile
 from harness.stack.shared_parts import SharedParts
 from harness.stack.system import PRODUCER, AccountedSystem, Watch
 
-_UNASKED = Limits(timeout_s=60.0, limit_s=120.0)
+_UNASKED = Limits(timeout_s=TIMEOUT_S, limit_s=120.0)
 _LOG_LINES = 20
 _BROKER_LOG_LINES = 300
 _PACKAGES = ("celery", "kombu", "sqlalchemy", "testcontainers", "docker")

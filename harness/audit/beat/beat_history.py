@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from harness.records.event import Woke
 from harness.records.values import Json
 
-LEAST_SLEEP_S = 0.001
+_LEAST_SLEEP_S = 0.001
 """The least pause, in seconds, that proves that beat slept. The end of a wake is a sum of floats, and a float of
 today's Unix time has a resolution of a quarter of a microsecond. A smaller value would take a rounding error for a
 pause; a larger one would take beat for awake in its shortest pauses."""
@@ -27,10 +28,21 @@ class Wake:
     planned_s: float | None = None
     """Seconds that it took to plan all entries; None if it did not plan."""
 
+    @classmethod
+    def of(cls, line: Woke) -> "Wake":
+        """Return the wake that a line of beat's journal tells of."""
+        at, planned_s = float(line["at"]), line.get("planned_s")
+        return cls(
+            at=at,
+            end=at + float(line["took_s"]),
+            next=float(line["next"]),
+            planned_s=None if planned_s is None else float(planned_s),
+        )
+
     @property
     def slept(self) -> bool:
         """True if nothing was left to do, so that beat slept."""
-        return self.next > self.end + LEAST_SLEEP_S
+        return self.next > self.end + _LEAST_SLEEP_S
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

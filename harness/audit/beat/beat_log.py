@@ -141,15 +141,12 @@ class _Reading:
         self.changes.append((until, at, {str(one["entry"]): zone | dict(one) for one in schedule}))
 
     def _wake(self, event: Event) -> None:
-        data = event.of(Woke)
-        at = float(data["at"])
-        planned_s = None if data.get("planned_s") is None else float(data["planned_s"])
-        wake = Wake(at=at, end=at + float(data["took_s"]), next=float(data["next"]), planned_s=planned_s)
+        wake = Wake.of(event.of(Woke))
         self.wakes.append(wake)
         self.ticks += [self._tick(sent, wake) for sent in self.pending]
         self.pending.clear()
         if self.is_embedded and self.ready_at is None:
-            self.ready_at = at
+            self.ready_at = wake.at
         # Beat's clock may differ from the journal's, but runs at the same speed where a worker is there.
         self.told_at = event.t + max(wake.next - wake.end, 0.0)
 
