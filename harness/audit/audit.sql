@@ -47,7 +47,8 @@ GROUP BY task;
 
 -- name: executions
 -- For each task that began more than once, or began and did not end: the outcome on each worker. `code` is the exit
--- code of the last process that began it, as far as its parent reported it (for a signal: its number, negative).
+-- code of the last process that began it and did not end it, as far as its parent reported it (for a signal: its
+-- number, negative). What a process dies of after it ended the task says nothing about the task.
 CREATE TABLE execution AS
 WITH said AS (
          SELECT line.*, owner.node AS worker, owner.pid AS process FROM line JOIN owner USING (file)
@@ -57,21 +58,26 @@ WITH said AS (
          SELECT owner.node AS worker, line.child AS process, line.t, line.code FROM line JOIN owner USING (file)
          WHERE line.kind = 'exited'
      ),
+     open AS (
+         SELECT task, worker, process, max(t) FILTER (kind = 'started') AS began_t
+         FROM said GROUP BY task, worker, process
+         HAVING began_t > coalesce(max(t) FILTER (kind = 'finished' AND state <> 'UNKNOWN'), 0)
+     ),
+     dead AS (
+         SELECT open.task, open.worker, open.began_t, arg_min(gone.code, gone.t) AS code
+         FROM open JOIN gone ON gone.worker = open.worker AND gone.process = open.process AND gone.t >= open.began_t
+         GROUP BY open.task, open.worker, open.process, open.began_t
+     ),
      summed AS (
          SELECT task, worker,
                 count(*) FILTER (kind = 'started') AS starts,
                 bool_or(kind = 'started' AND redelivered IS NOT true) AS is_first_delivery,
                 arg_max(state, t) FILTER (kind = 'finished' AND state <> 'UNKNOWN') AS state,
-                arg_max(error, t) FILTER (kind = 'finished' AND error IS NOT NULL) AS error,
-                max(t) FILTER (kind = 'started') AS began_t,
-                arg_max(process, t) FILTER (kind = 'started') AS process
+                arg_max(error, t) FILTER (kind = 'finished' AND error IS NOT NULL) AS error
          FROM said GROUP BY task, worker
      )
-SELECT summed.task, summed.worker, any_value(starts) AS starts,
-       any_value(is_first_delivery) AS is_first_delivery, any_value(state) AS state, any_value(error) AS error,
-       arg_min(gone.code, gone.t) AS code
-FROM summed LEFT JOIN gone ON gone.worker = summed.worker AND gone.process = summed.process AND gone.t >= began_t
-GROUP BY summed.task, summed.worker;
+SELECT summed.*, arg_max(dead.code, dead.began_t) AS code
+FROM summed LEFT JOIN dead USING (task, worker) GROUP BY ALL;
 
 -- name: fanouts
 -- Tasks that one publish brought to several workers, as a broadcast does: each worker got a first delivery.

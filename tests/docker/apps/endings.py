@@ -1,14 +1,18 @@
 """An app whose tasks end in every way there is. Its settings and its queue's arguments come from the environment."""
 
+import fcntl
 import json
 import os
 import signal
+import struct
 import sys
+import termios
 import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from billiard import current_process
 from celery import Celery, Task, chord
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.signals import after_task_publish
@@ -51,8 +55,25 @@ def count_run(task: Task) -> int:
     return path.stat().st_size
 
 
+def wait_accepted(timeout_s: float = 10.0) -> None:
+    """Wait until the parent process has read that this one accepted its task.
+
+    Celery gives a task to another process if the first one dies before that, even a task that is acknowledged early.
+    """
+    queue = getattr(current_process(), "outq", None)
+    if queue is None:
+        return  # The solo pool runs tasks in the process that accepts them.
+    pipe = queue._writer.fileno()  # noqa: SLF001 - a child is not told otherwise what its parent has read.
+    ends_s = time.monotonic() + timeout_s
+    while struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]:
+        if time.monotonic() > ends_s:
+            raise TimeoutError("the parent process does not read")
+        time.sleep(0.001)
+
+
 def die(how: str) -> None:
     """End this process, or have it ended."""
+    wait_accepted()
     if how == "SIGKILL":
         os.kill(os.getpid(), signal.SIGKILL)
     elif how == "os._exit":

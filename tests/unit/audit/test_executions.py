@@ -178,6 +178,27 @@ def test_a_process_that_was_killed_as_soon_as_its_task_began_is_told(world: Worl
     assert "its process was killed by SIGKILL" in lost(world)
 
 
+@pytest.mark.parametrize(
+    ("process", "killed"), [("worker-1.7", ""), ("worker-1.6", ", its process was killed by SIGKILL")]
+)
+def test_a_process_that_is_killed_after_it_ended_its_task_was_not_killed_by_it(
+    world: World, process: str, killed: str
+) -> None:
+    world.intend("x")
+    begin(world, "x", process=process)
+    if killed:
+        world.say("worker-1", "exited", child=6, code=-9)
+    else:
+        end(world, "x", process=process)
+    begin(world, "x")
+    end(world, "x")
+    world.say("worker-1", "exited", child=7, code=-15)
+    world.record("x")
+    for _ in range(3):
+        world.mail("x")
+    assert f"mail (x) began 2 times{killed}, and" in finding(world.audit(), "duplicated").text
+
+
 def test_of_two_tasks_that_never_ended_one_is_told_with_the_signal_that_killed_its_process(world: World) -> None:
     for task, process in (("x", "worker-1.7"), ("y", "worker-1.8")):
         world.intend(task)
