@@ -135,7 +135,12 @@ def _install(session: nox.Session, group: str) -> None:
     # Nothing may vouch for an installation that is broken off, or that `--no-install` leaves out.
     stamp.unlink(missing_ok=True)
     session.install(
-        "--constraint", "constraints.txt", "--editable", ".[load,pytest,pytest-celery,scenarios]", "--group", group
+        "--constraint",
+        "constraints.txt",
+        "--editable",
+        ".[load,pytest,pytest-celery,scenarios,services]",
+        "--group",
+        group,
     )
     remember = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
     session.run_install("python", "-c", remember, stamp, wanted, log=False)

@@ -52,6 +52,10 @@ class BrokerError(HarnessError):
     """The broker refused or failed a request of the harness itself (a vhost, a user, a count of messages)."""
 
 
+class ServiceError(HarnessError):
+    """A service beside the broker, such as a database server, refused or failed a request of the harness itself."""
+
+
 @contextmanager
 def noted_on(first: BaseException | None) -> Iterator[None]:
     """Add a HarnessError raised in here as a note to `first`; if `first` is None, raise it."""

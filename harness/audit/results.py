@@ -55,6 +55,7 @@ _HELD_ROWS = 50
 fill the memory."""
 _STREAMED_ROWS = 10_000
 """Rows that are fetched at once while all are read. Fewer would need more round trips; more would need more memory."""
+_COPIED = "INSERT INTO celery_taskmeta (task_id, status, result, date_done) VALUES (?, ?, ?, ?)"
 _FINAL = ("SUCCESS", "FAILURE", "REVOKED")
 _META = sa.MetaData()
 # The lengths of the columns are Celery's.
@@ -236,25 +237,32 @@ class Results:
         Raises:
             ResultsError: the rows cannot be read, or the file cannot be written.
         """
-        partial = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with closing(sqlite3.connect(partial, timeout=_BUSY_TIMEOUT_S)) as connection:
-                connection.execute(
-                    "CREATE TABLE celery_taskmeta (id INTEGER PRIMARY KEY, task_id VARCHAR(155) UNIQUE, "
-                    "status VARCHAR(50), result BLOB, date_done DATETIME)"
-                )
-                rows = self._rows_of(tasks, when)
-                done = connection.executemany(
-                    "INSERT INTO celery_taskmeta (task_id, status, result, date_done) VALUES (?, ?, ?, ?)", rows
-                )
-                connection.commit()
-            partial.replace(target)
-        except (sqlite3.Error, OSError) as error:
-            raise ResultsError(f"cannot copy the results to {target}: {error}. Is the disk full?") from error
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-        return done.rowcount
+        with _replaced(target) as connection:
+            return connection.executemany(_COPIED, self._rows_of(tasks, when)).rowcount
+
+    def copy_all(self, target: Path) -> None:
+        """Write all rows of both tables, as they are, into a new SQLite file, which then holds nothing else.
+
+        For a database that belongs to one run alone.
+
+        Args:
+            target: the file; an existing one is replaced at the end, as a whole.
+
+        Raises:
+            ResultsError: the rows cannot be read, or the file cannot be written.
+        """
+        query = sa.select(_TASKS.c.task_id, _TASKS.c.status, _TASKS.c.result, _DATE_DONE)
+        with _replaced(target) as copy:
+            with self._reading(_TASKS) as connection:
+                if connection is not None:
+                    rows = connection.execute(query).yield_per(_HELD_ROWS)
+                    copy.executemany(_COPIED, ((*row[:3], _as_text(row[3])) for row in rows))
+            with self._reading(_GROUPS) as connection:
+                if connection is not None:
+                    copy.executemany(
+                        "INSERT INTO celery_tasksetmeta (taskset_id, result) VALUES (?, ?)",
+                        map(tuple, connection.execute(sa.select(_GROUPS)).yield_per(_HELD_ROWS)),
+                    )
 
     def _rows_of(
         self, tasks: Iterable[str], when: Callable[[str, datetime], float]
@@ -268,7 +276,7 @@ class Results:
                 for row in connection.execute(chunk_query):
                     task, status, result, done = row
                     moment = None if done is None else datetime.fromtimestamp(when(task, done), UTC)
-                    yield task, status, result, None if moment is None else f"{moment:%Y-%m-%d %H:%M:%S.%f}"
+                    yield task, status, result, _as_text(moment)
 
     def count(self, status: str | None = None) -> int:
         """Return the number of rows in `celery_taskmeta`, or of those with this status. Raises ResultsError."""
@@ -311,6 +319,34 @@ class Results:
     def where(self) -> str:
         """The URL for display: without a password, and without options, which may hold one too."""
         return self._url.set(query={}).render_as_string(hide_password=True)
+
+
+@contextmanager
+def _replaced(target: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection to a new file with empty tables, which then replaces `target`. Raises ResultsError."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with closing(sqlite3.connect(partial, timeout=_BUSY_TIMEOUT_S)) as connection:
+            connection.execute(
+                "CREATE TABLE celery_taskmeta (id INTEGER PRIMARY KEY, task_id VARCHAR(155) UNIQUE, "
+                "status VARCHAR(50), result BLOB, date_done DATETIME)"
+            )
+            connection.execute(
+                "CREATE TABLE celery_tasksetmeta (id INTEGER PRIMARY KEY, taskset_id VARCHAR(155) UNIQUE, result BLOB)"
+            )
+            yield connection
+            connection.commit()
+        partial.replace(target)
+    except (sqlite3.Error, OSError) as error:
+        raise ResultsError(f"cannot copy the results to {target}: {error}. Is the disk full?") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _as_text(moment: datetime | None) -> str | None:
+    """Return a time as Celery's SQLite tables hold it."""
+    return None if moment is None else f"{moment:%Y-%m-%d %H:%M:%S.%f}"
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:

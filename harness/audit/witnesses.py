@@ -10,6 +10,7 @@ allows this.
 """
 
 import json
+import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -131,6 +132,8 @@ class Witnesses:
         else:
             self._left()
         self.database.run("moving", file=self.database.write("moving.jsonl", self._moving()))
+        if (copied_t := self._copied_t()) is not None:
+            self.database.run("moved_since", copied_t=copied_t)
         self.database.run("gone", results_readable=self.results_readable)
         self.database.run("effects_of", **watched)
         self.database.run("entries_run")
@@ -289,6 +292,21 @@ class Witnesses:
             self.results_readable = False
             self.about["results"] = {"readable": False}
             self._say("results-unreadable", Verdict.UNKNOWN, 1, str(error))
+
+    def _copied_t(self) -> float | None:
+        """Return when the rows were copied into the run folder; None if workers stored them there."""
+        if not (self.folder.path / "results.json").exists():
+            return None
+        try:
+            copied_t = self.folder.read("results.json").get("copied_t")
+        except RunFolderError:
+            copied_t = None
+        if isinstance(copied_t, float) and math.isfinite(copied_t):
+            return copied_t
+        self.results_readable = False
+        text = f"when the rows were copied is not known: results.json says {shown(json.dumps(copied_t))}."
+        self._say("results-unreadable", Verdict.UNKNOWN, 1, text)
+        return None
 
     def _groups(self, rows: RowFile) -> None:
         """Load the members of the groups that the app has saved."""

@@ -221,6 +221,10 @@ SELECT task, effects FROM read_json($file, format = 'newline_delimited', columns
     task: 'VARCHAR', effects: 'VARCHAR[]'
 });
 
+-- name: moved_since
+-- Tasks whose rows were stored after the rows were copied, at $copied_t.
+INSERT INTO moving SELECT task, [] FROM run WHERE stored_t >= $copied_t;
+
 -- name: settings
 -- The workers' settings for their rows. The next query lists each cleanup of the rows, with these settings.
 CREATE TABLE setting AS

@@ -238,7 +238,7 @@ def _pack(archive: IO[bytes], files: Mapping[str, bytes], wheels: Path | None) -
 
 def _bootstrap(engine: Engine, plan: Plan, say: Say) -> None:
     """Make a base from the distribution's packages, unless it is present."""
-    with locked(f"base-{plan.which}", say):
+    with locked(RECIPES[plan.which].base, say):
         if engine.has_image(plan.base):
             return
         with (
@@ -255,7 +255,7 @@ def _bootstrap(engine: Engine, plan: Plan, say: Say) -> None:
 
 
 def _import(engine: Engine, tree: Path, plan: Plan) -> None:
-    answer = engine.import_image(tree, reference=plan.base, labels={LABEL: f"base-{plan.which}"})
+    answer = engine.import_image(tree, reference=plan.base, labels={LABEL: RECIPES[plan.which].base})
     if not engine.has_image(plan.base):
         raise ImageError(f"The engine did not import {plan.base}; it said: {answer}")
 

@@ -37,7 +37,7 @@ from celery.backends.base import Backend
 from celery.worker.consumer import Consumer
 
 from harness.errors import JournalError
-from harness.inside.app_results import keep_table_names, returned, stores_json
+from harness.inside.app_results import keep_table_names, returned, stores_json, with_driver
 from harness.inside.app_settings import settings_in, tune_sqlite, use_settings, without_tls
 from harness.inside.beat_watch import BeatWatch, in_short
 from harness.records.event import Kind
@@ -341,7 +341,7 @@ def main(argv: list[str]) -> None:
     agent.watch_decoding()
     agent.watch_beat(Path(run, "beat", node) if (run := os.environ.get("HARNESS_RUN")) else None)
     use_settings(without_tls() | settings_in(os.environ.get("HARNESS_SETTINGS", "{}")))
-    results_url = os.environ.get("CELERY_RESULT_BACKEND", "")
+    results_url = os.environ["CELERY_RESULT_BACKEND"] = with_driver(os.environ.get("CELERY_RESULT_BACKEND", ""))
     tune_sqlite(results_url)
     keep_table_names(results_url)
     sys.argv = ["celery", *argv]

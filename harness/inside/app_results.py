@@ -1,7 +1,9 @@
 """Changes to a worker that let the harness read what the app's tasks return."""
 
+import importlib.util
 import json
 import re
+import sys
 from typing import Any
 
 from celery.exceptions import ImproperlyConfigured
@@ -16,6 +18,26 @@ _SURROGATE = re.compile(r"\\ud[89a-f]")
 """A surrogate, lone or one of a pair: not every reader of the journal accepts it as text."""
 _HARMLESS = ("pool_pre_ping", "pool_recycle")
 """Options of a database engine that a SQLite file accepts as well."""
+_ANY_DRIVER = "db+postgresql://"
+_DRIVERS = ("psycopg2", "psycopg", "pg8000")
+"""SQLAlchemy's drivers for PostgreSQL that a worker can use, the most frequent one first."""
+
+
+def with_driver(results_url: str) -> str:
+    """Return the URL of a result backend with a driver that is installed; other URLs are returned unchanged.
+
+    Raises:
+        SystemExit: none is installed; the message says what to install.
+    """
+    if not results_url.startswith(_ANY_DRIVER):
+        return results_url
+    driver = next((name for name in _DRIVERS if importlib.util.find_spec(name)), None)
+    if driver is None:
+        sys.exit(
+            "harness: the results are in PostgreSQL, and the image of the workers has no driver for it: "
+            f"install one of {', '.join(_DRIVERS)} among the app's own packages."
+        )
+    return f"db+postgresql+{driver}://{results_url.removeprefix(_ANY_DRIVER)}"
 
 
 def keep_table_names(results_url: str) -> None:
@@ -31,7 +53,7 @@ def keep_table_names(results_url: str) -> None:
         from celery.backends.database import DatabaseBackend  # noqa: PLC0415 - it needs SQLAlchemy.
     except (ImportError, ImproperlyConfigured):
         return
-    if not results_url.startswith("db+sqlite"):
+    if not results_url.startswith(("db+sqlite", "db+postgresql")):
         return
     make = DatabaseBackend.__init__
     ours = results_url.removeprefix("db+")

@@ -14,6 +14,7 @@ from harness.containers.image_recipes import Image, is_replaced
 from harness.containers.ownership import sweep
 from harness.containers.rabbitmq import SAMPLED_S, SAMPLED_S_OF_OURS, Broker
 from harness.errors import EngineError, noted_on
+from harness.stack.services import Services
 
 Say = Callable[[str], None]
 """Takes a line of progress."""
@@ -26,6 +27,7 @@ class _Started:
     engine: Engine
     network: str
     broker: Broker
+    services: Services
     worker_image: str
 
 
@@ -82,6 +84,11 @@ class SharedParts:
         return self._ensure().broker
 
     @property
+    def services(self) -> Services:
+        """The services beside the broker. None is started yet."""
+        return self._ensure().services
+
+    @property
     def network(self) -> str:
         """The network of all nodes; it has no way to the outside unless HARNESS_NETWORK is `open`."""
         return self._ensure().network
@@ -122,11 +129,13 @@ class SharedParts:
         worker_image = images.ensure(engine, Image.NODE, say=self.say)
         network = engine.create_network("session", leads_out=leads_out)
         self._closing.callback(engine.remove_network, network)
+        services = Services(engine, network, self.say)
+        self._closing.callback(services.close)
         broker = Broker(engine, image=rabbitmq, network=network, sampled_s=_sampled_s())
         self._closing.callback(broker.remove)
         broker.start()
         broker.wait_ready()
-        return _Started(engine=engine, network=network, broker=broker, worker_image=worker_image)
+        return _Started(engine=engine, network=network, broker=broker, services=services, worker_image=worker_image)
 
 
 def _sampled_s() -> float:

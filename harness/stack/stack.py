@@ -15,15 +15,16 @@ from harness.containers.mailbox import SMTP_PORT, Mailbox
 from harness.containers.node import Node
 from harness.containers.ownership import RUN_LABEL
 from harness.containers.rabbitmq import Broker, Login, QueueCount, QueueLook, Waiting
+from harness.containers.service import Service
 from harness.containers.web_node import WebNode
 from harness.containers.worker import Worker
-from harness.errors import RunFolderError, UsageError
+from harness.errors import ResultsError, RunFolderError, UsageError
 from harness.records.expectation import Promise
 from harness.records.values import Json
-from harness.records.verdict import Finding
+from harness.records.verdict import Finding, Verdict
 from harness.stack import left_in_broker, settling
 from harness.stack.limits import TIMEOUT_S, Limits
-from harness.stack.result_store import ResultStore, SqliteFile
+from harness.stack.result_store import ResultsIn, result_store
 from harness.stack.shared_parts import SharedParts
 from harness.stack.system import PRODUCER, AccountedSystem, Watch
 
@@ -47,6 +48,10 @@ class StackSpec:
     mailbox: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     """More environment variables for all nodes that run the app."""
+    services: Sequence[Service] = ()
+    """The services beside the broker that the app uses, each with a database of the stack's own."""
+    results: ResultsIn = ResultsIn.SQLITE
+    """Where the workers store their results."""
 
     def __post_init__(self) -> None:
         """Check the settings. Raises UsageError for a negative number of workers or a missing app folder."""
@@ -63,6 +68,8 @@ class StackSpec:
             "options": None if self.options is None else list(self.options),
             "mailbox": self.mailbox,
             "env": sorted(self.env),
+            "services": [service.value for service in self.services],
+            "results": self.results.value,
         }
 
 
@@ -92,7 +99,9 @@ class Stack(AccountedSystem):
         super().__init__(folder, promise=promise, about=about)
         self._session = session
         self.spec = spec
-        self._store: ResultStore = SqliteFile(folder.results)
+        self._store = result_store(spec.results, folder, session)
+        self._known: dict[str, str] = {}
+        """The values for templates in the app's environment."""
         self.workers: list[Worker] = []
         self.beats: list[Beat] = []
         self._web: WebNode | None = None
@@ -109,6 +118,10 @@ class Stack(AccountedSystem):
         broker = self._session.broker
         self._store.open()
         self._closing.callback(self._store.close)
+        for service in self.spec.services:
+            lease = self._session.services.lease(service)
+            self._closing.callback(self._session.services.end, service, lease)
+            self._known |= lease.values
         name = self.folder.path.name
         self._login = broker.create_vhost(name)
         self._closing.callback(broker.delete_vhost, self._login)
@@ -270,6 +283,16 @@ class Stack(AccountedSystem):
         asked_t = time.time()
         remains = replace(left_in_broker.remains(self), asked_t=asked_t, settled=settled)
         self.folder.write("broker.json", remains.to_json())
+        return self._collect()
+
+    def _collect(self) -> list[Finding]:
+        """Bring the rows into the run folder. If that fails, the folder has no results, and the finding says why."""
+        try:
+            self._store.collect()
+        except ResultsError as error:
+            # With the rows of an earlier look only, the other tasks would seem to have none.
+            self.folder.results.unlink(missing_ok=True)
+            return [Finding(code="results-not-copied", verdict=Verdict.UNKNOWN, count=1, text=str(error))]
         return []
 
     def _before_audit(self) -> None:

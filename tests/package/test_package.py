@@ -18,13 +18,15 @@ from harness.audit.run_folder import RunFolder
 from tests.fakes.world import World
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = ("", "pytest", "pytest-celery", "load", "scenarios")
+EXTRAS = ("", "pytest", "pytest-celery", "load", "scenarios", "services")
 """The empty one is the base."""
 NEEDS = {
     "harness.plugin": ("pytest", "pytest-celery"),
     "harness.celery_setup": ("pytest-celery",),
     "harness.load": ("load",),
     "harness.loadtest": ("load",),
+    "harness.containers.postgresql": ("services",),
+    "harness.containers.redis": ("services",),
     # What the node image has.
     "harness.inside.smtp_server": (),
     "harness.inside.web": (),

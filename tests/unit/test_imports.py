@@ -74,10 +74,12 @@ KNOWN_TO = {
             for name in ("locust_run", "locust_table", "exit_report", "stack_order", "load_processes")
         ),
     ),
+    "psycopg": ("harness.containers.postgresql",),
     "psutil": ("harness.containers.ownership", "harness.loadtest.generators", "harness.loadtest.processor_time"),
     "pydantic": ("harness.inside.web", "scenarios.web"),
     "pytest": ("harness.plugin", "harness.celery_setup"),
     "pytest_celery": ("harness.celery_setup",),
+    "redis": ("harness.containers.redis",),
     "requests": tuple(
         f"harness.containers.{name}"
         for name in ("docker_engine", "docker_registry", "rabbitmq", "time_limits", "web_node")
@@ -385,6 +387,8 @@ DOORS = {
     "pytest-celery": ("harness.celery_setup",),
     # The second is a process of its own.
     "load": ("harness.load", "harness.loadtest.stack_process"),
+    # Imported when a stack asks for such a service.
+    "services": ("harness.containers.postgresql", "harness.containers.redis"),
     # The app imports the tasks by their names, and `harness run` the scenario.
     "scenarios": (
         "scenarios.app",
@@ -419,7 +423,9 @@ def not_installed(imports: Imports, declared: Mapping[str, frozenset[str]]) -> I
     """Yield what a door imports at any depth and its extra does not bring, one line each."""
     brought_by = packages_distributions()
     for extra, doors in DOORS.items():
-        for module in sorted(_reachable(imports, doors)):
+        # A module that is behind a door of its own is imported on demand.
+        others = {door for other in DOORS.values() for door in other}.difference(doors)
+        for module in sorted(_reachable(imports, doors) - others):
             for top in sorted({name.partition(".")[0] for name in imports[module]}):
                 if top in {"harness", "scenarios"} or top in sys.stdlib_module_names:
                     continue

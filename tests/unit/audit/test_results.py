@@ -292,3 +292,31 @@ def test_folding_leaves_one_file_that_holds_everything(tmp_path: Path) -> None:
     fold(path)
     assert [file.name for file in tmp_path.iterdir()] == ["results.sqlite3"]
     assert Results.of_file(path).count("SUCCESS") == 1
+
+
+def test_a_copy_of_everything_has_the_rows_of_both_tables_as_they_are(dated: Results, tmp_path: Path) -> None:
+    target = tmp_path / "copy.sqlite3"
+    target.write_bytes(b"what was there before")
+    dated.copy_all(target)
+    theirs = Results.of_file(target)
+    assert list(theirs.rows()) == list(dated.rows())
+    assert theirs.groups() == dated.groups()
+    (ours,), (endings,) = theirs.endings(["f", "t-1"]), dated.endings(["f", "t-1"])
+    assert sorted(ours) == sorted(endings)
+
+
+def test_a_copy_of_everything_from_a_database_without_tables_is_empty(path: Path, tmp_path: Path) -> None:
+    create(path)
+    Results.of_file(path).copy_all(tmp_path / "copy.sqlite3")
+    copy = Results.of_file(tmp_path / "copy.sqlite3")
+    assert (list(copy.rows()), copy.groups()) == ([], [])
+
+
+def test_a_copy_of_everything_that_fails_leaves_what_was_there(dated: Results, path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "copy.sqlite3"
+    target.write_bytes(b"what was there before")
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(ResultsError, match="cannot read the results"):
+        dated.copy_all(target)
+    assert target.read_bytes() == b"what was there before"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["copy.sqlite3", "results.sqlite3"]

@@ -69,8 +69,10 @@ def test_what_does_not_go_into_an_image_does_not_change_its_tag(context: Path, w
     before = plan(which, context)
     repin(context, "ruff")
     (context / "notes.txt").write_text("Not copied by any Dockerfile.")
-    others = {Image.RABBITMQ: "node.Dockerfile", Image.NODE: "rabbitmq.conf"}
-    (context / others[which]).write_text("# The other image's.")
+    for other in set(Image) - {which}:
+        recipe = image_recipes.RECIPES[other]
+        for name in (recipe.dockerfile, *recipe.files):
+            (context / name).write_text("# Another image's.")
     for path in context.iterdir():
         os.utime(path, (0, 0))
     assert plan(which, context) == before

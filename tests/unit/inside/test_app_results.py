@@ -14,7 +14,7 @@ from celery import Celery
 from celery.backends.database import DatabaseBackend
 from celery.backends.database.models import Task, TaskSet
 
-from harness.inside.app_results import keep_table_names, returned, stores_json
+from harness.inside.app_results import keep_table_names, returned, stores_json, with_driver
 from harness.records import values
 
 
@@ -153,3 +153,25 @@ def test_another_database_of_the_app_keeps_its_names(tmp_path: Path) -> None:
     app.backend.store_result("t-1", 1, "SUCCESS")
     with closing(sqlite3.connect(tmp_path / "mine.sqlite3")) as connection:
         assert connection.execute("SELECT count(*) FROM my_results").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("installed", "driver"),
+    [(("psycopg2", "psycopg"), "psycopg2"), (("psycopg",), "psycopg"), (("pg8000",), "pg8000")],
+)
+def test_results_in_postgresql_are_stored_with_the_driver_that_is_installed(
+    monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...], driver: str
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name in installed or None)
+    assert with_driver("db+postgresql://u:p@h/d") == f"db+postgresql+{driver}://u:p@h/d"
+
+
+def test_without_a_driver_for_postgresql_a_worker_says_so_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(SystemExit, match="install one of psycopg2, psycopg, pg8000"):
+        with_driver("db+postgresql://u:p@h/d")
+
+
+@pytest.mark.parametrize("url", ["", "db+sqlite:////run/results.sqlite3", "db+postgresql+asyncpg://u:p@h/d", "rpc://"])
+def test_the_url_of_another_result_backend_stays_as_it_is(url: str) -> None:
+    assert with_driver(url) == url
