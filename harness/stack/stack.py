@@ -15,7 +15,7 @@ from harness.containers.mailbox import SMTP_PORT, Mailbox
 from harness.containers.node import Node
 from harness.containers.ownership import RUN_LABEL
 from harness.containers.rabbitmq import Broker, Login, QueueCount, QueueLook, Waiting
-from harness.containers.service import Service
+from harness.containers.service import Lease, Service
 from harness.containers.web_node import WebNode
 from harness.containers.worker import Worker
 from harness.errors import ResultsError, RunFolderError, UsageError
@@ -100,8 +100,8 @@ class Stack(AccountedSystem):
         self._session = session
         self.spec = spec
         self._store = result_store(spec.results, folder, session)
-        self._known: dict[str, str] = {}
-        """The values for templates in the app's environment."""
+        self.leases: dict[Service, Lease] = {}
+        """This stack's databases in the services that it asked for."""
         self.workers: list[Worker] = []
         self.beats: list[Beat] = []
         self._web: WebNode | None = None
@@ -119,9 +119,8 @@ class Stack(AccountedSystem):
         self._store.open()
         self._closing.callback(self._store.close)
         for service in self.spec.services:
-            lease = self._session.services.lease(service)
+            self.leases[service] = lease = self._session.services.lease(service)
             self._closing.callback(self._session.services.end, service, lease)
-            self._known |= lease.values
         name = self.folder.path.name
         self._login = broker.create_vhost(name)
         self._closing.callback(broker.delete_vhost, self._login)
