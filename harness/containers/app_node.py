@@ -1,12 +1,15 @@
 """A container that runs a user's app: the common settings of such nodes, and their readiness."""
 
+import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import harness
-from harness.containers.engine import Engine, MountSpec, NodeSpec
+from harness.containers.engine import Engine, Mount, NodeSpec
 from harness.containers.node import Node
+from harness.errors import StartError
 from harness.records.event import Kind
 from harness.records.journal import Tail
 
@@ -16,6 +19,9 @@ RUN_INSIDE = "/harness/run"
 # Three slashes belong to a URL, the fourth to the absolute path.
 RESULTS_URL_INSIDE = f"db+sqlite:///{RUN_INSIDE}/results.sqlite3"
 APP_DATABASE_URL_INSIDE = f"sqlite:///{RUN_INSIDE}/app/app.sqlite3"
+
+# The last two are SQLite's words.
+_CANNOT_WRITE = re.compile(r"Read-only file system|unable to open database file|attempt to write a readonly database")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +33,13 @@ class AppNode:
     app: str
     """The argument of ``celery -A``."""
     app_folder: Path
-    """The folder that the app is imported from; read-only inside, and the working directory."""
+    """The folder that the app is imported from, and the working directory inside."""
+    is_writable: bool = False
+    """Whether nodes may write to `app_folder`, because it is a copy of their own."""
+    pythonpath: Sequence[str] = ()
+    """More folders that the app imports from, relative to the app folder."""
+    mounts: Sequence[Mount] = ()
+    """What the node sees beside the app folder, also below it."""
     run_folder: Path
     """The run's folder, with `journal` in it; the node writes there."""
     network: str
@@ -46,7 +58,7 @@ class AppNode:
         name: str,
         command: Sequence[str],
         *,
-        module: str = "agent",
+        module: str | None = "agent",
         env: Mapping[str, str] | None = None,
         ports: Sequence[int] = (),
     ) -> NodeSpec:
@@ -55,7 +67,7 @@ class AppNode:
         Args:
             name: the node's name, unique within its stack.
             command: the module's arguments; for the agent those of `celery`, such as ``("-A", "app", "worker")``.
-            module: the module of `harness.inside`.
+            module: the module of `harness.inside`; None if the command is a program of its own.
             env: what this node needs; the app's own environment overrides it.
             ports: ports inside that are published on loopback.
         """
@@ -63,10 +75,12 @@ class AppNode:
         return NodeSpec(
             name=name,
             image=self.image,
-            command=(*inside_command(module), *command),
+            command=(*(inside_command(module) if module else ()), *command),
             env=inside_env(name)
             | {
-                "PYTHONPATH": f"{CODE_INSIDE}:{APP_INSIDE}",
+                # Celery refuses to read pickled messages as root, and takes every group without a name for root's.
+                # In here, no user has any right of root.
+                "C_FORCE_ROOT": "1",
                 "CELERY_BROKER_URL": broker,
                 # An app may have one broker to read from, and another to write to.
                 "CELERY_BROKER_READ_URL": broker,
@@ -76,13 +90,38 @@ class AppNode:
                 "APP_DATABASE_URL": APP_DATABASE_URL_INSIDE,
             }
             | dict(env or {})
-            | dict(self.env),
-            mounts=(*inside_mounts(self.run_folder), MountSpec(host=self.app_folder, inside=APP_INSIDE)),
+            | dict(self.env)
+            | {"PYTHONPATH": self._pythonpath()},
+            mounts=(
+                *inside_mounts(self.run_folder),
+                Mount(host=self.app_folder, inside=APP_INSIDE, read_only=not self.is_writable),
+                *self.mounts,
+            ),
             ports=tuple(ports),
             labels=dict(self.labels),
             working_dir=APP_INSIDE,
             read_only=True,
         )
+
+    def _pythonpath(self) -> str:
+        """Return the folders to import from: the harness's own, the app's, then those that the app's user named."""
+        named = [*self.pythonpath, *self.env.get("PYTHONPATH", "").split(":")]
+        return ":".join((CODE_INSIDE, APP_INSIDE, *(inside_app(folder) for folder in named if folder)))
+
+
+def with_advice(error: StartError) -> StartError:
+    """Return the error, with what helps if the app's last words are that it cannot write."""
+    if not _CANNOT_WRITE.search(str(error)):
+        return error
+    return StartError(
+        f"{error}\nAn app cannot write to its own folder. With writable=True, nodes write to a copy of it; with "
+        "writable=['media', 'logs'], only these paths are copied."
+    )
+
+
+def inside_app(path: str) -> str:
+    """Return the absolute path, inside a node, of a path that is relative to the app folder."""
+    return posixpath.normpath(posixpath.join(APP_INSIDE, path))
 
 
 def inside_command(module: str) -> tuple[str, ...]:
@@ -105,12 +144,12 @@ def inside_env(name: str) -> dict[str, str]:
     }
 
 
-def inside_mounts(run_folder: Path) -> tuple[MountSpec, ...]:
+def inside_mounts(run_folder: Path) -> tuple[Mount, ...]:
     """Return the mounts of the harness's own code, read-only, and of the run folder."""
     code = Path(harness.__file__).parent
     return (
-        MountSpec(host=code, inside=f"{CODE_INSIDE}/{code.name}"),
-        MountSpec(host=run_folder, inside=RUN_INSIDE, read_only=False),
+        Mount(host=code, inside=f"{CODE_INSIDE}/{code.name}"),
+        Mount(host=run_folder, inside=RUN_INSIDE, read_only=False),
     )
 
 
@@ -131,6 +170,13 @@ class JournalingNode(Node):
         # Every process opens its own file, so the files that exist now are from an earlier start.
         self._old, self._tails, self._is_ready = set(self._files()), {}, False
         super().start()
+
+    def wait_ready(self, timeout_s: float = 120.0) -> None:
+        """Return as soon as it is ready. Raises StartError, with what helps if the app wanted to write."""
+        try:
+            super().wait_ready(timeout_s)
+        except StartError as error:
+            raise with_advice(error) from None
 
     def _files(self) -> list[Path]:
         return sorted(self._journal.glob(f"{self.name}.*.jsonl"))

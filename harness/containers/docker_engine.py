@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
@@ -203,6 +203,10 @@ class _DockerEngine:
                 self._create_closed(full_name)
                 self._closed_networks.add(full_name)
         return full_name
+
+    def join(self, container: Container, network: str, *, names: Sequence[str]) -> None:
+        with _explained(f"connecting {container.id} to the network {network}"):
+            self._client.api.connect_container_to_network(container.id, network, aliases=list(names))
 
     def remove_network(self, name: str) -> None:
         with _explained(f"removing the network {name}"):

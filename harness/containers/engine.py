@@ -5,7 +5,7 @@ The rest of the harness uses engines only through it. Docker is one; see `harnes
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -88,7 +88,7 @@ class Container(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MountSpec:
+class Mount:
     """A folder or file of this machine that a container sees."""
 
     host: Path
@@ -113,7 +113,7 @@ class NodeSpec:
     command: tuple[str, ...] = ()
     """The command; empty for the image's own."""
     env: Mapping[str, str] = field(default_factory=dict)
-    mounts: tuple[MountSpec, ...] = ()
+    mounts: tuple[Mount, ...] = ()
     ports: tuple[int, ...] = ()
     """TCP ports to publish on 127.0.0.1, each under a port that the engine picks."""
     hostname: str | None = None
@@ -134,6 +134,15 @@ class NodeSpec:
 
 
 # ------------------------------------------------------------------------------------------------- the engine
+
+
+class Network(StrEnum):
+    """What the nodes on a network reach beside one another."""
+
+    CLOSED = "closed"
+    """Nothing else, but for the one address that the network itself has on its machine."""
+    OPEN = "open"
+    """Their machine, and whatever it reaches."""
 
 
 class PullError(ImageError):
@@ -200,6 +209,15 @@ class Engine(Protocol):
             leads_out: whether they reach anything else. Their published ports can be reached either way.
         """
 
+    def join(self, container: Container, network: str, *, names: Sequence[str]) -> None:
+        """Connect a running container to one more network. Its published ports may change; nothing else about it does.
+
+        Args:
+            container: from `run`.
+            network: from `create_network`.
+            names: its names there.
+        """
+
     def remove_network(self, name: str) -> None:
         """Remove a network that has no containers any more; nothing happens if it is gone.
 
@@ -260,10 +278,10 @@ def network_leads_out() -> bool:
     Raises:
         UsageError: it is neither `closed` nor `open`.
     """
-    said = os.environ.get("HARNESS_NETWORK") or "closed"
-    if said not in {"closed", "open"}:
+    said = os.environ.get("HARNESS_NETWORK") or Network.CLOSED
+    if said not in set(Network):
         raise UsageError(f"HARNESS_NETWORK is {said!r}; it can be closed (or be unset) or open.")
-    return said == "open"
+    return said == Network.OPEN
 
 
 def memory_limit_bytes(memory_bytes: int) -> int:

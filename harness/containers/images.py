@@ -87,6 +87,24 @@ def ensure(engine: Engine, which: Image, *, say: Say, context: Path | None = Non
         return _provide(engine, plans, say)
 
 
+def ensure_present(engine: Engine, reference: str, *, say: Say) -> None:
+    """Make sure that an image of somebody else's is present.
+
+    Raises:
+        ImageError: it is neither present nor can be pulled.
+        EngineError: the engine does not answer.
+    """
+    if engine.has_image(reference):
+        return
+    try:
+        _pull(engine, reference, say)
+    except PullError as error:
+        raise ImageError(
+            f"the image {reference} of the app is neither present nor can be pulled: {error}. Build, load or pull it, "
+            "or correct its name."
+        ) from None
+
+
 def ours(engine: Engine) -> list[str]:
     """Return the tags of all images that the harness made, bases included, sorted.
 

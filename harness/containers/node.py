@@ -52,6 +52,10 @@ class Node:
         else:
             self._container.start()
 
+    def join(self, network: str, *names: str) -> None:
+        """Connect the running node to one more network, under these names there. Published ports may change."""
+        self._engine.join(self.container, network, names=names)
+
     def wait_ready(self, timeout_s: float = 120.0) -> None:
         """Return as soon as the node is ready.
 

@@ -26,6 +26,7 @@ class Services:
         self._network = network
         self._say = say
         self._servers: dict[Service, Server] = {}
+        self._joined: list[str] = []
         self._lock = Lock()
         self._closing = ExitStack()
 
@@ -47,6 +48,13 @@ class Services:
         """Remove what `lease` made. Raises ServiceError if the server refuses."""
         self._servers[service].end(lease)
 
+    def join(self, network: str) -> None:
+        """Let every server, and every later one, have its name on one more network. Raises EngineError."""
+        with self._lock:
+            self._joined.append(network)
+            for service, server in self._servers.items():
+                server.join(network, service.value)
+
     def close(self) -> None:
         """Remove all servers. Raises EngineError if one could not be removed; all others were."""
         self._closing.close()
@@ -56,6 +64,8 @@ class Services:
         server = _server(service, self._engine, image, self._network)
         self._closing.callback(server.remove)
         server.start()
+        for network in self._joined:
+            server.join(network, service.value)
         server.wait_ready()
         return server
 

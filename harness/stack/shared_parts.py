@@ -4,15 +4,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
 from harness.containers import images
-from harness.containers.engine import Engine, network_leads_out
+from harness.containers.engine import Engine, Network, network_leads_out
 from harness.containers.engine_choice import connect
 from harness.containers.image_recipes import Image, is_replaced
 from harness.containers.ownership import sweep
-from harness.containers.rabbitmq import SAMPLED_S, SAMPLED_S_OF_OURS, Broker
+from harness.containers.rabbitmq import HOSTNAME, SAMPLED_S, SAMPLED_S_OF_OURS, Broker
 from harness.errors import EngineError, noted_on
 from harness.stack.services import Services
 
@@ -26,6 +27,7 @@ class _Started:
 
     engine: Engine
     network: str
+    leads_out: bool
     broker: Broker
     services: Services
     worker_image: str
@@ -39,6 +41,8 @@ class SharedParts:
         self.say = say
         """Takes a line of progress."""
         self._started: _Started | None = None
+        self._open_network: str | None = None
+        self._joining = Lock()
         self._closing = ExitStack()
         self._closed = False
 
@@ -90,8 +94,28 @@ class SharedParts:
 
     @property
     def network(self) -> str:
-        """The network of all nodes; it has no way to the outside unless HARNESS_NETWORK is `open`."""
+        """The network of the broker and of most nodes; it leads out only if HARNESS_NETWORK is `open`."""
         return self._ensure().network
+
+    def network_of(self, wanted: Network) -> str:
+        """Return a network for the nodes of a stack; on each, the broker has the same name.
+
+        Args:
+            wanted: CLOSED for the session's own network. OPEN for one that leads out, which is made at the first use.
+
+        Raises:
+            EngineError: the network cannot be made, or the broker cannot join it.
+        """
+        started = self._ensure()
+        if wanted is Network.CLOSED or started.leads_out:
+            return started.network
+        with self._joining:
+            if self._open_network is None:
+                # An engine that orders networks by name keeps the broker's ports on the first one, which is `session`.
+                self._open_network = started.engine.create_network("world", leads_out=True)
+                started.broker.join(self._open_network, HOSTNAME)
+                started.services.join(self._open_network)
+            return self._open_network
 
     @property
     def worker_image(self) -> str:
@@ -104,6 +128,17 @@ class SharedParts:
         if not is_replaced(Image.NODE):
             return self.worker_image
         return images.ensure(self.engine, Image.NODE, say=self.say, ours=True)
+
+    def image_of(self, reference: str | None) -> str:
+        """Return the image of a stack's app: the given one, pulled if it is not present, or the image of workers.
+
+        Raises:
+            ImageError: it is neither present nor can be pulled.
+        """
+        if reference is None:
+            return self.worker_image
+        images.ensure_present(self.engine, reference, say=self.say)
+        return reference
 
     def _ensure(self) -> _Started:
         if self._closed:
@@ -129,13 +164,27 @@ class SharedParts:
         worker_image = images.ensure(engine, Image.NODE, say=self.say)
         network = engine.create_network("session", leads_out=leads_out)
         self._closing.callback(engine.remove_network, network)
+        # The broker and the services may join the open network later, and have to be gone before it.
+        self._closing.callback(self._remove_open_network, engine)
         services = Services(engine, network, self.say)
         self._closing.callback(services.close)
         broker = Broker(engine, image=rabbitmq, network=network, sampled_s=_sampled_s())
         self._closing.callback(broker.remove)
         broker.start()
         broker.wait_ready()
-        return _Started(engine=engine, network=network, broker=broker, services=services, worker_image=worker_image)
+        return _Started(
+            engine=engine,
+            network=network,
+            leads_out=leads_out,
+            broker=broker,
+            services=services,
+            worker_image=worker_image,
+        )
+
+    def _remove_open_network(self, engine: Engine) -> None:
+        if self._open_network is not None:
+            engine.remove_network(self._open_network)
+            self._open_network = None
 
 
 def _sampled_s() -> float:

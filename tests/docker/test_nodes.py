@@ -25,7 +25,7 @@ from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
 from celery import Celery
 
 from harness.containers.app_node import AppNode
-from harness.containers.engine import Engine, MountSpec, NodeSpec, Status
+from harness.containers.engine import Engine, Mount, NodeSpec, Status
 from harness.containers.image_recipes import Image
 from harness.containers.images import ensure
 from harness.containers.mailbox import SMTP_PORT, Mailbox
@@ -166,7 +166,7 @@ def test_a_folder_that_does_not_exist_is_an_error_and_leaves_no_container(
     client: docker.DockerClient, engine: Engine, node_image: str, tmp_path: Path
 ) -> None:
     before = belongings(client, os.getpid())
-    mount = MountSpec(host=tmp_path / "absent", inside="/absent")
+    mount = Mount(host=tmp_path / "absent", inside="/absent")
     with pytest.raises(EngineError, match="absent"):
         engine.run(NodeSpec(name="broken", image=node_image, mounts=(mount,)))
     with pytest.raises(EngineError, match="no-such-program"):
@@ -295,7 +295,7 @@ for folder in ("/", "/opt/venv", "/tmp", "/harness/run"):
 def test_a_node_can_write_to_its_mounts_and_to_tmp_alone_and_has_no_rights_of_root(
     engine: Engine, node_image: str, network: str, run_folder: Path, client: docker.DockerClient
 ) -> None:
-    mounts = (MountSpec(host=run_folder, inside="/harness/run", read_only=False),)
+    mounts = (Mount(host=run_folder, inside="/harness/run", read_only=False),)
     spec = NodeSpec(name="node", image=node_image, command=("python", "-uc", LIMITS), mounts=mounts, read_only=True)
     node = Node(engine, spec, network=network)
     node.start()

@@ -150,12 +150,47 @@ def _exited(code: int) -> State:
     return State(status=Status.EXITED, exit_code=code)
 
 
+@dataclass
 class FakeEngine:
-    """Runs one fake container for each node."""
+    """Runs one fake container for each node, and keeps count of who is on which network."""
+
+    programs: Mapping[str, Program] = field(default_factory=dict)
+    """What runs in a node, by its name."""
+    ports: Mapping[int, int] = field(default_factory=dict)
+    """Where each port is reached that a node publishes."""
+    ran: list[NodeSpec] = field(default_factory=list)
+    """Each node that was run, in this order."""
+    started: list[FakeContainer] = field(default_factory=list)
+    networks: dict[str, list[FakeContainer]] = field(default_factory=dict)
+    """Who is on each network."""
 
     def run(self, spec: NodeSpec, *, network: str | None = None) -> Container:
-        del spec, network
-        return FakeContainer()
+        published = {port: self.ports[port] for port in spec.ports if port in self.ports}
+        container = FakeContainer(id=spec.name, program=self.programs.get(spec.name, Program()), ports=published)
+        self.ran.append(spec)
+        self.started.append(container)
+        if network in self.networks:
+            self.networks[network].append(container)
+        return container
+
+    def create_network(self, name: str, *, leads_out: bool = False) -> str:
+        del leads_out
+        full_name = f"fake-{name}-{len(self.networks)}"
+        self.networks[full_name] = []
+        return full_name
+
+    def join(self, container: Container, network: str, *, names: Sequence[str]) -> None:
+        del names
+        if network not in self.networks:
+            raise EngineError(f"there is no network {network}.")
+        if container in self.networks[network]:
+            raise EngineError(f"{container.id} is on the network {network} already.")
+        self.networks[network].append(cast("FakeContainer", container))
+
+    def remove_network(self, name: str) -> None:
+        if any(container.state().status is not Status.GONE for container in self.networks.get(name, ())):
+            raise EngineError(f"The network {name} cannot be removed: a container is still on it.")
+        self.networks.pop(name, None)
 
 
 def fake_engine() -> Engine:

@@ -10,7 +10,7 @@ import pytest
 from harness.containers import images
 from harness.containers.engine import Engine, PullError
 from harness.containers.image_recipes import Image, Source, own_context, plan_image
-from harness.containers.images import LABEL, ensure, ours, sources
+from harness.containers.images import LABEL, ensure, ensure_present, ours, sources
 from harness.errors import ImageError
 
 PULLED, BOOTSTRAPPED = (
@@ -112,6 +112,15 @@ def test_an_image_of_ones_own_is_pulled_if_need_be_and_named_if_it_cannot(monkey
     assert (had(engine), engine.done) == ("own:1", ["pull own:1"])
     with pytest.raises(ImageError, match=r"HARNESS_RABBITMQ_IMAGE names own:1, .* can be pulled: nobody answers"):
         had(FakeEngine())
+
+
+def test_the_image_of_an_app_is_pulled_only_if_it_is_not_there() -> None:
+    there, elsewhere = FakeEngine(has={"shop:1"}), FakeEngine(registry={"shop:1"})
+    for engine in (there, elsewhere):
+        ensure_present(cast("Engine", engine), "shop:1", say=print)
+    assert (there.done, elsewhere.done) == ([], ["pull shop:1"])
+    with pytest.raises(ImageError, match="the image shop:2 of the app is neither present nor can be pulled: nobody"):
+        ensure_present(cast("Engine", there), "shop:2", say=print)
 
 
 def test_an_engine_on_a_machine_that_no_image_is_made_for_says_what_to_set() -> None:

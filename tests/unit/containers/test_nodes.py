@@ -1,19 +1,20 @@
 """What the nodes decide before any container is there."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from harness.containers.app_node import AppNode
 from harness.containers.beat import Beat
-from harness.containers.engine import NodeSpec, State, Status, network_leads_out
+from harness.containers.engine import Engine, NodeSpec, State, Status, network_leads_out
 from harness.containers.mailbox import Mailbox
 from harness.containers.node import Node
 from harness.containers.worker import DEFAULT_OPTIONS, Worker
-from harness.errors import EngineError, UsageError
-from tests.fakes.container import fake_engine
+from harness.errors import EngineError, StartError, UsageError
+from tests.fakes.container import FakeEngine, Program, fake_engine
 
 ENGINE = fake_engine()
 SPEC = NodeSpec(name="node", image="image")
@@ -23,7 +24,12 @@ MakeWorker = Callable[..., Worker]
 
 @pytest.fixture
 def make_worker(tmp_path: Path) -> MakeWorker:
-    def make(options: list[str] | None = None, env: dict[str, str] | None = None) -> Worker:
+    def make(
+        options: list[str] | None = None,
+        env: dict[str, str] | None = None,
+        pythonpath: Sequence[str] = (),
+        queues: Sequence[str] = (),
+    ) -> Worker:
         node = AppNode(
             image="image",
             app="shop.app:celery",
@@ -32,8 +38,9 @@ def make_worker(tmp_path: Path) -> MakeWorker:
             network="network",
             broker_url="amqp://inside",
             env=env or {},
+            pythonpath=pythonpath,
         )
-        return Worker(ENGINE, node, name="worker", options=options)
+        return Worker(ENGINE, node, name="worker", options=options, queues=queues)
 
     return make
 
@@ -98,6 +105,58 @@ def test_the_callers_environment_wins(make_worker: MakeWorker) -> None:
     assert spec.env["CELERY_BROKER_READ_URL"] == spec.env["CELERY_BROKER_WRITE_URL"] == "amqp://elsewhere"
     assert spec.env["MORE"] == "1"
     assert spec.env["CELERY_RESULT_BACKEND"] == "db+sqlite:////harness/run/results.sqlite3"
+
+
+@pytest.mark.parametrize(
+    ("env", "pythonpath", "found"),
+    [
+        (None, (), "/harness-code:/app"),
+        ({"PYTHONPATH": "src"}, (), "/harness-code:/app:/app/src"),
+        ({"PYTHONPATH": "/opt/lib:.:"}, ("src", "../common"), "/harness-code:/app:/app/src:/common:/opt/lib:/app"),
+    ],
+)
+def test_an_apps_own_python_path_is_added_to_the_harnesss(
+    make_worker: MakeWorker, env: dict[str, str] | None, pythonpath: tuple[str, ...], found: str
+) -> None:
+    assert make_worker(env=env, pythonpath=pythonpath).spec.env["PYTHONPATH"] == found
+
+
+@pytest.mark.parametrize("options", [["-Q", "own"], ["-Qown"], ["--queues=own"], ["--queues", "own"]])
+def test_a_worker_consumes_what_its_options_say_and_otherwise_the_queues_that_it_is_given(
+    make_worker: MakeWorker, options: list[str]
+) -> None:
+    assert make_worker(options=options, queues=["mails", "default"]).spec.command[-len(options) :] == tuple(options)
+    said = make_worker(options=["--quiet"], queues=["mails", "default"]).spec.command
+    assert said[-2:] == ("--quiet", "--queues=mails,default")
+    assert make_worker(queues=["mails"]).spec.command[-2:] == (DEFAULT_OPTIONS[-1], "--queues=mails")
+
+
+def test_a_worker_may_read_pickled_messages_as_any_user_unless_the_app_forbids_it(make_worker: MakeWorker) -> None:
+    assert make_worker().spec.env["C_FORCE_ROOT"] == "1"
+    assert make_worker(env={"C_FORCE_ROOT": ""}).spec.env["C_FORCE_ROOT"] == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "advised"),
+    [
+        ("OSError: [Errno 30] Read-only file system: '/app/w.pid'", True),
+        ("sqlite3.OperationalError: unable to open database file", True),
+        ("No module named 'shop'", False),
+    ],
+)
+def test_an_app_that_ends_because_it_cannot_write_is_told_how_it_can(
+    tmp_path: Path, said: str, *, advised: bool
+) -> None:
+    (tmp_path / "journal").mkdir()
+    engine = FakeEngine(programs={"worker": Program(says=lambda _: [said], ends_with=1)})
+    node = AppNode(
+        image="image", app="app", app_folder=tmp_path, run_folder=tmp_path, network="network", broker_url="amqp://b"
+    )
+    worker = Worker(cast("Engine", engine), node, name="worker")
+    worker.start()
+    with pytest.raises(StartError, match="exited with 1") as raised:
+        worker.wait_ready(0)
+    assert ("writable=True" in str(raised.value)) is advised
 
 
 @pytest.mark.parametrize("settings", [{"beat_schedule": {1, 2}}, {"timezone": float}])

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.errors import EngineError
+from harness.containers.engine import Network, PullError
+from harness.errors import EngineError, ImageError
 from harness.stack.shared_parts import SharedParts
 
 
@@ -26,13 +27,18 @@ class FakeEngine:
 
     diary: Diary
 
-    def create_network(self, _name: str, *, leads_out: bool) -> str:
-        assert not leads_out
-        self.diary.note("create network")
-        return "network"
+    def create_network(self, name: str, *, leads_out: bool) -> str:
+        self.diary.note("create open network" if leads_out else "create network")
+        return "network" if name == "session" else name
 
-    def remove_network(self, _name: str) -> None:
-        self.diary.note("remove network")
+    def remove_network(self, name: str) -> None:
+        self.diary.note("remove network" if name == "network" else f"remove {name}")
+
+    def has_image(self, reference: str) -> bool:
+        return reference == "shop:1"
+
+    def pull(self, reference: str) -> None:
+        raise PullError(f"nobody has {reference}")
 
     def close(self) -> None:
         self.diary.note("close engine")
@@ -49,6 +55,9 @@ class FakeBroker:
 
     def start(self) -> None:
         self.engine.diary.note("start broker")
+
+    def join(self, network: str, *names: str) -> None:
+        self.engine.diary.note(f"join {network} as {', '.join(names)}")
 
     def wait_ready(self) -> None:
         self.engine.diary.note("wait for broker")
@@ -148,3 +157,29 @@ def test_a_start_that_fails_leaves_nothing_and_says_what_failed_first_and_may_be
     session.start()
     assert diary == UP + DOWN + UP
     session.close()
+
+
+def test_an_open_network_is_made_for_the_first_stack_that_wants_it_and_removed_after_the_broker(diary: Diary) -> None:
+    with SharedParts() as session:
+        assert session.network_of(Network.CLOSED) == "network"
+        assert diary == UP
+        assert session.network_of(Network.OPEN) == session.network_of(Network.OPEN) == "world"
+        assert diary == [*UP, "create open network", "join world as broker"]
+        diary.clear()
+    assert diary == ["remove broker", "remove world", "remove network", "close engine"]
+
+
+def test_a_session_that_is_open_has_one_network(monkeypatch: pytest.MonkeyPatch, diary: Diary) -> None:
+    monkeypatch.setenv("HARNESS_NETWORK", "open")
+    with SharedParts() as session:
+        assert session.network_of(Network.OPEN) == session.network_of(Network.CLOSED) == "network"
+    assert diary == ["create open network", *UP[1:], *DOWN]
+
+
+def test_an_app_gets_the_image_that_it_names_and_otherwise_the_workers(diary: Diary) -> None:
+    with SharedParts() as session:
+        assert session.image_of(None) == "image"
+        assert session.image_of("shop:1") == "shop:1"
+        with pytest.raises(ImageError, match=r"the image shop:2 of the app is neither present .* nobody has shop:2\."):
+            session.image_of("shop:2")
+    assert diary == [*UP, *DOWN]
