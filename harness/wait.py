@@ -64,3 +64,20 @@ class Patience:
         if count > self._count:
             self._count, self._since_s = count, self._clock.now()
         return self._clock.now() - self._since_s
+
+
+class Reports:
+    """Tells when something that takes long should be reported: after a second, and then every few seconds."""
+
+    def __init__(self, clock: Clock = REAL, *, first_s: float = 1.0, every_s: float = 8.0) -> None:
+        """Start the timer."""
+        self._clock = clock
+        self._every_s = every_s
+        self._next_s = clock.now() + first_s
+
+    def is_due(self) -> bool:
+        """Return whether to report now. It is true once for each report."""
+        if self._clock.now() < self._next_s:
+            return False
+        self._next_s = self._clock.now() + self._every_s
+        return True

@@ -34,8 +34,8 @@ class Server(Protocol):
     def start(self) -> None:
         """Start it. Raises EngineError."""
 
-    def join(self, network: str, alias: str) -> None:
-        """Let it have a name on one more network. Raises EngineError."""
+    def join(self, network: str, *names: str) -> None:
+        """Let it have these names on one more network. Raises EngineError."""
 
     def wait_ready(self) -> None:
         """Return when it answers. Raises StartError if it does not."""

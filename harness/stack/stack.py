@@ -4,12 +4,11 @@ import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
-from harness.containers.app_node import AppNode
+from harness.containers.app_node import APP_DATABASE_URL_INSIDE, AppNode
 from harness.containers.beat import Beat, FastClock, ShiftedClock
 from harness.containers.mailbox import SMTP_PORT, Mailbox
 from harness.containers.node import Node
@@ -22,55 +21,28 @@ from harness.errors import ResultsError, RunFolderError, UsageError
 from harness.records.expectation import Promise
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
-from harness.stack import left_in_broker, settling
+from harness.stack import left_in_broker, preparation, settling
+from harness.stack.app_place import AppPlace, remove_copy_of
+from harness.stack.env_templates import (
+    BROKER_URL,
+    DATABASE_URL,
+    MAILBOX_HOST,
+    MAILBOX_PORT,
+    asks_for_mailbox,
+    rendered,
+)
 from harness.stack.limits import TIMEOUT_S, Limits
-from harness.stack.result_store import ResultsIn, result_store
+from harness.stack.result_store import result_store
 from harness.stack.shared_parts import SharedParts
+from harness.stack.stack_spec import StackSpec
 from harness.stack.system import PRODUCER, AccountedSystem, Watch
+
+__all__ = ["Stack", "StackSpec"]
 
 _UNASKED = Limits(timeout_s=TIMEOUT_S, limit_s=120.0)
 _LOG_LINES = 20
 _BROKER_LOG_LINES = 300
 _PACKAGES = ("celery", "kombu", "sqlalchemy", "testcontainers", "docker")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StackSpec:
-    """The settings of a stack."""
-
-    app: str
-    """The argument of `celery -A`, such as `scenarios.app`."""
-    app_folder: Path = field(default_factory=Path.cwd)
-    """The folder that the app is imported from."""
-    workers: int = 1
-    options: Sequence[str] | None = None
-    """Options of `celery worker`; None takes DEFAULT_OPTIONS of `harness.containers.worker`."""
-    mailbox: bool = False
-    env: Mapping[str, str] = field(default_factory=dict)
-    """More environment variables for all nodes that run the app."""
-    services: Sequence[Service] = ()
-    """The services beside the broker that the app uses, each with a database of the stack's own."""
-    results: ResultsIn = ResultsIn.SQLITE
-    """Where the workers store their results."""
-
-    def __post_init__(self) -> None:
-        """Check the settings. Raises UsageError for a negative number of workers or a missing app folder."""
-        if self.workers < 0:
-            raise UsageError(f"{self.workers} workers cannot be started; give 0 or more.")
-        if not self.app_folder.is_dir():
-            raise UsageError(f"{self.app_folder} is no folder, so no app can be imported from it.")
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the settings for run.json. Paths and secrets are left out."""
-        return {
-            "app": self.app,
-            "workers": self.workers,
-            "options": None if self.options is None else list(self.options),
-            "mailbox": self.mailbox,
-            "env": sorted(self.env),
-            "services": [service.value for service in self.services],
-            "results": self.results.value,
-        }
 
 
 class Stack(AccountedSystem):
@@ -107,6 +79,7 @@ class Stack(AccountedSystem):
         self._web: WebNode | None = None
         self._mailbox: Mailbox | None = None
         self._login: Login | None = None
+        self._app: AppNode | None = None
         self.accounted = 0
         """The number of tasks that were sent by others than workers when the last audit was made."""
         self.limits_left = _UNASKED
@@ -116,6 +89,8 @@ class Stack(AccountedSystem):
 
     def _start(self) -> None:
         broker = self._session.broker
+        # First of all: the broker's ports may change when it joins another network.
+        network = self._session.network_of(self.spec.network)
         self._store.open()
         self._closing.callback(self._store.close)
         for service in self.spec.services:
@@ -127,21 +102,34 @@ class Stack(AccountedSystem):
         self._closing.callback(self._save_broker_log)
         self._start_producer(self._login.amqp_url_outside)
         nodes: list[Node] = []
-        if self.spec.mailbox:
+        if self.spec.mailbox or asks_for_mailbox(self.spec.env):
             self._mailbox = Mailbox(
                 self._session.engine,
                 image=self._session.mailbox_image,
                 run_folder=self.folder.path,
-                network=self._session.network,
+                network=network,
                 # Stacks share the network, so that the plain name could be another stack's mailbox.
                 host=f"mailbox-{secrets.token_hex(4)}",
                 labels={RUN_LABEL: name},
             )
             nodes.append(self._mailbox)
+        # Whatever keeps files in it is removed before.
+        self._closing.callback(remove_copy_of, self.folder.path)
+        self._app = self._made_app(network)
         self.workers = [self._worker(f"worker-{number}") for number in range(1, self.spec.workers + 1)]
         nodes += self.workers
         self._write_run_file([PRODUCER, *(node.name for node in nodes)])
         self._closing.callback(self._remove, nodes)
+        if self.spec.prepare:
+            # A command may send a mail.
+            self._bring_up([node for node in nodes if node is self._mailbox])
+            preparation.prepare(
+                self._session.engine, self._app, self.spec.prepare, logs=self.folder.logs, say=self._say
+            )
+        self._bring_up([node for node in nodes if not node.is_up()])
+
+    @staticmethod
+    def _bring_up(nodes: Sequence[Node]) -> None:
         if nodes:
             with ThreadPoolExecutor(len(nodes)) as pool:
                 list(pool.map(Node.start, nodes))
@@ -149,22 +137,38 @@ class Stack(AccountedSystem):
             node.wait_ready()
 
     def _worker(self, name: str) -> Worker:
-        return Worker(self._session.engine, self._app_node(), name=name, options=self.spec.options)
+        app, spec = self._app_node(), self.spec
+        return Worker(self._session.engine, app, name=name, options=spec.options, queues=spec.queues)
 
     def _app_node(self) -> AppNode:
-        """Return the settings that all nodes share that run the app."""
-        env = dict(self.spec.env)
-        if self._mailbox is not None:
-            env = {"SMTP_HOST": self._mailbox.host, "SMTP_PORT": str(SMTP_PORT), **env}
+        """Return the settings that all nodes share that run the app. Raises UsageError if the stack is not running."""
+        if self._app is None:
+            raise UsageError(self._not_running)
+        return self._app
+
+    def _made_app(self, network: str) -> AppNode:
+        """Make what the nodes that run the app share: their settings, and the app's folder as they see it."""
+        login, box = self._running_login(), self._mailbox
+        known = {BROKER_URL: login.amqp_url_inside, DATABASE_URL: APP_DATABASE_URL_INSIDE}
+        env: dict[str, str] = {}
+        if box is not None:
+            known |= {MAILBOX_HOST: box.host, MAILBOX_PORT: str(SMTP_PORT)}
+            env = {"SMTP_HOST": box.host, "SMTP_PORT": str(SMTP_PORT)}
+        for lease in self.leases.values():
+            known |= lease.values
+        place = AppPlace.of(self.spec, self.folder.path, self._say)
         return AppNode(
-            image=self._session.worker_image,
+            image=self._session.image_of(self.spec.image),
             app=self.spec.app,
-            app_folder=self.spec.app_folder,
+            app_folder=place.folder,
+            is_writable=place.is_writable,
+            pythonpath=self.spec.pythonpath,
+            mounts=place.mounts,
             run_folder=self.folder.path,
-            network=self._session.network,
-            broker_url=self._running_login().amqp_url_inside,
+            network=network,
+            broker_url=login.amqp_url_inside,
             results_url=self._store.url_inside,
-            env=env,
+            env=env | rendered(self.spec.env, known),
             labels={RUN_LABEL: self.folder.path.name},
         )
 
@@ -335,7 +339,7 @@ class Stack(AccountedSystem):
     def close(self) -> None:
         """Save the logs and take down what this stack started. A second time does nothing."""
         super().close()
-        self._login = None
+        self._login = self._app = None
 
     def _remove(self, nodes: Sequence[Node]) -> None:
         with ThreadPoolExecutor(len(nodes) or 1) as pool:

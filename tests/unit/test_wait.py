@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from harness.errors import WaitTimeout
-from harness.wait import Clock, Patience, wait_until
+from harness.wait import Clock, Patience, Reports, wait_until
 
 
 @dataclass
@@ -72,3 +72,14 @@ def test_patience_counts_from_the_last_time_that_something_grew() -> None:
         seen.append(patience.waited_s(count))
         time.sleep(1.0)
     assert seen == [0, 1, 0, 1, 2, 3, 0]
+
+
+def test_a_report_is_due_after_a_second_and_then_every_few() -> None:
+    time = Time()
+    reports = Reports(time.clock)
+    due = []
+    for _ in range(40):
+        if reports.is_due():
+            due.append(time.now_s)
+        time.sleep(0.5)
+    assert due == [101.0, 109.0, 117.0]

@@ -1,0 +1,118 @@
+"""The settings of a stack, checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from harness.containers.app_links import outside_folder
+from harness.containers.app_node import APP_INSIDE
+from harness.containers.engine import Mount, Network
+from harness.containers.service import Service
+from harness.errors import UsageError
+from harness.records.values import Json
+from harness.stack import env_templates, preparation
+from harness.stack.result_store import ResultsIn
+
+_OURS = ("/harness", "/harness-code")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSpec:
+    """The settings of a stack."""
+
+    app: str
+    """The argument of `celery -A`, such as `scenarios.app`."""
+    app_folder: Path = field(default_factory=Path.cwd)
+    """The folder that the app is imported from."""
+    pythonpath: Sequence[str] = ()
+    """More folders that the app imports from, relative to the app folder, such as `src` or `../common`."""
+    image: str | None = None
+    """The image of the nodes that run the app; None for the session's."""
+    workers: int = 1
+    options: Sequence[str] | None = None
+    """Options of `celery worker`; None takes DEFAULT_OPTIONS of `harness.containers.worker`."""
+    queues: Sequence[str] = ()
+    """What the workers consume, unless the options say it; empty for the app's own queues."""
+    mailbox: bool = False
+    """Whether there is a mailbox. There is one too if a template of `env` asks for it."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """More environment variables for all nodes that run the app.
+
+    A value may have the templates of `harness.stack.env_templates`. The folders of PYTHONPATH are relative to the app
+    folder, and are added to the harness's own.
+    """
+    prepare: Sequence[str] = ()
+    """Commands that run once, one after another, before the first worker starts."""
+    writable: bool | Sequence[str] = False
+    """What the app may write to, in a copy that all nodes share: its whole folder, or some paths in it."""
+    mounts: Sequence[Mount] = ()
+    """More files and folders that the nodes see. A host path that is not absolute is relative to the app folder."""
+    network: Network = Network.CLOSED
+    """What the app reaches beside this stack."""
+    services: Sequence[Service] = ()
+    """The services beside the broker that the app uses, each with a database of the stack's own."""
+    results: ResultsIn = ResultsIn.SQLITE
+    """Where the workers store their results."""
+
+    def __post_init__(self) -> None:
+        """Check the settings. Raises UsageError."""
+        if self.workers < 0:
+            raise UsageError(f"{self.workers} workers cannot be started; give 0 or more.")
+        if not self.app_folder.is_dir():
+            raise UsageError(f"{self.app_folder} is no folder, so no app can be imported from it.")
+        for name in ("pythonpath", "queues", "prepare", "writable"):
+            if isinstance(given := getattr(self, name), str):
+                raise UsageError(f"{name} is {given!r}; give a list, such as [{given!r}].")
+        for folder in self.pythonpath:
+            outside_folder(self.app_folder, folder)
+        for command in self.prepare:
+            preparation.words_of(command)
+        for path in self.writable_paths or ():
+            if path.startswith("/") or ".." in PurePosixPath(path).parts:
+                raise UsageError(f"writable names {path!r}; give paths in the app's folder, such as 'media'.")
+        for mount in self.mounts:
+            self._check(mount)
+        env_templates.rendered(self.env, dict.fromkeys(env_templates.NAMES, ""))
+
+    def _check(self, mount: Mount) -> None:
+        if not (self.app_folder / mount.host).exists():
+            raise UsageError(f"mounts names {self.app_folder / mount.host}, which does not exist.")
+        inside = PurePosixPath(mount.inside)
+        if not inside.is_absolute() or ".." in inside.parts or len(inside.parts) == 1:
+            raise UsageError(f"mounts has {mount.inside!r} for the inside; give an absolute path, such as '/etc/shop'.")
+        if str(inside) == APP_INSIDE or any(inside.is_relative_to(ours) for ours in _OURS):
+            raise UsageError(f"mounts has {mount.inside!r} for the inside, which is the harness's own place.")
+        if inside.is_relative_to(APP_INSIDE) and self.writable is False:
+            below = inside.relative_to(APP_INSIDE)
+            if not (self.app_folder / below).exists():
+                raise UsageError(
+                    f"mounts has {mount.inside!r} for the inside, but the app's folder, which is read-only, has no "
+                    f"{below} in whose place it could be: make an empty one, or set writable=True."
+                )
+
+    @property
+    def writable_paths(self) -> Sequence[str] | None:
+        """The paths in the app's folder that nodes may write to; None if it is all of it."""
+        if isinstance(self.writable, bool):
+            return None if self.writable else ()
+        return self.writable
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the settings for run.json. Paths of this machine and secrets are left out."""
+        return {
+            "app": self.app,
+            "pythonpath": list(self.pythonpath),
+            "image": self.image,
+            "workers": self.workers,
+            "options": None if self.options is None else list(self.options),
+            "queues": list(self.queues),
+            "mailbox": self.mailbox,
+            "env": sorted(self.env),
+            # The arguments of a command may be secrets.
+            "prepare": [preparation.words_of(command)[0] for command in self.prepare],
+            "writable": self.writable if isinstance(self.writable, bool) else list(self.writable),
+            "mounts": [mount.inside for mount in self.mounts],
+            "network": self.network.value,
+            "services": [service.value for service in self.services],
+            "results": self.results.value,
+        }

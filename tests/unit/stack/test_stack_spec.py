@@ -1,0 +1,132 @@
+"""What the settings of a stack refuse, and what run.json keeps of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.containers.engine import Mount, Network
+from harness.errors import UsageError
+from harness.stack.env_templates import asks_for_mailbox, rendered
+from harness.stack.stack_spec import StackSpec
+
+Make = Callable[..., StackSpec]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Make the settings of an app whose folder has `src` and `shop.conf`."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "shop.conf").touch()
+
+    def make(**settings: Any) -> StackSpec:
+        return StackSpec(app="shop.app", app_folder=tmp_path, **settings)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"workers": -1}, "-1 workers cannot be started"),
+        ({"prepare": "python manage.py migrate"}, r"give a list, such as \['python manage.py migrate'\]"),
+        ({"pythonpath": "src"}, "pythonpath is 'src'; give a list"),
+        ({"queues": "mails"}, "queues is 'mails'; give a list"),
+        ({"writable": "media"}, "writable is 'media'; give a list"),
+        ({"pythonpath": ["absent"]}, "pythonpath names 'absent'"),
+        ({"prepare": ["python manage.py migrate && true"]}, r"needs a shell.*as in sh -c 'python manage.py migrate &&"),
+        ({"prepare": ["echo 'a"]}, "cannot be split into words: No closing quotation"),
+        ({"prepare": [" "]}, "an empty command"),
+        ({"writable": ["/var/media"]}, "writable names '/var/media'; give paths in the app's folder"),
+        ({"writable": ["../media"]}, r"writable names '\.\./media'; give paths in the app's folder"),
+        (
+            {"env": {"SMTP": "{mail.host}"}},
+            r"SMTP has \{mail.host\}, which is no template: .*\{mailbox.host\}",
+        ),
+        ({"env": {"JSON": '{"a": 1}'}}, r"variable JSON has \{, which is no template.* twice: \{\{ or \}\}"),
+    ],
+)
+def test_settings_that_cannot_be_are_a_wrong_use(make: Make, settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        make(**settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "inside", "reason"),
+    [
+        ("absent", "/etc/shop", "absent, which does not exist"),
+        ("shop.conf", "etc/shop", "'etc/shop' for the inside; give an absolute path"),
+        ("shop.conf", "/etc/../app", "give an absolute path"),
+        ("shop.conf", "/", "give an absolute path"),
+        ("src", "/app", "is the harness's own place"),
+        ("src", "/harness/run/app", "is the harness's own place"),
+        (
+            "shop.conf",
+            "/app/local.conf",
+            r"has no local\.conf in whose place .* set writable=True",
+        ),
+    ],
+)
+def test_a_mount_that_cannot_be_is_a_wrong_use(make: Make, host: str, inside: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        make(mounts=[Mount(host=Path(host), inside=inside)])
+
+
+def test_a_mount_may_take_the_place_of_a_file_or_be_where_nodes_may_write(make: Make) -> None:
+    make(mounts=[Mount(host=Path("shop.conf"), inside="/app/shop.conf")])
+    make(mounts=[Mount(host=Path("shop.conf"), inside="/app/local.conf")], writable=True)
+    make(mounts=[Mount(host=Path("shop.conf"), inside="/etc/shop/shop.conf")])
+
+
+@pytest.mark.parametrize(
+    ("writable", "paths"), [(False, ()), (True, None), (["media", "var/log"], ["media", "var/log"]), ([], [])]
+)
+def test_paths_or_all_of_it_can_be_writable(make: Make, writable: Any, paths: Any) -> None:
+    assert make(writable=writable).writable_paths == paths
+
+
+def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secrets(make: Make, tmp_path: Path) -> None:
+    spec = make(
+        pythonpath=["src"],
+        image="shop:1",
+        queues=["mails"],
+        env={"KEY": "geheim"},
+        prepare=["python manage.py migrate --password geheim"],
+        writable=["media"],
+        mounts=[Mount(host=tmp_path / "shop.conf", inside="/etc/shop.conf")],
+        network=Network.OPEN,
+    )
+    said = spec.to_json()
+    assert said == {
+        "app": "shop.app",
+        "pythonpath": ["src"],
+        "image": "shop:1",
+        "workers": 1,
+        "options": None,
+        "queues": ["mails"],
+        "mailbox": False,
+        "env": ["KEY"],
+        "prepare": ["python"],
+        "writable": ["media"],
+        "mounts": ["/etc/shop.conf"],
+        "network": "open",
+    }
+    assert make().to_json()["network"] == "closed"
+
+
+def test_a_template_becomes_its_value_and_a_doubled_brace_a_single_one() -> None:
+    env = {"HOST": "{mailbox.host}:{mailbox.port}", "JSON": '{{"a": 1}}', "PLAIN": "x"}
+    assert rendered(env, {"mailbox.host": "box", "mailbox.port": "1025"}) == {
+        "HOST": "box:1025",
+        "JSON": '{"a": 1}',
+        "PLAIN": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "asks"),
+    [("{mailbox.host}", True), ("x{mailbox.port}", True), ("{{mailbox.host}}", False), ("{broker.url}", False)],
+)
+def test_a_stack_has_a_mailbox_if_a_template_asks_for_it(value: str, *, asks: bool) -> None:
+    assert asks_for_mailbox({"X": value}) is asks
