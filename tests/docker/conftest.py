@@ -1,5 +1,7 @@
 """What the tests that need an engine share."""
 
+import ipaddress
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -37,3 +39,15 @@ def started_by(client: docker.DockerClient) -> Callable[[int], list[str]]:
         return [str(one["Id"]) for one in found if one["Labels"][OWNER_LABEL].split("/")[2] == str(pid)]
 
     return find
+
+
+@pytest.fixture
+def beyond(client: docker.DockerClient) -> Iterator[tuple[int, list[str]]]:
+    """Yield a port on which this machine listens on all its addresses, and the addresses that a node could know."""
+    with socket.create_server(("", 0)) as server:
+        (pool, *_) = client.networks.get("bridge").attrs["IPAM"]["Config"]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way_out:
+            # Nothing is sent: this only tells which of its addresses the machine would use.
+            way_out.connect(("192.0.2.1", 9))
+            addresses = {str(ipaddress.ip_network(pool["Subnet"])[1]), way_out.getsockname()[0]}
+        yield server.getsockname()[1], sorted(addresses)

@@ -1,10 +1,8 @@
 """The nodes against a real engine: ownership, broker, worker, mailbox."""
 
 import contextlib
-import ipaddress
 import os
 import smtplib
-import socket
 import subprocess
 import sys
 import textwrap
@@ -237,18 +235,6 @@ try:
 except OSError:
     print("names", "quick" if time.monotonic() - before < 8 else "slow")
 """
-
-
-@pytest.fixture
-def beyond(client: docker.DockerClient) -> Iterator[tuple[int, list[str]]]:
-    """Yield a port on which this machine listens on all its addresses, and the addresses that a node could know."""
-    with socket.create_server(("", 0)) as server:
-        (pool, *_) = client.networks.get("bridge").attrs["IPAM"]["Config"]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way_out:
-            # Nothing is sent: this only tells which of its addresses the machine would use.
-            way_out.connect(("192.0.2.1", 9))
-            addresses = {str(ipaddress.ip_network(pool["Subnet"])[1]), way_out.getsockname()[0]}
-        yield server.getsockname()[1], sorted(addresses)
 
 
 @pytest.mark.parametrize(("leads_out", "reached"), [(False, False), (True, True)])
