@@ -9,6 +9,7 @@
     checks.json         the findings of the scenario's own checks
     control/            commands to the nodes while they run
     app/                the application's own data
+    copy/               the app's folder as nodes may write to it, while the stack is up
     logs/<node>.log
     audit.json          the audit, with the verdict
 <root>/latest           a link to the newest run folder
