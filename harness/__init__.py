@@ -14,6 +14,7 @@ those below. The exception is `inside`: nothing imports it, and it imports recor
     report                   the display of a run
     audit                    the fate of each task, from the run folder alone
     measure                  the durations of the stages of a task's life
+    project                  the settings of a project, from its file and the environment
     records                  expectations, journal lines, messages, verdicts
     wait, console            the base of all others: waiting and output,
       errors, printable        errors and the escaping of text

@@ -32,6 +32,7 @@ FLOORS = (
     ("harness.audit",),
     ("harness.measure",),
     ("harness.console",),
+    ("harness.project",),
     ("harness.records",),
     ("harness.wait",),
     ("harness.errors", "harness.printable"),
