@@ -26,17 +26,20 @@ from harness.containers.engine_choice import connect
 from harness.containers.ownership import remove_all, sweep
 from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
+from harness.project.settings import COMMAND_LINE, Settings, load
 from harness.records.verdict import Verdict
 from harness.report import progress, terminal
 from harness.running import playground, timelapse
-from harness.running.run import Plan, execute
+from harness.running.run import Plan, execute, stack_for
 from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
 from harness.stack.limits import TIMEOUT_S
+from harness.stack.project_stack import spec_of, unserved
 from harness.stack.shared_parts import SharedParts
 
 _RUNS = Path(".harness") / "runs"
 _OWN_APP = "scenarios.app"
+_DEFAULT_FOLDER = "[default: the settings', or here]"
 
 
 class _Folder(click.Path):
@@ -69,7 +72,7 @@ def main() -> NoReturn:
 @click.argument("scenario")
 @click.option("--count", type=click.IntRange(min=1), help="How many steps to drive.  [default: the scenario's own]")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed sends the same tasks.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="How many workers to start.")
+@click.option("--workers", type=click.IntRange(min=1), help="How many workers.  [default: the settings', or 1]")
 @click.option(
     "--worker-option",
     "options",
@@ -77,12 +80,7 @@ def main() -> NoReturn:
     help="An option of `celery worker`, instead of the harness's own; repeatable.",
 )
 @click.option("--app", help="Another Celery app than the scenario's, as `celery -A` takes it.")
-@click.option(
-    "--app-dir",
-    type=_FOLDER,
-    default=Path(),
-    help="The folder that scenario and app are imported from.  [default: here]",
-)
+@click.option("--app-dir", type=_FOLDER, help=f"The folder that scenario and app are imported from.  {_DEFAULT_FOLDER}")
 @click.option("--runs", "root", type=_FOLDER, default=_RUNS, show_default=True, help="Where the run folder is made.")
 @click.option(
     "--timeout",
@@ -100,10 +98,10 @@ def run(
     scenario: str,
     count: int | None,
     seed: int,
-    workers: int,
+    workers: int | None,
     options: tuple[str, ...],
     app: str | None,
-    app_dir: Path,
+    app_dir: Path | None,
     root: Path,
     timeout_s: float,
     **own: Any,
@@ -114,14 +112,12 @@ def run(
     own: `harness run SCENARIO --help`.
     """
     found = scenario_of(ctx, scenario, app_dir)
+    said = {"app": app, "folder": app_dir, "workers": workers, "options": options or None}
     plan = Plan(
         scenario=found,
         drive=Drive(count=count or found.count, seed=seed, options=own),
+        stack=stack_for(found, load(app_dir or Path()), said),
         root=root,
-        app=app,
-        app_folder=app_dir.absolute(),
-        workers=workers,
-        options=options or None,
         timeout_s=timeout_s,
     )
     console = Console()
@@ -134,32 +130,43 @@ def run(
 
 @cli.command()
 @click.argument("app", required=False)
-@click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="How many workers to start.")
+@click.option("--workers", type=click.IntRange(min=0), help="How many workers.  [default: the settings', or 2]")
 @click.option("--web", "routes", help="The module with the web producer's own routes.  [default: scenarios.web]")
-@click.option("--app-dir", type=_FOLDER, default=Path(), help="The folder that APP is imported from.  [default: here]")
+@click.option("--app-dir", type=_FOLDER, help=f"The folder that APP is imported from.  {_DEFAULT_FOLDER}")
 @click.option("--runs", "root", type=_FOLDER, default=_RUNS, show_default=True, help="Where the run folder is made.")
 @click.option("--logs", is_flag=True, help="Show what every node says.")
 @click.option("-d", "--detach", is_flag=True, help="Return when it is up; `harness down` ends it.")
 def up(
-    *, app: str | None, workers: int, routes: str | None, app_dir: Path, root: Path, logs: bool, detach: bool
+    *,
+    app: str | None,
+    workers: int | None,
+    routes: str | None,
+    app_dir: Path | None,
+    root: Path,
+    logs: bool,
+    detach: bool,
 ) -> None:
     """Bring up a stack to play with: broker, workers, beat, a mailbox and a web producer. Ctrl-C takes it down.
 
-    APP is what `celery -A` takes; the default is scenarios.app, where there is one.
+    APP is what `celery -A` takes; the default is the settings' app, or scenarios.app, where there is one.
     """
     if logs and detach:
         raise click.UsageError("--logs shows them here, and --detach leaves: give one of the two.")
     console = Console(soft_wrap=True)
-    app = app or _own_app(app_dir)
+    settings = _settings(app_dir, app=app, workers=workers)
+    if settings.app is None:
+        settings = settings.over("the folder", {"app": _own_app(settings.folder)})
+    spec = spec_of(settings, workers=2, mailbox=True)
     if routes is None:
-        routes = "scenarios.web" if app == _OWN_APP else ""
-    plan = playground.Plan(app=app, app_folder=app_dir.absolute(), routes=routes, workers=workers, root=root)
+        routes = "scenarios.web" if spec.app == _OWN_APP else ""
+    plan = playground.Plan(stack=spec, routes=routes, root=root)
 
     def say(line: str) -> None:
         Console(stderr=True, soft_wrap=True).print(line)
 
     if detach:
-        own = [app, f"--workers={workers}", f"--web={routes}", f"--app-dir={app_dir}", f"--runs={root}"]
+        own = [spec.app, f"--workers={spec.workers}", f"--web={routes}", f"--runs={root}"]
+        own += [] if app_dir is None else [f"--app-dir={app_dir}"]
         _describe(console, playground.detach(own, say))
         return
     with playground.up(plan, say) as (ground, stack):
@@ -175,13 +182,18 @@ def up(
     console.print(f"run folder: {ground.folder}")
 
 
-def _own_app(app_dir: Path) -> str:
-    """Return the default app. Raises UsageError if `app_dir` does not have it."""
-    if (app_dir / "scenarios" / "app.py").is_file():
+def _settings(app_dir: Path | None, **said: object) -> Settings:
+    """Return the settings of the project, and what the command line says over them, by key."""
+    return load(app_dir or Path()).over(COMMAND_LINE, {"folder": app_dir, **said})
+
+
+def _own_app(folder: Path) -> str:
+    """Return the default app. Raises UsageError if the folder does not have it."""
+    if (folder / "scenarios" / "app.py").is_file():
         return _OWN_APP
     raise UsageError(
-        f"no app is named, and {app_dir.absolute()} has no {_OWN_APP} either: give yours as `celery -A` takes it, "
-        "such as `harness up shop.app`; --app-dir says where it is imported from."
+        f"no app is named, and {folder} has no {_OWN_APP} either: give yours as `celery -A` takes it, "
+        "such as `harness up shop.app`, or in the settings; --app-dir says where it is imported from."
     )
 
 
@@ -286,31 +298,30 @@ def audit_(folder: Path) -> int:
 
 
 @cli.command("timelapse")
-@click.argument("app")
+@click.argument("app", required=False)
 @click.option("--from", "begin", required=True, metavar="TIME", help="Such as 2026-10-24T12:00.")
 @click.option("--to", "end", required=True, metavar="TIME", help="Later than --from; it does not count itself.")
 @click.option("--tz", help="The zone of both, and beat's setting `timezone`.  [default: the app's own]")
 @click.option(
     "--speed", type=float, default=2880.0, show_default=True, help="How many times as fast beat's clock runs."
 )
-@click.option(
-    "--app-dir", type=_FOLDER, default=Path(), help="The folder that the app is imported from.  [default: here]"
-)
+@click.option("--app-dir", type=_FOLDER, help=f"The folder that the app is imported from.  {_DEFAULT_FOLDER}")
 @click.option("--runs", "root", type=_FOLDER, default=_RUNS, show_default=True, help="Where the run folder is made.")
-def timelapse_(*, app: str, begin: str, end: str, tz: str | None, speed: float, app_dir: Path, root: Path) -> int:
+def timelapse_(
+    *, app: str | None, begin: str, end: str, tz: str | None, speed: float, app_dir: Path | None, root: Path
+) -> int:
     """Let beat live through some days in seconds, and account for every tick of APP's own schedule.
 
-    APP is what `celery -A` takes. A time that comes twice in its zone is taken for the first, unless it is given with
-    an offset, such as 2026-10-25T02:30+01:00.
+    APP is what `celery -A` takes; the default is the settings' app. A time that comes twice in its zone is taken for
+    the first, unless it is given with an offset, such as 2026-10-25T02:30+01:00.
     """
     lapse = timelapse.Lapse(
-        app=app,
+        stack=spec_of(_settings(app_dir, app=app, workers=0), workers=0),
         begin=timelapse.moment(begin),
         end=timelapse.moment(end),
         tz=tz,
         speed=speed,
         root=root,
-        app_folder=app_dir.absolute(),
     )
     with progress.of_clock() as (say, tell), SharedParts(say) as session:
         began = time.monotonic()
@@ -327,7 +338,7 @@ def timelapse_(*, app: str, begin: str, end: str, tz: str | None, speed: float, 
 
 @cli.command("doctor")
 def doctor_() -> int:
-    """Look at what a run needs: engine, images, their sources, disk. Says what to do about each red line."""
+    """Look at what a run needs: settings, engine, images, their sources, disk. Says what to do about each red line."""
     console = Console(soft_wrap=True)
     healthy = True
 
@@ -337,7 +348,7 @@ def doctor_() -> int:
         mark = {True: ("ok  ", "green"), None: ("note", "yellow"), False: ("bad ", "bold red")}[ok]
         console.print(Text.assemble(mark, printable(f" {name}: {detail}")))
 
-    for name, ok, detail in doctor.facts():
+    for name, ok, detail in doctor.facts(Path(), unserved):
         line(name, detail, ok=ok)
     return 0 if healthy else WRONG_USE
 

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -12,14 +12,24 @@ from harness.containers.engine import network_leads_out
 from harness.containers.engine_choice import connect
 from harness.containers.images import Fact
 from harness.errors import HarnessError
+from harness.project.schema import KEYS, Mount
+from harness.project.settings import Settings, load
 
 _LOW_DISK_GB = 2.0
 
 
-def facts() -> Iterator[Fact]:
-    """Check Python, disk, engine, network and images. Yield a fact for each; a bad one says what to do about it."""
+def facts(project: Path, unserved: Callable[[Settings], Collection[str]]) -> Iterator[Fact]:
+    """Check Python, disk, settings, engine, network and images. Yield a fact for each.
+
+    A bad fact says what to do about it.
+
+    Args:
+        project: the folder whose settings are shown.
+        unserved: returns the keys that were said, and that no stack serves.
+    """
     yield Fact(name="harness", ok=True, detail=f"{__version__}, Python {sys.version.partition(' ')[0]}")
     yield _disk()
+    yield from _settings(project, unserved)
     try:
         with closing(connect()) as engine:
             yield Fact(name="engine", ok=True, detail=engine.version())
@@ -32,6 +42,30 @@ def facts() -> Iterator[Fact]:
             yield from images.sources(engine)
     except HarnessError as error:
         yield Fact(name="engine", ok=False, detail=str(error))
+
+
+def _settings(project: Path, unserved: Callable[[Settings], Collection[str]]) -> Iterator[Fact]:
+    """Yield each setting that somebody has said, with where it was said; the app's folder in any case."""
+    try:
+        settings = load(project)
+    except HarnessError as error:
+        yield Fact(name="settings", ok=False, detail=str(error))
+        return
+    bad = unserved(settings)
+    for key in KEYS:
+        if key == "folder" or key in settings.sources:
+            advice = ": not served yet; leave it out" if key in bad else ""
+            detail = f"{_shown(getattr(settings, key))} ({settings.source(key)}){advice}"
+            yield Fact(name=f"setting {key}", ok=key not in bad, detail=detail)
+
+
+def _shown(value: object) -> str:
+    """Return a setting's value as text. Of an environment, only the names: values may be secrets."""
+    if isinstance(value, Mapping | tuple):
+        return ", ".join(map(_shown, value)) or "none"
+    if isinstance(value, Mount):
+        return f"{value.host}:{value.inside}:{'ro' if value.read_only else 'rw'}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _disk() -> Fact:

@@ -134,8 +134,8 @@ class Scenario:
     """
 
     name: str
-    app: str
-    """The argument of `celery -A`."""
+    app: str = ""
+    """The argument of `celery -A`; empty for the app in the settings of the project."""
     promise: Promise = Promise()
     mailbox: bool = False
     """True if the stack needs a mailbox."""

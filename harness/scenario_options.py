@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from harness.errors import UsageError
+from harness.project.settings import load
 from harness.running.run import find_scenario
 from harness.scenario import Option, Scenario
 
@@ -27,7 +28,7 @@ class RunCommand(click.Command):
         name = named.get("scenario")
         # An option of a scenario's own is unknown until the scenario is, so the scenario has to come first.
         if isinstance(name, str) and not name.startswith("-"):
-            ctx.meta[_SCENARIO] = find_scenario(name, Path(named.get("app_dir") or "."))
+            ctx.meta[_SCENARIO] = find_scenario(name, scenario_folder(named.get("app_dir")))
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -64,7 +65,12 @@ def _own(option: Option) -> click.Option:
     return click.Option([flag, option.name], type=kind, default=option.default, show_default=shown, help=option.help)
 
 
-def scenario_of(ctx: click.Context, name: str, app_dir: Path) -> Scenario:
+def scenario_of(ctx: click.Context, name: str, app_dir: Path | None) -> Scenario:
     """Return the scenario of a parsed command line."""
-    found: Scenario = ctx.meta.get(_SCENARIO) or find_scenario(name, app_dir)
+    found: Scenario = ctx.meta.get(_SCENARIO) or find_scenario(name, scenario_folder(app_dir))
     return found
+
+
+def scenario_folder(app_dir: Path | None) -> Path:
+    """Return the folder that scenario and app are imported from: what was given, or what the settings say."""
+    return load(Path()).folder if app_dir is None else Path(app_dir)

@@ -58,13 +58,11 @@ _FIRST_STEPS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The settings of the stack to start."""
+    """The stack to start, and what comes with it."""
 
-    app: str
-    app_folder: Path
+    stack: StackSpec
     routes: str
     """The module with the web producer's own routes; empty for none."""
-    workers: int
     root: Path
     """The folder in which the run folder is created."""
 
@@ -137,11 +135,10 @@ def up(plan: Plan, say: Say) -> Iterator[tuple[Playground, Stack]]:
         UsageError: a stack is up already, or starting.
         HarnessError: a part of it does not start.
     """
-    with claimed(plan.app) as state, SharedParts(say) as session:
+    with claimed(plan.stack.app) as state, SharedParts(say) as session:
         session.start()
         folder = RunFolder.create(plan.root, "up")
-        spec = StackSpec(app=plan.app, app_folder=plan.app_folder, workers=plan.workers, mailbox=True)
-        with Stack(session, spec, folder) as stack:
+        with Stack(session, plan.stack, folder) as stack:
             # The broker's end removes this user.
             stack.broker.admit(USER, PASSWORD, stack.login.vhost)
             keep_secret(*stack.broker.administrator)
@@ -212,7 +209,7 @@ def _describe(plan: Plan, stack: Stack) -> Playground:
     web = stack.web.url
     return Playground(
         owner=str(Owner.here()),
-        app=plan.app,
+        app=plan.stack.app,
         folder=str(stack.folder.path),
         management=stack.broker.management_url,
         administrator=str(SECRET.absolute()),

@@ -3,17 +3,19 @@
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError
+from harness.project.settings import COMMAND_LINE, Settings
 from harness.records.verdict import Finding, Verdict
 from harness.scenario import Drive, Scenario
 from harness.stack.limits import TIMEOUT_S
+from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import Say, SharedParts
 from harness.stack.stack import Stack, StackSpec
 
@@ -86,15 +88,28 @@ class Plan:
 
     scenario: Scenario
     drive: Drive
+    stack: StackSpec
+    """The stack to run it on; see `stack_for`."""
     root: Path
     """The folder in which run folders are created."""
-    app: str | None = None
-    """An app to use instead of the scenario's own."""
-    app_folder: Path = field(default_factory=Path.cwd)
-    workers: int = 1
-    options: Sequence[str] | None = None
     timeout_s: float = TIMEOUT_S
     """Seconds without the end of any task after which the wait for rest ends."""
+
+
+def stack_for(scenario: Scenario, settings: Settings, said: Mapping[str, object] | None = None) -> StackSpec:
+    """Return the stack that a scenario needs, with one worker unless more are said.
+
+    Args:
+        scenario: what it says wins over the settings of the project.
+        settings: of the project.
+        said: what the command line says, by the keys of the settings; it wins over both.
+
+    Raises:
+        UsageError: no app is named, a value is not of its key's type, or a setting is not served.
+    """
+    own = {"app": scenario.app or None, "options": scenario.worker_options, "env": scenario.env}
+    holding = settings.over("the scenario", own).over(COMMAND_LINE, said or {})
+    return spec_of(holding, workers=1, mailbox=scenario.mailbox)
 
 
 def execute(session: SharedParts, plan: Plan, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
@@ -104,19 +119,11 @@ def execute(session: SharedParts, plan: Plan, progress: Progress = lambda *_: No
         HarnessError: the stack could not be started, or a run folder could not be written.
     """
     scenario = plan.scenario
-    spec = StackSpec(
-        app=plan.app or scenario.app,
-        app_folder=plan.app_folder,
-        workers=plan.workers,
-        options=scenario.worker_options if plan.options is None else plan.options,
-        mailbox=scenario.mailbox,
-        env=scenario.env,
-    )
     session.start()
     folder = RunFolder.create(plan.root, scenario.name)
     options = {name: str(value) if isinstance(value, Path) else value for name, value in plan.drive.options.items()}
     about = {"scenario": scenario.name, "count": plan.drive.count, "seed": plan.drive.seed, "options": options}
-    with Stack(session, spec, folder, promise=scenario.promise, about=about) as stack:
+    with Stack(session, plan.stack, folder, promise=scenario.promise, about=about) as stack:
         return folder, play(scenario, stack, plan.drive, timeout_s=plan.timeout_s, say=session.say, progress=progress)
 
 

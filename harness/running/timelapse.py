@@ -5,7 +5,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,8 +78,8 @@ _CELERYS = "celery.beat."
 class Lapse:
     """The settings of a time-lapse."""
 
-    app: str
-    """The argument of `celery -A`."""
+    stack: StackSpec
+    """The app, its folder and its environment; workers have nothing to do here."""
     begin: datetime
     """The first moment that counts; without a zone, it is in that of `tz`."""
     end: datetime
@@ -90,7 +90,6 @@ class Lapse:
     """The speed of beat's clock as a multiple of the real one; by default a day takes half a minute."""
     root: Path
     """The folder in which the run folder is created."""
-    app_folder: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self) -> None:
         """Refuse a speed or a time out of range, and an invalid zone. Raises UsageError."""
@@ -149,7 +148,6 @@ def execute(session: SharedParts, lapse: Lapse, progress: Progress = lambda *_: 
             lines.
         WaitTimeout: its clock does not reach the end of the days.
     """
-    _spec(lapse)  # Refuses an invalid folder before anything is started.
     session.start()
     tz = lapse.tz or _timezone_of(session, lapse)
     begin, end = lapse.span(tz)
@@ -161,7 +159,7 @@ def execute(session: SharedParts, lapse: Lapse, progress: Progress = lambda *_: 
     takes_s = lead_s + (end.timestamp() - begin.timestamp() + _AFTER_S) / lapse.speed
     session.say(f"beat lives from {begin.isoformat()} to {end.isoformat()}, which takes about {_rough(takes_s)}")
     for attempt in (1, 2):
-        folder = RunFolder.create(lapse.root, f"timelapse-{_slug(lapse.app)}")
+        folder = RunFolder.create(lapse.root, f"timelapse-{_slug(lapse.stack.app)}")
         running = _Running(session=session, lapse=lapse, tz=tz, begin=begin, end=end, lead_s=lead_s, progress=progress)
         if running.go(folder):
             break
@@ -199,13 +197,9 @@ def _timezone_of(session: SharedParts, lapse: Lapse) -> str:
     session.say("asking the app for its time zone")
     with tempfile.TemporaryDirectory(prefix="celery-harness-") as root:
         folder = RunFolder.create(Path(root), "zone")
-        with Stack(session, _spec(lapse), folder) as stack:
+        with Stack(session, lapse.stack, folder) as stack:
             stack.add_beat()
         return _schedule(folder, lapse)["timezone"]
-
-
-def _spec(lapse: Lapse) -> StackSpec:
-    return StackSpec(app=lapse.app, app_folder=lapse.app_folder, workers=0)
 
 
 def _schedule(folder: RunFolder, lapse: Lapse) -> Settings:
@@ -216,7 +210,7 @@ def _schedule(folder: RunFolder, lapse: Lapse) -> Settings:
     is_celerys = str(said.get("scheduler", _CELERYS)).startswith(_CELERYS)
     if is_celerys and set(entries) <= {_BUILT_IN}:
         only = f"nothing but Celery's own {_BUILT_IN}" if entries else "nothing at all"
-        raise UsageError(f"beat has {only} to send for {lapse.app}: set `beat_schedule` in the app.")
+        raise UsageError(f"beat has {only} to send for {lapse.stack.app}: set `beat_schedule` in the app.")
     return said
 
 
@@ -258,7 +252,7 @@ class _Running:
         }
         if self.lapse.tz is not None:
             settings["timezone"] = self.tz
-        with Stack(self.session, _spec(self.lapse), folder, about=about) as stack:
+        with Stack(self.session, self.lapse.stack, folder, about=about) as stack:
             began_s = REAL.now()
             beat = stack.add_beat(clock=FastClock(start_t=start_t, speed=speed), settings=settings)
             _schedule(folder, self.lapse)

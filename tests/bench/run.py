@@ -23,10 +23,11 @@ from harness.containers.app_node import AppNode, inside_command
 from harness.containers.engine import NodeSpec
 from harness.containers.worker import Worker
 from harness.producer import Producer
+from harness.project.settings import load as settings_of
 from harness.records import journal
 from harness.records.event import Kind
 from harness.records.journal import Writer
-from harness.running.run import Plan, execute
+from harness.running.run import Plan, execute, stack_for
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 from harness.wait import wait_until
@@ -180,7 +181,8 @@ def _imported(session: SharedParts, root: Path, rows: int) -> tuple[float, float
     """Rows a second, from the order to the totals, and the worker's peak memory in MB."""
     console.print(f"importing {rows:,} rows ...")
     drive = Drive(count=1, seed=1, options={"rows": rows})
-    folder, audited = execute(session, Plan(scenario=bulk_data, drive=drive, root=root, app_folder=HERE.parents[1]))
+    stack = stack_for(bulk_data, settings_of(HERE.parents[1]))
+    folder, audited = execute(session, Plan(scenario=bulk_data, drive=drive, stack=stack, root=root))
     if not audited.passed:
         raise RuntimeError(audited.text())
     times = [event.t for event in journal.read(folder.journal) if event.kind in {Kind.INTENDED, Kind.FINISHED}]

@@ -13,6 +13,7 @@ from harness.errors import StartError, UsageError
 from harness.records.verdict import Verdict
 from harness.running.timelapse import Lapse, execute, moment
 from harness.stack.shared_parts import SharedParts
+from harness.stack.stack import StackSpec
 
 pytestmark = pytest.mark.docker
 APPS = Path(__file__).parent / "apps"
@@ -28,7 +29,7 @@ def lapse(
     root: Path, app: str, begin: str, end: str, *, tz: str | None = "Europe/Berlin", speed: float = 1800
 ) -> Lapse:
     span = {"begin": moment(begin), "end": moment(end)}
-    return Lapse(app=app, app_folder=APPS, root=root, tz=tz, speed=speed, **span)
+    return Lapse(stack=StackSpec(app=app, app_folder=APPS, workers=0), root=root, tz=tz, speed=speed, **span)
 
 
 def test_celery_passes_over_the_hour_that_comes_twice(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import docker
@@ -24,8 +24,10 @@ from harness.audit.run_folder import RunFolder
 from harness.cli import cli, main
 from harness.containers.docker_engine import _DockerEngine
 from harness.errors import HarnessError, noted_on
+from harness.project.schema import KEYS
 from harness.records.expectation import Promise
 from harness.running.playground import Playground
+from harness.stack.stack import StackSpec
 
 ROOT = Path(__file__).parents[2]
 ESCAPE = "\x1b"
@@ -134,7 +136,7 @@ def _a_scenario_with_options(tmp_path: Path) -> Iterator[None]:
     (tmp_path / "depot").mkdir()
     (tmp_path / "depot" / "loads.py").write_text(SCENARIO)
     yield
-    for name in ("depot", "depot.loads"):
+    for name in ("depot", "depot.loads", "loads"):
         sys.modules.pop(name, None)
 
 
@@ -273,6 +275,148 @@ def test_an_app_that_is_named_or_there_by_default_is_brought_up(shell: Shell, ar
     """The control: nothing is wrong with these, but that there is no engine."""
     ended = shell("up", *arguments)
     assert (ended.code, ended.err.partition(" at ")[0]) == (2, "error: No container engine answers")
+
+
+# ---------------------------------------------------------------------------------- with settings in the project
+
+SETTINGS = """
+app = "shop.app"
+folder = "depot"
+workers = 3
+options = ["--pool=solo"]
+env = { A = "1" }
+"""
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[StackSpec]:
+    """Return a list of the stacks that commands would start; none is started."""
+    made: list[StackSpec] = []
+
+    def refuse(stack: StackSpec) -> NoReturn:
+        made.append(stack)
+        raise HarnessError("this is as far as it goes")
+
+    monkeypatch.setattr("harness.cli.playground.up", lambda plan, _say: refuse(plan.stack))
+    monkeypatch.setattr("harness.cli.timelapse.execute", lambda _session, lapse, _tell: refuse(lapse.stack))
+    monkeypatch.setattr("harness.cli.execute", lambda _session, plan, _tell: refuse(plan.stack))
+    for key in KEYS.values():
+        if key.variable is not None:
+            monkeypatch.delenv(key.variable, raising=False)
+    return made
+
+
+TIMELAPSE = ("timelapse", "--from=2026-11-10T12:00", "--to=2026-11-10T14:00", "--tz=UTC")
+
+
+@pytest.mark.usefixtures("_a_scenario_with_options")
+@pytest.mark.parametrize(
+    ("arguments", "app_and_workers"),
+    [
+        (("up",), ("shop.app", 3)),
+        (("up", "other.app", "--workers=1"), ("other.app", 1)),
+        (TIMELAPSE, ("shop.app", 0)),
+        ((*TIMELAPSE, "other.app"), ("other.app", 0)),
+        # A scenario says which app it is for.
+        (("run", "loads"), ("loads", 3)),
+        (("run", "loads", "--app=other.app", "--workers=2"), ("other.app", 2)),
+    ],
+)
+def test_what_the_command_line_leaves_out_is_taken_from_the_settings(
+    shell: Shell, planned: list[StackSpec], tmp_path: Path, arguments: tuple[str, ...], app_and_workers: tuple[str, int]
+) -> None:
+    (tmp_path / "harness.toml").write_text(SETTINGS)
+    ended = shell(*arguments)
+    assert ended.code == 2
+    assert ended.err.endswith("error: this is as far as it goes\n")
+    (stack,) = planned
+    assert (stack.app, stack.workers) == app_and_workers
+    assert stack.app_folder == tmp_path / "depot"
+    assert (stack.options, stack.env) == (("--pool=solo",), {"A": "1"})
+
+
+@pytest.mark.usefixtures("_a_scenario_with_options")
+def test_a_scenario_wins_over_the_settings_and_the_command_line_over_the_scenario(
+    shell: Shell, planned: list[StackSpec], tmp_path: Path
+) -> None:
+    (tmp_path / "harness.toml").write_text(SETTINGS)
+    module = tmp_path / "depot" / "loads.py"
+    own = "    worker_options = ('-c', '4')\n    env = {'A': '{}', 'B': '2'}\n"
+    module.write_text(SCENARIO.replace('name = app = "loads"', f'name = "loads"\n{own}'))
+    shell("run", "loads")
+    shell("run", "loads", "--worker-option=-P", "--worker-option=threads", "--app-dir", "depot")
+    assert [stack.options for stack in planned] == [("-c", "4"), ("-P", "threads")]
+    # It names no app, so that it is for the settings'.
+    assert [(stack.app, stack.env) for stack in planned] == [("shop.app", {"A": "{}", "B": "2"})] * 2
+
+
+@pytest.mark.usefixtures("planned")
+def test_a_stack_that_is_left_running_has_the_same_settings(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "depot").mkdir()
+    (tmp_path / "harness.toml").write_text(SETTINGS)
+    given: list[str] = []
+    monkeypatch.setattr("harness.cli.playground.detach", lambda arguments, _say: given.extend(arguments))
+    monkeypatch.setattr("harness.cli._describe", lambda *_: None)
+    assert shell("up", "-d", "--workers=1").code == 0
+    assert given == ["shop.app", "--workers=1", "--web=", "--runs=.harness/runs"]
+    given.clear()
+    assert shell("up", "-d", "--app-dir", "depot").code == 0
+    assert given == ["shop.app", "--workers=3", "--web=", "--runs=.harness/runs", "--app-dir=depot"]
+
+
+@pytest.mark.usefixtures("_a_scenario_with_options")
+@pytest.mark.parametrize("arguments", [("up",), TIMELAPSE, ("run", "depot.loads"), ("up", "--detach")])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("ap = 1", "harness.toml: ap is no setting. Did you mean apt?"),
+        ("workers = '2'", "workers is '2', a text; it should be a whole number"),
+        ("app = 'shop.app'\napt = ['libpq5']", "harness.toml: apt: the setting apt is not served yet; leave it out."),
+        ("app", "harness.toml is no TOML: "),
+    ],
+    ids=["key", "type", "unserved", "grammar"],
+)
+def test_wrong_settings_end_each_command_with_2_and_one_sentence(
+    shell: Shell, planned: list[StackSpec], tmp_path: Path, arguments: tuple[str, ...], wrong: tuple[str, str]
+) -> None:
+    text, said = wrong
+    (tmp_path / "harness.toml").write_text(text)
+    ended = shell(*arguments)
+    assert (ended.code, planned) == (2, [])
+    assert said in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_the_doctor_shows_each_setting_with_where_it_was_said(
+    shell: Shell, planned: list[StackSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del planned
+    (tmp_path / "depot").mkdir()
+    more = 'env = { TOKEN = "secret" }\nmounts = ["depot:/data"]\nwritable = true\n'
+    (tmp_path / "harness.toml").write_text(SETTINGS.replace('env = { A = "1" }', more))
+    monkeypatch.setenv("HARNESS_OPTIONS", "-c 4")
+    lines = [line for line in shell("doctor").out.splitlines() if " setting" in line]
+    file = tmp_path / "harness.toml"
+    assert lines == [
+        f"ok   setting app: shop.app ({file}: app)",
+        f"ok   setting folder: {tmp_path}/depot ({file}: folder)",
+        "ok   setting options: -c, 4 (HARNESS_OPTIONS)",
+        f"ok   setting workers: 3 ({file}: workers)",
+        f"ok   setting env: TOKEN ({file}: env)",
+        f"bad  setting writable: true ({file}: writable): not served yet; leave it out",
+        f"bad  setting mounts: {tmp_path}/depot:/data:ro ({file}: mounts): not served yet; leave it out",
+    ]
+
+
+def test_the_doctor_marks_settings_that_cannot_be_read_and_shows_the_default_where_there_are_none(
+    shell: Shell, planned: list[StackSpec], tmp_path: Path
+) -> None:
+    del planned
+    assert f"ok   setting folder: {tmp_path} (default)\n" in shell("doctor").out
+    (tmp_path / "harness.toml").write_text("ap = 1")
+    assert f"bad  settings: {tmp_path}/harness.toml: ap is no setting. Did you mean apt?\n" in shell("doctor").out
 
 
 # -------------------------------------------------------------------------------------------------------- audit

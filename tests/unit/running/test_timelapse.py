@@ -20,6 +20,7 @@ from harness.records.expectation import Promise
 from harness.records.verdict import Verdict
 from harness.running import timelapse
 from harness.running.timelapse import Lapse, execute, moment
+from harness.stack.stack import StackSpec
 from harness.wait import Clock
 
 BERLIN = "Europe/Berlin"
@@ -27,7 +28,8 @@ _USUAL: dict[str, Any] = {"root": Path("runs"), "tz": BERLIN, "speed": 1800.0}
 
 
 def lapse(begin: str = "2026-11-10T12:00", end: str = "2026-11-10T14:00", **options: Any) -> Lapse:
-    return Lapse(app="shop.app", begin=moment(begin), end=moment(end), **{**_USUAL, **options})
+    stack = StackSpec(app="shop.app", workers=0)
+    return Lapse(stack=stack, begin=moment(begin), end=moment(end), **{**_USUAL, **options})
 
 
 # ------------------------------------------------------------------------------------------------- what it refuses
@@ -188,7 +190,7 @@ def live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     def live(world: World, **options: Any) -> Any:
         monkeypatch.setattr(timelapse, "Stack", world.stack)
         monkeypatch.setattr(timelapse, "REAL", Clock(now=lambda: world.now_s))
-        return execute(world, lapse(root=tmp_path, app_folder=tmp_path, **options), world.told)  # type: ignore[arg-type]
+        return execute(world, lapse(root=tmp_path, **options), world.told)  # type: ignore[arg-type]
 
     return live
 
