@@ -30,11 +30,15 @@ class Order(Record):
     modules: tuple[str, ...]
     """The modules of the scenarios; each has an instance `scenario`."""
     app_folder: Path
+    """The folder that the scenarios are imported from, and the app."""
     root: Path
     """The folder in which run folders are created."""
     about: Asked
+    project: Path | None = None
+    """The folder whose settings hold; None for `app_folder`."""
     app: str | None = None
-    workers: int = 1
+    workers: int | None = None
+    """The number of Celery workers; None for what the settings say, or one."""
     worker_options: tuple[str, ...] | None = None
     seed: int = 1
     options: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)

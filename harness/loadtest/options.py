@@ -68,12 +68,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     put("--probe", type=duration, default=None, help=f"How long each rate is tried in a search; default: {PROBE}.")
     group = parser.add_argument_group("celery harness: the stack")
     put = group.add_argument
-    workers = f"How many Celery workers to start; default: {CELERY_WORKERS}."
+    workers = f"How many Celery workers to start; default: the settings', or {CELERY_WORKERS}."
     put("--celery-workers", type=int, default=None, help=workers)
     option = "An option of `celery worker`, instead of the harness's own; repeatable."
     put("--worker-option", action="append", default=[], help=option)
     put("--app", default="", help="Another Celery app than the scenarios', as `celery -A` takes it.")
-    put("--app-dir", default="", help="The folder that app and scenarios are imported from; default: here.")
+    place = "The folder that app and scenarios are imported from; default: the settings', or here."
+    put("--app-dir", default="", help=place)
     put("--runs", default=str(Path(".harness") / "runs"), help="Where the run folder is made.")
     patience = "Seconds without any task ending after which draining ends."
     put("--drain-timeout", type=duration, default="60s", help=patience)
@@ -178,9 +179,12 @@ def _load_rules(options: argparse.Namespace) -> Sequence[_Rule]:
     )
 
 
-def celery_workers(options: argparse.Namespace) -> int:
-    """Return the number of Celery workers to start. The option has no default, so that `check` sees if it is given."""
-    return CELERY_WORKERS if options.celery_workers is None else int(options.celery_workers)
+def celery_workers(options: argparse.Namespace) -> int | None:
+    """Return the number of Celery workers to start; None if the options do not say it.
+
+    A search for the number of workers begins with the smallest, whatever the settings say.
+    """
+    return CELERY_WORKERS if options.find_workers else options.celery_workers
 
 
 def probe_s(options: argparse.Namespace) -> float:

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 from harness.errors import UsageError
 from harness.loadtest.messages import Order
+from harness.loadtest.options import CELERY_WORKERS
+from harness.project.settings import COMMAND_LINE, load
 from harness.records.expectation import Delivery, Effects, Promise
 from harness.running.run import find_scenario
 from harness.scenario import Scenario
+from harness.stack.project_stack import spec_of
 from harness.stack.stack import StackSpec
 
 
@@ -41,24 +44,25 @@ def promise(scenarios: Sequence[Scenario]) -> Promise:
 
 def spec(order: Order, scenarios: Sequence[Scenario]) -> StackSpec:
     """Return the description of one stack for all scenarios. Raises UsageError if they need different ones."""
-    apps = {one.app for one in scenarios}
+    apps = {one.app for one in scenarios if one.app}
     if order.app is None and len(apps) > 1:
         named = ", ".join(sorted(apps))
         raise UsageError(f"one stack runs one app, and the scenarios belong to {named}; choose with --app.")
     said = {tuple(one.worker_options) for one in scenarios if one.worker_options is not None}
     if order.worker_options is None and len(said) > 1:
         raise UsageError("the scenarios want different options of the worker; choose with --worker-option.")
-    options = order.worker_options if order.worker_options is not None else next(iter(said), None)
     env: dict[str, str] = {}
     for one in scenarios:
         for name, value in one.env.items():
             if env.setdefault(name, value) != value:
                 raise UsageError(f"the scenarios want different values of {name}: {env[name]!r} and {value!r}.")
-    return StackSpec(
-        app=order.app or apps.pop(),
-        app_folder=order.app_folder,
-        workers=order.workers,
-        options=options,
-        mailbox=any(one.mailbox for one in scenarios),
-        env=env,
-    )
+    of_scenarios = {"app": next(iter(apps), None), "options": next(iter(said), None), "env": env}
+    of_order = {
+        "app": order.app,
+        "folder": order.app_folder,
+        "workers": order.workers,
+        "options": order.worker_options,
+    }
+    settings = load(order.project or order.app_folder)
+    holding = settings.over("the scenarios", of_scenarios).over(COMMAND_LINE, of_order)
+    return spec_of(holding, workers=CELERY_WORKERS, mailbox=any(one.mailbox for one in scenarios))

@@ -18,6 +18,7 @@ from harness.loadtest.options import celery_workers
 from harness.loadtest.run_legs import Part
 from harness.measure.durations import parse_duration_s
 from harness.measure.load_account import Asked
+from harness.project.settings import load
 from harness.scenario import Scenario
 
 
@@ -30,13 +31,15 @@ def order_of(options: argparse.Namespace, parts: Mapping[str, Part], output: Tex
         output: the stream for the report.
 
     Raises:
-        UsageError: a scenario is in no module.
+        UsageError: a scenario is in no module, or the settings of the project cannot be read.
     """
+    project = Path(options.app_dir or ".").absolute()
     modules = {one.scenario.name: module_of(one.scenario) for one in parts.values()}
     own = {one.scenario.name: dict(one.options) for one in parts.values() if one.options}
     return Order(
         modules=tuple(modules.values()),
-        app_folder=Path(options.app_dir or ".").absolute(),
+        app_folder=project if options.app_dir else load(project).folder,
+        project=project,
         root=Path(options.runs).absolute(),
         app=options.app or None,
         workers=celery_workers(options),

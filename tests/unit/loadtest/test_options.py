@@ -55,14 +55,14 @@ def test_what_contradicts_itself_or_would_be_ignored_is_said_in_one_sentence() -
 
 def test_what_goes_together_is_let_through_and_has_its_defaults() -> None:
     cases = {
-        (): (1, 10.0),
-        ("--rate=0",): (1, 10.0),
+        (): (None, 10.0),
+        ("--rate=0",): (None, 10.0),
         ("--celery-workers=0", "--worker-option=--pool=solo", "--app=shop.app"): (0, 10.0),
-        (*ATTACHED, "--app-dir=shop", "--drain-timeout=5s"): (1, 10.0),
+        (*ATTACHED, "--app-dir=shop", "--drain-timeout=5s"): (None, 10.0),
         ("--find-knee", "--celery-workers=2", "--app-dir=shop", "--app=shop.app", "--probe=5s"): (2, 5.0),
         ("--find-workers", "--worker-option=--pool=solo", "--probe=2s"): (1, 2.0),
-        ("--closed",): (1, 10.0),
-        ("--stages=1:1s", "--fault=noop@1s"): (1, 10.0),
+        ("--closed",): (None, 10.0),
+        ("--stages=1:1s", "--fault=noop@1s"): (None, 10.0),
     }
     for given, expected in cases.items():
         found = parsed(given)
@@ -103,3 +103,20 @@ def test_a_wrong_use_ends_the_command_with_2_and_nothing_is_started(
     assert [reason in line for line in done.stdout.splitlines()].count(True) == 1, done.stdout
     assert "Traceback" not in done.stdout
     assert not (tmp_path / "runs").exists()
+
+
+def test_wrong_settings_end_the_command_with_2_and_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "harness.toml").write_text("optoins = []")
+    done = subprocess.run(
+        [sys.executable, "-m", "locust", "-f", str(ROOT / "tests/docker/apps/loadfile.py"), "Echoes", "--headless"],
+        env={**os.environ, "DOCKER_HOST": "tcp://127.0.0.1:9", "PYTHONPATH": f"{ROOT}:{ROOT}/tests/docker/apps"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2, done.stdout
+    assert f"error: {tmp_path}/harness.toml: optoins is no setting. Did you mean options?\n" in done.stdout
+    assert "Traceback" not in done.stdout

@@ -259,6 +259,22 @@ def test_one_stack_has_all_that_its_scenarios_need(tmp_path: Path) -> None:
     assert spec(order(tmp_path, app="other", worker_options=("-c", "4")), [one]).options == ("-c", "4")
 
 
+def test_what_neither_scenarios_nor_options_say_is_taken_from_the_settings_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HARNESS_WORKERS", raising=False)
+    (tmp_path / "src").mkdir()
+    text = 'app = "till"\nworkers = 3\noptions = ["-P", "solo"]\nfolder = "src"\nenv = { A = "0", C = "3" }'
+    (tmp_path / "harness.toml").write_text(text)
+    made = spec(order(tmp_path), [Shop("one", env={"A": "1"})])
+    # The order has found the folder already.
+    assert (made.app, made.app_folder, made.workers) == ("shop", tmp_path, 3)
+    assert (made.options, made.env) == (("-P", "solo"), {"A": "1", "C": "3"})
+    below = replace(order(tmp_path / "src", workers=1, worker_options=("-c", "4")), project=tmp_path)
+    made = spec(below, [Shop("one", app=""), Shop("two", app="")])
+    assert (made.app, made.app_folder, made.workers, made.options) == ("till", tmp_path / "src", 1, ("-c", "4"))
+
+
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
@@ -291,7 +307,7 @@ scenario = Shop()
         ({"faults": ["noop@3s"], "broker_url": "amqp://host", "results_url": "sqlite://"}, "a stack of one's own"),
         ({"via_http": True}, "cannot be driven over HTTP"),
         ({"objectives": ["soon"]}, "no objective"),
-        ({"workers": -1}, "-1 workers"),
+        ({"workers": -1}, "workers of the command line is -1"),
     ],
 )
 def test_an_order_that_cannot_be_is_refused_before_anything_starts(
