@@ -36,8 +36,9 @@ from harness.printable import printable
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.message import Message
+from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
-from harness.stack.stack import Stack, StackSpec
+from harness.stack.stack import Stack
 
 try:
     import pytest_celery
@@ -202,7 +203,11 @@ class _Components:
     @pytest.fixture
     def celery_stack(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         """Provide the harness's stack below `celery_setup`, for what pytest-celery has no interface for."""
-        spec = StackSpec(app="app", app_folder=tmp_path_factory.mktemp("celery_setup"), workers=0)
+        # The app is pytest-celery's, and each worker's options are those of its command.
+        own = {"app": "app", "folder": tmp_path_factory.mktemp("celery_setup"), "workers": 0, "options": ()}
+        settings = request.getfixturevalue("_harness_settings")
+        with _plain_failure():
+            spec = spec_of(settings.over("celery_setup", own), workers=0)
         with request.getfixturevalue("_harness_running")(spec, noted_after_s=_CALM_S) as stack:
             yield stack
             # Other tests share the broker.
@@ -289,7 +294,8 @@ class _Components:
                     run_folder=celery_stack.folder.path,
                     network=session.network,
                     broker_url=celery_stack.login.amqp_url_inside,
-                    env=worker_env(default_worker_env, celery_stack.login.amqp_url_inside),
+                    # What the test's own fixtures say wins over the settings of the project.
+                    env={**celery_stack.spec.env, **worker_env(default_worker_env, celery_stack.login.amqp_url_inside)},
                     labels={RUN_LABEL: celery_stack.folder.path.name},
                 )
                 name = f"worker-{len(celery_stack.workers) + 1}"

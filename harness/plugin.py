@@ -1,6 +1,6 @@
 """The pytest plugin: a stack for each test, and an accounting of every task at the end.
 
-    @pytest.mark.stack(app="scenarios.app", workers=2, options=["--concurrency=4"])
+    @pytest.mark.stack(app="scenarios.app", workers=2, options=["--concurrency=4"])  # or in the project's settings.
     def test_receipts(stack, mailbox, results):
         stack.producer.send("scenarios.emails.send_receipt", kwargs={"order": order})
         assert stack.settle().passed
@@ -28,16 +28,19 @@ from harness.console import Console, columns_of
 from harness.containers.mailbox import Mailbox
 from harness.errors import HarnessError, UsageError, told
 from harness.printable import printable
+from harness.project.settings import Settings, load
 from harness.records.expectation import Promise
 from harness.report import terminal
+from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 
 _RUNS = Path(".harness") / "runs"
 _MARKER = (
-    "stack(app, app_folder=None, workers=1, options=None, env=None, promise=None): what the `stack` fixture starts. "
-    "app: what `celery -A` gets; app_folder: where it is imported from, relative to the rootdir; workers: how many; "
-    "options: of `celery worker`; env: more environment for the workers; promise: a harness.Promise."
+    "stack(app=None, app_folder=None, workers=None, options=None, env=None, promise=None): what the `stack` fixture "
+    "starts. What it leaves out is taken from the project's settings. app: what `celery -A` gets; app_folder: where it "
+    "is imported from, relative to the rootdir; workers: how many, one unless said; options: of `celery worker`; env: "
+    "more environment for the workers; promise: a harness.Promise."
 )
 _stack_key = pytest.StashKey[Stack]()
 _failed_key = pytest.StashKey[bool]()
@@ -93,9 +96,18 @@ def _harness_session(request: pytest.FixtureRequest) -> Iterator[SharedParts]:
         yield session
 
 
+@pytest.fixture(scope="session")
+def _harness_settings(request: pytest.FixtureRequest) -> Settings:
+    """Return the settings of the project; also for `harness.celery_setup`."""
+    try:
+        return load(request.config.rootpath)
+    except HarnessError as error:
+        raise _failed(error) from None
+
+
 @pytest.fixture
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """Provide a fresh stack, as the marker `stack` describes it; everything is removed after the test."""
+    """Provide a fresh stack, as the marker `stack` and the settings describe it; all is removed after the test."""
     try:
         spec, promise = _marked(request)
     except HarnessError as error:
@@ -152,12 +164,11 @@ def _running(
 
 
 def _marked(request: pytest.FixtureRequest) -> tuple[StackSpec, Promise | None]:
-    """Return the stack and the promise of a test's marker. Raises UsageError."""
+    """Return the stack and the promise of a test's marker and the settings. Raises UsageError."""
     marker = request.node.get_closest_marker("stack")
-    if marker is None:
-        raise UsageError(f"{request.node.nodeid} uses `stack` without a marker: @pytest.mark.stack(app=...).")
+    args, said = ((), {}) if marker is None else (marker.args, marker.kwargs)
     try:
-        return _spec(request, *marker.args, **marker.kwargs)
+        return _spec(request, *args, **said)
     except TypeError as error:
         said = str(error).removeprefix("_spec() ")
         raise UsageError(f"{request.node.nodeid} has a marker that cannot be: {said}. There is {_MARKER}") from error
@@ -165,24 +176,25 @@ def _marked(request: pytest.FixtureRequest) -> tuple[StackSpec, Promise | None]:
 
 def _spec(
     request: pytest.FixtureRequest,
-    app: str,
+    app: str | None = None,
     *,
     app_folder: Path | str | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     options: Sequence[str] | None = None,
     env: Mapping[str, str] | None = None,
     promise: Promise | None = None,
 ) -> tuple[StackSpec, Promise | None]:
     """Return the stack and the promise of the marker; its arguments are the arguments of this function."""
-    spec = StackSpec(
-        app=app,
-        app_folder=request.config.rootpath / (app_folder or ""),
-        workers=workers,
-        options=options,
-        mailbox="mailbox" in request.fixturenames,
-        env=env or {},
-    )
-    return spec, promise
+    settings: Settings = request.getfixturevalue("_harness_settings")
+    said = {"app": app, "folder": app_folder, "workers": workers, "options": options, "env": env}
+    holding = settings.over("the marker", said, folder=request.config.rootpath)
+    if holding.app is None:
+        raise UsageError(
+            f"{request.node.nodeid} uses `stack`, and no app is named: say what `celery -A` takes, in the marker, as "
+            '@pytest.mark.stack(app="shop.app"), or for all tests in pyproject.toml, as app = "shop.app" below '
+            "[tool.harness]."
+        )
+    return spec_of(holding, workers=1, mailbox="mailbox" in request.fixturenames), promise
 
 
 def _failed(error: HarnessError) -> BaseException:

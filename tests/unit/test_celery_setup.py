@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import pytest
@@ -17,6 +17,7 @@ from harness.errors import UsageError
 from harness.records import journal
 from harness.records.event import Event, Kind
 from harness.records.journal import Writer
+from harness.stack.stack import Stack
 
 pytest_plugins = ["pytester"]
 
@@ -27,6 +28,26 @@ TESTS = """
 def test_first(celery_setup): pass
 def test_second(celery_setup): pass
 """
+
+
+SESSION = """
+import pytest
+from types import SimpleNamespace
+
+@pytest.fixture(scope="session")
+def _harness_session():
+    return SimpleNamespace(broker=SimpleNamespace(is_up=lambda: True))
+"""
+
+
+class Unstarted(Stack):
+    """A stack without nodes."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -188,6 +209,36 @@ def test_a_message_of_the_old_protocol_is_journaled_and_one_without_an_id_is_not
 
 def test_a_message_without_an_id_is_sent_and_not_journaled(tmp_path: Path) -> None:
     assert journaled(tmp_path, Message({}, {})) == []
+
+
+SPEC = """
+def test_it(celery_stack):
+    assert (celery_stack.spec.app, celery_stack.spec.workers) == ("app", 0)
+    assert celery_stack.spec.env == {"SHOP": "1"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcome"),
+    [
+        ('app = "shop.app"\nworkers = 3\nenv = { SHOP = "1" }', {"passed": 1}),
+        ('env = { SHOP = "2" }', {"failed": 1}),
+        ('evn = { SHOP = "1" }', {"errors": 1}),
+        ('env = { SHOP = "1" }\napt = ["libpq5"]', {"errors": 1}),
+    ],
+)
+def test_the_environment_of_the_settings_is_that_of_the_workers_and_the_app_is_pytest_celerys(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, settings: str, outcome: dict[str, int]
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setattr("harness.plugin.Stack", Unstarted)
+    pytester.makeconftest(SESSION)
+    pytester.makepyfile(SPEC)
+    (pytester.path / "harness.toml").write_text(settings)
+    options = ["-p", "harness.celery_setup", "-p", "harness.plugin", "-p", "no:cacheprovider"]
+    done = pytester.runpytest_inprocess(*options)
+    done.assert_outcomes(**outcome)
+    done.stdout.no_fnmatch_line("*Traceback*")
 
 
 def test_the_components_win_over_pytest_celerys_in_every_order_of_loading(

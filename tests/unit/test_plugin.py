@@ -58,7 +58,7 @@ STACKS = """
 
 def test_the_marker_is_registered_and_explained(run: Run) -> None:
     ended = run("", "--markers")
-    ended.stdout.fnmatch_lines(["@pytest.mark.stack(app, app_folder=None, workers=1,*): what the `stack` fixture*"])
+    ended.stdout.fnmatch_lines(["@pytest.mark.stack(app=None, app_folder=None,*): what the `stack` fixture*"])
 
 
 @pytest.mark.usefixtures("_socket_collected")
@@ -78,13 +78,18 @@ def test_without_an_engine_every_test_that_needs_one_gets_one_paragraph(run: Run
 @pytest.mark.parametrize(
     ("marker", "said"),
     [
-        ("", "*::test_it uses `stack` without a marker: @pytest.mark.stack(app=...)."),
-        ("@pytest.mark.stack", "*cannot be: missing 1 required positional argument: 'app'. There is stack(app, *"),
-        ("@pytest.mark.stack(app='shop', worker=2)", "*unexpected keyword argument 'worker'*There is stack(app, *"),
-        ("@pytest.mark.stack(app='shop', workers=-1)", "-1 workers cannot be started*"),
+        ("", "*::test_it uses `stack`, and no app is named: *@pytest.mark.stack(app=*tool.harness*"),
+        ("@pytest.mark.stack", "*::test_it uses `stack`, and no app is named: *@pytest.mark.stack(app=*tool.harness*"),
+        (
+            "@pytest.mark.stack(app='shop', worker=2)",
+            "*unexpected keyword argument 'worker'*There is stack(app=*",
+        ),
+        ("@pytest.mark.stack(app='shop', workers=-1)", "workers of the marker is -1, a whole number; it should be *"),
+        ("@pytest.mark.stack(app='shop', options='-c 4')", "options of the marker is '-c 4', a text; it should be *"),
+        ("@pytest.mark.stack(app='shop', env={'A': 1})", "env.A of the marker is 1, a whole number; it should be a *"),
         ("@pytest.mark.stack(app='shop', app_folder='/nowhere')", "/nowhere is no folder*"),
     ],
-    ids=["none", "no app", "unknown argument", "workers", "folder"],
+    ids=["none", "no app", "unknown argument", "workers", "options", "env", "folder"],
 )
 def test_a_wrong_marker_is_told_before_anything_is_started(run: Run, marker: str, said: str) -> None:
     ended = run(f"import pytest\n\n{marker}\ndef test_it(stack): pass\n")
@@ -226,6 +231,88 @@ def run_pretended(run: Run, pytester: pytest.Pytester, monkeypatch: pytest.Monke
         return run(f"import pytest\npytestmark = pytest.mark.stack(app='shop')\n{code}")
 
     return inner
+
+
+# --------------------------------------------------------------------------------- with settings in the project
+
+SETTINGS = """
+[tool.harness]
+app = "shop.app"
+folder = "src"
+workers = 2
+options = ["--pool=solo"]
+env = { A = "1", B = "{{1}}" }
+"""
+OF_SETTINGS = """
+def test_no_marker(stack):
+    assert (stack.spec.app, stack.spec.app_folder, stack.spec.workers) == ("shop.app", SRC, 2)
+    assert (stack.spec.options, stack.spec.env) == (("--pool=solo",), {"A": "1", "B": "{1}"})
+
+@pytest.mark.stack
+def test_bare_marker(stack):
+    assert (stack.spec.app, stack.spec.workers) == ("shop.app", 2)
+
+@pytest.mark.stack("other.app", app_folder="lib", workers=1, options=["-c", "4"], env={"B": '{"b": 2}'})
+def test_marker(stack):
+    assert (stack.spec.app, stack.spec.app_folder.name, stack.spec.workers) == ("other.app", "lib", 1)
+    assert (stack.spec.options, stack.spec.env) == (("-c", "4"), {"A": "1", "B": '{"b": 2}'})
+"""
+
+
+@pytest.fixture
+def run_in_project(run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs pytest on tests in a project with folders and, if given, settings."""
+    pytester.makeconftest("import pytest\n\n@pytest.fixture(scope='session')\ndef _harness_session(): return None\n")
+    pytester.mkdir("src")
+    pytester.mkdir("lib")
+    monkeypatch.setattr("harness.plugin.Stack", Pretended)
+    for name in ("HARNESS_APP", "HARNESS_WORKERS", "HARNESS_WORKER_IMAGE", "HARNESS_NETWORK"):
+        monkeypatch.delenv(name, raising=False)
+
+    def inner(code: str, settings: str) -> pytest.RunResult:
+        pytester.makepyprojecttoml(settings)
+        return run(f"import pytest\nfrom pathlib import Path\nSRC = Path(__file__).parent / 'src'\n{code}")
+
+    return inner
+
+
+def test_settings_of_the_project_stand_for_what_a_marker_leaves_out(run_in_project: Run) -> None:
+    run_in_project(OF_SETTINGS, SETTINGS).assert_outcomes(passed=3)
+
+
+def test_the_environment_wins_over_the_settings_and_the_marker_over_it(
+    run_in_project: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_APP", "heard.app")
+    monkeypatch.setenv("HARNESS_WORKERS", "3")
+    code = """
+def test_no_marker(stack): assert (stack.spec.app, stack.spec.workers) == ("heard.app", 3)
+
+@pytest.mark.stack("marked.app")
+def test_marker(stack): assert (stack.spec.app, stack.spec.workers) == ("marked.app", 3)
+"""
+    run_in_project(code, SETTINGS).assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("[tool.harness]\noptoins = []", "*pyproject.toml: tool.harness.optoins is no setting. Did you mean options?"),
+        ("[tool.harness]\nworkers = '2'", "*tool.harness.workers is '2', a text; it should be a whole number*"),
+        ("[tool.harness]\ndependencies = ['redis']", "*the setting dependencies is not served yet; leave it out."),
+        ("[tool.harness]\nworkers = 2", "*::test_it uses `stack`, and no app is named: *"),
+        ("[tool.other]\napp = 'shop.app'", "*::test_it uses `stack`, and no app is named: *"),
+    ],
+    ids=["key", "type", "unserved", "no app", "another tool's"],
+)
+def test_wrong_settings_are_one_sentence_in_each_test_that_needs_them(
+    run_in_project: Run, settings: str, said: str
+) -> None:
+    marker = "" if "app" in said else "@pytest.mark.stack(app='shop')\n"
+    ended = run_in_project(f"{marker}def test_it(stack): pass\n\ndef test_without(): pass", settings)
+    ended.assert_outcomes(errors=1, passed=1)
+    ended.stdout.fnmatch_lines([said])
+    ended.stdout.no_fnmatch_line("*Traceback*")
 
 
 @pytest.mark.parametrize(
