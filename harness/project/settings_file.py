@@ -42,7 +42,7 @@ def find(start: Path) -> SettingsFile | None:
         project = _project(start.resolve())
         own = _own(project / OWN) if project is not None and (project / OWN).exists() else None
         shared = _shared(project / SHARED) if project is not None and (project / SHARED).exists() else None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # A loop of links is a RuntimeError.
         raise UsageError(f"the settings of {start} cannot be read: {error}.") from error
     if own and shared and own.values and shared.values:
         raise UsageError(f"{own.path} and [{_TABLE}] in {shared.path} both have settings: move them into one of them.")

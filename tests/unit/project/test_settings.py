@@ -353,6 +353,13 @@ def test_a_table_that_is_none_is_told(write: Write, text: str) -> None:
         load(write(text, "pyproject.toml"))
 
 
+def test_a_folder_that_leads_to_itself_is_told(write: Write) -> None:
+    loop = write("", "readme") / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(UsageError, match=r"the settings of .*/loop cannot be read: "):
+        load(loop)
+
+
 def test_a_file_that_cannot_be_read_is_told(write: Write) -> None:
     project = write("", "readme")
     os.mkfifo(project / "harness.toml")
