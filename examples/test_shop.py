@@ -1,14 +1,11 @@
 """Do the shop's tasks survive? `pytest test_shop.py`, in this folder."""
 
-import pytest
-
 from harness import Expect, mail
 from harness.containers.mailbox import Mailbox
 from harness.stack import Stack
 from harness.wait import wait_until
 
 
-@pytest.mark.stack(app="shop.app")
 def test_a_customer_is_welcomed_once(stack: Stack, mailbox: Mailbox) -> None:
     address = "zoe@example.com"
     stack.producer.send("shop.welcome", [address], expect=Expect(result=address, effects=[mail(to=address)]))
@@ -17,7 +14,6 @@ def test_a_customer_is_welcomed_once(stack: Stack, mailbox: Mailbox) -> None:
     assert message.parsed["Subject"] == "Welcome"
 
 
-@pytest.mark.stack(app="shop.app")
 def test_welcomes_survive_a_killed_worker(stack: Stack, mailbox: Mailbox) -> None:
     mailbox.answer("customer.0@*", delay_s=5, times=1)
     for number in range(20):

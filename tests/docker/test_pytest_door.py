@@ -40,6 +40,35 @@ def test_that_hangs(stack):
 """
 
 
+SETTINGS = """
+[tool.harness]
+app = "heard"
+folder = "src"
+options = ["--pool=solo", "--without-gossip", "--without-mingle"]
+queues = ["own"]
+env_file = ".env.test"
+env = { FROM_TABLE = "{{doubled}}" }
+"""
+HEARD = """
+import os, sys
+from celery import Celery
+
+app = Celery("heard")
+app.conf.task_default_queue = "own"
+
+@app.task(name="tell")
+def tell():
+    return [os.environ["FROM_FILE"], os.environ["FROM_TABLE"], "--pool=solo" in sys.argv]
+"""
+ASKS = """
+from harness import Expect
+
+def test_it(stack):
+    stack.producer.send("tell", queue="own", expect=Expect(result=["{braces}", "{doubled}", True]))
+    assert stack.settle().passed
+"""
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "faulty.py").write_text(APP.read_text())
@@ -65,6 +94,18 @@ def test_a_failing_test_shows_logs_and_run_folder_and_unsettled_tasks_are_accoun
     assert "1 ok" in accounting
     assert "2 duplicated" in accounting
     assert (folders[0] / "logs" / "broker.log").stat().st_size
+
+
+def test_with_settings_in_the_project_a_test_needs_neither_a_marker_nor_an_argument(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "heard.py").write_text(HEARD)
+    (tmp_path / "test_heard.py").write_text(ASKS)
+    (tmp_path / "pyproject.toml").write_text(SETTINGS)
+    (tmp_path / ".env.test").write_text("FROM_FILE='{braces}'\n")
+    done = subprocess.run([*PYTEST], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    assert "1 ok" in done.stdout.partition("celery harness")[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
