@@ -1,5 +1,6 @@
 """The file with a project's settings: harness.toml, or the table [tool.harness] of pyproject.toml."""
 
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,10 +40,10 @@ def find(start: Path) -> SettingsFile | None:
         UsageError: a file cannot be read, is no TOML, has a key that is no setting, or both files have settings.
     """
     try:
-        project = _project(start.resolve())
+        project = _project(Path(os.path.realpath(start)))
         own = _own(project / OWN) if project is not None and (project / OWN).exists() else None
         shared = _shared(project / SHARED) if project is not None and (project / SHARED).exists() else None
-    except (OSError, RuntimeError) as error:  # A loop of links is a RuntimeError.
+    except OSError as error:
         raise UsageError(f"the settings of {start} cannot be read: {error}.") from error
     if own and shared and own.values and shared.values:
         raise UsageError(f"{own.path} and [{_TABLE}] in {shared.path} both have settings: move them into one of them.")

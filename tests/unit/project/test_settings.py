@@ -353,11 +353,12 @@ def test_a_table_that_is_none_is_told(write: Write, text: str) -> None:
         load(write(text, "pyproject.toml"))
 
 
-def test_a_folder_that_leads_to_itself_is_told(write: Write) -> None:
-    loop = write("", "readme") / "loop"
-    loop.symlink_to(loop)
-    with pytest.raises(UsageError, match=r"the settings of .*/loop cannot be read: "):
-        load(loop)
+def test_a_link_is_followed_and_one_that_leads_to_itself_does_no_harm(write: Write, tmp_path: Path) -> None:
+    project = write('app = "shop.app"')
+    (tmp_path / "link").symlink_to(project)
+    assert load(tmp_path / "link").folder == project
+    (project / "loop").symlink_to(project / "loop")
+    assert load(project / "loop").app == "shop.app"
 
 
 def test_a_file_that_cannot_be_read_is_told(write: Write) -> None:
