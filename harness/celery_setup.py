@@ -205,6 +205,8 @@ class _Components:
         """Provide the harness's stack below `celery_setup`, for what pytest-celery has no interface for."""
         # The app is pytest-celery's, and each worker's options are those of its command.
         own = {"app": "app", "folder": tmp_path_factory.mktemp("celery_setup"), "workers": 0, "options": ()}
+        # What the project says of its own app does not concern it.
+        own |= {"pythonpath": (), "queues": (), "prepare": (), "writable": False}
         settings = request.getfixturevalue("_harness_settings")
         with _plain_failure():
             spec = spec_of(settings.over("celery_setup", own), workers=0)

@@ -12,7 +12,8 @@ from harness.containers.engine import network_leads_out
 from harness.containers.engine_choice import connect
 from harness.containers.images import Fact
 from harness.errors import HarnessError
-from harness.project.schema import KEYS, Mount
+from harness.project.needs import Mount
+from harness.project.schema import KEYS
 from harness.project.settings import Settings, load
 
 _LOW_DISK_GB = 2.0

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from harness.containers.app_links import is_left_out
 from harness.containers.app_node import inside_app
-from harness.containers.engine import Mount
 from harness.errors import RunFolderError, UsageError
+from harness.project.needs import Mount
 from harness.wait import Reports
 
 _MOST_BYTES = 1_000_000_000

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from harness.containers.app_node import APP_INSIDE, inside_app
-from harness.containers.engine import Mount
 from harness.errors import UsageError
+from harness.project.needs import Mount
 
 LEFT_OUT = frozenset(
     {".git", ".hg", ".svn", ".harness", "node_modules", "__pycache__", ".tox", ".nox", ".mypy_cache", ".pytest_cache"}

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import harness
-from harness.containers.engine import Engine, Mount, NodeSpec
+from harness.containers.engine import Engine, NodeSpec
 from harness.containers.node import Node
 from harness.errors import StartError
+from harness.project.needs import Mount
 from harness.records.event import Kind
 from harness.records.journal import Tail
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from harness.errors import ImageError, UsageError
+from harness.project.needs import Mount, Network
 
 CALLER = "caller"
 """The user of a node that runs as the caller of this process, as seen from outside."""
@@ -88,22 +89,6 @@ class Container(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mount:
-    """A folder or file of this machine that a container sees."""
-
-    host: Path
-    inside: str
-    read_only: bool = True
-
-    def __post_init__(self) -> None:
-        """Raise UsageError for a name that is not UTF-8."""
-        try:
-            str(self.host).encode()
-        except UnicodeEncodeError:
-            raise UsageError(f"the name of {self.host} is no UTF-8, so no container can see it: rename it.") from None
-
-
-@dataclass(frozen=True, kw_only=True)
 class NodeSpec:
     """The specification of a container before it is started."""
 
@@ -134,15 +119,6 @@ class NodeSpec:
 
 
 # ------------------------------------------------------------------------------------------------- the engine
-
-
-class Network(StrEnum):
-    """What the nodes on a network reach beside one another."""
-
-    CLOSED = "closed"
-    """Nothing else, but for the one address that the network itself has on its machine."""
-    OPEN = "open"
-    """Their machine, and whatever it reaches."""
 
 
 class PullError(ImageError):

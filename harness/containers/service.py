@@ -1,16 +1,8 @@
-"""A service that apps use beside the broker: the interface of its server, and what a stack gets from it."""
+"""The servers of services, which apps use beside the broker: their interface, and what a stack gets from one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
-
-
-class Service(StrEnum):
-    """The services that a stack can have."""
-
-    POSTGRESQL = "postgresql"
-    REDIS = "redis"
 
 
 @dataclass(frozen=True, kw_only=True)

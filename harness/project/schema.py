@@ -10,31 +10,13 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
+from harness.project.needs import Mount, Network, ResultsIn, Service
 from harness.records.typed_json import seen
 
 Read = Callable[[object, Path], object]
 """Converts a value to that of a setting. Relative paths are relative to the folder. Raises MisfitError."""
 Split = Callable[[str], object]
 """Converts the text of an environment variable to the value that a file would hold. Raises ValueError."""
-
-
-class Network(StrEnum):
-    """Where the network of a stack's nodes leads to."""
-
-    CLOSED = "closed"
-    """Only to one another."""
-    OPEN = "open"
-    """To the machine, and to whatever it reaches."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mount:
-    """A file or a folder of the machine that a node sees."""
-
-    host: Path
-    inside: str
-    """Its absolute path inside the node."""
-    read_only: bool = True
 
 
 Writable = bool | tuple[str, ...]
@@ -190,11 +172,14 @@ def _mount(host: object, value: object, folder: Path, at: str) -> Mount:
     return Mount(host=_path(host, folder), inside=inside.rstrip("/"), read_only=mode != "rw")
 
 
-def _network(value: object, _folder: Path) -> Network:
-    try:
-        return Network(str(value))
-    except ValueError:
-        raise MisfitError('"closed" or "open"', value) from None
+def _one_of(choices: type[StrEnum]) -> Read:
+    def read(value: object, _folder: Path) -> StrEnum:
+        try:
+            return choices(str(value))
+        except ValueError:
+            raise MisfitError(" or ".join(f'"{choice}"' for choice in choices), value) from None
+
+    return read
 
 
 # ------------------------------------------------------------------------------------------- from the environment
@@ -311,13 +296,16 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             spoken="'certs:/etc/shop/certs'",
         ),
         "services": Key(
-            read=_list(_text, "texts"),
+            read=_list(_one_of(Service), "names of services"),
             example='["postgresql"]',
             variable="HARNESS_SERVICES",
             split=_as_words,
             spoken="'postgresql redis'",
         ),
-        "network": Key(read=_network, example='"open"', variable="HARNESS_NETWORK", spoken="open"),
+        "results": Key(
+            read=_one_of(ResultsIn), example='"postgresql"', variable="HARNESS_RESULTS", spoken="postgresql"
+        ),
+        "network": Key(read=_one_of(Network), example='"open"', variable="HARNESS_NETWORK", spoken="open"),
     }
 )
 

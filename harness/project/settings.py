@@ -14,11 +14,11 @@ from typing import Any, Self
 
 from harness.errors import UsageError
 from harness.project import env_file, templates
-from harness.project.schema import KEYS, Dependency, MisfitError, Mount, Network, Writable
+from harness.project.needs import Mount, Network, ResultsIn, Service
+from harness.project.schema import KEYS, Dependency, MisfitError, Writable
 from harness.project.settings_file import find
-from harness.project.templates import rendered
 
-__all__ = ["COMMAND_LINE", "DEFAULT", "Mount", "Network", "Settings", "load", "rendered"]
+__all__ = ["COMMAND_LINE", "DEFAULT", "Settings", "load"]
 
 DEFAULT = "default"
 """The source of a setting that nobody has said."""
@@ -45,7 +45,7 @@ class Settings:
     """How many workers a stack has; None for the door's own number."""
     env: Mapping[str, str] = field(default_factory=dict)
     """The environment of the nodes that run the app, that of `env_file` included; values have templates, see
-    `rendered`."""
+    `harness.project.templates`."""
     env_file: Path | None = None
     python: str | None = None
     """The version of Python in the app's image."""
@@ -61,9 +61,10 @@ class Settings:
     """Commands that run before the workers start."""
     writable: Writable = False
     mounts: tuple[Mount, ...] = ()
-    services: tuple[str, ...] = ()
-    """What a stack has beside the broker, such as a database."""
-    network: Network | None = None
+    services: tuple[Service, ...] = ()
+    """What a stack has beside the broker."""
+    results: ResultsIn = ResultsIn.SQLITE
+    network: Network = Network.CLOSED
     sources: Mapping[str, str] = field(default_factory=dict)
     """Where each setting was said, by key; keys with their default are left out."""
 

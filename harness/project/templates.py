@@ -7,12 +7,20 @@ from types import MappingProxyType
 from harness.errors import UsageError
 from harness.project.schema import nearest
 
+BROKER_URL = "broker.url"
+DATABASE_URL = "database.url"
+MAILBOX_HOST = "mailbox.host"
+MAILBOX_PORT = "mailbox.port"
+_POSTGRESQL = 'a database server; add the setting `services = ["postgresql"]`'
+_REDIS = 'a Redis; add the setting `services = ["redis"]`'
 KNOWN: Mapping[str, str] = MappingProxyType(
     {
-        "broker.url": "",
-        "database.url": 'a database; add the setting `services = ["postgresql"]`',
-        "mailbox.host": "a mailbox; ask for one, in a test with the fixture `mailbox`",
-        "mailbox.port": "a mailbox; ask for one, in a test with the fixture `mailbox`",
+        BROKER_URL: "",
+        DATABASE_URL: "",
+        MAILBOX_HOST: "",
+        MAILBOX_PORT: "",
+        **{f"database.{name}": _POSTGRESQL for name in ("host", "port", "name", "user", "password")},
+        **{f"redis.{name}": _REDIS for name in ("url", "host", "port", "database", "user", "password")},
     }
 )
 """The names that a template may have, and what a stack needs to know them; empty if every stack knows it."""
@@ -43,6 +51,12 @@ def rendered(env: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]
         UsageError: a template has a name that nobody knows, or that this stack does not know.
     """
     return {variable: _rendered(text, variable, known) for variable, text in env.items()}
+
+
+def asks_for_mailbox(env: Mapping[str, str]) -> bool:
+    """Return whether a template needs a mailbox."""
+    asked = {piece["name"] for text in env.values() for piece in _PIECE.finditer(text)}
+    return not asked.isdisjoint({MAILBOX_HOST, MAILBOX_PORT})
 
 
 def escaped(text: str) -> str:

@@ -1,30 +1,13 @@
 """From the settings of a project to the stack that they describe. Every door comes through here."""
 
-from collections.abc import Sequence
+import os
 
-from harness.containers.worker import DEFAULT_OPTIONS
 from harness.errors import UsageError
-from harness.project.schema import KEYS
-from harness.project.settings import Settings, rendered
-from harness.project.templates import templates_in
+from harness.project.settings import Settings
 from harness.stack.stack import StackSpec
 
-UNSERVED = (
-    "pythonpath",
-    "python",
-    "dependencies",
-    "apt",
-    "dockerfile",
-    "image",
-    "prepare",
-    "writable",
-    "mounts",
-    "services",
-    "network",
-)
+UNSERVED = ("python", "dependencies", "apt", "dockerfile")
 """The settings that no stack serves yet. One that was said is refused, and never ignored."""
-_SERVED_AS_VARIABLE = ("image", "network")
-"""Settings whose environment variables hold for all stacks of a process, and are served."""
 
 
 def spec_of(settings: Settings, *, workers: int, mailbox: bool = False) -> StackSpec:
@@ -48,37 +31,27 @@ def spec_of(settings: Settings, *, workers: int, mailbox: bool = False) -> Stack
         app=settings.app,
         app_folder=settings.folder,
         workers=workers if settings.workers is None else settings.workers,
-        options=_options(settings),
+        options=settings.options,
+        queues=settings.queues,
         mailbox=mailbox,
-        # Stacks render no templates yet; this only makes single braces of doubled ones.
-        env=rendered(settings.env, {}),
+        env=settings.env,
+        pythonpath=[os.path.relpath(folder, settings.folder) for folder in settings.pythonpath],
+        image=settings.image,
+        prepare=settings.prepare,
+        writable=settings.writable,
+        mounts=settings.mounts,
+        services=settings.services,
+        results=settings.results,
+        network=settings.network,
     )
 
 
 def unserved(settings: Settings) -> list[str]:
     """Return the keys that were said, and that no stack serves yet."""
-    said = [key for key in UNSERVED if key in settings.sources]
-    return [key for key in said if not (key in _SERVED_AS_VARIABLE and settings.source(key) == KEYS[key].variable)]
+    return [key for key in UNSERVED if key in settings.sources]
 
 
 def refuse_unserved(settings: Settings) -> None:
     """Raise UsageError if a setting was said that no stack serves yet."""
     for key in unserved(settings):
-        variable = KEYS[key].variable
-        instead = f", or say it with {variable}" if key in _SERVED_AS_VARIABLE else ""
-        raise UsageError(f"{settings.source(key)}: the setting {key} is not served yet; leave it out{instead}.")
-    for variable, text in settings.env.items():
-        for name in templates_in(text, variable):
-            raise UsageError(
-                f"{settings.source('env')}: {variable} has the template {{{name}}}, and templates are not served yet; "
-                "leave it out."
-            )
-
-
-def _options(settings: Settings) -> Sequence[str] | None:
-    """Return the options of `celery worker`, with the queues; None for the default ones."""
-    if not settings.queues:
-        return settings.options
-    options = DEFAULT_OPTIONS if settings.options is None else settings.options
-    # If an option names queues already, it was said less near than these, and Celery takes the last.
-    return (*options, f"--queues={','.join(settings.queues)}")
+        raise UsageError(f"{settings.source(key)}: the setting {key} is not served yet; leave it out.")

@@ -4,7 +4,6 @@ The audit reads the file `results.sqlite3` of the run folder. A store elsewhere 
 """
 
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -12,16 +11,10 @@ from harness.audit import results
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
 from harness.containers.app_node import RESULTS_URL_INSIDE
-from harness.containers.service import Lease, Service
+from harness.containers.service import Lease
 from harness.errors import UsageError
+from harness.project.needs import ResultsIn, Service
 from harness.stack.shared_parts import SharedParts
-
-
-class ResultsIn(StrEnum):
-    """Where the results of a stack are."""
-
-    SQLITE = "sqlite"
-    POSTGRESQL = "postgresql"
 
 
 class ResultStore(Protocol):

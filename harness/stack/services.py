@@ -7,8 +7,9 @@ from threading import Lock
 from harness.containers import images
 from harness.containers.engine import Engine
 from harness.containers.image_recipes import Image
-from harness.containers.service import Lease, Server, Service
+from harness.containers.service import Lease, Server
 from harness.errors import UsageError
+from harness.project.needs import Service
 
 
 class Services:

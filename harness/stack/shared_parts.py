@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import Self
 
 from harness.containers import images
-from harness.containers.engine import Engine, Network, network_leads_out
+from harness.containers.engine import Engine, network_leads_out
 from harness.containers.engine_choice import connect
 from harness.containers.image_recipes import Image, is_replaced
 from harness.containers.ownership import sweep
 from harness.containers.rabbitmq import HOSTNAME, SAMPLED_S, SAMPLED_S_OF_OURS, Broker
 from harness.errors import EngineError, noted_on
+from harness.project.needs import Network
 from harness.stack.services import Services
 
 Say = Callable[[str], None]

@@ -14,16 +14,12 @@ from harness.containers.mailbox import SMTP_PORT, Mailbox
 from harness.containers.node import Node
 from harness.containers.ownership import RUN_LABEL
 from harness.containers.rabbitmq import Broker, Login, QueueCount, QueueLook, Waiting
-from harness.containers.service import Lease, Service
+from harness.containers.service import Lease
 from harness.containers.web_node import WebNode
 from harness.containers.worker import Worker
 from harness.errors import ResultsError, RunFolderError, UsageError
-from harness.records.expectation import Promise
-from harness.records.values import Json
-from harness.records.verdict import Finding, Verdict
-from harness.stack import left_in_broker, preparation, settling
-from harness.stack.app_place import AppPlace, remove_copy_of
-from harness.stack.env_templates import (
+from harness.project.needs import Service
+from harness.project.templates import (
     BROKER_URL,
     DATABASE_URL,
     MAILBOX_HOST,
@@ -31,6 +27,11 @@ from harness.stack.env_templates import (
     asks_for_mailbox,
     rendered,
 )
+from harness.records.expectation import Promise
+from harness.records.values import Json
+from harness.records.verdict import Finding, Verdict
+from harness.stack import left_in_broker, preparation, settling
+from harness.stack.app_place import AppPlace, remove_copy_of
 from harness.stack.limits import TIMEOUT_S, Limits
 from harness.stack.result_store import result_store
 from harness.stack.shared_parts import SharedParts
@@ -72,7 +73,7 @@ class Stack(AccountedSystem):
         self._session = session
         self.spec = spec
         self._store = result_store(spec.results, folder, session)
-        self.leases: dict[Service, Lease] = {}
+        self.leases = dict[Service, Lease]()
         """This stack's databases in the services that it asked for."""
         self.workers: list[Worker] = []
         self.beats: list[Beat] = []

@@ -6,12 +6,11 @@ from pathlib import Path, PurePosixPath
 
 from harness.containers.app_links import outside_folder
 from harness.containers.app_node import APP_INSIDE
-from harness.containers.engine import Mount, Network
-from harness.containers.service import Service
 from harness.errors import UsageError
+from harness.project import templates
+from harness.project.needs import Mount, Network, ResultsIn, Service
 from harness.records.values import Json
-from harness.stack import env_templates, preparation
-from harness.stack.result_store import ResultsIn
+from harness.stack import preparation
 
 _OURS = ("/harness", "/harness-code")
 
@@ -38,7 +37,7 @@ class StackSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     """More environment variables for all nodes that run the app.
 
-    A value may have the templates of `harness.stack.env_templates`. The folders of PYTHONPATH are relative to the app
+    A value may have the templates of `harness.project.templates`. The folders of PYTHONPATH are relative to the app
     folder, and are added to the harness's own.
     """
     prepare: Sequence[str] = ()
@@ -72,7 +71,7 @@ class StackSpec:
                 raise UsageError(f"writable names {path!r}; give paths in the app's folder, such as 'media'.")
         for mount in self.mounts:
             self._check(mount)
-        env_templates.rendered(self.env, dict.fromkeys(env_templates.NAMES, ""))
+        templates.check(self.env, "env")
 
     def _check(self, mount: Mount) -> None:
         if not (self.app_folder / mount.host).exists():

@@ -11,10 +11,10 @@ import pytest
 
 from harness import Expect
 from harness.audit.run_folder import RunFolder
-from harness.containers.engine import Mount, Network
 from harness.containers.mailbox import SMTP_PORT
 from harness.containers.ownership import RUN_LABEL
 from harness.errors import StartError
+from harness.project.needs import Mount, Network
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 

@@ -23,7 +23,7 @@ from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
 from celery import Celery
 
 from harness.containers.app_node import AppNode
-from harness.containers.engine import Engine, Mount, NodeSpec, Status
+from harness.containers.engine import Engine, NodeSpec, Status
 from harness.containers.image_recipes import Image
 from harness.containers.images import ensure
 from harness.containers.mailbox import SMTP_PORT, Mailbox
@@ -32,6 +32,7 @@ from harness.containers.ownership import NODE_LABEL, OWNER_LABEL, RUN_LABEL, Own
 from harness.containers.rabbitmq import Broker, Login
 from harness.containers.worker import Worker
 from harness.errors import BrokerError, EngineError, StartError
+from harness.project.needs import Mount
 from harness.records.event import Kind
 from harness.records.journal import read
 from harness.wait import wait_until

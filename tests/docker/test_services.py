@@ -9,10 +9,9 @@ import redis
 
 from harness.audit.audit import audit
 from harness.audit.run_folder import RunFolder
-from harness.containers.service import Service
+from harness.project.needs import ResultsIn, Service
 from harness.records.expectation import Expect
 from harness.records.verdict import Fate, Verdict
-from harness.stack.result_store import ResultsIn
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 from tests.docker.accounts import failing, met, said

@@ -244,9 +244,11 @@ options = ["--pool=solo"]
 env = { A = "1", B = "{{1}}" }
 """
 OF_SETTINGS = """
+from harness.project.templates import rendered
+
 def test_no_marker(stack):
     assert (stack.spec.app, stack.spec.app_folder, stack.spec.workers) == ("shop.app", SRC, 2)
-    assert (stack.spec.options, stack.spec.env) == (("--pool=solo",), {"A": "1", "B": "{1}"})
+    assert (stack.spec.options, rendered(stack.spec.env, {})) == (("--pool=solo",), {"A": "1", "B": "{1}"})
 
 @pytest.mark.stack
 def test_bare_marker(stack):
@@ -255,7 +257,7 @@ def test_bare_marker(stack):
 @pytest.mark.stack("other.app", app_folder="lib", workers=1, options=["-c", "4"], env={"B": '{"b": 2}'})
 def test_marker(stack):
     assert (stack.spec.app, stack.spec.app_folder.name, stack.spec.workers) == ("other.app", "lib", 1)
-    assert (stack.spec.options, stack.spec.env) == (("-c", "4"), {"A": "1", "B": '{"b": 2}'})
+    assert (stack.spec.options, rendered(stack.spec.env, {})) == (("-c", "4"), {"A": "1", "B": '{"b": 2}'})
 """
 
 

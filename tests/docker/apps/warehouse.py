@@ -1,4 +1,4 @@
-"""An app that keeps its data in PostgreSQL and counts in Redis. Both URLs come from the environment, as it names them."""
+"""An app that keeps its data in PostgreSQL and counts in Redis, whose URLs come from the environment."""
 
 import os
 

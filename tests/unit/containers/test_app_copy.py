@@ -9,8 +9,8 @@ import pytest
 
 from harness.containers import app_copy
 from harness.containers.app_copy import copy_app, remove_copy
-from harness.containers.engine import Mount
 from harness.errors import RunFolderError, UsageError
+from harness.project.needs import Mount
 
 
 @pytest.fixture

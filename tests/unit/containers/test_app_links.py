@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.containers.app_links import mounts_of_links, outside_folder
-from harness.containers.engine import Mount
 from harness.errors import UsageError
+from harness.project.needs import Mount
 
 
 @pytest.fixture

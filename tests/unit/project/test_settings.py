@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.project.needs import Mount, Network
 from harness.project.schema import KEYS
-from harness.project.settings import DEFAULT, Mount, Network, Settings, load
+from harness.project.settings import DEFAULT, Settings, load
 
 Write = Callable[..., Path]
 
@@ -170,7 +171,7 @@ def test_an_unknown_key_is_named_with_its_nearest(write: Write, key: str, near: 
         load(project)
     said = str(wrong.value)
     assert said.startswith(f"{project}/harness.toml: {key} is no setting. ")
-    assert said.endswith(f"Did you mean {near}?" if near else "services, network.")
+    assert said.endswith(f"Did you mean {near}?" if near else "services, results, network.")
     write("", "harness.toml")
     with pytest.raises(UsageError, match=rf"pyproject\.toml: tool\.harness\.{key} is no setting"):
         load(write(f"[tool.harness]\n{key} = 1", "pyproject.toml"))
@@ -274,7 +275,12 @@ def test_a_variable_wins_over_the_file(  # noqa: PLR0917 - two fixtures and four
 
 
 def test_each_key_has_its_variable_but_the_table() -> None:
-    covered = {variable for variable, *_ in SPOKEN} | {"HARNESS_ENV_FILE", "HARNESS_DOCKERFILE", "HARNESS_MOUNTS"}
+    covered = {variable for variable, *_ in SPOKEN} | {
+        "HARNESS_ENV_FILE",
+        "HARNESS_DOCKERFILE",
+        "HARNESS_MOUNTS",
+        "HARNESS_RESULTS",
+    }
     assert {key.variable for key in KEYS.values()} == {*covered, None}
     assert [name for name, key in KEYS.items() if key.variable is None] == ["env"]
 
@@ -375,7 +381,7 @@ def test_a_file_that_cannot_be_read_is_told(write: Write) -> None:
             "{mailbox.hots}",
             r"env\.A asks for \{mailbox\.hots\}, which no stack knows\. Did you mean \{mailbox\.host\}\?",
         ),
-        ("{x}", r"env\.A asks for \{x\}, which no stack knows\. Templates are \{broker\.url\}, \{database\.url\}, "),
+        ("{x}", r"env\.A asks for \{x\}, which no stack knows\. Templates are \{broker\.url\}, \{database\.host\}, "),
         (
             "{secret",
             r"env\.A has a single \{ that belongs to no template: a brace of its own is written twice, as \{\{\.",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.containers.engine import Mount
+from harness.project.needs import Mount
 from harness.stack.app_place import AppPlace, remove_copy_of
 from harness.stack.stack_spec import StackSpec
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from harness.containers.worker import DEFAULT_OPTIONS
 from harness.errors import UsageError
-from harness.project.schema import KEYS
-from harness.project.settings import Mount, Network, Settings
+from harness.project.needs import Mount, Network, ResultsIn, Service
+from harness.project.settings import Settings
 from harness.stack.project_stack import UNSERVED, spec_of, unserved
+from harness.stack.stack_spec import StackSpec
 
 
 def settings(folder: Path, said_by: str = "harness.toml: it", **said: Any) -> Settings:
@@ -18,22 +18,46 @@ def settings(folder: Path, said_by: str = "harness.toml: it", **said: Any) -> Se
 
 
 def test_a_stack_is_what_the_settings_say(tmp_path: Path) -> None:
-    made = spec_of(settings(tmp_path, workers=3, options=("-P", "solo"), env={"A": "{{}}"}), workers=1, mailbox=True)
-    assert (made.app, made.app_folder, made.workers, made.mailbox) == ("shop.app", tmp_path, 3, True)
-    assert (made.options, made.env) == (("-P", "solo"), {"A": "{}"})
+    (tmp_path / "src").mkdir()
+    said = settings(
+        tmp_path,
+        workers=3,
+        options=("-P", "solo"),
+        queues=("mails",),
+        env={"A": "{mailbox.host}"},
+        pythonpath=(tmp_path / "src",),
+        image="shop:1",
+        prepare=("true",),
+        writable=("media",),
+        mounts=(Mount(host=tmp_path / "src", inside="/a"),),
+        services=(Service.REDIS,),
+        results=ResultsIn.POSTGRESQL,
+        network=Network.OPEN,
+    )
+    assert spec_of(said, workers=1, mailbox=True) == StackSpec(
+        app="shop.app",
+        app_folder=tmp_path,
+        workers=3,
+        options=("-P", "solo"),
+        queues=("mails",),
+        mailbox=True,
+        env={"A": "{mailbox.host}"},
+        pythonpath=["src"],
+        image="shop:1",
+        prepare=("true",),
+        writable=("media",),
+        mounts=(Mount(host=tmp_path / "src", inside="/a"),),
+        services=(Service.REDIS,),
+        results=ResultsIn.POSTGRESQL,
+        network=Network.OPEN,
+    )
 
 
 def test_what_nobody_said_is_the_doors_own(tmp_path: Path) -> None:
-    made = spec_of(settings(tmp_path), workers=2)
-    assert (made.workers, made.options, made.env, made.mailbox) == (2, None, {}, False)
+    assert spec_of(settings(tmp_path), workers=2) == StackSpec(
+        app="shop.app", app_folder=tmp_path, workers=2, pythonpath=[]
+    )
     assert spec_of(settings(tmp_path, workers=0), workers=2).workers == 0
-
-
-def test_queues_are_an_option_of_the_worker(tmp_path: Path) -> None:
-    queues = ("mails", "reports")
-    assert spec_of(settings(tmp_path, queues=queues), workers=1).options == (*DEFAULT_OPTIONS, "--queues=mails,reports")
-    made = spec_of(settings(tmp_path, queues=queues, options=("-Q", "old")), workers=1)
-    assert made.options == ("-Q", "old", "--queues=mails,reports")
 
 
 def test_without_an_app_there_is_no_stack(tmp_path: Path) -> None:
@@ -44,17 +68,10 @@ def test_without_an_app_there_is_no_stack(tmp_path: Path) -> None:
 
 
 SAID: Mapping[str, Any] = {
-    "pythonpath": (Path("src"),),
     "python": "3.12",
     "dependencies": ("redis",),
     "apt": ("libpq5",),
     "dockerfile": Path("Dockerfile"),
-    "image": "shop:1",
-    "prepare": ("true",),
-    "writable": True,
-    "mounts": (Mount(host=Path("a"), inside="/a"),),
-    "services": ("redis",),
-    "network": Network.OPEN,
 }
 
 
@@ -64,17 +81,3 @@ def test_a_setting_that_nothing_serves_is_refused(tmp_path: Path, key: str) -> N
     assert unserved(said) == [key]
     with pytest.raises(UsageError, match=rf"^harness\.toml: it: the setting {key} is not served yet; leave it out"):
         spec_of(said, workers=1)
-
-
-@pytest.mark.parametrize("key", ["image", "network"])
-def test_a_variable_that_holds_for_all_stacks_is_served(tmp_path: Path, key: str) -> None:
-    said = settings(tmp_path, str(KEYS[key].variable), **{key: SAID[key]})
-    assert unserved(said) == []
-    assert spec_of(said, workers=1).app == "shop.app"
-
-
-def test_a_template_that_nothing_renders_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"^harness\.toml: it: A has the template \{mailbox\.host\}, and templates are"
-    ):
-        spec_of(settings(tmp_path, env={"A": "{mailbox.host}"}), workers=1)

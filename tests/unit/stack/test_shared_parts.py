@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.containers.engine import Network, PullError
+from harness.containers.engine import PullError
 from harness.errors import EngineError, ImageError
+from harness.project.needs import Network
 from harness.stack.shared_parts import SharedParts
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.containers.engine import Mount, Network
 from harness.errors import UsageError
-from harness.stack.env_templates import asks_for_mailbox, rendered
+from harness.project.needs import Mount, Network
 from harness.stack.stack_spec import StackSpec
 
 Make = Callable[..., StackSpec]
@@ -42,9 +41,9 @@ def make(tmp_path: Path) -> Make:
         ({"writable": ["../media"]}, r"writable names '\.\./media'; give paths in the app's folder"),
         (
             {"env": {"SMTP": "{mail.host}"}},
-            r"SMTP has \{mail.host\}, which is no template: .*\{mailbox.host\}",
+            r"env\.SMTP asks for \{mail\.host\}, which no stack knows",
         ),
-        ({"env": {"JSON": '{"a": 1}'}}, r"variable JSON has \{, which is no template.* twice: \{\{ or \}\}"),
+        ({"env": {"JSON": '{"a": 1}'}}, r"env\.JSON has a single \{ that belongs to no template: .* written twice"),
     ],
 )
 def test_settings_that_cannot_be_are_a_wrong_use(make: Make, settings: dict[str, Any], reason: str) -> None:
@@ -111,22 +110,7 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         "writable": ["media"],
         "mounts": ["/etc/shop.conf"],
         "network": "open",
+        "services": [],
+        "results": "sqlite",
     }
     assert make().to_json()["network"] == "closed"
-
-
-def test_a_template_becomes_its_value_and_a_doubled_brace_a_single_one() -> None:
-    env = {"HOST": "{mailbox.host}:{mailbox.port}", "JSON": '{{"a": 1}}', "PLAIN": "x"}
-    assert rendered(env, {"mailbox.host": "box", "mailbox.port": "1025"}) == {
-        "HOST": "box:1025",
-        "JSON": '{"a": 1}',
-        "PLAIN": "x",
-    }
-
-
-@pytest.mark.parametrize(
-    ("value", "asks"),
-    [("{mailbox.host}", True), ("x{mailbox.port}", True), ("{{mailbox.host}}", False), ("{broker.url}", False)],
-)
-def test_a_stack_has_a_mailbox_if_a_template_asks_for_it(value: str, *, asks: bool) -> None:
-    assert asks_for_mailbox({"X": value}) is asks
