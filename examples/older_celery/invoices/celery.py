@@ -1,0 +1,4 @@
+from celery import Celery
+
+app = Celery("invoices", include=["invoices.tasks"])
+app.config_from_object("invoices.celeryconfig")
