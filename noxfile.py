@@ -72,6 +72,13 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session
+def examples(session: nox.Session) -> None:
+    """Set up each example as a stranger does, with `harness init`, and run the tests that it writes."""
+    _install(session, "test")
+    session.run("pytest", "tests/examples", *session.posargs)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Make two hundred clean runs, which take a while: an unreliable harness shows here."""
     _install(session, "test")
