@@ -16,6 +16,10 @@ class UsageError(HarnessError):
     """The caller asked for something that cannot be done: a bad option, an unknown scenario, an absent app."""
 
 
+class ProjectError(HarnessError):
+    """A file of the app's project cannot be read, or asks for something that cannot be had."""
+
+
 class EngineError(HarnessError):
     """No container engine answers, or it answered a request of the harness with an error."""
 

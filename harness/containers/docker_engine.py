@@ -30,7 +30,7 @@ from testcontainers.core.container import DockerContainer as TestContainer
 
 from harness.containers import docker_registry, time_limits
 from harness.containers.docker_options import NO_RESOLVER, Host, options_of
-from harness.containers.engine import LOOPBACK, Container, Engine, NodeSpec, State, Status
+from harness.containers.engine import HOST_NETWORK, LOOPBACK, Container, Engine, NodeSpec, State, Status
 from harness.containers.ownership import ENGINE_LABEL, NODE_LABEL, OWNER_LABEL, Owner
 from harness.containers.packages import tail
 from harness.errors import EngineError, HarnessError, ImageError, WaitTimeout
@@ -163,7 +163,7 @@ class _DockerEngine:
             options |= NO_RESOLVER
         options["labels"] = self._labels() | {NODE_LABEL: spec.name} | options["labels"]
         options["network"] = network or "bridge"
-        if network:
+        if network and network != HOST_NETWORK:
             # The version is the API's; aliases need 1.22, which every current engine has.
             names = [spec.name, *spec.aliases]
             options["networking_config"] = {network: EndpointConfig(self._client.api.api_version, aliases=names)}

@@ -17,6 +17,8 @@ from harness.project.needs import Mount, Network
 CALLER = "caller"
 """The user of a node that runs as the caller of this process, as seen from outside."""
 LOOPBACK = "127.0.0.1"
+HOST_NETWORK = "host"
+"""The engine's own network, where a node reaches what listens on the loopback of the engine's machine."""
 _LEAST_MEMORY_MB = 64
 
 
@@ -146,7 +148,7 @@ class Engine(Protocol):
 
         Args:
             spec: what to run; its image must be present already.
-            network: from `create_network`; None for the engine's default network, which has no names.
+            network: from `create_network`; None for the engine's default network, which has no names; or HOST_NETWORK.
 
         Raises:
             EngineError: the engine refused, for instance because a mounted folder does not exist.

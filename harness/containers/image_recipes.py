@@ -22,7 +22,8 @@ from pathlib import Path
 from harness.containers.packages import KEEP_SMALL, SUITE, digest
 from harness.errors import ImageError, UsageError
 
-_REPOSITORY = "celery-harness"
+REPOSITORY = "celery-harness"
+"""The beginning of the name of every image that the harness makes."""
 # Raise it when `images` or `packages` builds differently from the same files.
 _RECIPE_VERSION = 1
 
@@ -114,7 +115,7 @@ def is_replaced(which: Image) -> bool:
 
 def is_ours(reference: str) -> bool:
     """Return whether a reference names an image that the harness made."""
-    return reference.startswith(f"{_REPOSITORY}/")
+    return reference.startswith(f"{REPOSITORY}/")
 
 
 # ------------------------------------------------------------------------------------------------ what to build
@@ -172,17 +173,26 @@ def plan_image(which: Image, source: Source, *, architecture: str, context: Path
         *(f"file {name} {hashlib.sha256(content).hexdigest()}" for name, content in files.items()),
         *(f"wheel {pin}" for pin in pins),
     ]
-    tag = f"{_REPOSITORY}/{which}:{source}-{digest(ingredients)}"
+    tag = f"{REPOSITORY}/{which}:{source}-{digest(ingredients)}"
     return Plan(which=which, source=source, base=base, tag=tag, architecture=architecture, files=files, pins=pins)
 
 
+def official_reference(official: str) -> str:
+    """Return the reference of an official image, in the registry that the environment names."""
+    registry = os.environ.get("HARNESS_REGISTRY", "").rstrip("/")
+    return f"{registry}/{official}" if registry else official
+
+
+def bootstrapped_reference(which: Image, architecture: str, suite: str = SUITE) -> str:
+    """Return the reference of a base that is made from the packages of a release of Debian."""
+    ingredients = [f"recipe {_RECIPE_VERSION}", suite, architecture, *RECIPES[which].packages, *KEEP_SMALL]
+    return f"{REPOSITORY}/{RECIPES[which].base}:{digest(ingredients)}"
+
+
 def _base_reference(which: Image, source: Source, architecture: str) -> str:
-    recipe = RECIPES[which]
     if source is Source.PULL:
-        registry = os.environ.get("HARNESS_REGISTRY", "").rstrip("/")
-        return f"{registry}/{recipe.official}" if registry else recipe.official
-    ingredients = [f"recipe {_RECIPE_VERSION}", SUITE, architecture, *recipe.packages, *KEEP_SMALL]
-    return f"{_REPOSITORY}/{recipe.base}:{digest(ingredients)}"
+        return official_reference(RECIPES[which].official)
+    return bootstrapped_reference(which, architecture)
 
 
 def own_context() -> Path:

@@ -30,6 +30,7 @@ from harness.containers.image_recipes import (
 from harness.containers.packages import (
     COMMAND_TIMEOUT_S,
     MACHINES,
+    SUITE,
     Say,
     bootstrapped,
     fetch_wheels,
@@ -156,7 +157,7 @@ def _replacement(engine: Engine, which: Image, reference: str, say: Say) -> str:
         say(f"{which}: {reference} is present (from {variable})")
         return reference
     try:
-        _pull(engine, reference, say)
+        pull(engine, reference, say)
     except PullError as error:
         raise ImageError(
             f"{variable} names {reference}, which is neither present nor can be pulled: {error}. "
@@ -186,10 +187,10 @@ def _provide(engine: Engine, plans: Sequence[Plan], say: Say) -> str:
     """Build the image from the first source that has its base."""
     for attempt in plans:
         if attempt.source is Source.BOOTSTRAP:
-            _bootstrap(engine, attempt, say)
+            bootstrap(engine, attempt.which, attempt.base, say)
         elif not engine.has_image(attempt.base):
             try:
-                _pull(engine, attempt.base, say)
+                pull(engine, attempt.base, say)
             except PullError as error:
                 if attempt is plans[-1]:
                     raise _nothing_to_pull(attempt, error) from None
@@ -212,7 +213,8 @@ def _present_one(engine: Engine, plans: Sequence[Plan]) -> str | None:
     return next((plan.tag for plan in plans if engine.has_image(plan.tag)), None)
 
 
-def _pull(engine: Engine, reference: str, say: Say) -> None:
+def pull(engine: Engine, reference: str, say: Say) -> None:
+    """Pull an image, and say so. Raises PullError."""
     with step(say, f"pulling {reference}"):
         engine.pull(reference)
 
@@ -220,7 +222,7 @@ def _pull(engine: Engine, reference: str, say: Say) -> None:
 def _build(engine: Engine, plan: Plan, say: Say) -> None:
     wheels = fetch_wheels(plan.pins, architecture=plan.architecture, name=plan.which, say=say) if plan.pins else None
     with tempfile.TemporaryFile() as archive, step(say, f"{plan.which}: building {plan.tag} on {plan.base}"):
-        _pack(archive, plan.files, wheels)
+        pack(archive, plan.files, wheels)
         archive.seek(0)
         lines = engine.build(
             archive,
@@ -238,7 +240,7 @@ def _build(engine: Engine, plan: Plan, say: Say) -> None:
         raise ImageError(f"Building {plan.tag} ended without an error and without an image.\n{tail(lines)}")
 
 
-def _pack(archive: IO[bytes], files: Mapping[str, bytes], wheels: Path | None) -> None:
+def pack(archive: IO[bytes], files: Mapping[str, bytes], wheels: Path | None = None) -> None:
     """Write a build context. Owner and times are left at zero, so that equal contents make equal layers."""
     contents = dict(files)
     if wheels is not None:
@@ -251,31 +253,49 @@ def _pack(archive: IO[bytes], files: Mapping[str, bytes], wheels: Path | None) -
             tar.addfile(member, io.BytesIO(content))
 
 
+def of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Return a file of an archive as root's own and as one that every user may read, whatever the caller's umask."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode |= 0o555 if member.isdir() or member.mode & 0o100 else 0o444
+    return member
+
+
 # ------------------------------------------------------------------------------------------------ bases of our own
 
 
-def _bootstrap(engine: Engine, plan: Plan, say: Say) -> None:
-    """Make a base from the distribution's packages, unless it is present."""
-    with locked(RECIPES[plan.which].base, say):
-        if engine.has_image(plan.base):
+def bootstrap(engine: Engine, which: Image, base: str, say: Say, *, suite: str = SUITE) -> None:
+    """Make a base from the distribution's packages, unless it is present.
+
+    Args:
+        engine: gets it.
+        which: the image whose base has these packages.
+        base: the reference of the base.
+        say: gets the progress.
+        suite: the release of Debian.
+
+    Raises:
+        ImageError: it cannot be made.
+    """
+    own = RECIPES[which].base
+    name = which.value if suite == SUITE else f"{which}-{suite}"
+    with locked(own if suite == SUITE else f"{own}-{suite}", say):
+        if engine.has_image(base):
             return
         with (
             bootstrapped(
-                RECIPES[plan.which].packages,
-                architecture=plan.architecture,
-                name=plan.which,
+                RECIPES[which].packages,
+                architecture=engine.architecture(),
+                name=name,
                 otherwise=_otherwise(),
                 say=say,
+                suite=suite,
             ) as tree,
-            step(say, f"{plan.which}: importing {tree.stat().st_size / 1e6:.0f} MB as {plan.base}"),
+            step(say, f"{name}: importing {tree.stat().st_size / 1e6:.0f} MB as {base}"),
         ):
-            _import(engine, tree, plan)
-
-
-def _import(engine: Engine, tree: Path, plan: Plan) -> None:
-    answer = engine.import_image(tree, reference=plan.base, labels={LABEL: RECIPES[plan.which].base})
-    if not engine.has_image(plan.base):
-        raise ImageError(f"The engine did not import {plan.base}; it said: {answer}")
+            answer = engine.import_image(tree, reference=base, labels={LABEL: own})
+        if not engine.has_image(base):
+            raise ImageError(f"The engine did not import {base}; it said: {answer}")
 
 
 def _otherwise() -> str:

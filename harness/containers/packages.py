@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 """Gets one line of progress. It may be called from another thread during a step."""
 
 SUITE = "trixie"
-"""The release of Debian that the packages are from."""
+"""The release of Debian that the packages are from, unless another one is named."""
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 """The architectures with packages: Docker's name, and the name in wheels."""
 KEEP_SMALL = (
@@ -52,7 +52,9 @@ _LAST_LINES = 15
 
 
 @contextlib.contextmanager
-def bootstrapped(packages: Sequence[str], *, architecture: str, name: str, otherwise: str, say: Say) -> Iterator[Path]:
+def bootstrapped(
+    packages: Sequence[str], *, architecture: str, name: str, otherwise: str, say: Say, suite: str = SUITE
+) -> Iterator[Path]:
     """Make a minimal system with `packages`. Yield an archive of its files, which is deleted at the end.
 
     Args:
@@ -61,12 +63,13 @@ def bootstrapped(packages: Sequence[str], *, architecture: str, name: str, other
         name: its purpose, in words for `say`.
         otherwise: see `find_mmdebstrap`.
         say: gets the progress.
+        suite: the release of Debian that they are from.
 
     Raises:
         ImageError: there is no mmdebstrap, or it failed.
     """
     program = find_mmdebstrap(say, otherwise=otherwise)
-    with tempfile.TemporaryDirectory(dir=_cache(), prefix="bootstrap-") as folder:
+    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="bootstrap-") as folder:
         tree = Path(folder, "base.tar")
         command = [
             program,
@@ -74,11 +77,11 @@ def bootstrapped(packages: Sequence[str], *, architecture: str, name: str, other
             f"--architectures={architecture}",
             *(f"--dpkgopt={option}" for option in KEEP_SMALL),
             f"--include={','.join(packages)}",
-            SUITE,
+            suite,
             str(tree),
             *_mirror(),
         ]
-        _run(command, what=f"{name}: bootstrapping Debian {SUITE} with {', '.join(packages)}", say=say)
+        _run(command, what=f"{name}: bootstrapping Debian {suite} with {', '.join(packages)}", say=say)
         yield tree
 
 
@@ -149,11 +152,11 @@ def fetch_wheels(pins: Sequence[str], *, architecture: str, name: str, say: Say)
         ImageError: pip failed, or there is no folder to keep them in.
         WaitTimeout: another process has held the lock for too long.
     """
-    folder = _cache() / f"wheels-{digest([_PYTHON_VERSION, architecture, *pins])}"
+    folder = cache_folder() / f"wheels-{digest([_PYTHON_VERSION, architecture, *pins])}"
     with locked("wheels", say):
         if folder.is_dir():
             return folder
-        with tempfile.TemporaryDirectory(dir=_cache(), prefix="wheels-partial-") as partial:
+        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="wheels-partial-") as partial:
             command = [
                 sys.executable,
                 *("-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"),
@@ -234,7 +237,7 @@ def tail(lines: Sequence[str]) -> str:
     return "\n".join([line for line in plain if line][-_LAST_LINES:])
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """Return a folder of the user that outlives the process.
 
     Raises:
@@ -259,7 +262,7 @@ def locked(name: str, say: Say) -> Iterator[None]:
         ImageError: there is no cache folder for the lock.
         WaitTimeout: another process has held it for 40 minutes.
     """
-    with Path(_cache(), f"{name}.lock").open("w") as file:
+    with Path(cache_folder(), f"{name}.lock").open("w") as file:
 
         def attempt() -> bool:
             try:

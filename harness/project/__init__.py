@@ -1,1 +1,1 @@
-"""The settings of a project: what its app needs, and where each of them was said."""
+"""A project's own files, read without an engine: what it needs, and how it wants to be run."""

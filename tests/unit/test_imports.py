@@ -27,6 +27,7 @@ FLOORS = (
     ("harness.faults",),
     ("harness.scenario", "harness.stack", "harness.doctor"),
     ("harness.producer", "harness.containers"),
+    ("harness.project",),
     ("harness.broker_connection",),
     ("harness.report",),
     ("harness.audit",),
@@ -75,6 +76,7 @@ KNOWN_TO = {
             for name in ("locust_run", "locust_table", "exit_report", "stack_order", "load_processes")
         ),
     ),
+    "packaging": ("harness.project", "harness.containers.app_image", "harness.containers.own_dockerfile"),
     "psycopg": ("harness.containers.postgresql",),
     "psutil": ("harness.containers.ownership", "harness.loadtest.generators", "harness.loadtest.processor_time"),
     "pydantic": ("harness.inside.web", "scenarios.web"),
