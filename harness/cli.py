@@ -1,4 +1,4 @@
-"""The command line: `harness run`, `timelapse`, `up`, `down`, `status`, `audit`, `doctor`, `clean`.
+"""The command line: `harness run`, `timelapse`, `up`, `down`, `status`, `audit`, `doctor`, `image`, `clean`.
 
 Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
@@ -21,11 +21,12 @@ from harness.audit.audit import Audit, audit
 from harness.audit.run_folder import RunFolder
 from harness.command import WRONG_USE, complain, interrupts
 from harness.console import Console
-from harness.containers import images
+from harness.containers import app_image, app_image_facts, images
 from harness.containers.engine_choice import connect
 from harness.containers.ownership import remove_all, sweep
 from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
+from harness.project.dependencies import plan_of
 from harness.project.settings import COMMAND_LINE, Settings, load
 from harness.records.verdict import Verdict
 from harness.report import progress, terminal
@@ -351,6 +352,22 @@ def doctor_() -> int:
     for name, ok, detail in doctor.facts(Path(), unserved):
         line(name, detail, ok=ok)
     return 0 if healthy else WRONG_USE
+
+
+@cli.command("image")
+@click.option("--app-dir", type=_FOLDER, default=Path(), help="The folder of the app's project.  [default: here]")
+@click.option("--show", is_flag=True, help="Only show what it is made of, and whether it is built.")
+@click.option("--rebuild", is_flag=True, help="Build it even if it is there.")
+def image_(*, app_dir: Path, show: bool, rebuild: bool) -> None:
+    """Build the image of your app, with its own Python and dependencies, unless it is there."""
+    if show and rebuild:
+        raise click.UsageError("--show builds nothing, and --rebuild builds: give one of the two.")
+    plan = plan_of(app_dir.absolute())
+    with closing(connect()) as engine:
+        if not show:
+            app_image.ensure(engine, plan, say=Console(stderr=True, soft_wrap=True).print, rebuild=rebuild)
+        for line in app_image_facts.lines(engine, plan):
+            Console(soft_wrap=True).print(line)
 
 
 @cli.command()

@@ -43,7 +43,6 @@ from harness.project.requirements_file import APP_INSIDE
 _RECIPE_VERSION = 1
 _FIRST = ("celery", "sqlalchemy", "kombu")
 _SYSTEM, _APP, _INSTALL = "app-system.Dockerfile", "app.Dockerfile", "install-app.sh"
-_LOOK_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,27 +122,8 @@ def present(engine: Engine, names: list[Candidate]) -> str | None:
     return next((one.tag for one in names if engine.has_image(one.tag)), None)
 
 
-def packages_in(engine: Engine, reference: str) -> dict[str, str]:
-    """Return the packages of an app's image with their versions; those that decide most come first.
-
-    Raises:
-        EngineError: the engine does not answer.
-        ImageError: the image cannot tell.
-    """
-    spec = NodeSpec(
-        name="app-image",
-        image=reference,
-        command=("python", "-m", "pip", "list", "--format=json"),
-        env={"HOME": "/tmp"},  # noqa: S108 - inside the container.
-    )
-    code, said = run_to_end(engine, spec, timeout_s=_LOOK_S)
-    listed = next((line for line in said.splitlines() if line.startswith("[{")), None)
-    if code != 0 or listed is None:
-        raise ImageError(f"{reference} does not tell its packages: {tail(said.splitlines()) or 'it says nothing'}")
-    return _ordered(json.loads(listed))
-
-
-def _ordered(listed: list[Mapping[str, str]]) -> dict[str, str]:
+def in_order(listed: list[Mapping[str, str]]) -> dict[str, str]:
+    """Return packages as pip lists them with their versions; those that decide most come first."""
     found: dict[str, str] = {canonicalize_name(one["name"]): one["version"] for one in listed}
     first = {name: found[name] for name in _FIRST if name in found}
     return first | dict(sorted(found.items()))
@@ -303,7 +283,7 @@ def _install(engine: Engine, plan: Plan, system: str, folder: Path, say: Say) ->
         code, said = run_to_end(engine, spec, timeout_s=COMMAND_TIMEOUT_S, on_host=access.on_host)
     if code != 0:
         raise ImageError(_why(plan, access, said))
-    return _ordered(json.loads((out / "packages.json").read_text(encoding="utf-8")))
+    return in_order(json.loads((out / "packages.json").read_text(encoding="utf-8")))
 
 
 def _text(lines: tuple[str, ...]) -> bytes:

@@ -77,7 +77,7 @@ def ensure(engine: Engine, which: Image, *, say: Say, context: Path | None = Non
     """
     if not ours and (reference := os.environ.get(RECIPES[which].replaced_by)):
         return _replacement(engine, which, reference, say)
-    plans = _plans(engine, which, context or own_context())
+    plans = plans_of(engine, which, context or own_context())
     if tag := _present_one(engine, plans):
         say(f"{which}: {tag} is present")
         return tag
@@ -142,7 +142,7 @@ def _image_fact(engine: Engine, which: Image) -> Fact:
         present = engine.has_image(reference)
         return Fact(name, present or None, f"{reference} (from {variable}), {'present' if present else 'to be pulled'}")
     try:
-        plans = _plans(engine, which, own_context())
+        plans = plans_of(engine, which, own_context())
     except ImageError as error:
         return Fact(name, ok=False, detail=str(error))
     if tag := _present_one(engine, plans):
@@ -169,8 +169,14 @@ def _replacement(engine: Engine, which: Image, reference: str, say: Say) -> str:
 # ------------------------------------------------------------------------------------------------ what to build
 
 
-def _plans(engine: Engine, which: Image, context: Path) -> list[Plan]:
-    """Return the image's plans, one for each allowed source, in the order to try them. Raises ImageError."""
+def plans_of(engine: Engine, which: Image, context: Path) -> list[Plan]:
+    """Return the plans of one of the harness's own images, one for each allowed source, in the order to try them.
+
+    Raises:
+        UsageError: ``HARNESS_IMAGES`` names no source.
+        ImageError: no images are made for the engine's architecture, or a file is missing.
+        EngineError: the engine does not answer.
+    """
     architecture = engine.architecture()
     if architecture not in MACHINES:
         raise ImageError(
