@@ -198,7 +198,7 @@ def _build(engine: Engine, plan: Plan, one: Candidate, say: Say) -> None:
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="app-image-") as name:
         folder = Path(name)
         packages = _install(engine, plan, system, folder, say)
-        _refuse_celery(plan, packages)
+        refuse_celery(plan, packages)
         with tempfile.TemporaryFile() as archive, step(say, f"app: building {one.tag} on {system}"):
             _pack(archive, folder)
             archive.seek(0)
@@ -299,7 +299,8 @@ def _why(plan: Plan, access: Access, said: str) -> str:
     return f"{explain(said, where=where, python=plan.python.version)}\n{tail(said.splitlines())}"
 
 
-def _refuse_celery(plan: Plan, packages: Mapping[str, str]) -> None:
+def refuse_celery(plan: Plan, packages: Mapping[str, str]) -> None:
+    """Raise ImageError if what was installed has no Celery that the harness works with."""
     version = packages.get("celery")
     if version is None:
         raise ImageError(f"{plan.source} does not bring Celery, so nothing can be run: name what brings it.")

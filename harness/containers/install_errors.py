@@ -28,8 +28,8 @@ _SYSTEM_PACKAGES = (
 )
 """What a build that fails says, and the Debian packages that it needs then."""
 _UNREACHABLE = re.compile(
-    r"Temporary failure in name resolution|Connection refused|ConnectTimeout|Network is unreachable"
-    r"|CERTIFICATE_VERIFY_FAILED|ProxyError|NewConnectionError|401 Client Error|403 Client Error|407 Proxy"
+    r"Temporary failure in name resolution|Name or service not known|Connection refused|ConnectTimeoutError"
+    r"|Network is unreachable|CERTIFICATE_VERIFY_FAILED|ProxyError|(?:401|403|407) Client Error"
 )
 _NO_MATCH = re.compile(r"No matching distribution found for (?P<what>[^\n]+)")
 _VERSIONS = re.compile(r"\(from versions: (?P<versions>[^)]*)\)")
@@ -59,18 +59,20 @@ def explain(log: str, *, where: Callable[[str], str], python: str) -> str:
         where: returns the file, with the line, that asks for a package.
         python: the version of the app's Python.
     """
-    if _UNREACHABLE.search(log) and (_NO_MATCH.search(log) or "ERROR" in log):
-        reason = _UNREACHABLE.search(log)
-        seen = reason[0] if reason else ""
-        return (
-            f"The index of this machine could not be reached from a container ({seen}): its address, certificates and "
-            "proxies are those of pip's configuration and of the environment."
-        )
-    for explained in (_conflict, _different_python, _no_match, _no_build, _no_hash):
+    for explained in (_conflict, _different_python, _no_hash, _no_match, _no_build):
         if said := explained(log, where, python):
             return said
+    if seen := _UNREACHABLE.search(log):
+        return _unreachable(seen[0])
     errors = [line for line in log.splitlines() if line.startswith("ERROR:")]
     return errors[-1].removeprefix("ERROR: ") if errors else "pip said no reason."
+
+
+def _unreachable(seen: str) -> str:
+    return (
+        f"The index of this machine could not be reached from a container ({seen}): its address, certificates and "
+        "proxies are those of pip's configuration and of the environment."
+    )
 
 
 def _no_match(log: str, where: Callable[[str], str], python: str) -> str:
@@ -80,6 +82,9 @@ def _no_match(log: str, where: Callable[[str], str], python: str) -> str:
     had = _VERSIONS.search(log)
     versions = [one.strip() for one in had["versions"].split(",")] if had else []
     if not versions or versions == ["none"]:
+        # An index that does not answer has no versions either.
+        if seen := _UNREACHABLE.search(log):
+            return _unreachable(seen[0])
         there = _UNSATISFIABLE
         if passed := _PASSED_OVER.search(log):
             there = f"its versions are for other Pythons ({_last(passed['which'].split(';'))})"
@@ -127,7 +132,7 @@ def _conflict(log: str, where: Callable[[str], str], python: str) -> str:
     if (found := _CONFLICT.search(log)) is None:
         return ""
     lines = "; ".join(line.strip() for line in found["lines"].splitlines())
-    first = found["lines"].split()[0]
+    first = found["lines"].strip().removeprefix("The user requested ").split()[0]
     return f"The dependencies contradict each other for Python {python}: {lines} ({where(first)})."
 
 
