@@ -10,7 +10,7 @@ import json
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -122,7 +122,7 @@ def present(engine: Engine, names: list[Candidate]) -> str | None:
     return next((one.tag for one in names if engine.has_image(one.tag)), None)
 
 
-def in_order(listed: list[Mapping[str, str]]) -> dict[str, str]:
+def in_order(listed: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Return packages as pip lists them with their versions; those that decide most come first."""
     found: dict[str, str] = {canonicalize_name(one["name"]): one["version"] for one in listed}
     first = {name: found[name] for name in _FIRST if name in found}

@@ -18,6 +18,7 @@ from harness.containers.engine import Engine
 from harness.containers.images import LABEL, ours
 from harness.errors import ImageError
 from harness.project.dependencies import Plan, plan_of
+from harness.records.expectation import Expect
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 
@@ -117,7 +118,8 @@ def test_a_worker_of_a_stack_runs_in_it(
     monkeypatch.setenv("HARNESS_WORKER_IMAGE", image)
     spec = StackSpec(app="own", app_folder=plan.folder)
     with SharedParts(print) as session, Stack(session, spec, RunFolder.create(tmp_path, "own")) as stack:
-        sent = [stack.producer.send("plain", {"text": "Z\u00fcrich"}) for _ in range(3)]
+        expect = Expect(result="Zurich")
+        sent = [stack.producer.send("plain", kwargs={"text": "Z\u00fcrich"}, expect=expect) for _ in range(3)]
         audit = stack.settle()
     assert all(one.accepted for one in sent)
     assert audit.passed, audit.text()

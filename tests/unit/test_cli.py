@@ -851,3 +851,25 @@ __main__.main()
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stderr) == (130, "\ninterrupted; nothing had been started.\n")
+
+
+# ------------------------------------------------------------------------------------------------ the app's own image
+
+
+def test_a_project_whose_files_are_damaged_is_told_before_an_engine_is_asked(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("-r base.txt\n")
+    ended = shell("image")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (f"error: {tmp_path}/requirements.txt asks for {tmp_path}/base.txt, which is not there.\n")
+
+
+def test_an_image_is_either_shown_or_built_anew(shell: Shell) -> None:
+    ended = shell("image", "--show", "--rebuild")
+    assert ended.code == 2
+    assert "--show builds nothing, and --rebuild builds: give one of the two." in ended.err
+
+
+def test_an_image_needs_an_engine(shell: Shell) -> None:
+    ended = shell("image", "--show")
+    assert ended.code == 2
+    assert ended.err.startswith("error: No container engine answers at unix:///nonexistent")

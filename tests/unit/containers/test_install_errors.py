@@ -98,6 +98,4 @@ def test_the_reason_names_package_version_python_and_place(log: str, said: str) 
 
 
 def test_a_conflict_is_asked_for_where_a_package_of_it_is() -> None:
-    asked: list[str] = []
-    explain(CONFLICT, where=lambda package: asked.append(package) or "", python="3.13")
-    assert asked == ["kombu==5.2"]
+    assert explain(CONFLICT, where=lambda package: f"at {package}", python="3.13").endswith("(at kombu==5.2).")
