@@ -209,7 +209,7 @@ class _Components:
         own |= {"pythonpath": (), "queues": (), "prepare": (), "writable": False}
         settings = request.getfixturevalue("_harness_settings")
         with _plain_failure():
-            spec = spec_of(settings.over("celery_setup", own), workers=0)
+            spec = spec_of(settings.over("celery_setup", own), workers=0, own_image=False)
         with request.getfixturevalue("_harness_running")(spec, noted_after_s=_CALM_S) as stack:
             yield stack
             # Other tests share the broker.

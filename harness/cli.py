@@ -26,7 +26,6 @@ from harness.containers.engine_choice import connect
 from harness.containers.ownership import remove_all, sweep
 from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
-from harness.project.dependencies import plan_of
 from harness.project.settings import COMMAND_LINE, Settings, load
 from harness.records.verdict import Verdict
 from harness.report import progress, terminal
@@ -35,7 +34,7 @@ from harness.running.run import Plan, execute, stack_for
 from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
 from harness.stack.limits import TIMEOUT_S
-from harness.stack.project_stack import spec_of, unserved
+from harness.stack.project_stack import image_plan, spec_of
 from harness.stack.shared_parts import SharedParts
 
 _RUNS = Path(".harness") / "runs"
@@ -349,7 +348,7 @@ def doctor_() -> int:
         mark = {True: ("ok  ", "green"), None: ("note", "yellow"), False: ("bad ", "bold red")}[ok]
         console.print(Text.assemble(mark, printable(f" {name}: {detail}")))
 
-    for name, ok, detail in doctor.facts(Path(), unserved):
+    for name, ok, detail in doctor.facts(Path()):
         line(name, detail, ok=ok)
     return 0 if healthy else WRONG_USE
 
@@ -362,7 +361,7 @@ def image_(*, app_dir: Path, show: bool, rebuild: bool) -> None:
     """Build the image of your app, with its own Python and dependencies, unless it is there."""
     if show and rebuild:
         raise click.UsageError("--show builds nothing, and --rebuild builds: give one of the two.")
-    plan = plan_of(app_dir.absolute())
+    plan = image_plan(_settings(app_dir))
     with closing(connect()) as engine:
         if not show:
             app_image.ensure(engine, plan, say=Console(stderr=True, soft_wrap=True).print, rebuild=rebuild)

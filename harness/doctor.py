@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -14,23 +14,22 @@ from harness.containers.images import Fact
 from harness.errors import HarnessError
 from harness.project.needs import Mount
 from harness.project.schema import KEYS
-from harness.project.settings import Settings, load
+from harness.project.settings import load
 
 _LOW_DISK_GB = 2.0
 
 
-def facts(project: Path, unserved: Callable[[Settings], Collection[str]]) -> Iterator[Fact]:
+def facts(project: Path) -> Iterator[Fact]:
     """Check Python, disk, settings, engine, network and images. Yield a fact for each.
 
     A bad fact says what to do about it.
 
     Args:
         project: the folder whose settings are shown.
-        unserved: returns the keys that were said, and that no stack serves.
     """
     yield Fact(name="harness", ok=True, detail=f"{__version__}, Python {sys.version.partition(' ')[0]}")
     yield _disk()
-    yield from _settings(project, unserved)
+    yield from _settings(project)
     try:
         with closing(connect()) as engine:
             yield Fact(name="engine", ok=True, detail=engine.version())
@@ -45,19 +44,17 @@ def facts(project: Path, unserved: Callable[[Settings], Collection[str]]) -> Ite
         yield Fact(name="engine", ok=False, detail=str(error))
 
 
-def _settings(project: Path, unserved: Callable[[Settings], Collection[str]]) -> Iterator[Fact]:
+def _settings(project: Path) -> Iterator[Fact]:
     """Yield each setting that somebody has said, with where it was said; the app's folder in any case."""
     try:
         settings = load(project)
     except HarnessError as error:
         yield Fact(name="settings", ok=False, detail=str(error))
         return
-    bad = unserved(settings)
     for key in KEYS:
         if key == "folder" or key in settings.sources:
-            advice = ": not served yet; leave it out" if key in bad else ""
-            detail = f"{_shown(getattr(settings, key))} ({settings.source(key)}){advice}"
-            yield Fact(name=f"setting {key}", ok=key not in bad, detail=detail)
+            detail = f"{_shown(getattr(settings, key))} ({settings.source(key)})"
+            yield Fact(name=f"setting {key}", ok=True, detail=detail)
 
 
 def _shown(value: object) -> str:

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from harness.containers import images, own_dockerfile
-from harness.containers.engine import Engine, MountSpec, NodeSpec, PullError
+from harness.containers.engine import Engine, NodeSpec, PullError
 from harness.containers.image_recipes import (
     REPOSITORY,
     Image,
@@ -36,6 +36,7 @@ from harness.containers.one_off import run_to_end
 from harness.containers.packages import COMMAND_TIMEOUT_S, Say, cache_folder, digest, locked, step, tail
 from harness.errors import ImageError
 from harness.project.dependencies import OLDEST_CELERY, Means, Plan
+from harness.project.needs import Mount
 from harness.project.python_version import FROM_DEBIAN, cannot_be_had
 from harness.project.requirements_file import APP_INSIDE
 
@@ -269,11 +270,11 @@ def _install(engine: Engine, plan: Plan, system: str, folder: Path, say: Say) ->
         command=("sh", f"{BUILD_INSIDE}/{_INSTALL}", "exact" if plan.means is Means.LOCK else "resolved"),
         env={"HOME": "/tmp", "LANG": "C.UTF-8"},  # noqa: S108 - inside the container.
         mounts=(
-            MountSpec(host=build, inside=BUILD_INSIDE),
-            MountSpec(host=out, inside="/harness-out", read_only=False),
-            MountSpec(host=venv, inside="/opt/venv", read_only=False),
-            MountSpec(host=cache, inside="/harness-cache", read_only=False),
-            MountSpec(host=plan.folder, inside=APP_INSIDE),
+            Mount(host=build, inside=BUILD_INSIDE),
+            Mount(host=out, inside="/harness-out", read_only=False),
+            Mount(host=venv, inside="/opt/venv", read_only=False),
+            Mount(host=cache, inside="/harness-cache", read_only=False),
+            Mount(host=plan.folder, inside=APP_INSIDE),
             *access.mounts,
         ),
         working_dir=APP_INSIDE,

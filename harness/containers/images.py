@@ -98,7 +98,7 @@ def ensure_present(engine: Engine, reference: str, *, say: Say) -> None:
     if engine.has_image(reference):
         return
     try:
-        _pull(engine, reference, say)
+        pull(engine, reference, say)
     except PullError as error:
         raise ImageError(
             f"the image {reference} of the app is neither present nor can be pulled: {error}. Build, load or pull it, "

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from harness.containers.engine import MountSpec
 from harness.errors import ImageError
+from harness.project.needs import Mount
 
 BUILD_INSIDE = "/harness-build"
 """Where the files are inside."""
@@ -49,7 +49,7 @@ class Access:
 
     files: Mapping[str, bytes]
     """Files below BUILD_INSIDE, by name."""
-    mounts: tuple[MountSpec, ...] = ()
+    mounts: tuple[Mount, ...] = ()
     """Folders of this machine that hold packages."""
     on_host: bool = False
     """Whether an index or a proxy listens on this machine's loopback."""
@@ -201,9 +201,9 @@ def _netrc(environment: Mapping[str, str]) -> bytes | None:
     return _content(str(path), "NETRC") if path.is_file() else None
 
 
-def _links(said: str) -> tuple[tuple[MountSpec, ...], str]:
+def _links(said: str) -> tuple[tuple[Mount, ...], str]:
     """Return the mounts of the local folders among pip's find-links, and find-links with the paths inside."""
-    mounts: list[MountSpec] = []
+    mounts: list[Mount] = []
     inside: list[str] = []
     for link in said.split():
         path = Path(unquote(urlsplit(link).path) if link.startswith("file:") else link).expanduser()
@@ -212,7 +212,7 @@ def _links(said: str) -> tuple[tuple[MountSpec, ...], str]:
         elif path.exists():
             # pip on this machine passes over one that is missing.
             inside.append(f"/harness-links-{len(mounts)}")
-            mounts.append(MountSpec(host=path.resolve(), inside=inside[-1]))
+            mounts.append(Mount(host=path.resolve(), inside=inside[-1]))
     return tuple(mounts), "\n".join(inside)
 
 

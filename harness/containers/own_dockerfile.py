@@ -15,7 +15,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from harness.containers import images
-from harness.containers.engine import Engine, MountSpec, NodeSpec, PullError
+from harness.containers.engine import Engine, NodeSpec, PullError
 from harness.containers.image_recipes import REPOSITORY
 from harness.containers.index_access import BUILD_INSIDE, build_proxies, of_this_machine
 from harness.containers.one_off import run_to_end
@@ -23,6 +23,7 @@ from harness.containers.packages import COMMAND_TIMEOUT_S, Say, cache_folder, di
 from harness.errors import ImageError
 from harness.project import dockerfile
 from harness.project.dependencies import OLDEST_CELERY, Plan
+from harness.project.needs import Mount
 
 _RECIPE_VERSION = 1
 _LOOK_S = 60.0
@@ -171,8 +172,8 @@ def _fetch(engine: Engine, plan: Plan, image: str, folder: Path, say: Say) -> by
         command=("sh", "-c", _INSTALL),
         env={"HOME": "/tmp", "PIP_NO_CACHE_DIR": "1"},  # noqa: S108 - inside the container.
         mounts=(
-            MountSpec(host=build, inside=BUILD_INSIDE),
-            MountSpec(host=out, inside="/harness-out", read_only=False),
+            Mount(host=build, inside=BUILD_INSIDE),
+            Mount(host=out, inside="/harness-out", read_only=False),
             *access.mounts,
         ),
     )

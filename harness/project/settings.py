@@ -65,6 +65,8 @@ class Settings:
     """What a stack has beside the broker."""
     results: ResultsIn = ResultsIn.SQLITE
     network: Network = Network.CLOSED
+    project: Path | None = None
+    """The folder of the file that they are in; None if there is no such file."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Where each setting was said, by key; keys with their default are left out."""
 
@@ -127,7 +129,8 @@ def load(project: Path) -> Settings:
         said["env"] = {**from_file, **said.get("env", {})}
         sources["env"] = ", ".join([*([sources["env"]] if "env" in sources else []), str(said["env_file"])])
     folder = file.path.parent if file is not None else project.absolute()
-    return Settings(**{"folder": folder, **said}, sources=MappingProxyType(sources))
+    said_in = None if file is None else file.path.parent
+    return Settings(**{"folder": folder, **said}, project=said_in, sources=MappingProxyType(sources))
 
 
 def _variables() -> dict[str, object]:

@@ -8,13 +8,14 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from harness.containers import images
+from harness.containers import app_image, images
 from harness.containers.engine import Engine, network_leads_out
 from harness.containers.engine_choice import connect
 from harness.containers.image_recipes import Image, is_replaced
 from harness.containers.ownership import sweep
 from harness.containers.rabbitmq import HOSTNAME, SAMPLED_S, SAMPLED_S_OF_OURS, Broker
 from harness.errors import EngineError, noted_on
+from harness.project.dependencies import Plan
 from harness.project.needs import Network
 from harness.stack.services import Services
 
@@ -130,12 +131,19 @@ class SharedParts:
             return self.worker_image
         return images.ensure(self.engine, Image.NODE, say=self.say, ours=True)
 
-    def image_of(self, reference: str | None) -> str:
-        """Return the image of a stack's app: the given one, pulled if it is not present, or the image of workers.
+    def image_of(self, reference: str | None, build: Plan | None = None) -> str:
+        """Return the image of a stack's app.
+
+        Args:
+            reference: an image to use as it is, pulled if it is not present.
+            build: what the app's own image is made of, which is built if it is not present. Without either, it is the
+                image of workers.
 
         Raises:
-            ImageError: it is neither present nor can be pulled.
+            ImageError: it is neither present, nor can be pulled or built.
         """
+        if reference is None and build is not None:
+            return app_image.ensure(self.engine, build, say=self.say)
         if reference is None:
             return self.worker_image
         images.ensure_present(self.engine, reference, say=self.say)

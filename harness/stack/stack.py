@@ -159,7 +159,7 @@ class Stack(AccountedSystem):
             known |= lease.values
         place = AppPlace.of(self.spec, self.folder.path, self._say)
         return AppNode(
-            image=self._session.image_of(self.spec.image),
+            image=self._session.image_of(self.spec.image, self.spec.build),
             app=self.spec.app,
             app_folder=place.folder,
             is_writable=place.is_writable,

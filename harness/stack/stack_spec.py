@@ -8,6 +8,7 @@ from harness.containers.app_links import outside_folder
 from harness.containers.app_node import APP_INSIDE
 from harness.errors import UsageError
 from harness.project import templates
+from harness.project.dependencies import Plan
 from harness.project.needs import Mount, Network, ResultsIn, Service
 from harness.records.values import Json
 from harness.stack import preparation
@@ -27,6 +28,8 @@ class StackSpec:
     """More folders that the app imports from, relative to the app folder, such as `src` or `../common`."""
     image: str | None = None
     """The image of the nodes that run the app; None for the session's."""
+    build: Plan | None = None
+    """What the app's own image is made of, unless `image` names one; None for the session's."""
     workers: int = 1
     options: Sequence[str] | None = None
     """Options of `celery worker`; None takes DEFAULT_OPTIONS of `harness.containers.worker`."""
@@ -102,6 +105,7 @@ class StackSpec:
             "app": self.app,
             "pythonpath": list(self.pythonpath),
             "image": self.image,
+            "build": None if self.build is None else self.build.source,
             "workers": self.workers,
             "options": None if self.options is None else list(self.options),
             "queues": list(self.queues),

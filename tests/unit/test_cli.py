@@ -347,7 +347,7 @@ def test_a_scenario_wins_over_the_settings_and_the_command_line_over_the_scenari
     shell("run", "loads", "--worker-option=-P", "--worker-option=threads", "--app-dir", "depot")
     assert [stack.options for stack in planned] == [("-c", "4"), ("-P", "threads")]
     # It names no app, so that it is for the settings'.
-    assert [(stack.app, stack.env) for stack in planned] == [("shop.app", {"A": "{}", "B": "2"})] * 2
+    assert [(stack.app, stack.env) for stack in planned] == [("shop.app", {"A": "{{}}", "B": "2"})] * 2
 
 
 @pytest.mark.usefixtures("planned")
@@ -373,10 +373,13 @@ def test_a_stack_that_is_left_running_has_the_same_settings(
     [
         ("ap = 1", "harness.toml: ap is no setting. Did you mean apt?"),
         ("workers = '2'", "workers is '2', a text; it should be a whole number"),
-        ("app = 'shop.app'\napt = ['libpq5']", "harness.toml: apt: the setting apt is not served yet; leave it out."),
+        (
+            "app = 'shop.app'\napt = ['libpq5']",
+            "harness.toml: apt: the setting apt is for the app's own image, and nothing says what to",
+        ),
         ("app", "harness.toml is no TOML: "),
     ],
-    ids=["key", "type", "unserved", "grammar"],
+    ids=["key", "type", "nothing to install", "grammar"],
 )
 def test_wrong_settings_end_each_command_with_2_and_one_sentence(
     shell: Shell, planned: list[StackSpec], tmp_path: Path, arguments: tuple[str, ...], wrong: tuple[str, str]
@@ -405,8 +408,8 @@ def test_the_doctor_shows_each_setting_with_where_it_was_said(
         "ok   setting options: -c, 4 (HARNESS_OPTIONS)",
         f"ok   setting workers: 3 ({file}: workers)",
         f"ok   setting env: TOKEN ({file}: env)",
-        f"bad  setting writable: true ({file}: writable): not served yet; leave it out",
-        f"bad  setting mounts: {tmp_path}/depot:/data:ro ({file}: mounts): not served yet; leave it out",
+        f"ok   setting writable: true ({file}: writable)",
+        f"ok   setting mounts: {tmp_path}/depot:/data:ro ({file}: mounts)",
     ]
 
 

@@ -301,16 +301,16 @@ def test_marker(stack): assert (stack.spec.app, stack.spec.workers) == ("marked.
     [
         ("[tool.harness]\noptoins = []", "*pyproject.toml: tool.harness.optoins is no setting. Did you mean options?"),
         ("[tool.harness]\nworkers = '2'", "*tool.harness.workers is '2', a text; it should be a whole number*"),
-        ("[tool.harness]\ndependencies = ['redis']", "*the setting dependencies is not served yet; leave it out."),
+        ("[tool.harness]\napt = ['libpq5']", "*the setting apt is for the app's own image, and nothing says*"),
         ("[tool.harness]\nworkers = 2", "*::test_it uses `stack`, and no app is named: *"),
         ("[tool.other]\napp = 'shop.app'", "*::test_it uses `stack`, and no app is named: *"),
     ],
-    ids=["key", "type", "unserved", "no app", "another tool's"],
+    ids=["key", "type", "nothing to install", "no app", "another tool's"],
 )
 def test_wrong_settings_are_one_sentence_in_each_test_that_needs_them(
     run_in_project: Run, settings: str, said: str
 ) -> None:
-    marker = "" if "app" in said else "@pytest.mark.stack(app='shop')\n"
+    marker = "" if "no app" in said else "@pytest.mark.stack(app='shop')\n"
     ended = run_in_project(f"{marker}def test_it(stack): pass\n\ndef test_without(): pass", settings)
     ended.assert_outcomes(errors=1, passed=1)
     ended.stdout.fnmatch_lines([said])

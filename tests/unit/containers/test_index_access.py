@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.containers.engine import MountSpec
 from harness.containers.index_access import Access, access, pip_settings
 from harness.errors import ImageError
+from harness.project.needs import Mount
 
 
 def of(
@@ -90,8 +90,8 @@ def test_folders_of_packages_are_mounted_and_missing_ones_passed_over(tmp_path: 
     links = f"{tmp_path}/wheels\n{tmp_path}/gone\nhttps://links.example/x.html\nfile://{tmp_path}/wheels"
     found = of(tmp_path, {"find-links": links})
     assert found.mounts == (
-        MountSpec(host=tmp_path / "wheels", inside="/harness-links-0"),
-        MountSpec(host=tmp_path / "wheels", inside="/harness-links-1"),
+        Mount(host=tmp_path / "wheels", inside="/harness-links-0"),
+        Mount(host=tmp_path / "wheels", inside="/harness-links-1"),
     )
     assert conf(found)[2:] == [
         "find-links = /harness-links-0",

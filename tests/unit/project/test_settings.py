@@ -76,7 +76,7 @@ def complete(write: Write) -> Path:
 
 
 def test_each_key_has_a_value_and_each_value_a_key() -> None:
-    assert {one.name for one in fields(Settings)} - {"sources"} == KEYS.keys()
+    assert {one.name for one in fields(Settings)} - {"sources", "project"} == KEYS.keys()
 
 
 def test_every_key_is_read_and_paths_are_relative_to_the_file(complete: Path) -> None:

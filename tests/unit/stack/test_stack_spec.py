@@ -101,6 +101,7 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         "app": "shop.app",
         "pythonpath": ["src"],
         "image": "shop:1",
+        "build": None,
         "workers": 1,
         "options": None,
         "queues": ["mails"],
