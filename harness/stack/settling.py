@@ -286,15 +286,16 @@ class _View:
     def _of_ready(self, queue: QueueCount, ready: int, look: QueueLook | None) -> Item:
         if look is None:
             return Item(text=f"{ready} in `{queue.name}`", can_move=True)
-        text = f"{ready} in `{queue.name}`, consumers: {look.consumers or 'none'}"
+        wait = "waits" if ready == 1 else "wait"
         if look.consumers:
-            return Item(text=text, can_move=True)
+            return Item(text=f"{ready} {wait} in `{queue.name}`, consumers: {look.consumers}", can_move=True)
+        text = f"{ready} {wait} in `{queue.name}`, which nobody consumes"
         if queue.name in self.consumed:
-            return Item(text=f"{text}, though a worker consumed it", can_move=True)
+            return Item(text=f"{text}, though a worker did", can_move=True)
         if queue.expires_messages or queue.name.startswith(DELAYED) or self._expire_soon(queue.name):
             return Item(text=f"{ready} in `{queue.name}`, until their time comes", can_move=self._due_soon(queue))
         others = ", ".join(sorted(self.consumed)) or "nothing"
-        whole = f"{text} (workers consume: {others})" if self.alive else f"{text} (no worker runs)"
+        whole = f"{text}; workers consume: {others}" if self.alive else f"{text}; no worker runs"
         return Item(text=whole, can_move=False)
 
     def _of_unacked(self, queue: QueueCount, look: QueueLook | None) -> Iterator[Item]:

@@ -54,7 +54,7 @@ def test_what_a_queue_got_rid_of_is_lost_and_named_with_its_queue_and_why(stack:
         (poison, "it lies in `dead`, because `fragile` got rid of it (delivery_limit, once)"),
     ):
         assert f"({sent.task}) is a dead letter: {place}" in said(audit, "lost")
-    assert "1 in `small`, consumers: none" in said(audit, "pending")
+    assert "1 waits in `small`, which nobody consumes" in said(audit, "pending")
     assert settled(stack)["how"] == "stuck"
 
 

@@ -120,7 +120,7 @@ def test_what_nobody_is_there_to_take_is_not_waited_for(stack: Stack) -> None:
     stack.producer.send("work", kwargs={"key": "x"}, queue="elsewhere")
     audit = stack.settle(timeout_s=20)
     assert met(audit) == {Fate.PENDING: 1}, audit.text()
-    assert "1 in `elsewhere`, consumers: none (workers consume: " in said(audit, "pending")
+    assert "1 waits in `elsewhere`, which nobody consumes; workers consume: " in said(audit, "pending")
     assert settled(stack)["waited_s"] < SOON_S
     running = stack.producer.send("work", kwargs={"key": "x", "pause_s": 60})
     stack.producer.send("work", kwargs={"key": "x", "pause_s": 60})
@@ -129,7 +129,7 @@ def test_what_nobody_is_there_to_take_is_not_waited_for(stack: Stack) -> None:
     audit = stack.settle(timeout_s=20)
     assert met(audit) == {Fate.PENDING: 3}, audit.text()
     assert failing(audit) == {"pending"}
-    assert "2 in `celery`, consumers: none (no worker runs)" in said(audit, "pending")
+    assert "2 wait in `celery`, which nobody consumes; no worker runs" in said(audit, "pending")
     assert settled(stack)["how"] == "stuck"
     assert settled(stack)["waited_s"] < SOON_S
 

@@ -505,7 +505,7 @@ def test_pending_says_what_was_waited_for(world: World) -> None:
     world.intend("x", queue="mails")
     assert world.remains
     world.remains["messages"] = ["x"]
-    waiting = ["1 in `mails`, consumers: none (workers consume: celery)"]
+    waiting = ["1 waits in `mails`, which nobody consumes; workers consume: celery"]
     world.remains["settled"] = {"how": "stuck", "waited_s": 1.0, "waiting": waiting, "sending": []}
     assert finding(world.audit(), "pending").text.endswith(waiting[0])
 

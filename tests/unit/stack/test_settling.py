@@ -68,7 +68,7 @@ def test_a_queue_that_reports_in_turns_is_asked_itself(world: World) -> None:
     world.holds(sampled_s=5.0, consumers=1)
     world.looks["celery"] = QueueLook(ready=1, consumers=1)
     settled = world.settle(timeout_s=20)
-    assert (settled.how, settled.waiting) == (How.TIMEOUT, ("1 in `celery`, consumers: 1",))
+    assert (settled.how, settled.waiting) == (How.TIMEOUT, ("1 waits in `celery`, consumers: 1",))
 
 
 def test_a_message_that_appears_meanwhile_is_waited_for(world: World) -> None:
@@ -87,7 +87,7 @@ def test_a_queue_that_nobody_consumes_is_given_up_and_named_with_those_that_are_
     settled = world.settle()
     assert settled.how is How.STUCK
     assert settled.waited_s < 1.2
-    assert settled.waiting == ("2 in `mails`, consumers: none (workers consume: celery)",)
+    assert settled.waiting == ("2 wait in `mails`, which nobody consumes; workers consume: celery",)
 
 
 def test_without_any_worker_nothing_is_waited_for(world: World) -> None:
@@ -97,7 +97,7 @@ def test_without_any_worker_nothing_is_waited_for(world: World) -> None:
     settled = world.settle()
     assert settled.how is How.STUCK
     assert settled.waited_s < 1.2
-    assert settled.waiting == ("1 in `celery`, consumers: none (no worker runs)",)
+    assert settled.waiting == ("1 waits in `celery`, which nobody consumes; no worker runs",)
 
 
 def test_unacknowledged_messages_of_a_worker_that_is_gone_are_not_waited_for(world: World) -> None:
@@ -124,7 +124,7 @@ def test_a_queue_that_a_worker_consumed_and_lost_sight_of_is_waited_for(world: W
     settled = world.settle(timeout_s=20)
     assert (settled.how, settled.waiting) == (
         How.TIMEOUT,
-        ("1 in `celery`, consumers: none, though a worker consumed it",),
+        ("1 waits in `celery`, which nobody consumes, though a worker did",),
     )
 
 
@@ -366,7 +366,7 @@ def test_a_chord_whose_member_waits_where_nobody_consumes_is_given_up(world: Wor
     assert settled.how is How.STUCK
     assert settled.waited_s < 4
     assert "waits for a" in settled.waiting[0]
-    assert settled.waiting[1].startswith("1 in `mails`, consumers: none")
+    assert settled.waiting[1].startswith("1 waits in `mails`, which nobody consumes")
 
 
 def test_a_chord_whose_members_all_ended_and_left_no_results_says_so(world: World) -> None:
@@ -383,7 +383,7 @@ def test_what_is_waited_for_is_told_after_three_seconds_and_not_twice(world: Wor
     world.send("a")
     world.holds("mails", ready=1, consumers=1)
     world.settle(timeout_s=40)
-    assert world.said == ["waiting: 1 in `mails`, consumers: 1"]
+    assert world.said == ["waiting: 1 waits in `mails`, consumers: 1"]
 
 
 def test_what_changes_is_told_again_after_ten_seconds(world: World) -> None:
