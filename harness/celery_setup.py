@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from harness.app_binding import journal_sends
 from harness.celery_setup_worker import (
     BUILD,
     build_fixture,
@@ -33,9 +34,7 @@ from harness.containers.rabbitmq import AMQP_PORT
 from harness.containers.worker import Worker
 from harness.errors import HarnessError, StartError, UsageError, told
 from harness.printable import printable
-from harness.records.event import Kind
 from harness.records.journal import Writer
-from harness.records.message import Message
 from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack
@@ -364,27 +363,3 @@ def write_app(content: Mapping[str, bytes], folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(inspect.getsource(get_running_processes_info).encode() if text == stock else text)
     return folder
-
-
-# ------------------------------------------------------------------------------------------------------ the journal
-
-
-def journal_sends(app: Any, journal: Writer) -> None:
-    """Make an app journal what it sends. Unlike signals, this leaves the other apps of this process alone."""
-    send = app.amqp.send_task_message
-
-    def journaled(producer: Any, name: str, message: Any, *args: Any, **options: Any) -> Any:
-        intent = Message.of(name, message.headers, message.body)
-        if intent is None:
-            return send(producer, name, message, *args, **options)
-        journal.write(Kind.INTENDED, intent.task, **intent.to_json())
-        try:
-            answer = send(producer, name, message, *args, **options)
-        except Exception as error:
-            journal.write(Kind.UNKNOWN, intent.task, reason=f"{type(error).__name__}: {error}")
-            raise
-        confirmed = (app.conf.broker_transport_options or {}).get("confirm_publish")
-        journal.write(Kind.ACCEPTED, intent.task, confirmed=bool(confirmed))
-        return answer
-
-    app.amqp.send_task_message = journaled

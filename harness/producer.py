@@ -1,30 +1,36 @@
 """The producer: sends tasks with confirms, and journals the intent before and the outcome after.
 
-It publishes through its own Celery app, which has no result backend: the first `delay()` of an ordinary app opens the
-result database, and each further thread opens it again.
+A task that is named goes through the producer's own Celery app, which has no result backend: the first `delay()` of an
+ordinary app opens the result database, and each further thread opens it again. A task or a signature goes through the
+app that it belongs to, which is bound to the broker for that long.
 """
 
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import amqp
+import kombu
 from celery import Celery
 from celery.utils.nodenames import anon_nodename
 from kombu.exceptions import EncodeError
 from kombu.serialization import dumps
 
+from harness.app_binding import AppBinding, Sending, app_of, sending
 from harness.broker_connection import BROKER_ERRORS, Link, cause_of, said
 from harness.errors import BrokerError, UsageError
 from harness.records.event import Kind
 from harness.records.expectation import Expect
 from harness.records.journal import Writer, encode
 from harness.records.message import DEFAULT_QUEUE
+from harness.records.route import Route, Routes
 from harness.records.values import Json
 
 _REPR_SIZE = 1024
@@ -39,7 +45,7 @@ class Sent:
     """The outcome of one send of a task."""
 
     task: str
-    """The task's id."""
+    """The task's id; of a chain and of a chord that of the last task, of a group its own."""
     outcome: Kind
     """ACCEPTED (the broker confirmed it), REFUSED (it certainly does not have it) or UNKNOWN (it may have it)."""
     reason: str | None = None
@@ -52,14 +58,17 @@ class Sent:
 
 
 class Producer:
-    """Sends tasks by name. Threads and greenlets may share one; each send in flight has its own connection."""
+    """Sends tasks. Threads and greenlets may share one; each send in flight has its own connection."""
 
-    def __init__(self, broker_url: str, journal: Writer, *, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, broker_url: str, journal: Writer, *, results_url: str | None = None, timeout_s: float = 5.0
+    ) -> None:
         """Create the producer; it connects at the first `send`.
 
         Args:
             broker_url: an AMQP URL, with the vhost; for a cluster the URLs of its nodes, separated by semicolons.
             journal: gets intents and outcomes.
+            results_url: the result backend of an app that is bound, as Celery takes it; None for none.
             timeout_s: the longest wait for each of connecting to a node, declaring a queue, and a confirm, in seconds.
         """
         self._journal = journal
@@ -70,6 +79,11 @@ class Producer:
         self._app.conf.update(task_serializer="json", accept_content=["json"])
         self._send_message = self._app.amqp.send_task_message
         self._url = broker_url
+        self._results_url = results_url
+        self.routes = Routes()
+        """Where the app sends its tasks."""
+        self._queues: dict[Route, kombu.Queue | None] = {}
+        self._bindings: dict[int, AppBinding] = {}
         self._origin = anon_nodename()
         self._idle: deque[Link] = deque()
         self._due_t: float | None = None
@@ -85,9 +99,35 @@ class Producer:
         self.close()
 
     def close(self) -> None:
-        """Close every idle connection. A later `send` connects again."""
+        """Close every idle connection, and end every binding. A later `send` connects again."""
+        while self._bindings:
+            self._bindings.popitem()[1].close()
         while self._idle:
             self._idle.pop().close()
+
+    @contextmanager
+    def bound(self, app: Celery) -> Iterator[Celery]:
+        """Bind an app of this process to the broker, the results and the journal, and undo it afterwards.
+
+        In it, what is sent through the app is journaled as what `send` sends, and results can be waited for.
+
+        Raises:
+            UsageError: its settings cannot be read, or it is bound to another stack.
+        """
+        binding = self._binding(app)
+        try:
+            with binding:
+                yield app
+        finally:
+            if not binding.is_bound:
+                binding.close()
+
+    def _binding(self, app: Celery) -> AppBinding:
+        if id(app) not in self._bindings:
+            made = AppBinding(app, self._url, self._results_url, self._journal, timeout_s=self._timeout_s)
+            # Another thread may have made one meanwhile.
+            self._bindings.setdefault(id(app), made)
+        return self._bindings[id(app)]
 
     def at(self, due_t: float) -> "Producer":
         """Return a view of this producer, for tasks that were due at `due_t` (Unix time, seconds) and are sent now.
@@ -102,7 +142,7 @@ class Producer:
 
     def send(
         self,
-        name: str,
+        name: Any,
         args: Sequence[Json] = (),
         kwargs: Mapping[str, Json] | None = None,
         *,
@@ -110,26 +150,30 @@ class Producer:
         countdown_s: float | None = None,
         eta: datetime | None = None,
         expires_s: float | None = None,
-        queue: str = DEFAULT_QUEUE,
+        queue: str | None = None,
         priority: int | None = None,
         task_id: str | None = None,
     ) -> Sent:
-        """Send one task once, without a retry. There are three possible outcomes, see `Sent`.
+        """Send one task once, without a retry, or a signature as Celery sends it. For the outcome see `Sent`.
 
         Writes `intended` (name, due and expiry time, expectation), publishes, and writes the outcome. The task is due
         now (or at the time given to `at`), `countdown_s` seconds from now, or at `eta`. An existing queue is used
         unchanged; a missing one is declared as Celery does, the first time that a connection uses it. If it is deleted
         later, tasks for it are refused.
 
+        A task or a signature goes through the app that it belongs to, with its routes, its serializer and its retries
+        of a publish. Each message that it sends is journaled.
+
         Args:
-            name: the task's registered name.
-            args: its positional arguments, as JSON values.
+            name: the task's registered name; or a task of an app, or a signature, canvas included.
+            args: its positional arguments, as JSON values; further ones for a signature that has some.
             kwargs: its keyword arguments, as JSON values.
-            expect: the outcome that the audit demands; by default only the state SUCCESS.
+            expect: the outcome that the audit demands; by default only the state SUCCESS. Not for a canvas, whose
+                tasks are several.
             countdown_s: seconds that the worker holds the task back.
             eta: the time until which the worker holds it back, with a time zone; not together with `countdown_s`.
             expires_s: seconds from now after which it must not run any more.
-            queue: its queue; the default is Celery's.
+            queue: its queue; by default, the app's routes decide, as the workers tell them.
             priority: 0 to 255, for a queue that has priorities.
             task_id: its id; a new one by default.
 
@@ -138,8 +182,15 @@ class Producer:
             JournalError: the intent or the outcome could not be written.
         """
         task = task_id or str(uuid.uuid4())
-        _check_names(name=name, task_id=task, queue=queue)
+        _check_names(task_id=task, **_given({"queue": queue}))
         _check_priority(priority)
+        if hasattr(name, "apply_async"):
+            due = _due(time.time(), countdown_s, eta)
+            given = {"args": tuple(args), "kwargs": dict(kwargs or {}), "eta": due if countdown_s or eta else None}
+            options = {"expires": expires_s, "queue": queue, "priority": priority}
+            return self._apply(name, task, expect, {**given, **options})
+        _check_names(name=name)
+        route = self.routes.of(name) if queue is None else Route.to_queue(queue)
         now_s = time.time()
         due = _due(now_s, countdown_s, eta)
         expiry = _moment(now_s, "expires_s", expires_s)
@@ -147,11 +198,11 @@ class Producer:
         intent = {
             "due": self._due_t if due is None else due.timestamp(),
             "expires": expiry and expiry.timestamp(),
-            "queue": None if queue == DEFAULT_QUEUE else queue,
+            "queue": None if route.place == DEFAULT_QUEUE else route.place,
         }
         self._journal.write(Kind.INTENDED, task, name=name, **_expectation(name, expect), **_given(intent))
-        options = _given({"priority": priority, "expiration": expires_s})
-        sent = self._publish(task, name, message, queue, options)
+        options = _given({"priority": route.priority if priority is None else priority, "expiration": expires_s})
+        sent = self._publish(task, name, message, route, options)
         if sent.accepted:
             self._journal.write(Kind.ACCEPTED, task, confirmed=True)
         else:
@@ -185,13 +236,40 @@ class Producer:
             **times,
         )
 
-    def _publish(self, task: str, name: str, message: Any, queue: str, options: Mapping[str, Any]) -> Sent:
+    def _apply(self, signature: Any, task: str, expect: Expect | None, given: Mapping[str, Any]) -> Sent:
+        """Send a task or a signature through its own app, and return the outcome of its messages together.
+
+        Args:
+            signature: the task or the signature.
+            task: the id that it gets.
+            expect: the outcome that the audit demands of it.
+            given: the arguments of its `apply_async`.
+        """
+        if expect is not None and getattr(signature, "subtask_type", None):
+            raise UsageError(
+                f"{signature!r} sends several tasks, and `expect` is for one: leave it out, and each has to succeed."
+            )
+        what = Sending(task, _expectation(str(signature), expect), self._due_t)
+        app = app_of(signature.app, Path())
+        with self._binding(app), sending(what):
+            try:
+                result = signature.apply_async(task_id=task, **_given(given))
+            except (TypeError, ValueError, EncodeError, *BROKER_ERRORS) as error:
+                if not what.outcomes:
+                    raise UsageError(f"{signature!r} cannot be sent: {said(error)}") from error
+                result = None
+        if not what.outcomes:
+            raise UsageError(f"{signature!r} has sent nothing.")
+        worst = next((one for one in what.outcomes if one[0] is not Kind.ACCEPTED), what.outcomes[-1])
+        return Sent(task=getattr(result, "id", task), outcome=worst[0], reason=worst[1])
+
+    def _publish(self, task: str, name: str, message: Any, route: Route, options: Mapping[str, Any]) -> Sent:
         try:
-            link = self._link_to(queue)
+            link = self._link_to(route)
         except BrokerError as error:
             # Nothing was published yet.
             return Sent(task=task, outcome=Kind.REFUSED, reason=str(error))
-        options = {"queue": self._app.amqp.queues[queue], "confirm_timeout": self._timeout_s, **options}
+        options = {**self._destination(route), "confirm_timeout": self._timeout_s, **options}
         try:
             returned = link.publish(self._send_message, name, message, **options)
         except amqp.exceptions.MessageNacked:
@@ -202,19 +280,43 @@ class Producer:
             return Sent(task=task, outcome=Kind.REFUSED if refused else Kind.UNKNOWN, reason=said(error))
         self._idle.append(link)
         if returned is not None:
-            return Sent(task=task, outcome=Kind.REFUSED, reason=f"unroutable: no queue {queue!r}: {said(returned)}")
+            return Sent(
+                task=task, outcome=Kind.REFUSED, reason=f"unroutable: no queue {route.place!r}: {said(returned)}"
+            )
         return Sent(task=task, outcome=Kind.ACCEPTED)
 
-    def _link_to(self, queue: str) -> Link:
+    def _queue(self, route: Route) -> Any:
+        """Return the queue of a route as Celery declares it; None if it has none."""
+        if route not in self._queues:
+            queue = None
+            if route.queue is not None:
+                if route.exchange or route.arguments:
+                    exchange = kombu.Exchange(route.exchange or route.queue, type=route.exchange_type)
+                    given = {"routing_key": route.routing_key, "queue_arguments": dict(route.arguments) or None}
+                    queue = kombu.Queue(route.queue, exchange, **given)
+                else:
+                    queue = self._app.amqp.queues[route.queue]
+            self._queues[route] = queue
+        return self._queues[route]
+
+    def _destination(self, route: Route) -> dict[str, Any]:
+        """Return the options of a publish that lead a message along a route."""
+        by_exchange = {"exchange": route.exchange, "routing_key": route.routing_key} if route.exchange else {}
+        return {"queue": self._queue(route), "exchange_type": route.exchange_type, **by_exchange}
+
+    def _link_to(self, route: Route) -> Link:
         """Return a connection on which the queue is known to exist. Raises BrokerError."""
         try:
             link = self._link()
         except BrokerError as error:
             raise BrokerError(f"no connection: {error}") from error
+        queue = self._queue(route)
+        if queue is None:
+            return link
         try:
-            link.find(self._app.amqp.queues[queue])
+            link.find(queue)
         except BROKER_ERRORS as error:
-            raise BrokerError(f"no queue {queue!r}: {said(error)}") from error
+            raise BrokerError(f"no queue {route.queue!r}: {said(error)}") from error
         return link
 
     def _link(self) -> Link:

@@ -27,6 +27,7 @@ from harness.records.event import (
 from harness.records.event import Received as ReceivedLine
 from harness.records.journal import Follower
 from harness.records.message import DEFAULT_QUEUE, UNLOCK
+from harness.records.route import Routes
 
 if TYPE_CHECKING:
     from harness.records.values import Json
@@ -130,6 +131,8 @@ class Ledger:
         """Number of tasks that tasks have sent, by the sender's name and the sent task's name."""
         self.consumes: dict[str, Mapping[str, Mapping[str, Json]]] = {}
         """Per worker, the queues that it consumed when it was ready, each with its declaration."""
+        self.routes = Routes()
+        """Where the app sends its tasks, as the worker says that was ready last; before that, Celery's default."""
         self.last_motion_t = 0.0
         """The time of the last event of a task other than a chord's unlock, Unix time in seconds."""
         self._takes = {
@@ -157,7 +160,9 @@ class Ledger:
                 self._up[event.node] = event.t
                 self._forget(event.node)
             elif event.kind is Kind.READY:
-                self.consumes[event.node] = dict(event.of(Ready).get("queues") or {})
+                ready = event.of(Ready)
+                self.consumes[event.node] = dict(ready.get("queues") or {})
+                self.routes = Routes.from_line(ready.get("default_route"), ready.get("routes")) or self.routes
             elif event.kind is Kind.EXITED:
                 self._lose(event.node, int(event.of(Exited).get("child", 0)), event.t)
             elif event.task is not None:

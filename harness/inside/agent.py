@@ -23,7 +23,7 @@ import runpy
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -38,11 +38,12 @@ from celery.worker.consumer import Consumer
 
 from harness.errors import JournalError
 from harness.inside.app_results import keep_table_names, returned, stores_json, with_driver
+from harness.inside.app_routes import routes
 from harness.inside.app_settings import settings_in, tune_sqlite, use_settings, without_tls
 from harness.inside.beat_watch import BeatWatch, in_short
 from harness.records.event import Kind
 from harness.records.journal import Writer
-from harness.records.message import Message, task_of
+from harness.records.message import Message, place_of, task_of
 from harness.records.values import Json
 
 _logger = logging.getLogger(__name__)
@@ -191,7 +192,7 @@ class Agent:
         queues = (
             {} if app is None else {name: _queue(app, queue) for name, queue in app.amqp.queues.consume_from.items()}
         )
-        self._journal.write(Kind.READY, queues=queues)
+        self._journal.write(Kind.READY, queues=queues, **({} if app is None else routes(app)))
 
     def _on_down(self, **_: Any) -> None:
         self._journal.write(Kind.DOWN)
@@ -279,7 +280,7 @@ class Agent:
             if message.parent is None and (sender_task := celery.current_app.current_worker_task) is not None:
                 # Celery's old protocol does not tell the parent of a task.
                 message = replace(message, parent=sender_task.request.id)
-            queue = _where(declare or (), routing_key)
+            queue = place_of(declare or (), routing_key)
             self._journal.write(Kind.INTENDED, message.task, **message.to_json(queue), **self._beat.sending())
 
     def _on_published(self, headers: Mapping[str, Any], body: Any, **_: Any) -> None:
@@ -299,22 +300,6 @@ def _queue(app: Celery, queue: Any) -> dict[str, Json]:
     if kind and queue.name == app.conf.task_default_queue:
         arguments.setdefault("x-queue-type", str(kind))
     return {"arguments": arguments}
-
-
-def _where(declared: Iterable[Any], routing_key: Any) -> str | None:
-    """Return the queue that a message is sent to, or its routing key if that key is known to lead elsewhere.
-
-    Args:
-        declared: what Celery declares before it publishes. It is the default queue even if the sender named its own
-            exchange and routing key.
-        routing_key: of the message.
-    """
-    queue = next((one for one in declared if isinstance(one, kombu.Queue)), None)
-    if queue is None:
-        return str(routing_key) if routing_key else None
-    is_direct = queue.exchange is not None and queue.exchange.type == "direct" and not queue.bindings
-    leads_elsewhere = is_direct and routing_key and routing_key not in {queue.routing_key, queue.name}
-    return str(routing_key if leads_elsewhere else queue.name)
 
 
 def _redelivered(delivery_info: Mapping[str, Any] | None) -> bool:

@@ -16,6 +16,7 @@ from harness.broker_connection import BROKER_ERRORS, Link, said
 from harness.errors import BrokerError
 from harness.producer import Producer, Sent
 from harness.records.event import Kind
+from harness.records.route import Route
 
 
 class Pipelined(Producer):
@@ -24,8 +25,8 @@ class Pipelined(Producer):
     def __init__(self, *given: Any, **more: Any) -> None:
         """Create a producer that connects at the first `send`. The arguments are those of `Producer`."""
         super().__init__(*given, **more)
-        self._pipes: dict[str, _Pipe] = {}
-        self._opening: dict[str, AsyncResult[_Pipe]] = {}
+        self._pipes: dict[Route, _Pipe] = {}
+        self._opening: dict[Route, AsyncResult[_Pipe]] = {}
 
     def close(self) -> None:
         """Close every connection. Messages in flight then have an unknown outcome. A later `send` connects again."""
@@ -33,34 +34,34 @@ class Pipelined(Producer):
             self._pipes.popitem()[1].close()
         super().close()
 
-    def _publish(self, task: str, name: str, message: Any, queue: str, options: Mapping[str, Any]) -> Sent:
+    def _publish(self, task: str, name: str, message: Any, route: Route, options: Mapping[str, Any]) -> Sent:
         try:
-            pipe = self._pipe(queue)
+            pipe = self._pipe(route)
         except BrokerError as error:
             return Sent(task=task, outcome=Kind.REFUSED, reason=str(error))
-        options = {"queue": self._app.amqp.queues[queue], **options}
+        options = {**self._destination(route), **options}
         return pipe.publish(task, lambda producer: self._send_message(producer, name, message, **_ONCE, **options))
 
     def _link(self) -> Link:
         return Link.open(self._app, self._url, self._timeout_s, awaits=False)
 
-    def _pipe(self, queue: str) -> "_Pipe":
+    def _pipe(self, route: Route) -> "_Pipe":
         """Return the pipe to a queue, after making sure that the queue exists. Raises BrokerError."""
-        pipe = self._pipes.get(queue)
+        pipe = self._pipes.get(route)
         if pipe is not None and pipe.is_open:
             return pipe
         # All greenlets that wait for it share one attempt: without an answer of the broker, each would take a time-out.
-        opening = self._opening.get(queue)
+        opening = self._opening.get(route)
         if opening is not None:
             return cast("_Pipe", opening.get())
-        opening = self._opening[queue] = AsyncResult()
+        opening = self._opening[route] = AsyncResult()
         try:
-            pipe = self._pipes[queue] = _Pipe(self._link_to(queue), self._timeout_s)
+            pipe = self._pipes[route] = _Pipe(self._link_to(route), self._timeout_s)
         except BaseException as error:
             opening.set_exception(error)
             raise
         finally:
-            del self._opening[queue]
+            del self._opening[route]
         opening.set(pipe)
         return pipe
 

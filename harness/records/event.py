@@ -82,6 +82,10 @@ class Ready(TypedDict, total=False):
 
     queues: Mapping[str, Json]
     """A worker's queues by name, each with the `arguments` of its declaration."""
+    default_route: Mapping[str, Json]
+    """Where the worker's app sends a task that has no route of its own; see `harness.records.route.Route`."""
+    routes: Mapping[str, Json]
+    """Where the worker's app sends its other tasks, by their names; left out if there is none."""
     at: float
     """The time when beat was ready, by beat's clock."""
     port: int

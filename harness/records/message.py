@@ -130,6 +130,23 @@ def about(headers: Mapping[str, Any], body: Any) -> Mapping[str, Any]:
     return headers if headers.get("id") else body if isinstance(body, Mapping) else {}
 
 
+def place_of(declared: Iterable[Any], routing_key: Any) -> str | None:
+    """Return the queue that a message is sent to, or its routing key if that key is known to lead elsewhere.
+
+    Args:
+        declared: what Celery declares before it publishes. It is the default queue even if the sender named its own
+            exchange and routing key.
+        routing_key: of the message.
+    """
+    # An exchange has no such attribute.
+    queue = next((one for one in declared if hasattr(one, "queue_arguments")), None)
+    if queue is None:
+        return str(routing_key) if routing_key else None
+    is_direct = queue.exchange is not None and queue.exchange.type == "direct" and not queue.bindings
+    leads_elsewhere = is_direct and routing_key and routing_key not in {queue.routing_key, queue.name}
+    return str(routing_key if leads_elsewhere else queue.name)
+
+
 def _embedded(body: Any) -> Mapping[str, Any]:
     """Return the embed of a body; empty if the body has another form."""
     if isinstance(body, Mapping):

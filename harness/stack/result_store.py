@@ -25,6 +25,10 @@ class ResultStore(Protocol):
         """The URL of Celery's result back end, as nodes see it."""
 
     @property
+    def url_outside(self) -> str:
+        """The URL of Celery's result back end, as an app in this process sees it."""
+
+    @property
     def results(self) -> Results:
         """The result tables, as this process reads them."""
 
@@ -53,6 +57,11 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         """Take the path of the file as this process sees it."""
         self._path = path
+
+    @property
+    def url_outside(self) -> str:
+        """The file as this process sees it."""
+        return f"db+sqlite:///{self._path}"
 
     @property
     def results(self) -> Results:
@@ -84,6 +93,11 @@ class PostgreSQLDatabase:
     def url_inside(self) -> str:
         """The URL of Celery's result back end, as nodes see it. They choose the driver that their image has."""
         return f"db+{self._taken().url_inside}"
+
+    @property
+    def url_outside(self) -> str:
+        """The database as this process sees it."""
+        return f"db+{self._taken().url_outside}"
 
     @property
     def results(self) -> Results:

@@ -72,6 +72,7 @@ class Stack(AccountedSystem):
         super().__init__(folder, promise=promise, about=about)
         self._session = session
         self.spec = spec
+        self._app_folder = spec.app_folder
         self._store = result_store(spec.results, folder, session)
         self.leases = dict[Service, Lease]()
         """This stack's databases in the services that it asked for."""
@@ -101,7 +102,7 @@ class Stack(AccountedSystem):
         self._login = broker.create_vhost(name)
         self._closing.callback(broker.delete_vhost, self._login)
         self._closing.callback(self._save_broker_log)
-        self._start_producer(self._login.amqp_url_outside)
+        self._start_producer(self._login.amqp_url_outside, self._store.url_outside)
         nodes: list[Node] = []
         if self.spec.mailbox or asks_for_mailbox(self.spec.env):
             self._mailbox = Mailbox(
@@ -136,6 +137,7 @@ class Stack(AccountedSystem):
                 list(pool.map(Node.start, nodes))
         for node in nodes:
             node.wait_ready()
+        self._learn_routes()
 
     def _worker(self, name: str) -> Worker:
         app, spec = self._app_node(), self.spec
@@ -253,6 +255,7 @@ class Stack(AccountedSystem):
         self._write_run_file([*self.folder.read("run.json")["nodes"], node.name])
         node.start()
         node.wait_ready()
+        self._learn_routes()
 
     @property
     def web(self) -> WebNode:

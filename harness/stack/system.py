@@ -1,11 +1,13 @@
 """A system that tasks are sent to: what a load test needs of it, and how its account is made."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
+from harness.app_binding import app_of
 from harness.audit.audit import Audit, audit
 from harness.audit.ledger import Ledger
 from harness.audit.run_folder import RunFolder
@@ -66,6 +68,8 @@ class AccountedSystem(ABC):
 
     _not_running: ClassVar[str]
     """The error of a system that is used before it is started or after it was closed, as a sentence."""
+    _app_folder = Path()
+    """The folder that an app is imported from if `app` gets its name."""
 
     def __init__(self, folder: RunFolder, *, promise: Promise | None, about: Mapping[str, Json] | None) -> None:
         """Create the system without starting anything.
@@ -105,12 +109,21 @@ class AccountedSystem(ABC):
     def _start(self) -> None:
         """Start or reach its parts, and register with `_closing` how each is taken down."""
 
-    def _start_producer(self, broker_url: str) -> None:
-        """Begin the producer's journal, and connect the producer to the broker."""
+    def _start_producer(self, broker_url: str, results_url: str | None = None) -> None:
+        """Begin the producer's journal, and connect the producer to the broker.
+
+        Args:
+            broker_url: as for the producer.
+            results_url: the result backend of an app that is bound to this system; None for none.
+        """
         journal = Writer(self.folder.journal, node=PRODUCER, role="producer")
         self._closing.callback(journal.close)
         journal.write(Kind.UP)
-        self._producer = self._closing.enter_context(Producer(broker_url, journal))
+        self._producer = self._closing.enter_context(Producer(broker_url, journal, results_url=results_url))
+
+    def _learn_routes(self) -> None:
+        """Tell the producer where the app sends its tasks, as the workers that are ready say."""
+        self.producer.routes = self.ledger.routes
 
     @property
     def producer(self) -> Producer:
@@ -118,6 +131,23 @@ class AccountedSystem(ABC):
         if self._producer is None:
             raise UsageError(self._not_running)
         return self._producer
+
+    @contextmanager
+    def app(self, which: Any) -> Iterator[Any]:
+        """Bind a Celery app of this process, and undo it afterwards.
+
+        In it, whatever is sent through the app goes to this system, and is accounted for as what the producer sends:
+        `delay`, `apply_async` and canvas, of a test or of the app's own code. Results can be waited for with `get`.
+        What other apps send is left alone, and so is what this one sends afterwards.
+
+        Args:
+            which: the app, or what `celery -A` takes, which is imported here.
+
+        Raises:
+            UsageError: it is no Celery app, cannot be imported, or is bound to another system.
+        """
+        with self.producer.bound(app_of(which, self._app_folder)) as app:
+            yield app
 
     def close(self) -> None:
         """Take down its own parts, and disconnect from the rest. A second time does nothing."""

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from pytest_celery import CeleryWorkerContainer
 
-from harness import celery_setup, celery_setup_worker
+from harness import app_binding, celery_setup, celery_setup_worker
 from harness.containers.app_node import CODE_INSIDE
 from harness.errors import UsageError
 from harness.records import journal
@@ -165,7 +165,7 @@ def journaled(folder: Path, message: Message, error: Exception | None = None) ->
         amqp=SimpleNamespace(send_task_message=send), conf=SimpleNamespace(broker_transport_options={})
     )
     writer = Writer(folder, node="test", role="producer")
-    celery_setup.journal_sends(app, writer)
+    app_binding.journal_sends(app, writer)
     try:
         assert app.amqp.send_task_message(None, "shop.pay", message, queue="celery") == "sent"
     except ConnectionError:
