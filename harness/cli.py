@@ -1,4 +1,4 @@
-"""The command line: `harness run`, `timelapse`, `up`, `down`, `status`, `audit`, `doctor`, `image`, `clean`.
+"""The command line: `harness run`, `timelapse`, `up`, `send`, `down`, `status`, `audit`, `doctor`, `image`, `clean`.
 
 Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
@@ -33,6 +33,7 @@ from harness.running import playground, timelapse
 from harness.running.run import Plan, execute, stack_for
 from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
+from harness.send_command import send
 from harness.stack.limits import TIMEOUT_S
 from harness.stack.project_stack import image_plan, spec_of
 from harness.stack.shared_parts import SharedParts
@@ -202,6 +203,7 @@ def _describe(console: Console, ground: playground.Playground) -> None:
     login = f"login {playground.USER}, password {playground.PASSWORD}"
     for name, value in (
         ("app", ground.app),
+        ("broker", ground.amqp),
         ("management page", f"{ground.management}  {login}"),
         ("administrator", f"name and password in {ground.administrator}"),
         ("web producer", f"{ground.web}  page {ground.web}/docs"),
@@ -227,6 +229,9 @@ def _log_writer(console: Console, nodes: Sequence[str]) -> Callable[[str, str], 
         console.print(Text(f"{name:>{width}} | ", styles.get(name, "")).append(printable(line), "default"))
 
     return write
+
+
+cli.add_command(send)
 
 
 @cli.command()

@@ -56,6 +56,8 @@ fill the memory."""
 _STREAMED_ROWS = 10_000
 """Rows that are fetched at once while all are read. Fewer would need more round trips; more would need more memory."""
 _COPIED = "INSERT INTO celery_taskmeta (task_id, status, result, date_done) VALUES (?, ?, ?, ?)"
+_LONGEST_ERROR_CHARS = 200
+"""The longest text of an exception. It is shown in one line; the result table has all of it."""
 _FINAL = ("SUCCESS", "FAILURE", "REVOKED")
 _META = sa.MetaData()
 # The lengths of the columns are Celery's.
@@ -124,6 +126,20 @@ def fold(path: Path) -> None:
     """
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=_FOLD_TIMEOUT_S)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def exception_in(result: bytes | None) -> str:
+    """Return the exception of a FAILURE by its stored bytes, in one line with all its words; it is never unpickled."""
+    try:
+        said = json.loads(result or b"null")
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        return "an exception that is not JSON"
+    message = said.get("exc_message")
+    parts = message if isinstance(message, list) else [message]
+    words = ", ".join(str(part) for part in parts if part is not None)
+    return f"{said.get('exc_type')}: {words}".rstrip(": ")[:_LONGEST_ERROR_CHARS]
 
 
 class Ending(NamedTuple):

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import harness
@@ -75,6 +75,8 @@ class Playground:
     app: str
     folder: str = ""
     """The path of the run folder."""
+    amqp: str = ""
+    """The broker's URL, for the public login."""
     management: str = ""
     administrator: str = ""
     """The file with the name and the password of the broker's administrator."""
@@ -211,6 +213,7 @@ def _describe(plan: Plan, stack: Stack) -> Playground:
         owner=str(Owner.here()),
         app=plan.stack.app,
         folder=str(stack.folder.path),
+        amqp=stack.broker.refresh(replace(stack.login, user=USER, password=PASSWORD)).amqp_url_outside,
         management=stack.broker.management_url,
         administrator=str(SECRET.absolute()),
         web=web,

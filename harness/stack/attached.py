@@ -4,13 +4,12 @@ There is no journal of those workers, the broker is not asked what is left in it
 observed. Only the result table tells what ended, and when; what it does not tell, the audit calls unknown.
 """
 
-import json
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from harness.audit.results import Ending, Results
+from harness.audit.results import Ending, Results, exception_in
 from harness.audit.run_folder import RunFolder
 from harness.audit.witnesses import Unwitnessed
 from harness.broker_connection import shown
@@ -54,9 +53,6 @@ _SAME_S = 0.001
 """The tolerance, in seconds, within which a row still has the time that was seen before, apart from whole steps of
 zones. Unix time as a float is exact to less than a microsecond. A larger value would miss that a row was written
 again."""
-_LONGEST_ERROR_CHARS = 200
-"""The longest text of an exception in an event. The event shows the reason in a line; the result table has all of
-it."""
 _NEVER_ASKED = "it runs elsewhere, and was not asked"
 
 
@@ -153,7 +149,7 @@ class Attached(AccountedSystem):
         self._open.end(ending.task, t)
         data: dict[str, Json] = {"state": ending.status}
         if ending.status == "FAILURE":
-            data["error"] = _exception(ending.result)
+            data["error"] = exception_in(ending.result)
         kind = Kind.REVOKED if ending.status == "REVOKED" else Kind.FINISHED
         return Event(kind=kind, t=t, n=-1, node=NODE, pid=-1, task=ending.task, data=data)
 
@@ -321,17 +317,3 @@ def _as_utc(done: datetime) -> float:
 def _whole_steps_s(aside_s: float) -> float:
     """Return the nearest offset of a zone, in seconds."""
     return _ZONE_STEP_S * round(aside_s / _ZONE_STEP_S)
-
-
-def _exception(result: bytes | None) -> str:
-    """Return the exception of a FAILURE, in one line; it is never unpickled."""
-    try:
-        said = json.loads(result or b"null")
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, Mapping):
-        return "an exception that is not JSON"
-    message = said.get("exc_message")
-    parts = message if isinstance(message, list) else [message]
-    words = ", ".join(str(part) for part in parts if part is not None)
-    return f"{said.get('exc_type')}: {words}".rstrip(": ")[:_LONGEST_ERROR_CHARS]

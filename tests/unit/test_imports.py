@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("harness.__main__",),
     ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
+    ("harness.send_command",),
     ("harness.command", "harness.scenario_options", "harness.celery_setup_worker"),
     ("harness.loadtest",),
     ("harness.running",),
@@ -51,7 +52,7 @@ KNOWN_TO = {
         "harness.containers.rabbitmq",
     ),
     "celery": ("harness.producer", "harness.app_binding", "harness.broker_connection", "harness.inside", "scenarios"),
-    "click": ("harness.cli", "harness.command", "harness.scenario_options"),
+    "click": ("harness.cli", "harness.command", "harness.scenario_options", "harness.send_command"),
     "cronsim": ("harness.audit.beat.crontab",),
     "docker": ("harness.containers.docker_engine",),
     "duckdb": ("harness.audit.evidence_database",),
@@ -93,7 +94,7 @@ KNOWN_TO = {
         f"harness.containers.{name}"
         for name in ("docker_engine", "docker_registry", "rabbitmq", "time_limits", "web_node")
     ),
-    "rich": ("harness.report", "harness.console", "harness.cli", "harness.command"),
+    "rich": ("harness.report", "harness.console", "harness.cli", "harness.command", "harness.send_command"),
     "sqlalchemy": ("harness.audit.results", "harness.inside", "scenarios"),
     "testcontainers": ("harness.containers.docker_engine",),
     "uvicorn": ("harness.inside.web",),
@@ -283,7 +284,7 @@ def test_imports_point_down_and_libraries_stay_where_they_belong(imports: Import
         ),
         ("harness/containers/images.py", "import docker", "only harness.containers.docker_engine may"),
         ("harness/stack/stack.py", "import pytest", "only harness.plugin, harness.celery_setup may"),
-        ("harness/plugin.py", "import click", "only harness.cli, harness.command, harness.scenario_options may"),
+        ("harness/plugin.py", "import click", "only harness.cli, harness.command, harness.scenario_options"),
         ("harness/stack/stack.py", "import numpy", "nobody may"),
         ("harness/stack/stack.py", "from .nodes import images", "nobody may"),
         ("scenarios/emails/tasks.py", "from harness.stack.stack import Stack", "scenarios may import"),
