@@ -458,9 +458,11 @@ SELECT task FROM fact WHERE fate = 'failed' AND ending <> expect_state;
 
 -- name: reasons
 -- The reasons of unexpected failures: the 3 most frequent errors, with one message of each. More would make the finding
--- too long to read.
+-- too long to read. An exception with several arguments, such as an OSError, has its words in a later one.
 SELECT coalesce(error, lower(ending)) AS error,
-       min(coalesce(json_extract_string(said, '$.exc_message[0]'), json_extract_string(said, '$.exc_message'), '')),
+       min(coalesce(CASE WHEN json_type(said, '$.exc_message') = 'ARRAY'
+                         THEN array_to_string(json_extract_string(said, '$.exc_message[*]'), ', ')
+                         ELSE json_extract_string(said, '$.exc_message') END, '')),
        count(*) AS count
 FROM (SELECT *, CASE WHEN codec = 'json' THEN value::JSON END AS said FROM fact)
 WHERE fate = 'failed' AND ending <> expect_state

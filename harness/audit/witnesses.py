@@ -435,8 +435,8 @@ def _shortened(task: str, failure: bytes) -> dict[str, Json]:
     if not isinstance(said, dict):
         return {"task": task, "codec": "other"}
     message = said.get("exc_message")
-    # Celery stores the exception's arguments; the first one is the message.
-    first = message[0] if isinstance(message, list) and message else message
-    words = first if isinstance(first, str) else json.dumps(first)
+    # Celery stores the exception's arguments.
+    parts = message if isinstance(message, list) and message else [message]
+    words = ", ".join(part if isinstance(part, str) else json.dumps(part) for part in parts)
     value = {"exc_type": said.get("exc_type"), "exc_message": words[:_SHORT_CHARS]}
     return {"task": task, "codec": "json", "value": json.dumps(values.readable(value))}

@@ -127,7 +127,9 @@ SELECT task, status,
        CASE WHEN codec = 'json' AND length(value) <= $short THEN value
             WHEN codec = 'json' AND status = 'FAILURE'
             THEN json_object('exc_type', value->'$.exc_type', 'exc_message',
-                             left(coalesce(value->>'$.exc_message[0]', value->>'$.exc_message'), 200))::VARCHAR END,
+                             left(CASE WHEN json_type(value, '$.exc_message') = 'ARRAY'
+                                       THEN array_to_string(json_extract_string(value, '$.exc_message[*]'), ', ')
+                                       ELSE value->>'$.exc_message' END, 200))::VARCHAR END,
        NULL,
        CASE WHEN codec = 'json' AND length(value) > $short THEN left(sha256(json(value)::VARCHAR), 32) END,
        NULL, epoch(TRY_CAST(TRY(decode(unhex(substr(done, 2)))) AS TIMESTAMP))

@@ -181,6 +181,14 @@ def test_a_failure_that_nobody_expected_is_told_with_its_reason(world: World) ->
     assert text.endswith("(2 BadFile: it is empty; 1 KeyError)")
 
 
+@pytest.mark.parametrize("more", ["", " " * 3 + "x" * 200], ids=["short", "long"])
+def test_an_error_with_a_number_keeps_its_words(world: World, more: str) -> None:
+    world.intend("x")
+    world.execute("x", state="FAILURE")
+    world.record("x", "FAILURE", {"exc_type": "OSError", "exc_message": [30, f"Read-only file system{more}"]})
+    assert "1 OSError: 30, Read-only file system" in finding(world.audit(), "failed-unexpectedly").text
+
+
 def test_of_four_reasons_the_three_most_frequent_are_told(world: World) -> None:
     errors = ["TypeError", "BadFile", "BadFile", "KeyError", "IndexError"]
     text = fail(world, *((error, "") for error in errors))
