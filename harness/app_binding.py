@@ -86,10 +86,12 @@ def journal_sends(app: Any, journal: Writer, *, vhost: str | None = None) -> Non
         if mine is not None and mine.task == intent.task:
             line = ({} if mine.due_t is None else {"due": mine.due_t}) | line | dict(mine.expectation)
         journal.write(Kind.INTENDED, intent.task, **line)
+        begun: list[bool] = []
         try:
-            answer = send(producer, name, message, *args, **options)
+            with _watched(producer, begun):
+                answer = send(producer, name, message, *args, **options)
         except Exception as error:
-            outcome, reason = _outcome(error), said(error)
+            outcome, reason = _outcome(error) if begun else Kind.REFUSED, said(error)
             journal.write(outcome, intent.task, reason=reason)
             if mine is not None:
                 mine.outcomes.append((outcome, reason))
@@ -100,6 +102,29 @@ def journal_sends(app: Any, journal: Writer, *, vhost: str | None = None) -> Non
         return answer
 
     app.amqp.send_task_message = journaled
+
+
+@contextlib.contextmanager
+def _watched(producer: Any, begun: list[bool]) -> Iterator[None]:
+    """Note in `begun` that a message may have been written: its producer had a connection, at some attempt."""
+    publish = getattr(producer, "_publish", None)
+    if publish is None:
+        begun.append(True)
+        yield
+        return
+
+    def publish_when_connected(*args: Any, **options: Any) -> Any:
+        # This connects, or raises.
+        _ = producer.channel
+        begun.append(True)
+        return publish(*args, **options)
+
+    # The pool lends a producer to one thread at a time.
+    producer._publish = publish_when_connected  # noqa: SLF001 - what is public says nothing of the single attempts.
+    try:
+        yield
+    finally:
+        del producer._publish  # noqa: SLF001 - the same.
 
 
 def _outcome(error: Exception) -> Kind:
@@ -131,6 +156,8 @@ class AppBinding:
         """
         self._app = app
         self._urls = dict.fromkeys(_URLS, broker_url) | {"result_backend": results_url or "disabled"}
+        is_file = self._urls["result_backend"].startswith("db+sqlite")
+        self._engine_options = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}} if is_file else {}
         self._vhost = parse_url(broker_url.partition(";")[0])["virtual_host"]
         self._journal = journal
         self._timeout_s = timeout_s
@@ -197,7 +224,7 @@ class AppBinding:
             "task_always_eager": False,
             "database_table_names": {},
             "database_table_schemas": {},
-            "database_engine_options": {"connect_args": {"timeout": _BUSY_TIMEOUT_S}},
+            "database_engine_options": self._engine_options,
             "database_engine_callback": None,
             # Otherwise the first send would wait for the result file, and not only the first look at a result.
             "database_create_tables_at_setup": False,

@@ -5,15 +5,16 @@
         stack.producer.send("scenarios.emails.send_receipt", kwargs={"order": order})
         assert stack.settle().passed
 
-Fixtures: `stack`, fresh and isolated; `mailbox`, which adds a mail server to the stack; `results`, the result tables. A
-test that does not settle, or sends more tasks afterwards, is settled at its end, and fails unless the audit passes.
+Fixtures: `stack`, fresh and isolated; `mailbox`, which adds a mail server to the stack; `results`, the result tables;
+`bound_app`, the app in the test process, whose own sends go to the stack. A test that does not settle, or sends more
+tasks afterwards, is settled at its end, and fails unless the audit passes.
 """
 
 import re
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -244,6 +245,20 @@ def _sections(running: Stack) -> Iterator[tuple[str, str]]:
 def mailbox(stack: Stack) -> Mailbox:
     """Provide the mail server of the test's stack."""
     return stack.mailbox
+
+
+@pytest.fixture
+def bound_app(stack: Stack) -> Iterator[Any]:
+    """Provide the stack's app, imported into this process: what the test and the app's own code send is accounted for.
+
+    See `Stack.app`.
+    """
+    with ExitStack() as binding:
+        try:
+            app = binding.enter_context(stack.app())
+        except HarnessError as error:
+            raise _failed(error) from None
+        yield app
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from harness.records.event import (
     Kind,
     Opened,
     Ready,
+    Settings,
     Started,
 )
 from harness.records.event import Received as ReceivedLine
@@ -131,6 +132,8 @@ class Ledger:
         """Number of tasks that tasks have sent, by the sender's name and the sent task's name."""
         self.consumes: dict[str, Mapping[str, Mapping[str, Json]]] = {}
         """Per worker, the queues that it consumed when it was ready, each with its declaration."""
+        self.settings: dict[str, Settings] = {}
+        """Per worker and beat, its settings."""
         self.routes = Routes()
         """Where the app sends its tasks, as the worker says that was ready last; before that, Celery's default."""
         self.last_motion_t = 0.0
@@ -159,6 +162,8 @@ class Ledger:
             elif event.kind is Kind.UP:
                 self._up[event.node] = event.t
                 self._forget(event.node)
+            elif event.kind is Kind.SETTINGS:
+                self.settings[event.node] = event.of(Settings)
             elif event.kind is Kind.READY:
                 ready = event.of(Ready)
                 self.consumes[event.node] = dict(ready.get("queues") or {})

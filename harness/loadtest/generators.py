@@ -177,6 +177,7 @@ class Generator:
         self._journal = Writer(go.journal, node=NODE, role="producer", now=self._now)
         self._journal.write(Kind.UP)
         self._producer = self._sends_with(go.broker_url, self._journal)
+        self._producer.routes = go.routes
         if go.web_url is not None:
             self._http = HTTPClient.from_url(
                 go.web_url, concurrency=1000, connection_timeout=_HTTP_TIMEOUT_S, network_timeout=_HTTP_TIMEOUT_S

@@ -14,6 +14,7 @@ from harness.errors import RecordError
 from harness.measure.figures import Figures
 from harness.measure.load_account import Asked, Counts, Sample, Search
 from harness.measure.stages import Stage
+from harness.records.route import Routes
 from harness.records.typed_json import LEFT_OUT, Record, seen
 from harness.records.values import Json
 
@@ -177,6 +178,8 @@ class Opened(Record):
     broker_url: str
     web_url: str | None
     """The URL of the web producer; None if tasks go directly to the broker."""
+    routes: Routes = Routes()  # noqa: RUF009 - it is frozen.
+    """Where the app sends its tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -191,6 +191,7 @@ class Legs:
                 window=window,
                 broker_url=self._opened.broker_url,
                 web_url=self._opened.web_url,
+                routes=self._opened.routes,
                 scenarios=tuple((name, float(one.weight)) for name, one in self._parts.items()),
                 bases=bases,
                 seed=options.seed,

@@ -108,7 +108,8 @@ class StackUnderLoad:
             self._timetable = FaultTimetable(self._own, self._faults)
         self._follower = threading.Thread(target=self._follow, name="follower", daemon=True)
         self._follower.start()
-        return Opened(folder=system.folder.path, broker_url=broker_url, web_url=web_url)
+        routes = system.producer.routes
+        return Opened(folder=system.folder.path, broker_url=broker_url, web_url=web_url, routes=routes)
 
     def _say(self, line: str) -> None:
         self._tell(Say(line=line))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from harness.loadtest.arrivals import Plan
 from harness.loadtest.messages import StepRange
 from harness.measure.load_account import Counts
+from harness.records.route import Routes
 from harness.records.typed_json import Record
 
 GO, FREEZE, FROZEN, JOURNAL, OVER = (f"harness-{name}" for name in ("go", "freeze", "frozen", "journal", "over"))
@@ -33,6 +34,8 @@ class Go(Record):
     """The number of the first step, by the scenario's name."""
     seed: int
     is_open: bool
+    routes: Routes = Routes()  # noqa: RUF009 - it is frozen.
+    """Where the app sends its tasks."""
     journal: str
     """The folder for the journal. A worker without access to it keeps its journal elsewhere, and sends it."""
 

@@ -101,6 +101,8 @@ class Settings(TypedDict, total=False):
     """The name of the app's time zone."""
     concurrency: int
     """The number of tasks that the worker runs at once."""
+    worker_concurrency: int | None
+    """Celery's setting; only of a worker. An option of its command line wins over it."""
     enable_utc: bool
     """Celery's setting; only of a worker."""
     result_expires: float | None

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
+from harness.records import journal
+from harness.records.event import Kind, Ready
 from harness.records.message import DEFAULT_QUEUE
 from harness.records.values import Json
 
@@ -62,6 +65,18 @@ class Routes:
         """Return the route of a task by its registered name."""
         return self.by_task.get(task, self.default)
 
+    def to_json(self) -> dict[str, Json]:
+        """Return the routes as a JSON object; `from_json` reads it back."""
+        by_task = {task: route.to_json() for task, route in self.by_task.items()}
+        return {"default": self.default.to_json(), "by_task": by_task}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> "Routes":
+        """Read the result of `to_json`. Raises TypeError, ValueError or AttributeError on anything else."""
+        if (routes := cls.from_line(value.get("default"), value.get("by_task"))) is None:
+            raise ValueError("these are no routes")
+        return routes
+
     @classmethod
     def from_line(cls, default: Json, by_task: Json) -> "Routes | None":
         """Read the members `default_route` and `routes` of a worker's line; None if they are not such members."""
@@ -72,3 +87,11 @@ class Routes:
             )
         except (TypeError, ValueError, AttributeError):
             return None
+
+
+def told_in(folder: Path) -> Routes:
+    """Return the routes by the journals in a folder: those of the worker that was ready last, or Celery's default."""
+    lines = sorted((event for event in journal.read(folder) if event.kind is Kind.READY), key=lambda event: event.t)
+    said = (event.of(Ready) for event in reversed(lines))
+    found = (Routes.from_line(line.get("default_route"), line.get("routes")) for line in said)
+    return next((routes for routes in found if routes is not None), Routes())

@@ -6,13 +6,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.audit.ledger import Ledger
 from harness.audit.results import Results, exception_in
 from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError, WaitTimeout
 from harness.producer import Producer, Sent
 from harness.records.event import Kind
 from harness.records.journal import Writer
+from harness.records.route import told_in
 from harness.records.values import Json
 from harness.running.playground import Playground
 from harness.wait import wait_until
@@ -79,12 +79,10 @@ def send(ground: Playground, order: Order) -> Iterator[Sent]:
         JournalError: the journal cannot be written.
     """
     folder = RunFolder.open(Path(ground.folder))
-    ledger = Ledger(folder.journal)
-    ledger.update()
     with closing(Writer(folder.journal, node=NODE, role="producer")) as journal:
         journal.write(Kind.UP)
         with Producer(ground.amqp, journal) as producer:
-            producer.routes = ledger.routes
+            producer.routes = told_in(folder.journal)
             for _ in range(order.count):
                 yield producer.send(
                     order.name, order.args, order.kwargs, queue=order.queue, countdown_s=order.countdown_s

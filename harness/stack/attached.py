@@ -88,6 +88,7 @@ class Attached(AccountedSystem):
         self.producer_url = broker_url
         """The URL to which load processes send tasks. It holds the password; no file does."""
         self._results = Results(results_url)
+        self._results_url = f"db+{results_url.removeprefix('db+')}"
         self._open = _Open()
         self._ledger.listeners.append(self._open.take)
         self._zone = _Zone()
@@ -101,7 +102,7 @@ class Attached(AccountedSystem):
             ResultsError: the results cannot be read.
         """
         reach_both(self.producer_url, self._results)
-        self._start_producer(self.producer_url)
+        self._start_producer(self.producer_url, self._results_url)
         self._write_run_file(list(Unwitnessed))
 
     @property

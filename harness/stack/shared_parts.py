@@ -47,6 +47,7 @@ class SharedParts:
         self._joining = Lock()
         self._closing = ExitStack()
         self._closed = False
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         """Return the session."""
@@ -78,6 +79,12 @@ class SharedParts:
         """
         self._closed, self._started = True, None
         self._closing.close()
+
+    def say_once(self, line: str) -> None:
+        """Report something that holds for many stacks, the first time only."""
+        if line not in self._told:
+            self._told.add(line)
+            self.say(line)
 
     @property
     def engine(self) -> Engine:

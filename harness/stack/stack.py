@@ -72,7 +72,7 @@ class Stack(AccountedSystem):
         super().__init__(folder, promise=promise, about=about)
         self._session = session
         self.spec = spec
-        self._app_folder = spec.app_folder
+        self._app_name, self._app_folder = spec.app, spec.app_folder
         self._store = result_store(spec.results, folder, session)
         self.leases = dict[Service, Lease]()
         """This stack's databases in the services that it asked for."""
@@ -138,10 +138,23 @@ class Stack(AccountedSystem):
         for node in nodes:
             node.wait_ready()
         self._learn_routes()
+        self._tell_concurrency()
 
     def _worker(self, name: str) -> Worker:
         app, spec = self._app_node(), self.spec
         return Worker(self._session.engine, app, name=name, options=spec.options, queues=spec.queues)
+
+    def _tell_concurrency(self) -> None:
+        """Report it, once in a session, if the harness's default options win over the app's own concurrency."""
+        if self.spec.options is not None:
+            return
+        for settings in self.ledger.settings.values():
+            own, used = settings.get("worker_concurrency"), settings.get("concurrency")
+            if own and used != own:
+                self._session.say_once(
+                    f"a worker runs {used} tasks at once: the harness's default --concurrency={used} wins over the "
+                    f"app's worker_concurrency of {own}, unless a stack names its own options"
+                )
 
     def _app_node(self) -> AppNode:
         """Return the settings that all nodes share that run the app. Raises UsageError if the stack is not running."""

@@ -34,6 +34,11 @@ class System(Protocol):
     """The run's folder."""
 
     @property
+    def producer(self) -> Producer:
+        """The producer that sends tasks to it."""
+        ...
+
+    @property
     def workers(self) -> Sequence[Node]:
         """Its workers; none if they are run elsewhere."""
 
@@ -68,8 +73,10 @@ class AccountedSystem(ABC):
 
     _not_running: ClassVar[str]
     """The error of a system that is used before it is started or after it was closed, as a sentence."""
+    _app_name: str | None = None
+    """The app that the workers run, as `celery -A` takes it; None if that is not known."""
     _app_folder = Path()
-    """The folder that an app is imported from if `app` gets its name."""
+    """The folder that it is imported from."""
 
     def __init__(self, folder: RunFolder, *, promise: Promise | None, about: Mapping[str, Json] | None) -> None:
         """Create the system without starting anything.
@@ -133,7 +140,7 @@ class AccountedSystem(ABC):
         return self._producer
 
     @contextmanager
-    def app(self, which: Any) -> Iterator[Any]:
+    def app(self, which: Any = None) -> Iterator[Any]:
         """Bind a Celery app of this process, and undo it afterwards.
 
         In it, whatever is sent through the app goes to this system, and is accounted for as what the producer sends:
@@ -141,12 +148,12 @@ class AccountedSystem(ABC):
         What other apps send is left alone, and so is what this one sends afterwards.
 
         Args:
-            which: the app, or what `celery -A` takes, which is imported here.
+            which: the app, or what `celery -A` takes, which is imported here; by default, the one that the workers run.
 
         Raises:
             UsageError: it is no Celery app, cannot be imported, or is bound to another system.
         """
-        with self.producer.bound(app_of(which, self._app_folder)) as app:
+        with self.producer.bound(app_of(which or self._app_name, self._app_folder)) as app:
             yield app
 
     def close(self) -> None:

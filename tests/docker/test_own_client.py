@@ -6,7 +6,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from celery import chain, chord, group
+from celery import Celery, chain, chord, group
+from flask import Flask
 
 from harness import Expect
 from harness.records.verdict import Fate
@@ -74,6 +75,23 @@ def test_what_is_sent_past_the_binding_is_unexpected(stack: Stack, routed: Modul
     assert not audit.passed
     assert audit.fates[Fate.OK] == 1
     assert "unexpected-executions" in {finding.code for finding in audit.findings}
+
+
+def test_a_view_is_called_and_what_it_sends_is_accounted_for(stack: Stack, bound_app: Celery) -> None:
+    shop = Flask("shop")
+    shop.testing = True
+
+    @shop.post("/orders/<int:order>")
+    def checkout(order: int) -> str:
+        return str(bound_app.tasks["routed.add"].delay(order, 1).id)
+
+    task = shop.test_client().post("/orders/7").text
+    audit = stack.settle()
+    assert audit.passed, audit.text()
+    assert fates(audit) == {Fate.OK: 1}
+    row = stack.results.row(task)
+    assert row is not None
+    assert row.status == "SUCCESS"
 
 
 def test_a_task_and_a_signature_are_sent_with_what_is_expected_of_them(stack: Stack, routed: ModuleType) -> None:

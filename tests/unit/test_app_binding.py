@@ -1,6 +1,7 @@
 """The binding of an app of this process: what it changes, what it journals, and that all is as before at its end."""
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -277,6 +278,17 @@ def test_arguments_that_cannot_be_encoded_are_refused(app: Celery, producer: Pro
     assert sent.outcome is Kind.REFUSED
     assert sent.reason is not None
     assert sent.reason.startswith("EncodeError: ")
+
+
+def test_where_nobody_listens_a_task_is_refused(app: Celery, writer: Writer, folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    app.conf.task_publish_retry = False
+    with Producer(f"amqp://127.0.0.1:{port}/stack", writer) as producer:
+        sent = producer.send(app.tasks["shop.mail"])
+    assert sent.outcome is Kind.REFUSED
+    assert "Connection refused" in str(sent.reason)
+    assert [kind for kind, _ in said(folder)] == [Kind.INTENDED, Kind.REFUSED]
 
 
 @pytest.mark.parametrize(

@@ -420,6 +420,19 @@ def test_the_doctor_marks_settings_that_cannot_be_read_and_shows_the_default_whe
     assert f"ok   setting folder: {tmp_path} (default)\n" in shell("doctor").out
     (tmp_path / "harness.toml").write_text("ap = 1")
     assert f"bad  settings: {tmp_path}/harness.toml: ap is no setting. Did you mean apt?\n" in shell("doctor").out
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["shop.pay"], "nothing is up here: `harness up APP` brings a stack up"),
+        (["shop.pay", "a@b.example"], "a@b.example is no JSON"),
+        (["shop.pay", "--kwargs", "[1]"], "--kwargs [1] is no JSON object"),
+        (["shop.pay", "--count", "0"], "Invalid value for '--count'"),
+    ],
+)
+def test_what_cannot_be_sent_exits_with_2(shell: Shell, arguments: list[str], text: str) -> None:
+    ended = shell("send", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert text in ended.err
 
 
 # -------------------------------------------------------------------------------------------------------- audit

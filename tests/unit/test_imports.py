@@ -115,6 +115,7 @@ ONLY = {
         "harness.producer",
         "harness.broker_connection",
         "harness.audit.results",
+        "harness.records.route",
     ),
     "harness.inside.agent": (
         *INSIDE,

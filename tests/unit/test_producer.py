@@ -22,6 +22,7 @@ from harness.records import journal
 from harness.records.event import Kind
 from harness.records.expectation import Expect
 from harness.records.journal import Writer
+from harness.records.route import Route, Routes
 
 TIMEOUT_S = 0.2
 BOUND_S = 5.0
@@ -358,3 +359,42 @@ def test_a_lone_surrogate_can_be_expected(in_memory: Producer, folder: Path) -> 
     in_memory.send("pay", expect=Expect(result="caf\udce9.csv"), queue=QUEUE)
     (_, _, intent), _ = said(folder)
     assert intent["expect"] == {"result": "caf\udce9.csv"}
+
+
+# ------------------------------------------------------------------------------------------------------- routes
+
+
+def test_a_name_follows_the_routes_of_the_app_unless_a_queue_is_named(in_memory: Producer, folder: Path) -> None:
+    in_memory.routes = Routes(default=Route.to_queue(QUEUE), by_task={"mail": Route.to_queue("celery")})
+    for name, queue in (("pay", None), ("mail", None), ("mail", QUEUE)):
+        assert in_memory.send(name, queue=queue).accepted
+    intents = [data.get("queue") for kind, _, data in said(folder) if kind is Kind.INTENDED]
+    assert intents == [QUEUE, None, QUEUE]
+    with kombu.Connection("memory://") as connection:
+        assert connection.default_channel.queue_declare(QUEUE, passive=True).message_count == 2
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        Route(queue="reports", routing_key="reports.daily", exchange="reports", exchange_type="topic", priority=4),
+        Route(queue=None, routing_key="all", exchange="news", exchange_type="fanout"),
+    ],
+)
+def test_a_route_to_an_exchange_is_published_there(
+    in_memory: Producer, monkeypatch: pytest.MonkeyPatch, route: Route
+) -> None:
+    published: dict[str, Any] = {}
+
+    def publish(_link: Link, _send: Any, _name: str, _message: Any, **options: Any) -> None:
+        published.update(options)
+
+    monkeypatch.setattr(Link, "publish", publish)
+    monkeypatch.setattr(Link, "find", lambda _link, queue: published.update(found=queue.name))
+    in_memory.routes = Routes(by_task={"report": route})
+    assert in_memory.send("report").accepted
+    assert published.get("found") == route.queue
+    assert (published["exchange"], published["routing_key"]) == (route.exchange, route.routing_key)
+    assert published.get("priority") == route.priority
+    if route.queue is not None:
+        assert (published["queue"].name, published["queue"].exchange.type) == (route.queue, "topic")

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import signal
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -17,6 +18,7 @@ from harness.inside.web.task_sender import TaskSender
 from harness.producer import Producer
 from harness.records.event import Kind
 from harness.records.journal import Writer
+from harness.records.route import told_in
 
 SEND_TIMEOUT_S = 5.0
 """The producer's time-out for each of its steps, in seconds."""
@@ -60,6 +62,7 @@ def serve(router: APIRouter | None, *, host: str, port: int) -> None:
     with contextlib.closing(writer) as journal:
         journal.write(Kind.UP)
         with Producer(broker_url, journal, timeout_s=SEND_TIMEOUT_S) as producer, TaskSender(producer, results) as desk:
+            producer.routes = told_in(Path(_env("HARNESS_JOURNAL")))
             app = create_app(desk, router, title=title)
             stopped_by = _run(uvicorn.Server(configured(app, host=host, port=port)))
         journal.write(Kind.DOWN, signal=stopped_by)

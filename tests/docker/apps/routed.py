@@ -19,32 +19,32 @@ app.conf.task_routes = (
 )
 
 
-@app.task(name="routed.add")
+@app.task(shared=False, name="routed.add")
 def add(x: int, y: int) -> int:
     return x + y
 
 
-@app.task(name="routed.total")
+@app.task(shared=False, name="routed.total")
 def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-@app.task(name="routed.mail", bind=True)
+@app.task(shared=False, name="routed.mail", bind=True)
 def mail(self: Any) -> str:
     return str(self.request.delivery_info["routing_key"])
 
 
-@app.task(name="routed.report", bind=True)
+@app.task(shared=False, name="routed.report", bind=True)
 def report(self: Any) -> list[str]:
     return [self.request.delivery_info["exchange"], self.request.delivery_info["routing_key"]]
 
 
-@app.task(name="routed.dust")
+@app.task(shared=False, name="routed.dust")
 def dust() -> None:
     return
 
 
-@app.task(name="routed.own", bind=True, queue="mails")
+@app.task(shared=False, name="routed.own", bind=True, queue="mails")
 def own(self: Any) -> str:
     return str(self.request.delivery_info["routing_key"])
 
