@@ -211,8 +211,6 @@ def test_an_app_that_does_not_import_does_not_come_up(place: Path) -> None:
 
 
 def test_what_is_sent_from_the_shell_and_by_another_process_is_told_apart(place: Path) -> None:
-    nothing = harness(place, "send", "routed.add", "1", "2")
-    assert (nothing.returncode, "nothing is up here" in nothing.stderr) == (2, True)
     came = harness(place, "up", "routed", "-d", "--workers", "1", "--app-dir", str(ROOT / "tests" / "docker" / "apps"))
     assert came.returncode == 0, came.stdout + came.stderr
     there = state(place)
@@ -222,12 +220,8 @@ def test_what_is_sent_from_the_shell_and_by_another_process_is_told_apart(place:
     answered = harness(place, "send", "routed.add", "1", "--kwargs", '{"y": 2}', "--count", "2", "--wait")
     assert answered.returncode == 0, answered.stderr
     assert answered.stdout.count("SUCCESS  3") == 2
-    routed = harness(place, "send", "routed.mail", "--wait")
-    assert routed.stdout.endswith('SUCCESS  "mails"\n')
     failed = harness(place, "send", "routed.add", "1", "null", "--wait")
     assert (failed.returncode, "FAILURE  TypeError: unsupported operand" in failed.stdout) == (1, True)
-    wrong = harness(place, "send", "routed.add", "a@b.example")
-    assert (wrong.returncode, """in double quotes: '"a@b.example"'.""" in wrong.stderr) == (2, True)
     # Nobody knows of what an app of one's own sends there.
     with Celery("own", broker=there["amqp"], set_as_current=False) as own:
         own.send_task("routed.add", [1, 1], queue="shop", ignore_result=True)
@@ -235,13 +229,13 @@ def test_what_is_sent_from_the_shell_and_by_another_process_is_told_apart(place:
 
     def has_run() -> bool:
         ledger.update()
-        return len(ledger.started()) == 5
+        return len(ledger.started()) == 4
 
     wait_until(has_run, what="it runs", timeout_s=20)
 
     assert harness(place, "down").returncode == 0
     audit = json.loads((Path(there["folder"]) / "audit.json").read_text())
-    assert {fate: count for fate, count in audit["fates"].items() if count} == {"ok": 3, "failed": 1}
+    assert {fate: count for fate, count in audit["fates"].items() if count} == {"ok": 2, "failed": 1}
     codes = {finding["code"]: finding["count"] for finding in audit["findings"]}
     assert codes["unexpected-executions"] == 1
     assert "journal-incomplete" not in codes

@@ -399,3 +399,15 @@ def test_a_chord_that_waits_is_known_with_its_members_until_it_is_unlocked(ledge
     say("worker-1", "finished", "u", state="SUCCESS", t=8.0)
     ledger.update()
     assert list(ledger.chords) == []
+
+
+def test_the_worker_that_was_ready_last_tells_where_the_app_sends_its_tasks(say: Say, ledger: Ledger) -> None:
+    assert ledger.routes.of("pay").queue == "celery"
+    say("worker-1", "ready", queues={}, default_route={"queue": "shop", "routing_key": "shop"})
+    ledger.update()
+    assert ledger.routes.of("pay").queue == "shop"
+    # Beat has no queues, and a line of somebody else may have anything.
+    say("beat-1", "ready", at=1.0)
+    say("worker-2", "ready", queues={}, default_route="shop")
+    ledger.update()
+    assert ledger.routes.of("pay").queue == "shop"

@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,14 +13,16 @@ from harness.audit import results
 from harness.audit.run_folder import RunFolder
 from harness.containers.beat import FastClock
 from harness.errors import UsageError
+from harness.records.event import Kind
 from harness.records.expectation import Effect, Promise
+from harness.records.journal import Writer
 from harness.records.values import Json
 from harness.records.verdict import Verdict
+from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 
 if TYPE_CHECKING:
     from harness.audit.audit import Audit
-    from harness.stack.shared_parts import SharedParts
 
 NO_SESSION = cast("SharedParts", None)
 Settle = Callable[[Callable[[], Iterable[Effect]]], "Audit"]
@@ -108,3 +111,20 @@ def test_beat_has_one_clock(folder: RunFolder) -> None:
     stack = Stack(NO_SESSION, StackSpec(app="shop.app"), folder)
     with pytest.raises(UsageError, match="beat has one clock"):
         stack.add_beat(ahead_s=60, clock=FastClock(start_t=0, speed=2))
+
+
+@pytest.mark.parametrize(
+    ("own", "options", "told"),
+    [(8, None, True), (None, None, False), (2, None, False), (8, ["--concurrency=2"], False)],
+)
+def test_it_is_told_once_that_the_default_concurrency_wins_over_the_apps(
+    folder: RunFolder, own: int | None, options: list[str] | None, *, told: bool
+) -> None:
+    said: list[str] = []
+    with closing(Writer(folder.journal, node="worker-1", role="worker")) as journal:
+        journal.write(Kind.SETTINGS, concurrency=2, worker_concurrency=own)
+    session = SharedParts(said.append)
+    for _ in range(2):
+        Stack(session, StackSpec(app="shop.app", options=options), folder)._tell_concurrency()  # noqa: SLF001 - no engine.
+    assert len(said) == told
+    assert all("--concurrency=2 wins over the app's worker_concurrency of 8" in line for line in said)
