@@ -129,6 +129,8 @@ class Stack(AccountedSystem):
                 self._session.engine, self._app, self.spec.prepare, logs=self.folder.logs, say=self._say
             )
         self._bring_up([node for node in nodes if not node.is_up()])
+        self._learn_routes()
+        self._tell_concurrency()
 
     @staticmethod
     def _bring_up(nodes: Sequence[Node]) -> None:
@@ -137,8 +139,6 @@ class Stack(AccountedSystem):
                 list(pool.map(Node.start, nodes))
         for node in nodes:
             node.wait_ready()
-        self._learn_routes()
-        self._tell_concurrency()
 
     def _worker(self, name: str) -> Worker:
         app, spec = self._app_node(), self.spec

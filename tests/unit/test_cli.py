@@ -420,6 +420,8 @@ def test_the_doctor_marks_settings_that_cannot_be_read_and_shows_the_default_whe
     assert f"ok   setting folder: {tmp_path} (default)\n" in shell("doctor").out
     (tmp_path / "harness.toml").write_text("ap = 1")
     assert f"bad  settings: {tmp_path}/harness.toml: ap is no setting. Did you mean apt?\n" in shell("doctor").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
