@@ -200,8 +200,10 @@ SELECT task, arg_max({'value': (returned->'$[0]')::VARCHAR, 'start': start, 'dig
 FROM line WHERE kind = 'finished' AND state = 'SUCCESS' AND (returned IS NOT NULL OR digest IS NOT NULL) GROUP BY task;
 
 -- name: use_given
+-- Where results are pickled, None is no result at all. Such a row agrees with no other value, whatever a worker said.
 UPDATE result SET codec = 'json', value = said.value, start = said.start, digest = said.digest
-FROM given WHERE result.task = given.task AND result.status = 'SUCCESS' AND result.codec IN ('other', 'unread', 'large');
+FROM given WHERE result.task = given.task AND result.status = 'SUCCESS'
+    AND (result.codec IN ('other', 'unread', 'large') OR (result.codec = 'none' AND said.value = 'null'));
 
 -- name: left
 -- The tasks that may still be in the broker: those found there or held by a worker, and those sent or begun since the

@@ -367,6 +367,25 @@ def test_a_result_that_is_pickled_is_judged_by_what_the_worker_said(
     assert fates(run.audit()) == {fate: 1}
 
 
+@pytest.mark.parametrize(
+    ("said", "expected", "fate"),
+    [
+        ({"returned": [None]}, None, Fate.OK),
+        ({"returned": [None]}, 1, Fate.WRONG),
+        # A row that has lost what the worker returned proves neither.
+        ({"returned": [1]}, 1, Fate.UNKNOWN),
+        ({}, None, Fate.UNKNOWN),
+    ],
+)
+def test_none_is_pickled_as_no_result_and_judged_all_the_same(
+    run: Run, said: dict[str, Json], expected: Json, fate: Fate
+) -> None:
+    run.intend("x", Expect(result=expected))
+    run.run("x", **said)
+    run.record("x", None)
+    assert fates(run.audit()) == {fate: 1}
+
+
 def test_what_a_worker_said_does_not_stand_for_a_result_that_can_be_read(run: Run) -> None:
     run.intend("x", Expect(result=1))
     run.run("x", returned=[1])
