@@ -127,8 +127,9 @@ def inside_app(path: str) -> str:
 
 def inside_command(module: str) -> tuple[str, ...]:
     """Return the command that runs a module of `harness.inside`."""
-    # -P: a folder of the app that is named `harness` must not come first.
-    return ("python", "-P", "-m", f"harness.inside.{module}")
+    # A path, because a Python that is too old has to say so: it knows no `-P`, and could not import the harness. Nor
+    # does a folder of the app that is named `harness` come first.
+    return ("python", f"{CODE_INSIDE}/harness/inside/start.py", module)
 
 
 def inside_env(name: str) -> dict[str, str]:

@@ -8,6 +8,8 @@ from harness.errors import EngineError, RunFolderError, StartError, WaitTimeout
 from harness.wait import wait_until
 
 _TAIL_LINES = 25
+_REASON = "celery-harness: "
+"""The beginning of the line in which a program of the harness says why its container ends; `harness.inside.start`."""
 
 Missing = Callable[[], str | None]
 """Returns what a node still lacks to be ready, in a few words; None once it is ready."""
@@ -63,8 +65,8 @@ class Node:
         time, 60 s were not enough.
 
         Raises:
-            StartError: the node died or was not ready after `timeout_s` seconds; the message ends with its
-                last log lines.
+            StartError: the node died or was not ready after `timeout_s` seconds; the message ends with the reason that
+                it gave, or with its last log lines.
         """
         seen: str | None = "nothing yet"
 
@@ -137,6 +139,10 @@ class Node:
 
     def _last_words(self) -> str:
         said = self.last_lines(_TAIL_LINES)
+        # A line of Celery's, such as that of a process that ends, may follow it.
+        reasons = [line for line in said.splitlines() if line.startswith(_REASON)]
+        if reasons:
+            return reasons[-1].removeprefix(_REASON)
         return f"Its last log lines:\n{said}" if said else "It said nothing."
 
 

@@ -1,7 +1,8 @@
 """The agent: connects the journal to a Celery process, then becomes `celery`.
 
 ``python -m harness.inside.agent -A app worker --concurrency=2`` does what ``celery -A app worker
---concurrency=2`` does, for any app, without a change to it. It reads these variables; the first two are required:
+--concurrency=2`` does, for any app, without a change to it, with Celery 5.2 to 5.7. In a container
+`harness.inside.start` runs it. It reads these variables; the first two are required:
 
     HARNESS_JOURNAL         the folder of the journal files
     HARNESS_NODE            the name of this node
@@ -41,6 +42,8 @@ from harness.inside.app_results import keep_table_names, returned, stores_json, 
 from harness.inside.app_routes import routes
 from harness.inside.app_settings import settings_in, tune_sqlite, use_settings, without_tls
 from harness.inside.beat_watch import BeatWatch, in_short
+from harness.inside.image_check import installed
+from harness.inside.missing_module import AppImport
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.message import Message, place_of, task_of
@@ -172,6 +175,8 @@ class Agent:
     def up(self, argv: list[str]) -> None:
         """Journal that the process has started."""
         versions = {"python": platform.python_version(), "celery": celery.__version__, "kombu": kombu.__version__}
+        if sqlalchemy := installed("sqlalchemy"):
+            versions["sqlalchemy"] = sqlalchemy
         self._journal.write(Kind.UP, argv=argv, versions=versions)
 
     # Each receiver takes the arguments that Celery sends with its signal.
@@ -329,9 +334,13 @@ def main(argv: list[str]) -> None:
     results_url = os.environ["CELERY_RESULT_BACKEND"] = with_driver(os.environ.get("CELERY_RESULT_BACKEND", ""))
     tune_sqlite(results_url)
     keep_table_names(results_url)
+    app_import = AppImport()
+    app_import.watch()
     sys.argv = ["celery", *argv]
-    # As `python -m celery` does: Celery's own messages then name that command.
-    runpy.run_module("celery", run_name="__main__", alter_sys=True)
+    with app_import.told():
+        # As `python -m celery` does: Celery's own messages then name that command. The package itself cannot be named
+        # here: once Celery 5.2 is imported, its module has no specification that runpy could find.
+        runpy.run_module("celery.__main__", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ def tune_sqlite(results_url: str) -> None:
         results_url: Celery's result backend, such as ``db+sqlite:////harness/run/results.sqlite3``.
     """
     try:
-        from sqlalchemy import event, make_url  # noqa: PLC0415 - an app without a database backend need not have it.
+        from sqlalchemy import event  # noqa: PLC0415 - an app without a database backend need not have it.
         from sqlalchemy.engine import Engine  # noqa: PLC0415 - the same.
+        from sqlalchemy.engine.url import make_url  # noqa: PLC0415 - the same; where every version has it.
     except ImportError:
         return
     if not results_url.startswith("db+sqlite"):

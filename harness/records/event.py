@@ -74,7 +74,7 @@ class Up(TypedDict, total=False):
     argv: Sequence[str]
     """The arguments of the `celery` command."""
     versions: Mapping[str, str]
-    """The versions of `python`, `celery` and `kombu`."""
+    """The versions of `python`, `celery` and `kombu`, and of `sqlalchemy` if it is installed."""
 
 
 class Ready(TypedDict, total=False):

@@ -124,7 +124,13 @@ ONLY = {
         "harness.inside.beat_watch",
         "harness.inside.app_results",
         "harness.inside.app_routes",
+        "harness.inside.image_check",
+        "harness.inside.missing_module",
     ),
+    # It runs before anything of the harness can be imported, and then asks only this.
+    "harness.inside.start": ("harness.inside.image_check",),
+    "harness.inside.image_check": (),
+    "harness.inside.missing_module": ("harness.inside.start",),
     "harness.inside.app_settings": INSIDE,
     "harness.inside.app_results": INSIDE,
     "harness.inside.app_routes": (*INSIDE, "harness.records.route"),

@@ -93,7 +93,8 @@ def test_a_node_that_was_never_started_says_so_and_can_be_removed() -> None:
 
 def test_a_worker_gets_the_default_options_only_if_it_is_given_none(make_worker: MakeWorker) -> None:
     command = make_worker().spec.command
-    head = ("python", "-P", "-m", "harness.inside.agent", "-A", "shop.app:celery", "worker", "--hostname=worker@%h")
+    start = "/harness-code/harness/inside/start.py"
+    head = ("python", start, "agent", "-A", "shop.app:celery", "worker", "--hostname=worker@%h")
     assert command == (*head, *DEFAULT_OPTIONS)
     assert make_worker(options=["--pool=solo"]).spec.command == (*head, "--pool=solo")
     assert make_worker(options=[]).spec.command == head
