@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.pool import NullPool
 
 from harness.errors import ResultsError
 from harness.records.values import Json
@@ -59,6 +61,21 @@ _COPIED = "INSERT INTO celery_taskmeta (task_id, status, result, date_done) VALU
 _LONGEST_ERROR_CHARS = 200
 """The longest text of an exception. It is shown in one line; the result table has all of it."""
 _FINAL = ("SUCCESS", "FAILURE", "REVOKED")
+_POSTGRESQL = "postgresql+psycopg2" if sa.__version__.startswith("1.") else "postgresql+psycopg"
+"""A driver that this SQLAlchemy knows: 1.4 does not know psycopg 3."""
+
+
+class _Stored(sa.LargeBinary):
+    """A column of bytes in which SQLite may have text: SQLAlchemy 1.4 and 2.0 fail to read that."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Any, coltype: object) -> Any:
+        """Return a function that reads a value; None if the driver's own will do."""
+        process = super().result_processor(dialect, coltype)  # type: ignore[no-untyped-call] # SQLAlchemy's own.
+        return process and (lambda value: value if isinstance(value, str) else process(value))
+
+
 _META = sa.MetaData()
 # The lengths of the columns are Celery's.
 _TASKS = sa.Table(
@@ -66,7 +83,7 @@ _TASKS = sa.Table(
     _META,
     sa.Column("task_id", sa.String(155)),
     sa.Column("status", sa.String(50)),
-    sa.Column("result", sa.LargeBinary),
+    sa.Column("result", _Stored),
 )
 _DATE_DONE = sa.column("date_done", sa.DateTime())
 """A separate column, because few readers need it."""
@@ -74,7 +91,7 @@ _GROUPS = sa.Table(
     "celery_tasksetmeta",
     _META,
     sa.Column("taskset_id", sa.String(155)),
-    sa.Column("result", sa.LargeBinary),
+    sa.Column("result", _Stored),
 )
 
 
@@ -157,17 +174,17 @@ class Ending(NamedTuple):
 class Results:
     """A reader of `celery_taskmeta` and `celery_tasksetmeta`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         """Prepare the engine; the first read connects.
 
         Args:
-            url: an SQLAlchemy URL; Celery's own form with a leading `db+` is accepted as well.
+            url: an SQLAlchemy URL; of a text, Celery's own form with a leading `db+` is accepted as well.
 
         Raises:
             ResultsError: `url` is not such a URL, or its driver is not installed.
         """
         try:
-            self._url = _parsed(url.removeprefix("db+"))
+            self._url = _parsed(url.removeprefix("db+")) if isinstance(url, str) else url
             self._engine = self._connect()
         except ImportError as error:
             module = (error.name or self._url.get_driver_name()).partition(".")[0]
@@ -180,28 +197,30 @@ class Results:
             said = str(error) if isinstance(error, sa.exc.NoSuchModuleError) else "it is no SQLAlchemy URL"
             raise ResultsError(
                 f"cannot use the results URL {_shown(url)!r}: {said}. Give one such as "
-                "postgresql+psycopg://user:password@host/database or sqlite:////folder/results.sqlite3; "
+                f"{_POSTGRESQL}://user:password@host/database or sqlite:////folder/results.sqlite3; "
                 "write special characters in user and password as %40 and the like."
             ) from error
         if self._engine.dialect.is_async:
             raise ResultsError(
                 f"cannot use the results URL {_shown(url)!r}: its driver {self._engine.driver} is asynchronous; "
-                "take another one, such as postgresql+psycopg."
+                f"take another one, such as {_POSTGRESQL}."
             )
 
     @classmethod
     def of_file(cls, path: Path) -> "Results":
         """Return a reader of the results in a SQLite file."""
-        return cls(sa.URL.create("sqlite", database=str(path)).render_as_string())
+        # No text: SQLAlchemy 1.4 writes a `?` in a path as it is, and would read it as the beginning of the options.
+        return cls(URL.create("sqlite", database=str(path)))
 
-    def _connect(self) -> sa.Engine:
+    def _connect(self) -> Engine:
         if self._url.get_backend_name() != "sqlite":
             bounds: dict[str, Any] = {}
             if self._url.get_driver_name() in {"psycopg", "psycopg2"}:
                 bounds = {name: value for name, value in _LIBPQ.items() if name not in self._url.query}
-            return sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=bounds)
+            return sa.create_engine(self._url, poolclass=NullPool, connect_args=bounds, future=True)
         path = Path(self._url.database or "").absolute()
-        return sa.create_engine("sqlite://", creator=lambda: open_read_only(path), poolclass=sa.NullPool)
+        # `future`: SQLAlchemy 1.4 would otherwise behave as 1.3 did.
+        return sa.create_engine("sqlite://", creator=lambda: open_read_only(path), poolclass=NullPool, future=True)
 
     def row(self, task: str) -> Row | None:
         """Return the row of one task, or None. Raises ResultsError."""
@@ -308,14 +327,14 @@ class Results:
             found = [] if connection is None else connection.execute(sa.select(_GROUPS)).all()
         return [GroupRow(taskset=row.taskset_id, result=row.result) for row in found]
 
-    def _rows(self, query: sa.Select[Any]) -> Iterator[Row]:
+    def _rows(self, query: "sa.Select[Any]") -> Iterator[Row]:
         with self._reading(_TASKS) as connection:
             if connection is not None:
                 for task, status, result in connection.execute(query).yield_per(_STREAMED_ROWS):
                     yield Row(task=task, status=status, result=result)
 
     @contextmanager
-    def _reading(self, table: sa.Table) -> Iterator[sa.Connection | None]:
+    def _reading(self, table: sa.Table) -> Iterator[Connection | None]:
         """Open a connection for one read; None if the table does not exist yet. Raises ResultsError."""
         try:
             with self._engine.connect() as connection:
@@ -401,17 +420,17 @@ def _chunks(tasks: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _parsed(url: str) -> sa.URL:
-    parsed = sa.make_url(url)
+def _parsed(url: str) -> URL:
+    parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" and "@" in (parsed.database or ""):
         # A password with an @ and a / in it; half of it would be taken for the host, and displayed.
         raise sa.exc.ArgumentError("an @ in the name of the database")
     return parsed
 
 
-def _shown(url: str) -> str:
+def _shown(url: str | URL) -> str:
     """Return a URL for display, without the part before the last @ and the options, which may hold a password."""
-    return re.sub(r"\?.*", "", url.rpartition("@")[2], flags=re.DOTALL)
+    return re.sub(r"\?.*", "", str(url).rpartition("@")[2], flags=re.DOTALL)
 
 
 def decode(row: Row) -> Json:

@@ -460,7 +460,8 @@ def test_the_agent_says_that_it_is_up_and_becomes_celery(
     assert output in capsys.readouterr().out
     opened, up = journal.read(folder)
     assert (opened.node, opened.data["role"]) == ("node-1", role)
-    assert (up.kind, up.data["argv"], set(up.data["versions"])) == (Kind.UP, argv, {"python", "celery", "kombu"})
+    packages = {"python", "celery", "kombu", "sqlalchemy"}
+    assert (up.kind, up.data["argv"], set(up.data["versions"])) == (Kind.UP, argv, packages)
 
 
 @pytest.mark.usefixtures("_as_a_node", "capsys")
