@@ -79,6 +79,13 @@ def examples(session: nox.Session) -> None:
 
 
 @nox.session
+def versions(session: nox.Session) -> None:
+    """Run an app on each Celery from 5.2 with each SQLAlchemy, and print the table."""
+    _install(session, "test")
+    session.run("pytest", "tests/versions", *session.posargs)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Make two hundred clean runs, which take a while: an unreliable harness shows here."""
     _install(session, "test")

@@ -582,7 +582,8 @@ def test_an_app_that_cannot_be_imported_is_a_start_error_within_a_second_of_the_
     worker = workshop.worker("worker", app="broken")
     worker.start()
     try:
-        with pytest.raises(StartError, match="No module named 'no_such_module'"):
+        told = r"No module named 'no_such_module': /app/broken\.py, line \d+, needs it\. .*HARNESS_WORKER_IMAGE.*$"
+        with pytest.raises(StartError, match=rf"^worker exited with 2 before it was ready\. {told}"):
             worker.wait_ready(60)
         known = time.time()
         died = client.api.inspect_container(worker.container.id)["State"]["FinishedAt"]

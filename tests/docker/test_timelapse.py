@@ -117,5 +117,5 @@ def test_an_app_without_a_schedule_is_one_clear_error(session: SharedParts, tmp_
 
 
 def test_an_app_that_does_not_import_is_one_clear_error(session: SharedParts, tmp_path: Path) -> None:
-    with pytest.raises(StartError, match=r"(?s)before it was ready.*The module nosuch was not found"):
+    with pytest.raises(StartError, match=r"before it was ready. No module named 'nosuch': `-A` is imported"):
         execute(session, lapse(tmp_path, "nosuch", "2026-11-10T00:00", "2026-11-11T00:00"))

@@ -1,0 +1,83 @@
+"""A worker with an old Celery is accounted for; an image with too old a one, or without SQLAlchemy, is refused.
+
+`nox -s versions` has all the combinations.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.audit.run_folder import RunFolder
+from harness.containers.image_recipes import Image
+from harness.containers.images import ensure
+from harness.errors import StartError
+from harness.stack.shared_parts import SharedParts
+from harness.stack.stack import Stack, StackSpec
+from tests.versions.contract import check_all_is_accounted_for, check_wrong_results_are_wrong
+from tests.versions.images import Cell, base_with, built, image_with
+
+pytestmark = pytest.mark.docker
+
+OLDEST = Cell("5.3.6", "2.0")
+"""The oldest that has wheels for the Python of the node image."""
+PACKAGES = "/opt/venv/lib/python3*/site-packages"
+# Today's pip refuses to install a Celery before 5.2, whose metadata it finds invalid.
+TOO_OLD = rf"""
+ARG BASE
+FROM ${{BASE}}
+RUN sed -i 's/^Version: .*/Version: 5.1.2/' {PACKAGES}/celery-*.dist-info/METADATA
+"""
+WITHOUT_SQLALCHEMY = rf"""
+ARG BASE
+FROM ${{BASE}}
+RUN rm -r {PACKAGES}/sqlalchemy {PACKAGES}/sqlalchemy-*.dist-info
+"""
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[SharedParts]:
+    with SharedParts(print) as session:
+        yield session
+
+
+@pytest.fixture
+def stack_on(session: SharedParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Stack]:
+    """Return a function that makes a stack whose worker is of an image."""
+
+    def make(image: str) -> Stack:
+        monkeypatch.setattr(SharedParts, "worker_image", image)
+        spec = StackSpec(app="every_kind", app_folder=Path(__file__).with_name("apps"))
+        return Stack(session, spec, RunFolder.create(tmp_path, "run"))
+
+    return make
+
+
+def test_tasks_of_an_old_celery_are_accounted_for_and_its_results_are_judged(
+    session: SharedParts, stack_on: Callable[[str], Stack]
+) -> None:
+    engine = session.engine
+    with base_with(engine, OLDEST.python) as base, image_with(engine, OLDEST, base) as image, stack_on(image) as stack:
+        check_all_is_accounted_for(stack)
+        check_wrong_results_are_wrong(stack)
+
+
+@pytest.mark.parametrize(
+    ("name", "dockerfile", "reason"),
+    [
+        ("too-old", TOO_OLD, "Celery 5.1.2 is too old: the harness runs Celery 5.2 or newer. Install a newer one"),
+        ("no-sqlalchemy", WITHOUT_SQLALCHEMY, "the image's Python 3.13 has no SQLAlchemy, and Celery cannot store"),
+    ],
+    ids=["too-old", "no-sqlalchemy"],
+)
+def test_an_image_that_cannot_run_it_is_refused_in_a_sentence(
+    session: SharedParts, stack_on: Callable[[str], Stack], name: str, dockerfile: str, reason: str
+) -> None:
+    node = ensure(session.engine, Image.NODE, say=print, ours=True)
+    with built(session.engine, name, node, dockerfile) as image:
+        stack = stack_on(image)
+        with pytest.raises(StartError) as refused:
+            stack.__enter__()
+    said = str(refused.value)
+    assert said.startswith(f"worker-1 exited with 1 before it was ready. {reason}")
+    assert "\n" not in said
