@@ -11,7 +11,7 @@ from harness.containers.engine import Engine, NodeSpec
 from harness.containers.node import Node
 from harness.errors import StartError
 from harness.project.needs import Mount
-from harness.records.event import Kind
+from harness.records.event import Event, Kind
 from harness.records.journal import Tail
 
 CODE_INSIDE = "/harness-code"
@@ -179,6 +179,10 @@ class JournalingNode(Node):
             super().wait_ready(timeout_s)
         except StartError as error:
             raise with_advice(error) from None
+
+    def said(self, kind: Kind) -> list[Event]:
+        """Return the lines of a kind that its journal has up to now, those of an earlier start included."""
+        return [event for path in self._files() for event in Tail(path).read() if event.kind is kind]
 
     def _files(self) -> list[Path]:
         return sorted(self._journal.glob(f"{self.name}.*.jsonl"))

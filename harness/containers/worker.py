@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from harness.containers.app_node import AppNode, JournalingNode
 from harness.containers.engine import Engine
-from harness.records.event import Kind
+from harness.records.event import Kind, Settings
 
 DEFAULT_OPTIONS = ("--concurrency=2", "--without-gossip", "--without-mingle", "--loglevel=info")
 """Mingling alone costs a second at the start; and a single worker has no other to gossip with."""
@@ -38,3 +38,8 @@ class Worker(JournalingNode):
         command = ("-A", app.app, "worker", f"--hostname={name}@%h", *chosen)
         # The agent writes this line as soon as the worker consumes.
         super().__init__(engine, app.spec(name, command), app, ready=Kind.READY)
+
+    @property
+    def tasks(self) -> frozenset[str]:
+        """The names of the tasks that it has registered, without Celery's own; empty before it is ready."""
+        return frozenset(task for event in self.said(Kind.SETTINGS) for task in event.of(Settings).get("tasks", ()))

@@ -185,6 +185,7 @@ class Agent:
         said = {name: _plain(conf.get(name)) for name in _SETTINGS}
         said["concurrency"] = _plain(instance.concurrency)
         said["confirm_publish"] = self._confirms = _confirms(instance.app)
+        said["tasks"] = sorted(name for name in instance.app.tasks if not name.startswith("celery."))
         self._is_worker = True
         self._journal.write(Kind.SETTINGS, **said)
 

@@ -107,6 +107,8 @@ class Settings(TypedDict, total=False):
     """Celery's setting; only of a worker."""
     result_expires: float | None
     """Celery's setting, in seconds; only of a worker."""
+    tasks: Sequence[str]
+    """The names of the tasks that the app has registered, without Celery's own; only of a worker."""
     scheduler: str
     """The class of beat's scheduler, with its module."""
     at: float

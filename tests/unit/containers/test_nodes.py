@@ -14,6 +14,8 @@ from harness.containers.mailbox import Mailbox
 from harness.containers.node import Node
 from harness.containers.worker import DEFAULT_OPTIONS, Worker
 from harness.errors import EngineError, StartError, UsageError
+from harness.records.event import Kind
+from harness.records.journal import Writer
 from tests.fakes.container import FakeEngine, Program, fake_engine
 
 ENGINE = fake_engine()
@@ -172,6 +174,20 @@ def test_settings_that_are_not_json_are_a_wrong_use(tmp_path: Path, settings: di
     )
     with pytest.raises(UsageError, match="the settings of beat-1 are not JSON"):
         Beat(ENGINE, node, name="beat-1", settings=settings)
+
+
+def test_a_worker_knows_its_tasks_once_its_journal_names_them(make_worker: MakeWorker, tmp_path: Path) -> None:
+    worker = make_worker()
+    journal = tmp_path / "run" / "journal"
+    journal.mkdir(parents=True)
+    assert worker.tasks == frozenset()
+    writer = Writer(journal, node="worker", role="worker")
+    writer.write(Kind.SETTINGS, tasks=["shop.welcome"])
+    writer.close()
+    other = Writer(journal, node="other", role="worker")
+    other.write(Kind.SETTINGS, tasks=["stock.count"])
+    other.close()
+    assert worker.tasks == {"shop.welcome"}
 
 
 def test_only_the_run_folder_can_be_written_to(make_worker: MakeWorker, tmp_path: Path) -> None:

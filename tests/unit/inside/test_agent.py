@@ -395,6 +395,15 @@ def test_a_publish_counts_as_confirmed_only_where_the_app_asks_for_confirms(
 
 
 @pytest.mark.usefixtures("agent")
+def test_a_worker_says_which_tasks_of_its_app_it_knows_and_none_of_celerys_own(app: Celery, folder: Path) -> None:
+    signals.celeryd_after_setup.send(sender="w@w", instance=SimpleNamespace(app=app, concurrency=2), conf=app.conf)
+    ((_, _, settings),) = said(folder)
+    assert "celery.chord" in app.tasks
+    assert "pay" in settings["tasks"]
+    assert not [name for name in settings["tasks"] if name.startswith("celery.")]
+
+
+@pytest.mark.usefixtures("agent")
 @pytest.mark.parametrize("confirms", [True, False])
 def test_a_tick_of_beat_names_its_entry_and_is_confirmed_only_where_the_app_asks_for_it(
     app: Celery, folder: Path, *, confirms: bool
