@@ -16,6 +16,7 @@ those below. The exception is `inside`: nothing imports it, and it imports recor
     measure                  the durations of the stages of a task's life
     project                  the settings of a project, from its file and the environment
     records                  expectations, journal lines, messages, verdicts
+    project                  somebody's project, read from its files alone
     wait, console            the base of all others: waiting and output,
       errors, printable        errors and the escaping of text
     inside                   the code that runs inside the containers: the agent, the mail server, the web producer

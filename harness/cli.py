@@ -1,4 +1,4 @@
-"""The command line: `harness run`, `timelapse`, `up`, `send`, `down`, `status`, `audit`, `doctor`, `image`, `clean`.
+"""The command line: `harness init`, `run`, `timelapse`, `up`, `send`, `down`, `status`, `audit`, `doctor`, and more.
 
 Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import click
 from rich.text import Text
 
-from harness import __version__, command, doctor
+from harness import __version__, command, doctor, init_command
 from harness.audit.audit import Audit, audit
 from harness.audit.run_folder import RunFolder
 from harness.command import WRONG_USE, complain, interrupts
@@ -127,6 +127,20 @@ def run(
     terminal.show(console, audited)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
     return audited.verdict.exit_code
+
+
+@cli.command("init")
+@click.argument("folder", type=_FOLDER, default=Path())
+@click.option("--app", help="The Celery app, as `celery -A` takes it, if there are several or none is found.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be written.")
+@click.option("--yes", is_flag=True, help="Ask nothing; of several apps, take the likeliest.")
+def init_(*, folder: Path, app: str | None, dry_run: bool, yes: bool) -> None:
+    """Set up the harness for the project in FOLDER (here, unless given): settings, and a first test.
+
+    Reads the project's files to find its Celery app, and overwrites none of them. Then starts one worker in a
+    container, shows its tasks, and says what to do next.
+    """
+    init_command.init(folder, app, dry_run=dry_run, yes=yes)
 
 
 @cli.command()

@@ -1,1 +1,1 @@
-"""A project's own files, read without an engine: what it needs, and how it wants to be run."""
+"""Somebody's project, read from its files alone: nothing here runs its code, and nothing needs an engine."""

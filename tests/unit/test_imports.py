@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("harness.__main__",),
     ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
-    ("harness.send_command",),
+    ("harness.send_command", "harness.init_command"),
     ("harness.command", "harness.scenario_options", "harness.celery_setup_worker"),
     ("harness.loadtest",),
     ("harness.running",),
@@ -52,7 +52,13 @@ KNOWN_TO = {
         "harness.containers.rabbitmq",
     ),
     "celery": ("harness.producer", "harness.app_binding", "harness.broker_connection", "harness.inside", "scenarios"),
-    "click": ("harness.cli", "harness.command", "harness.scenario_options", "harness.send_command"),
+    "click": (
+        "harness.cli",
+        "harness.command",
+        "harness.init_command",
+        "harness.scenario_options",
+        "harness.send_command",
+    ),
     "cronsim": ("harness.audit.beat.crontab",),
     "docker": ("harness.containers.docker_engine",),
     "duckdb": ("harness.audit.evidence_database",),
@@ -98,6 +104,7 @@ KNOWN_TO = {
     "sqlalchemy": ("harness.audit.results", "harness.inside", "scenarios"),
     "testcontainers": ("harness.containers.docker_engine",),
     "uvicorn": ("harness.inside.web",),
+    "yaml": ("harness.project.worker_commands",),
 }
 
 INSIDE = (
@@ -291,7 +298,7 @@ def test_imports_point_down_and_libraries_stay_where_they_belong(imports: Import
         ),
         ("harness/containers/images.py", "import docker", "only harness.containers.docker_engine may"),
         ("harness/stack/stack.py", "import pytest", "only harness.plugin, harness.celery_setup may"),
-        ("harness/plugin.py", "import click", "only harness.cli, harness.command, harness.scenario_options"),
+        ("harness/plugin.py", "import click", "only harness.cli, harness.command, harness.init_command"),
         ("harness/stack/stack.py", "import numpy", "nobody may"),
         ("harness/stack/stack.py", "from .nodes import images", "nobody may"),
         ("scenarios/emails/tasks.py", "from harness.stack.stack import Stack", "scenarios may import"),

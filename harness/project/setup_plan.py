@@ -1,0 +1,330 @@
+"""What `harness init` writes into a project: settings, a test, a line in .gitignore. It overwrites nothing."""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from harness.errors import UsageError
+from harness.project.discovery import ROOT, Candidate, Project
+from harness.project.proposed_values import MADE_UP, Value
+from harness.project.smoke_test import SmokeTest, place_for
+
+_PYPROJECT = "pyproject.toml"
+_OWN = "harness.toml"
+_TABLE = "tool.harness"
+_INSIDE = PurePosixPath("/app")
+"""Where a node sees the folder that its worker runs in."""
+_IGNORED = ".harness/"
+_SOURCE_FOLDERS = frozenset({"src", "lib", "python"})
+"""Folders that hold nothing but what is imported: commands are run, and files are found, from the folder above."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """The settings for an app, as they are proposed."""
+
+    app: str
+    import_folder: PurePosixPath = ROOT
+    """The folder that the app is imported from, in the project."""
+    options: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    prepare: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    """Why the app's folder has to be writable."""
+    mounts: tuple[str, ...] = ()
+    env: Mapping[str, Value] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    """Where the worker's command line was found."""
+
+    @property
+    def with_mailbox(self) -> bool:
+        """True if a value needs the stack's mailbox."""
+        return any(value.value.startswith("{mailbox.") for value in self.env.values())
+
+    def toml(self, *, table: str) -> str:
+        """Return the settings as TOML.
+
+        Args:
+            table: the name of the table that they are in; empty for a file of their own.
+        """
+        prefix = f"{table}." if table else ""
+        lines = [f"[{table}]"] if table else []
+        read = f", which read {', '.join(self.sources)}" if self.sources else ""
+        lines += [f"# Written by `harness init`{read}.", *self._keys()]
+        if self.env:
+            lines += ["", f"[{prefix}env]"]
+            for value in self.env.values():
+                lines += env_lines(value)
+        return "\n".join(lines) + "\n"
+
+    def _keys(self) -> Iterator[str]:
+        yield f"app = {_text(self.app)}"
+        folder = _working_folder(self.import_folder)
+        if folder != ROOT:
+            yield f"folder = {_text(str(folder))}"
+        if folder != self.import_folder:
+            yield f"pythonpath = {_list([str(self.import_folder)])}"
+        for key, values in (
+            ("options", self.options),
+            ("queues", self.queues),
+            ("services", self.services),
+            ("prepare", self.prepare),
+            ("mounts", self.mounts),
+        ):
+            if values:
+                yield f"{key} = {_list(list(values))}"
+        if self.written:
+            yield f"writable = true # Because of {'; '.join(self.written)}."
+
+
+def _working_folder(import_folder: PurePosixPath) -> PurePosixPath:
+    """Return the folder in which a worker runs, by the folder that its app is imported from."""
+    return import_folder.parent if import_folder.name in _SOURCE_FOLDERS else import_folder
+
+
+def env_lines(value: Value) -> Iterator[str]:
+    """Yield the lines of one variable, as TOML: where the value comes from, and the value."""
+    is_template = value.value.startswith("{") and value.origin == "the stack's own"
+    text = value.value if is_template else value.value.replace("{", "{{").replace("}", "}}")
+    if value.value == MADE_UP:
+        yield "# Made up by `harness init`: it is no secret."
+    elif value.origin != "the stack's own":
+        yield f"# From {value.origin}."
+    yield f"{value.name} = {_text(text)}"
+
+
+def _text(text: str) -> str:
+    # A basic string of TOML is one of JSON, except for this character.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _list(texts: list[str]) -> str:
+    return f"[{', '.join(map(_text, texts))}]"
+
+
+def draft(project: Project, candidate: Candidate) -> Draft:
+    """Return the settings that a project's app needs, as far as its files show them."""
+    options = next((command.options for command in candidate.commands if command.options and not command.is_beat), ())
+    needs = project.needs
+    return Draft(
+        app=candidate.app,
+        import_folder=candidate.folder,
+        # The harness's own options are left out if there are others; a test that fails shows the log.
+        options=(*options, "--loglevel=info") if options else (),
+        queues=project.queues(candidate),
+        prepare=needs.prepare_in(_working_folder(candidate.folder)),
+        services=needs.services,
+        written=needs.written,
+        mounts=tuple(_mounts(project, _working_folder(candidate.folder))),
+        env=needs.env,
+        sources=tuple(dict.fromkeys(command.source for command in candidate.commands)),
+    )
+
+
+def _mounts(project: Project, folder: PurePosixPath) -> Iterator[str]:
+    """Yield a mount for each link that leads out of the project, at the place where the link leads to inside a node."""
+    for link, target in project.outward.items():
+        if link.is_relative_to(folder):
+            leads_to = os.path.normpath(_INSIDE / link.relative_to(folder).parent / (project.root / link).readlink())
+            yield f"{os.path.relpath(target, project.root)}:{leads_to}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A file that is made, or that gets more text at its end."""
+
+    path: Path
+    before: str | None
+    """What is there; None if there is no such file."""
+    added: str
+
+    def diff(self, root: Path) -> str:
+        """Return the change as a unified diff."""
+        name = self.path.relative_to(root).as_posix()
+        before = (self.before or "").replace("\r\n", "\n")
+        after = before + self.added.replace("\r\n", "\n")
+        lines = difflib.unified_diff(
+            before.splitlines(keepends=True),
+            after.splitlines(keepends=True),
+            "/dev/null" if self.before is None else f"a/{name}",
+            f"b/{name}",
+        )
+        # A last line without an end is marked as diff does.
+        return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+    def write(self) -> None:
+        """Make the file, or add to it. Raises UsageError if it cannot be written, or if it has appeared meanwhile."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("x" if self.before is None else "a", encoding="utf-8", newline="") as file:
+                file.write(self.added)
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be written: {error.strerror}.") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetupPlan:
+    """The changes, and what is there already and is left as it is."""
+
+    root: Path
+    changes: tuple[Change, ...]
+    kept: tuple[str, ...]
+    """What is left as it is, and why, one sentence each."""
+    test: PurePosixPath
+    """The path of the test file, in the project."""
+    settings: Path
+    """The file with the settings."""
+
+    @property
+    def writes_settings(self) -> bool:
+        """True if the settings are new."""
+        return any(change.path == self.settings for change in self.changes)
+
+
+def said_in(root: Path) -> Draft | None:
+    """Return the settings that a project has already; None if it has none.
+
+    Raises:
+        UsageError: the file cannot be read, or does not name an app.
+    """
+    path = root / _OWN
+    said = _table(path, "")
+    if said is None:
+        path = root / _PYPROJECT
+        said = _table(path, _TABLE)
+    if said is None:
+        return None
+    try:
+        folder, *_ = said.get("pythonpath") or [said.get("folder", ".")]
+        env = {
+            name: Value(name=name, value=str(value), origin=str(path)) for name, value in said.get("env", {}).items()
+        }
+        return Draft(
+            app=said["app"],
+            import_folder=PurePosixPath(folder),
+            options=tuple(said.get("options", ())),
+            queues=tuple(said.get("queues", ())),
+            env=env,
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UsageError(f"the settings in {path} are not what `harness init` writes: {error!r}.") from error
+
+
+def add_variable(path: Path, value: Value, *, has_table: bool) -> None:
+    """Add a variable to settings that were written just now, whose table `env` is the last thing in the file.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    table = "env" if path.name == _OWN else f"{_TABLE}.env"
+    lines = [*([] if has_table else ["", f"[{table}]"]), *env_lines(value)]
+    before = _read(path) or ""
+    Change(path=path, before=before, added=_at_the_end(before, "\n".join(lines) + "\n")).write()
+
+
+def plan(project: Project, candidate: Candidate, settings: Draft) -> SetupPlan:
+    """Return what has to be written for an app. Writes nothing.
+
+    Raises:
+        UsageError: a file that would be added to cannot be read, or pyproject.toml is no TOML.
+    """
+    root = project.root
+    kept: list[str] = []
+    path, settings_change = _settings(root, settings)
+    if settings_change is None:
+        kept.append(f"{path.name} has settings for the harness: they are left as they are.")
+    test = _existing_test(root) or place_for(root)
+    test_change = None
+    if (root / test).exists():
+        kept.append(f"{test} is there: it is left as it is.")
+    else:
+        task = project.first_task(candidate) if project.traffic.is_clear else None
+        smoke = SmokeTest(
+            app=candidate.app,
+            folder=candidate.folder,
+            sends=None if task is None else task.name(candidate.folder),
+            queue=project.traffic.default_queue,
+            with_mailbox=settings.with_mailbox,
+        )
+        test_change = Change(path=root / test, before=None, added=smoke.text(root, test))
+    changes = (settings_change, test_change, _ignored(root))
+    return SetupPlan(
+        root=root,
+        changes=tuple(change for change in changes if change is not None),
+        kept=tuple(kept),
+        test=test,
+        settings=path,
+    )
+
+
+def _existing_test(root: Path) -> PurePosixPath | None:
+    """Return the test file that an earlier `harness init` wrote, if pytest's settings have changed since."""
+    found = (path for folder in ("tests", "test") for path in sorted((root / folder).glob("*harness_smoke*.py")))
+    return next((PurePosixPath(path.relative_to(root).as_posix()) for path in found), None)
+
+
+def _settings(root: Path, settings: Draft) -> tuple[Path, Change | None]:
+    """Return the file for the settings, and the change; None for no change if it has settings already."""
+    own = root / _OWN
+    if own.exists():
+        return own, None
+    shared = root / _PYPROJECT
+    if _table(shared, _TABLE) is not None:
+        return shared, None
+    before = _read(shared)
+    if before is None:
+        return own, Change(path=own, before=None, added=settings.toml(table=""))
+    added = _at_the_end(before, settings.toml(table=_TABLE), blank=True)
+    try:
+        tomllib.loads(before + added)
+    except tomllib.TOMLDecodeError:
+        # Such as `tool = {...}` in one line, to which no table can be added.
+        return own, Change(path=own, before=None, added=settings.toml(table=""))
+    return shared, Change(path=shared, before=before, added=added)
+
+
+def _ignored(root: Path) -> Change | None:
+    path = root / ".gitignore"
+    before = _read(path)
+    if before is not None and {line.strip().strip("/") for line in before.splitlines()} & {_IGNORED.strip("/")}:
+        return None
+    return Change(path=path, before=before, added=_at_the_end(before or "", f"{_IGNORED}\n"))
+
+
+def _at_the_end(before: str, text: str, *, blank: bool = False) -> str:
+    """Return a text as it is added to a file: on lines of its own, and with the file's ends of lines."""
+    if before and not before.endswith("\n"):
+        text = f"\n{text}"
+    if before and blank:
+        text = f"\n{text}"
+    return text.replace("\n", "\r\n") if "\r\n" in before else text
+
+
+def _table(path: Path, table: str) -> dict[str, Any] | None:
+    """Return a table of a TOML file; None if there is no such file or table. Raises UsageError."""
+    text = _read(path)
+    if text is None:
+        return None
+    try:
+        found: Any = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is no TOML: {error}. Nothing was written.") from error
+    for name in table.split(".") if table else ():
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _read(path: Path) -> str | None:
+    """Return a file's text with its ends of lines; None if there is none. Raises UsageError."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}. Nothing was written.") from error

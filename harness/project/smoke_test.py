@@ -1,0 +1,165 @@
+"""The test file that `harness init` writes: it is green for an app as it is, and shows the next step."""
+
+import configparser
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+_NAMES = ("test_harness_smoke.py", "harness_smoke_test.py", "tests_harness_smoke.py", "check_harness_smoke.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmokeTest:
+    """What the tests have to know of the app."""
+
+    app: str
+    folder: PurePosixPath
+    """The folder that the app is imported from, in the project."""
+    sends: str | None
+    """A task that anybody can send; None if there is none."""
+    queue: str | None
+    """The queue that the task is sent to; None for Celery's own."""
+    with_mailbox: bool
+    """True if the app's environment names the stack's mailbox."""
+
+    def text(self, root: Path, path: PurePosixPath) -> str:
+        """Return the file's text.
+
+        Args:
+            root: the project's folder.
+            path: of the file, in the project.
+        """
+        at = _rootdir(root, path.parent)
+        arguments = [f'app="{self.app}"']
+        if at != root / self.folder:
+            ups = len(path.parent.parts)
+            below = "" if self.folder == PurePosixPath() else f' / "{self.folder}"'
+            arguments.append(f"app_folder=Path(__file__).parents[{ups}]{below}")
+        marks = f"pytest.mark.stack({', '.join(arguments)})"
+        if self.with_mailbox:
+            marks = f'[{marks}, pytest.mark.usefixtures("mailbox")]'
+        path_import = "from pathlib import Path\n\n" if len(arguments) > 1 else ""
+        return _TEXT.format(
+            path_import=path_import,
+            marks=marks,
+            smoke=self._sending("The task touches nothing outside of itself.") if self.sends else _NOTHING_TO_SEND,
+            takes_over=self._sending("") if self.sends else "",
+            next_step=_NEXT_STEP,
+        )
+
+    def _sending(self, comment: str) -> str:
+        queue = f', queue="{self.queue}"' if self.queue else ""
+        lines = [
+            "",
+            *([f"# {comment}"] if comment else []),
+            f'stack.producer.send("{self.sends}"{queue})',
+            "audit = stack.settle()",
+            "assert audit.passed, audit.text()",
+        ]
+        return "".join(f"    {line}\n" if line else "\n" for line in lines)
+
+
+_TEXT = '''"""Does the app start, and do its tasks survive? Written once by `harness init`: it is yours to change."""
+
+{path_import}import pytest
+
+pytestmark = {marks}
+
+
+def test_a_worker_starts_and_knows_the_tasks(stack):
+    assert stack.alive() == {{"worker-1"}}
+    assert stack.workers[0].tasks
+{smoke}
+
+def test_another_worker_takes_over_from_a_killed_one(stack):
+    stack.workers[0].kill()
+    stack.add_worker()
+    assert stack.alive() == {{"worker-2"}}
+    assert stack.workers[1].tasks == stack.workers[0].tasks
+{takes_over}{next_step}'''
+_NOTHING_TO_SEND = """
+    # No task was found that anybody can send. Send one of yours, and account for it:
+    #     stack.producer.send("shop.welcome", ["zoe@example.com"])
+    #     assert stack.settle().passed
+"""
+_NEXT_STEP = """
+
+# The next step: say what a task of yours has to do, and kill the worker in the midst of it. With Celery's defaults the
+# task is lost, and the audit says why; with `task_acks_late` it runs again.
+#
+#     from harness import Expect, mail
+#     from harness.wait import wait_until
+#
+#     def test_a_welcome_survives_a_killed_worker(stack, mailbox):
+#         expect = Expect(result="zoe@example.com", effects=[mail(to="zoe@example.com")])
+#         mailbox.answer("zoe@*", delay_s=5, times=1)
+#         stack.producer.send("shop.welcome", ["zoe@example.com"], expect=expect)
+#         wait_until(mailbox.answered, what="the slow mail is on its way", timeout_s=20)
+#         stack.workers[0].kill()
+#         stack.add_worker()
+#         audit = stack.settle()
+#         assert audit.passed, audit.text()
+"""
+
+
+def place_for(root: Path) -> PurePosixPath:
+    """Return the path for the test file: where the project's own pytest looks for tests, by a name that it takes."""
+    options = _options_in(root) or {}
+    patterns = _words(options.get("python_files")) or ["test_*.py", "*_test.py"]
+    name = next((one for one in _NAMES if any(PurePosixPath(one).match(pattern) for pattern in patterns)), _NAMES[0])
+    for folder in (*_words(options.get("testpaths")), "tests", "test"):
+        if not re.search(r"[*?\[]", folder) and not folder.startswith(("/", "..")) and (root / folder).is_dir():
+            return PurePosixPath(folder) / name
+    return PurePosixPath("tests") / name
+
+
+def _words(value: object) -> list[str]:
+    return value.split() if isinstance(value, str) else [str(one) for one in value] if isinstance(value, list) else []
+
+
+def _rootdir(root: Path, tests: PurePosixPath) -> Path:
+    """Return what pytest takes for its rootdir if a file of this folder is named in the project's folder."""
+    below = [root.joinpath(*tests.parts[:count]) for count in range(len(tests.parts), 0, -1)]
+    ahead = (*below, root, *root.parents)
+    with_settings = (folder for folder in ahead if _options_in(folder) is not None)
+    with_setup = (folder for folder in ahead if (folder / "setup.py").is_file())
+    with_project = (folder for folder in ahead if (folder / "pyproject.toml").is_file())
+    return next(with_settings, None) or next(with_project, None) or next(with_setup, None) or root
+
+
+def _options_in(folder: Path) -> Mapping[str, Any] | None:
+    """Return pytest's settings in a folder; None if it has none."""
+    for name in ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"):
+        try:
+            text = (folder / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        found = _of_toml(text) if name.endswith(".toml") else _of_ini(text, name)
+        if found is not None:
+            return found
+    return None
+
+
+def _of_toml(text: str) -> Mapping[str, Any] | None:
+    try:
+        found: Any = tomllib.loads(text).get("tool", {}).get("pytest", {})
+        options = found.get("ini_options", found or None)
+    except (tomllib.TOMLDecodeError, AttributeError):
+        return None  # Whoever writes into the file says what is wrong with it.
+    return options if isinstance(options, dict) else None
+
+
+def _of_ini(text: str, name: str) -> Mapping[str, Any] | None:
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        return None
+    section = "tool:pytest" if name == "setup.cfg" else "pytest"
+    if parser.has_section(section):
+        return dict(parser.items(section))
+    # A pytest.ini counts even if it is empty.
+    return {} if name.endswith("pytest.ini") else None

@@ -1,0 +1,163 @@
+"""Where a project says how its worker is started: compose files, Dockerfiles, Procfile, scripts, units, the README."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from harness.project.command_line import Command, commands_in
+from harness.project.source_files import Sources, is_test
+
+COMPOSE = r"(docker-)?compose.*\.ya?ml"
+_DOCKERFILE = r"(.*\.)?(Dockerfile|Containerfile)(\..*)?"
+_PROSE = r".*\.(md|rst)"
+_SHELL = re.compile(r"#!.*\b(ba|da|z|)sh\b")
+_ASSIGNED = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*[:?]?=\s*['\"]?([^'\"#]*?)['\"]?\s*")
+"""A line of a script or a Makefile that sets a variable."""
+_PREFIXES: Mapping[str, str] = {
+    r"Procfile.*": r"^[\w-]+:",
+    r".*\.service": r"^ExecStart\s*=[-@:+!]*",
+    r".*\.(conf|ini|cfg)": r"^command\s*=",
+    r"(GNU)?[Mm]akefile|.*\.mk|[Jj]ustfile": r"^\s+[@-]*",
+    _PROSE: r"^\s*([$>]\s+)?",
+    r".*\.(sh|bash)": r"^\s*",
+}
+"""What stands before the command on a line, by the name of the file."""
+_PRODUCTION = re.compile(r"prod|staging|live", re.IGNORECASE)
+
+
+def is_for_production(path: PurePosixPath) -> bool:
+    """Return whether a file says by its name that it is for production; no value is taken from such a file."""
+    return bool(_PRODUCTION.search(path.name))
+
+
+def is_prose(path: PurePosixPath) -> bool:
+    """Return whether a file is for people to read, so that not all that looks like a command is one."""
+    return re.fullmatch(_PROSE, path.name) is not None
+
+
+def worker_commands(sources: Sources) -> tuple[Command, ...]:
+    """Return the commands that start workers or beat, the most telling first."""
+    found = [
+        *_in_compose(sources),
+        *_in_dockerfiles(sources),
+        *(command for pattern, prefix in _PREFIXES.items() for command in _in_lines(sources, pattern, prefix)),
+        *_in_scripts(sources),
+    ]
+    # A file for production may start things that no other file does, so that it counts last and not never.
+    return tuple(sorted(found, key=lambda command: is_for_production(PurePosixPath(command.source.partition(":")[0]))))
+
+
+def compose_services(sources: Sources) -> Iterator[tuple[PurePosixPath, str, Mapping[str, Any]]]:
+    """Yield the services of all compose files: the file, the service's name, what it says."""
+    for path in sources.named(COMPOSE):
+        try:
+            said = yaml.safe_load(sources.text(path))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            sources.notes.append(f"{path} was skipped, because it is no valid YAML: {str(error).splitlines()[0]}.")
+            continue
+        services = said.get("services") if isinstance(said, dict) else None
+        for name, service in services.items() if isinstance(services, dict) else ():
+            if isinstance(service, dict):
+                yield path, str(name), service
+
+
+def environment_of(service: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a compose service sets in its environment, as far as a value stands there."""
+    said = service.get("environment")
+    if isinstance(said, dict):
+        return {str(name): _scalar(value) for name, value in said.items() if value is not None}
+    if isinstance(said, list):
+        pairs = (str(one).partition("=") for one in said)
+        return {name: value for name, equals, value in pairs if equals}
+    return {}
+
+
+def _scalar(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _in_compose(sources: Sources) -> Iterator[Command]:
+    for path, name, service in compose_services(sources):
+        env = environment_of(service)
+        line = " ".join(filter(None, (_shell(service.get("entrypoint")), _shell(service.get("command")))))
+        yield from commands_in(line.replace("$$", "$"), f"{path}: service {name}", env)
+
+
+def _shell(said: Any) -> str:
+    """Return a command as a shell takes it; it is a text, or a list of words."""
+    if isinstance(said, list):
+        return shlex.join(str(word) for word in said)
+    return " ".join(said.split("\n")) if isinstance(said, str) else ""
+
+
+def _in_dockerfiles(sources: Sources) -> Iterator[Command]:
+    for path in sources.named(_DOCKERFILE):
+        said: dict[str, str] = {}
+        for number, line in _lines(sources.text(path)):
+            found = re.match(r"\s*(CMD|ENTRYPOINT)\s+(.*)", line, re.IGNORECASE)
+            if found:
+                said[found[1].upper()] = _exec_form(found[2])
+                last = number
+        if said:
+            yield from commands_in(
+                f"{said.get('ENTRYPOINT', '')} {said.get('CMD', '')}".strip(), f"{path}: line {last}"
+            )
+
+
+def _exec_form(text: str) -> str:
+    """Return a command of a Dockerfile as a shell takes it; it may be a JSON list."""
+    try:
+        words = json.loads(text)
+    except ValueError:
+        return text
+    return _shell(words) if isinstance(words, list) else text
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield lines with their numbers; a line that ends with a backslash goes on."""
+    begin, whole = 0, ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        begin = begin or number
+        whole += line
+        if whole.endswith("\\"):
+            whole = whole[:-1] + " "
+            continue
+        yield begin, whole
+        begin, whole = 0, ""
+    if whole:
+        yield begin, whole
+
+
+def _in_lines(sources: Sources, pattern: str, prefix: str) -> Iterator[Command]:
+    for path in sources.named(pattern):
+        if not is_test(path):
+            # A sentence about Celery is no command.
+            yield from (one for one in _in_text(sources, path, prefix) if one.app is not None or not is_prose(path))
+
+
+def _in_scripts(sources: Sources) -> Iterator[Command]:
+    """Yield the commands of scripts whose name has no ending."""
+    for path in sources.files:
+        if not path.suffix and not path.name.startswith(".") and _SHELL.match(sources.text(path)):
+            yield from _in_text(sources, path, "")
+
+
+def _in_text(sources: Sources, path: PurePosixPath, prefix: str) -> Iterator[Command]:
+    """Yield the commands on the lines of a file that have a prefix, with the variables that other lines set."""
+    text = sources.text(path)
+    if "celery" not in text:
+        return
+    begins = re.compile(prefix)
+    env: dict[str, str] = {}
+    for number, line in _lines(text):
+        found = begins.match(line)
+        rest = line[found.end() :].strip().strip("`") if found else ""
+        commands = list(commands_in(rest, f"{path}: line {number}", env))
+        yield from commands
+        if not commands and (assigned := _ASSIGNED.fullmatch(line)):
+            env[assigned[1]] = assigned[2]
