@@ -9,6 +9,8 @@ from harness.project.source_files import Module, Sources, dotted, import_name, t
 
 _CLASSES = frozenset({"celery.Celery", "celery.app.Celery", "celery.app.base.Celery"})
 _CURRENT = frozenset({"celery.current_app", "celery._state.current_app"})
+SOURCE_FOLDERS = frozenset({"src", "lib", "python"})
+"""Folders that hold nothing but what is imported: commands are run, and files are found, from the folder above."""
 _ROUNDS = 4
 """A factory may call another one, which may lie in another module."""
 
@@ -208,6 +210,26 @@ def import_folder(sources: Sources, path: PurePosixPath) -> PurePosixPath:
     return max(above, key=lambda folder: (_imports_from(sources, folder, path), len(folder.parts)))
 
 
+def source_folders(sources: Sources, folder: PurePosixPath) -> tuple[PurePosixPath, ...]:
+    """Return the folders beside `folder` or in it that hold what the project imports and that `folder` has not.
+
+    Such a folder is installed in development, or is on PYTHONPATH: the `src` of a project whose scripts lie beside it.
+    """
+    beside = [one for parent in {folder, folder.parent} for name in SOURCE_FOLDERS if sources.has(one := parent / name)]
+    tops = {
+        full.partition(".")[0]
+        for module in sources.modules
+        if not module.is_test
+        for full in Names.of(module).meanings.values()
+    }
+    outside = [top for top in tops if not _holds(sources, folder, top)]
+    return tuple(sorted(one for one in beside if one != folder and any(_holds(sources, one, top) for top in outside)))
+
+
+def _holds(sources: Sources, folder: PurePosixPath, top: str) -> bool:
+    return bool(top) and (sources.has(folder / top) or sources.has(folder / f"{top}.py"))
+
+
 def _imports_from(sources: Sources, folder: PurePosixPath, path: PurePosixPath) -> int:
     """Return how many imports of modules beside or near `path` name something that lies in `folder`."""
     count = 0
@@ -222,5 +244,5 @@ def _imports_from(sources: Sources, folder: PurePosixPath, path: PurePosixPath) 
             else:
                 continue
             own = (top for top in tops if top != "celery")
-            count += sum(sources.has(folder / top) or sources.has(folder / f"{top}.py") for top in own)
+            count += sum(_holds(sources, folder, top) for top in own)
     return count

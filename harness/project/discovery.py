@@ -9,7 +9,7 @@ from typing import NamedTuple
 from harness.errors import UsageError
 from harness.project.app_needs import Needs, needs_of
 from harness.project.app_tasks import Task, Traffic, tasks_in, traffic_in
-from harness.project.celery_apps import CeleryApp, celery_apps, import_folder
+from harness.project.celery_apps import CeleryApp, celery_apps, import_folder, source_folders
 from harness.project.command_line import Command
 from harness.project.source_files import Sources, is_test
 from harness.project.worker_commands import is_prose, worker_commands
@@ -31,6 +31,8 @@ class Candidate:
     """The folder that it is imported from, in the project."""
     path: PurePosixPath
     """The module that has the app."""
+    more_folders: tuple[PurePosixPath, ...] = ()
+    """Other folders that the project imports from."""
     reasons: tuple[str, ...]
     """Why it is taken for one, the best reason first."""
     commands: tuple[Command, ...] = ()
@@ -122,6 +124,7 @@ def discover(root: Path, app: str | None = None) -> Project:
         )
     if not candidates:
         raise UsageError(_nothing(sources, notes))
+    candidates = tuple(replace(one, more_folders=source_folders(sources, one.folder)) for one in candidates)
     tasks = tasks_in(sources)
     notes += [
         f"{link} is a link that leads out of the folder, to {target}." for link, target in sources.outward.items()

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import UsageError
+from harness.project.celery_apps import SOURCE_FOLDERS
 from harness.project.discovery import ROOT, Candidate, Project
 from harness.project.proposed_values import MADE_UP, Value
 from harness.project.smoke_test import SmokeTest, place_for
@@ -20,8 +21,6 @@ _TABLE = "tool.harness"
 _INSIDE = PurePosixPath("/app")
 """Where a node sees the folder that its worker runs in."""
 _IGNORED = ".harness/"
-_SOURCE_FOLDERS = frozenset({"src", "lib", "python"})
-"""Folders that hold nothing but what is imported: commands are run, and files are found, from the folder above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +30,8 @@ class Draft:
     app: str
     import_folder: PurePosixPath = ROOT
     """The folder that the app is imported from, in the project."""
+    more_folders: tuple[PurePosixPath, ...] = ()
+    """Other folders that the project imports from."""
     options: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     prepare: tuple[str, ...] = ()
@@ -68,8 +69,9 @@ class Draft:
         folder = _working_folder(self.import_folder)
         if folder != ROOT:
             yield f"folder = {_text(str(folder))}"
-        if folder != self.import_folder:
-            yield f"pythonpath = {_list([str(self.import_folder)])}"
+        others = [*([] if folder == self.import_folder else [self.import_folder]), *self.more_folders]
+        if others:
+            yield f"pythonpath = {_list([str(one) for one in others])}"
         for key, values in (
             ("options", self.options),
             ("queues", self.queues),
@@ -85,7 +87,7 @@ class Draft:
 
 def _working_folder(import_folder: PurePosixPath) -> PurePosixPath:
     """Return the folder in which a worker runs, by the folder that its app is imported from."""
-    return import_folder.parent if import_folder.name in _SOURCE_FOLDERS else import_folder
+    return import_folder.parent if import_folder.name in SOURCE_FOLDERS else import_folder
 
 
 def env_lines(value: Value) -> Iterator[str]:
@@ -115,6 +117,7 @@ def draft(project: Project, candidate: Candidate) -> Draft:
     return Draft(
         app=candidate.app,
         import_folder=candidate.folder,
+        more_folders=candidate.more_folders,
         # The harness's own options are left out if there are others; a test that fails shows the log.
         options=(*options, "--loglevel=info") if options else (),
         queues=project.queues(candidate),
@@ -201,13 +204,17 @@ def said_in(root: Path) -> Draft | None:
     if said is None:
         return None
     try:
-        folder, *_ = said.get("pythonpath") or [said.get("folder", ".")]
+        folders = [said.get("folder", "."), *said.get("pythonpath", ())]
+        top = said["app"].partition(":")[0].partition(".")[0]
+        having = [one for one in folders if (root / one / top).is_dir() or (root / one / f"{top}.py").is_file()]
+        folder, *others = having or folders
         env = {
             name: Value(name=name, value=str(value), origin=str(path)) for name, value in said.get("env", {}).items()
         }
         return Draft(
             app=said["app"],
             import_folder=PurePosixPath(folder),
+            more_folders=tuple(PurePosixPath(one) for one in others),
             options=tuple(said.get("options", ())),
             queues=tuple(said.get("queues", ())),
             env=env,

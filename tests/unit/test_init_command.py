@@ -209,7 +209,7 @@ def test_without_an_engine_all_is_written_before_the_error(tmp_path: Path) -> No
 def test_a_worker_gets_the_options_and_the_queues_of_the_settings(tmp_path: Path) -> None:
     lines = ('app = "a"', 'folder = "x"', 'pythonpath = ["x/src"]', 'options = ["--pool=solo"]', 'queues = ["q"]')
     made(tmp_path, {"harness.toml": "\n".join(lines)})
-    (tmp_path / "x" / "src").mkdir(parents=True)
+    made(tmp_path, {"x/src/a.py": ""})
     said = said_in(tmp_path)
     assert said is not None
     spec = spec_for(tmp_path, said)

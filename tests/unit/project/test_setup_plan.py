@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -107,6 +107,23 @@ def test_the_settings_of_each_kind_of_project_are_toml(tmp_path: Path) -> None:
         "queues": ["celery", "images", "mails"],
         "env": {"BROKER_URL": "{broker.url}"},
     }
+
+
+def test_a_folder_that_the_app_imports_from_beside_its_own_is_on_the_path(tmp_path: Path) -> None:
+    files = {name.replace("src/blog/make_celery.py", "make_celery.py"): content for name, content in FLASK.items()}
+    written(made(tmp_path, files))
+    assert tomllib.loads((tmp_path / "pyproject.toml").read_text())["tool"]["harness"] == {
+        "app": "make_celery:celery_app",
+        "pythonpath": ["src"],
+    }
+    said = said_in(tmp_path)
+    assert said is not None
+    assert said.import_folder == PurePosixPath()
+
+
+def test_a_folder_src_that_nobody_imports_from_is_not_on_the_path(tmp_path: Path) -> None:
+    written(made(tmp_path, {**PLAIN, "src/other.py": ""}))
+    assert "pythonpath" not in (tmp_path / "harness.toml").read_text()
 
 
 def test_a_value_of_the_project_with_braces_is_no_template(tmp_path: Path) -> None:
