@@ -15,6 +15,7 @@ from harness.project.source_files import Module, Sources, dotted, text_of
 from harness.project.worker_commands import is_for_production
 
 _POSTGRESQL = frozenset({"psycopg", "psycopg2", "asyncpg", "pg8000"})
+_POSTGRESQL_TEXT = re.compile(r"postgres(ql)?(\+\w+)?://|django\.(db|contrib\.gis\.db)\.backends\.post(gresql|gis)")
 _SQLITE = re.compile(r"sqlite:///(?!/|:memory:)[^\s\"']+")
 _REDIS_CACHES = ("django_redis", "django.core.cache.backends.redis")
 
@@ -106,13 +107,10 @@ def _services(sources: Sources, imported: frozenset[str]) -> Iterator[str]:
         text
         for module in sources.modules
         if not module.is_test and not is_for_production(module.path)
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.expr) and (text := text_of(node)) is not None
     ]
-    if imported & _POSTGRESQL or any(
-        text.startswith(("postgres", "django.db.backends.postgresql", "django.contrib.gis.db.backends.postgis"))
-        for text in texts
-    ):
+    if imported & _POSTGRESQL or any(_POSTGRESQL_TEXT.match(text) for text in texts):
         yield "postgresql"
     if "redis" in imported or any(text.startswith(_REDIS_CACHES) for text in texts):
         yield "redis"
@@ -138,7 +136,7 @@ def _django_settings(sources: Sources) -> Value | None:
     """Return the settings module of manage.py, if no module that a worker imports sets it."""
     said: dict[PurePosixPath, str] = {}
     for module in sources.modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             match node:
                 case ast.Call(func=ast.Attribute(attr="setdefault"), args=[key, value]):
                     if text_of(key) == "DJANGO_SETTINGS_MODULE" and (text := text_of(value)) is not None:
@@ -165,7 +163,7 @@ def _written(sources: Sources, commands: Sequence[Command]) -> Iterator[str]:
 
 def _written_by(module: Module) -> Iterator[str]:
     names = Names.of(module)
-    for name, value in settings_in(module.tree):
+    for name, value in settings_in(module.nodes):
         text = ast.unparse(value)
         if name == "NAME" and re.search(r"sqlite3?['\"]", text):
             yield "a SQLite file"
@@ -173,7 +171,7 @@ def _written_by(module: Module) -> Iterator[str]:
             yield name
         elif name == "filename" and (path := text_of(value)) is not None and not path.startswith("/"):
             yield f"the log {path}"
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.expr) and (found := _SQLITE.match(text_of(node) or "")):
             yield found[0]
         if isinstance(node, ast.Call) and _opens_to_write(node, names):

@@ -1,7 +1,7 @@
 """What a project's sources say of its tasks: their names, queues and schedule, and which can be sent by anybody."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -142,9 +142,9 @@ def _is_harmless_call(node: ast.Call) -> bool:
 
 def traffic_in(sources: Sources) -> Traffic:
     """Return what the modules of a project, without its tests, say of queues, serializers and a schedule."""
-    modules = [module.tree for module in sources.modules if not module.is_test]
-    settings = [pair for tree in modules for pair in settings_in(tree)]
-    calls = [node for tree in modules for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    modules = [module.nodes for module in sources.modules if not module.is_test]
+    settings = [pair for nodes in modules for pair in settings_in(nodes)]
+    calls = [node for nodes in modules for node in nodes if isinstance(node, ast.Call)]
     defaults = [text_of(value) for name, value in settings if name in _DEFAULT_QUEUES]
     declared = [value for name, value in settings if name in _QUEUES]
     return Traffic(
@@ -172,9 +172,9 @@ def _is_empty(value: ast.expr) -> bool:
     return isinstance(value, ast.Dict) and not value.keys
 
 
-def settings_in(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+def settings_in(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
     """Yield what may be a setting of Celery: an assignment, a keyword argument, an entry of a dictionary."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Assign(targets=targets, value=value):
                 for target in targets:

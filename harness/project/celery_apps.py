@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from harness.project.source_files import Module, Sources, dotted, import_name, text_of
@@ -42,20 +43,10 @@ class Names:
     meanings: Mapping[str, str]
     """The full name of what was imported, by its name in the module."""
 
-    @classmethod
-    def of(cls, module: Module) -> "Names":
+    @staticmethod
+    def of(module: Module) -> "Names":
         """Return the meanings of all names that a module imports at any place."""
-        meanings: dict[str, str] = {}
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    top = alias.name.partition(".")[0]
-                    meanings[alias.asname or top] = alias.name if alias.asname else top
-            elif isinstance(node, ast.ImportFrom):
-                package = _package(module.path, node)
-                for alias in node.names:
-                    meanings[alias.asname or alias.name] = f"{package}.{alias.name}".lstrip(".")
-        return cls(meanings)
+        return _names(module)
 
     def full(self, node: ast.expr) -> str | None:
         """Return the full name of an expression such as `a.b`; None if it is no name."""
@@ -64,6 +55,21 @@ class Names:
             return None
         first, dot, rest = name.partition(".")
         return f"{self.meanings.get(first, first)}{dot}{rest}"
+
+
+@lru_cache(maxsize=4096)
+def _names(module: Module) -> Names:
+    meanings: dict[str, str] = {}
+    for node in module.nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                meanings[alias.asname or top] = alias.name if alias.asname else top
+        elif isinstance(node, ast.ImportFrom):
+            package = _package(module.path, node)
+            for alias in node.names:
+                meanings[alias.asname or alias.name] = f"{package}.{alias.name}".lstrip(".")
+    return Names(meanings)
 
 
 def _package(path: PurePosixPath, node: ast.ImportFrom) -> str:
@@ -119,7 +125,7 @@ class _Reader:
 
     def learn(self) -> None:
         """Add what this module says of classes, factories and attributes."""
-        for node in ast.walk(self.module.tree):
+        for node in self.module.nodes:
             if isinstance(node, ast.ClassDef):
                 bases = (self.names.full(base) for base in node.bases)
                 if any(base is not None and self.known.makes(self._from_root(base)) for base in bases):
@@ -216,6 +222,8 @@ def source_folders(sources: Sources, folder: PurePosixPath) -> tuple[PurePosixPa
     Such a folder is installed in development, or is on PYTHONPATH: the `src` of a project whose scripts lie beside it.
     """
     beside = [one for parent in {folder, folder.parent} for name in SOURCE_FOLDERS if sources.has(one := parent / name)]
+    if not beside:
+        return ()
     tops = {
         full.partition(".")[0]
         for module in sources.modules
@@ -236,7 +244,7 @@ def _imports_from(sources: Sources, folder: PurePosixPath, path: PurePosixPath) 
     for module in sources.modules:
         if module.is_test or not module.path.is_relative_to(path.parent):
             continue
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 tops = [node.module.partition(".")[0]]
             elif isinstance(node, ast.Import):

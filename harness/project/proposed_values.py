@@ -162,7 +162,7 @@ def _of_conftests(sources: Sources) -> Iterator[Value]:
         if not module.is_test or module.path.name != "conftest.py":
             continue
         names = Names.of(module)
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             match node:
                 case ast.Assign(targets=[ast.Subscript(value=owner, slice=key)], value=value):
                     is_environ = names.full(owner) == "os.environ"

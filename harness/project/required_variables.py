@@ -62,7 +62,7 @@ def variables_in(sources: Sources) -> tuple[Variable, ...]:
 
 def _env_objects(module: Module, names: Names) -> Iterator[str]:
     """Yield the names of objects that read the environment, such as `env = environ.Env()`."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=func)):
                 if names.full(func) in _ENV_CLASSES:
@@ -76,7 +76,7 @@ class _Reader:
         self._module = module
         self._names = names
         self._env_objects = env_objects
-        self._set_here = {name for node in ast.walk(module.tree) if (name := self._sets(node)) is not None}
+        self._set_here = {name for node in module.nodes if (name := self._sets(node)) is not None}
 
     def variables(self) -> Iterator[Variable]:
         """Yield the variables that this module reads."""

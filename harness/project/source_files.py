@@ -36,6 +36,11 @@ class Module:
     """Its path in the project."""
     tree: ast.Module
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """All nodes of the tree: many questions are asked of them, and walking is most of the work."""
+        return tuple(ast.walk(self.tree))
+
     @property
     def is_test(self) -> bool:
         """True if it belongs to the project's tests."""
