@@ -14,8 +14,10 @@ from harness.errors import StartError, UsageError
 from harness.printable import printable
 from harness.project.app_complaints import missing_module, missing_variables
 from harness.project.discovery import Candidate, Project, discover
+from harness.project.settings import load
 from harness.project.setup_plan import Draft, SetupPlan, add_variable, draft, plan, said_in
-from harness.running.first_start import FirstStart, spec_for, start_once
+from harness.running.first_start import FirstStart, start_once
+from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 
 _MOST_VARIABLES = 10
@@ -116,7 +118,7 @@ def _tried(console: Console, project: Project, made: SetupPlan, settings: Draft)
     with SharedParts(say) as session:
         for _attempt in range(_MOST_VARIABLES):
             try:
-                return start_once(session, spec_for(project.root, settings), project.root)
+                return start_once(session, spec_of(load(project.root), workers=1), project.root)
             except StartError as error:
                 settings = _mended(project, made, settings, error, lambda line: console.print(printable(line)))
     raise UsageError(f"more than {_MOST_VARIABLES} variables are missing: see the settings in {made.settings}.")

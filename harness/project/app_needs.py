@@ -73,6 +73,8 @@ def needs_of(sources: Sources, commands: Sequence[Command]) -> Needs:
     if "postgresql" not in services and any(url.startswith("postgres") for url in urls):
         services = ("postgresql", *services)
     env, lacking = proposed(variables, known, needs_postgresql="postgresql" in services)
+    if "redis" not in services and any(value.value.startswith("{redis.") for value in env.values()):
+        services = (*services, "redis")
     framework = _framework(sources, imported)
     if framework == "django" and (value := _django_settings(sources)) is not None:
         env.setdefault(value.name, value)

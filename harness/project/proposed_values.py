@@ -23,6 +23,7 @@ _STACK: Mapping[str, str] = {
         ("CELERY_BROKER_URL", "BROKER_URL", "AMQP_URL", "RABBITMQ_URL", "CLOUDAMQP_URL", "CELERY_BROKER"),
         "{broker.url}",
     ),
+    **dict.fromkeys(("REDIS_URL", "CACHE_URL", "REDIS_DSN", "CACHE_REDIS_URL"), "{redis.url}"),
 }
 """What the stack knows. The values are templates, which are filled in when a stack starts."""
 _WITHOUT_TLS = frozenset({"EMAIL_USE_TLS", "EMAIL_USE_SSL", "MAIL_USE_TLS", "MAIL_USE_SSL", "SMTP_TLS", "SMTP_SSL"})

@@ -9,8 +9,8 @@ import pytest
 
 from harness import init_command
 from harness.errors import EngineError, StartError, UsageError
-from harness.project.setup_plan import said_in
-from harness.running.first_start import FirstStart, spec_for
+from harness.project.settings import load
+from harness.running.first_start import FirstStart
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import StackSpec
 from tests.unit.project.trees import DJANGO, FLASK, PLAIN, made
@@ -164,9 +164,7 @@ def test_variables_that_only_trying_shows_are_added_if_the_project_shows_their_v
     complaining(monkeypatch, "SHOP_URL", "SHOP_CURRENCY")
     made(tmp_path, {**PLAIN, **pyproject, ".env.example": "SHOP_URL=http://x\nSHOP_CURRENCY=EUR\n"})
     init_command.init(tmp_path, None, dry_run=False, yes=False)
-    said = said_in(tmp_path)
-    assert said is not None
-    assert spec_for(tmp_path, said).env == {"SHOP_URL": "http://x", "SHOP_CURRENCY": "EUR"}
+    assert load(tmp_path).env == {"SHOP_URL": "http://x", "SHOP_CURRENCY": "EUR"}
 
 
 def test_a_variable_that_no_file_shows_is_named_in_one_sentence(
@@ -204,13 +202,3 @@ def test_without_an_engine_all_is_written_before_the_error(tmp_path: Path) -> No
     with pytest.raises(EngineError):
         init_command.init(made(tmp_path, PLAIN), None, dry_run=False, yes=False)
     assert names(tmp_path) - PLAIN.keys() >= NEW
-
-
-def test_a_worker_gets_the_options_and_the_queues_of_the_settings(tmp_path: Path) -> None:
-    lines = ('app = "a"', 'folder = "x"', 'pythonpath = ["x/src"]', 'options = ["--pool=solo"]', 'queues = ["q"]')
-    made(tmp_path, {"harness.toml": "\n".join(lines)})
-    made(tmp_path, {"x/src/a.py": ""})
-    said = said_in(tmp_path)
-    assert said is not None
-    spec = spec_for(tmp_path, said)
-    assert (spec.options, spec.app_folder) == (("--pool=solo", "--queues=q"), tmp_path / "x" / "src")
