@@ -140,14 +140,18 @@ class _Reader:
                 )
 
     def _returns_app(self, function: ast.FunctionDef) -> bool:
+        inside = tuple(ast.walk(function))
+        returned = [node.value for node in inside if isinstance(node, ast.Return) and node.value is not None]
+        if all(isinstance(value, ast.Constant) for value in returned):
+            return False
         local = frozenset(
             target.id
-            for node in ast.walk(function)
+            for node in inside
             if isinstance(node, ast.Assign) and self.is_app(node.value)
             for target in node.targets
             if isinstance(target, ast.Name)
         )
-        return any(self.is_app(node.value, local) for node in ast.walk(function) if isinstance(node, ast.Return))
+        return any(self.is_app(value, local) for value in returned)
 
     def apps(self) -> Iterator[CeleryApp]:
         """Yield the variables of this module that hold an app."""
