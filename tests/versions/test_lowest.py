@@ -21,7 +21,7 @@ def test_the_lower_bounds_are_what_is_tested() -> None:
 
 
 def test_the_harness_works_beside_the_oldest_celery_and_sqlalchemy(tmp_path: Path) -> None:
-    python = tmp_path / "bin" / "python"
+    python = str(tmp_path / "bin" / "python")
     subprocess.run([sys.executable, "-m", "venv", tmp_path], check=True, timeout=INSTALL_S)
     pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, *LOWEST, f"{ROOT}[pytest]"], check=True, timeout=INSTALL_S)
