@@ -4,6 +4,7 @@
 requirements file, and that more than a declaration. The result is a `Plan`; `harness.containers.app_image` builds it.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -252,12 +253,13 @@ def _without_hashes(read: Requirements) -> Sequence[str]:
 
 
 def _requirement(folder: Path, entry: str) -> str:
-    try:
-        return str(Requirement(entry))
-    except InvalidRequirement:
-        raise ProjectError(
-            f"{SETTINGS}: {entry!r} in `dependencies` is neither a file in {folder} nor a requirement (celery==5.4)."
-        ) from None
+    # `requirements.txt` would be a good name of a package, too.
+    if not re.search(r"\.(?:cfg|in|lock|toml|txt)$", entry):
+        with contextlib.suppress(InvalidRequirement):
+            return str(Requirement(entry))
+    raise ProjectError(
+        f"{SETTINGS}: {entry!r} in `dependencies` is neither a file in {folder} nor a requirement (celery==5.4)."
+    )
 
 
 def _of_dockerfile(folder: Path, name: str, wanted: Wanted) -> Plan:

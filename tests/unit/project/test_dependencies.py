@@ -95,8 +95,12 @@ def test_what_the_settings_name_comes_first(tmp_path: Path) -> None:
     assert plan_of(tmp_path, Wanted(dependencies=(".[mail]",))).requirements == ("celery==5.6.0", "jinja2")
     assert plan_of(tmp_path, Wanted(dependencies=("uv.lock",))).means is Means.LOCK
     assert plan_of(tmp_path, Wanted(image="own:1")).image == "own:1"
+
+
+@pytest.mark.parametrize("name", ["requirements/prod.txt", "requirements.txt", "uv.lock", "celery = 5"])
+def test_a_file_that_is_not_there_is_not_taken_for_a_package(tmp_path: Path, name: str) -> None:
     with pytest.raises(ProjectError, match=r"neither a file in .* nor a requirement"):
-        plan_of(tmp_path, Wanted(dependencies=("requirements/prod.txt",)))
+        plan_of(tmp_path, Wanted(dependencies=("celery", name)))
 
 
 def test_a_lock_beside_other_packages_gives_up_its_hashes(tmp_path: Path) -> None:
