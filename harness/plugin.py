@@ -97,11 +97,15 @@ def _harness_session(request: pytest.FixtureRequest) -> Iterator[SharedParts]:
         yield session
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def _harness_settings(request: pytest.FixtureRequest) -> Settings:
-    """Return the settings of the project; also for `harness.celery_setup`."""
+    """Return the settings of the project that the test belongs to; also for `harness.celery_setup`.
+
+    Where several projects share a rootdir, each has its own.
+    """
     try:
-        return load(request.config.rootpath)
+        nearest = load(request.path.parent)
+        return nearest if nearest.project is not None else load(request.config.rootpath)
     except HarnessError as error:
         raise _failed(error) from None
 

@@ -253,13 +253,10 @@ def plan(project: Project, candidate: Candidate, settings: Draft) -> SetupPlan:
     else:
         task = project.first_task(candidate) if project.traffic.is_clear else None
         smoke = SmokeTest(
-            app=candidate.app,
-            folder=candidate.folder,
             sends=None if task is None else task.name(candidate.folder),
             queue=project.traffic.default_queue,
-            with_mailbox=settings.with_mailbox,
         )
-        test_change = Change(path=root / test, before=None, added=smoke.text(root, test))
+        test_change = Change(path=root / test, before=None, added=smoke.text())
     changes = (settings_change, test_change, _ignored(root))
     return SetupPlan(
         root=root,

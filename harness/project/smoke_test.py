@@ -15,36 +15,14 @@ _NAMES = ("test_harness_smoke.py", "harness_smoke_test.py", "tests_harness_smoke
 class SmokeTest:
     """What the tests have to know of the app."""
 
-    app: str
-    folder: PurePosixPath
-    """The folder that the app is imported from, in the project."""
     sends: str | None
     """A task that anybody can send; None if there is none."""
     queue: str | None
     """The queue that the task is sent to; None for Celery's own."""
-    with_mailbox: bool
-    """True if the app's environment names the stack's mailbox."""
 
-    def text(self, root: Path, path: PurePosixPath) -> str:
-        """Return the file's text.
-
-        Args:
-            root: the project's folder.
-            path: of the file, in the project.
-        """
-        at = _rootdir(root, path.parent)
-        arguments = [f'app="{self.app}"']
-        if at != root / self.folder:
-            ups = len(path.parent.parts)
-            below = "" if self.folder == PurePosixPath() else f' / "{self.folder}"'
-            arguments.append(f"app_folder=Path(__file__).parents[{ups}]{below}")
-        marks = f"pytest.mark.stack({', '.join(arguments)})"
-        if self.with_mailbox:
-            marks = f'[{marks}, pytest.mark.usefixtures("mailbox")]'
-        path_import = "from pathlib import Path\n\n" if len(arguments) > 1 else ""
+    def text(self) -> str:
+        """Return the file's text."""
         return _TEXT.format(
-            path_import=path_import,
-            marks=marks,
             smoke=self._sending("The task touches nothing outside of itself.") if self.sends else _NOTHING_TO_SEND,
             takes_over=self._sending("") if self.sends else "",
             next_step=_NEXT_STEP,
@@ -63,10 +41,6 @@ class SmokeTest:
 
 
 _TEXT = '''"""Does the app start, and do its tasks survive? Written once by `harness init`: it is yours to change."""
-
-{path_import}import pytest
-
-pytestmark = {marks}
 
 
 def test_a_worker_starts_and_knows_the_tasks(stack):
@@ -118,16 +92,6 @@ def place_for(root: Path) -> PurePosixPath:
 
 def _words(value: object) -> list[str]:
     return value.split() if isinstance(value, str) else [str(one) for one in value] if isinstance(value, list) else []
-
-
-def _rootdir(root: Path, tests: PurePosixPath) -> Path:
-    """Return what pytest takes for its rootdir if a file of this folder is named in the project's folder."""
-    below = [root.joinpath(*tests.parts[:count]) for count in range(len(tests.parts), 0, -1)]
-    ahead = (*below, root, *root.parents)
-    with_settings = (folder for folder in ahead if _options_in(folder) is not None)
-    with_setup = (folder for folder in ahead if (folder / "setup.py").is_file())
-    with_project = (folder for folder in ahead if (folder / "pyproject.toml").is_file())
-    return next(with_settings, None) or next(with_project, None) or next(with_setup, None) or root
 
 
 def _options_in(folder: Path) -> Mapping[str, Any] | None:

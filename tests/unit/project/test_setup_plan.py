@@ -259,21 +259,6 @@ def test_a_task_is_sent_to_a_queue_that_is_certainly_consumed(tmp_path: Path, se
     )
 
 
-def test_an_app_below_another_rootdir_is_found_from_the_test_itself(tmp_path: Path) -> None:
-    made(tmp_path, {"pytest.ini": "[pytest]\n"})
-    written(made(tmp_path / "services" / "shop", PLAIN))
-    text = (tmp_path / "services" / "shop" / TEST).read_text()
-    assert 'pytest.mark.stack(app="shop.app", app_folder=Path(__file__).parents[1])' in text
-    assert "from pathlib import Path\n" in text
-
-
-def test_a_stack_gets_a_mailbox_if_the_environment_names_one(tmp_path: Path) -> None:
-    written(made(tmp_path / "with", DJANGO))
-    assert 'pytest.mark.usefixtures("mailbox")' in (tmp_path / "with" / TEST).read_text()
-    written(made(tmp_path / "without", PLAIN))
-    assert "usefixtures" not in (tmp_path / "without" / TEST).read_text()
-
-
 # ---------------------------------------------------------------------------------------------------- other details
 
 
