@@ -1,6 +1,7 @@
 """Images of workers with a Celery and a SQLAlchemy of one's choice, as somebody's own app has them."""
 
 import io
+import secrets
 import subprocess
 import sys
 import tarfile
@@ -84,7 +85,8 @@ def built(
     engine: Engine, name: str, base: str, dockerfile: str, files: Mapping[str, bytes] | None = None
 ) -> Iterator[str]:
     """Build an image, and remove it at the end."""
-    tag = f"{_REPOSITORY}/{name}:{digest([base, dockerfile, *sorted(files or ())])}"
+    # Another run at the same time removes its own.
+    tag = f"{_REPOSITORY}/{name}:{secrets.token_hex(6)}"
     engine.build(
         _context({"Dockerfile": dockerfile.encode(), **(files or {})}),
         reference=tag,
