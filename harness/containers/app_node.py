@@ -53,6 +53,8 @@ class AppNode:
     """More environment variables; they override those that the harness sets."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """More labels of the container."""
+    processors: Mapping[str, int | str] = field(default_factory=dict)
+    """Limits of its processors; see `NodeSpec`."""
 
     def spec(
         self,
@@ -102,6 +104,7 @@ class AppNode:
             labels=dict(self.labels),
             working_dir=APP_INSIDE,
             read_only=True,
+            processors=self.processors,
         )
 
     def _pythonpath(self) -> str:

@@ -47,6 +47,7 @@ def options_of(spec: NodeSpec, host: Host, *, user_of_image: str = "root") -> di
             for mount in spec.mounts
         ],
         **_limits(spec, host, user_of_image),
+        **spec.processors,
     }
     if spec.user == CALLER:
         # A rootless engine runs as the caller itself, and shows the caller as root inside.

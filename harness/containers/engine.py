@@ -113,6 +113,8 @@ class NodeSpec:
     working_dir: str | None = None
     read_only: bool = False
     """True if only its mounts and /tmp, which is in memory, are writable; ignored for images of others."""
+    processors: Mapping[str, int | str] = field(default_factory=dict)
+    """Limits of its processors: any of `cpu_period`, `cpu_quota` and `cpuset_cpus`, as Docker defines them."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for a name that cannot be the name of a host and of a file."""

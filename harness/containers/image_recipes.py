@@ -163,7 +163,7 @@ def plan_image(which: Image, source: Source, *, architecture: str, context: Path
     names = (recipe.dockerfile, *recipe.files)
     try:
         files = {name: (context / name).read_bytes() for name in names}
-        pins = _pins(context) if recipe.wheels else ()
+        pins = pins_of(context, "node-requirements.txt") if recipe.wheels else ()
     except OSError as error:
         raise ImageError(f"The image {which} cannot be built: {error}. Is the installation complete?") from error
     ingredients = [
@@ -209,15 +209,15 @@ def own_context() -> Path:
     raise ImageError(f"No Dockerfiles in {' or '.join(map(str, candidates))}. Is the installation complete?")
 
 
-def _pins(context: Path) -> tuple[str, ...]:
-    """Return every requirement of the node image with its version, sorted. Raises ImageError."""
+def pins_of(context: Path, requirements: str) -> tuple[str, ...]:
+    """Return every requirement of a file in the context with its version, sorted. Raises ImageError."""
     inside = context / "constraints.txt"
     constraints = inside if inside.is_file() else context.parent / "constraints.txt"
     versions = {}
     for line in _content_lines(constraints):
         name, _, version = line.partition("==")
         versions[_normalized(name)] = version
-    names = {_normalized(line) for line in _content_lines(context / "node-requirements.txt")}
+    names = {_normalized(line) for line in _content_lines(context / requirements)}
     if missing := sorted(name for name in names if not versions.get(name)):
         raise ImageError(f"{constraints} gives no version (name==version) of {', '.join(missing)}.")
     return tuple(sorted(f"{name}=={versions[name]}" for name in names))

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -168,6 +169,28 @@ def fetch_wheels(pins: Sequence[str], *, architecture: str, name: str, say: Say)
             _run(command, what=f"{name}: downloading {len(pins)} wheels", say=say)
             # A folder of this name is complete, because it is renamed only when it is.
             Path(partial, "wheels").rename(folder)
+    return folder
+
+
+def unpacked_wheels(pins: Sequence[str], *, architecture: str, name: str, say: Say) -> Path:
+    """Return a folder that the node image's Python can import exactly `pins` from.
+
+    The arguments and errors are those of `fetch_wheels`. ImageError as well if a wheel cannot be unpacked.
+    """
+    wheels = fetch_wheels(pins, architecture=architecture, name=name, say=say)
+    folder = wheels.with_name(wheels.name.replace("wheels-", "packages-", 1))
+    with locked(folder.name, say):
+        if folder.is_dir():
+            return folder
+        try:
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix="packages-partial-") as partial:
+                for wheel in wheels.iterdir():
+                    with zipfile.ZipFile(wheel) as archive:
+                        archive.extractall(f"{partial}/packages")
+                # A folder of this name is complete, because it is renamed only when it is.
+                Path(partial, "packages").rename(folder)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ImageError(f"{name}: the wheels in {wheels} cannot be unpacked: {error}.") from error
     return folder
 
 

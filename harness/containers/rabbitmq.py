@@ -47,6 +47,9 @@ class Login:
     """The URL for processes of this machine; after a restart of the broker, `Broker.refresh` returns the new one."""
 
 
+_GUEST = Login(user="guest", password="guest", vhost="/", amqp_url_inside="", amqp_url_outside="")  # noqa: S106 - its default.
+
+
 @dataclass(frozen=True, kw_only=True)
 class QueueCount:
     """The number of messages in a queue."""
@@ -120,7 +123,7 @@ class Broker(Node):
             engine: runs it.
             image: RabbitMQ with the management plugin enabled.
             network: the network of the nodes that use it.
-            name: the node's name; on the network it is always `broker` too.
+            name: the node's name, and its host's.
             sampled_s: the interval, in seconds, at which quorum queues report how many messages they hold.
         """
         self._sampled_s = sampled_s
@@ -131,8 +134,7 @@ class Broker(Node):
             env={"RABBITMQ_DEFAULT_USER": _ADMIN, "RABBITMQ_DEFAULT_PASS": self._password},
             ports=(AMQP_PORT, MANAGEMENT_PORT),
             # RabbitMQ keeps its data under the host name. Under another one, a restart would lose the data.
-            hostname=HOSTNAME,
-            aliases=(HOSTNAME,),
+            hostname=name,
             user=None,
         )
         super().__init__(engine, spec, network=network, missing=self._lacks)
@@ -154,26 +156,37 @@ class Broker(Node):
         """
         user, password = f"{name}-{secrets.token_hex(3)}", secrets.token_urlsafe(24)
         self._ask("PUT", f"vhosts/{_quoted(name)}", {})
-        self._ask("PUT", f"users/{_quoted(user)}", {"password": password, "tags": ""})
-        self._ask("PUT", f"permissions/{_quoted(name)}/{_quoted(user)}", _ALL_RIGHTS)
+        self._admit(user, password, name, tags="")
         return self.refresh(Login(user=user, password=password, vhost=name, amqp_url_inside="", amqp_url_outside=""))
+
+    def welcome_guest(self) -> Login:
+        """Make the vhost `/` anew, and the administrator `guest` with this password, whom clients take by default.
+
+        Raises:
+            BrokerError: the broker refused.
+        """
+        self.delete_vhost(_GUEST)
+        self._admit(_GUEST.user, _GUEST.password, _GUEST.vhost, tags="administrator")
+        return self.refresh(_GUEST)
 
     def refresh(self, login: Login) -> Login:
         """Return the same login with the current URLs."""
         host, port = self.container.host_port(AMQP_PORT)
         return replace(
-            login,
-            amqp_url_inside=_url(login, HOSTNAME, AMQP_PORT),
-            amqp_url_outside=_url(login, host, port),
+            login, amqp_url_inside=_url(login, self.name, AMQP_PORT), amqp_url_outside=_url(login, host, port)
         )
 
     def delete_vhost(self, login: Login) -> None:
         """Delete a vhost with its content, close its connections, and delete its user. A second call does nothing.
 
+        The vhost `/` is there again, and empty: the broker is ready only if it has one.
+
         Raises:
             BrokerError: the broker refused.
         """
         self._ask("DELETE", f"vhosts/{_quoted(login.vhost)}", absent_is_fine=True)
+        if login.vhost == _GUEST.vhost:
+            self._ask("PUT", f"vhosts/{_quoted(login.vhost)}", {})
         self._ask("DELETE", f"users/{_quoted(login.user)}", absent_is_fine=True)
 
     def admit(self, user: str, password: str, vhost: str) -> None:
@@ -182,7 +195,10 @@ class Broker(Node):
         Raises:
             BrokerError: the broker refused.
         """
-        self._ask("PUT", f"users/{_quoted(user)}", {"password": password, "tags": "management"})
+        self._admit(user, password, vhost, tags="management")
+
+    def _admit(self, user: str, password: str, vhost: str, *, tags: str) -> None:
+        self._ask("PUT", f"users/{_quoted(user)}", {"password": password, "tags": tags})
         self._ask("PUT", f"permissions/{_quoted(vhost)}/{_quoted(user)}", _ALL_RIGHTS)
 
     @property

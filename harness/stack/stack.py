@@ -99,7 +99,7 @@ class Stack(AccountedSystem):
             self.leases[service] = lease = self._session.services.lease(service)
             self._closing.callback(self._session.services.end, service, lease)
         name = self.folder.path.name
-        self._login = broker.create_vhost(name)
+        self._login = broker.welcome_guest() if self.spec.guest else broker.create_vhost(name)
         self._closing.callback(broker.delete_vhost, self._login)
         self._closing.callback(self._save_broker_log)
         self._start_producer(self._login.amqp_url_outside, self._store.url_outside)

@@ -55,6 +55,8 @@ class StackSpec:
     """The services beside the broker that the app uses, each with a database of the stack's own."""
     results: ResultsIn = ResultsIn.SQLITE
     """Where the workers store their results."""
+    guest: bool = False
+    """True if its vhost is `/` and its user `guest`. A session can have one such stack at a time."""
 
     def __post_init__(self) -> None:
         """Check the settings. Raises UsageError."""
