@@ -16,6 +16,7 @@ kinds of the lines and their members. A task that another task or beat sends get
 producer writes them.
 """
 
+import contextlib
 import logging
 import os
 import platform
@@ -318,12 +319,20 @@ def _plain(value: Any) -> Json:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
+def _call_process(name: str) -> None:
+    """Give this process, and those that it forks, the name that they would have without the agent."""
+    # Only Linux has that file, and a program that is told apart by its name is no reason to fail.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
+
+
 def main(argv: list[str]) -> None:
     """Journal this process, and run `celery` with the arguments given."""
     folder, node = os.environ["HARNESS_JOURNAL"], os.environ["HARNESS_NODE"]
     role = next((word for word in argv if word in {"worker", "beat"}), "celery")
     offset_s = float(os.environ.get("HARNESS_CLOCK_OFFSET_S", "0"))
     agent = Agent(Writer(folder, node=node, role=role, now=lambda: time.time() - offset_s))
+    _call_process("celery")
     agent.up(argv)
     agent.connect()
     agent.time_stores()
