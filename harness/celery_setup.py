@@ -10,29 +10,21 @@ not supported raises an error. See docs/pytest-celery.md.
 import inspect
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import kombu.pools
 import pytest
 
 from harness.app_binding import journal_sends
-from harness.celery_setup_worker import (
-    BUILD,
-    build_fixture,
-    check,
-    get_running_processes_info,
-    parsed_command,
-    worker_env,
-)
-from harness.containers.app_node import RESULTS_URL_INSIDE, AppNode
-from harness.containers.node import Node
-from harness.containers.ownership import RUN_LABEL
-from harness.containers.rabbitmq import AMQP_PORT
-from harness.containers.worker import Worker
-from harness.errors import HarnessError, StartError, UsageError, told
+from harness.celery_setup_container import ServedContainer
+from harness.celery_setup_docker import ContainerClient
+from harness.celery_setup_worker import get_running_processes_info, needed_version, write_app
+from harness.containers.app_node import RESULTS_URL_INSIDE
+from harness.errors import HarnessError, UsageError, told
 from harness.printable import printable
 from harness.records.journal import Writer
 from harness.stack.project_stack import spec_of
@@ -42,6 +34,7 @@ from harness.stack.stack import Stack
 try:
     import pytest_celery
     import pytest_celery.plugin
+    from pytest_docker_tools.exceptions import TimeoutError as LogTimeout
 except ImportError as error:
     _sentence = f"{error}. Install it with the harness: pip install 'celery-harness[pytest-celery]'"
     if "PYTEST_VERSION" in os.environ:
@@ -52,9 +45,8 @@ except ImportError as error:
 
 _CALM_S = 3.0
 """Seconds that a finished test waits for the next task to end. Tasks that it left open are pending then."""
-_LOG_LINES = 20
-_FOREIGN = ("celery_redis_backend", "celery_redis_broker", "celery_memcached_backend", "celery_localstack_broker")
-_OWN_CONTAINER = ("default_pytest_celery_network", "celery_base_worker_image", "default_worker_volume")
+_DEFAULT_QUEUE = "celery"
+_ASKING = "celery-harness-asking"
 NewWorker = Callable[..., Any]
 """Starts one more worker, of `container_cls` (default_worker_container_cls) with `command` (the class's own)."""
 
@@ -68,7 +60,11 @@ def pytest_configure(config: pytest.Config) -> None:
     manager = config.pluginmanager
     if not manager.is_registered(pytest_celery.plugin):
         manager.register(pytest_celery.plugin, "pytest_celery.plugin")
+    manager.register(_AskingFixtures(), _ASKING)
     manager.register(_Components(), "celery-harness-components")
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    _serve(patch)
 
 
 # ------------------------------------------------------------------------------------------------- the components
@@ -114,90 +110,121 @@ class SQLiteTestBackend(pytest_celery.CeleryTestBackend):  # type: ignore[misc] 
         """Do nothing: the file stays in the run folder."""
 
 
-class _OnNode:
-    """The actions of a pytest-celery container that go through the harness's node, so that the node knows of them."""
-
-    _node: Node
-
-    def ready(self) -> bool:
-        """Return True if the node runs: its starter waits until it is ready. Raises StartError if it does not run."""
-        if not self._node.is_up():
-            said = self._node.last_lines(_LOG_LINES)
-            raise StartError(f"{self._node.name} {self._node.container.state()}. Its last log lines:\n{said}")
-        return True
-
-    def kill(self, signal: str | int | None = None) -> None:
-        self._node.kill("SIGKILL" if signal is None else str(signal))
-
-    def restart(self, timeout: int = 10) -> None:
-        self._node.restart(timeout)
-        self._node.wait_ready()
+# ------------------------------------------------------------------------------------------------- their classes
 
 
-class _Broker(_OnNode):
-    """The broker's container, as one vhost sees it."""
+def _serve(patch: pytest.MonkeyPatch) -> None:
+    """Teach pytest-celery's base classes about the harness's containers. What a test overrides stays overridden."""
+    base, node, broker = pytest_celery.CeleryTestContainer, pytest_celery.CeleryTestNode, pytest_celery.CeleryTestBroker
+    is_ready, hostname, wait, restart = base.ready, node.hostname, node.wait_for_log, broker.restart
+    port = base._wait_port  # noqa: SLF001 - the only place where pytest-celery looks a port up.
 
-    _stack: Stack
-    _since_t: float
-    _container: Any
+    def ready(self: Any) -> Any:
+        return self._container.check_up() if isinstance(self._container, ServedContainer) else is_ready(self)
 
-    @property
-    def url(self) -> str:
-        return self._stack.login.amqp_url_inside
+    def wait_port(self: Any, number: str) -> Any:
+        # Where this process runs in a container itself, pytest-docker-tools would take the inner port.
+        served = isinstance(self._container, ServedContainer)
+        return self._container.host_port(number) if served else port(self, number)
 
-    @property
-    def host_url(self) -> str:
-        # A restart publishes another port.
-        return self._stack.broker.refresh(self._stack.login).amqp_url_outside
+    def name_of_host(self: Any) -> Any:
+        # The harness gives containers host names that differ from their ids.
+        served = isinstance(getattr(self.container, "_container", None), ServedContainer)
+        return self.container.attrs["Config"]["Hostname"] if served else hostname(self)
 
-    @property
-    def port(self) -> int:
-        return self._stack.broker.container.host_port(AMQP_PORT)[1]
+    def wait_for_log(self: Any, log: str, message: str = "", timeout: float = pytest_celery.RESULT_TIMEOUT) -> None:
+        inner = getattr(self.container, "_container", None)
+        if not isinstance(inner, ServedContainer):
+            wait(self, log, message, timeout)
+        elif not inner.has_logged(log, timeout):
+            raise LogTimeout(f"Timeout of {timeout}s exceeded")
 
-    @property
-    def vhost(self) -> str:
-        return self._stack.login.vhost
+    def restart_broker(self: Any, *args: Any, **options: Any) -> None:
+        restart(self, *args, **options)
+        if self.app:
+            forget_connections(self.app)
 
-    def logs(self) -> str:
-        """Return the log since this test began: other tests share the broker."""
-        text: bytes = self._container.logs(since=self._since_t)
-        return text.decode(errors="replace")
-
-
-class _Named:
-    """A worker's name as Celery knows it: the harness gives containers host names that differ from their ids."""
-
-    container: Any
-    worker_name: str
-
-    def hostname(self) -> str:
-        return f"{self.worker_name}@{self.container.attrs['Config']['Hostname']}"
+    patch.setattr(base, "ready", ready)
+    patch.setattr(base, "_wait_port", wait_port)
+    patch.setattr(node, "hostname", name_of_host)
+    patch.setattr(node, "wait_for_log", wait_for_log)
+    patch.setattr(broker, "restart", restart_broker)
 
 
-def _with(mixin: type, cls: type, **members: Any) -> Any:
-    """Return a subclass of `mixin` and `cls`, in this order; `cls` may be a class of the test's own."""
-    return type(cls.__name__, (mixin, cls), members)
+def forget_connections(app: Any) -> None:
+    """Close an app's connections, and make it connect anew.
+
+    Pools are the process's own, by URL. The next test has the same URL, and a broker that was started again another
+    port.
+    """
+    own = [app._pool, app.amqp._producer_pool]  # noqa: SLF001 - the public names would make pools.
+    for group in (kombu.pools.producers, kombu.pools.connections):
+        for key, pool in list(group.items()):
+            if any(pool is one for one in own):
+                pool.force_close_all()
+                group.pop(key)
+    app._pool = app.amqp._producer_pool = None  # noqa: SLF001 - as Celery itself does after a fork.
+
+
+# ------------------------------------------------------------------------------------------------------- who asks
+
+
+class _Request:
+    """The fixture that is being set up, and what it may ask for."""
+
+    def __init__(self, request: pytest.FixtureRequest, fixture: str, function: Any) -> None:
+        self._request = request
+        self.fixture = fixture
+        # The function that pytest-docker-tools makes has the class among its globals, and nowhere else.
+        self.container_cls = getattr(function, "__globals__", {}).get("wrapper_class")
+
+    def more_options(self, command: Sequence[str] | str) -> list[str]:
+        return _without_mingle(self.container_cls, command)
+
+    def stack(self) -> Stack:
+        stack: Stack = self._request.getfixturevalue("celery_stack")
+        return stack
+
+    def folder(self) -> Path:
+        factory: pytest.TempPathFactory = self._request.getfixturevalue("tmp_path_factory")
+        return factory.mktemp("celery_setup")
+
+
+class _AskingFixtures:
+    """Knows which fixture is being set up at present: pytest-docker-tools does not tell its client who asks."""
+
+    def __init__(self) -> None:
+        self._requests: list[_Request] = []
+
+    def __call__(self) -> _Request:
+        return self._requests[-1]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        self._requests.append(_Request(request, fixturedef.argname, fixturedef.func))
+        try:
+            with _plain_failure():
+                return (yield)
+        finally:
+            self._requests.pop()
 
 
 # ---------------------------------------------------------------------------------------------------- the fixtures
 
 
-def _refusing(name: str, scope: Any = "function") -> Any:
-    # A session's fixture must not be a method of an object.
-    @pytest.fixture(name=name, scope=scope)  # type: ignore[misc]  # mypy takes a method outside of a class amiss.
-    @staticmethod
-    def refuse() -> None:
-        raise UsageError(
-            f"{name} cannot be had with harness.celery_setup. The broker is RabbitMQ (celery_rabbitmq_broker), the "
-            "backend SQLite (celery_sqlite_backend), a worker celery_setup_worker or celery_harness_worker(); "
-            "containers and images of one's own cannot join them. Leave `-p harness.celery_setup` out for those."
-        )
-
-    return refuse
-
-
 class _Components:
     """The fixtures that replace pytest-celery's."""
+
+    # A session's fixture must not be a method of an object.
+    @pytest.fixture(scope="session")
+    @staticmethod
+    def docker_client(request: pytest.FixtureRequest, _harness_session: SharedParts) -> Iterator[ContainerClient]:
+        asking: Any = request.config.pluginmanager.get_plugin(_ASKING)
+        client = ContainerClient(_harness_session, asking)
+        yield client
+        client.close()
 
     @pytest.fixture
     def celery_stack(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
@@ -208,7 +235,8 @@ class _Components:
         own |= {"pythonpath": (), "queues": (), "prepare": (), "writable": False}
         settings = request.getfixturevalue("_harness_settings")
         with _plain_failure():
-            spec = spec_of(settings.over("celery_setup", own), workers=0, own_image=False)
+            asked = spec_of(settings.over("celery_setup", own), workers=0, own_image=False)
+            spec = replace(asked, guest=True)
         with request.getfixturevalue("_harness_running")(spec, noted_after_s=_CALM_S) as stack:
             yield stack
             # Other tests share the broker.
@@ -222,11 +250,9 @@ class _Components:
 
     @pytest.fixture
     def default_rabbitmq_broker(
-        self, request: pytest.FixtureRequest, celery_stack: Stack, default_rabbitmq_broker_cls: type
+        self, docker_client: ContainerClient, default_rabbitmq_broker_cls: Any, default_rabbitmq_broker_image: str
     ) -> Any:
-        broker = celery_stack.broker
-        cls = _with(_Broker, default_rabbitmq_broker_cls, _node=broker, _stack=celery_stack, _since_t=time.time())
-        return cls(_docker(_session(request), broker))
+        return default_rabbitmq_broker_cls(docker_client.run(default_rabbitmq_broker_image))
 
     @pytest.fixture(params=["celery_sqlite_backend"])
     def celery_backend(self, request: pytest.FixtureRequest) -> Any:
@@ -237,22 +263,33 @@ class _Components:
         return SQLiteTestBackend(celery_stack.folder.results)
 
     @pytest.fixture
+    def celery_setup_app(self, celery_setup_app: Any, default_worker_container_cls: Any) -> Any:
+        """Provide pytest-celery's app, whose default queue is the worker's.
+
+        What pytest-celery itself sends without a queue is for a back end that needs no task of its own. Here the
+        body of a chord waits for a task, which would go where nobody consumes.
+        """
+        queue = default_worker_container_cls.worker_queue()
+        # What update_app_config of the test's own set is here, and nothing has been read from the app yet.
+        if queue != _DEFAULT_QUEUE and "task_default_queue" not in celery_setup_app._preconf:  # noqa: SLF001 - see above.
+            celery_setup_app.conf.task_default_queue = queue
+        return celery_setup_app
+
+    @pytest.fixture
+    def default_worker_initial_content(self, default_worker_initial_content: Mapping[str, bytes]) -> dict[str, bytes]:
+        return without_psutil(default_worker_initial_content)
+
+    @pytest.fixture
     def default_worker_container(
         self, _new_container: NewWorker, default_worker_container_cls: Any, default_worker_command: Sequence[str]
     ) -> Any:
         return _new_container(default_worker_container_cls, default_worker_command)
 
     @pytest.fixture
-    def celery_setup_worker(
-        self, default_worker_cls: type, default_worker_container: Any, default_worker_app: Any
-    ) -> Any:
-        return _with(_Named, default_worker_cls)(container=default_worker_container, app=default_worker_app)
-
-    @pytest.fixture
     def celery_harness_worker(
         self,
         _new_container: NewWorker,
-        default_worker_cls: type,
+        default_worker_cls: Any,
         default_worker_container_cls: Any,
         default_worker_app: Any,
     ) -> NewWorker:
@@ -260,7 +297,7 @@ class _Components:
 
         def start(container_cls: Any = default_worker_container_cls, command: Sequence[str] | None = None) -> Any:
             container = _new_container(container_cls, container_cls.command() if command is None else command)
-            return _with(_Named, default_worker_cls)(container=container, app=default_worker_app)
+            return default_worker_cls(container=container, app=default_worker_app)
 
         return start
 
@@ -268,42 +305,25 @@ class _Components:
     def _new_container(
         self,
         request: pytest.FixtureRequest,
-        celery_stack: Stack,
+        docker_client: ContainerClient,
         tmp_path_factory: pytest.TempPathFactory,
         default_worker_env: Mapping[str, str],
         default_worker_initial_content: Mapping[str, bytes],
     ) -> NewWorker:
-        session = _session(request)
-        built_with = request.getfixturevalue("default_worker_container_session_cls")
-        fixtures = {name: request.getfixturevalue(build_fixture(name)) for name in BUILD}
-        log_level = request.getfixturevalue("default_worker_celery_log_level")
-        ports = request.getfixturevalue("default_worker_ports")
+        if ports := request.getfixturevalue("default_worker_ports"):
+            raise UsageError(f"default_worker_ports is {ports!r}; a worker of the harness publishes no ports.")
+        more = _own_log_level(request)
 
         def start(container_cls: Any, command: Sequence[str]) -> Any:
             with _plain_failure():
-                check(container_cls, built_with, fixtures, ports)
-                app, options = parsed_command(command)
-                if list(command) == default_command(container_cls):
-                    # Saves a second at each start. A command of the test's own is not changed.
-                    options.append("--without-mingle")
-                if log_level != built_with.log_level():
-                    options.append(f"--loglevel={log_level}")
-                node = AppNode(
-                    image=session.worker_image,
-                    app=app,
+                served = docker_client.worker(
+                    command,
+                    more=[*_without_mingle(container_cls, command), *more],
+                    env=default_worker_env,
                     app_folder=write_app(default_worker_initial_content, tmp_path_factory.mktemp("app")),
-                    run_folder=celery_stack.folder.path,
-                    network=session.network,
-                    broker_url=celery_stack.login.amqp_url_inside,
-                    # What the test's own fixtures say wins over the settings of the project.
-                    env={**celery_stack.spec.env, **worker_env(default_worker_env, celery_stack.login.amqp_url_inside)},
-                    labels={RUN_LABEL: celery_stack.folder.path.name},
+                    version=needed_version(container_cls),
                 )
-                name = f"worker-{len(celery_stack.workers) + 1}"
-                worker = Worker(session.engine, node, name=name, options=options)
-                celery_stack.workers.append(worker)
-                celery_stack.add(worker)
-            return _with(_OnNode, container_cls, _node=worker)(_docker(session, worker))
+            return container_cls(served)
 
         return start
 
@@ -317,24 +337,8 @@ class _Components:
         journal_sends(app, journal)
         yield celery_setup
         # The vhost is about to be deleted. A connection that it closes would leave an open socket.
-        app.pool.force_close_all()
+        forget_connections(app)
         journal.close()
-
-
-for _name in _FOREIGN:
-    setattr(_Components, _name, _refusing(_name))
-for _name in _OWN_CONTAINER:
-    setattr(_Components, _name, _refusing(_name, "session"))
-
-
-def _session(request: pytest.FixtureRequest) -> SharedParts:
-    session: SharedParts = request.getfixturevalue("_harness_session")
-    return session
-
-
-def _docker(session: SharedParts, node: Node) -> Any:
-    """Return the container of a node as docker-py's object."""
-    return session.engine.native(node.container)
 
 
 @contextmanager
@@ -355,11 +359,25 @@ def default_command(container_cls: Any) -> Sequence[str]:
     return command
 
 
-def write_app(content: Mapping[str, bytes], folder: Path) -> Path:
-    """Write the files that pytest-celery would put into its volume. Return the folder."""
-    stock = inspect.getsource(pytest_celery.utils).encode()
-    for name, text in content.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(inspect.getsource(get_running_processes_info).encode() if text == stock else text)
-    return folder
+def _without_mingle(container_cls: Any, command: Sequence[str] | str) -> list[str]:
+    """Return the option that saves a second at each start. A command of the test's own is not changed."""
+    is_default = issubclass(container_cls or object, pytest_celery.CeleryWorkerContainer) and (
+        list(command) == default_command(container_cls)
+    )
+    return ["--without-mingle"] if is_default else []
+
+
+def _own_log_level(request: pytest.FixtureRequest) -> list[str]:
+    """Return the option for the fixture with the log level, if a test has a fixture of its own for it."""
+    name = "default_worker_celery_log_level"
+    fixtures = request._fixturemanager.getfixturedefs(name, request.node) or ()  # noqa: SLF001 - nothing public tells.
+    # pytest-celery's own would say what some folder's class says: it is of the session.
+    if not fixtures or fixtures[-1].func.__module__.startswith("pytest_celery."):
+        return []
+    return [f"--loglevel={request.getfixturevalue(name)}"]
+
+
+def without_psutil(content: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return a worker's files, with a process list that needs no psutil: an image of the user's own may lack it."""
+    stock, own = inspect.getsource(pytest_celery.utils), inspect.getsource(get_running_processes_info)
+    return {name: own.encode() if text == stock.encode() else text for name, text in content.items()}

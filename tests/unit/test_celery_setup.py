@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import psutil
 import pytest
+from celery import Celery
 from pytest_celery import CeleryWorkerContainer
 
 from harness import app_binding, celery_setup, celery_setup_worker
@@ -22,7 +23,6 @@ from harness.stack.stack import Stack
 pytest_plugins = ["pytester"]
 
 BROKER = "amqp://user:secret@broker:5672/vhost"
-BUILT_WITH = {name: getattr(CeleryWorkerContainer, name)() for name in celery_setup_worker.BUILD}
 
 TESTS = """
 def test_first(celery_setup): pass
@@ -85,47 +85,53 @@ def test_only_the_stock_command_counts_as_the_default() -> None:
 
 
 def test_the_environment_keeps_the_way_to_the_agent_and_what_the_test_adds() -> None:
-    env = celery_setup_worker.worker_env({"CELERY_BROKER_URL": BROKER, "PYTHONPATH": "/app", "SHOP": "1"}, BROKER)
-    assert env["PYTHONPATH"] == f"{CODE_INSIDE}:/app"
+    given = {"CELERY_BROKER_URL": BROKER, "PYTHONPATH": "/app", "SHOP": 1}
+    env = celery_setup_worker.worker_env(given, {"broker"}, "/more")
+    assert env["PYTHONPATH"] == f"{CODE_INSIDE}:/app:/more"
     assert env["SHOP"] == "1"
     # No backend was asked for, so none may come from elsewhere.
     assert env["CELERY_RESULT_BACKEND"] == ""
 
 
-@pytest.mark.parametrize("url", [None, "memory://", "amqp://user:secret@elsewhere/"])
-def test_another_broker_is_refused_and_no_password_shown(url: str | None) -> None:
+@pytest.mark.parametrize(
+    "url", [None, "memory://", "amqp://broker//", "amqp://broker//;amqp://broker-2//", "redis://redis-1/0"]
+)
+def test_a_worker_may_use_any_broker_of_its_test_or_its_own_memory(url: str | None) -> None:
     given = {} if url is None else {"CELERY_BROKER_URL": url}
+    env = celery_setup_worker.worker_env(given, {"broker", "broker-2", "redis-1"})
+    assert env.get("CELERY_BROKER_URL") == url
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://user:secret@elsewhere/", "amqp://broker//;amqp://user:secret@elsewhere:5672//"]
+)
+def test_another_broker_is_refused_and_no_password_shown(url: str) -> None:
     with pytest.raises(UsageError, match="here it can be the harness's alone") as refused:
-        celery_setup_worker.worker_env(given, BROKER)
+        celery_setup_worker.worker_env({"CELERY_BROKER_URL": url}, {"broker"})
     assert "secret" not in str(refused.value)
 
 
-def test_what_the_default_classes_say_is_accepted() -> None:
-    celery_setup_worker.check(CeleryWorkerContainer, CeleryWorkerContainer, BUILT_WITH, None)
-
-
-@pytest.mark.parametrize("name", celery_setup_worker.BUILD)
-def test_a_fixture_for_an_image_that_nobody_builds_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"{celery_setup_worker.build_fixture(name)} says 'mine'"):
-        celery_setup_worker.check(CeleryWorkerContainer, CeleryWorkerContainer, {**BUILT_WITH, name: "mine"}, None)
-
-
-def test_a_version_and_ports_are_refused() -> None:
+def test_a_class_asks_for_a_version_or_takes_any() -> None:
     class Old(CeleryWorkerContainer):  # type: ignore[misc]  # untyped.
         @classmethod
         def version(cls) -> str:
             return "5.4.0"
 
-    with pytest.raises(UsageError, match=r"asks for Celery 5\.4\.0"):
-        celery_setup_worker.check(Old, Old, {}, None)
-    with pytest.raises(UsageError, match="publishes no ports"):
-        celery_setup_worker.check(CeleryWorkerContainer, CeleryWorkerContainer, BUILT_WITH, {"5678/tcp": "5678"})
+    assert celery_setup_worker.needed_version(Old) == "5.4.0"
+    assert celery_setup_worker.needed_version(CeleryWorkerContainer) == ""
+    assert celery_setup_worker.needed_version(None) == ""
+
+
+def test_an_image_without_a_command_runs_what_its_arguments_say() -> None:
+    assert celery_setup_worker.stock_command(
+        {"CELERY_WORKER_NAME": "old", "CELERY_WORKER_QUEUE": "olds", "CELERY_LOG_LEVEL": "DEBUG"}
+    ) == ["celery", "-A", "app", "worker", "--loglevel=DEBUG", "-n", "old@%h", "-Q", "olds"]
 
 
 def test_files_are_written_and_processes_can_be_listed_without_psutil(tmp_path: Path) -> None:
     content = CeleryWorkerContainer.initial_content()
     assert b"psutil" in content["utils.py"]
-    celery_setup.write_app(content, tmp_path)
+    celery_setup_worker.write_app(celery_setup.without_psutil(content), tmp_path)
     assert "import *" in (tmp_path / "app.py").read_text()
     assert (tmp_path / "pytest_celery/vendors/worker/tasks.py").is_file()
     spaces: dict[str, Any] = {}
@@ -139,9 +145,8 @@ def test_files_are_written_and_processes_can_be_listed_without_psutil(tmp_path: 
     assert mine["memory_percent"] == pytest.approx(other.memory_percent(), rel=0.2)
 
 
-def test_a_utils_module_of_the_tests_own_is_left_as_it_is(tmp_path: Path) -> None:
-    celery_setup.write_app({"utils.py": b"mine = 1\n"}, tmp_path)
-    assert (tmp_path / "utils.py").read_bytes() == b"mine = 1\n"
+def test_a_utils_module_of_the_tests_own_is_left_as_it_is() -> None:
+    assert celery_setup.without_psutil({"utils.py": b"mine = 1\n"}) == {"utils.py": b"mine = 1\n"}
 
 
 @dataclass(frozen=True)
@@ -251,3 +256,19 @@ def test_the_components_win_over_pytest_celerys_in_every_order_of_loading(
         done = pytester.runpytest_inprocess("--collect-only", "-q", *options)
         parameters = "celery_setup_worker-celery_rabbitmq_broker-celery_sqlite_backend"
         done.stdout.fnmatch_lines([f"*::test_first[[]{parameters}]", f"*::test_second[[]{parameters}]"])
+
+
+def test_an_app_connects_anew_after_its_test_and_other_apps_keep_their_connections() -> None:
+    first, other = Celery("first", broker="memory://"), Celery("other", broker="memory://elsewhere")
+    for app in (first, other):
+        with app.producer_pool.acquire() as producer:
+            producer.connection.ensure_connection()
+    kept = other.pool
+    celery_setup.forget_connections(first)
+    # The next test's app has the same URL.
+    for app in (first, Celery("second", broker="memory://")):
+        with app.producer_pool.acquire() as producer:
+            assert producer.connection.ensure_connection()
+    assert other.pool is kept
+    with kept.acquire() as connection:
+        assert connection.ensure_connection()

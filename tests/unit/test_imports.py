@@ -21,8 +21,14 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("harness.__main__",),
     ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
-    ("harness.send_command", "harness.init_command"),
-    ("harness.command", "harness.scenario_options", "harness.celery_setup_worker"),
+    ("harness.send_command", "harness.init_command", "harness.celery_setup_docker"),
+    (
+        "harness.command",
+        "harness.scenario_options",
+        "harness.celery_setup_asked",
+        "harness.celery_setup_container",
+        "harness.celery_setup_worker",
+    ),
     ("harness.loadtest",),
     ("harness.running",),
     ("harness.faults",),
@@ -81,7 +87,14 @@ KNOWN_TO = {
     "h11": ("harness.inside.web",),
     "hdrh": ("harness.measure.stages",),
     "jinja2": ("scenarios",),
-    "kombu": ("harness.producer", "harness.app_binding", "harness.broker_connection", "harness.inside", "scenarios"),
+    "kombu": (
+        "harness.producer",
+        "harness.app_binding",
+        "harness.celery_setup",
+        "harness.broker_connection",
+        "harness.inside",
+        "scenarios",
+    ),
     "locust": (
         "harness.load",
         *(
@@ -95,6 +108,7 @@ KNOWN_TO = {
     "pydantic": ("harness.inside.web", "scenarios.web"),
     "pytest": ("harness.plugin", "harness.celery_setup"),
     "pytest_celery": ("harness.celery_setup",),
+    "pytest_docker_tools": ("harness.celery_setup",),
     "redis": ("harness.containers.redis",),
     "requests": tuple(
         f"harness.containers.{name}"
