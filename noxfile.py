@@ -100,6 +100,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def upstream(session: nox.Session) -> None:
+    """Run suites of other projects that are written for pytest-celery: all, or those named after ``--``."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.upstream.run", *session.posargs)
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Small changes in what decides a verdict: do the unit tests notice each? ``-- --help`` shows the options."""
     _install(session, "test")
