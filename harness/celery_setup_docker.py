@@ -17,7 +17,7 @@ from harness.celery_setup_container import ServedContainer
 from harness.celery_setup_worker import needed_version, parsed_command, stock_command, worker_env
 from harness.containers import images
 from harness.containers.app_node import APP_INSIDE, AppNode
-from harness.containers.engine import Engine, Mount, NodeSpec
+from harness.containers.engine import Engine, NodeSpec
 from harness.containers.image_recipes import Image, is_ours, own_context, pins_of
 from harness.containers.node import Node
 from harness.containers.ownership import RUN_LABEL
@@ -25,6 +25,7 @@ from harness.containers.packages import unpacked_wheels
 from harness.containers.rabbitmq import HOSTNAME, Broker
 from harness.containers.worker import Worker
 from harness.errors import EngineError, ImageError, StartError, UsageError
+from harness.project.needs import Mount
 from harness.records import journal
 from harness.records.event import Kind
 from harness.stack.shared_parts import SharedParts
