@@ -118,9 +118,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def is_served(port: int) -> bool:
-    """Return whether somebody listens at a port of this machine."""
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+    """Return whether somebody listens at a port of this machine.
+
+    Nobody connects to it for that: a connection may get the port itself as its own, and then takes it from the server.
+    """
+    return any(
+        one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in psutil.net_connections(kind="tcp4")
+    )
 
 
 def ended(process: "subprocess.Popen[str]") -> Ended:
