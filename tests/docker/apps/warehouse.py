@@ -13,7 +13,6 @@ app = Celery("warehouse")
 def put(self: Task, article: str) -> int:
     """Add an article to the stock, and return how many calls there were."""
     with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS stock (article TEXT, task TEXT)")
         connection.execute("INSERT INTO stock VALUES (%s, %s)", (article, self.request.id))
     with redis.Redis.from_url(os.environ["CACHE"]) as cache:
         return int(cache.incr("calls"))
@@ -46,3 +45,13 @@ def forget(task: str) -> int:
     url = os.environ["CELERY_RESULT_BACKEND"].removeprefix("db+").replace("+psycopg", "")
     with psycopg.connect(url) as connection:
         return connection.execute("DELETE FROM celery_taskmeta WHERE task_id = %s", (task,)).rowcount
+
+
+def migrate() -> None:
+    """Make the table."""
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        connection.execute("CREATE TABLE stock (article TEXT, task TEXT)")
+
+
+if __name__ == "__main__":
+    migrate()
