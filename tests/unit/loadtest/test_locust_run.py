@@ -123,7 +123,7 @@ def is_served(port: int) -> bool:
     Nobody connects to it for that: a connection may get the port itself as its own, and then takes it from the server.
     """
     return any(
-        one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in psutil.net_connections(kind="tcp4")
+        one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,) for one in psutil.net_connections(kind="tcp4")
     )
 
 
