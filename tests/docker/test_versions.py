@@ -1,7 +1,4 @@
-"""A worker with an old Celery is accounted for; an image with too old a one, or without SQLAlchemy, is refused.
-
-`nox -s versions` has all the combinations.
-"""
+"""An image with too old a Celery, or without SQLAlchemy, is refused. `nox -s versions` has those that are not."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +11,10 @@ from harness.containers.images import ensure
 from harness.errors import StartError
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
-from tests.versions.contract import check_all_is_accounted_for, check_wrong_results_are_wrong
-from tests.versions.images import Cell, base_with, built, image_with
+from tests.versions.images import built
 
 pytestmark = pytest.mark.docker
 
-OLDEST = Cell("5.3.6", "2.0")
-"""The oldest that has wheels for the Python of the node image."""
 PACKAGES = "/opt/venv/lib/python3*/site-packages"
 # Today's pip refuses to install a Celery before 5.2, whose metadata it finds invalid.
 TOO_OLD = rf"""
@@ -51,15 +45,6 @@ def stack_on(session: SharedParts, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return Stack(session, spec, RunFolder.create(tmp_path, "run"))
 
     return make
-
-
-def test_tasks_of_an_old_celery_are_accounted_for_and_its_results_are_judged(
-    session: SharedParts, stack_on: Callable[[str], Stack]
-) -> None:
-    engine = session.engine
-    with base_with(engine, OLDEST.python) as base, image_with(engine, OLDEST, base) as image, stack_on(image) as stack:
-        check_all_is_accounted_for(stack)
-        check_wrong_results_are_wrong(stack)
 
 
 @pytest.mark.parametrize(
