@@ -166,13 +166,8 @@ def _present_or_pulled(engine: Engine, reference: str, say: Say) -> str:
     if engine.has_image(reference):
         say(f"app: {reference} is present (from the settings)")
         return reference
-    try:
-        images.pull(engine, reference, say)
-    except PullError as error:
-        raise ImageError(
-            f"The settings name the image {reference}, which is neither present nor can be pulled: {error}. "
-            "Build, load or pull it, or remove `image`."
-        ) from None
+    who = f"The settings name the image {reference}, which"
+    images.pull_named(engine, reference, say, who=who, otherwise="remove `image`")
     return reference
 
 

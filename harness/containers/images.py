@@ -95,15 +95,8 @@ def ensure_present(engine: Engine, reference: str, *, say: Say) -> None:
         ImageError: it is neither present nor can be pulled.
         EngineError: the engine does not answer.
     """
-    if engine.has_image(reference):
-        return
-    try:
-        pull(engine, reference, say)
-    except PullError as error:
-        raise ImageError(
-            f"the image {reference} of the app is neither present nor can be pulled: {error}. Build, load or pull it, "
-            "or correct its name."
-        ) from None
+    if not engine.has_image(reference):
+        pull_named(engine, reference, say, who=f"the image {reference} of the app", otherwise="correct its name")
 
 
 def ours(engine: Engine) -> list[str]:
@@ -156,13 +149,7 @@ def _replacement(engine: Engine, which: Image, reference: str, say: Say) -> str:
     if engine.has_image(reference):
         say(f"{which}: {reference} is present (from {variable})")
         return reference
-    try:
-        pull(engine, reference, say)
-    except PullError as error:
-        raise ImageError(
-            f"{variable} names {reference}, which is neither present nor can be pulled: {error}. "
-            f"Build, load or pull it, or unset {variable}."
-        ) from None
+    pull_named(engine, reference, say, who=f"{variable} names {reference}, which", otherwise=f"unset {variable}")
     return reference
 
 
@@ -223,6 +210,27 @@ def pull(engine: Engine, reference: str, say: Say) -> None:
     """Pull an image, and say so. Raises PullError."""
     with step(say, f"pulling {reference}"):
         engine.pull(reference)
+
+
+def pull_named(engine: Engine, reference: str, say: Say, *, who: str, otherwise: str) -> None:
+    """Pull an image of somebody else's that is not present.
+
+    Args:
+        engine: pulls it.
+        reference: the image.
+        say: gets the progress.
+        who: the image and who named it, as the beginning of the error's sentence.
+        otherwise: what to do if it cannot be had.
+
+    Raises:
+        ImageError: it cannot be pulled.
+    """
+    try:
+        pull(engine, reference, say)
+    except PullError as error:
+        raise ImageError(
+            f"{who} is neither present nor can be pulled: {error}. Build, load or pull it, or {otherwise}."
+        ) from None
 
 
 def _build(engine: Engine, plan: Plan, say: Say) -> None:

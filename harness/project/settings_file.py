@@ -12,8 +12,8 @@ from harness.records.regular_file import open_regular
 
 OWN = "harness.toml"
 SHARED = "pyproject.toml"
-_TABLE = "tool.harness"
-_WHERE = f"Settings are keys of {OWN}, or of [{_TABLE}] in {SHARED}"
+TABLE = "tool.harness"
+_WHERE = f"Settings are keys of {OWN}, or of [{TABLE}] in {SHARED}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def find(start: Path) -> SettingsFile | None:
     except OSError as error:
         raise UsageError(f"the settings of {start} cannot be read: {error}.") from error
     if own and shared and own.values and shared.values:
-        raise UsageError(f"{own.path} and [{_TABLE}] in {shared.path} both have settings: move them into one of them.")
+        raise UsageError(f"{own.path} and [{TABLE}] in {shared.path} both have settings: move them into one of them.")
     found = next((one for one in (own, shared) if one is not None and one.values), None)
     if found is not None:
         _check_keys(found)
@@ -68,15 +68,15 @@ def _own(path: Path) -> SettingsFile:
 
 def _shared(path: Path) -> SettingsFile | None:
     values: object = _read(path)
-    for name in _TABLE.split("."):
+    for name in TABLE.split("."):
         if not isinstance(values, Mapping):
-            raise UsageError(f"{path}: {_TABLE} is no table. {_WHERE}: write [{_TABLE}], and below it the keys.")
+            raise UsageError(f"{path}: {TABLE} is no table. {_WHERE}: write [{TABLE}], and below it the keys.")
         if name not in values:
             return None
         values = values[name]
     if not isinstance(values, Mapping):
-        raise UsageError(f"{path}: {_TABLE} is no table. {_WHERE}: write [{_TABLE}], and below it the keys.")
-    return SettingsFile(path=path, table=_TABLE, values=values)
+        raise UsageError(f"{path}: {TABLE} is no table. {_WHERE}: write [{TABLE}], and below it the keys.")
+    return SettingsFile(path=path, table=TABLE, values=values)
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -100,7 +100,7 @@ def _check_keys(file: SettingsFile) -> None:
 def _hints(file: SettingsFile, key: str) -> Iterator[str]:
     near = nearest(key, KEYS)
     if not file.table and key == "tool":
-        yield f"In {OWN} the settings are at the top, without [{_TABLE}]."
+        yield f"In {OWN} the settings are at the top, without [{TABLE}]."
     elif near is not None:
         yield f"Did you mean {near}?"
     else:

@@ -13,11 +13,9 @@ from harness.errors import UsageError
 from harness.project.celery_apps import SOURCE_FOLDERS
 from harness.project.discovery import ROOT, Candidate, Project
 from harness.project.proposed_values import MADE_UP, Value
+from harness.project.settings_file import OWN, SHARED, TABLE
 from harness.project.smoke_test import SmokeTest, place_for
 
-_PYPROJECT = "pyproject.toml"
-_OWN = "harness.toml"
-_TABLE = "tool.harness"
 _INSIDE = PurePosixPath("/app")
 """Where a node sees the folder that its worker runs in."""
 _IGNORED = ".harness/"
@@ -42,11 +40,6 @@ class Draft:
     env: Mapping[str, Value] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     """Where the worker's command line was found."""
-
-    @property
-    def with_mailbox(self) -> bool:
-        """True if a value needs the stack's mailbox."""
-        return any(value.value.startswith("{mailbox.") for value in self.env.values())
 
     def toml(self, *, table: str) -> str:
         """Return the settings as TOML.
@@ -196,11 +189,11 @@ def said_in(root: Path) -> Draft | None:
     Raises:
         UsageError: the file cannot be read, or does not name an app.
     """
-    path = root / _OWN
+    path = root / OWN
     said = _table(path, "")
     if said is None:
-        path = root / _PYPROJECT
-        said = _table(path, _TABLE)
+        path = root / SHARED
+        said = _table(path, TABLE)
     if said is None:
         return None
     try:
@@ -229,7 +222,7 @@ def add_variable(path: Path, value: Value, *, has_table: bool) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    table = "env" if path.name == _OWN else f"{_TABLE}.env"
+    table = "env" if path.name == OWN else f"{TABLE}.env"
     lines = [*([] if has_table else ["", f"[{table}]"]), *env_lines(value)]
     before = _read(path) or ""
     Change(path=path, before=before, added=_at_the_end(before, "\n".join(lines) + "\n")).write()
@@ -275,16 +268,16 @@ def _existing_test(root: Path) -> PurePosixPath | None:
 
 def _settings(root: Path, settings: Draft) -> tuple[Path, Change | None]:
     """Return the file for the settings, and the change; None for no change if it has settings already."""
-    own = root / _OWN
+    own = root / OWN
     if own.exists():
         return own, None
-    shared = root / _PYPROJECT
-    if _table(shared, _TABLE) is not None:
+    shared = root / SHARED
+    if _table(shared, TABLE) is not None:
         return shared, None
     before = _read(shared)
     if before is None:
         return own, Change(path=own, before=None, added=settings.toml(table=""))
-    added = _at_the_end(before, settings.toml(table=_TABLE), blank=True)
+    added = _at_the_end(before, settings.toml(table=TABLE), blank=True)
     try:
         tomllib.loads(before + added)
     except tomllib.TOMLDecodeError:
