@@ -83,7 +83,7 @@ _ADVICE = "Name the paths that the app writes to, as in writable=['media']: only
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """What is to be made: paths are relative to the app's folder."""
+    """The files, folders and links to make; paths are relative to the app's folder."""
 
     source: Path
     leave_out: frozenset[Path]

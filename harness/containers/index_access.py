@@ -45,7 +45,7 @@ _PIP_TIMEOUT_S = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """What a container needs to fetch packages as this machine does."""
+    """The index, certificates and proxies with which a container fetches packages as this machine does."""
 
     files: Mapping[str, bytes]
     """Files below BUILD_INSIDE, by name."""

@@ -11,7 +11,7 @@ from harness.stack.stack import Stack, StackSpec
 
 @dataclass(frozen=True, kw_only=True)
 class FirstStart:
-    """What a worker has said when it was ready."""
+    """The tasks and queues of a worker that became ready."""
 
     tasks: tuple[str, ...]
     """The names of the app's own tasks."""

@@ -26,7 +26,7 @@ file busy that the workers write to."""
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is to be sent."""
+    """One task to send from the shell, and how often."""
 
     name: str
     """The task's registered name."""
