@@ -3,12 +3,9 @@
 Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
 
-import os
-import shlex
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,45 +14,27 @@ import click
 from rich.text import Text
 
 from harness import __version__, command, doctor, init_command
-from harness.audit.audit import Audit, audit
+from harness.audit.audit import audit
 from harness.audit.run_folder import RunFolder
-from harness.command import WRONG_USE, complain, interrupts
+from harness.command import WRONG_USE, complain
 from harness.console import Console
 from harness.containers import app_image, app_image_facts, images
 from harness.containers.engine_choice import connect
 from harness.containers.ownership import remove_all, sweep
-from harness.errors import RunFolderError, UsageError
+from harness.errors import RunFolderError
 from harness.printable import printable
-from harness.project.settings import COMMAND_LINE, Settings, load
-from harness.records.verdict import Verdict
+from harness.project.settings import load
 from harness.report import progress, terminal
-from harness.running import playground, timelapse
+from harness.running import timelapse
 from harness.running.run import Plan, execute, stack_for
 from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
 from harness.send_command import send
+from harness.shared_options import DEFAULT_FOLDER, FOLDER, RUNS, settings_of
 from harness.stack.limits import TIMEOUT_S
 from harness.stack.project_stack import image_plan, spec_of
 from harness.stack.shared_parts import SharedParts
-
-_RUNS = Path(".harness") / "runs"
-_OWN_APP = "scenarios.app"
-_DEFAULT_FOLDER = "[default: the settings', or here]"
-
-
-class _Folder(click.Path):
-    """A folder. A name that is not UTF-8 is refused: no container can see it."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path. Raises click.BadParameter."""
-        try:
-            os.fspath(value).encode()
-        except UnicodeEncodeError:
-            self.fail(f"the name of the folder {printable(os.fspath(value))} is no UTF-8: rename it.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-_FOLDER = _Folder(path_type=Path)
+from harness.up_commands import down, status, up
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -81,8 +60,8 @@ def main() -> NoReturn:
     help="An option of `celery worker`, instead of the harness's own; repeatable.",
 )
 @click.option("--app", help="Another Celery app than the scenario's, as `celery -A` takes it.")
-@click.option("--app-dir", type=_FOLDER, help=f"The folder that scenario and app are imported from.  {_DEFAULT_FOLDER}")
-@click.option("--runs", "root", type=_FOLDER, default=_RUNS, show_default=True, help="Where the run folder is made.")
+@click.option("--app-dir", type=FOLDER, help=f"The folder that scenario and app are imported from.  {DEFAULT_FOLDER}")
+@click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folder is made.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -130,7 +109,7 @@ def run(
 
 
 @cli.command("init")
-@click.argument("folder", type=_FOLDER, default=Path())
+@click.argument("folder", type=FOLDER, default=Path())
 @click.option("--app", help="The Celery app, as `celery -A` takes it, if there are several or none is found.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be written.")
 @click.option("--yes", is_flag=True, help="Ask nothing; of several apps, take the likeliest.")
@@ -143,167 +122,14 @@ def init_(*, folder: Path, app: str | None, dry_run: bool, yes: bool) -> None:
     init_command.init(folder, app, dry_run=dry_run, yes=yes)
 
 
-@cli.command()
-@click.argument("app", required=False)
-@click.option("--workers", type=click.IntRange(min=0), help="How many workers.  [default: the settings', or 2]")
-@click.option("--web", "routes", help="The module with the web producer's own routes.  [default: scenarios.web]")
-@click.option("--app-dir", type=_FOLDER, help=f"The folder that APP is imported from.  {_DEFAULT_FOLDER}")
-@click.option("--runs", "root", type=_FOLDER, default=_RUNS, show_default=True, help="Where the run folder is made.")
-@click.option("--logs", is_flag=True, help="Show what every node says.")
-@click.option("-d", "--detach", is_flag=True, help="Return when it is up; `harness down` ends it.")
-def up(
-    *,
-    app: str | None,
-    workers: int | None,
-    routes: str | None,
-    app_dir: Path | None,
-    root: Path,
-    logs: bool,
-    detach: bool,
-) -> None:
-    """Bring up a stack to play with: broker, workers, beat, a mailbox and a web producer. Ctrl-C takes it down.
-
-    APP is what `celery -A` takes; the default is the settings' app, or scenarios.app, where there is one.
-    """
-    if logs and detach:
-        raise click.UsageError("--logs shows them here, and --detach leaves: give one of the two.")
-    console = Console(soft_wrap=True)
-    settings = _settings(app_dir, app=app, workers=workers)
-    if settings.app is None:
-        settings = settings.over("the folder", {"app": _own_app(settings.folder)})
-    spec = spec_of(settings, workers=2, mailbox=True)
-    if routes is None:
-        routes = "scenarios.web" if spec.app == _OWN_APP else ""
-    plan = playground.Plan(stack=spec, routes=routes, root=root)
-
-    def say(line: str) -> None:
-        Console(stderr=True, soft_wrap=True).print(line)
-
-    if detach:
-        own = [spec.app, f"--workers={spec.workers}", f"--web={routes}", f"--runs={root}"]
-        own += [] if app_dir is None else [f"--app-dir={app_dir}"]
-        _describe(console, playground.detach(own, say))
-        return
-    with playground.up(plan, say) as (ground, stack):
-        _describe(console, ground)
-        if logs:
-            playground.follow(stack, _log_writer(console, ground.nodes))
-        with suppress(KeyboardInterrupt):
-            playground.watch(stack, say)
-        # A second Ctrl-C from here on skips the settling, and only takes everything down.
-        interrupts.is_awaited = True
-        say("settling; Ctrl-C skips this")
-        terminal.show(console, playground.settle(stack))
-    console.print(f"run folder: {ground.folder}")
-
-
-def _settings(app_dir: Path | None, **said: object) -> Settings:
-    """Return the settings of the project, and what the command line says over them, by key."""
-    return load(app_dir or Path()).over(COMMAND_LINE, {"folder": app_dir, **said})
-
-
-def _own_app(folder: Path) -> str:
-    """Return the default app. Raises UsageError if the folder does not have it."""
-    if (folder / "scenarios" / "app.py").is_file():
-        return _OWN_APP
-    raise UsageError(
-        f"no app is named, and {folder} has no {_OWN_APP} either: give yours as `celery -A` takes it, "
-        "such as `harness up shop.app`, or in the settings; --app-dir says where it is imported from."
-    )
-
-
-def _describe(console: Console, ground: playground.Playground) -> None:
-    """Print the addresses of a stack, and commands to try."""
-    login = f"login {playground.USER}, password {playground.PASSWORD}"
-    for name, value in (
-        ("app", ground.app),
-        ("broker", ground.amqp),
-        ("management page", f"{ground.management}  {login}"),
-        ("administrator", f"name and password in {ground.administrator}"),
-        ("web producer", f"{ground.web}  page {ground.web}/docs"),
-        ("mails", ground.mails),
-        ("results", ground.results),
-        ("nodes", ", ".join(ground.nodes)),
-    ):
-        # No table: an address that is folded cannot be copied.
-        console.print(Text(f"{name:<17}", "bold").append(printable(value), "default"))
-    console.print("\nTry:")
-    for line in (ground.first, shlex.join(["sqlite3", ground.results, "select * from celery_taskmeta"])):
-        console.print(f"  {line}")
-    console.print()
-
-
-def _log_writer(console: Console, nodes: Sequence[str]) -> Callable[[str, str], None]:
-    """Return a function that prints a node's name in its own colour, then the line."""
-    colours = ("cyan", "green", "yellow", "magenta", "blue", "bright_red")
-    styles = {name: colours[number % len(colours)] for number, name in enumerate(nodes)}
-    width = max(map(len, nodes))
-
-    def write(name: str, line: str) -> None:
-        console.print(Text(f"{name:>{width}} | ", styles.get(name, "")).append(printable(line), "default"))
-
-    return write
-
-
+cli.add_command(up)
 cli.add_command(send)
-
-
-@cli.command()
-def down() -> None:
-    """Take down what `harness up` brought up, wherever it runs."""
-    console = Console(soft_wrap=True)
-    ground = playground.down()
-    if ground is None:
-        console.print("nothing was up.")
-        return
-    if not ground.is_complete:
-        console.print("down. It was still being brought up.")
-        return
-    _show_written(console, Path(ground.folder))
-    console.print(f"down. Its run folder: {ground.folder}")
-
-
-def _show_written(console: Console, folder: Path) -> None:
-    """Print the audit that a run has written; nothing if it was killed before."""
-    written = folder / "audit.json"
-    try:
-        if written.exists():
-            terminal.show(console, Audit.from_json(RunFolder.open(folder).read(written.name)))
-    except RunFolderError as error:
-        complain(str(error))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        complain(f"{written} is not what an audit writes: {error!r} is missing or wrong.")
-
-
-@cli.command()
-def status() -> int:
-    """Show what `harness up` brought up: 0 if all of it runs, 1 if a node does not, 3 if nothing is up."""
-    console = Console(soft_wrap=True)
-    ground = playground.read()
-    if ground is None:
-        console.print("nothing is up.")
-    elif not ground.lives():
-        console.print("nothing is up: the process that owned it was killed. `harness down` removes what it left.")
-    elif not ground.is_complete:
-        console.print("it is still being brought up.")
-    else:
-        return _show_status(console, ground)
-    return Verdict.UNKNOWN.exit_code
-
-
-def _show_status(console: Console, ground: playground.Playground) -> int:
-    nodes, tasks = playground.status(ground)
-    _describe(console, ground)
-    for name, state in nodes.items():
-        console.print(
-            Text(printable(f"{name}: ")).append(printable(state), "green" if state == "running" else "bold red")
-        )
-    console.print(", ".join(f"{count} {what}" for what, count in tasks.items()))
-    return 0 if all(state == "running" for state in nodes.values()) else Verdict.FAIL.exit_code
+cli.add_command(down)
+cli.add_command(status)
 
 
 @cli.command("audit")
-@click.argument("folder", type=_FOLDER, default=_RUNS / "latest")
+@click.argument("folder", type=FOLDER, default=RUNS / "latest")
 def audit_(folder: Path) -> int:
     """Audit a run again, from nothing but its FOLDER (the newest, unless given), and rewrite its audit.json."""
     opened = RunFolder.open(folder)
@@ -324,8 +150,8 @@ def audit_(folder: Path) -> int:
 @click.option(
     "--speed", type=float, default=2880.0, show_default=True, help="How many times as fast beat's clock runs."
 )
-@click.option("--app-dir", type=_FOLDER, help=f"The folder that the app is imported from.  {_DEFAULT_FOLDER}")
-@click.option("--runs", "root", type=_FOLDER, default=_RUNS, show_default=True, help="Where the run folder is made.")
+@click.option("--app-dir", type=FOLDER, help=f"The folder that the app is imported from.  {DEFAULT_FOLDER}")
+@click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folder is made.")
 def timelapse_(
     *, app: str | None, begin: str, end: str, tz: str | None, speed: float, app_dir: Path | None, root: Path
 ) -> int:
@@ -335,7 +161,7 @@ def timelapse_(
     the first, unless it is given with an offset, such as 2026-10-25T02:30+01:00.
     """
     lapse = timelapse.Lapse(
-        stack=spec_of(_settings(app_dir, app=app, workers=0), workers=0),
+        stack=spec_of(settings_of(app_dir, app=app, workers=0), workers=0),
         begin=timelapse.moment(begin),
         end=timelapse.moment(end),
         tz=tz,
@@ -373,14 +199,14 @@ def doctor_() -> int:
 
 
 @cli.command("image")
-@click.option("--app-dir", type=_FOLDER, default=Path(), help="The folder of the app's project.  [default: here]")
+@click.option("--app-dir", type=FOLDER, default=Path(), help="The folder of the app's project.  [default: here]")
 @click.option("--show", is_flag=True, help="Only show what it is made of, and whether it is built.")
 @click.option("--rebuild", is_flag=True, help="Build it even if it is there.")
 def image_(*, app_dir: Path, show: bool, rebuild: bool) -> None:
     """Build the image of your app, with its own Python and dependencies, unless it is there."""
     if show and rebuild:
         raise click.UsageError("--show builds nothing, and --rebuild builds: give one of the two.")
-    plan = image_plan(_settings(app_dir))
+    plan = image_plan(settings_of(app_dir))
     with closing(connect()) as engine:
         if not show:
             app_image.ensure(engine, plan, say=Console(stderr=True, soft_wrap=True).print, rebuild=rebuild)
@@ -405,8 +231,8 @@ def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
             for tag in images.ours(engine):
                 engine.remove_image(tag)
                 console.print(f"removed image {tag}")
-    if runs and _RUNS.is_dir():
-        shutil.rmtree(_RUNS)
-        console.print(f"removed {_RUNS}")
+    if runs and RUNS.is_dir():
+        shutil.rmtree(RUNS)
+        console.print(f"removed {RUNS}")
     if not (removed or runs or with_images):
         console.print("nothing was left behind.")

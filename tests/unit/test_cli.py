@@ -297,7 +297,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[StackSpec]:
         made.append(stack)
         raise HarnessError("this is as far as it goes")
 
-    monkeypatch.setattr("harness.cli.playground.up", lambda plan, _say: refuse(plan.stack))
+    monkeypatch.setattr("harness.up_commands.playground.up", lambda plan, _say: refuse(plan.stack))
     monkeypatch.setattr("harness.cli.timelapse.execute", lambda _session, lapse, _tell: refuse(lapse.stack))
     monkeypatch.setattr("harness.cli.execute", lambda _session, plan, _tell: refuse(plan.stack))
     for key in KEYS.values():
@@ -357,8 +357,8 @@ def test_a_stack_that_is_left_running_has_the_same_settings(
     (tmp_path / "depot").mkdir()
     (tmp_path / "harness.toml").write_text(SETTINGS)
     given: list[str] = []
-    monkeypatch.setattr("harness.cli.playground.detach", lambda arguments, _say: given.extend(arguments))
-    monkeypatch.setattr("harness.cli._describe", lambda *_: None)
+    monkeypatch.setattr("harness.up_commands.playground.detach", lambda arguments, _say: given.extend(arguments))
+    monkeypatch.setattr("harness.up_commands._describe", lambda *_: None)
     assert shell("up", "-d", "--workers=1").code == 0
     assert given == ["shop.app", "--workers=1", "--web=", "--runs=.harness/runs"]
     given.clear()

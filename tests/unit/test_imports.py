@@ -21,10 +21,11 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("harness.__main__",),
     ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
-    ("harness.send_command", "harness.init_command", "harness.celery_setup_docker"),
+    ("harness.send_command", "harness.up_commands", "harness.init_command", "harness.celery_setup_docker"),
     (
         "harness.command",
         "harness.scenario_options",
+        "harness.shared_options",
         "harness.celery_setup_asked",
         "harness.celery_setup_container",
         "harness.celery_setup_worker",
@@ -64,6 +65,8 @@ KNOWN_TO = {
         "harness.init_command",
         "harness.scenario_options",
         "harness.send_command",
+        "harness.shared_options",
+        "harness.up_commands",
     ),
     "cronsim": ("harness.audit.beat.crontab",),
     "docker": ("harness.containers.docker_engine",),
@@ -114,7 +117,14 @@ KNOWN_TO = {
         f"harness.containers.{name}"
         for name in ("docker_engine", "docker_registry", "rabbitmq", "time_limits", "web_node")
     ),
-    "rich": ("harness.report", "harness.console", "harness.cli", "harness.command", "harness.send_command"),
+    "rich": (
+        "harness.report",
+        "harness.console",
+        "harness.cli",
+        "harness.command",
+        "harness.send_command",
+        "harness.up_commands",
+    ),
     "sqlalchemy": ("harness.audit.results", "harness.inside", "scenarios"),
     "testcontainers": ("harness.containers.docker_engine",),
     "uvicorn": ("harness.inside.web",),
