@@ -4,10 +4,10 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,11 +53,10 @@ _CHUNK_IDS = 1_000
 """Ids in one query. SQLite and PostgreSQL accept more; a larger number is hardly faster, and holds a row lock no
 longer."""
 _HELD_ROWS = 50
-"""Rows with their results that are held at once while they are copied. A result may be large, so that a thousand could
+"""Rows with their results that are held at once by `stored`. A result may be large, so that a thousand could
 fill the memory."""
 _STREAMED_ROWS = 10_000
 """Rows that are fetched at once while all are read. Fewer would need more round trips; more would need more memory."""
-_COPIED = "INSERT INTO celery_taskmeta (task_id, status, result, date_done) VALUES (?, ?, ?, ?)"
 _LONGEST_ERROR_CHARS = 200
 """The longest text of an exception. It is shown in one line; the result table has all of it."""
 _FINAL = ("SUCCESS", "FAILURE", "REVOKED")
@@ -171,6 +170,16 @@ class Ending(NamedTuple):
     """The exception of a FAILURE, undecoded; otherwise None."""
 
 
+class Stored(NamedTuple):
+    """One row of `celery_taskmeta` with all that is stored in it, undecoded."""
+
+    task: str
+    status: str
+    result: bytes | None
+    done: datetime | None
+    """As in `Ending`."""
+
+
 class Results:
     """A reader of `celery_taskmeta` and `celery_tasksetmeta`."""
 
@@ -256,62 +265,21 @@ class Results:
                 )
                 yield [Ending(*row) for row in found]
 
-    def copy(self, tasks: Iterable[str], target: Path, when: Callable[[str, datetime], float]) -> int:
-        """Write the rows of `tasks` into a new SQLite file, which then holds nothing else.
-
-        Rows of groups are not copied: they do not say who sent them.
+    def stored(self, tasks: Iterable[str] | None = None) -> Iterator[Stored]:
+        """Yield the rows of `celery_taskmeta` with all that is stored in them; few are held at once.
 
         Args:
-            tasks: the ids.
-            target: the file; an existing one is replaced at the end, as a whole.
-            when: returns the Unix time of a task's `date_done`. The copy's times are UTC.
-
-        Returns:
-            The number of tasks that had a row.
+            tasks: the ids of the rows, taken a thousand at a time; None for every row.
 
         Raises:
-            ResultsError: the rows cannot be read, or the file cannot be written.
-        """
-        with _replaced(target) as connection:
-            return connection.executemany(_COPIED, self._rows_of(tasks, when)).rowcount
-
-    def copy_all(self, target: Path) -> None:
-        """Write all rows of both tables, as they are, into a new SQLite file, which then holds nothing else.
-
-        For a database that belongs to one run alone.
-
-        Args:
-            target: the file; an existing one is replaced at the end, as a whole.
-
-        Raises:
-            ResultsError: the rows cannot be read, or the file cannot be written.
+            ResultsError: the rows cannot be read.
         """
         query = sa.select(_TASKS.c.task_id, _TASKS.c.status, _TASKS.c.result, _DATE_DONE)
-        with _replaced(target) as copy:
-            with self._reading(_TASKS) as connection:
-                if connection is not None:
-                    rows = connection.execute(query).yield_per(_HELD_ROWS)
-                    copy.executemany(_COPIED, ((*row[:3], _as_text(row[3])) for row in rows))
-            with self._reading(_GROUPS) as connection:
-                if connection is not None:
-                    copy.executemany(
-                        "INSERT INTO celery_tasksetmeta (taskset_id, result) VALUES (?, ?)",
-                        map(tuple, connection.execute(sa.select(_GROUPS)).yield_per(_HELD_ROWS)),
-                    )
-
-    def _rows_of(
-        self, tasks: Iterable[str], when: Callable[[str, datetime], float]
-    ) -> Iterator[tuple[str, str, bytes | None, str | None]]:
-        query = sa.select(_TASKS.c.task_id, _TASKS.c.status, _TASKS.c.result, _DATE_DONE)
+        queries = [query] if tasks is None else (query.where(_TASKS.c.task_id.in_(chunk)) for chunk in _chunks(tasks))
         with self._reading(_TASKS) as connection:
-            if connection is None:
-                return
-            for chunk in _chunks(tasks):
-                chunk_query = query.where(_TASKS.c.task_id.in_(chunk)).execution_options(yield_per=_HELD_ROWS)
-                for row in connection.execute(chunk_query):
-                    task, status, result, done = row
-                    moment = None if done is None else datetime.fromtimestamp(when(task, done), UTC)
-                    yield task, status, result, _as_text(moment)
+            if connection is not None:
+                for one in queries:
+                    yield from map(Stored._make, connection.execute(one).yield_per(_HELD_ROWS))
 
     def count(self, status: str | None = None) -> int:
         """Return the number of rows in `celery_taskmeta`, or of those with this status. Raises ResultsError."""
@@ -323,9 +291,14 @@ class Results:
 
     def groups(self) -> list[GroupRow]:
         """Return every row of `celery_tasksetmeta`; `GroupResult.save()` writes them. Raises ResultsError."""
+        return list(self.stored_groups())
+
+    def stored_groups(self) -> Iterator[GroupRow]:
+        """Yield every row of `celery_tasksetmeta`; few are held at once. Raises ResultsError."""
         with self._reading(_GROUPS) as connection:
-            found = [] if connection is None else connection.execute(sa.select(_GROUPS)).all()
-        return [GroupRow(taskset=row.taskset_id, result=row.result) for row in found]
+            if connection is not None:
+                for taskset, result in connection.execute(sa.select(_GROUPS)).yield_per(_HELD_ROWS):
+                    yield GroupRow(taskset=taskset, result=result)
 
     def _rows(self, query: "sa.Select[Any]") -> Iterator[Row]:
         with self._reading(_TASKS) as connection:
@@ -354,34 +327,6 @@ class Results:
     def where(self) -> str:
         """The URL for display: without a password, and without options, which may hold one too."""
         return self._url.set(query={}).render_as_string(hide_password=True)
-
-
-@contextmanager
-def _replaced(target: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a connection to a new file with empty tables, which then replaces `target`. Raises ResultsError."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with closing(sqlite3.connect(partial, timeout=_BUSY_TIMEOUT_S)) as connection:
-            connection.execute(
-                "CREATE TABLE celery_taskmeta (id INTEGER PRIMARY KEY, task_id VARCHAR(155) UNIQUE, "
-                "status VARCHAR(50), result BLOB, date_done DATETIME)"
-            )
-            connection.execute(
-                "CREATE TABLE celery_tasksetmeta (id INTEGER PRIMARY KEY, taskset_id VARCHAR(155) UNIQUE, result BLOB)"
-            )
-            yield connection
-            connection.commit()
-        partial.replace(target)
-    except (sqlite3.Error, OSError) as error:
-        raise ResultsError(f"cannot copy the results to {target}: {error}. Is the disk full?") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def _as_text(moment: datetime | None) -> str | None:
-    """Return a time as Celery's SQLite tables hold it."""
-    return None if moment is None else f"{moment:%Y-%m-%d %H:%M:%S.%f}"
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
+from harness.audit import results_copy
 from harness.audit.results import Ending, Results, exception_in
 from harness.audit.run_folder import RunFolder
 from harness.audit.witnesses import Unwitnessed
@@ -197,7 +198,7 @@ class Attached(AccountedSystem):
     def _copy(self) -> list[Finding]:
         """Copy the rows. If that fails, the folder has no results, and the finding says why."""
         try:
-            self._results.copy(self._open.known, self.folder.results, self._when)
+            results_copy.copy(self._results, self._open.known, self.folder.results, self._when)
         except ResultsError as error:
             # With the rows of an earlier look only, the other tasks would seem to have none.
             self.folder.results.unlink(missing_ok=True)

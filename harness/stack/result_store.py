@@ -9,6 +9,7 @@ from typing import Protocol
 
 from harness.audit import results
 from harness.audit.results import Results
+from harness.audit.results_copy import copy_all
 from harness.audit.run_folder import RunFolder
 from harness.containers.app_node import RESULTS_URL_INSIDE
 from harness.containers.service import Lease
@@ -114,7 +115,7 @@ class PostgreSQLDatabase:
         A task whose row is stored after that is not seen to be recorded: the audit takes the time into account.
         """
         copied_t = time.time()
-        self.results.copy_all(self._folder.results)
+        copy_all(self.results, self._folder.results)
         self._folder.write("results.json", {"copied_t": copied_t})
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from harness.audit import results as module
 from harness.audit.results import Ending, GroupRow, Results, Row, create, decode, fold
+from harness.audit.results_copy import copy, copy_all
 from harness.errors import ResultsError
 
 ROWS = [("a", "SUCCESS", b'{"ok": 1}'), ("b", "FAILURE", b"{}"), ("c", "STARTED", None)]
@@ -224,7 +225,7 @@ def test_where_there_is_no_table_yet_nothing_has_ended(path: Path, tmp_path: Pat
     theirs = Results.of_file(path)
     assert list(theirs.endings(["a"])) == [[]]
     target = tmp_path / "copy.sqlite3"
-    assert theirs.copy(["a"], target, lambda _, done: done.timestamp()) == 0
+    assert copy(theirs, ["a"], target, lambda _, done: done.timestamp()) == 0
     assert copied(target) == []
 
 
@@ -239,7 +240,7 @@ def test_a_copy_has_the_rows_that_were_asked_for_and_no_other(
     def two_hours_west(_: str, done: datetime) -> float:
         return done.replace(tzinfo=UTC).timestamp() - 7_200
 
-    assert dated.copy(asked, target, two_hours_west) == 4
+    assert copy(dated, asked, target, two_hours_west) == 4
     assert copied(target) == [
         ("f", "FAILURE", b'{"exc_type": "KeyError"}', "2026-11-22 18:00:00.250000"),
         ("s", "STARTED", b"{}", None),
@@ -251,10 +252,10 @@ def test_a_copy_has_the_rows_that_were_asked_for_and_no_other(
 
 def test_a_copy_that_cannot_be_made_leaves_nothing_and_is_an_error(dated: Results, path: Path, tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"cannot copy the results to .*nowhere"):
-        dated.copy(["f"], tmp_path / "nowhere" / "copy.sqlite3", lambda _, done: done.timestamp())
+        copy(dated, ["f"], tmp_path / "nowhere" / "copy.sqlite3", lambda _, done: done.timestamp())
     path.unlink()
     with pytest.raises(ResultsError, match="unable to open"):
-        dated.copy(["f"], tmp_path / "copy.sqlite3", lambda _, done: done.timestamp())
+        copy(dated, ["f"], tmp_path / "copy.sqlite3", lambda _, done: done.timestamp())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -306,7 +307,7 @@ def test_folding_leaves_one_file_that_holds_everything(tmp_path: Path) -> None:
 def test_a_copy_of_everything_has_the_rows_of_both_tables_as_they_are(dated: Results, tmp_path: Path) -> None:
     target = tmp_path / "copy.sqlite3"
     target.write_bytes(b"what was there before")
-    dated.copy_all(target)
+    copy_all(dated, target)
     theirs = Results.of_file(target)
     assert list(theirs.rows()) == list(dated.rows())
     assert theirs.groups() == dated.groups()
@@ -316,9 +317,9 @@ def test_a_copy_of_everything_has_the_rows_of_both_tables_as_they_are(dated: Res
 
 def test_a_copy_of_everything_from_a_database_without_tables_is_empty(path: Path, tmp_path: Path) -> None:
     create(path)
-    Results.of_file(path).copy_all(tmp_path / "copy.sqlite3")
-    copy = Results.of_file(tmp_path / "copy.sqlite3")
-    assert (list(copy.rows()), copy.groups()) == ([], [])
+    copy_all(Results.of_file(path), tmp_path / "copy.sqlite3")
+    theirs = Results.of_file(tmp_path / "copy.sqlite3")
+    assert (list(theirs.rows()), theirs.groups()) == ([], [])
 
 
 def test_a_copy_of_everything_that_fails_leaves_what_was_there(dated: Results, path: Path, tmp_path: Path) -> None:
@@ -326,6 +327,6 @@ def test_a_copy_of_everything_that_fails_leaves_what_was_there(dated: Results, p
     target.write_bytes(b"what was there before")
     path.write_bytes(b"no database" * 100)
     with pytest.raises(ResultsError, match="cannot read the results"):
-        dated.copy_all(target)
+        copy_all(dated, target)
     assert target.read_bytes() == b"what was there before"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["copy.sqlite3", "results.sqlite3"]
