@@ -1,11 +1,11 @@
-"""The broker: one RabbitMQ node, with a separate vhost and user for each stack."""
+"""RabbitMQ, a broker: one node, with a separate vhost and user for each stack."""
 
 import contextlib
 import json
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import cast
 from urllib.parse import quote
 
@@ -13,8 +13,8 @@ import amqp
 import requests
 from amqp.exceptions import AMQPError, NotFound, ResourceLocked
 
+from harness.containers.broker_node import BrokerNode, Death, Login, QueueCount, QueueLook, Waiting
 from harness.containers.engine import Engine, NodeSpec
-from harness.containers.node import Node
 from harness.errors import BrokerError, EngineError, WaitTimeout
 from harness.records.message import about
 from harness.records.values import Json
@@ -32,82 +32,10 @@ SAMPLED_S = 5.0
 SAMPLED_S_OF_OURS = 0.5
 """The same interval as `advanced.config` in the harness's own image sets it."""
 _RETURN_TIMEOUT_S = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Login:
-    """A user with rights on one vhost only."""
-
-    user: str
-    password: str
-    vhost: str
-    amqp_url_inside: str
-    """The URL for nodes on the broker's network."""
-    amqp_url_outside: str
-    """The URL for processes of this machine; after a restart of the broker, `Broker.refresh` returns the new one."""
-
-
 _GUEST = Login(user="guest", password="guest", vhost="/", amqp_url_inside="", amqp_url_outside="")  # noqa: S106 - its default.
 
 
-@dataclass(frozen=True, kw_only=True)
-class QueueCount:
-    """The number of messages in a queue."""
-
-    name: str
-    ready: int
-    unacked: int
-    sampled_s: float = 0.0
-    """The greatest age of these counts, in seconds; 0 if they are live. Quorum queues report theirs at intervals."""
-    kind: str = "classic"
-    """`classic`, `quorum` or `stream`."""
-    arguments: Mapping[str, Json] = field(default_factory=dict)
-    """The arguments of its declaration, such as `x-message-ttl`, and those of its policy under the same names."""
-
-    @property
-    def is_live(self) -> bool:
-        """True if the counts are current."""
-        return not self.sampled_s
-
-    @property
-    def expires_messages(self) -> bool:
-        """True if messages in it expire after some time."""
-        return "x-message-ttl" in self.arguments
-
-
-@dataclass(frozen=True, kw_only=True)
-class QueueLook:
-    """The current counts of a queue, as the queue itself reports them."""
-
-    ready: int
-    consumers: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Death:
-    """The last dead-lettering of a message."""
-
-    queue: str
-    """The queue that the message was in."""
-    reason: str
-    """`rejected`, `expired`, `maxlen` or `delivery_limit`."""
-    count: int
-    """Number of times that this queue dead-lettered it for this reason."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """A message that waits in a queue, as its headers describe it; None for each header that it does not have."""
-
-    task: str | None
-    name: str | None
-    eta: str | None
-    """The time, in ISO 8601, before which it must not run; None if the sender asked for none."""
-    death: Death | None = None
-    """Its last dead-lettering; None if it was not dead-lettered."""
-
-
-class Broker(Node):
+class Broker(BrokerNode):
     """RabbitMQ with its management API, both on loopback.
 
     RabbitMQ 4.0 writes new vhosts, users and queues to disk up to two seconds late. A SIGKILL within that time can

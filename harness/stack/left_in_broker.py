@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.audit.remains import DeadLetter, QueueLeft, Remains
-from harness.containers.rabbitmq import Death, QueueCount, QueueLook, Waiting
+from harness.containers.broker_node import Death, QueueCount, QueueLook, Waiting
 from harness.errors import HarnessError
 from harness.records.values import Json
 from harness.stack.settling import DELAYED, INTERVAL_S, Source

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from harness.audit.ledger import Chord, Ledger, Received
 from harness.audit.remains import How, Settled
-from harness.containers.rabbitmq import QueueCount, QueueLook, Waiting
+from harness.containers.broker_node import QueueCount, QueueLook, Waiting
 from harness.errors import EngineError, HarnessError
 from harness.stack.limits import Limits, Wait
 from harness.wait import REAL, Clock

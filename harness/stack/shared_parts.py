@@ -8,12 +8,12 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from harness.containers import app_image, images
+from harness.containers import app_image, broker_choice, images
+from harness.containers.broker_node import BrokerNode
 from harness.containers.engine import Engine, network_leads_out
 from harness.containers.engine_choice import connect
 from harness.containers.image_recipes import Image, is_replaced
 from harness.containers.ownership import sweep
-from harness.containers.rabbitmq import HOSTNAME, SAMPLED_S, SAMPLED_S_OF_OURS, Broker
 from harness.errors import EngineError, noted_on
 from harness.project.dependencies import Plan
 from harness.project.needs import Network
@@ -30,7 +30,7 @@ class _Started:
     engine: Engine
     network: str
     leads_out: bool
-    broker: Broker
+    broker: BrokerNode
     services: Services
     worker_image: str
 
@@ -92,7 +92,7 @@ class SharedParts:
         return self._ensure().engine
 
     @property
-    def broker(self) -> Broker:
+    def broker(self) -> BrokerNode:
         """The broker."""
         return self._ensure().broker
 
@@ -122,7 +122,7 @@ class SharedParts:
             if self._open_network is None:
                 # An engine that orders networks by name keeps the broker's ports on the first one, which is `session`.
                 self._open_network = started.engine.create_network("world", leads_out=True)
-                started.broker.join(self._open_network, HOSTNAME)
+                started.broker.join(self._open_network, started.broker.name)
                 started.services.join(self._open_network)
             return self._open_network
 
@@ -176,7 +176,7 @@ class SharedParts:
         swept = sweep(engine)
         if swept:
             self.say(f"swept {len(swept)} leftovers of a run that was killed")
-        rabbitmq = images.ensure(engine, Image.RABBITMQ, say=self.say)
+        broker_image = images.ensure(engine, broker_choice.IMAGE, say=self.say)
         worker_image = images.ensure(engine, Image.NODE, say=self.say)
         network = engine.create_network("session", leads_out=leads_out)
         self._closing.callback(engine.remove_network, network)
@@ -184,7 +184,7 @@ class SharedParts:
         self._closing.callback(self._remove_open_network, engine)
         services = Services(engine, network, self.say)
         self._closing.callback(services.close)
-        broker = Broker(engine, image=rabbitmq, network=network, sampled_s=_sampled_s())
+        broker = broker_choice.new_broker(engine, image=broker_image, network=network)
         self._closing.callback(broker.remove)
         broker.start()
         broker.wait_ready()
@@ -201,8 +201,3 @@ class SharedParts:
         if self._open_network is not None:
             engine.remove_network(self._open_network)
             self._open_network = None
-
-
-def _sampled_s() -> float:
-    """Return the interval of the reports of quorum queues, in seconds; a user's own image may not have our setting."""
-    return SAMPLED_S if is_replaced(Image.RABBITMQ) else SAMPLED_S_OF_OURS

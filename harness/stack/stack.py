@@ -10,10 +10,10 @@ from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
 from harness.containers.app_node import APP_DATABASE_URL_INSIDE, AppNode
 from harness.containers.beat import Beat, FastClock, ShiftedClock
+from harness.containers.broker_node import BrokerNode, Login, QueueCount, QueueLook, Waiting
 from harness.containers.mailbox import SMTP_PORT, Mailbox
 from harness.containers.node import Node
 from harness.containers.ownership import RUN_LABEL
-from harness.containers.rabbitmq import Broker, Login, QueueCount, QueueLook, Waiting
 from harness.containers.service import Lease
 from harness.containers.web_node import WebNode
 from harness.containers.worker import Worker
@@ -206,7 +206,7 @@ class Stack(AccountedSystem):
         return self._store.results
 
     @property
-    def broker(self) -> Broker:
+    def broker(self) -> BrokerNode:
         """The broker. Other stacks share it: what is done to it affects all of them."""
         return self._session.broker
 
@@ -327,7 +327,7 @@ class Stack(AccountedSystem):
         counts = self.broker.queues(self.login.vhost)
         return [count for count in counts if not (count.name.startswith("celeryev.") or count.name.endswith(".pidbox"))]
 
-    def look(self, queues: Collection[str]) -> dict[str, QueueLook]:
+    def look(self, queues: Collection[str]) -> Mapping[str, QueueLook]:
         """Return what these queues report of their consumers. Raises BrokerError if the broker does not answer."""
         return self.broker.look(self.login.vhost, queues)
 
@@ -335,7 +335,7 @@ class Stack(AccountedSystem):
         """Return the names of the workers that run."""
         return {name for name, is_up in self.workers_up.items() if is_up}
 
-    def peek(self, queue: str) -> list[Waiting]:
+    def peek(self, queue: str) -> Sequence[Waiting]:
         """Return the messages that wait in a queue. Raises BrokerError if the broker does not answer."""
         return self.broker.peek(self.login.vhost, queue)
 

@@ -23,13 +23,14 @@ from amqp.exceptions import AccessRefused, AMQPError, NotAllowed
 from celery import Celery
 
 from harness.containers.app_node import AppNode
+from harness.containers.broker_node import Login
 from harness.containers.engine import Engine, NodeSpec, Status
 from harness.containers.image_recipes import Image
 from harness.containers.images import ensure
 from harness.containers.mailbox import SMTP_PORT, Mailbox
 from harness.containers.node import Node
 from harness.containers.ownership import NODE_LABEL, OWNER_LABEL, RUN_LABEL, Owner, sweep
-from harness.containers.rabbitmq import Broker, Login
+from harness.containers.rabbitmq import Broker
 from harness.containers.worker import Worker
 from harness.errors import BrokerError, EngineError, StartError
 from harness.project.needs import Mount

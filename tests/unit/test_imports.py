@@ -131,6 +131,14 @@ KNOWN_TO = {
     "yaml": ("harness.project.worker_commands",),
 }
 
+# What is one of several that do the same; everybody else uses their interface.
+CHOSEN_BY = {
+    "harness.containers.docker_engine": ("harness.containers.engine_choice",),
+    "harness.containers.rabbitmq": ("harness.containers.broker_choice", "harness.celery_setup_docker"),
+    "harness.containers.postgresql": ("harness.stack.services",),
+    "harness.containers.redis": ("harness.stack.services",),
+}
+
 INSIDE = (
     *(f"harness.records.{name}" for name in ("journal", "event", "expectation", "values")),
     "harness.errors",
@@ -256,6 +264,9 @@ def _reasons_inside(module: str, name: str) -> Iterator[str]:
         yield "what is inside is never imported from outside"
     if module == "harness" and not within(name, ONLY_HARNESS_ITSELF):
         yield f"harness itself may import {', '.join(ONLY_HARNESS_ITSELF)}"
+    for chosen, by in CHOSEN_BY.items():
+        if within(name, (chosen,)) and not within(module, by):
+            yield f"only {', '.join(by)} chooses it"
     for package, allowed in ONLY.items():
         if within(module, (package,)) and not within(name, allowed):
             yield f"{package} may import {', '.join(allowed) or 'nothing of the harness'}"
@@ -321,6 +332,11 @@ def test_imports_point_down_and_libraries_stay_where_they_belong(imports: Import
             "only harness.containers.docker_engine",
         ),
         ("harness/containers/images.py", "import docker", "only harness.containers.docker_engine may"),
+        (
+            "harness/stack/stack.py",
+            "from harness.containers.rabbitmq import Broker",
+            "only harness.containers.broker_choice, harness.celery_setup_docker chooses it",
+        ),
         ("harness/stack/stack.py", "import pytest", "only harness.plugin, harness.celery_setup may"),
         ("harness/plugin.py", "import click", "only harness.cli, harness.command, harness.init_command"),
         ("harness/stack/stack.py", "import numpy", "nobody may"),

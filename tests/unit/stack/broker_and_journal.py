@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.audit.ledger import Ledger
 from harness.audit.remains import Settled
-from harness.containers.rabbitmq import QueueCount, QueueLook, Waiting
+from harness.containers.broker_node import QueueCount, QueueLook, Waiting
 from harness.errors import BrokerError, EngineError
 from harness.stack.limits import Limits
 from harness.stack.settling import settle

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.audit.remains import DeadLetter, Remains
-from harness.containers.rabbitmq import Death, QueueLook, Waiting
+from harness.containers.broker_node import Death, QueueLook, Waiting
 from harness.stack.left_in_broker import remains
 from harness.wait import Clock
 from tests.unit.stack.broker_and_journal import World

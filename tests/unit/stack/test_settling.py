@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.audit.remains import How, Settled
-from harness.containers.rabbitmq import QueueCount, QueueLook
+from harness.containers.broker_node import QueueCount, QueueLook
 from harness.stack.limits import Limits
 from harness.stack.settling import described, settle
 from tests.unit.stack.broker_and_journal import START_T, World

@@ -53,6 +53,7 @@ class FakeBroker:
     image: str
     network: str
     sampled_s: float = 0.0
+    name: str = "broker"
 
     def start(self) -> None:
         self.engine.diary.note("start broker")
@@ -76,7 +77,7 @@ def diary(monkeypatch: pytest.MonkeyPatch) -> Diary:
     diary = Diary()
     engine = FakeEngine(diary)
     monkeypatch.setattr("harness.stack.shared_parts.connect", lambda: engine)
-    monkeypatch.setattr("harness.stack.shared_parts.Broker", FakeBroker)
+    monkeypatch.setattr("harness.containers.broker_choice.Broker", FakeBroker)
     monkeypatch.setattr("harness.stack.shared_parts.sweep", lambda _: [])
     monkeypatch.setattr("harness.stack.shared_parts.images.ensure", lambda *_, **__: "image")
     return diary
