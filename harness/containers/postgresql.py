@@ -1,37 +1,23 @@
 """The PostgreSQL service: one server, with a separate database and user for each stack."""
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
 from psycopg import sql
 
-from harness.containers.engine import Engine, NodeSpec
-from harness.containers.node import Node
-from harness.containers.service import Lease
-from harness.errors import EngineError, ServiceError
+from harness.containers.service import Lease, Server, new_user
+from harness.errors import ServiceError
 
-PORT = 5432
-HOSTNAME = "postgresql"
 _ADMIN = "harness"
 _TIMEOUT_S = 10
 
 
-class PostgreSQL(Node):
+class PostgreSQL(Server):
     """A PostgreSQL server, on loopback and on its network."""
 
-    def __init__(self, engine: Engine, *, image: str, network: str) -> None:
-        """Create the node without starting it.
-
-        Args:
-            engine: runs it.
-            image: the harness's image of PostgreSQL.
-            network: the network of the nodes that use it.
-        """
-        self._password = secrets.token_urlsafe(24)
-        spec = NodeSpec(name=HOSTNAME, image=image, env={"HARNESS_PASSWORD": self._password}, ports=(PORT,), user=None)
-        super().__init__(engine, spec, network=network, missing=self._lacks)
+    hostname = "postgresql"
+    port = 5432
 
     def lease(self) -> Lease:
         """Make a database and a user who owns it, and has no rights elsewhere.
@@ -39,7 +25,7 @@ class PostgreSQL(Node):
         Raises:
             ServiceError: the server refused.
         """
-        user, password = f"stack_{secrets.token_hex(6)}", secrets.token_urlsafe(24)
+        user, password = new_user()
         name = sql.Identifier(user)
         with self._connected() as connection:
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(password)))
@@ -47,8 +33,8 @@ class PostgreSQL(Node):
             # By default, everybody may connect to every database.
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
         login = f"{user}:{password}"
-        host, port = self.container.host_port(PORT)
-        inside = f"postgresql://{login}@{HOSTNAME}:{PORT}/{user}"
+        host, port = self.container.host_port(self.port)
+        inside = f"postgresql://{login}@{self.hostname}:{self.port}/{user}"
         return Lease(
             user=user,
             password=password,
@@ -57,8 +43,8 @@ class PostgreSQL(Node):
             url_outside=f"postgresql+psycopg://{login}@{host}:{port}/{user}",
             values={
                 "database.url": inside,
-                "database.host": HOSTNAME,
-                "database.port": str(PORT),
+                "database.host": self.hostname,
+                "database.port": str(self.port),
                 "database.name": user,
                 "database.user": user,
                 "database.password": password,
@@ -79,7 +65,7 @@ class PostgreSQL(Node):
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection]:
         """Connect as the administrator, who commits each statement. Raises ServiceError for what fails in here."""
-        host, port = self.container.host_port(PORT)
+        host, port = self.container.host_port(self.port)
         try:
             with psycopg.connect(
                 host=host,
@@ -95,10 +81,6 @@ class PostgreSQL(Node):
         except psycopg.Error as error:
             raise ServiceError(f"PostgreSQL refused: {' '.join(str(error).split())}") from error
 
-    def _lacks(self) -> str | None:
-        try:
-            with self._connected() as connection:
-                connection.execute("SELECT 1")
-        except (EngineError, ServiceError) as error:
-            return str(error)
-        return None
+    def _ping(self) -> None:
+        with self._connected() as connection:
+            connection.execute("SELECT 1")

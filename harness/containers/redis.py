@@ -1,19 +1,15 @@
 """The Redis service: one server, with a separate numbered database and user for each stack."""
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 
 import redis
 
-from harness.containers.engine import Engine, NodeSpec
-from harness.containers.node import Node
-from harness.containers.service import Lease
-from harness.errors import EngineError, ServiceError
+from harness.containers.engine import Engine
+from harness.containers.service import Lease, Server, new_user
+from harness.errors import ServiceError
 
-PORT = 6379
-HOSTNAME = "redis"
 _DATABASES = 1024
 """The number of databases, as `redis.conf` sets it. The first one belongs to nobody."""
 _TIMEOUT_S = 10
@@ -21,25 +17,20 @@ _RIGHTS = ("~*", "&*", "+@all", "-@admin", "-flushall", "-swapdb")
 """The rights of a stack's user: all keys and channels, but nothing that concerns the server or all databases."""
 
 
-class Redis(Node):
+class Redis(Server):
     """A Redis server, on loopback and on its network.
 
     Redis has no rights for single databases: a user who selects another stack's database can read it.
     """
 
-    def __init__(self, engine: Engine, *, image: str, network: str) -> None:
-        """Create the node without starting it.
+    hostname = "redis"
+    port = 6379
 
-        Args:
-            engine: runs it.
-            image: the harness's image of Redis.
-            network: the network of the nodes that use it.
-        """
-        self._password = secrets.token_urlsafe(24)
+    def __init__(self, engine: Engine, *, image: str, network: str) -> None:
+        """Create the node without starting it."""
+        super().__init__(engine, image=image, network=network)
         self._numbers = count(1)
         self._free: list[int] = []
-        spec = NodeSpec(name=HOSTNAME, image=image, env={"HARNESS_PASSWORD": self._password}, ports=(PORT,), user=None)
-        super().__init__(engine, spec, network=network, missing=self._lacks)
 
     def lease(self) -> Lease:
         """Take an empty database, and make a user with a random password.
@@ -50,11 +41,11 @@ class Redis(Node):
         number = self._free.pop() if self._free else next(self._numbers)
         if number >= _DATABASES:
             raise ServiceError(f"Redis has {_DATABASES} databases, and all of them are taken: close stacks.")
-        user, password = f"stack_{secrets.token_hex(6)}", secrets.token_urlsafe(24)
+        user, password = new_user()
         with self._connected() as client:
             client.execute_command("ACL", "SETUSER", user, "on", f">{password}", *_RIGHTS)
-        host, port = self.container.host_port(PORT)
-        inside = f"redis://{user}:{password}@{HOSTNAME}:{PORT}/{number}"
+        host, port = self.container.host_port(self.port)
+        inside = f"redis://{user}:{password}@{self.hostname}:{self.port}/{number}"
         return Lease(
             user=user,
             password=password,
@@ -63,8 +54,8 @@ class Redis(Node):
             url_outside=f"redis://{user}:{password}@{host}:{port}/{number}",
             values={
                 "redis.url": inside,
-                "redis.host": HOSTNAME,
-                "redis.port": str(PORT),
+                "redis.host": self.hostname,
+                "redis.port": str(self.port),
                 "redis.database": str(number),
                 "redis.user": user,
                 "redis.password": password,
@@ -85,7 +76,7 @@ class Redis(Node):
     @contextmanager
     def _connected(self, number: int = 0) -> Iterator["redis.Redis"]:
         """Connect as the administrator. Raises ServiceError for what fails in here."""
-        host, port = self.container.host_port(PORT)
+        host, port = self.container.host_port(self.port)
         try:
             with redis.Redis(
                 host=host,
@@ -99,10 +90,6 @@ class Redis(Node):
         except redis.RedisError as error:
             raise ServiceError(f"Redis refused: {error}") from error
 
-    def _lacks(self) -> str | None:
-        try:
-            with self._connected() as client:
-                client.ping()
-        except (EngineError, ServiceError) as error:
-            return str(error)
-        return None
+    def _ping(self) -> None:
+        with self._connected() as client:
+            client.ping()

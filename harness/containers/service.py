@@ -1,8 +1,14 @@
-"""The servers of services, which apps use beside the broker: their interface, and what a stack gets from one."""
+"""The servers of services, which apps use beside the broker: their common part, and what a stack gets from one."""
 
+import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar
+
+from harness.containers.engine import Engine, NodeSpec
+from harness.containers.node import Node
+from harness.errors import EngineError, ServiceError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,23 +26,47 @@ class Lease:
     """The values for templates in the app's environment, by name, such as `database.url`."""
 
 
-class Server(Protocol):
-    """A server that stacks share."""
+class Server(Node, ABC):
+    """A server that stacks share, on loopback and on its network."""
 
-    def start(self) -> None:
-        """Start it. Raises EngineError."""
+    hostname: ClassVar[str]
+    """Its name on the network."""
+    port: ClassVar[int]
 
-    def join(self, network: str, *names: str) -> None:
-        """Let it have these names on one more network. Raises EngineError."""
+    def __init__(self, engine: Engine, *, image: str, network: str) -> None:
+        """Create the node without starting it.
 
-    def wait_ready(self) -> None:
-        """Return when it answers. Raises StartError if it does not."""
+        Args:
+            engine: runs it.
+            image: the harness's image of this service.
+            network: the network of the nodes that use it.
+        """
+        self._password = secrets.token_urlsafe(24)
+        spec = NodeSpec(
+            name=self.hostname, image=image, env={"HARNESS_PASSWORD": self._password}, ports=(self.port,), user=None
+        )
+        super().__init__(engine, spec, network=network, missing=self._lacks)
 
+    @abstractmethod
     def lease(self) -> Lease:
         """Make a database and a user, and return them. Raises ServiceError if the server refuses."""
 
+    @abstractmethod
     def end(self, lease: Lease) -> None:
         """Remove a database and its user, and end their connections. Raises ServiceError if the server refuses."""
 
-    def remove(self) -> None:
-        """Remove the server, and all databases with it."""
+    @abstractmethod
+    def _ping(self) -> None:
+        """Ask it something as the administrator. Raises ServiceError if it does not answer."""
+
+    def _lacks(self) -> str | None:
+        try:
+            self._ping()
+        except (EngineError, ServiceError) as error:
+            return str(error)
+        return None
+
+
+def new_user() -> tuple[str, str]:
+    """Return the name and the password of a user for one more stack."""
+    return f"stack_{secrets.token_hex(6)}", secrets.token_urlsafe(24)
