@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import amqp
 import kombu
@@ -184,30 +184,25 @@ class Producer:
         task = task_id or str(uuid.uuid4())
         _check_names(task_id=task, **_given({"queue": queue}))
         _check_priority(priority)
+        times = _Times.of(time.time(), countdown_s, eta, expires_s)
         if hasattr(name, "apply_async"):
-            due = _due(time.time(), countdown_s, eta)
-            given = {"args": tuple(args), "kwargs": dict(kwargs or {}), "eta": due if countdown_s or eta else None}
-            options = {"expires": expires_s, "queue": queue, "priority": priority}
-            return self._apply(name, task, expect, {**given, **options})
+            given = {"args": tuple(args), "kwargs": dict(kwargs or {}), "queue": queue, "priority": priority}
+            return self._apply(name, task, expect, {**given, "eta": times.eta, "expires": expires_s})
         _check_names(name=name)
         route = self.routes.of(name) if queue is None else Route.to_queue(queue)
-        now_s = time.time()
-        due = _due(now_s, countdown_s, eta)
-        expiry = _moment(now_s, "expires_s", expires_s)
-        message = self._message(task, name, args, kwargs, eta=due if countdown_s or eta else None, expires=expiry)
-        intent = {
-            "due": self._due_t if due is None else due.timestamp(),
-            "expires": expiry and expiry.timestamp(),
+        message = self._message(task, name, args, kwargs, eta=times.eta, expires=times.expires)
+        options = _given({"priority": route.priority if priority is None else priority, "expiration": expires_s})
+        self._intend(task, name, expect, times, route)
+        return self._publish(task, name, message, route, options)
+
+    def _intend(self, task: str, name: str, expect: Expect | None, times: "_Times", route: Route) -> None:
+        """Write the intent to send a task by its name. Raises UsageError if the expectation is not JSON."""
+        about = {
+            "due": self._due_t if times.due is None else times.due.timestamp(),
+            "expires": times.expires and times.expires.timestamp(),
             "queue": None if route.place == DEFAULT_QUEUE else route.place,
         }
-        self._journal.write(Kind.INTENDED, task, name=name, **_expectation(name, expect), **_given(intent))
-        options = _given({"priority": route.priority if priority is None else priority, "expiration": expires_s})
-        sent = self._publish(task, name, message, route, options)
-        if sent.accepted:
-            self._journal.write(Kind.ACCEPTED, task, confirmed=True)
-        else:
-            self._journal.write(sent.outcome, task, reason=sent.reason)
-        return sent
+        self._journal.write(Kind.INTENDED, task, name=name, **_expectation(name, expect), **_given(about))
 
     def _message(
         self, task: str, name: str, args: Sequence[Json], kwargs: Mapping[str, Json] | None, **times: datetime | None
@@ -264,26 +259,32 @@ class Producer:
         return Sent(task=getattr(result, "id", task), outcome=worst[0], reason=worst[1])
 
     def _publish(self, task: str, name: str, message: Any, route: Route, options: Mapping[str, Any]) -> Sent:
+        """Publish a message, and write the outcome."""
+        outcome, reason = self._outcome(name, message, route, options)
+        told: Json = {"confirmed": True} if outcome is Kind.ACCEPTED else {"reason": reason}
+        self._journal.write(outcome, task, **told)
+        return Sent(task=task, outcome=outcome, reason=reason)
+
+    def _outcome(self, name: str, message: Any, route: Route, options: Mapping[str, Any]) -> tuple[Kind, str | None]:
+        """Publish a message; return the outcome and its reason."""
         try:
             link = self._link_to(route)
         except BrokerError as error:
             # Nothing was published yet.
-            return Sent(task=task, outcome=Kind.REFUSED, reason=str(error))
+            return Kind.REFUSED, str(error)
         options = {**self._destination(route), "confirm_timeout": self._timeout_s, **options}
         try:
             returned = link.publish(self._send_message, name, message, **options)
         except amqp.exceptions.MessageNacked:
             self._idle.append(link)
-            return Sent(task=task, outcome=Kind.REFUSED, reason="the broker answered nack")
+            return Kind.REFUSED, "the broker answered nack"
         except BROKER_ERRORS as error:
-            refused = isinstance(cause_of(error), amqp.exceptions.ChannelError)
-            return Sent(task=task, outcome=Kind.REFUSED if refused else Kind.UNKNOWN, reason=said(error))
+            is_refused = isinstance(cause_of(error), amqp.exceptions.ChannelError)
+            return Kind.REFUSED if is_refused else Kind.UNKNOWN, said(error)
         self._idle.append(link)
         if returned is not None:
-            return Sent(
-                task=task, outcome=Kind.REFUSED, reason=f"unroutable: no queue {route.place!r}: {said(returned)}"
-            )
-        return Sent(task=task, outcome=Kind.ACCEPTED)
+            return Kind.REFUSED, f"unroutable: no queue {route.place!r}: {said(returned)}"
+        return Kind.ACCEPTED, None
 
     def _queue(self, route: Route) -> Any:
         """Return the queue of a route as Celery declares it; None if it has none."""
@@ -357,6 +358,24 @@ def _expectation(name: str, expect: Expect | None) -> dict[str, Json]:
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"what is expected of {name} is not JSON: {error}; give a value that JSON has.") from error
     return said
+
+
+class _Times(NamedTuple):
+    """The times of a task that is sent."""
+
+    due: datetime | None
+    """The time at which it is due; None for now."""
+    eta: datetime | None
+    """The time until which the worker holds it back; None if it does not."""
+    expires: datetime | None
+    """The time after which it must not run; None if there is none."""
+
+    @classmethod
+    def of(cls, now_s: float, countdown_s: float | None, eta: datetime | None, expires_s: float | None) -> "_Times":
+        """Return the times that the arguments of `Producer.send` ask for. Raises UsageError."""
+        due = _due(now_s, countdown_s, eta)
+        held = due if countdown_s or eta else None
+        return cls(due=due, eta=held, expires=_moment(now_s, "expires_s", expires_s))
 
 
 def _due(now_s: float, countdown_s: float | None, eta: datetime | None) -> datetime | None:
