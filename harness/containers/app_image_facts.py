@@ -1,4 +1,4 @@
-"""What can be told of an app's image, before and after it is built."""
+"""The facts about an app's image, before and after it is built."""
 
 import json
 import os

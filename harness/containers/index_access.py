@@ -1,4 +1,4 @@
-"""How packages are fetched on this machine: index, certificates and proxies, made ready for a build in a container.
+"""This machine's access to packages: index, certificates and proxies, made ready for a build in a container.
 
 All of it is handed over in files that are mounted, and is in no layer, label or environment of an image. pip itself
 tells its configuration, whatever files it is in. What only uv has been told, pip is told too.

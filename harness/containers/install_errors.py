@@ -1,4 +1,4 @@
-"""Why pip could not install an app's dependencies, in one sentence that names what to change."""
+"""The errors of pip, each explained in one sentence that names what to change."""
 
 import re
 from collections.abc import Callable, Sequence

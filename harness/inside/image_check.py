@@ -1,4 +1,4 @@
-"""What an image lacks to run Celery under the agent. It reads the versions without importing the packages.
+"""The check of an image: does it lack something to run Celery under the agent? It imports no package.
 
 An old Celery cannot even be imported on a new Python, so its own error would not name the cause.
 """

@@ -1,4 +1,4 @@
-"""What the last words of a worker that did not start say: which variable or which package it lacks."""
+"""The last words of a worker that did not start, read for the variable or the package that it lacks."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What an app needs to run: its framework, environment, services, commands before the start, folders to write to."""
+"""The needs of an app: its framework, environment, services, commands before the start, folders to write to."""
 
 import ast
 import re
@@ -34,7 +34,7 @@ class Migration:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What an app needs beside the broker and the results."""
+    """The needs of an app beside the broker and the results."""
 
     framework: str = "plain"
     """`django`, `flask`, `fastapi`, or `plain` for none of them."""

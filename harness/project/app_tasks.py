@@ -1,4 +1,4 @@
-"""What a project's sources say of its tasks: their names, queues and schedule, and which can be sent by anybody."""
+"""The tasks in a project's sources: their names, queues and schedule, and which can be sent by anybody."""
 
 import ast
 from collections.abc import Iterable, Iterator

@@ -38,7 +38,7 @@ class CeleryApp:
 
 @dataclass(frozen=True)
 class Names:
-    """What the names of a module mean."""
+    """The meanings of the names in a module."""
 
     meanings: Mapping[str, str]
     """The full name of what was imported, by its name in the module."""
@@ -82,7 +82,7 @@ def _package(path: PurePosixPath, node: ast.ImportFrom) -> str:
 
 @dataclass
 class _Known:
-    """What is known so far to be an app, or to make one, by full names from the project's root."""
+    """The names that are known so far to be an app, or to make one, in full from the project's root."""
 
     makers: set[str] = field(default_factory=set)
     attributes: set[str] = field(default_factory=set)

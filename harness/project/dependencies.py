@@ -1,4 +1,4 @@
-"""What an app's own image is made of: read from the project's files, before any engine is asked.
+"""The plan of an app's own image, read from the project's files before any engine is asked.
 
 `plan_of` looks at the settings first, then at the project's files in the order of `SOURCES`: a lock tells more than a
 requirements file, and that more than a declaration. The result is a `Plan`; `harness.containers.app_image` builds it.
@@ -62,7 +62,7 @@ _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the settings say about the image; nothing by default."""
+    """The settings about the image; nothing by default."""
 
     dependencies: tuple[str, ...] = ()
     """Files of the project, `.` or `.[extra]` for its own declaration, or requirements such as `celery==5.4`."""
@@ -92,7 +92,7 @@ class Means(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What an app's own image is made of."""
+    """The plan of an app's own image: all that it is made of."""
 
     folder: Path
     means: Means

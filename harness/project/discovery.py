@@ -1,4 +1,4 @@
-"""Which Celery apps a project has, how their workers are started, and what they need. Nothing of it is run."""
+"""The Celery apps of a project, with how their workers are started and what they need. Nothing of it is run."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +52,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """What was found in a folder."""
+    """The apps, tasks and needs that were found in a folder."""
 
     root: Path
     candidates: tuple[Candidate, ...]
@@ -95,7 +95,7 @@ class Project:
 
 
 class _Place(NamedTuple):
-    """What the argument of a `-A` leads to."""
+    """The place that the argument of a `-A` leads to."""
 
     folder: PurePosixPath
     path: PurePosixPath

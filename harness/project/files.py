@@ -12,7 +12,7 @@ from harness.errors import ProjectError
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What is wanted of a project beside its ordinary dependencies, by normalized names."""
+    """The extras and groups that are wanted beside a project's ordinary dependencies, by normalized names."""
 
     extras: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
@@ -20,7 +20,7 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
-    """What one source asks for, in the words of pip's requirements files."""
+    """The packages that one source asks for, in the words of pip's requirements files."""
 
     lines: tuple[str, ...]
     """One requirement or one of pip's options each."""

@@ -1,4 +1,4 @@
-"""What of a lock is needed: the packages that can be reached from what a project asks for.
+"""The needed part of a lock: the packages that can be reached from those that a project asks for.
 
 A lock holds the packages of all groups, extras and systems. Those that a worker on Linux needs are found by a walk from
 the project along the dependencies. A package gets the markers of the ways that lead to it.

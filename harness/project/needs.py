@@ -1,4 +1,4 @@
-"""What an app needs of its stack, beside a broker: files of the machine, a network, services, a place for results."""
+"""The needs that a stack can meet, beside a broker: files of the machine, a network, services, a place for results."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from harness.errors import UsageError
 
 
 class Network(StrEnum):
-    """What the nodes on a network reach beside one another."""
+    """A kind of network, by what its nodes reach beside one another."""
 
     CLOSED = "closed"
     """Nothing else, but for the one address that the network itself has on its machine."""
@@ -24,7 +24,7 @@ class Service(StrEnum):
 
 
 class ResultsIn(StrEnum):
-    """Where the results of a stack are."""
+    """A place for the results of a stack."""
 
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"

@@ -1,4 +1,4 @@
-"""Which Python an app's image has: the one that the project demands, or the best that can be had."""
+"""The Python of an app's image: the one that the project demands, or the best that can be had."""
 
 import re
 from collections.abc import Sequence

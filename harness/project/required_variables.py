@@ -23,7 +23,7 @@ _CANNOT_BE_NONE = frozenset({"int", "float", "Path"})
 
 
 class Need(IntEnum):
-    """When a variable has to be there."""
+    """The time at which a variable has to be there."""
 
     IMPORT = 1
     """A module cannot be imported without it."""

@@ -43,7 +43,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:git|hg|svn|bzr)\+")
 
 @dataclass
 class _Reading:
-    """What has been read so far."""
+    """The lines that have been read so far."""
 
     folder: Path
     lines: list[str] = field(default_factory=list)

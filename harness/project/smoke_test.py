@@ -13,7 +13,7 @@ _NAMES = ("test_harness_smoke.py", "harness_smoke_test.py", "tests_harness_smoke
 
 @dataclass(frozen=True, kw_only=True)
 class SmokeTest:
-    """What the tests have to know of the app."""
+    """The facts about the app that its tests are made of."""
 
     sends: str | None
     """A task that anybody can send; None if there is none."""

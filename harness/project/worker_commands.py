@@ -1,4 +1,4 @@
-"""Where a project says how its worker is started: compose files, Dockerfiles, Procfile, scripts, units, the README."""
+"""The commands that start a project's worker: in compose files, Dockerfiles, Procfile, scripts, units, the README."""
 
 import json
 import re

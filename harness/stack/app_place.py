@@ -16,7 +16,7 @@ _COPY = "copy"
 
 @dataclass(frozen=True, kw_only=True)
 class AppPlace:
-    """What the nodes that run the app get of this machine's files."""
+    """The files of this machine that the nodes get that run the app."""
 
     folder: Path
     is_writable: bool

@@ -1,4 +1,4 @@
-"""What is left in the broker and in the workers' hands when everything has come to rest."""
+"""The messages left in the broker and in the workers' hands when everything has come to rest."""
 
 from collections.abc import Mapping
 from dataclasses import replace
