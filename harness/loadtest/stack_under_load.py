@@ -21,10 +21,10 @@ from harness.records.expectation import Effect
 from harness.records.verdict import Finding
 from harness.running.run import checked
 from harness.scenario import Drive, Scenario, Steps
+from harness.stack.accounted_system import System
 from harness.stack.attached import Attached
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack
-from harness.stack.system import System
 from harness.wait import REAL
 
 _FOLLOW_S = 0.25

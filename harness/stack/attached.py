@@ -20,9 +20,9 @@ from harness.records.event import Event, Kind
 from harness.records.expectation import Promise
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
+from harness.stack.accounted_system import PRODUCER, AccountedSystem, Watch
 from harness.stack.attached_urls import check_broker_url, reach_both, without_passwords
 from harness.stack.limits import Limits, Wait
-from harness.stack.system import PRODUCER, AccountedSystem, Watch
 from harness.wait import REAL
 
 NODE = "results"

@@ -31,12 +31,12 @@ from harness.records.expectation import Promise
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
 from harness.stack import left_in_broker, preparation, settling
+from harness.stack.accounted_system import PRODUCER, AccountedSystem, Watch
 from harness.stack.app_place import AppPlace, remove_copy_of
 from harness.stack.limits import TIMEOUT_S, Limits
 from harness.stack.result_store import result_store
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack_spec import StackSpec
-from harness.stack.system import PRODUCER, AccountedSystem, Watch
 
 __all__ = ["Stack", "StackSpec"]
 
