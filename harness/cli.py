@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 import click
 from rich.text import Text
 
-from harness import __version__, command, doctor, init_command
+from harness import __version__, command_exit, doctor, init_command
 from harness.audit.audit import audit
 from harness.audit.run_folder import RunFolder
-from harness.command import WRONG_USE, complain
+from harness.command_exit import WRONG_USE, complain
 from harness.console import Console
 from harness.containers import app_image, app_image_facts, images
 from harness.containers.engine_choice import connect
@@ -45,7 +45,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command `harness`."""
-    command.run(cli)
+    command_exit.run(cli)
 
 
 @cli.command(cls=RunCommand)

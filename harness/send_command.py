@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 from rich.text import Text
 
-from harness.command import complain
+from harness.command_exit import complain
 from harness.console import Console
 from harness.errors import UsageError
 from harness.printable import printable

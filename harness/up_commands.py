@@ -10,7 +10,7 @@ from rich.text import Text
 
 from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
-from harness.command import complain, interrupts
+from harness.command_exit import complain, interrupts
 from harness.console import Console
 from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
