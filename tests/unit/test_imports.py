@@ -42,7 +42,6 @@ FLOORS = (
     ("harness.audit",),
     ("harness.measure",),
     ("harness.console",),
-    ("harness.project",),
     ("harness.records",),
     ("harness.wait",),
     ("harness.errors", "harness.printable"),
