@@ -19,7 +19,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from harness.containers import images, own_dockerfile
-from harness.containers.engine import Engine, NodeSpec, PullError
+from harness.containers.candidates import built_once, present, with_base
+from harness.containers.engine import Engine, NodeSpec
 from harness.containers.image_recipes import (
     REPOSITORY,
     Image,
@@ -33,7 +34,7 @@ from harness.containers.image_recipes import (
 from harness.containers.index_access import BUILD_INSIDE, Access, build_proxies, of_this_machine
 from harness.containers.install_errors import explain
 from harness.containers.one_off import run_to_end
-from harness.containers.packages import COMMAND_TIMEOUT_S, Say, cache_folder, digest, locked, step, tail
+from harness.containers.packages import COMMAND_TIMEOUT_S, Say, cache_folder, digest, step, tail
 from harness.errors import ImageError
 from harness.project.dependencies import OLDEST_CELERY, Means, Plan
 from harness.project.needs import Mount
@@ -84,14 +85,13 @@ def ensure(engine: Engine, plan: Plan, *, say: Say, rebuild: bool = False) -> st
     if plan.means is Means.DOCKERFILE:
         return own_dockerfile.ensure(engine, plan, say=say, rebuild=rebuild)
     names = candidates(engine, plan)
-    if not rebuild and (tag := present(engine, names)):
-        say(f"app: {tag} is present")
-        return tag
-    with locked(f"image-app-{names[0].tag.rpartition('-')[2]}", say):
-        if not rebuild and (tag := present(engine, names)):
-            say(f"app: {tag} is present, another process has built it")
-            return tag
-        return _provide(engine, plan, names, say)
+    return built_once(
+        "app",
+        f"image-app-{names[0].tag.rpartition('-')[2]}",
+        present=lambda: None if rebuild else present(engine, names),
+        build=lambda: _provide(engine, plan, names, say),
+        say=say,
+    )
 
 
 def candidates(engine: Engine, plan: Plan) -> list[Candidate]:
@@ -116,11 +116,6 @@ def candidates(engine: Engine, plan: Plan) -> list[Candidate]:
         Candidate(source=source, base=base, tag=f"{REPOSITORY}/app:{version}-{source}-{digest([base, made])}")
         for source, base in bases
     ]
-
-
-def present(engine: Engine, names: list[Candidate]) -> str | None:
-    """Return the first of the names whose image is there; None if there is none."""
-    return next((one.tag for one in names if engine.has_image(one.tag)), None)
 
 
 def in_order(listed: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -173,20 +168,18 @@ def _present_or_pulled(engine: Engine, reference: str, say: Say) -> str:
 
 def _provide(engine: Engine, plan: Plan, names: list[Candidate], say: Say) -> str:
     """Build the image on the first base that can be had."""
-    for one in names:
-        if one.source is Source.BOOTSTRAP:
-            images.bootstrap(engine, Image.NODE, one.base, say, suite=FROM_DEBIAN[plan.python.version])
-        elif not engine.has_image(one.base):
-            try:
-                images.pull(engine, one.base, say)
-            except PullError as error:
-                if one is names[-1]:
-                    raise cannot_be_had(plan.python, str(error)) from None
-                say(f"app: {one.base} cannot be pulled ({error}), so its base is made from packages")
-                continue
-        _build(engine, plan, one, say)
-        return one.tag
-    raise AssertionError("The last candidate provides the base or has raised.")
+    one = with_base(
+        engine,
+        names,
+        who="app",
+        bootstrap=lambda one: images.bootstrap(
+            engine, Image.NODE, one.base, say, suite=FROM_DEBIAN[plan.python.version]
+        ),
+        refused=lambda _, error: cannot_be_had(plan.python, str(error)),
+        say=say,
+    )
+    _build(engine, plan, one, say)
+    return one.tag
 
 
 def _build(engine: Engine, plan: Plan, one: Candidate, say: Say) -> None:

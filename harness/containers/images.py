@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from harness.containers import candidates
 from harness.containers.engine import Engine, PullError
 from harness.containers.image_recipes import (
     RECIPES,
     Image,
     Plan,
-    Source,
     allowed_sources,
     is_ours,
     own_context,
@@ -78,14 +78,13 @@ def ensure(engine: Engine, which: Image, *, say: Say, context: Path | None = Non
     if not ours and (reference := os.environ.get(RECIPES[which].replaced_by)):
         return _replacement(engine, which, reference, say)
     plans = plans_of(engine, which, context or own_context())
-    if tag := _present_one(engine, plans):
-        say(f"{which}: {tag} is present")
-        return tag
-    with locked(f"image-{which}", say):
-        if tag := _present_one(engine, plans):
-            say(f"{which}: {tag} is present, another process has built it")
-            return tag
-        return _provide(engine, plans, say)
+    return candidates.built_once(
+        which,
+        f"image-{which}",
+        present=lambda: candidates.present(engine, plans),
+        build=lambda: _provide(engine, plans, say),
+        say=say,
+    )
 
 
 def ensure_present(engine: Engine, reference: str, *, say: Say) -> None:
@@ -138,7 +137,7 @@ def _image_fact(engine: Engine, which: Image) -> Fact:
         plans = plans_of(engine, which, own_context())
     except ImageError as error:
         return Fact(name, ok=False, detail=str(error))
-    if tag := _present_one(engine, plans):
+    if tag := candidates.present(engine, plans):
         return Fact(name, ok=True, detail=f"{tag}, present")
     bases = " or ".join(plan.base if engine.has_image(plan.base) else f"{plan.base} ({plan.source})" for plan in plans)
     return Fact(name, ok=None, detail=f"not built yet; the first start builds it on {bases}")
@@ -178,20 +177,16 @@ def plans_of(engine: Engine, which: Image, context: Path) -> list[Plan]:
 
 def _provide(engine: Engine, plans: Sequence[Plan], say: Say) -> str:
     """Build the image from the first source that has its base."""
-    for attempt in plans:
-        if attempt.source is Source.BOOTSTRAP:
-            bootstrap(engine, attempt.which, attempt.base, say)
-        elif not engine.has_image(attempt.base):
-            try:
-                pull(engine, attempt.base, say)
-            except PullError as error:
-                if attempt is plans[-1]:
-                    raise _nothing_to_pull(attempt, error) from None
-                say(f"{attempt.which}: {attempt.base} cannot be pulled ({error}), so its base is made from packages")
-                continue
-        _build(engine, attempt, say)
-        return attempt.tag
-    raise AssertionError("The last source provides the base or has raised.")
+    plan = candidates.with_base(
+        engine,
+        plans,
+        who=plans[0].which,
+        bootstrap=lambda one: bootstrap(engine, one.which, one.base, say),
+        refused=_nothing_to_pull,
+        say=say,
+    )
+    _build(engine, plan, say)
+    return plan.tag
 
 
 def _nothing_to_pull(attempt: Plan, error: PullError) -> ImageError:
@@ -200,16 +195,6 @@ def _nothing_to_pull(attempt: Plan, error: PullError) -> ImageError:
         f"can be reached, `docker load` the image, name one of your own in {RECIPES[attempt.which].replaced_by}, or "
         "unset HARNESS_IMAGES to have the base made from Debian's packages."
     )
-
-
-def _present_one(engine: Engine, plans: Sequence[Plan]) -> str | None:
-    return next((plan.tag for plan in plans if engine.has_image(plan.tag)), None)
-
-
-def pull(engine: Engine, reference: str, say: Say) -> None:
-    """Pull an image, and say so. Raises PullError."""
-    with step(say, f"pulling {reference}"):
-        engine.pull(reference)
 
 
 def pull_named(engine: Engine, reference: str, say: Say, *, who: str, otherwise: str) -> None:
@@ -226,7 +211,7 @@ def pull_named(engine: Engine, reference: str, say: Say, *, who: str, otherwise:
         ImageError: it cannot be pulled.
     """
     try:
-        pull(engine, reference, say)
+        candidates.pull(engine, reference, say)
     except PullError as error:
         raise ImageError(
             f"{who} is neither present nor can be pulled: {error}. Build, load or pull it, or {otherwise}."

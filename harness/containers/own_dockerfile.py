@@ -15,11 +15,12 @@ from pathlib import Path
 from packaging.version import Version
 
 from harness.containers import images
+from harness.containers.candidates import built_once, pull
 from harness.containers.engine import Engine, NodeSpec, PullError
 from harness.containers.image_recipes import REPOSITORY
 from harness.containers.index_access import BUILD_INSIDE, build_proxies, of_this_machine
 from harness.containers.one_off import run_to_end
-from harness.containers.packages import COMMAND_TIMEOUT_S, Say, cache_folder, digest, locked, step, tail
+from harness.containers.packages import COMMAND_TIMEOUT_S, Say, cache_folder, digest, step, tail
 from harness.errors import ImageError
 from harness.project import dockerfile
 from harness.project.dependencies import OLDEST_CELERY, Plan
@@ -61,18 +62,22 @@ def ensure(engine: Engine, plan: Plan, *, say: Say, rebuild: bool = False) -> st
         WaitTimeout: another process has held the lock for too long.
     """
     tag = reference(engine, plan)
-    if engine.has_image(tag) and not rebuild:
-        say(f"app: {tag} is present")
-        return tag
-    with locked(f"image-app-{tag.rpartition(':')[2]}", say):
-        if engine.has_image(tag) and not rebuild:
-            say(f"app: {tag} is present, another process has built it")
-            return tag
-        for base in dockerfile.bases(plan.folder / plan.dockerfile):
-            _have(engine, plan, base, say)
-        inner = tag.replace("/app:", "/app-dockerfile:")
-        _build(engine, plan, inner, say)
-        _complete(engine, plan, inner, tag, say)
+    return built_once(
+        "app",
+        f"image-app-{tag.rpartition(':')[2]}",
+        present=lambda: tag if engine.has_image(tag) and not rebuild else None,
+        build=lambda: _provide(engine, plan, tag, say),
+        say=say,
+    )
+
+
+def _provide(engine: Engine, plan: Plan, tag: str, say: Say) -> str:
+    """Build the image, after the images that it begins with."""
+    for base in dockerfile.bases(plan.folder / plan.dockerfile):
+        _have(engine, plan, base, say)
+    inner = tag.replace("/app:", "/app-dockerfile:")
+    _build(engine, plan, inner, say)
+    _complete(engine, plan, inner, tag, say)
     return tag
 
 
@@ -108,7 +113,7 @@ def _have(engine: Engine, plan: Plan, base: str, say: Say) -> None:
     if engine.has_image(base):
         return
     try:
-        images.pull(engine, base, say)
+        pull(engine, base, say)
     except PullError as error:
         raise ImageError(
             f"{plan.dockerfile} begins with {base}, which cannot be had: {error}. Pull or load it, or name the app's "
