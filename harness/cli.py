@@ -15,7 +15,7 @@ from rich.text import Text
 
 from harness import __version__, command_exit, doctor, init_command
 from harness.audit.audit import audit
-from harness.audit.run_folder import RunFolder
+from harness.audit.run_folder import RUNS, RunFolder
 from harness.command_exit import WRONG_USE, complain
 from harness.console import Console
 from harness.containers import app_image, app_image_facts, images
@@ -30,7 +30,7 @@ from harness.running.run import Plan, execute, stack_for
 from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
 from harness.send_command import send
-from harness.shared_options import DEFAULT_FOLDER, FOLDER, RUNS, settings_of
+from harness.shared_options import DEFAULT_FOLDER, FOLDER, settings_of
 from harness.stack.limits import TIMEOUT_S
 from harness.stack.project_stack import image_plan, spec_of
 from harness.stack.shared_parts import SharedParts

@@ -24,7 +24,7 @@ import pytest
 
 from harness.audit.audit import Audit
 from harness.audit.results import Results
-from harness.audit.run_folder import RunFolder
+from harness.audit.run_folder import RUNS, RunFolder
 from harness.console import Console, columns_of
 from harness.containers.mailbox import Mailbox
 from harness.errors import HarnessError, UsageError, told
@@ -36,7 +36,6 @@ from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 
-_RUNS = Path(".harness") / "runs"
 _MARKER = (
     "stack(app=None, app_folder=None, workers=None, options=None, env=None, promise=None): what the `stack` fixture "
     "starts. What it leaves out is taken from the project's settings. app: what `celery -A` gets; app_folder: where it "
@@ -146,7 +145,7 @@ def _running(
     try:
         # Only after the spec was found valid: this starts a broker.
         session: SharedParts = request.getfixturevalue("_harness_session")
-        folder = RunFolder.create(request.config.rootpath / _RUNS, _slug(request.node.name))
+        folder = RunFolder.create(request.config.rootpath / RUNS, _slug(request.node.name))
         running = Stack(session, spec, folder, promise=promise, about={"test": request.node.nodeid})
         running.__enter__()
     except HarnessError as error:

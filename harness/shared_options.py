@@ -9,8 +9,6 @@ import click
 from harness.printable import printable
 from harness.project.settings import COMMAND_LINE, Settings, load
 
-RUNS = Path(".harness") / "runs"
-"""The folder of the run folders, unless another one is given."""
 DEFAULT_FOLDER = "[default: the settings', or here]"
 """The default of an option for the app's folder, as its help shows it."""
 

@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from harness.audit.audit import Audit
-from harness.audit.run_folder import RunFolder
+from harness.audit.run_folder import RUNS, RunFolder
 from harness.command_exit import complain, interrupts
 from harness.console import Console
 from harness.errors import RunFolderError, UsageError
@@ -17,7 +17,7 @@ from harness.printable import printable
 from harness.records.verdict import Verdict
 from harness.report import terminal
 from harness.running import playground
-from harness.shared_options import DEFAULT_FOLDER, FOLDER, RUNS, settings_of
+from harness.shared_options import DEFAULT_FOLDER, FOLDER, settings_of
 from harness.stack.project_stack import spec_of
 
 _OWN_APP = "scenarios.app"

@@ -44,6 +44,8 @@ _MOST_NAMESAKES = 9_999
 """The most runs of one name in one second. It ends the search for a free name: no second has room for so many runs."""
 HOME = ".harness"
 """The folder for all that the harness leaves in a project; version control ignores it."""
+RUNS = Path(HOME) / "runs"
+"""The folder of a project's run folders, unless another one is given."""
 _INSIDE = ("journal", "effects", "logs", "control", "app")
 
 
@@ -88,7 +90,7 @@ class RunFolder:
         Raises:
             RunFolderError: there is no folder there, it cannot be read, or it holds no run.
         """
-        advice = "A run folder lies under .harness/runs; `latest` is the newest."
+        advice = f"A run folder lies under {RUNS}; `latest` is the newest."
         try:
             if not path.is_dir():
                 raise RunFolderError(f"{path} is no folder. {advice}")

@@ -2,9 +2,9 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+from harness.audit.run_folder import RUNS
 from harness.errors import UsageError
 from harness.loadtest.arrivals import Arrival, parse_rate, parse_stages
 from harness.measure.durations import parse_duration_s
@@ -75,7 +75,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     put("--app", default="", help="Another Celery app than the scenarios', as `celery -A` takes it.")
     place = "The folder that app and scenarios are imported from; default: the settings', or here."
     put("--app-dir", default="", help=place)
-    put("--runs", default=str(Path(".harness") / "runs"), help="Where the run folder is made.")
+    put("--runs", default=str(RUNS), help="Where the run folder is made.")
     patience = "Seconds without any task ending after which draining ends."
     put("--drain-timeout", type=duration, default="60s", help=patience)
     attach = "Attach to a broker that runs elsewhere, with its workers, instead of starting a stack."

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.audit.run_folder import HOME, RunFolder
+from harness.audit.run_folder import RUNS, RunFolder
 from harness.records.event import Kind, Ready
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
@@ -31,7 +31,7 @@ def start_once(session: SharedParts, spec: StackSpec, root: Path) -> FirstStart:
         StartError: the worker does not become ready; the message ends with its last log lines.
         HarnessError: a part of the stack does not start.
     """
-    folder = RunFolder.create(root / HOME / "runs", "init")
+    folder = RunFolder.create(root / RUNS, "init")
     with Stack(session, replace(spec, workers=1), folder) as stack:
         (worker,) = stack.workers
         (ready,) = worker.said(Kind.READY)
