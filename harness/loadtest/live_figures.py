@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from harness.loadtest.messages import EndedBadly, LegCounts, Live, PassedStage
 from harness.measure.figures import Figures
 from harness.measure.load_account import Quantiles, Sample
+from harness.measure.quantiles import quantiles
 from harness.measure.stages import Histogram, Passed, Stage, Stages
 from harness.records.event import Event, Intended, Kind
 
 _GENERATORS = frozenset({"load", "web"})
 """The nodes that send the tasks of a load test: the load processes, or the web producer for them."""
-_PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
+_PERCENTS = (50, 95, 99)
 _EARLY_S = 30.0
 """The longest wait of an event for the intent of its task. After that it is dropped."""
 
@@ -131,14 +132,8 @@ def _quantiles(fresh: Mapping[tuple[str, Stage], list[float]]) -> dict[Stage, Qu
     """Return the median, the 95th and 99th percentile, and the maximum per stage since the last call of `live`."""
     found: dict[Stage, Quantiles] = {}
     for stage in Stage:
-        if passed := sorted(one for (_, of), durations in fresh.items() if of is stage for one in durations):
-            at = {name: passed[_rank(percent, len(passed))] for name, percent in _PERCENTILES.items()}
-            in_ms = {name: round(duration_s * 1000, 3) for name, duration_s in (at | {"max": passed[-1]}).items()}
+        passed = [one for (_, of), durations in fresh.items() if of is stage for one in durations]
+        if passed:
+            in_ms = {name: round(value_s * 1000, 3) for name, value_s in quantiles(passed, _PERCENTS).items()}
             found[stage] = Quantiles(count=len(passed), **in_ms)
     return found
-
-
-def _rank(percent: int, count: int) -> int:
-    """Return the index of a percentile among `count` sorted values: the first that this share does not exceed."""
-    # In whole numbers: the result of a float calculation could be just above the right rank.
-    return -(-percent * count // 100) - 1

@@ -21,6 +21,7 @@ from harness.audit.beat.beat_history import Beats, Spans, Start, Tick, Unsent, W
 from harness.audit.beat.crontab import Crontab, written
 from harness.audit.beat.tick_findings import UNTOLD, findings
 from harness.audit.beat.tick_records import LISTS, EntryTicks, Ticks, Times, Window
+from harness.measure.quantiles import quantiles
 from harness.records.values import Json
 
 _LATE_S = 60.0
@@ -229,7 +230,7 @@ class _Counts:
             reasons=tuple(dict.fromkeys(counted)),
             expected=expected,
             sent=self.sent,
-            lateness_s=_quantiles(self.lateness_s),
+            lateness_s={name: round(value_s, 3) for name, value_s in quantiles(self.lateness_s, (50, 99)).items()},
             **{name: Times.of(getattr(self, name), zone) for name in LISTS},
         )
 
@@ -428,12 +429,3 @@ def _rounding_s(every_s: float) -> float:
         if every_s >= unit_s:
             return slack_s
     return 0.0
-
-
-def _quantiles(values: Sequence[float]) -> dict[str, float]:
-    """Return p50, p99 and max, each a value that occurred; empty for no values."""
-    if not values:
-        return {}
-    ordered = sorted(values)
-    at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
-    return {name: round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 3) for name, share in at.items()}
