@@ -81,7 +81,7 @@ class Producer:
         self._url = broker_url
         self._results_url = results_url
         self.routes = Routes()
-        """Where the app sends its tasks."""
+        """The app's routes, as the workers tell them."""
         self._queues: dict[Route, kombu.Queue | None] = {}
         self._bindings: dict[int, AppBinding] = {}
         self._origin = anon_nodename()

@@ -135,7 +135,7 @@ class Ledger:
         self.settings: dict[str, Settings] = {}
         """Per worker and beat, its settings."""
         self.routes = Routes()
-        """Where the app sends its tasks, as the worker says that was ready last; before that, Celery's default."""
+        """The app's routes, as the worker says that was ready last; before that, Celery's default."""
         self.last_motion_t = 0.0
         """The time of the last event of a task other than a chord's unlock, Unix time in seconds."""
         self._takes = {

@@ -23,7 +23,7 @@ class ImageFacts:
     """An app's image, for a person."""
 
     source: str
-    """What says what is in it."""
+    """The file, or the settings, that say what is in it."""
     base: str
     name: str
     is_built: bool

@@ -36,11 +36,11 @@ class AppNode:
     app_folder: Path
     """The folder that the app is imported from, and the working directory inside."""
     is_writable: bool = False
-    """Whether nodes may write to `app_folder`, because it is a copy of their own."""
+    """True if nodes may write to `app_folder`, because it is a copy of their own."""
     pythonpath: Sequence[str] = ()
     """More folders that the app imports from, relative to the app folder."""
     mounts: Sequence[Mount] = ()
-    """What the node sees beside the app folder, also below it."""
+    """The files and folders that the node sees beside the app folder, also below it."""
     run_folder: Path
     """The run's folder, with `journal` in it; the node writes there."""
     network: str

@@ -20,7 +20,7 @@ from harness.errors import ImageError
 from harness.project.needs import Mount
 
 BUILD_INSIDE = "/harness-build"
-"""Where the files are inside."""
+"""The folder of the files inside."""
 
 _TAKEN = (
     "index-url",
@@ -36,7 +36,7 @@ _TAKEN = (
     "only-binary",
     "no-binary",
 )
-"""What is taken of pip's configuration; the rest says how to install on this machine."""
+"""The options that are taken of pip's configuration; the others say how to install on this machine."""
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _LOOPBACK = re.compile(r"//(?:[^/@\s]*@)?(?:localhost|127(?:\.\d+){3}|\[::1\])(?:[:/]|$)", re.IGNORECASE)
@@ -52,9 +52,9 @@ class Access:
     mounts: tuple[Mount, ...] = ()
     """Folders of this machine that hold packages."""
     on_host: bool = False
-    """Whether an index or a proxy listens on this machine's loopback."""
+    """True if an index or a proxy listens on this machine's loopback."""
     secrets: tuple[str, ...] = ()
-    """What must not be shown."""
+    """Texts that must not be shown."""
 
     def masked(self, text: str) -> str:
         """Return a text without the secrets."""

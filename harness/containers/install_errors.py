@@ -26,7 +26,7 @@ _SYSTEM_PACKAGES = (
     (r"g\+\+|c\+\+.*(?:not found|No such file)|cc1plus", "build-essential python3-dev"),
     (r"gcc|cc.*No such file", "build-essential python3-dev"),
 )
-"""What a build that fails says, and the Debian packages that it needs then."""
+"""The words of a build that fails, and the Debian packages that it needs then."""
 _UNREACHABLE = re.compile(
     r"Temporary failure in name resolution|Name or service not known|Connection refused|ConnectTimeoutError"
     r"|Network is unreachable|CERTIFICATE_VERIFY_FAILED|ProxyError|(?:401|403|407) Client Error"

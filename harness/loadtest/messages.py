@@ -179,7 +179,7 @@ class Opened(Record):
     web_url: str | None
     """The URL of the web producer; None if tasks go directly to the broker."""
     routes: Routes = Routes()  # noqa: RUF009 - it is frozen.
-    """Where the app sends its tasks."""
+    """The app's routes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ class Go(Record):
     seed: int
     is_open: bool
     routes: Routes = Routes()  # noqa: RUF009 - it is frozen.
-    """Where the app sends its tasks."""
+    """The app's routes."""
     journal: str
     """The folder for the journal. A worker without access to it keeps its journal elsewhere, and sends it."""
 

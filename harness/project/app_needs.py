@@ -48,7 +48,7 @@ class Needs:
     known: Mapping[str, Value]
     """All values that the project shows for its variables."""
     written: tuple[str, ...] = ()
-    """Why the app's folder has to be writable, one reason each; empty if nothing writes there."""
+    """The reasons why the app's folder has to be writable; empty if nothing writes there."""
 
     def prepare_in(self, folder: PurePosixPath) -> tuple[str, ...]:
         """Return the commands that make the app's tables, for a folder of the project in which they are run."""

@@ -31,7 +31,7 @@ _HARMFUL = (
     *(ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.Raise, ast.Assert, ast.Delete, ast.With, ast.While),
     *(ast.For, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Await, ast.Yield, ast.YieldFrom, ast.Lambda),
 )
-"""What a task that only says something does not have: it may not end, not succeed, or change something."""
+"""Statements that a task that only says something does not have: it may not end, not succeed, or change something."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ _KEPT = frozenset(
         *("--without-gossip", "--without-heartbeat", "--without-mingle", "--exclude-queues"),
     }
 )
-"""What changes how tasks are run. The harness itself takes care of names, logs, process ids and schedules."""
+"""The options that change how tasks are run. The harness itself sees to names, logs, process ids and schedules."""
 _WRITES = frozenset({"--logfile", "--pidfile", "--schedule", "--statedb"})
 _ENDS = frozenset({";", "&", "&&", "|", "||", "(", ")"})
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)")

@@ -106,7 +106,7 @@ class Plan:
     """The place where a package is asked for, by its normalized name, if that is known better than by the source."""
     apt: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    """What is not installed, with the reason, for a person."""
+    """The packages that are not installed, with the reason, for a person."""
     image: str = ""
     dockerfile: str = ""
     """The Dockerfile, relative to the folder."""

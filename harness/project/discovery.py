@@ -26,7 +26,7 @@ class Candidate:
     """A Celery app that a worker can be started with."""
 
     app: str
-    """What `celery -A` takes."""
+    """The argument of `celery -A`."""
     folder: PurePosixPath
     """The folder that it is imported from, in the project."""
     path: PurePosixPath
@@ -34,7 +34,7 @@ class Candidate:
     more_folders: tuple[PurePosixPath, ...] = ()
     """Other folders that the project imports from."""
     reasons: tuple[str, ...]
-    """Why it is taken for one, the best reason first."""
+    """The reasons to take it for one, the best first."""
     commands: tuple[Command, ...] = ()
     """The command lines that name it."""
     rank: int = 0
@@ -65,7 +65,7 @@ class Project:
     outward: Mapping[PurePosixPath, Path]
     """The links that lead out of the folder, and where they lead."""
     notes: tuple[str, ...]
-    """What was left out, and what else there is to know."""
+    """Sentences on what was left out, and on what else there is to know."""
 
     def candidate(self, app: str) -> Candidate:
         """Return the candidate that was asked for by name; the likeliest if none has it."""

@@ -31,7 +31,7 @@ class Requirements:
     places: Mapping[str, str] = field(default_factory=dict)
     """The place where a package is asked for, by its normalized name, such as `requirements/base.txt:3`."""
     left_out: tuple[str, ...] = ()
-    """What is not installed, with the reason, for a person."""
+    """The packages that are not installed, with the reason, for a person."""
     requires_python: str = ""
     """The versions of Python that the source is for, as it says it itself."""
 

@@ -40,10 +40,10 @@ class Package:
     """The normalized name."""
     version: str = ""
     reference: str = ""
-    """Where it comes from, if that is no index: a direct reference in pip's words."""
+    """A direct reference to it in pip's words, if it comes from no index."""
     hashes: tuple[str, ...] = ()
     left_out: str = ""
-    """Why it is not installed; its dependencies are. Empty if it is."""
+    """The reason why it is not installed; its dependencies are. Empty if it is."""
     edges: tuple[Edge, ...] = ()
     by_extra: Mapping[str, tuple[Edge, ...]] = field(default_factory=dict)
 

@@ -25,7 +25,7 @@ _STACK: Mapping[str, str] = {
     ),
     **dict.fromkeys(("REDIS_URL", "CACHE_URL", "REDIS_DSN", "CACHE_REDIS_URL"), "{redis.url}"),
 }
-"""What the stack knows. The values are templates, which are filled in when a stack starts."""
+"""The variables that the stack knows. The values are templates, which are filled in when a stack starts."""
 _WITHOUT_TLS = frozenset({"EMAIL_USE_TLS", "EMAIL_USE_SSL", "MAIL_USE_TLS", "MAIL_USE_SSL", "SMTP_TLS", "SMTP_SSL"})
 _SET_BY_HARNESS = frozenset({"CELERY_RESULT_BACKEND", "APP_DATABASE_URL"})
 DATABASE = frozenset({"DATABASE_URL", "DB_URL", "SQLALCHEMY_DATABASE_URI", "SQLALCHEMY_DATABASE_URL"})
@@ -42,7 +42,7 @@ class Value:
     name: str
     value: str
     origin: str
-    """Where it comes from, or why it is as it is."""
+    """The place that it comes from, or the reason why it is as it is."""
 
 
 def value_for(variable: str, known: Mapping[str, Value], *, needs_postgresql: bool) -> Value | None:

@@ -37,7 +37,7 @@ class Python:
     demanded_by: str = ""
     """The name of a file, or `the settings`; empty if nobody does."""
     demand: str = ""
-    """What is demanded, as it is written there, such as `>=3.11`."""
+    """The demand as it is written there, such as `>=3.11`."""
 
 
 def python_of(folder: Path, *, wanted: str | None, locked: tuple[str, str], base: str) -> Python:

@@ -16,7 +16,7 @@ from harness.errors import ProjectError
 from harness.project.files import Requirements, read_text
 
 APP_INSIDE = "/app"
-"""Where the project's folder is while its dependencies are installed."""
+"""The place of the project's folder while its dependencies are installed."""
 
 _INCLUDE = re.compile(r"(?:-r|--requirement)(?:\s*=\s*|\s+|(?<=-r))(?P<path>\S.*)")
 _CONSTRAINT = re.compile(r"(?:-c|--constraint)(?:\s*=\s*|\s+|(?<=-c))(?P<path>\S.*)")

@@ -42,7 +42,7 @@ class Settings:
     options: tuple[str, ...] | None = None
     """Options of `celery worker`; None for the default ones."""
     workers: int | None = None
-    """How many workers a stack has; None for the door's own number."""
+    """The number of a stack's workers; None for the door's own number."""
     env: Mapping[str, str] = field(default_factory=dict)
     """The environment of the nodes that run the app, that of `env_file` included; values have templates, see
     `harness.project.templates`."""
@@ -62,13 +62,13 @@ class Settings:
     writable: Writable = False
     mounts: tuple[Mount, ...] = ()
     services: tuple[Service, ...] = ()
-    """What a stack has beside the broker."""
+    """The servers that a stack has beside the broker."""
     results: ResultsIn = ResultsIn.SQLITE
     network: Network = Network.CLOSED
     project: Path | None = None
     """The folder of the file that they are in; None if there is no such file."""
     sources: Mapping[str, str] = field(default_factory=dict)
-    """Where each setting was said, by key; keys with their default are left out."""
+    """The place where each setting was said, by key; keys with their default are left out."""
 
     def source(self, key: str) -> str:
         """Return where a setting was said, such as `HARNESS_APP`; DEFAULT if nobody has said it."""

@@ -24,7 +24,7 @@ _TELLING = re.compile(
     rb"celery|shared_task|\.task\b|environ|getenv|BaseSettings|decouple|flask|fastapi|django|sqlite|postgres|psycopg|redis",
     re.IGNORECASE,
 )
-"""What a Python file has if it says anything that is asked for here; the others are not parsed."""
+"""The words of a Python file that says anything that is asked for here; the others are not parsed."""
 _TEST = re.compile(r"(^|/)(tests?|testing)/|(^|/)(test_[^/]*|[^/]*_test|conftest|tests)\.py$")
 
 
@@ -53,7 +53,7 @@ class Sources:
 
     root: Path
     notes: list[str] = field(default_factory=list)
-    """What was left out and might have mattered, one sentence each."""
+    """Sentences on what was left out and might have mattered."""
     outward: dict[PurePosixPath, Path] = field(default_factory=dict)
     """The symbolic links that lead out of the project, and where they lead."""
 

@@ -26,7 +26,7 @@ _PREFIXES: Mapping[str, str] = {
     _PROSE: r"^\s*([$>]\s+)?",
     r".*\.(sh|bash)": r"^\s*",
 }
-"""What stands before the command on a line, by the name of the file."""
+"""The text before the command on a line, by the name of the file."""
 _PRODUCTION = re.compile(r"prod|staging|live", re.IGNORECASE)
 
 

@@ -29,14 +29,14 @@ class StackSpec:
     image: str | None = None
     """The image of the nodes that run the app; None for the session's."""
     build: Plan | None = None
-    """What the app's own image is made of, unless `image` names one; None for the session's."""
+    """The plan of the app's own image, unless `image` names one; None for the session's."""
     workers: int = 1
     options: Sequence[str] | None = None
     """Options of `celery worker`; None takes DEFAULT_OPTIONS of `harness.containers.worker`."""
     queues: Sequence[str] = ()
-    """What the workers consume, unless the options say it; empty for the app's own queues."""
+    """The queues that the workers consume, unless the options say it; empty for the app's own queues."""
     mailbox: bool = False
-    """Whether there is a mailbox. There is one too if a template of `env` asks for it."""
+    """True for a mailbox. There is one too if a template of `env` asks for it."""
     env: Mapping[str, str] = field(default_factory=dict)
     """More environment variables for all nodes that run the app.
 
@@ -46,15 +46,15 @@ class StackSpec:
     prepare: Sequence[str] = ()
     """Commands that run once, one after another, before the first worker starts."""
     writable: bool | Sequence[str] = False
-    """What the app may write to, in a copy that all nodes share: its whole folder, or some paths in it."""
+    """The part of its folder that the app may write to, in a copy that all nodes share: True for all, or some paths."""
     mounts: Sequence[Mount] = ()
     """More files and folders that the nodes see. A host path that is not absolute is relative to the app folder."""
     network: Network = Network.CLOSED
-    """What the app reaches beside this stack."""
+    """The kind of network: does the app reach anything beside this stack?"""
     services: Sequence[Service] = ()
     """The services beside the broker that the app uses, each with a database of the stack's own."""
     results: ResultsIn = ResultsIn.SQLITE
-    """Where the workers store their results."""
+    """The place where the workers store their results."""
     guest: bool = False
     """True if its vhost is `/` and its user `guest`. A session can have one such stack at a time."""
 
