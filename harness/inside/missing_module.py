@@ -13,8 +13,9 @@ from harness.inside.start import MARK
 
 _OWN_FOLDER = "`-A` is imported from the app's folder, which has no such module. Is the name right, and the folder?"
 _DEPENDENCY = (
-    "If it is a package, the workers' image has to have it: build an image with it, and name that in "
-    "HARNESS_WORKER_IMAGE. If it is a module of the app, it has to be in the app's folder or on PYTHONPATH."
+    "If it is a package, the workers' image has to have it: name it in the setting `dependencies`, or name an image "
+    "that has it in HARNESS_WORKER_IMAGE. If it is a module of the app, it has to be in the app's folder or on "
+    "PYTHONPATH."
 )
 _NOT_THE_APPS = (f"{os.sep}importlib{os.sep}", f"{os.sep}celery{os.sep}", "<frozen ")
 """What the names of files contain that import a module only because somebody else has named it."""

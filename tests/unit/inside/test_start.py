@@ -169,7 +169,7 @@ def test_a_package_that_is_not_there_is_named_with_the_line_that_needs_it(
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("celery-harness: No module named 'a_package_that_is_not_there': ")
     assert "needy_app.py, line 2, needs it" in told
-    assert "HARNESS_WORKER_IMAGE" in told
+    assert "in the setting `dependencies`, or name an image that has it in HARNESS_WORKER_IMAGE" in told
 
 
 @pytest.mark.usefixtures("folder")
