@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,11 +89,8 @@ class BulkData(Scenario):
     def effects(self, stack: "Stack", drive: Drive) -> Iterator[Effect]:
         """Yield one effect for each time that an import was closed."""
         del drive
-        found = _database_of(stack)
-        if found.exists():
-            with contextlib.closing(sqlite3.connect(read_only_uri(found), uri=True, timeout=60)) as reader:
-                for import_id, times in reader.execute("SELECT import_id, closings FROM imports ORDER BY number"):
-                    yield from [Effect(key=f"row:import-{import_id}")] * times
+        for import_id, times in _begun(_database_of(stack)):
+            yield from [Effect(key=f"row:import-{import_id}")] * times
 
     def check(self, stack: "Stack", drive: Drive) -> Iterator[Finding]:
         """Check that rows, rejects and totals are the predicted ones, and that each group has exactly its chunks.
@@ -102,7 +99,8 @@ class BulkData(Scenario):
         """
         # A refused import is a failed task, and its file need not be readable at all.
         found = _database_of(stack)
-        begun = _begun(found, {_import_of(number, drive.seed) for number in drive.numbers}) if found.exists() else []
+        sent = {_import_of(number, drive.seed) for number in drive.numbers}
+        begun = [import_id for import_id, _ in _begun(found) if import_id in sent]
         if begun:
             delimiter = _told_delimiter(self.value(drive, "delimiter"))
             with (
@@ -148,11 +146,15 @@ def _database_of(stack: "Stack") -> Path:
     return stack.folder.path / "app" / "app.sqlite3"
 
 
-def _begun(found: Path, import_ids: Collection[str]) -> list[str]:
-    """Return those of these imports that the app has begun."""
+def _begun(found: Path) -> list[tuple[str, int]]:
+    """Return the imports that the app has begun, in order, each with the number of times it was closed."""
+    if not found.exists():
+        return []
     with contextlib.closing(sqlite3.connect(read_only_uri(found), uri=True, timeout=60)) as reader:
-        known = reader.execute("SELECT import_id FROM imports ORDER BY number")
-        return [import_id for (import_id,) in known if import_id in import_ids]
+        # Another scenario on the same stack uses the same file, and the first import creates this table.
+        if reader.execute("SELECT 1 FROM sqlite_master WHERE name = 'imports'").fetchone() is None:
+            return []
+        return reader.execute("SELECT import_id, closings FROM imports ORDER BY number").fetchall()
 
 
 def _sent_chunks(journal: Path) -> list[frozenset[str]]:

@@ -153,6 +153,11 @@ def test_every_closing_of_an_import_is_an_effect_and_without_a_database_there_is
     drive = Drive(count=2, seed=1)
     assert list(scenario.effects(stack, drive)) == []
     engine = create_engine(f"sqlite:///{stack.folder.path}/app/app.sqlite3")
+    with engine.begin() as connection:
+        # As another scenario does, on the same stack.
+        connection.exec_driver_sql("CREATE TABLE ticks (number)")
+    assert list(scenario.effects(stack, drive)) == []
+    assert list(scenario.check(stack, drive)) == []
     create_tables(engine)
     for import_id, closings in (("a", 0), ("b", 1), ("c", 2)):
         register(engine, import_id, Survey(size=1, digest="", chunks=()))
