@@ -151,6 +151,7 @@ def audit(folder: RunFolder) -> Audit:
         nodes = [str(node) for node in settings["nodes"]]
         name = str(settings["name"])
         unwitnessed = frozenset(map(Unwitnessed, settings.get("unwitnessed", ())))
+        row_kinds = [str(kind) for kind in settings.get("stack", {}).get("effects", ())]
         lapse = settings.get("timelapse")
         window = Window(begin_t=float(lapse["from_t"]), end_t=float(lapse["to_t"])) if lapse else None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -161,7 +162,7 @@ def audit(folder: RunFolder) -> Audit:
         return _of_timelapse(name, ticked, lapse)
     with open_database(folder.path) as database:
         witnesses = Witnesses(database, folder, unwitnessed)
-        witnesses.load(nodes)
+        witnesses.load(nodes, row_kinds)
         ticked = tick_rules.account(folder.journal, without_beat=witnesses.without_beat)
         return _judge(database, witnesses, promise, name, ticked)
 

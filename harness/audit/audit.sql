@@ -191,10 +191,11 @@ WITH seen AS (
 SELECT want.task,
        count(*) FILTER (seen.times IS NULL) AS absent,
        count(*) FILTER (seen.times IS NULL
-           AND NOT CASE WHEN starts_with(key, 'mail:') THEN $mails ELSE $others END) AS unwatched,
+           AND NOT coalesce(row_kind.seen, CASE WHEN starts_with(key, 'mail:') THEN $mails ELSE $others END)) AS unwatched,
        coalesce(max(seen.times), 1) - 1 AS extra,
        coalesce(max(seen.times - coalesce(excused.deaths, 0)), 1) - 1 AS unexcused
-FROM want LEFT JOIN seen USING (key) LEFT JOIN excused USING (key) GROUP BY want.task
+FROM want LEFT JOIN seen USING (key) LEFT JOIN excused USING (key)
+LEFT JOIN row_kind ON split_part(key, ':', 1) = row_kind.kind GROUP BY want.task
 HAVING absent > 0 OR extra > 0 OR unexcused > 0;
 
 -- name: entries_run
@@ -445,13 +446,16 @@ SELECT task FROM fact WHERE is_left AND ending IS NOT NULL;
 -- name: unexpected_effects
 -- An effect is expected if some task declared it by any of its keys, or if the task that caused it has no declaration of
 -- effects (an empty one expects none). If the task is unknown, it may be any task without a declaration. A task that was
--- named again while the evidence was read may have any effect.
+-- named again while the evidence was read may have any effect. A query of the settings looks for its rows in every run,
+-- also in one that is about other effects: its rows are only unexpected if one of its kind is expected, or nothing at all.
 WITH wanted AS (SELECT key FROM want UNION ALL SELECT unnest(effects) FROM moving)
 SELECT DISTINCT key AS task FROM effect
 WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM wanted)
   AND key NOT IN (SELECT key FROM other_name WHERE name IN (SELECT key FROM wanted))
   AND CASE WHEN task IS NULL THEN NOT EXISTS (FROM entry WHERE NOT declared) AND NOT EXISTS (FROM moving)
-           ELSE task NOT IN (SELECT task FROM entry WHERE NOT declared UNION ALL SELECT task FROM moving) END;
+           ELSE task NOT IN (SELECT task FROM entry WHERE NOT declared UNION ALL SELECT task FROM moving) END
+  AND (split_part(key, ':', 1) NOT IN (SELECT kind FROM row_kind)
+       OR split_part(key, ':', 1) IN (SELECT split_part(key, ':', 1) FROM wanted) OR NOT EXISTS (FROM wanted));
 
 -- name: failed_unexpectedly
 SELECT task FROM fact WHERE fate = 'failed' AND ending <> expect_state;

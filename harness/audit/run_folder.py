@@ -216,6 +216,11 @@ class RunFolder:
         return dict(value)
 
 
+def row_file(kind: str) -> str:
+    """Return the name of the file of the effects of one kind that a query finds in the app's own database."""
+    return f"effects/rows-{kind}.jsonl"
+
+
 def keep_out_of_version_control(folder: Path) -> None:
     """Make version control ignore a folder; an existing `.gitignore` stays as it is. Raises OSError."""
     with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="utf-8") as file:

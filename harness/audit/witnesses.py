@@ -24,7 +24,7 @@ from harness.audit.evidence_database import Database
 from harness.audit.json_lines import LineFiles, shown
 from harness.audit.remains import Remains
 from harness.audit.row_file import RowFile
-from harness.audit.run_folder import RunFolder
+from harness.audit.run_folder import RunFolder, row_file
 from harness.errors import ResultsError, RunFolderError
 from harness.records import values
 from harness.records.journal import FORMAT, HIGHEST, KINDS, TASKLESS, first_fault, parsed
@@ -101,8 +101,12 @@ class Witnesses:
         """True if the workers kept journals."""
         return Unwitnessed.EXECUTIONS not in self.unwitnessed
 
-    def load(self, nodes: Sequence[str]) -> None:
-        """Read all evidence; the table `fact` then has every entry. `nodes` are those that must have journals.
+    def load(self, nodes: Sequence[str], row_kinds: Sequence[str] = ()) -> None:
+        """Read all evidence; the table `fact` then has every entry.
+
+        Args:
+            nodes: those that must have journals.
+            row_kinds: the kinds of effects that queries find in the app's own database.
 
         Raises:
             RunFolderError: a damaged file can no longer be read.
@@ -122,7 +126,7 @@ class Witnesses:
                     self.incomplete = True
                     text = "nobody saw the workers: whether a task ran more than once is not known."
                     self._say("unwitnessed-executions", Verdict.UNKNOWN, 1, text)
-                watched = self._effects(has_mailbox="mailbox" in nodes)
+                watched = self._effects(row_kinds, has_mailbox="mailbox" in nodes)
                 self._results(rows, export, exported)
             except BaseException:
                 rows.stopped.set()
@@ -219,8 +223,11 @@ class Witnesses:
                 return f"; {self._journals.names[file]}, line {fault[0]}: {fault[1]}"
         return ""
 
-    def _effects(self, *, has_mailbox: bool) -> dict[str, Json]:
+    def _effects(self, row_kinds: Sequence[str], *, has_mailbox: bool) -> dict[str, Json]:
         """Load the effects; return which kinds were observed until the end, as parameters of `effects_of`."""
+        rested = Unwitnessed.BROKER in self.unwitnessed or (self.folder.path / "broker.json").exists()
+        seen = [kind for kind in row_kinds if rested and (self.folder.path / row_file(kind)).exists()]
+        self.database.run("row_kinds", kinds=list(row_kinds), seen=seen)
         ((wanted,),) = self.database.all("want_count")
         if Unwitnessed.EFFECTS in self.unwitnessed:
             # Effects were not observed, so none is missed in any task; expected effects are reported once.
@@ -241,7 +248,8 @@ class Witnesses:
             text = f"lines cannot be read in {files.list(damaged)}."
             self._say("effects-damaged", Verdict.UNKNOWN, sum(damaged.values()), text)
         self.effects_readable = self.effects_readable and not damaged
-        watched = self._watched(set(files.names.values()), has_mailbox=has_mailbox)
+        of_rows = {Path(row_file(kind)).name for kind in row_kinds}
+        watched = self._watched({*files.names.values()} - of_rows, rested=rested, has_mailbox=has_mailbox)
         ((unwatched,),) = self.database.all("unwatched_wants", **watched)
         if unwatched:
             text = "effects are expected, and nobody was there to look for them when all had come to rest."
@@ -263,14 +271,14 @@ class Witnesses:
             damaged = dict(self.database.all("damaged_effects"))
         return {file: count for file, lines in damaged.items() if (count := lines - (file in files.torn))}
 
-    def _watched(self, files: Collection[str], *, has_mailbox: bool) -> dict[str, Json]:
+    @staticmethod
+    def _watched(files: Collection[str], *, rested: bool, has_mailbox: bool) -> dict[str, Json]:
         """Return which kinds of effects were observed until the end.
 
         A mail is in the mailbox's file before its sender gets the reply. That no further mail will come is known only
         when everything has come to rest, which is when the broker is asked. Other effects are collected after that, and
         their file appears when all of them are written.
         """
-        rested = Unwitnessed.BROKER in self.unwitnessed or (self.folder.path / "broker.json").exists()
         others = any(file != _MAILBOX for file in files)
         mails = _MAILBOX in files if _MAILBOX in files or has_mailbox else others
         return {"mails": rested and mails, "others": rested and others}

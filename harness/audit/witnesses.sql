@@ -85,6 +85,12 @@ CREATE VIEW owner AS SELECT file, node, pid, role, starts, peak_kb FROM file WHE
 -- name: forget_lines
 DROP TABLE line;
 
+-- name: row_kinds
+-- The kinds of effects that queries find in the app's own database, and whether all rows were seen at the end. The key
+-- of such an effect begins with its kind and a colon.
+CREATE TABLE row_kind AS
+SELECT kind, list_contains($seen::VARCHAR[], kind) AS seen FROM (SELECT DISTINCT unnest($kinds::VARCHAR[]) AS kind);
+
 -- name: effects
 CREATE TABLE effect AS
 SELECT key, task, kind, also, parse_filename(filename) AS file
@@ -268,7 +274,8 @@ SELECT count(*) FROM want;
 
 -- name: unwatched_wants
 -- The number of effects expected of a kind that was not observed until the end.
-SELECT count(*) FROM want WHERE NOT CASE WHEN starts_with(key, 'mail:') THEN $mails ELSE $others END;
+SELECT count(*) FROM want LEFT JOIN row_kind ON split_part(key, ':', 1) = kind
+WHERE NOT coalesce(seen, CASE WHEN starts_with(key, 'mail:') THEN $mails ELSE $others END);
 
 -- name: grouped
 -- The members of saved groups.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.errors import UsageError
 
@@ -28,6 +28,24 @@ class ResultsIn(StrEnum):
 
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectQuery:
+    """A query that finds effects in the app's own database, one in each row.
+
+    The first column is the key of the effect. A column `times` says how often the effect is there, and a column `task`
+    which task caused it.
+    """
+
+    query: str
+    database: str | None = None
+    """The path of a SQLite file as nodes see it, relative to the app's folder; None for the database that the template
+    `{database.url}` stands for."""
+
+    def inside(self, app_folder: str) -> PurePosixPath:
+        """Return the absolute path of the SQLite file inside a node, whose folder of the app is `app_folder`."""
+        return PurePosixPath(app_folder, self.database or "")
 
 
 @dataclass(frozen=True, kw_only=True)

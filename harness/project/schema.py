@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
-from harness.project.needs import Mount, Network, ResultsIn, Service
+from harness.project.needs import EffectQuery, Mount, Network, ResultsIn, Service
 from harness.records.typed_json import seen
 
 Read = Callable[[object, Path], object]
@@ -172,6 +172,33 @@ def _mount(host: object, value: object, folder: Path, at: str) -> Mount:
     return Mount(host=_path(host, folder), inside=inside.rstrip("/"), read_only=mode != "rw")
 
 
+def _effects(value: object, _folder: Path) -> dict[str, EffectQuery]:
+    if not isinstance(value, Mapping):
+        raise MisfitError("a table of queries", value)
+    for kind in value:
+        if not isinstance(kind, str) or not re.fullmatch(r"[a-z][a-z0-9_-]{0,49}", kind) or kind == "mail":
+            raise MisfitError("a table whose keys are names in small letters, but not mail", kind, at=" has a key that")
+    return {kind: _effect_query(part, f".{kind}") for kind, part in value.items()}
+
+
+def _effect_query(value: object, at: str) -> EffectQuery:
+    said = {"query": value} if isinstance(value, str) else value
+    if not isinstance(said, Mapping) or not {"query"} <= set(said) <= {"query", "database"}:
+        raise MisfitError("a query as a text, or a table with `query` and perhaps `database`", value, at=at)
+    query, database = said["query"], said.get("database")
+    if not isinstance(query, str) or not _QUERY.match(query) or "\0" in query:
+        raise MisfitError("a query that begins with SELECT or WITH", query, at=at)
+    if database is not None and (not isinstance(database, str) or not _FILE_INSIDE.fullmatch(database)):
+        raise MisfitError("the path of a SQLite file as nodes see it, without ..", database, at=f"{at}.database")
+    return EffectQuery(query=query, database=None if database == _STACKS_OWN else database)
+
+
+_QUERY = re.compile(r"(\s|--[^\n]*\n)*(SELECT|WITH)\b", re.IGNORECASE)
+_STACKS_OWN = "{database.url}"
+"""The same as no database: the one that this template stands for."""
+_FILE_INSIDE = re.compile(rf"{re.escape(_STACKS_OWN)}|(?!(.*/)?\.\.(/|$))[^\0{{}}:]*[^\0{{}}:/]")
+
+
 def _one_of(choices: type[StrEnum]) -> Read:
     def read(value: object, _folder: Path) -> StrEnum:
         try:
@@ -305,6 +332,7 @@ KEYS: Mapping[str, Key] = MappingProxyType(
         "results": Key(
             read=_one_of(ResultsIn), example='"postgresql"', variable="HARNESS_RESULTS", spoken="postgresql"
         ),
+        "effects": Key(read=_effects, example='{ order = "SELECT number FROM shop_order" }', variable=None),
         "network": Key(read=_one_of(Network), example='"open"', variable="HARNESS_NETWORK", spoken="open"),
     }
 )

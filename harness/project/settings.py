@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from harness.errors import UsageError
 from harness.project import env_file, templates
-from harness.project.needs import Mount, Network, ResultsIn, Service
+from harness.project.needs import EffectQuery, Mount, Network, ResultsIn, Service
 from harness.project.schema import KEYS, Dependency, MisfitError, Writable
 from harness.project.settings_file import find
 
@@ -64,6 +64,8 @@ class Settings:
     services: tuple[Service, ...] = ()
     """The servers that a stack has beside the broker."""
     results: ResultsIn = ResultsIn.SQLITE
+    effects: Mapping[str, EffectQuery] = field(default_factory=dict)
+    """The queries that find effects in the app's own database, by the kind of the effects."""
     network: Network = Network.CLOSED
     project: Path | None = None
     """The folder of the file that they are in; None if there is no such file."""

@@ -194,6 +194,7 @@ class AccountedSystem(ABC):
         findings = self._come_to_rest(Limits(timeout_s=timeout_s, limit_s=limit_s), watch)
         if effects is not None:
             self._saw(self.folder.write_effects(effects))
+        findings += self._look_at_rows()
         if checks is not None:
             findings += checks()
         if checks is not None or findings:
@@ -209,6 +210,10 @@ class AccountedSystem(ABC):
 
     def _saw(self, effects: int) -> None:  # noqa: B027 - most systems have nothing to do then.
         """Note how many effects were seen."""
+
+    def _look_at_rows(self) -> list[Finding]:
+        """Write the effects in the app's own database, and return a finding for each query that failed."""
+        return []
 
     def _before_audit(self) -> None:  # noqa: B027 - the same.
         """Note that the audit follows."""

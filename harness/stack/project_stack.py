@@ -47,6 +47,7 @@ def spec_of(settings: Settings, *, workers: int, mailbox: bool = False, own_imag
         mounts=settings.mounts,
         services=settings.services,
         results=settings.results,
+        effects=settings.effects,
         network=settings.network,
     )
 

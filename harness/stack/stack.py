@@ -35,6 +35,7 @@ from harness.stack.accounted_system import PRODUCER, AccountedSystem, Watch
 from harness.stack.app_place import AppPlace, remove_copy_of
 from harness.stack.limits import TIMEOUT_S, Limits
 from harness.stack.result_store import result_store
+from harness.stack.row_effects import RowEffects
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack_spec import StackSpec
 
@@ -82,6 +83,7 @@ class Stack(AccountedSystem):
         self._mailbox: Mailbox | None = None
         self._login: Login | None = None
         self._app: AppNode | None = None
+        self._rows: RowEffects | None = None
         self.accounted = 0
         """The number of tasks that were sent by others than workers when the last audit was made."""
         self.limits_left = _UNASKED
@@ -128,6 +130,8 @@ class Stack(AccountedSystem):
             preparation.prepare(
                 self._session.engine, self._app, self.spec.prepare, logs=self.folder.logs, say=self._say
             )
+        self._rows = RowEffects(self.spec.effects, self._app, self.leases.get(Service.POSTGRESQL))
+        self._rows.begin()
         self._bring_up([node for node in nodes if not node.is_up()])
         self._learn_routes()
         self._tell_concurrency()
@@ -314,6 +318,9 @@ class Stack(AccountedSystem):
             self.folder.results.unlink(missing_ok=True)
             return [Finding(code="results-not-copied", verdict=Verdict.UNKNOWN, count=1, text=str(error))]
         return []
+
+    def _look_at_rows(self) -> list[Finding]:
+        return [] if self._rows is None else self._rows.look(self.folder)
 
     def _before_audit(self) -> None:
         self.accounted = self.ledger.sent_to_app

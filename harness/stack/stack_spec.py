@@ -9,7 +9,7 @@ from harness.containers.app_node import APP_INSIDE
 from harness.errors import UsageError
 from harness.project import templates
 from harness.project.dependencies import Plan
-from harness.project.needs import Mount, Network, ResultsIn, Service
+from harness.project.needs import EffectQuery, Mount, Network, ResultsIn, Service
 from harness.records.values import Json
 from harness.stack import preparation
 
@@ -55,6 +55,9 @@ class StackSpec:
     """The services beside the broker that the app uses, each with a database of the stack's own."""
     results: ResultsIn = ResultsIn.SQLITE
     """The place where the workers store their results."""
+    effects: Mapping[str, EffectQuery] = field(default_factory=dict)
+    """The queries that find effects in the app's own database. They are named by the kind of the effects, and the key
+    of an effect begins with that, such as `order:7`."""
     guest: bool = False
     """True if its vhost is `/` and its user `guest`. A session can have one such stack at a time."""
 
@@ -76,6 +79,7 @@ class StackSpec:
                 raise UsageError(f"writable names {path!r}; give paths in the app's folder, such as 'media'.")
         for mount in self.mounts:
             self._check(mount)
+        self._check_effects()
         templates.check(self.env, "env")
 
     def _check(self, mount: Mount) -> None:
@@ -92,6 +96,22 @@ class StackSpec:
                 raise UsageError(
                     f"mounts has {mount.inside!r} for the inside, but the app's folder, which is read-only, has no "
                     f"{below} in whose place it could be: make an empty one, or set writable=True."
+                )
+
+    def _check_effects(self) -> None:
+        """Raise UsageError if no node can write to the SQLite file of a query, because it is in the app's folder."""
+        everything = ("",) if self.writable_paths is None else self.writable_paths
+        written = [PurePosixPath(APP_INSIDE, path) for path in everything]
+        written += [PurePosixPath(mount.inside) for mount in self.mounts if not mount.read_only]
+        for kind, query in self.effects.items():
+            inside = query.inside(APP_INSIDE)
+            if query.database is None or not inside.is_relative_to(APP_INSIDE):
+                continue
+            if not any(inside.is_relative_to(path) for path in written):
+                path = inside.relative_to(APP_INSIDE)
+                raise UsageError(
+                    f"effects.{kind} looks into {path} in the app's folder, where nothing may write: add the setting "
+                    f'writable = true, or writable = ["{path}"].'
                 )
 
     @property
@@ -120,4 +140,6 @@ class StackSpec:
             "network": self.network.value,
             "services": [service.value for service in self.services],
             "results": self.results.value,
+            # A query may have a secret in it.
+            "effects": sorted(self.effects),
         }

@@ -124,7 +124,7 @@ KNOWN_TO = {
         "harness.send_command",
         "harness.up_commands",
     ),
-    "sqlalchemy": ("harness.audit.results", "harness.inside", "scenarios"),
+    "sqlalchemy": ("harness.audit.results", "harness.stack.row_effects", "harness.inside", "scenarios"),
     "testcontainers": ("harness.containers.docker_engine",),
     "uvicorn": ("harness.inside.web",),
     "yaml": ("harness.project.worker_commands",),

@@ -40,6 +40,7 @@ class Run:
     lines: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
     rows: list[tuple[object, object, object]] = field(default_factory=list)
     mails: list[dict[str, Json]] = field(default_factory=list)
+    row_kinds: list[str] = field(default_factory=list)
     asked_t: float | None = None
     clock: Iterator[int] = field(default_factory=lambda: count(1_000))
 
@@ -70,7 +71,8 @@ class Run:
         return self.folder.journal / f"{name}.1.1.jsonl"
 
     def write(self) -> RunFolder:
-        self.folder.write("run.json", {"name": "run", "promise": Promise().to_json(), "nodes": self.nodes})
+        said = {"name": "run", "promise": Promise().to_json(), "nodes": self.nodes}
+        self.folder.write("run.json", {**said, "stack": {"effects": self.row_kinds}})
         remains = {"readable": True, "queues": [], "messages": [], "held": []}
         self.folder.write("broker.json", remains | ({} if self.asked_t is None else {"t": self.asked_t}))
         for name, lines in self.lines.items():
@@ -687,6 +689,55 @@ def test_a_mail_of_any_id_is_expected_by_recipient_and_subject(run: Run, key: st
     found = run.audit()
     assert fates(found) == {fate: 1}
     assert ("unexpected-effects" in codes(found)) is (fate is Fate.LOST)
+
+
+def rows(run: Run, kind: str, *keys: str, task: str | None = None) -> None:
+    run.row_kinds.append(kind)
+    lines = [{"kind": kind, "key": f"{kind}:{key}", "task": task} for key in keys]
+    run.folder.write_lines(f"effects/rows-{kind}.jsonl", lines)
+
+
+@pytest.mark.parametrize(
+    ("keys", "fate"), [(["7"], Fate.OK), (["7", "7"], Fate.DUPLICATED), (["77"], Fate.LOST), ([], Fate.LOST)]
+)
+def test_a_row_is_judged_as_a_mail_is(run: Run, keys: list[str], fate: Fate) -> None:
+    run.work("x", b"1", Expect(effects=["order:7"]))
+    rows(run, "order", *keys)
+    found = run.audit()
+    assert fates(found) == {fate: 1}
+    assert ("unexpected-effects" in codes(found)) is (keys == ["77"])
+
+
+def test_rows_of_a_kind_are_unexpected_where_one_of_the_kind_is_expected_or_nothing_at_all(run: Run) -> None:
+    run.work("x", b"1", Expect(effects=["order:7"]))
+    rows(run, "order", "7")
+    rows(run, "refund", "1", task="x")
+    assert run.audit().findings == ()
+    rows(run, "order", "7", "8")
+    assert about(audit(run.folder), "unexpected-effects")[1] == 1
+    # Whoever says nothing of effects may have any.
+    run.work("y", b"1")
+    run.folder.results.unlink()
+    assert run.audit().findings == ()
+
+
+def test_where_all_tasks_expect_no_effect_any_row_is_unexpected(run: Run) -> None:
+    run.work("x", b"1", Expect(effects=[]))
+    rows(run, "order", "7")
+    assert codes(run.audit()) == {"unexpected-effects"}
+
+
+def test_rows_of_a_kind_that_nobody_saw_leave_only_their_tasks_unknown(run: Run) -> None:
+    for key in ("order:7", "refund:7", "row:7", "mail:7"):
+        run.work(key, b"1", Expect(effects=[key]))
+    run.mails.append({"key": "mail:7", "task": None})
+    rows(run, "order")
+    run.row_kinds.append("refund")
+    found = run.audit()
+    # A query speaks for its own kind alone.
+    assert fates(found) == {Fate.OK: 1, Fate.LOST: 1, Fate.UNKNOWN: 2}
+    assert about(found, "lost")[2].startswith("1 work")
+    assert about(found, "effects-absent")[1] == 2
 
 
 # Folders that are damaged, of another version, or made to harm.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.project.needs import Mount, Network
+from harness.project.needs import EffectQuery, Mount, Network
 from harness.project.schema import KEYS
 from harness.project.settings import DEFAULT, Settings, load
 
@@ -57,6 +57,14 @@ mounts = ["certs:/etc/shop/certs", "data:/data:rw"]
 services = ["postgresql"]
 network = "open"
 
+[effects]
+order = "SELECT number FROM shop_order"
+bill.query = '''
+-- The bills are in a file of their own.
+with bill as (select * from bills) select number from bill'''
+bill.database = "data/bills.db"
+refund = { query = "SELECT id FROM refund", database = "{database.url}" }
+
 [env]
 SMTP = "{mailbox.host}:{mailbox.port}"
 FORM = "{{}}"
@@ -94,6 +102,11 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(complete: Path) ->
         Mount(host=complete / "certs", inside="/etc/shop/certs"),
         Mount(host=complete / "data", inside="/data", read_only=False),
     )
+    assert said.effects == {
+        "order": EffectQuery(query="SELECT number FROM shop_order"),
+        "bill": EffectQuery(query=said.effects["bill"].query, database="data/bills.db"),
+        "refund": EffectQuery(query="SELECT id FROM refund"),
+    }
     # The table wins over the file; what the file says is no template.
     assert said.env == {"CURRENCY": "EUR", "FORM": "{{}}", "SMTP": "{mailbox.host}:{mailbox.port}"}
 
@@ -171,7 +184,7 @@ def test_an_unknown_key_is_named_with_its_nearest(write: Write, key: str, near: 
         load(project)
     said = str(wrong.value)
     assert said.startswith(f"{project}/harness.toml: {key} is no setting. ")
-    assert said.endswith(f"Did you mean {near}?" if near else "services, results, network.")
+    assert said.endswith(f"Did you mean {near}?" if near else "services, results, effects, network.")
     write("", "harness.toml")
     with pytest.raises(UsageError, match=rf"pyproject\.toml: tool\.harness\.{key} is no setting"):
         load(write(f"[tool.harness]\n{key} = 1", "pyproject.toml"))
@@ -219,6 +232,13 @@ WRONG = [
     ("mounts.certs = 3", "mounts.certs is 3, a whole number; it should be a text"),
     ('network = "opened"', 'network is \'opened\', a text; it should be "closed" or "open", such as: network = '),
     ("network = true", "network is true, a truth value"),
+    ('effects = ["SELECT 1"]', "effects is ['SELECT 1'], a list; it should be a table of queries, such as: effects"),
+    ('effects.mail = "SELECT 1"', "effects has a key that is 'mail', a text; it should be a table whose keys are"),
+    ('effects."a:b" = "SELECT 1"', "effects has a key that is 'a:b', a text; it should be a table whose keys are"),
+    ('effects.order = "shop_order"', "effects.order is 'shop_order', a text; it should be a query that begins with"),
+    ('effects.order = { table = "x" }', "effects.order is {'table': 'x'}, a table; it should be a query as a text, or"),
+    ('effects.order = { query = "SELECT 1", database = "sqlite:///x" }', "effects.order.database is 'sqlite:///x', a"),
+    ('effects.order = { query = "SELECT 1", database = "../x.db" }', "effects.order.database is '../x.db', a text; it"),
     ("app = 2026-10-24", "a date or time; it should be a text"),
 ]
 
@@ -282,7 +302,7 @@ def test_each_key_has_its_variable_but_the_table() -> None:
         "HARNESS_RESULTS",
     }
     assert {key.variable for key in KEYS.values()} == {*covered, None}
-    assert [name for name, key in KEYS.items() if key.variable is None] == ["env"]
+    assert [name for name, key in KEYS.items() if key.variable is None] == ["env", "effects"]
 
 
 @pytest.mark.parametrize(

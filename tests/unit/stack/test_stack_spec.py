@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.project.needs import Mount, Network
+from harness.project.needs import EffectQuery, Mount, Network
 from harness.stack.stack_spec import StackSpec
 
 Make = Callable[..., StackSpec]
@@ -85,6 +85,25 @@ def test_paths_or_all_of_it_can_be_writable(make: Make, writable: Any, paths: An
     assert make(writable=writable).writable_paths == paths
 
 
+@pytest.mark.parametrize(
+    ("database", "needs"),
+    [
+        (None, {}),
+        ("db.sqlite3", {"writable": True}),
+        ("data/shop.db", {"writable": ["media", "data"]}),
+        ("/app/db.sqlite3", {"writable": ["db.sqlite3"]}),
+        ("data/shop.db", {"mounts": [Mount(host=Path("src"), inside="/app/data", read_only=False)], "writable": True}),
+        ("/harness/run/app/shop.db", {}),
+    ],
+)
+def test_a_query_looks_into_a_file_that_nodes_can_write_to(make: Make, database: str | None, needs: Any) -> None:
+    order = {"order": EffectQuery(query="SELECT 1", database=database)}
+    make(effects=order, **needs)
+    if database is not None and not database.startswith("/harness"):
+        with pytest.raises(UsageError, match=r"effects\.order looks into .* where nothing may write: add the setting"):
+            make(effects=order, writable=["logs"])
+
+
 def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secrets(make: Make, tmp_path: Path) -> None:
     spec = make(
         pythonpath=["src"],
@@ -95,6 +114,7 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         writable=["media"],
         mounts=[Mount(host=tmp_path / "shop.conf", inside="/etc/shop.conf")],
         network=Network.OPEN,
+        effects={"order": EffectQuery(query="SELECT number FROM orders WHERE token = 'geheim'")},
     )
     said = spec.to_json()
     assert said == {
@@ -113,5 +133,6 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         "network": "open",
         "services": [],
         "results": "sqlite",
+        "effects": ["order"],
     }
     assert make().to_json()["network"] == "closed"
