@@ -24,8 +24,9 @@ from kombu.utils.url import parse_url
 from harness.broker_connection import cause_of, said
 from harness.errors import UsageError
 from harness.records.event import Kind
-from harness.records.journal import Writer
-from harness.records.message import Message, place_of
+from harness.records.expectation import Expect
+from harness.records.journal import Writer, encode
+from harness.records.message import Message, has_one_result, names_in, place_of
 from harness.records.values import Json
 
 _BUSY_TIMEOUT_S = 60.0
@@ -41,16 +42,75 @@ _lock = threading.RLock()
 
 @dataclass
 class Sending:
-    """A send by the harness itself: what is known of the task beyond its message."""
+    """A send by the harness itself: what is known of its tasks beyond their messages."""
 
     task: str
-    """The id of the task that the rest is about."""
+    """The id of the task; of a canvas, that of the task that has its result."""
     expectation: Mapping[str, Json]
-    """Members of its line `intended`."""
+    """What is expected of it, as members of its line in the journal."""
+    by_name: Mapping[str, Mapping[str, Json]]
+    """The same of every task of a canvas, by the task's name."""
     due_t: float | None = None
-    """The time when it was due, Unix time in seconds, if that was earlier than now."""
+    """The time when the task was due, Unix time in seconds, if that was earlier than now."""
+    told: dict[str, str] = field(default_factory=dict)
+    """The tasks whose expectation is in the journal: their names by their ids."""
     outcomes: list[tuple[Kind, str | None]] = field(default_factory=list)
     """The outcome of each message that was sent, with its reason."""
+
+    @classmethod
+    def of(
+        cls, task: str, signature: Any, expect: Expect | Mapping[str, Expect] | None, due_t: float | None
+    ) -> "Sending":
+        """Return what is known of a task or a signature before it is sent.
+
+        Args:
+            task: the id that it gets.
+            signature: the task or the signature.
+            expect: what is expected of the task that has its result, or of its tasks by their names.
+            due_t: the time when it was due, if that was earlier than now.
+
+        Raises:
+            UsageError: the signature has no such task, or an expectation is not JSON.
+        """
+        if isinstance(expect, Mapping):
+            names = set(names_in(signature))
+            if unknown := sorted(set(expect) - names):
+                raise UsageError(
+                    f"`expect` names {unknown[0]}, and {signature!r} has no such task. It has: "
+                    f"{', '.join(sorted(names)) or 'none'}."
+                )
+            return cls(task, {}, {name: expectation_of(name, one) for name, one in expect.items()}, due_t)
+        if expect is not None and not has_one_result(signature):
+            raise UsageError(
+                f"{signature!r} has several results, and `expect` is for one: give it by the names of tasks, as in "
+                'expect={"shop.pay": Expect(...)}; or leave it out, and each has to succeed.'
+            )
+        return cls(task, expectation_of(str(signature), expect), {}, due_t)
+
+    def tell(self, task: str, name: str) -> Mapping[str, Json]:
+        """Return what is expected of a task, the first time; empty if that is nothing or in the journal already."""
+        own = self.expectation if task == self.task else {}
+        said = own or self.by_name.get(name, {})
+        if not said or task in self.told:
+            return {}
+        self.told[task] = name
+        return said
+
+    @property
+    def untold(self) -> list[str]:
+        """The tasks of which something is expected and that no message has announced, by name or id."""
+        alone = [self.task] if self.expectation and self.task not in self.told else []
+        return alone + sorted(name for name, said in self.by_name.items() if said and name not in self.told.values())
+
+
+def expectation_of(name: str, expect: Expect | None) -> dict[str, Json]:
+    """Return an expectation as members of a journal line. Raises UsageError if it is not JSON."""
+    members = (expect or Expect()).to_json()
+    try:
+        encode(members)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"what is expected of {name} is not JSON: {error}; give a value that JSON has.") from error
+    return members
 
 
 _sending: ContextVar[Sending | None] = ContextVar("_sending", default=None)
@@ -83,9 +143,14 @@ def journal_sends(app: Any, journal: Writer, *, vhost: str | None = None) -> Non
         mine = _sending.get()
         queue = options.get("queue")
         line = intent.to_json(queue if isinstance(queue, str) else place_of([queue], options.get("routing_key")))
-        if mine is not None and mine.task == intent.task:
-            line = ({} if mine.due_t is None else {"due": mine.due_t}) | line | dict(mine.expectation)
+        if mine is not None:
+            if mine.task == intent.task and mine.due_t is not None:
+                line = {"due": mine.due_t} | line
+            line |= mine.tell(intent.task, intent.name)
         journal.write(Kind.INTENDED, intent.task, **line)
+        for step in intent.steps if mine is not None else ():
+            if step.task is not None and mine is not None and (expected := mine.tell(step.task, step.name)):
+                journal.write(Kind.EXPECTED, step.task, **expected)
         begun: list[bool] = []
         try:
             with _watched(producer, begun):

@@ -23,12 +23,12 @@ from celery.utils.nodenames import anon_nodename
 from kombu.exceptions import EncodeError
 from kombu.serialization import dumps
 
-from harness.app_binding import AppBinding, Sending, app_of, sending
+from harness.app_binding import AppBinding, Sending, app_of, expectation_of, sending
 from harness.broker_connection import BROKER_ERRORS, Link, cause_of, said
 from harness.errors import BrokerError, UsageError
 from harness.records.event import Kind
 from harness.records.expectation import Expect
-from harness.records.journal import Writer, encode
+from harness.records.journal import Writer
 from harness.records.message import DEFAULT_QUEUE
 from harness.records.route import Route, Routes
 from harness.records.values import Json
@@ -146,7 +146,7 @@ class Producer:
         args: Sequence[Json] = (),
         kwargs: Mapping[str, Json] | None = None,
         *,
-        expect: Expect | None = None,
+        expect: Expect | Mapping[str, Expect] | None = None,
         countdown_s: float | None = None,
         eta: datetime | None = None,
         expires_s: float | None = None,
@@ -168,8 +168,9 @@ class Producer:
             name: the task's registered name; or a task of an app, or a signature, canvas included.
             args: its positional arguments, as JSON values; further ones for a signature that has some.
             kwargs: its keyword arguments, as JSON values.
-            expect: the outcome that the audit demands; by default only the state SUCCESS. Not for a canvas, whose
-                tasks are several.
+            expect: the outcome that the audit demands; by default only the state SUCCESS. For a canvas it is that of
+                the task that has its result, which is the last of a chain and the body of a chord; or, by the names of
+                tasks, that of every task in it with this name.
             countdown_s: seconds that the worker holds the task back.
             eta: the time until which the worker holds it back, with a time zone; not together with `countdown_s`.
             expires_s: seconds from now after which it must not run any more.
@@ -189,6 +190,8 @@ class Producer:
             given = {"args": tuple(args), "kwargs": dict(kwargs or {}), "queue": queue, "priority": priority}
             return self._apply(name, task, expect, {**given, "eta": times.eta, "expires": expires_s})
         _check_names(name=name)
+        if isinstance(expect, Mapping):
+            raise UsageError(f"{name} is one task: give `expect` as one Expect.")
         route = self.routes.of(name) if queue is None else Route.to_queue(queue)
         message = self._message(task, name, args, kwargs, eta=times.eta, expires=times.expires)
         options = _given({"priority": route.priority if priority is None else priority, "expiration": expires_s})
@@ -202,7 +205,7 @@ class Producer:
             "expires": times.expires and times.expires.timestamp(),
             "queue": None if route.place == DEFAULT_QUEUE else route.place,
         }
-        self._journal.write(Kind.INTENDED, task, name=name, **_expectation(name, expect), **_given(about))
+        self._journal.write(Kind.INTENDED, task, name=name, **expectation_of(name, expect), **_given(about))
 
     def _message(
         self, task: str, name: str, args: Sequence[Json], kwargs: Mapping[str, Json] | None, **times: datetime | None
@@ -231,20 +234,18 @@ class Producer:
             **times,
         )
 
-    def _apply(self, signature: Any, task: str, expect: Expect | None, given: Mapping[str, Any]) -> Sent:
+    def _apply(
+        self, signature: Any, task: str, expect: Expect | Mapping[str, Expect] | None, given: Mapping[str, Any]
+    ) -> Sent:
         """Send a task or a signature through its own app, and return the outcome of its messages together.
 
         Args:
             signature: the task or the signature.
             task: the id that it gets.
-            expect: the outcome that the audit demands of it.
+            expect: the outcome that the audit demands of it, or of its tasks by their names.
             given: the arguments of its `apply_async`.
         """
-        if expect is not None and getattr(signature, "subtask_type", None):
-            raise UsageError(
-                f"{signature!r} sends several tasks, and `expect` is for one: leave it out, and each has to succeed."
-            )
-        what = Sending(task, _expectation(str(signature), expect), self._due_t)
+        what = Sending.of(task, signature, expect, self._due_t)
         app = app_of(signature.app, Path())
         with self._binding(app), sending(what):
             try:
@@ -255,6 +256,11 @@ class Producer:
                 result = None
         if not what.outcomes:
             raise UsageError(f"{signature!r} has sent nothing.")
+        if result is not None and what.untold:
+            raise UsageError(
+                f"{signature!r} was sent, but no message has the id of {', '.join(what.untold)}: nothing can be "
+                "expected of it."
+            )
         worst = next((one for one in what.outcomes if one[0] is not Kind.ACCEPTED), what.outcomes[-1])
         return Sent(task=getattr(result, "id", task), outcome=worst[0], reason=worst[1])
 
@@ -348,16 +354,6 @@ def _check_priority(priority: int | None) -> None:
 def _given(members: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members that are not None."""
     return {name: value for name, value in members.items() if value is not None}
-
-
-def _expectation(name: str, expect: Expect | None) -> dict[str, Json]:
-    """Return an expectation as members of a journal line. Raises UsageError if it is not JSON."""
-    said = (expect or Expect()).to_json()
-    try:
-        encode(said)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"what is expected of {name} is not JSON: {error}; give a value that JSON has.") from error
-    return said
 
 
 class _Times(NamedTuple):

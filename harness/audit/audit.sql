@@ -3,7 +3,8 @@
 
 -- name: entries
 -- One entry per task that was intended to be sent. A task that retries is published again under the same id: `known`
--- says whether any publish was accepted, `outcome` is the result of the last publish, and `queue` its queue.
+-- says whether any publish was accepted, `outcome` is the result of the last publish, and `queue` its queue. What is
+-- expected of a task stands in its first `intended`, or in `expected` if its producer was not the process that sent it.
 CREATE TABLE entry AS
 SELECT task,
        arg_min(name, t) FILTER (kind = 'intended') AS name,
@@ -15,10 +16,12 @@ SELECT task,
        count(*) FILTER (kind = 'intended') AS times,
        count(effects) > 0 AS declared,
        bool_or(kind = 'accepted') AS known,
-       CASE WHEN coalesce(max(t) FILTER (kind = 'intended') > max(t) FILTER (kind <> 'intended'), true) THEN 'none'
-            ELSE arg_max(CASE WHEN confirmed IS false THEN 'unconfirmed' ELSE kind END, t) FILTER (kind <> 'intended')
+       CASE WHEN coalesce(max(t) FILTER (kind = 'intended') > max(t) FILTER (kind NOT IN ('intended', 'expected')), true)
+            THEN 'none'
+            ELSE arg_max(CASE WHEN confirmed IS false THEN 'unconfirmed' ELSE kind END, t)
+                 FILTER (kind NOT IN ('intended', 'expected'))
             END AS outcome
-FROM line WHERE kind IN ('intended', 'accepted', 'refused', 'unknown') AND task IS NOT NULL
+FROM line WHERE kind IN ('intended', 'expected', 'accepted', 'refused', 'unknown') AND task IS NOT NULL
 GROUP BY task HAVING bool_or(kind = 'intended');
 
 -- name: runs
@@ -161,10 +164,12 @@ WHERE start.t < intent.due - 0.001;
 -- sent once, so that nothing comes twice.
 CREATE TABLE want AS
 SELECT task, effects[1] AS key FROM line
-WHERE kind = 'intended' AND len(effects) = 1 AND task NOT IN (SELECT task FROM entry WHERE times > 1)
+WHERE kind IN ('intended', 'expected') AND len(effects) = 1
+  AND task NOT IN (SELECT task FROM entry WHERE times > 1)
 UNION ALL
 SELECT DISTINCT task, unnest(effects) FROM line
-WHERE kind = 'intended' AND (len(effects) > 1 OR len(effects) = 1 AND task IN (SELECT task FROM entry WHERE times > 1));
+WHERE kind IN ('intended', 'expected')
+  AND (len(effects) > 1 OR len(effects) = 1 AND task IN (SELECT task FROM entry WHERE times > 1));
 
 -- name: forget_wants
 DELETE FROM want;

@@ -13,7 +13,8 @@ from harness.records.values import Json
 class Kind(StrEnum):
     """The kind of a journal line: what happened.
 
-    The publisher of a task writes `intended`, then one of `accepted`, `refused`, `unknown`. The worker writes
+    The publisher of a task writes `intended`, then one of `accepted`, `refused`, `unknown`. The producer of a canvas
+    writes `expected` about a task that a worker will send. The worker writes
     `received`, `started`, `finished`, and `retried`, `revoked`, `discarded` or `errback` where they apply. A process
     writes about itself: `opened` (the first line of a file), `up`, `ready`, `settings`, `down`, and `exited` about a
     child process that has ended. Beat writes `embedded` (a worker's own beat begins), `schedule` (it changed), `woke`,
@@ -31,6 +32,7 @@ class Kind(StrEnum):
     UNSENT = "unsent"
     DIED = "died"
     INTENDED = "intended"
+    EXPECTED = "expected"
     ACCEPTED = "accepted"
     REFUSED = "refused"
     UNKNOWN = "unknown"
@@ -210,6 +212,15 @@ class Intended(TypedDict, total=False):
     """The earliest and the latest time of the entry's next tick, by the schedule's own answer and beat's clock."""
 
 
+class Expected(TypedDict, total=False):
+    """Something is expected of a task that another process will send."""
+
+    expect: ExpectedOutcome
+    """The expected outcome; left out for a SUCCESS with any result."""
+    effects: Sequence[str]
+    """The keys of the expected effects; left out if they are not checked."""
+
+
 class Accepted(TypedDict, total=False):
     """The broker has accepted a task."""
 
@@ -314,6 +325,7 @@ Line = (
     | Died
     | Down
     | Intended
+    | Expected
     | Accepted
     | Refused
     | Received
@@ -337,6 +349,7 @@ LINES: Mapping[Kind, type[Line]] = MappingProxyType(
         Kind.UNSENT: Unsent,
         Kind.DIED: Died,
         Kind.INTENDED: Intended,
+        Kind.EXPECTED: Expected,
         Kind.ACCEPTED: Accepted,
         Kind.REFUSED: Refused,
         Kind.UNKNOWN: Refused,

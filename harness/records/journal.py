@@ -27,7 +27,7 @@ HIGHEST = 1_000_000_000
 """The highest line number accepted. No process writes more lines."""
 KINDS = frozenset(kind.value for kind in Kind)
 TASKLESS = KINDS - {
-    *(Kind.INTENDED, Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN),
+    *(Kind.INTENDED, Kind.EXPECTED, Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN),
     *(Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.RETRIED, Kind.REVOKED, Kind.ERRBACK),
 }
 """The kinds of lines that need no task."""

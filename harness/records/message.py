@@ -266,6 +266,23 @@ def result_ids(value: Any) -> Iterator[str]:
                 yield own[0]
 
 
+def names_in(signature: Any) -> Iterator[str]:
+    """Yield the name of each ordinary task of a signature, at any depth of nesting, without those of links."""
+    kind, parts = _parts(signature)
+    for part in parts:
+        yield from names_in(part)
+    if not kind and isinstance(signature, Mapping):
+        yield str(signature.get("task"))
+
+
+def has_one_result(signature: Any) -> bool:
+    """Return whether one task has the result of a signature, as the last of a chain and the body of a chord have."""
+    kind, parts = _parts(signature)
+    if not kind:
+        return not isinstance(signature, Mapping) or signature.get("task") != "celery.chunks"
+    return kind != "group" and bool(parts) and has_one_result(parts[-1])
+
+
 def _once(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 

@@ -110,6 +110,27 @@ def test_a_task_and_a_signature_are_sent_with_what_is_expected_of_them(stack: St
     assert row.status == "SUCCESS"
 
 
+def test_what_is_expected_of_a_canvas_is_demanded_of_its_tasks(stack: Stack, routed: ModuleType) -> None:
+    add, total = routed.add, routed.total
+    send = stack.producer.send
+    send(chain(add.s(1, 2), add.s(4), add.s(5)), expect=Expect(result=12))
+    send(chord([add.s(1, 1), add.s(2, 2)], total.s()), expect={"routed.total": Expect(result=6)})
+    send(group(add.s(1, 1), add.s(2, 0)), expect={"routed.add": Expect(result=2)})
+    audit = stack.settle()
+    assert audit.passed, audit.text()
+    ok = audit.fates[Fate.OK]
+    wrong = {
+        send(chain(add.s(1, 2), add.s(4)), expect=Expect(result=8)).task,
+        send(chord([add.s(1, 1), add.s(2, 2)], total.s()), expect=Expect(result=7)).task,
+    }
+    audit = stack.settle()
+    assert audit.fates[Fate.WRONG] == 2
+    assert audit.fates[Fate.OK] > ok
+    (finding,) = [one for one in audit.findings if one.code == "wrong"]
+    assert set(finding.tasks) == wrong
+    assert "expected 8, came 7" in finding.text
+
+
 def test_what_is_sent_by_name_goes_where_the_app_would_send_it(stack: Stack) -> None:
     send = stack.producer.send
     send("routed.add", [1, 2], expect=Expect(result=3))

@@ -10,7 +10,7 @@ from typing import Any
 
 import amqp
 import pytest
-from celery import Celery, chain, group
+from celery import Celery, chain, chord, group
 from kombu.exceptions import OperationalError
 
 from harness.app_binding import AppBinding, app_of, journal_sends
@@ -253,10 +253,52 @@ def test_a_canvas_has_the_id_of_its_last_task(app: Celery, producer: Producer, f
     assert sum(event.kind is Kind.INTENDED for event in journal.read(folder)) == 3
 
 
+THREE = {"expect": {"result": 3}}
+
+
+def expected(folder: Path) -> list[tuple[Kind, str | None]]:
+    """Return the lines in which the sum 3 is expected."""
+    found = list(journal.read(folder))
+    assert all(event.data.get("expect") in (None, THREE["expect"]) for event in found)
+    return [(event.kind, event.task) for event in found if "expect" in event.data]
+
+
+def test_what_is_expected_of_a_canvas_is_expected_of_the_task_that_has_its_result(
+    app: Celery, producer: Producer, folder: Path
+) -> None:
+    add, mail = app.tasks["shop.add"], app.tasks["shop.mail"]
+    tails = [
+        producer.send(canvas, expect=Expect(result=3)).task
+        for canvas in (
+            chain(add.s(1, 2), mail.si(), add.si(1, 2)),
+            chord([mail.s(), mail.s()], add.si(1, 2)),
+            chain(mail.s(), group(mail.si(), mail.si()), add.si(1, 2)),
+        )
+    ]
+    # None of them is sent by the producer itself, and each is named once.
+    assert expected(folder) == [(Kind.EXPECTED, tail) for tail in tails]
+    alone = producer.send(chain(add.si(1, 2)), expect=Expect(result=3)).task
+    assert expected(folder)[3:] == [(Kind.INTENDED, alone)]
+
+
+def test_something_can_be_expected_of_each_task_of_a_canvas_by_its_name(
+    app: Celery, producer: Producer, folder: Path
+) -> None:
+    add, mail = app.tasks["shop.add"], app.tasks["shop.mail"]
+    by_name = {"shop.add": Expect(result=3)}
+    producer.send(group(add.s(1, 2), mail.s(), add.s(2, 1)), expect=by_name)
+    assert [kind for kind, _ in expected(folder)] == [Kind.INTENDED] * 2
+    tail = producer.send(chain(add.s(1, 2), group(add.si(1, 2), mail.si()), mail.si()), expect=by_name).task
+    assert [kind for kind, _ in expected(folder)[2:]] == [Kind.INTENDED, Kind.EXPECTED]
+    assert tail not in {task for _, task in expected(folder)}
+    body = producer.send(chord([mail.s(), mail.s()], add.si(1, 2)), expect=by_name).task
+    assert expected(folder)[4:] == [(Kind.EXPECTED, body)]
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"expect": Expect(result=3)}, "sends several tasks, and `expect` is for one"),
+        ({"expect": {"shop.ad": Expect()}}, r"`expect` names shop\.ad, .* has no such task\. It has: shop\.add\."),
         ({"priority": 256}, "priority=256 is none"),
     ],
 )
@@ -266,6 +308,11 @@ def test_what_cannot_be_sent_is_one_sentence(
     add = app.tasks["shop.add"]
     with pytest.raises(UsageError, match=text):
         producer.send(chain(add.s(1, 2), add.s(3)), **given)
+    for several in (group(add.s(1, 2), add.s(3, 4)), chain(add.s(1, 2), group(add.s(3), add.s(4))), add.chunks([], 2)):
+        with pytest.raises(UsageError, match="has several results, and `expect` is for one"):
+            producer.send(several, expect=Expect(result=3))
+    with pytest.raises(UsageError, match=r"shop\.add is one task: give `expect` as one Expect"):
+        producer.send("shop.add", expect={"shop.add": Expect()})
     with pytest.raises(UsageError, match=r"cannot be sent: TypeError: .*missing 2 required positional arguments"):
         producer.send(add)
     with pytest.raises(UsageError, match="name=5 is no text"):

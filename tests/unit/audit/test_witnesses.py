@@ -740,6 +740,25 @@ def test_rows_of_a_kind_that_nobody_saw_leave_only_their_tasks_unknown(run: Run)
     assert about(found, "effects-absent")[1] == 2
 
 
+def test_something_can_be_expected_of_a_task_that_a_worker_sends(run: Run) -> None:
+    for task in ("right", "wrong", "lacks", "never"):
+        said = Expect(result=1, effects=["order:7"] if task == "lacks" else None)
+        run.say("producer", "expected", task, **said.to_json())
+    rows(run, "order")
+    run.intend("first")
+    run.run("first")
+    run.record("first", b"0")
+    for task in ("right", "wrong", "lacks"):
+        run.say("worker-1", "intended", task, name="work", retries=0, parent="first")
+        run.say("worker-1", "accepted", task, confirmed=True)
+        run.run(task)
+        run.record(task, b"2" if task == "wrong" else b"1")
+    found = run.audit()
+    # What nobody ever sent has no fate; the message that announced it says so.
+    assert fates(found) == {Fate.OK: 2, Fate.WRONG: 1, Fate.LOST: 1}
+    assert {finding.code: finding.tasks for finding in found.findings} == {"wrong": ("wrong",), "lost": ("lacks",)}
+
+
 # Folders that are damaged, of another version, or made to harm.
 
 
