@@ -3,8 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
@@ -14,9 +13,12 @@ from harness.errors import StartError, UsageError
 from harness.printable import printable
 from harness.project.app_complaints import missing_module, missing_variables
 from harness.project.discovery import Candidate, Project, discover
+from harness.project.proposed_values import Value
+from harness.project.schema import KEYS
 from harness.project.settings import load
-from harness.project.setup_plan import Draft, SetupPlan, add_variable, draft, plan, said_in
-from harness.running.first_start import FirstStart, start_once
+from harness.project.settings_file import find_in
+from harness.project.setup_plan import SetupPlan, add_variable, draft, other_options, plan, prepared
+from harness.running.first_start import FirstStart, has_started, remember, start_once
 from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 
@@ -33,12 +35,10 @@ def init(folder: Path, app: str | None, *, dry_run: bool, yes: bool) -> None:
         StartError: all was written, and a worker of the app does not start.
     """
     console = Console(soft_wrap=True)
-    said = said_in(folder)
-    app = app or (said.app if said else None)
+    app = app or _app_of_settings(folder)
     project = discover(folder, app)
     candidate = _chosen(console, project, app, yes=yes)
-    settings = said or draft(project, candidate)
-    made = plan(project, candidate, settings)
+    made = plan(project, candidate, draft(project, candidate))
     _show(console, project, candidate)
     if dry_run:
         for change in made.changes:
@@ -48,6 +48,10 @@ def init(folder: Path, app: str | None, *, dry_run: bool, yes: bool) -> None:
         click.confirm(f"Write {names}?", default=True, abort=True)
     for sentence in made.kept:
         console.print(printable(sentence))
+    if not made.changes and not dry_run and has_started(spec_of(load(project.root), workers=1), project.root):
+        console.print("nothing is left to write, and a worker has started with these settings before.")
+        _tell_next(console, project, made)
+        return
     if not made.changes:
         console.print("nothing is left to write.")
     if dry_run:
@@ -56,8 +60,22 @@ def init(folder: Path, app: str | None, *, dry_run: bool, yes: bool) -> None:
     for change in made.changes:
         change.write()
         console.print(printable(f"wrote {os.path.relpath(change.path, project.root)}"))
-    started = _tried(console, project, made, settings)
-    _tell(console, project, made, started)
+    _tell(console, _tried(console, project, made))
+    _tell_next(console, project, made)
+
+
+def _app_of_settings(folder: Path) -> str | None:
+    """Return the app that a project's settings name already; None if it has none. Raises UsageError."""
+    file = find_in(folder)
+    if file is None:
+        return None
+    settings = load(folder)
+    if settings.app is None:
+        raise UsageError(
+            f"{file.path} has settings, and names no app: say there what `celery -A` takes, such as "
+            f"app = {KEYS['app'].example}."
+        )
+    return settings.app
 
 
 def _chosen(console: Console, project: Project, app: str | None, *, yes: bool) -> Candidate:
@@ -86,19 +104,20 @@ def _show(console: Console, project: Project, candidate: Candidate) -> None:
     needs, traffic = project.needs, project.traffic
     facts = [
         ("app", candidate.said()),
-        *(("worker", command.source) for command in candidate.commands if not command.is_beat),
+        *(("worker", source) for source in dict.fromkeys(one.source for one in candidate.commands if not one.is_beat)),
         ("also found", ", ".join(one.app for one in project.candidates if one is not candidate)),
         ("framework", "" if needs.framework == "plain" else needs.framework),
         ("queues", ", ".join(project.queues(candidate))),
         ("beat", "a schedule; in a test, stack.add_beat() starts beat" if _has_beat(project) else ""),
         ("serializers", ", ".join(sorted(traffic.serializers - {"json", "application/json"}))),
         ("services", ", ".join(needs.services)),
+        *(("prepare", f"{command}, from {source}") for command, source in prepared(project, candidate).items()),
         *(("variable", f"{value.name}, {value.origin}") for value in needs.env.values()),
         *(
             ("lacks", f"{one.name}, which {one.path} reads in line {one.line}: give it a value below `env`")
             for one in needs.lacking
         ),
-        *(("note", note) for note in project.notes),
+        *(("note", note) for note in (*other_options(candidate), *project.notes)),
     ]
     for name, text in facts:
         if text:
@@ -109,7 +128,7 @@ def _has_beat(project: Project) -> bool:
     return project.traffic.has_schedule or any(command.is_beat or command.with_beat for command in project.commands)
 
 
-def _tried(console: Console, project: Project, made: SetupPlan, settings: Draft) -> FirstStart:
+def _tried(console: Console, project: Project, made: SetupPlan) -> FirstStart:
     """Start a worker; add variables that only now turn out to be needed, as far as the project shows their values."""
 
     def say(line: str) -> None:
@@ -117,25 +136,30 @@ def _tried(console: Console, project: Project, made: SetupPlan, settings: Draft)
 
     with SharedParts(say) as session:
         for _attempt in range(_MOST_VARIABLES):
+            spec = spec_of(load(project.root), workers=1)
             try:
-                return start_once(session, spec_of(load(project.root), workers=1), project.root)
+                started = start_once(session, spec, project.root)
             except StartError as error:
-                settings = _mended(project, made, settings, error, lambda line: console.print(printable(line)))
+                for value in _mended(project, made, spec.env, error):
+                    console.print(
+                        printable(f"the app asks for {value.name}: added to {made.settings.name}, from {value.origin}")
+                    )
+            else:
+                remember(spec, project.root)
+                return started
     raise UsageError(f"more than {_MOST_VARIABLES} variables are missing: see the settings in {made.settings}.")
 
 
-def _mended(project: Project, made: SetupPlan, settings: Draft, error: StartError, say: Callable[[str], None]) -> Draft:
-    """Return the settings with the variables that a worker asked for. Raises StartError with what else to do."""
+def _mended(project: Project, made: SetupPlan, env: Collection[str], error: StartError) -> Sequence[Value]:
+    """Add the variables that a worker asked for to the settings. Raises StartError with what else to do."""
     log = str(error)
-    lacking = [name for name in missing_variables(log) if name not in settings.env]
+    lacking = [name for name in missing_variables(log) if name not in env]
     values = [value for name in lacking if (value := project.needs.value_for(name)) is not None]
     if not values or not made.writes_settings:
         raise StartError(f"{_advice(made, lacking, missing_module(log))}{log}") from error
     for value in values:
-        add_variable(made.settings, value, has_table=bool(settings.env))
-        say(f"the app asks for {value.name}: added to {made.settings.name}, from {value.origin}")
-        settings = replace(settings, env={**settings.env, value.name: value})
-    return settings
+        add_variable(made.settings, value)
+    return values
 
 
 def _advice(made: SetupPlan, lacking: Sequence[str], module: str | None) -> str:
@@ -150,17 +174,21 @@ def _advice(made: SetupPlan, lacking: Sequence[str], module: str | None) -> str:
     return f"everything is written, and a worker does not start yet; the settings are in {made.settings}.\n"
 
 
-def _tell(console: Console, project: Project, made: SetupPlan, started: FirstStart) -> None:
-    """Print the tasks, and the one next command."""
-    if started.tasks:
-        count = len(started.tasks)
-        tasks = "1 task" if count == 1 else f"{count} tasks"
-        console.print(f"\na worker started. It consumes {', '.join(started.queues)}, and knows {tasks}:")
-        for name in started.tasks[:_MOST_SHOWN]:
-            console.print(printable(f"  {name}"))
-        if count > _MOST_SHOWN:
-            console.print(f"  and {count - _MOST_SHOWN} more")
-    else:
+def _tell(console: Console, started: FirstStart) -> None:
+    """Print the tasks."""
+    if not started.tasks:
         console.print("\na worker started, and knows no task of the app: is the module with the tasks imported?")
+        return
+    count = len(started.tasks)
+    tasks = "1 task" if count == 1 else f"{count} tasks"
+    console.print(f"\na worker started. It consumes {', '.join(started.queues)}, and knows {tasks}:")
+    for name in started.tasks[:_MOST_SHOWN]:
+        console.print(printable(f"  {name}"))
+    if count > _MOST_SHOWN:
+        console.print(f"  and {count - _MOST_SHOWN} more")
+
+
+def _tell_next(console: Console, project: Project, made: SetupPlan) -> None:
+    """Print the one next command."""
     there = "" if project.root == Path.cwd().resolve() else f"cd {shlex.quote(str(project.root))} && "
     console.print(printable(f"\nnext:  {there}pytest {shlex.quote(str(made.test))}"))

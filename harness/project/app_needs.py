@@ -9,27 +9,16 @@ from pathlib import PurePosixPath
 from harness.project.app_tasks import settings_in
 from harness.project.celery_apps import Names
 from harness.project.command_line import Command
+from harness.project.migrations import Migration, migrations_in
 from harness.project.proposed_values import DATABASE, Value, proposed, values_in
 from harness.project.required_variables import Variable, variables_in
 from harness.project.source_files import Module, Sources, dotted, text_of
-from harness.project.worker_commands import is_for_production
+from harness.project.worker_commands import Line, is_for_production
 
 _POSTGRESQL = frozenset({"psycopg", "psycopg2", "asyncpg", "pg8000"})
 _POSTGRESQL_TEXT = re.compile(r"postgres(ql)?(\+\w+)?://|django\.(db|contrib\.gis\.db)\.backends\.post(gresql|gis)")
 _SQLITE = re.compile(r"sqlite:///(?!/|:memory:)[^\s\"']+")
 _REDIS_CACHES = ("django_redis", "django.core.cache.backends.redis")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Migration:
-    """A command that makes an app's tables."""
-
-    file: PurePosixPath
-    """The file that it runs or reads."""
-    command: str
-    """With a place for the path of that file."""
-    anywhere: bool = False
-    """True if the file need not be in the working folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +28,7 @@ class Needs:
     framework: str = "plain"
     """`django`, `flask`, `fastapi`, or `plain` for none of them."""
     services: tuple[str, ...] = ()
-    migrations: tuple["Migration", ...] = ()
+    migrations: tuple[Migration, ...] = ()
     """The commands that make the app's tables."""
     env: Mapping[str, Value]
     """The values to set, by variable."""
@@ -50,21 +39,29 @@ class Needs:
     written: tuple[str, ...] = ()
     """The reasons why the app's folder has to be writable; empty if nothing writes there."""
 
-    def prepare_in(self, folder: PurePosixPath) -> tuple[str, ...]:
-        """Return the commands that make the app's tables, for a folder of the project in which they are run."""
-        return tuple(
-            one.command.format(one.file.relative_to(folder))
-            for one in self.migrations
-            if one.file.is_relative_to(folder) and (one.anywhere or one.file.parent == folder)
-        )
+    def prepare_in(self, folder: PurePosixPath, *imported: PurePosixPath) -> Mapping[str, str]:
+        """Return the commands that make the app's tables, each with where it was found.
+
+        Args:
+            folder: the folder of the project in which they are run.
+            imported: more folders that Python imports from.
+        """
+        commands = ((one.command_in(folder, imported), one.source) for one in self.migrations)
+        return {command: source for command, source in commands if command is not None}
 
     def value_for(self, variable: str) -> Value | None:
         """Return a value for a variable that turns out to be needed."""
         return self.known.get(variable)
 
 
-def needs_of(sources: Sources, commands: Sequence[Command]) -> Needs:
-    """Return what the sources of a project say that its app needs."""
+def needs_of(sources: Sources, lines: Sequence[Line], commands: Sequence[Command]) -> Needs:
+    """Return what the sources of a project say that its app needs.
+
+    Args:
+        sources: the project.
+        lines: its command lines.
+        commands: the workers and beats in them.
+    """
     imported = _imported(sources)
     known = values_in(sources)
     variables = variables_in(sources)
@@ -81,7 +78,7 @@ def needs_of(sources: Sources, commands: Sequence[Command]) -> Needs:
     return Needs(
         framework=framework,
         services=services,
-        migrations=tuple(_migrations(sources, framework, imported)),
+        migrations=migrations_in(sources, lines, framework=framework, imported=imported),
         env=env,
         lacking=lacking,
         known=known,
@@ -116,22 +113,6 @@ def _services(sources: Sources, imported: frozenset[str]) -> Iterator[str]:
         yield "postgresql"
     if "redis" in imported or any(text.startswith(_REDIS_CACHES) for text in texts):
         yield "redis"
-
-
-def _migrations(sources: Sources, framework: str, imported: frozenset[str]) -> Iterator[Migration]:
-    if framework == "django":
-        for path in sources.named(r"manage\.py"):
-            yield Migration(file=path, command="python {} migrate --noinput", anywhere=True)
-            return
-    if "flask_migrate" in imported:
-        # Without a name, the command looks for these two.
-        for path in sources.named(r"(wsgi|app)\.py"):
-            yield Migration(file=path, command="flask --app {} db upgrade")
-            return
-    for path in sources.named(r"alembic\.ini"):
-        if "flask_migrate" not in imported:
-            yield Migration(file=path, command="alembic upgrade head")
-            return
 
 
 def _django_settings(sources: Sources) -> Value | None:

@@ -64,32 +64,41 @@ class Command:
     """The files that the options name, which Celery writes."""
 
 
-def commands_in(line: str, source: str, env: Mapping[str, str] | None = None, *, depth: int = 0) -> Iterator[Command]:
+def commands_in(line: str, source: str, env: Mapping[str, str] | None = None) -> Iterator[Command]:
     """Yield the Celery workers and beats that a line of a shell starts.
 
     Args:
         line: the command line; others may be before and after it.
         source: where it was found.
         env: the values of variables.
-        depth: how often a text within a text was entered.
     """
     if "celery" not in line:
         return
-    for words in _simple_commands(line):
-        own = dict(env or {})
-        own |= {found[1]: found[2] for word in words if (found := _ASSIGNMENT.fullmatch(word))}
-        words = [_filled(word, own) for word in words]  # noqa: PLW2901 - the same words, with values.
+    for words in simple_commands(line, env):
         command = _command(words, source)
         if command is not None:
             yield command
-        elif depth < _MOST_NESTED:
-            # Such as `sh -c "..."`.
-            for word in words:
-                if " " in word:
-                    yield from commands_in(word, source, own, depth=depth + 1)
 
 
-def _simple_commands(line: str) -> Iterator[list[str]]:
+def simple_commands(line: str, env: Mapping[str, str] | None = None, *, depth: int = 0) -> Iterator[list[str]]:
+    """Yield the words of each command of a line of a shell, also of those in a text within it, as in `sh -c "..."`.
+
+    Args:
+        line: the line.
+        env: the values of variables; those that are unknown stay as they are.
+        depth: how often a text within a text was entered.
+    """
+    for words in _split(line):
+        own = dict(env or {})
+        own |= {found[1]: found[2] for word in words if (found := _ASSIGNMENT.fullmatch(word))}
+        filled = [_filled(word, own) for word in words]
+        yield filled
+        for word in filled if depth < _MOST_NESTED else ():
+            if " " in word:
+                yield from simple_commands(word, own, depth=depth + 1)
+
+
+def _split(line: str) -> Iterator[list[str]]:
     # Make's variables, and what only a shell could calculate.
     line = re.sub(r"\$\([^()]*\)", "$_", re.sub(r"\$\((\w+)\)", r"${\1}", line))
     lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|()")

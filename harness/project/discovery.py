@@ -12,7 +12,7 @@ from harness.project.app_tasks import Task, Traffic, tasks_in, traffic_in
 from harness.project.celery_apps import CeleryApp, celery_apps, import_folder, source_folders
 from harness.project.command_line import Command
 from harness.project.source_files import Sources, is_test
-from harness.project.worker_commands import is_prose, worker_commands
+from harness.project.worker_commands import command_lines, distrust, is_prose, worker_commands
 
 ROOT = PurePosixPath()
 _USUAL = frozenset({"celery", "celery_app", "celeryapp", "celery_config", "celery_worker", "worker", "make_celery"})
@@ -39,6 +39,28 @@ class Candidate:
     """The command lines that name it."""
     rank: int = 0
     """The higher, the more likely it is the app that is meant."""
+
+    @property
+    def worker(self) -> Command | None:
+        """The command line whose options a stack's workers have: the most telling one that has any."""
+        return next((one for one in self.commands if one.options and not one.is_beat), None)
+
+    @property
+    def other_workers(self) -> tuple[Command, ...]:
+        """The command lines of workers that have other options, in files that tell as much."""
+        chosen = self.worker
+        if chosen is None:
+            return ()
+        trust = distrust(_file_of(chosen))
+        return tuple(
+            one
+            for one in self.commands
+            if not one.is_beat
+            and one.options != chosen.options
+            # A line without any is often the shorter way to say the same.
+            and (one.options or one.queues != chosen.queues)
+            and distrust(_file_of(one)) == trust
+        )
 
     def is_named(self, app: str) -> bool:
         """Return whether this is the app that somebody names; a variable may be left out."""
@@ -113,7 +135,8 @@ def discover(root: Path, app: str | None = None) -> Project:
     """
     sources = Sources(root)
     apps = celery_apps(sources)
-    commands = worker_commands(sources)
+    lines = command_lines(sources)
+    commands = worker_commands(lines)
     notes: list[str] = []
     candidates = _candidates(sources, apps, commands, notes)
     if app is not None and not any(one.is_named(app) for one in candidates):
@@ -132,7 +155,7 @@ def discover(root: Path, app: str | None = None) -> Project:
     return Project(
         root=sources.root,
         candidates=candidates,
-        needs=needs_of(sources, commands),
+        needs=needs_of(sources, lines, commands),
         tasks=tasks,
         traffic=traffic_in(sources),
         commands=commands,

@@ -39,12 +39,17 @@ def find(start: Path) -> SettingsFile | None:
     Raises:
         UsageError: a file cannot be read, is no TOML, has a key that is no setting, or both files have settings.
     """
+    project = _project(Path(os.path.realpath(start)))
+    return None if project is None else find_in(project)
+
+
+def find_in(project: Path) -> SettingsFile | None:
+    """Return the settings file of a folder, as `find` does, and search nowhere else."""
     try:
-        project = _project(Path(os.path.realpath(start)))
-        own = _own(project / OWN) if project is not None and (project / OWN).exists() else None
-        shared = _shared(project / SHARED) if project is not None and (project / SHARED).exists() else None
+        own = _own(project / OWN) if (project / OWN).exists() else None
+        shared = _shared(project / SHARED) if (project / SHARED).exists() else None
     except OSError as error:
-        raise UsageError(f"the settings of {start} cannot be read: {error}.") from error
+        raise UsageError(f"the settings of {project} cannot be read: {error}.") from error
     if own and shared and own.values and shared.values:
         raise UsageError(f"{own.path} and [{TABLE}] in {shared.path} both have settings: move them into one of them.")
     found = next((one for one in (own, shared) if one is not None and one.values), None)

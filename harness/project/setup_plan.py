@@ -3,22 +3,23 @@
 import difflib
 import json
 import os
+import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from harness.errors import UsageError
 from harness.project.celery_apps import SOURCE_FOLDERS
 from harness.project.discovery import ROOT, Candidate, Project
 from harness.project.proposed_values import MADE_UP, Value
-from harness.project.settings_file import OWN, SHARED, TABLE
+from harness.project.settings_file import OWN, SHARED, TABLE, find_in
 from harness.project.smoke_test import SmokeTest, place_for
 
 _INSIDE = PurePosixPath("/app")
 """Where a node sees the folder that its worker runs in."""
 _IGNORED = ".harness/"
+_EXCLUDES = "--exclude-queues="
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Draft:
     more_folders: tuple[PurePosixPath, ...] = ()
     """Other folders that the project imports from."""
     options: tuple[str, ...] = ()
+    other_options: tuple[str, ...] = ()
+    """The options of other workers of the project, one sentence each."""
     queues: tuple[str, ...] = ()
     prepare: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
@@ -65,6 +68,7 @@ class Draft:
         others = [*([] if folder == self.import_folder else [self.import_folder]), *self.more_folders]
         if others:
             yield f"pythonpath = {_list([str(one) for one in others])}"
+        yield from (f"# {sentence}" for sentence in self.other_options)
         for key, values in (
             ("options", self.options),
             ("queues", self.queues),
@@ -85,7 +89,7 @@ def _working_folder(import_folder: PurePosixPath) -> PurePosixPath:
 
 def env_lines(value: Value) -> Iterator[str]:
     """Yield the lines of one variable, as TOML: where the value comes from, and the value."""
-    is_template = value.value.startswith("{") and value.origin == "the stack's own"
+    is_template = value.origin == "the stack's own"
     text = value.value if is_template else value.value.replace("{", "{{").replace("}", "}}")
     if value.value == MADE_UP:
         yield "# Made up by `harness init`: it is no secret."
@@ -105,22 +109,54 @@ def _list(texts: list[str]) -> str:
 
 def draft(project: Project, candidate: Candidate) -> Draft:
     """Return the settings that a project's app needs, as far as its files show them."""
-    options = next((command.options for command in candidate.commands if command.options and not command.is_beat), ())
-    needs = project.needs
+    needs, working = project.needs, _working_folder(candidate.folder)
+    queues = project.queues(candidate)
+    options = _options(candidate, queues)
+    prepare = prepared(project, candidate)
     return Draft(
         app=candidate.app,
         import_folder=candidate.folder,
         more_folders=candidate.more_folders,
         # The harness's own options are left out if there are others; a test that fails shows the log.
         options=(*options, "--loglevel=info") if options else (),
-        queues=project.queues(candidate),
-        prepare=needs.prepare_in(_working_folder(candidate.folder)),
+        other_options=tuple(other_options(candidate)),
+        queues=queues,
+        prepare=tuple(prepare),
         services=needs.services,
         written=needs.written,
-        mounts=tuple(_mounts(project, _working_folder(candidate.folder))),
+        mounts=tuple(_mounts(project, working)),
         env=needs.env,
-        sources=tuple(dict.fromkeys(command.source for command in candidate.commands)),
+        sources=tuple(dict.fromkeys([*(command.source for command in candidate.commands), *prepare.values()])),
     )
+
+
+def prepared(project: Project, candidate: Candidate) -> Mapping[str, str]:
+    """Return the commands that make the app's tables, each with where it was found."""
+    folder = candidate.folder
+    return project.needs.prepare_in(_working_folder(folder), folder, *candidate.more_folders)
+
+
+def _options(candidate: Candidate, queues: Collection[str]) -> tuple[str, ...]:
+    """Return the options that all workers of a stack have."""
+    chosen = candidate.worker
+    if chosen is None:
+        return ()
+    # What one worker leaves to the others would be consumed by none.
+    return tuple(
+        one
+        for one in chosen.options
+        if not (one.startswith(_EXCLUDES) and set(one.removeprefix(_EXCLUDES).split(",")) & set(queues))
+    )
+
+
+def other_options(candidate: Candidate) -> Iterator[str]:
+    """Yield a sentence for each worker of the project whose options a stack's workers do not have."""
+    chosen = candidate.worker
+    if chosen is None:
+        return
+    for one in candidate.other_workers:
+        has = f"has {shlex.join(one.options)}" if one.options else "has no options"
+        yield f"{one.source} {has}; a stack's workers are all alike, and have those of {chosen.source}."
 
 
 def _mounts(project: Project, folder: PurePosixPath) -> Iterator[str]:
@@ -183,46 +219,15 @@ class SetupPlan:
         return any(change.path == self.settings for change in self.changes)
 
 
-def said_in(root: Path) -> Draft | None:
-    """Return the settings that a project has already; None if it has none.
-
-    Raises:
-        UsageError: the file cannot be read, or does not name an app.
-    """
-    path = root / OWN
-    said = _table(path, "")
-    if said is None:
-        path = root / SHARED
-        said = _table(path, TABLE)
-    if said is None:
-        return None
-    try:
-        folders = [said.get("folder", "."), *said.get("pythonpath", ())]
-        top = said["app"].partition(":")[0].partition(".")[0]
-        having = [one for one in folders if (root / one / top).is_dir() or (root / one / f"{top}.py").is_file()]
-        folder, *others = having or folders
-        env = {
-            name: Value(name=name, value=str(value), origin=str(path)) for name, value in said.get("env", {}).items()
-        }
-        return Draft(
-            app=said["app"],
-            import_folder=PurePosixPath(folder),
-            more_folders=tuple(PurePosixPath(one) for one in others),
-            options=tuple(said.get("options", ())),
-            queues=tuple(said.get("queues", ())),
-            env=env,
-        )
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UsageError(f"the settings in {path} are not what `harness init` writes: {error!r}.") from error
-
-
-def add_variable(path: Path, value: Value, *, has_table: bool) -> None:
+def add_variable(path: Path, value: Value) -> None:
     """Add a variable to settings that were written just now, whose table `env` is the last thing in the file.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: the file cannot be read or written.
     """
     table = "env" if path.name == OWN else f"{TABLE}.env"
+    said = find_in(path.parent)
+    has_table = said is not None and "env" in said.values
     lines = [*([] if has_table else ["", f"[{table}]"]), *env_lines(value)]
     before = _read(path) or ""
     Change(path=path, before=before, added=_at_the_end(before, "\n".join(lines) + "\n")).write()
@@ -232,7 +237,7 @@ def plan(project: Project, candidate: Candidate, settings: Draft) -> SetupPlan:
     """Return what has to be written for an app. Writes nothing.
 
     Raises:
-        UsageError: a file that would be added to cannot be read, or pyproject.toml is no TOML.
+        UsageError: a file that would be added to cannot be read, or the settings that are there are wrong.
     """
     root = project.root
     kept: list[str] = []
@@ -268,22 +273,21 @@ def _existing_test(root: Path) -> PurePosixPath | None:
 
 def _settings(root: Path, settings: Draft) -> tuple[Path, Change | None]:
     """Return the file for the settings, and the change; None for no change if it has settings already."""
-    own = root / OWN
-    if own.exists():
-        return own, None
-    shared = root / SHARED
-    if _table(shared, TABLE) is not None:
-        return shared, None
+    said = find_in(root)
+    if said is not None:
+        return said.path, None
+    own, shared = root / OWN, root / SHARED
+    in_own = settings.toml(table="")
+    before = _read(own)
+    if before is not None:
+        return own, Change(path=own, before=before, added=_at_the_end(before, in_own))
     before = _read(shared)
-    if before is None:
-        return own, Change(path=own, before=None, added=settings.toml(table=""))
-    added = _at_the_end(before, settings.toml(table=TABLE), blank=True)
-    try:
-        tomllib.loads(before + added)
-    except tomllib.TOMLDecodeError:
+    if before is not None:
+        added = _at_the_end(before, settings.toml(table=TABLE), blank=True)
+        if _is_toml(before + added):
+            return shared, Change(path=shared, before=before, added=added)
         # Such as `tool = {...}` in one line, to which no table can be added.
-        return own, Change(path=own, before=None, added=settings.toml(table=""))
-    return shared, Change(path=shared, before=before, added=added)
+    return own, Change(path=own, before=None, added=in_own)
 
 
 def _ignored(root: Path) -> Change | None:
@@ -303,18 +307,12 @@ def _at_the_end(before: str, text: str, *, blank: bool = False) -> str:
     return text.replace("\n", "\r\n") if "\r\n" in before else text
 
 
-def _table(path: Path, table: str) -> dict[str, Any] | None:
-    """Return a table of a TOML file; None if there is no such file or table. Raises UsageError."""
-    text = _read(path)
-    if text is None:
-        return None
+def _is_toml(text: str) -> bool:
     try:
-        found: Any = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is no TOML: {error}. Nothing was written.") from error
-    for name in table.split(".") if table else ():
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else None
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
 
 
 def _read(path: Path) -> str | None:

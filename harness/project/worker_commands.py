@@ -1,9 +1,10 @@
-"""The commands that start a project's worker: in compose files, Dockerfiles, Procfile, scripts, units, the README."""
+"""The command lines of a project: in compose files, Dockerfiles, Procfile, scripts, units, the README."""
 
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,6 +17,11 @@ COMPOSE = r"(docker-)?compose.*\.ya?ml"
 _DOCKERFILE = r"(.*\.)?(Dockerfile|Containerfile)(\..*)?"
 _PROSE = r".*\.(md|rst)"
 _SHELL = re.compile(r"#!.*\b(ba|da|z|)sh\b")
+_IN_A_SENTENCE = re.compile(r"(`+)([^`]+)\1")
+"""Code between the words of a sentence."""
+_FENCE = re.compile(r"\s*(```|~~~)")
+_BLOCK = re.compile(r"\t| {4}")
+"""The begin of a line of code, in a text for people."""
 _ASSIGNED = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*[:?]?=\s*['\"]?([^'\"#]*?)['\"]?\s*")
 """A line of a script or a Makefile that sets a variable."""
 _PREFIXES: Mapping[str, str] = {
@@ -30,6 +36,24 @@ _PREFIXES: Mapping[str, str] = {
 _PRODUCTION = re.compile(r"prod|staging|live", re.IGNORECASE)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A command line that stands somewhere in a project, as a shell takes it."""
+
+    text: str
+    path: PurePosixPath
+    """The file that has it."""
+    place: str
+    """The place in the file."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """The values of variables at that place."""
+
+    @property
+    def source(self) -> str:
+        """The file, and the place in it."""
+        return f"{self.path}: {self.place}"
+
+
 def is_for_production(path: PurePosixPath) -> bool:
     """Return whether a file says by its name that it is for production; no value is taken from such a file."""
     return bool(_PRODUCTION.search(path.name))
@@ -40,16 +64,30 @@ def is_prose(path: PurePosixPath) -> bool:
     return re.fullmatch(_PROSE, path.name) is not None
 
 
-def worker_commands(sources: Sources) -> tuple[Command, ...]:
-    """Return the commands that start workers or beat, the most telling first."""
+def command_lines(sources: Sources) -> tuple[Line, ...]:
+    """Return the command lines of a project, the most telling first."""
     found = [
         *_in_compose(sources),
         *_in_dockerfiles(sources),
-        *(command for pattern, prefix in _PREFIXES.items() for command in _in_lines(sources, pattern, prefix)),
+        *(line for pattern, prefix in _PREFIXES.items() for line in _in_lines(sources, pattern, prefix)),
         *_in_scripts(sources),
     ]
-    # A file for production may start things that no other file does, so that it counts last and not never.
-    return tuple(sorted(found, key=lambda command: is_for_production(PurePosixPath(command.source.partition(":")[0]))))
+    return tuple(sorted(found, key=lambda line: distrust(line.path)))
+
+
+def distrust(path: PurePosixPath) -> tuple[bool, bool]:
+    """Return how little a file tells of how a test has to start the app; files that tell more come first.
+
+    A file for production, or for people, may start things that no other file does. So it counts last, and not never.
+    """
+    return is_for_production(path), is_prose(path)
+
+
+def worker_commands(lines: Iterable[Line]) -> tuple[Command, ...]:
+    """Return the commands in these lines that start workers or beat."""
+    found = ((line, command) for line in lines for command in commands_in(line.text, line.source, line.env))
+    # A sentence about Celery is no command.
+    return tuple(command for line, command in found if command.app is not None or not is_prose(line.path))
 
 
 def compose_services(sources: Sources) -> Iterator[tuple[PurePosixPath, str, Mapping[str, Any]]]:
@@ -81,11 +119,10 @@ def _scalar(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _in_compose(sources: Sources) -> Iterator[Command]:
+def _in_compose(sources: Sources) -> Iterator[Line]:
     for path, name, service in compose_services(sources):
-        env = environment_of(service)
-        line = " ".join(filter(None, (_shell(service.get("entrypoint")), _shell(service.get("command")))))
-        yield from commands_in(line.replace("$$", "$"), f"{path}: service {name}", env)
+        text = " ".join(filter(None, (_shell(service.get("entrypoint")), _shell(service.get("command")))))
+        yield Line(text=text.replace("$$", "$"), path=path, place=f"service {name}", env=environment_of(service))
 
 
 def _shell(said: Any) -> str:
@@ -95,7 +132,7 @@ def _shell(said: Any) -> str:
     return " ".join(said.split("\n")) if isinstance(said, str) else ""
 
 
-def _in_dockerfiles(sources: Sources) -> Iterator[Command]:
+def _in_dockerfiles(sources: Sources) -> Iterator[Line]:
     for path in sources.named(_DOCKERFILE):
         said: dict[str, str] = {}
         for number, line in _lines(sources.text(path)):
@@ -104,9 +141,8 @@ def _in_dockerfiles(sources: Sources) -> Iterator[Command]:
                 said[found[1].upper()] = _exec_form(found[2])
                 last = number
         if said:
-            yield from commands_in(
-                f"{said.get('ENTRYPOINT', '')} {said.get('CMD', '')}".strip(), f"{path}: line {last}"
-            )
+            text = f"{said.get('ENTRYPOINT', '')} {said.get('CMD', '')}".strip()
+            yield Line(text=text, path=path, place=f"line {last}")
 
 
 def _exec_form(text: str) -> str:
@@ -133,31 +169,30 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
         yield begin, whole
 
 
-def _in_lines(sources: Sources, pattern: str, prefix: str) -> Iterator[Command]:
+def _in_lines(sources: Sources, pattern: str, prefix: str) -> Iterator[Line]:
     for path in sources.named(pattern):
         if not is_test(path):
-            # A sentence about Celery is no command.
-            yield from (one for one in _in_text(sources, path, prefix) if one.app is not None or not is_prose(path))
+            yield from _in_text(sources, path, prefix)
 
 
-def _in_scripts(sources: Sources) -> Iterator[Command]:
-    """Yield the commands of scripts whose name has no ending."""
+def _in_scripts(sources: Sources) -> Iterator[Line]:
+    """Yield the lines of scripts whose name has no ending."""
     for path in sources.files:
         if not path.suffix and not path.name.startswith(".") and _SHELL.match(sources.text(path)):
             yield from _in_text(sources, path, "")
 
 
-def _in_text(sources: Sources, path: PurePosixPath, prefix: str) -> Iterator[Command]:
-    """Yield the commands on the lines of a file that have a prefix, with the variables that other lines set."""
-    text = sources.text(path)
-    if "celery" not in text:
-        return
+def _in_text(sources: Sources, path: PurePosixPath, prefix: str) -> Iterator[Line]:
+    """Yield the lines of a file that have a prefix, with the variables that lines before them set."""
     begins = re.compile(prefix)
     env: dict[str, str] = {}
-    for number, line in _lines(text):
+    is_code = not is_prose(path)
+    for number, line in _lines(sources.text(path)):
+        if is_prose(path) and _FENCE.match(line):
+            is_code = not is_code
+        quoted = [] if is_code or _BLOCK.match(line) else [code for _, code in _IN_A_SENTENCE.findall(line)]
         found = begins.match(line)
-        rest = line[found.end() :].strip().strip("`") if found else ""
-        commands = list(commands_in(rest, f"{path}: line {number}", env))
-        yield from commands
-        if not commands and (assigned := _ASSIGNED.fullmatch(line)):
-            env[assigned[1]] = assigned[2]
+        for text in quoted or ([line[found.end() :].strip()] if found else []):
+            yield Line(text=text, path=path, place=f"line {number}", env=env)
+        if assigned := _ASSIGNED.fullmatch(line):
+            env = {**env, assigned[1]: assigned[2]}

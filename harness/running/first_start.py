@@ -1,12 +1,17 @@
 """The first start of somebody's app: one worker in a container, which says what tasks it knows."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.audit.run_folder import RUNS, RunFolder
+from harness.audit.run_folder import HOME, RUNS, RunFolder
+from harness.errors import UsageError
 from harness.records.event import Kind, Ready
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
+
+_STARTED = "started"
+"""The file that tells with which settings a worker has started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +41,26 @@ def start_once(session: SharedParts, spec: StackSpec, root: Path) -> FirstStart:
         (worker,) = stack.workers
         (ready,) = worker.said(Kind.READY)
         return FirstStart(tasks=tuple(sorted(worker.tasks)), queues=tuple(sorted(ready.of(Ready)["queues"])))
+
+
+def remember(spec: StackSpec, root: Path) -> None:
+    """Note in a project's folder that a worker has started with these settings. Raises UsageError."""
+    path = root / HOME / _STARTED
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(_digest(spec))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def has_started(spec: StackSpec, root: Path) -> bool:
+    """Return whether the last worker that started did so with these settings, the app's packages included."""
+    try:
+        return (root / HOME / _STARTED).read_text() == _digest(spec)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _digest(spec: StackSpec) -> str:
+    # Not the settings themselves: the environment may have secrets.
+    return hashlib.sha256(repr(spec).encode(errors="surrogateescape")).hexdigest()

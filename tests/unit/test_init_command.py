@@ -11,6 +11,7 @@ from harness import init_command
 from harness.errors import EngineError, StartError, UsageError
 from harness.project.settings import load
 from harness.running.first_start import FirstStart
+from harness.stack.project_stack import _planned
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import StackSpec
 from tests.unit.project.trees import DJANGO, FLASK, PLAIN, made
@@ -46,7 +47,7 @@ def names(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
-NEW = {"harness.toml", "tests/test_harness_smoke.py", ".gitignore"}
+NEW = {"harness.toml", "tests/test_harness_smoke.py", ".gitignore", ".harness/started"}
 
 
 def test_the_found_app_is_set_up_started_and_the_next_command_is_said(
@@ -65,18 +66,80 @@ def test_the_found_app_is_set_up_started_and_the_next_command_is_said(
     )
 
 
-def test_a_second_time_writes_nothing_and_starts_what_the_settings_say(
-    tmp_path: Path, starts: list[StackSpec], capsys: pytest.CaptureFixture[str]
+def test_a_second_time_writes_and_starts_nothing_and_says_the_next_command(
+    tmp_path: Path, starts: list[StackSpec], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made(tmp_path, DJANGO)
-    init_command.init(tmp_path, None, dry_run=False, yes=False)
+    monkeypatch.chdir(made(tmp_path, DJANGO))
+    init_command.init(Path(), None, dry_run=False, yes=False)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     capsys.readouterr()
-    init_command.init(tmp_path, None, dry_run=False, yes=False)
+    init_command.init(Path(), None, dry_run=False, yes=False)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    assert "nothing is left to write.\n" in capsys.readouterr().out
-    first, second = starts
-    assert first == second
+    assert len(starts) == 1
+    assert capsys.readouterr().out.endswith(
+        "nothing is left to write, and a worker has started with these settings before.\n"
+        "\nnext:  pytest tests/test_harness_smoke.py\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"harness.toml": 'app = "shop.app"\nworkers = 2\nqueues = ["mails"]\n'},
+        {"requirements.txt": "celery\nrequests\n"},
+        {".env.harness": "SHOP_URL=http://y\n"},
+    ],
+)
+def test_what_a_worker_starts_with_has_changed_so_it_is_started_again(
+    tmp_path: Path, starts: list[StackSpec], change: dict[str, str]
+) -> None:
+    settings = 'app = "shop.app"\nenv_file = ".env.harness"\n'
+    files = {"harness.toml": settings, ".env.harness": "SHOP_URL=http://x\n", "requirements.txt": "celery\n"}
+    made(tmp_path, {**PLAIN, **files})
+    init_command.init(tmp_path, None, dry_run=False, yes=False)
+    init_command.init(tmp_path, None, dry_run=False, yes=False)
+    assert len(starts) == 1
+    _planned.cache_clear()
+    init_command.init(made(tmp_path, change), None, dry_run=False, yes=False)
+    assert len(starts) == 2
+
+
+def test_after_a_start_that_failed_it_is_tried_again(
+    tmp_path: Path, starts: list[StackSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path, PLAIN)
+    with monkeypatch.context() as broken:
+        complaining(broken, "SHOP_URL")
+        with pytest.raises(StartError):
+            init_command.init(tmp_path, None, dry_run=False, yes=False)
+    init_command.init(tmp_path, None, dry_run=False, yes=False)
+    assert len(starts) == 1
+
+
+def test_settings_that_name_no_app_are_one_clear_error(tmp_path: Path, starts: list[StackSpec]) -> None:
+    made(tmp_path, {**PLAIN, "harness.toml": "workers = 2\n"})
+    with pytest.raises(UsageError, match=r"harness\.toml has settings, and names no app: say there what `celery -A`"):
+        init_command.init(tmp_path, None, dry_run=False, yes=False)
+    assert starts == []
+
+
+def test_what_prepares_the_app_and_how_its_workers_differ_is_said(
+    tmp_path: Path, starts: list[StackSpec], capsys: pytest.CaptureFixture[str]
+) -> None:
+    procfile = (
+        "release: python -m shop.migrate\n"
+        "mails: celery -A shop.app worker -Q mails -c 4\nreports: celery -A shop.app worker -Q reports -c 1\n"
+    )
+    made(tmp_path, {**PLAIN, "shop/migrate.py": "", "Procfile": procfile})
+    init_command.init(tmp_path, None, dry_run=False, yes=False)
+    said = capsys.readouterr().out
+    assert "queues      celery, mails, reports\n" in said
+    assert "prepare     python -m shop.migrate, from Procfile: line 1\n" in said
+    assert (
+        "note        Procfile: line 3 has --concurrency=1; a stack's workers are all alike, and have those of "
+        "Procfile: line 2.\n"
+    ) in said
+    assert [spec.prepare for spec in starts] == [("python -m shop.migrate",)]
 
 
 def test_a_dry_run_shows_the_diff_and_writes_and_starts_nothing(
@@ -138,6 +201,7 @@ def test_an_app_that_is_named_is_taken_and_asked_for_no_more(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     init_command.init(made(tmp_path, TWO), "stock.app", dry_run=False, yes=False)
+    (tmp_path / ".gitignore").unlink()
     init_command.init(tmp_path, None, dry_run=False, yes=False)
     assert [spec.app for spec in starts] == ["stock.app", "stock.app"]
 
@@ -201,4 +265,4 @@ def test_a_module_that_the_image_lacks_is_named_in_one_sentence(
 def test_without_an_engine_all_is_written_before_the_error(tmp_path: Path) -> None:
     with pytest.raises(EngineError):
         init_command.init(made(tmp_path, PLAIN), None, dry_run=False, yes=False)
-    assert names(tmp_path) - PLAIN.keys() >= NEW
+    assert names(tmp_path) - PLAIN.keys() >= NEW - {".harness/started"}

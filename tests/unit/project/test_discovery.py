@@ -82,8 +82,10 @@ def test_a_django_project_is_imported_from_the_folder_of_its_manage_py(tmp_path:
     project = discover(made(tmp_path, {f"backend/{name}": content for name, content in DJANGO.items()}))
     assert found_in(project) == [("config.celery", "backend")]
     assert project.needs.framework == "django"
-    assert project.needs.prepare_in(PurePosixPath("backend")) == ("python manage.py migrate --noinput",)
-    assert project.needs.prepare_in(PurePosixPath("elsewhere")) == ()
+    assert project.needs.prepare_in(PurePosixPath("backend")) == {
+        "python manage.py migrate --noinput": "backend/manage.py"
+    }
+    assert project.needs.prepare_in(PurePosixPath("elsewhere")) == {}
     assert project.needs.written == ("a SQLite file in backend/config/settings.py",)
     task = project.first_task(project.candidates[0])
     assert task is not None
@@ -181,6 +183,58 @@ services:
     assert found_in(project) == [("shop.app", ".")]
     assert project.queues(project.candidates[0]) == ("celery", "fast", "mails", "slow")
     assert len(project.candidates[0].commands) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "chosen", "others"),
+    [
+        # Each file here has the same worker, or one that says less.
+        ({"Procfile": "w: celery -A shop.app worker -c 4\n"}, "Procfile: line 1", []),
+        ({"Procfile": "w: celery -A shop.app worker -c 4\nv: celery -A shop.app worker\n"}, "Procfile: line 1", []),
+        ({"Procfile": "w: celery -A shop.app worker -c 4\nb: celery -A shop.app beat\n"}, "Procfile: line 1", []),
+        (
+            {"Procfile": "w: celery -A shop.app worker -c 4\n", "README.md": "`celery -A shop.app worker -c 1`\n"},
+            "Procfile: line 1",
+            [],
+        ),
+        (
+            {
+                "compose.prod.yml": "services: {w: {command: celery -A shop.app worker -c 9}}\n",
+                "start.sh": "celery -A shop.app worker -c 4\n",
+            },
+            "start.sh: line 1",
+            [],
+        ),
+        # And here another one.
+        (
+            {"Procfile": "w: celery -A shop.app worker -c 4\nv: celery -A shop.app worker -c 1\n"},
+            "Procfile: line 1",
+            ["Procfile: line 2"],
+        ),
+        (
+            {"Procfile": "w: celery -A shop.app worker -Q a\nv: celery -A shop.app worker -Q b -c 1\n"},
+            "Procfile: line 2",
+            ["Procfile: line 1"],
+        ),
+        ({"Procfile": "w: celery -A shop.app worker\n"}, None, []),
+    ],
+)
+def test_the_options_of_one_worker_hold_and_others_are_known(
+    tmp_path: Path, files: dict[str, str], chosen: str | None, others: list[str]
+) -> None:
+    candidate = discover(made(tmp_path, {**PLAIN, **files})).candidates[0]
+    assert (candidate.worker and candidate.worker.source) == chosen
+    assert [one.source for one in candidate.other_workers] == others
+
+
+def test_a_worker_in_a_sentence_of_the_readme_names_the_app_and_its_queues(tmp_path: Path) -> None:
+    readme = "Start a worker and beat: `celery -A shop.app worker -Q mails`, and ``celery -A shop.app beat``.\n"
+    project = discover(made(tmp_path, {**PLAIN, "README.md": readme}))
+    assert [(one.source, one.is_beat) for one in project.candidates[0].commands] == [
+        ("README.md: line 1", False),
+        ("README.md: line 1", True),
+    ]
+    assert project.queues(project.candidates[0]) == ("celery", "mails")
 
 
 def test_a_command_line_finds_an_app_that_the_sources_do_not_show(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 import os
 import tomllib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
 from harness.project.discovery import discover
 from harness.project.proposed_values import MADE_UP, Value
-from harness.project.setup_plan import SetupPlan, add_variable, draft, plan, said_in
+from harness.project.settings import load
+from harness.project.setup_plan import SetupPlan, add_variable, draft, plan
 from tests.unit.project.trees import DJANGO, FASTAPI, FLASK, PLAIN, made
 
 TEST = "tests/test_harness_smoke.py"
@@ -18,7 +19,7 @@ TEST = "tests/test_harness_smoke.py"
 def planned(root: Path) -> SetupPlan:
     project = discover(root)
     candidate = project.candidates[0]
-    return plan(project, candidate, said_in(root) or draft(project, candidate))
+    return plan(project, candidate, draft(project, candidate))
 
 
 def written(root: Path) -> list[str]:
@@ -109,6 +110,39 @@ def test_the_settings_of_each_kind_of_project_are_toml(tmp_path: Path) -> None:
     }
 
 
+TWO_WORKERS = """
+services:
+  mails:
+    command: celery -A shop.app worker -Q mails -c 4 -X reports,mails
+  reports:
+    command: celery -A shop.app worker -Q reports -c 1
+  migrate:
+    command: python -m shop.migrate
+"""
+
+
+def test_of_two_workers_all_queues_are_consumed_and_the_options_of_the_other_are_said(tmp_path: Path) -> None:
+    written(made(tmp_path, {**PLAIN, "compose.yaml": TWO_WORKERS, "shop/migrate.py": ""}))
+    text = (tmp_path / "harness.toml").read_text()
+    assert tomllib.loads(text) == {
+        "app": "shop.app",
+        # Nobody else consumes what the first worker leaves to the second.
+        "options": ["--concurrency=4", "--loglevel=info"],
+        "queues": ["celery", "mails", "reports"],
+        "prepare": ["python -m shop.migrate"],
+    }
+    assert text.splitlines()[2] == (
+        "# compose.yaml: service reports has --concurrency=1; a stack's workers are all alike, and have those of "
+        "compose.yaml: service mails."
+    )
+
+
+def test_what_a_worker_excludes_and_no_other_consumes_stays_excluded(tmp_path: Path) -> None:
+    written(made(tmp_path, {**PLAIN, "Procfile": "worker: celery -A shop.app worker -X reports\n"}))
+    said = tomllib.loads((tmp_path / "harness.toml").read_text())
+    assert said["options"] == ["--exclude-queues=reports", "--loglevel=info"]
+
+
 def test_a_folder_that_the_app_imports_from_beside_its_own_is_on_the_path(tmp_path: Path) -> None:
     files = {name.replace("src/blog/make_celery.py", "make_celery.py"): content for name, content in FLASK.items()}
     written(made(tmp_path, files))
@@ -116,9 +150,6 @@ def test_a_folder_that_the_app_imports_from_beside_its_own_is_on_the_path(tmp_pa
         "app": "make_celery:celery_app",
         "pythonpath": ["src"],
     }
-    said = said_in(tmp_path)
-    assert said is not None
-    assert said.import_folder == PurePosixPath()
 
 
 def test_a_folder_src_that_nobody_imports_from_is_not_on_the_path(tmp_path: Path) -> None:
@@ -151,7 +182,7 @@ def test_a_pyproject_to_which_no_table_can_be_added_is_left_alone(tmp_path: Path
 
 def test_a_pyproject_that_is_no_toml_is_one_clear_error_and_nothing_is_written(tmp_path: Path) -> None:
     made(tmp_path, {**PLAIN, "pyproject.toml": "[project\n"})
-    with pytest.raises(UsageError, match=r"pyproject\.toml is no TOML: .* Nothing was written\."):
+    with pytest.raises(UsageError, match=r"pyproject\.toml is no TOML: "):
         planned(tmp_path)
 
 
@@ -277,19 +308,14 @@ def test_a_variable_is_added_to_settings_that_were_just_written(tmp_path: Path, 
     code = PLAIN["shop/app.py"] + ("import os\nos.environ['SECRET']\n" if has_table else "")
     made(tmp_path, {**PLAIN, "shop/app.py": code, **({"pyproject.toml": ""} if name == "pyproject.toml" else {})})
     written(tmp_path)
-    add_variable(tmp_path / name, Value(name="MORE", value="1", origin=".env.example"), has_table=has_table)
-    said = said_in(tmp_path)
-    assert said is not None
-    assert {key: value.value for key, value in said.env.items()} == {
-        **({"SECRET": MADE_UP} if has_table else {}),
-        "MORE": "1",
-    }
+    add_variable(tmp_path / name, Value(name="MORE", value="1", origin=".env.example"))
+    assert load(tmp_path).env == {**({"SECRET": MADE_UP} if has_table else {}), "MORE": "1"}
 
 
-def test_settings_that_name_no_app_are_one_clear_error(tmp_path: Path) -> None:
-    made(tmp_path, {**PLAIN, "harness.toml": "workers = 2\n"})
-    with pytest.raises(UsageError, match="are not what `harness init` writes: KeyError"):
-        said_in(tmp_path)
+def test_an_empty_settings_file_gets_the_settings(tmp_path: Path) -> None:
+    assert written(made(tmp_path, {**PLAIN, "harness.toml": "# mine\n"})) == ["harness.toml", TEST, ".gitignore"]
+    assert (tmp_path / "harness.toml").read_text().startswith("# mine\n# Written by")
+    assert load(tmp_path).app == "shop.app"
 
 
 def test_a_file_that_appeared_meanwhile_is_not_overwritten(tmp_path: Path) -> None:

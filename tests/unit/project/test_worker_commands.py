@@ -6,12 +6,12 @@ import pytest
 
 from harness.project.command_line import Command, commands_in
 from harness.project.source_files import Sources
-from harness.project.worker_commands import worker_commands
+from harness.project.worker_commands import command_lines, worker_commands
 from tests.unit.project.trees import made
 
 
 def commands(tmp_path: Path, name: str, content: str) -> tuple[Command, ...]:
-    return worker_commands(Sources(made(tmp_path, {name: content})))
+    return worker_commands(command_lines(Sources(made(tmp_path, {name: content}))))
 
 
 COMPOSE = """
@@ -68,7 +68,7 @@ def test_a_compose_file_without_a_worker_has_no_command(tmp_path: Path, content:
 
 def test_a_compose_file_that_is_no_yaml_is_skipped_and_named(tmp_path: Path) -> None:
     sources = Sources(made(tmp_path, {"compose.yaml": "services: ["}))
-    assert worker_commands(sources) == ()
+    assert worker_commands(command_lines(sources)) == ()
     (note,) = sources.notes
     assert note.startswith("compose.yaml was skipped, because it is no valid YAML: ")
 
@@ -85,6 +85,9 @@ def test_a_compose_file_that_is_no_yaml_is_skipped_and_named(tmp_path: Path) -> 
         ("supervisord.conf", "[program:w]\ncommand=/venv/bin/celery -A shop.app worker -n w1@%%h\n", 2),
         ("Makefile", "APP = shop.app\nrun:\n\t@celery -A $(APP) worker\n", 3),
         ("README.md", "Start it:\n\n```sh\n$ celery -A shop.app worker\n```\n", 4),
+        ("README.md", "Start Celery: `celery -A shop.app worker`, then wait.\n", 1),
+        ("README.md", "```sh\necho `date`; celery -A shop.app worker\n```\n", 2),
+        ("README.rst", "* Celery: ``celery -A shop.app worker``.\n", 1),
         ("README.rst", "Start it::\n\n    celery -A shop.app worker\n", 3),
     ],
 )
@@ -104,6 +107,7 @@ def test_a_worker_is_found_in_each_kind_of_file(tmp_path: Path, name: str, conte
         ("supervisord.conf", "[program:w]\nstdout=/var/log/celery worker\n"),
         ("Makefile", "celery: worker beat\n"),
         ("README.md", "The celery worker starts itself.\n"),
+        ("README.md", "Say `celery` for a worker of `-A shop.app`; a `celery worker` has queues.\n"),
         ("tests/start.sh", "celery -A shop.app worker\n"),
     ],
 )
@@ -119,7 +123,7 @@ def test_a_file_for_production_comes_last(tmp_path: Path) -> None:
             "Procfile": "w: celery -A dev worker\n",
         },
     )
-    assert [command.app for command in worker_commands(Sources(tmp_path))] == ["dev", "live"]
+    assert [command.app for command in worker_commands(command_lines(Sources(tmp_path)))] == ["dev", "live"]
 
 
 @pytest.mark.parametrize(
