@@ -58,7 +58,7 @@ def value_for(variable: str, known: Mapping[str, Value], *, needs_postgresql: bo
     if variable in _WITHOUT_TLS:
         return Value(name=variable, value="false", origin="the mailbox speaks no TLS")
     if variable in DATABASE:
-        url = "{database.url}" if needs_postgresql else SQLITE_URL
+        url = _database_url(known.get(variable)) if needs_postgresql else SQLITE_URL
         return Value(name=variable, value=url, origin="the stack's own")
     if _SECRET.search(variable):
         return Value(name=variable, value=MADE_UP, origin="made up: it is no secret")
@@ -67,6 +67,16 @@ def value_for(variable: str, known: Mapping[str, Value], *, needs_postgresql: bo
         # A broker of its own, which a stack does not have.
         return Value(name=variable, value="{broker.url}", origin="the stack's own")
     return value
+
+
+def _database_url(known: Value | None) -> str:
+    """Return the URL of the stack's own PostgreSQL, as a template, with the driver that the project names."""
+    driver = re.match(r"postgres(?:ql)?\+\w+(?=://)", known.value) if known is not None else None
+    if driver is None:
+        return "{database.url}"
+    return (
+        f"{driver[0]}://{{database.user}}:{{database.password}}@{{database.host}}:{{database.port}}/{{database.name}}"
+    )
 
 
 def proposed(

@@ -196,6 +196,10 @@ def test_a_database_is_sqlite_unless_the_app_needs_postgresql(tmp_path: Path) ->
     assert proposed(tmp_path / "a", {}, "DATABASE_URL")["DATABASE_URL"][0] == SQLITE_URL
     example = {".env.example": "DATABASE_URL=postgres://u:p@db/x\n"}
     assert proposed(tmp_path / "b", example, "DATABASE_URL")["DATABASE_URL"][0] == "{database.url}"
+    driver = {".env.example": "DATABASE_URL=postgresql+psycopg://u:p@db/x\n"}
+    assert proposed(tmp_path / "c", driver, "DATABASE_URL")["DATABASE_URL"][0] == (
+        "postgresql+psycopg://{database.user}:{database.password}@{database.host}:{database.port}/{database.name}"
+    )
     assert discover(tmp_path / "a").needs.services == ()
     assert discover(tmp_path / "b").needs.services == ("postgresql",)
 
