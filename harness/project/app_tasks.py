@@ -1,6 +1,7 @@
 """The tasks in a project's sources: their names, queues and schedule, and which can be sent by anybody."""
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -27,6 +28,7 @@ _SERIALIZERS = frozenset(
         "CELERY_ACCEPT_CONTENT",
     }
 )
+_ADDRESS = re.compile(r"(^|_)(e?mail|address|recipient|to)$", re.IGNORECASE)
 _HARMFUL = (
     *(ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.Raise, ast.Assert, ast.Delete, ast.With, ast.While),
     *(ast.For, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Await, ast.Yield, ast.YieldFrom, ast.Lambda),
@@ -44,6 +46,15 @@ class Task:
     """The name that its decorator gives it; None if Celery makes one of module and function."""
     is_harmless: bool
     """True if it needs no arguments, and touches nothing outside of itself."""
+    arguments: tuple[str, ...] = ()
+    """The names of the arguments that it has to be given."""
+    keywords: tuple[str, ...] = ()
+    """The names of those that it has to be given by their names."""
+
+    @property
+    def mails_to(self) -> str | None:
+        """The argument that has the address of a mail, by its name; None if none seems to."""
+        return next((name for name in (*self.arguments, *self.keywords) if _ADDRESS.search(name)), None)
 
     def name(self, folder: PurePosixPath) -> str:
         """Return the name under which the task is registered if it is imported from a folder."""
@@ -84,6 +95,7 @@ def _tasks(module: Module) -> Iterator[Task]:
             given = {option.arg: option.value for option in options if option.arg}
             bound = _is_true(given.get("bind"))
             name = text_of(given.get("name"))
+            arguments, keywords = _needed(node.args, skip=int(bound))
             yield Task(
                 path=module.path,
                 function=node.name,
@@ -92,8 +104,10 @@ def _tasks(module: Module) -> Iterator[Task]:
                 is_harmless=("name" not in given or name is not None)
                 and "base" not in given
                 and len(node.decorator_list) == 1
-                and _needs_nothing(node.args, skip=int(bound))
+                and not (arguments or keywords)
                 and _is_harmless(node),
+                arguments=arguments,
+                keywords=keywords,
             )
 
 
@@ -108,10 +122,15 @@ def _is_true(node: ast.expr | None) -> bool:
     return isinstance(node, ast.Constant) and node.value is True
 
 
-def _needs_nothing(args: ast.arguments, *, skip: int) -> bool:
-    positional = [*args.posonlyargs, *args.args][skip:]
-    keyword = [default for default in args.kw_defaults if default is None]
-    return len(positional) <= len(args.defaults) and not keyword
+def _needed(args: ast.arguments, *, skip: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the arguments without a default, and of those that are given by their names alone.
+
+    The `skip` first ones are Celery's.
+    """
+    positional = [*args.posonlyargs, *args.args]
+    needed = positional[skip : len(positional) - len(args.defaults)]
+    by_name = (arg for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None)
+    return tuple(arg.arg for arg in needed), tuple(arg.arg for arg in by_name)
 
 
 def _is_harmless(function: ast.FunctionDef) -> bool:

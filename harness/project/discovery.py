@@ -109,6 +109,11 @@ class Project:
         near = (task for task in self.tasks if task.is_harmless and _is_below(task.path, candidate.folder))
         return min(near, key=lambda task: ("debug" not in task.function, str(task.path)), default=None)
 
+    def shown_task(self, candidate: Candidate) -> Task | None:
+        """Return the task that a comment shows how to send, one that seems to send a mail if there is one."""
+        near = (task for task in self.tasks if _is_below(task.path, candidate.folder))
+        return min(near, key=lambda task: (task.mails_to is None, str(task.path)), default=None)
+
     def queues(self, candidate: Candidate) -> tuple[str, ...]:
         """Return the queues that a worker has to consume so that it gets all tasks; empty for Celery's own choice."""
         named = {name for command in candidate.commands for name in command.queues} | self.traffic.queues

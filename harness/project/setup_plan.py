@@ -6,7 +6,7 @@ import os
 import shlex
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from harness.errors import UsageError
@@ -254,6 +254,14 @@ def plan(project: Project, candidate: Candidate, settings: Draft) -> SetupPlan:
             sends=None if task is None else task.name(candidate.folder),
             queue=project.traffic.default_queue,
         )
+        if (shown := project.shown_task(candidate)) is not None:
+            smoke = replace(
+                smoke,
+                shown=shown.name(candidate.folder),
+                arguments=shown.arguments,
+                keywords=shown.keywords,
+                address=shown.mails_to,
+            )
         test_change = Change(path=root / test, before=None, added=smoke.text())
     changes = (settings_change, test_change, _ignored(root))
     return SetupPlan(

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 _NAMES = ("test_harness_smoke.py", "harness_smoke_test.py", "tests_harness_smoke.py", "check_harness_smoke.py")
+_ADDRESS = '"zoe@example.com"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +20,45 @@ class SmokeTest:
     """A task that anybody can send; None if there is none."""
     queue: str | None
     """The queue that the task is sent to; None for Celery's own."""
+    shown: str = "shop.welcome"
+    """A task that the comments send."""
+    arguments: tuple[str, ...] = ("address",)
+    """The names of its arguments."""
+    keywords: tuple[str, ...] = ()
+    """The names of those that are given by their names."""
+    address: str | None = "address"
+    """The one that has the address of a mail; None if it sends none."""
 
     def text(self) -> str:
         """Return the file's text."""
         return _TEXT.format(
-            smoke=self._sending("The task touches nothing outside of itself.") if self.sends else _NOTHING_TO_SEND,
+            smoke=self._sending("The task touches nothing outside of itself.")
+            if self.sends
+            else self._nothing_to_send(),
             takes_over=self._sending("") if self.sends else "",
-            next_step=_NEXT_STEP,
+            next_step=_NEXT_STEP.format(**self._mailing()),
         )
+
+    def _nothing_to_send(self) -> str:
+        return _NOTHING_TO_SEND.format(task=self.shown, arguments=self._arguments())
+
+    def _mailing(self) -> dict[str, str]:
+        """Return the task of the last comment, which has to be one that sends a mail."""
+        if self.address is None:
+            return {"task": "shop.welcome", "function": "welcome", "arguments": f"[{_ADDRESS}]"}
+        function = self.shown.rpartition(".")[2]
+        return {
+            "task": self.shown,
+            "function": function if function.isidentifier() else "mail",
+            "arguments": self._arguments(),
+        }
+
+    def _arguments(self) -> str:
+        """Return the arguments of the shown task, with a place for each value that only its author knows."""
+        values = {name: _ADDRESS if name == self.address else f"<{name}>" for name in (*self.arguments, *self.keywords)}
+        by_name = ", ".join(f'"{name}": {values[name]}' for name in self.keywords)
+        in_order = f"[{', '.join(values[name] for name in self.arguments)}]"
+        return f"{in_order}, {{{by_name}}}" if by_name else in_order
 
     def _sending(self, comment: str) -> str:
         queue = f', queue="{self.queue}"' if self.queue else ""
@@ -56,7 +88,7 @@ def test_another_worker_takes_over_from_a_killed_one(stack):
 {takes_over}{next_step}'''
 _NOTHING_TO_SEND = """
     # No task was found that anybody can send. Send one of yours, and account for it:
-    #     stack.producer.send("shop.welcome", ["zoe@example.com"])
+    #     stack.producer.send("{task}", {arguments})
     #     assert stack.settle().passed
 """
 _NEXT_STEP = """
@@ -67,10 +99,10 @@ _NEXT_STEP = """
 #     from harness import Expect, mail
 #     from harness.wait import wait_until
 #
-#     def test_a_welcome_survives_a_killed_worker(stack, mailbox):
-#         expect = Expect(result="zoe@example.com", effects=[mail(to="zoe@example.com")])
+#     def test_{function}_survives_a_killed_worker(stack, mailbox):
+#         expect = Expect(effects=[mail(to="zoe@example.com")])
 #         mailbox.answer("zoe@*", delay_s=5, times=1)
-#         stack.producer.send("shop.welcome", ["zoe@example.com"], expect=expect)
+#         stack.producer.send("{task}", {arguments}, expect=expect)
 #         wait_until(mailbox.answered, what="the slow mail is on its way", timeout_s=20)
 #         stack.workers[0].kill()
 #         stack.add_worker()

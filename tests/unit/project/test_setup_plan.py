@@ -247,6 +247,37 @@ def test_a_harmless_task_is_sent_and_no_other(tmp_path: Path) -> None:
     assert "\n    stack.producer.send" not in text
 
 
+MAILS = """
+from celery import Celery
+
+app = Celery("a")
+
+@app.task
+def count(path):
+    return 1
+
+@app.task(bind=True)
+def notify(self, to_address, album, *, size, width=3):
+    return None
+"""
+
+
+def test_a_comment_shows_how_to_send_a_task_of_the_app(tmp_path: Path) -> None:
+    written(made(tmp_path / "mails", {"a.py": MAILS}))
+    text = (tmp_path / "mails" / TEST).read_text()
+    assert '    #     stack.producer.send("a.notify", ["zoe@example.com", <album>], {"size": <size>})\n' in text
+    assert "#     def test_notify_survives_a_killed_worker(stack, mailbox):\n" in text
+    assert '("a.notify", ["zoe@example.com", <album>], {"size": <size>}, expect=expect)\n' in text
+    assert "shop.welcome" not in text
+
+
+def test_a_comment_about_mails_shows_another_app_if_this_one_sends_none(tmp_path: Path) -> None:
+    written(made(tmp_path, {"a.py": MAILS.replace("to_address", "user")}))
+    text = (tmp_path / TEST).read_text()
+    assert '    #     stack.producer.send("a.count", [<path>])\n' in text
+    assert '("shop.welcome", ["zoe@example.com"], expect=expect)\n' in text
+
+
 @pytest.mark.parametrize(
     "body",
     ["os.remove('x')", "shop.objects.all()", "import os", "open('x')", "raise ValueError", "self.retry()", "clear()"],
