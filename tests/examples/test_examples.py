@@ -20,6 +20,29 @@ LEFT_BY_PYTHON = shutil.ignore_patterns("__pycache__", "*.sqlite3")
 MADE_BY_RUNS = {".harness", "__pycache__", ".pytest_cache"}
 FIRST_TESTS = 2
 """`harness init` writes a smoke test, and one that kills a worker."""
+OF_THEIR_OWN = {
+    "fastapi_queues": """
+from harness import Expect, mail
+
+def test_tasks_of_both_queues_run(stack, mailbox):
+    zoe, joe = (Expect(effects=[mail(to=f"{name}@example.com")]) for name in ("zoe", "joe"))
+    stack.producer.send("app.tasks.mails.send_invitation", ["zoe@example.com", "shop"], expect=zoe)
+    stack.producer.send(
+        "app.tasks.reports.sales_report", ["joe@example.com", [{"region": "north", "amount": 2.5}]], expect=joe
+    )
+    audit = stack.settle()
+    assert audit.passed, audit.text()
+""",
+    "postgresql_redis": """
+from harness import Expect
+
+def test_the_migration_has_filled_the_shelves(stack):
+    stack.producer.send("warehouse.tasks.pick", ["chair", 2], expect=Expect(result=98))
+    audit = stack.settle()
+    assert audit.passed, audit.text()
+""",
+}
+"""A test for what the first tests of an example do not show, because they send nothing."""
 INIT_S, PYTEST_S = 1_200, 600
 """The first time, an image is built, and its packages are downloaded."""
 
@@ -89,16 +112,21 @@ def test_an_app_is_set_up_and_tested_as_it_is(name: str, tmp_path: Path, capsys:
     for path, text in before.items():
         assert written[path].startswith(text), f"{path} was not only added to"
 
+    if name in OF_THEIR_OWN:
+        (project / "tests" / "test_own.py").write_text(OF_THEIR_OWN[name])
+    written = contents(project)
+
     tested = run("pytest", cwd=project, timeout_s=PYTEST_S)
     assert tested.code == 0, tested.output
     passed = re.search(r"(\d+) passed", tested.output)
     assert passed is not None, tested.output
-    assert int(passed[1]) >= FIRST_TESTS, tested.output
+    assert int(passed[1]) >= FIRST_TESTS + (name in OF_THEIR_OWN), tested.output
     assert "skipped" not in tested.output
     assert contents(project) == written
 
     again = init(project)
     assert again.code == 0, again.output
+    assert "a worker has started with these settings before" in again.output
     assert contents(project) == written
 
     with capsys.disabled():
