@@ -17,7 +17,7 @@ from harness.project.proposed_values import Value
 from harness.project.schema import KEYS
 from harness.project.settings import load
 from harness.project.settings_file import find_in
-from harness.project.setup_plan import SetupPlan, add_variable, draft, other_options, plan, prepared
+from harness.project.setup_plan import SetupPlan, add_variable, draft, not_prepared, other_options, plan, prepared
 from harness.running.first_start import FirstStart, has_started, remember, start_once
 from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
@@ -117,7 +117,7 @@ def _show(console: Console, project: Project, candidate: Candidate) -> None:
             ("lacks", f"{one.name}, which {one.path} reads in line {one.line}: give it a value below `env`")
             for one in needs.lacking
         ),
-        *(("note", note) for note in (*other_options(candidate), *project.notes)),
+        *(("note", note) for note in (*other_options(candidate), *not_prepared(project, candidate), *project.notes)),
     ]
     for name, text in facts:
         if text:

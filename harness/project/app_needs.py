@@ -49,6 +49,10 @@ class Needs:
         commands = ((one.command_in(folder, imported), one.source) for one in self.migrations)
         return {command: source for command, source in commands if command is not None}
 
+    def not_prepared_in(self, folder: PurePosixPath, *imported: PurePosixPath) -> tuple[str, ...]:
+        """Return where commands were found that make the app's tables, and that `prepare_in` leaves out."""
+        return tuple(one.source for one in self.migrations if one.command_in(folder, imported) is None)
+
     def value_for(self, variable: str) -> Value | None:
         """Return a value for a variable that turns out to be needed."""
         return self.known.get(variable)

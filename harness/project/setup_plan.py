@@ -136,6 +136,13 @@ def prepared(project: Project, candidate: Candidate) -> Mapping[str, str]:
     return project.needs.prepare_in(_working_folder(folder), folder, *candidate.more_folders)
 
 
+def not_prepared(project: Project, candidate: Candidate) -> Iterator[str]:
+    """Yield a sentence for each command that makes the app's tables, and that cannot be run in the app's folder."""
+    folder = candidate.folder
+    for source in project.needs.not_prepared_in(_working_folder(folder), folder, *candidate.more_folders):
+        yield f"{source} makes tables, with a command that cannot be run from the app's folder: say one with `prepare`."
+
+
 def _options(candidate: Candidate, queues: Collection[str]) -> tuple[str, ...]:
     """Return the options that all workers of a stack have."""
     chosen = candidate.worker

@@ -123,6 +123,15 @@ def test_settings_that_name_no_app_are_one_clear_error(tmp_path: Path, starts: l
     assert starts == []
 
 
+def test_tables_that_nothing_can_make_from_the_apps_folder_are_said(
+    tmp_path: Path, starts: list[StackSpec], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path, {**PLAIN, "tools/stock/migrate.py": "", "Procfile": "release: python -m stock.migrate\n"})
+    init_command.init(tmp_path, None, dry_run=False, yes=False)
+    assert "note        Procfile: line 1 makes tables, with a command that cannot be run" in capsys.readouterr().out
+    assert [spec.prepare for spec in starts] == [()]
+
+
 def test_what_prepares_the_app_and_how_its_workers_differ_is_said(
     tmp_path: Path, starts: list[StackSpec], capsys: pytest.CaptureFixture[str]
 ) -> None:

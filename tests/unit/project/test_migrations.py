@@ -111,3 +111,6 @@ def test_a_module_is_run_only_where_it_can_be_imported(tmp_path: Path) -> None:
     files = {"src/stock/__init__.py": "", "src/stock/migrate.py": "", "Procfile": "release: python -m stock.migrate\n"}
     assert prepared(tmp_path, files) == []
     assert prepared(tmp_path, files, "src") == ["python -m stock.migrate"]
+    needs = discover(tmp_path).needs
+    assert needs.not_prepared_in(PurePosixPath()) == ("Procfile: line 1",)
+    assert needs.not_prepared_in(PurePosixPath(), PurePosixPath("src")) == ()
