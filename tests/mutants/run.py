@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tests.mutants.candidates import Candidates
 from tests.mutants.places import Key, Place, places
 from tests.mutants.reach import Reach
 from tests.mutants.trial import MutantsError, Outcome, Tree, Trials
@@ -136,7 +137,9 @@ async def _run(given: argparse.Namespace) -> int:
     if untested := sorted(file for file, reaching in tests.items() if not reaching):
         raise MutantsError(f"no unit test reaches {', '.join(untested)}: write one first.")
     with tempfile.TemporaryDirectory(prefix="celery-harness-mutants-") as scratch:
-        trials = Trials(given.project, Path(scratch), tests)
+        candidates = Candidates(given.project, {place.key: place for some in drawn.values() for place in some}.values())
+        trials = Trials(given.project, Path(scratch), tests, candidates)
+        _say("running the tests without a change, to see which of them can notice each")
         await trials.prepare(min(given.workers, count))
         codes = []
         for seed, some in drawn.items():

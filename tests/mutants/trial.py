@@ -10,24 +10,29 @@ import shutil
 import signal
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from tests.mutants.candidates import Candidates
+from tests.mutants.observer import PLAN, Seen
 from tests.mutants.places import Place
 
 HANG_S = 20.0
 """How long one test may take. After that it hangs, which is noticed."""
+_OBSERVED_S = 600.0
+"""How long one test may take while all its queries are run with each change, too."""
 _ALL_S = 1_200.0
 """How long all tests may take."""
 _FIRST = 12
 """How many tests are run before all others: those that noticed most changes of the same file."""
+_OBSERVER_ROOT = Path(__file__).parents[2]
 _NOT_COPIED = shutil.ignore_patterns(".git", ".nox", ".harness", ".*_cache", ".venv", "__pycache__")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?::.+?)(?: - .*)?$", re.MULTILINE)
 _HANGS = re.compile(r"^Timeout \(", re.MULTILINE)
-_TESTS_FAILED = 1
-"""Pytest's exit code."""
+_TESTS_FAILED, _NO_TESTS = 1, 5
+"""Pytest's exit codes."""
 
 
 class MutantsError(Exception):
@@ -49,14 +54,39 @@ class Tree:
     root: Path
     scratch: Path
 
-    async def test(self, tests: Sequence[str], *options: str, keep_bytecode: bool = False) -> tuple[int | None, str]:
-        """Run tests up to the first that fails. Return pytest's exit code, None if they hang, and its output."""
+    async def observe(self, tests: Sequence[str], candidates: Candidates) -> tuple[int | None, str]:
+        """Run tests, and tell `candidates` what they can notice. Return what `test` returns."""
+        plan, seen = (self.scratch.with_suffix(suffix) for suffix in (".plan", ".seen"))
+        plan.write_text(candidates.plan(seen).to_json())
+        # The project need not be the one that the observer is in.
+        paths = os.pathsep.join((str(self.root), str(_OBSERVER_ROOT)))
+        more = {PLAN: str(plan), "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": ""}
+        code, output = await self.test(tests, "-p", "tests.mutants.observer", hang_s=_OBSERVED_S, **more)
+        if code == 0:
+            candidates.add(Seen.from_json(seen.read_text()))
+        return code, output
+
+    async def test(
+        self, tests: Sequence[str], *options: str, hang_s: float | None = None, **more: str
+    ) -> tuple[int | None, str]:
+        """Run tests up to the first that fails. Return pytest's exit code, None if they hang, and its output.
+
+        Args:
+            tests: files, or node ids.
+            options: for pytest.
+            hang_s: the seconds that one test may take, `HANG_S` if None.
+            more: variables of the environment.
+        """
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
-        environment = {**os.environ, "PYTHONPATH": str(self.root), "TMPDIR": str(self.scratch), "PY_COLORS": "0"}
-        # An empty value counts as not set.
-        environment["PYTHONDONTWRITEBYTECODE"] = "" if keep_bytecode else "1"
-        bound = ("-o", f"faulthandler_timeout={HANG_S}", "-o", "faulthandler_exit_on_timeout=true")
+        own = {
+            "PYTHONPATH": str(self.root),
+            "TMPDIR": str(self.scratch),
+            "PY_COLORS": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        environment = {**os.environ, **own, **more}
+        bound = ("-o", f"faulthandler_timeout={hang_s or HANG_S}", "-o", "faulthandler_exit_on_timeout=true")
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider"),
             *(*bound, *options, *tests),
@@ -89,12 +119,17 @@ class Trials:
     scratch: Path
     tests: Mapping[str, Sequence[str]]
     """Per file that is changed, its tests, the nearest first."""
+    candidates: Candidates
     trees: list[Tree] = field(default_factory=list)
     _noticed: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """Per file, how many of its changes each test has noticed."""
 
     async def prepare(self, count: int) -> None:
-        """Make the trees, and see that the tests pass without a change. Raises MutantsError if they do not."""
+        """Make the trees, see that the tests pass without a change, and which change each can notice.
+
+        Raises:
+            MutantsError: they do not pass.
+        """
         first = Tree(self.scratch / "0", self.scratch / "0-tmp")
         shutil.copytree(self.project, first.root, symlinks=True, ignore=_NOT_COPIED)
         # A change may leave a file's size and its second as they were, which is all that bytecode is known by
@@ -102,17 +137,23 @@ class Trials:
         by_hash = py_compile.PycInvalidationMode.CHECKED_HASH
         for folder in {file.partition("/")[0] for file in self.tests}:
             compileall.compile_dir(first.root / folder, quiet=2, invalidation_mode=by_hash)
-        tests = sorted({test for reaching in self.tests.values() for test in reaching})
-        code, output = await first.test(tests, keep_bytecode=True)
-        if code != 0:
-            raise MutantsError(
-                f"the unit tests {'hang' if code is None else 'fail'} without any change: mend them first.\n{output}"
-            )
         self.trees = [first]
         for number in range(1, count):
             root = self.scratch / str(number)
             shutil.copytree(first.root, root, symlinks=True)
             self.trees.append(Tree(root, self.scratch / f"{number}-tmp"))
+        files = sorted({test for reaching in self.tests.values() for test in reaching})
+        waiting = iter(files)
+
+        async def observe(tree: Tree) -> None:
+            for file in waiting:
+                code, output = await tree.observe([file], self.candidates)
+                # A file may hold tests of an engine alone.
+                if code not in {0, _NO_TESTS}:
+                    how = "hang" if code is None else "fail"
+                    raise MutantsError(f"the unit tests {how} without any change: mend them first.\n{output}")
+
+        await asyncio.gather(*map(observe, self.trees))
 
     async def attempt(self, place: Place, tree: Tree) -> Outcome:
         """Plant a change, run the tests, and put back what was there."""
@@ -120,24 +161,40 @@ class Trials:
         source = path.read_text()
         path.write_text(place.planted(source))
         try:
-            return await self._outcome(place.file, tree)
+            return await self._outcome(place, tree)
         finally:
             path.write_text(source)
 
-    async def _outcome(self, file: str, tree: Tree) -> Outcome:
-        tests = self.tests[file]
-        first = [test for test, _ in self._noticed[file].most_common(_FIRST)]
-        # Only a test that failed speaks here; anything else, all tests have to say.
-        for selected in (first, tests) if first else (tests,):
+    async def _outcome(self, place: Place, tree: Tree) -> Outcome:
+        for selected, is_last in self._selections(place):
             code, output = await tree.test(selected)
             if code is None:
                 return Outcome.HUNG
-            if code == _TESTS_FAILED or (code != 0 and selected is tests):
+            # Only a test that failed speaks here; anything else, the last tests have to say.
+            if code == _TESTS_FAILED or (code != 0 and is_last):
                 # What a test has run itself is shown above it, and may have failed, too.
-                failed = [test for test in _FAILED.findall(output) if test.partition("::")[0] in tests]
-                self._noticed[file].update(failed[-1:])
+                failed = [test for test in _FAILED.findall(output) if test.partition("::")[0] in self.tests[place.file]]
+                self._noticed[place.file].update(failed[-1:])
                 return Outcome.KILLED
         return Outcome.SURVIVED
+
+    def _selections(self, place: Place) -> Iterator[tuple[Sequence[str], bool]]:
+        """Yield the tests to run, those first that noticed most changes of the same file. True marks the last ones.
+
+        Nothing is yielded if no test can notice the change.
+        """
+        files, noticed = self.tests[place.file], self._noticed[place.file]
+        able = self.candidates.of(place)
+        likely = self.candidates.probable(place) or [test for test, _ in noticed.most_common(_FIRST)]
+        probable = sorted(
+            (test for test in (likely if able is None else able) if test.partition("::")[0] in files),
+            key=lambda test: (-noticed[test], files.index(test.partition("::")[0])),
+        )
+        rest = files if able is None else probable[_FIRST:]
+        if probable:
+            yield probable[:_FIRST], not rest
+        if rest:
+            yield rest, True
 
     async def control(self) -> None:
         """See that the tests that noticed changes pass in each tree, now that nothing is changed in it.

@@ -141,7 +141,7 @@ LOT = "def lot(size):\n    x = size > 9\n    return x\n"
 
 def test_when_all_changes_are_noticed_it_passes(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     assert tiny(LOT, "assert [lot(9), lot(10)] == [False, True]") == 0
-    assert capsys.readouterr().out.splitlines() == ["2 places, 2 tried, seed 1", "killed 2 survived 0"]
+    assert capsys.readouterr().out.splitlines()[1:] == ["2 places, 2 tried, seed 1", "killed 2 survived 0"]
 
 
 def test_each_of_several_seeds_has_to_pass(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +204,7 @@ def test_tests_that_fail_without_a_change_say_nothing_of_one(tiny: Tiny, capsys:
 
 
 def test_tests_that_fail_sometimes_have_noticed_nothing(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
-    fails_the_second_time = "import pathlib; pathlib.Path('once').mkdir()"
+    fails_the_second_time = "import pathlib; lot(1); pathlib.Path('once').mkdir()"
     assert tiny(LOT, fails_the_second_time) == 2
     assert "tests that noticed changes fail without any, too" in capsys.readouterr().err
 
