@@ -23,6 +23,7 @@ those below. The exception is `inside`: nothing imports it, and it imports recor
 """
 
 from harness.records.expectation import Delivery, Effect, Effects, Expect, Promise, mail
+from harness.records.moment import Moment
 from harness.records.verdict import Fate, Finding, Verdict
 from harness.scenario import Drive, Request, Scenario
 
@@ -35,6 +36,7 @@ __all__ = [
     "Expect",
     "Fate",
     "Finding",
+    "Moment",
     "Promise",
     "Request",
     "Scenario",

@@ -43,11 +43,13 @@ from harness.inside.app_results import keep_table_names, returned, stores_json, 
 from harness.inside.app_routes import routes
 from harness.inside.app_settings import settings_in, tune_sqlite, use_settings, without_tls
 from harness.inside.beat_watch import BeatWatch, in_short
+from harness.inside.breakpoints import Breakpoints
 from harness.inside.image_check import installed
 from harness.inside.missing_module import AppImport
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.message import Message, place_of, task_of
+from harness.records.moment import Moment
 from harness.records.values import Json
 
 _logger = logging.getLogger(__name__)
@@ -78,9 +80,10 @@ _SETTINGS = (
 class Agent:
     """Journals the signals of Celery. There is one per process; pool children inherit it by fork."""
 
-    def __init__(self, journal: Writer) -> None:
+    def __init__(self, journal: Writer, breakpoints: Breakpoints) -> None:
         """Create the agent without connecting anything; see `connect`."""
         self._journal = journal
+        self._breakpoints = breakpoints
         self._running: set[str] = set()
         """The tasks whose execution has begun in this process and has not ended."""
         self._confirms = False
@@ -209,6 +212,7 @@ class Agent:
         if request.eta is not None:
             said["eta"] = request.eta.timestamp()
         self._journal.write(Kind.RECEIVED, request.id, **said)
+        self._breakpoints.reach(Moment.RECEIVED, request.id, request.name)
 
     def _on_started(self, task_id: str, task: Any, **_: Any) -> None:
         request = task.request
@@ -223,6 +227,7 @@ class Agent:
             retries=request.retries,
             redelivered=_redelivered(request.delivery_info),
         )
+        self._breakpoints.start(task_id, task)
 
     def _on_finished(self, task_id: str, task: Any, state: str | None, retval: Any, **_: Any) -> None:
         self._running.discard(task_id)
@@ -289,11 +294,13 @@ class Agent:
                 message = replace(message, parent=sender_task.request.id)
             queue = place_of(declare or (), routing_key)
             self._journal.write(Kind.INTENDED, message.task, **message.to_json(queue), **self._beat.sending())
+            self._breakpoints.reach(Moment.SENDING, message.task, message.name)
 
-    def _on_published(self, headers: Mapping[str, Any], body: Any, **_: Any) -> None:
+    def _on_published(self, sender: str, headers: Mapping[str, Any], body: Any, **_: Any) -> None:
         task = task_of(headers, body)
         if task is not None:
             self._journal.write(Kind.ACCEPTED, task, confirmed=self._confirms)
+            self._breakpoints.reach(Moment.PUBLISHED, task, str(sender))
 
 
 def _confirms(app: Celery) -> bool:
@@ -331,10 +338,13 @@ def main(argv: list[str]) -> None:
     folder, node = os.environ["HARNESS_JOURNAL"], os.environ["HARNESS_NODE"]
     role = next((word for word in argv if word in {"worker", "beat"}), "celery")
     offset_s = float(os.environ.get("HARNESS_CLOCK_OFFSET_S", "0"))
-    agent = Agent(Writer(folder, node=node, role=role, now=lambda: time.time() - offset_s))
+    # Without a run folder nobody can hold anything.
+    breakpoints = Breakpoints(Path(os.environ.get("HARNESS_RUN", folder)), node)
+    agent = Agent(Writer(folder, node=node, role=role, now=lambda: time.time() - offset_s), breakpoints)
     _call_process("celery")
     agent.up(argv)
     agent.connect()
+    breakpoints.connect()
     agent.time_stores()
     agent.watch_children()
     agent.watch_errbacks()

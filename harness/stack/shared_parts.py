@@ -1,6 +1,6 @@
 """The parts that stacks share: the engine, the images, a network, and one broker."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,9 @@ from harness.containers.ownership import sweep
 from harness.errors import EngineError, noted_on
 from harness.project.dependencies import Plan
 from harness.project.needs import Network
+from harness.records.event import Settings
 from harness.stack.services import Services
+from harness.stack.stack_spec import StackSpec
 
 Say = Callable[[str], None]
 """Takes a line of progress."""
@@ -155,6 +157,21 @@ class SharedParts:
             return self.worker_image
         images.ensure_present(self.engine, reference, say=self.say)
         return reference
+
+    def tell_concurrency(self, spec: StackSpec, settings: Iterable[Settings]) -> None:
+        """Report it, once in a session, if the harness's default options win over the app's own concurrency.
+
+        Args:
+            spec: the stack, whose own options nothing is said about.
+            settings: the settings of each of its workers.
+        """
+        for said in settings if spec.options is None else ():
+            own, used = said.get("worker_concurrency"), said.get("concurrency")
+            if own and used != own:
+                self.say_once(
+                    f"a worker runs {used} tasks at once: the harness's default --concurrency={used} wins over the "
+                    f"app's worker_concurrency of {own}, unless a stack names its own options"
+                )
 
     def _ensure(self) -> _Started:
         if self._closed:

@@ -28,11 +28,13 @@ from harness.project.templates import (
     rendered,
 )
 from harness.records.expectation import Promise
+from harness.records.moment import Moment
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
 from harness.stack import left_in_broker, preparation, settling
 from harness.stack.accounted_system import PRODUCER, AccountedSystem, Watch
 from harness.stack.app_place import AppPlace, remove_copy_of
+from harness.stack.holds import Hold, Holds
 from harness.stack.limits import TIMEOUT_S, Limits
 from harness.stack.result_store import result_store
 from harness.stack.row_effects import RowEffects
@@ -84,6 +86,7 @@ class Stack(AccountedSystem):
         self._login: Login | None = None
         self._app: AppNode | None = None
         self._rows: RowEffects | None = None
+        self._holds = Holds(folder.path)
         self.accounted = 0
         """The number of tasks that were sent by others than workers when the last audit was made."""
         self.limits_left = _UNASKED
@@ -124,6 +127,8 @@ class Stack(AccountedSystem):
         nodes += self.workers
         self._write_run_file([PRODUCER, *(node.name for node in nodes)])
         self._closing.callback(self._remove, nodes)
+        # A process that is held does not end when it is asked to.
+        self._closing.callback(self._holds.close)
         if self.spec.prepare:
             # A command may send a mail.
             self._bring_up([node for node in nodes if node is self._mailbox])
@@ -134,7 +139,7 @@ class Stack(AccountedSystem):
         self._rows.begin()
         self._bring_up([node for node in nodes if not node.is_up()])
         self._learn_routes()
-        self._tell_concurrency()
+        self._session.tell_concurrency(self.spec, self.ledger.settings.values())
 
     @staticmethod
     def _bring_up(nodes: Sequence[Node]) -> None:
@@ -147,18 +152,6 @@ class Stack(AccountedSystem):
     def _worker(self, name: str) -> Worker:
         app, spec = self._app_node(), self.spec
         return Worker(self._session.engine, app, name=name, options=spec.options, queues=spec.queues)
-
-    def _tell_concurrency(self) -> None:
-        """Report it, once in a session, if the harness's default options win over the app's own concurrency."""
-        if self.spec.options is not None:
-            return
-        for settings in self.ledger.settings.values():
-            own, used = settings.get("worker_concurrency"), settings.get("concurrency")
-            if own and used != own:
-                self._session.say_once(
-                    f"a worker runs {used} tasks at once: the harness's default --concurrency={used} wins over the "
-                    f"app's worker_concurrency of {own}, unless a stack names its own options"
-                )
 
     def _app_node(self) -> AppNode:
         """Return the settings that all nodes share that run the app. Raises UsageError if the stack is not running."""
@@ -218,6 +211,11 @@ class Stack(AccountedSystem):
     def login(self) -> Login:
         """The user and the vhost of this stack. Raises UsageError if the stack is not running."""
         return self._running_login()
+
+    def hold(self, name: str | None, moment: Moment, *, task: str | None = None, nth: int = 1) -> Hold:
+        """Hold the next task that reaches a moment, until `settle` or the handle lets it go on; see `Holds.hold`."""
+        self._running_login()
+        return self._holds.hold(name, moment, task=task, nth=nth)
 
     def add_worker(self) -> Worker:
         """Start one more worker of the same kind, and return it when it is ready."""
@@ -301,6 +299,7 @@ class Stack(AccountedSystem):
         `harness.stack.settling`. When nothing of it can move any more, waiting ends. What is in flight at the deadline
         is pending.
         """
+        self._holds.let_all_go()
         settled = settling.settle(self, limits, say=self._say, watch=watch)
         self.limits_left = limits.left_after(settled, at_most=_UNASKED)
         # A task that is sent after this time may be in a place that was looked at before.

@@ -159,7 +159,9 @@ ONLY = {
         *INSIDE,
         "harness.records.message",
         "harness.inside.app_settings",
+        "harness.records.moment",
         "harness.inside.beat_watch",
+        "harness.inside.breakpoints",
         "harness.inside.app_results",
         "harness.inside.app_routes",
         "harness.inside.image_check",
@@ -170,6 +172,7 @@ ONLY = {
     "harness.inside.image_check": (),
     "harness.inside.missing_module": ("harness.inside.start",),
     "harness.inside.app_settings": INSIDE,
+    "harness.inside.breakpoints": ("harness.records.moment",),
     "harness.inside.app_results": INSIDE,
     "harness.inside.app_routes": (*INSIDE, "harness.records.route"),
     "harness.inside.beat_watch": INSIDE,
@@ -191,7 +194,9 @@ ONLY = {
         "scenarios",
     ),
 }
-ONLY_HARNESS_ITSELF = ("harness.records.expectation", "harness.records.verdict", "harness.scenario")
+ONLY_HARNESS_ITSELF = tuple(f"harness.records.{name}" for name in ("expectation", "moment", "verdict")) + (
+    "harness.scenario",
+)
 """What `harness` may offer as its own: it is loaded with any of its modules, in every container."""
 
 Imports = Mapping[str, frozenset[str]]

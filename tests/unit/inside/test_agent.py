@@ -25,6 +25,7 @@ from celery.worker.consumer import Consumer
 from harness.inside import agent as module
 from harness.inside.agent import Agent
 from harness.inside.app_settings import tune_sqlite
+from harness.inside.breakpoints import Breakpoints
 from harness.records import journal
 from harness.records.event import Kind
 from harness.records.journal import Writer
@@ -52,9 +53,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def agent(folder: Path, _signals_restored: None) -> Iterator[Agent]:
+def agent(folder: Path, tmp_path: Path, _signals_restored: None) -> Iterator[Agent]:
     with closing(Writer(folder, node="worker-1", role="worker")) as writer:
-        agent = Agent(writer)
+        agent = Agent(writer, Breakpoints(tmp_path, "worker-1"))
         agent.connect()
         yield agent
 
@@ -494,7 +495,7 @@ def test_the_speed_of_a_clock_is_that_of_the_container(
     app.conf.broker_transport_options = {"read_timeout": 2}
     monkeypatch.setenv("HARNESS_CLOCK_SPEED", "50")
     with closing(Writer(folder, node="beat-1", role="beat")) as writer:
-        Agent(writer).connect()
+        Agent(writer, Breakpoints(folder.parent, "beat-1")).connect()
         signals.beat_init.send(sender=Service(app, scheduler_cls=Scheduler))
     assert app.conf.broker_transport_options == {"read_timeout": 100.0}
 

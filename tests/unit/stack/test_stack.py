@@ -3,7 +3,6 @@
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,9 +12,8 @@ from harness.audit import results
 from harness.audit.run_folder import RunFolder
 from harness.containers.beat import FastClock
 from harness.errors import UsageError
-from harness.records.event import Kind
+from harness.records.event import Settings
 from harness.records.expectation import Effect, Promise
-from harness.records.journal import Writer
 from harness.records.values import Json
 from harness.records.verdict import Verdict
 from harness.stack.shared_parts import SharedParts
@@ -118,13 +116,12 @@ def test_beat_has_one_clock(folder: RunFolder) -> None:
     [(8, None, True), (None, None, False), (2, None, False), (8, ["--concurrency=2"], False)],
 )
 def test_it_is_told_once_that_the_default_concurrency_wins_over_the_apps(
-    folder: RunFolder, own: int | None, options: list[str] | None, *, told: bool
+    own: int | None, options: list[str] | None, *, told: bool
 ) -> None:
     said: list[str] = []
-    with closing(Writer(folder.journal, node="worker-1", role="worker")) as journal:
-        journal.write(Kind.SETTINGS, concurrency=2, worker_concurrency=own)
     session = SharedParts(said.append)
     for _ in range(2):
-        Stack(session, StackSpec(app="shop.app", options=options), folder)._tell_concurrency()  # noqa: SLF001 - no engine.
+        settings = Settings(concurrency=2, worker_concurrency=own)
+        session.tell_concurrency(StackSpec(app="shop.app", options=options), [settings])
     assert len(said) == told
     assert all("--concurrency=2 wins over the app's worker_concurrency of 8" in line for line in said)

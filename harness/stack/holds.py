@@ -1,0 +1,226 @@
+"""Holding tasks at moments of their lives: the side of the harness. `harness.inside.breakpoints` is the other one."""
+
+import os
+import select
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from signal import Signals
+from types import TracebackType
+from typing import Self
+
+from harness.errors import UsageError, WaitTimeout
+from harness.records.moment import SOCKET, Arrival, Moment
+
+WAIT_S = 60.0
+"""Seconds that `Hold.wait` waits by default."""
+_LONGEST_LINE = 65_536
+"""The most bytes of an arrival."""
+_SHOWN = 5
+"""The number of other arrivals that an error names."""
+
+
+class Hold:
+    """The task that is held, or is to be held, at one moment. A context manager: it is let go at its end."""
+
+    def __init__(self, holds: "Holds", moment: Moment, *, name: str | None, task: str | None, nth: int) -> None:
+        """Describe whom to hold; see `Holds.hold`."""
+        self.moment = moment
+        self.held: Arrival | None = None
+        """The task, once it is held; None before."""
+        self._holds = holds
+        self._name = name
+        self._task = task
+        self._left = nth
+        self._let_go, self._waker = socket.socketpair()
+        self._is_over = False
+        self._signal: Signals | None = None
+        """The signal by which the held process is to end."""
+
+    def __enter__(self) -> Self:
+        """Return itself; it waits already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the task go on."""
+        self.let_go()
+
+    def __repr__(self) -> str:
+        """Say whom it holds, or is to hold."""
+        return f"<Hold of {self._whom()} at {self.moment}: {self.held or 'not yet'}>"
+
+    def _whom(self) -> str:
+        return " ".join(filter(None, (self._name or "any task", self._task)))
+
+    @property
+    def is_over(self) -> bool:
+        """True if nothing is held any more: it was let go, or its process has died."""
+        return self._is_over
+
+    def wait(self, timeout_s: float = WAIT_S) -> Arrival:
+        """Wait until the task is held, and return it with its node and process.
+
+        Raises:
+            WaitTimeout: no such task has reached the moment. The message names what has reached others.
+        """
+        with self._holds.changed:
+            self._holds.changed.wait_for(lambda: self.held is not None, timeout_s)
+            if self.held is not None:
+                return self.held
+            seen = self._holds.seen.most_common(_SHOWN)
+        others = ", ".join(f"{count} x {name} at {moment}" for (name, moment), count in seen)
+        others = f"so far: {others}" if others else "no task has reached any moment"
+        raise WaitTimeout(f"{self._whom()} has not reached {self.moment.value!r} within {timeout_s:g} s; {others}.")
+
+    def let_go(self) -> None:
+        """Let the task go on, or hold none any more. A second time does nothing."""
+        with self._holds.changed:
+            if not self._is_over:
+                self._is_over = True
+                self._waker.close()
+                if self.held is None:
+                    self._let_go.close()
+
+    def kill(self, signal: Signals = Signals.SIGKILL) -> None:
+        """Let the held process end itself by a signal, at this moment.
+
+        Raises:
+            UsageError: no task is held.
+        """
+        with self._holds.changed:
+            if self.held is None or self._is_over:
+                raise UsageError(f"{self!r} holds no task: wait() for it before you kill its process.")
+            self._signal = signal
+        self.let_go()
+
+    def takes(self, arrival: Arrival) -> bool:
+        """Decide whether to hold this one; if so, it is held from now on. The caller has the lock."""
+        is_meant = (
+            not self._is_over
+            and self.held is None
+            and arrival.moment is self.moment
+            and self._name in {None, arrival.name}
+            and self._task in {None, arrival.task}
+        )
+        if is_meant:
+            self._left -= 1
+            if not self._left:
+                self.held = arrival
+        return is_meant and self.held is not None
+
+    def keep(self, connection: socket.socket) -> None:
+        """Return when the task may go on, or when its process has died."""
+        with self._let_go:
+            select.select([connection, self._let_go], [], [])
+        if self._signal is not None:
+            # If it is dead already, nobody reads this.
+            with suppress(OSError):
+                connection.sendall(str(int(self._signal)).encode())
+        self.let_go()
+
+
+class Holds:
+    """Holds tasks of one stack. It listens in the run folder from the first hold on, until `close`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Prepare to listen. `folder` is the run folder."""
+        self._folder = folder
+        self.changed = threading.Condition()
+        """Notified when a task is held."""
+        self.seen = Counter[tuple[str, Moment]]()
+        """The number of arrivals, by the task's name and the moment, since the first hold."""
+        self._holds: list[Hold] = []
+        self._server: socket.socket | None = None
+
+    def hold(self, name: str | None, moment: Moment, *, task: str | None = None, nth: int = 1) -> Hold:
+        """Hold the next task that reaches a moment, and return a handle at once.
+
+        Args:
+            name: the registered name of the task; None for any.
+            moment: the moment.
+            task: its id; None for any.
+            nth: which one of those that reach the moment from now on, from 1.
+
+        Raises:
+            UsageError: `nth` is less than 1, or the run folder takes no socket.
+        """
+        if nth < 1:
+            raise UsageError(f"nth is {nth}; the first task that comes is number 1.")
+        with self.changed:
+            if self._server is None:
+                self._server = self._listen()
+                threading.Thread(target=self._serve, args=(self._server,), name="holds", daemon=True).start()
+            held = Hold(self, Moment(moment), name=name, task=task, nth=nth)
+            self._holds.append(held)
+        return held
+
+    def let_all_go(self) -> None:
+        """Let every held task go on, and hold none any more."""
+        with self.changed:
+            holds, self._holds = self._holds, []
+        for hold in holds:
+            hold.let_go()
+
+    def close(self) -> None:
+        """Let all go on, and stop listening. A second time does nothing."""
+        with self.changed:
+            server, self._server = self._server, None
+        if server is not None:
+            (self._folder / SOCKET).unlink(missing_ok=True)
+            # A thread that accepts does not wake when its socket is merely closed.
+            server.shutdown(socket.SHUT_RDWR)
+            server.close()
+        self.let_all_go()
+
+    def _listen(self) -> socket.socket:
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            with _short(self._folder) as folder:
+                server.bind(f"{folder}/{SOCKET}")
+            server.listen(socket.SOMAXCONN)
+        except OSError as error:
+            server.close()
+            raise UsageError(f"no task can be held: {self._folder} takes no socket ({error}).") from error
+        return server
+
+    def _serve(self, server: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                # `close` has closed it.
+                return
+            threading.Thread(target=self._answer, args=(connection,), name="hold", daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        """Let one arrival go on, at once or when it is no longer held. The end of the connection lets it go on."""
+        with connection:
+            line = connection.makefile("r", encoding="utf-8").readline(_LONGEST_LINE)
+            try:
+                arrival = Arrival.from_line(line)
+            except ValueError:
+                # The process died while it was telling.
+                return
+            with self.changed:
+                self.seen[arrival.name, arrival.moment] += 1
+                holding = next((hold for hold in self._holds if hold.takes(arrival)), None)
+                self.changed.notify_all()
+            if holding is not None:
+                holding.keep(connection)
+
+
+@contextmanager
+def _short(folder: Path) -> Iterator[str]:
+    """Give a short name of a folder: the address of a socket has 107 bytes at most."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        short = f"/proc/self/fd/{opened}"
+        # Only Linux has these names.
+        yield short if Path(short).exists() else str(folder)
+    finally:
+        os.close(opened)
