@@ -6,7 +6,6 @@ are nodes of the harness, with the command, the environment, the files and the p
 """
 
 import shlex
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,27 +13,22 @@ from typing import Any
 
 from harness.celery_setup_asked import AskedImage, Asking, Filling, Images, Networks, Volumes
 from harness.celery_setup_container import ServedContainer
+from harness.celery_setup_image import image_for
+from harness.celery_setup_servers import KeptServers
 from harness.celery_setup_worker import needed_version, parsed_command, stock_command, worker_env
-from harness.containers import images
 from harness.containers.app_node import APP_INSIDE, AppNode
-from harness.containers.engine import Engine, NodeSpec
-from harness.containers.image_recipes import Image, is_ours, own_context, pins_of
 from harness.containers.node import Node
 from harness.containers.ownership import RUN_LABEL
-from harness.containers.packages import unpacked_wheels
-from harness.containers.rabbitmq import HOSTNAME, Broker
+from harness.containers.rabbitmq import HOSTNAME
 from harness.containers.worker import Worker
-from harness.errors import EngineError, ImageError, StartError, UsageError
+from harness.errors import StartError, UsageError
 from harness.project.needs import Mount
 from harness.records import journal
 from harness.records.event import Kind
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack
 
-REDIS_PORT = 6379
 PACKAGES_INSIDE = "/harness-packages"
-_PACKAGES = "pytest-celery-requirements.txt"
-_PROBE_S = 3.0
 _PROCESSORS = ("cpu_period", "cpu_quota", "cpuset_cpus")
 _WITHOUT_EFFECT = frozenset({"detach", "labels", "name", "network", "remove", "auto_remove"})
 """What a container is asked for and need not get: it is a node of the harness, which has a name and an end."""
@@ -49,8 +43,7 @@ class ContainerClient:
         self._asking = asking
         self._images: dict[str, AskedImage] = {}
         self._volumes: dict[str, Path] = {}
-        self._brokers: list[Broker] = []
-        """The brokers beside the session's own; they wait for the next test that asks for several."""
+        self._kept = KeptServers(session)
         self._taken: tuple[Stack | None, list[str]] = (None, [])
         """The last stack, and the names of the nodes that its test has."""
         self._said: set[str] = set()
@@ -60,9 +53,8 @@ class ContainerClient:
         self.containers = self
 
     def close(self) -> None:
-        """Remove the brokers beside the session's own."""
-        for broker in self._brokers:
-            broker.remove()
+        """Remove the servers beside the session's own broker."""
+        self._kept.close()
 
     # -------------------------------------------------------------------------------------------- containers
 
@@ -118,12 +110,20 @@ class ContainerClient:
 
         Raises:
             UsageError: it cannot have what is asked for.
+            ProjectError: the harness does not work with this version of Celery.
+            ImageError: an image with this version cannot be built.
             StartError: it does not become ready.
         """
         stack, session = self._asking().stack(), self._session
         app, options = parsed_command(command)
-        image_of_worker = stack.spec.image or session.worker_image
-        packages = self._packages(image_of_worker)
+        image_of_worker, packages = image_for(
+            session,
+            stack.spec.image,
+            version,
+            source=f"the fixture {self._asking().fixture}",
+            folder=app_folder,
+            say_once=self._say_once,
+        )
         node = AppNode(
             image=image_of_worker,
             app=app,
@@ -141,7 +141,7 @@ class ContainerClient:
         try:
             stack.add(worker)
         except StartError as error:
-            raise StartError(f"{error}\n{self._whose_image(image)}" if image else str(error)) from None
+            raise StartError(f"{error}\n{self._whose_image(image, image_of_worker)}" if image else str(error)) from None
         check_version(stack, worker.name, version, self._asking().fixture)
         return self._served(worker)
 
@@ -174,22 +174,10 @@ class ContainerClient:
         taken = self._taken_in(stack)
         if stack.broker.name not in taken:
             return self._served(stack.broker, since_t=since_t)
-        broker = next((one for one in self._brokers if one.name not in taken), None) or self._new_broker()
-        if not broker.is_up():
-            broker.start()
-            broker.wait_ready()
-        broker.welcome_guest()
-        return self._served(broker, since_t=since_t)
-
-    def _new_broker(self) -> Broker:
-        name = f"broker-{len(self._brokers) + 2}"
-        like = self._session.broker.spec
-        broker = Broker(self._session.engine, image=like.image, network=self._session.network, name=name)
-        self._brokers.append(broker)
-        return broker
+        return self._served(self._kept.broker(taken), since_t=since_t)
 
     def _redis(self, command: Sequence[str] | str | None, asked: dict[str, Any]) -> ServedContainer:
-        stack = self._asking().stack()
+        since_t = time.time()
         _, mounts = self._mounts(asked.pop("volumes", None) or {})
         words = shlex.split(command) if isinstance(command, str) else list(command or ["redis-server"])
         # pytest-docker-tools makes None of an empty word.
@@ -198,20 +186,7 @@ class ContainerClient:
         seen = {mount.inside for mount in mounts}
         words = [word for word in words if not word.startswith("/") or word in seen]
         self._check(asked, "ports", "environment")
-        number = sum(name.startswith("redis-") for name in self._taken_in(stack)) + 1
-        spec = NodeSpec(
-            name=f"redis-{number}",
-            image=images.ensure(self._session.engine, Image.REDIS, say=self._session.say),
-            # It is reached by its network's address, without a password.
-            command=(*words, *(() if "--protected-mode" in words else ("--protected-mode", "no"))),
-            mounts=tuple(mounts),
-            ports=(REDIS_PORT,),
-            user=None,
-            labels={RUN_LABEL: stack.folder.path.name},
-        )
-        node = _Redis(self._session.engine, spec, network=self._session.network)
-        stack.add(node)
-        return self._served(node)
+        return self._served(self._kept.redis(words, mounts, self._taken_in(self._asking().stack())), since_t=since_t)
 
     # -------------------------------------------------------------------------------------------- how it is done
 
@@ -251,50 +226,16 @@ class ContainerClient:
                 "the harness cannot have. Leave that out, or leave `-p harness.celery_setup` out for its tests."
             )
 
-    def _whose_image(self, image: str) -> str:
+    def _whose_image(self, asked: str, had: str) -> str:
         return (
-            f"The fixture {self._asking().fixture} asks for the image {image}. Nothing was built: the worker ran from "
-            f"{self._session.worker_image}. If it lacks something, build the image and name it in HARNESS_WORKER_IMAGE."
+            f"The fixture {self._asking().fixture} asks for the image {asked}. It was not built: the worker ran from "
+            f"{had}. If it lacks something, build the image and name it in HARNESS_WORKER_IMAGE."
         )
-
-    def _packages(self, image: str) -> Path | None:
-        """Return the folder of the packages that pytest-celery's own image has; None for a user's own image."""
-        if not is_ours(image):
-            return None
-        engine = self._session.engine
-        try:
-            return unpacked_wheels(
-                pins_of(own_context(), _PACKAGES),
-                architecture=engine.architecture(),
-                name="pytest-celery's packages",
-                say=self._say_once,
-            )
-        except ImageError as error:
-            self._say_once(f"workers go without redis, gevent, psutil and pytest_celery: {error}")
-            return None
 
     def _say_once(self, line: str) -> None:
         if line not in self._said:
             self._said.add(line)
             self._session.say(line)
-
-
-class _Redis(Node):
-    """A Redis server of one test."""
-
-    def __init__(self, engine: Engine, spec: NodeSpec, *, network: str) -> None:
-        super().__init__(engine, spec, network=network, missing=self._lacks)
-
-    def _lacks(self) -> str | None:
-        """Connect as a client would."""
-        try:
-            with socket.create_connection(self.container.host_port(REDIS_PORT), _PROBE_S) as connection:
-                connection.settimeout(_PROBE_S)
-                connection.sendall(b"PING\r\n")
-                answer = connection.recv(64)
-        except (OSError, EngineError) as error:
-            return f"an answer to PING ({error})"
-        return None if answer.startswith((b"+PONG", b"-NOAUTH")) else f"an answer to PING (it said {answer!r})"
 
 
 def check_version(stack: Stack, worker: str, wanted: str, fixture: str) -> None:

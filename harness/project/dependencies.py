@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from harness.errors import ProjectError
 from harness.project import (
@@ -31,6 +31,8 @@ from harness.project.python_version import PREFERRED, SETTINGS, Python, python_o
 from harness.project.target import Target
 
 OLDEST_CELERY = "5.2"
+_PYTHON_OF_5_2 = "3.11"
+"""The newest Python that Celery 5.2 runs on and that can be had without a registry."""
 
 _LOCKS = {
     "uv.lock": uv_lock.read,
@@ -146,6 +148,28 @@ def plan_of(folder: Path, wanted: Wanted | None = None) -> Plan:
         python = python_of(folder, wanted=wanted.python, locked=("", ""), base="")
         return Plan(folder=folder, means=Means.NOTHING, source="", python=python)
     return _planned(folder, source, lambda target: _read(folder, source, target, choice), wanted)
+
+
+def plan_with_celery(version: str, *, folder: Path, source: str, also: Sequence[str] = ()) -> Plan:
+    """Return what the image of an app is made of that only has to have one version of Celery.
+
+    Args:
+        version: of Celery.
+        folder: the app's.
+        source: who asks for this version, for a person.
+        also: more requirements.
+
+    Raises:
+        ProjectError: it is no version, or the harness does not work with it.
+    """
+    try:
+        is_5_2 = Version(version) < Version("5.3")
+    except InvalidVersion:
+        raise ProjectError(f"{source} asks for Celery {version!r}, which is no version.") from None
+    lines = (f"celery=={version}", *also)
+    _refuse_old_celery(source, Requirements(lines=lines))
+    python = Python(_PYTHON_OF_5_2 if is_5_2 else PREFERRED)
+    return Plan(folder=folder, means=Means.REQUIREMENTS, source=source, python=python, requirements=lines)
 
 
 def _sources(folder: Path) -> Iterator[str]:

@@ -28,6 +28,8 @@ FLOORS = (
         "harness.shared_options",
         "harness.celery_setup_asked",
         "harness.celery_setup_container",
+        "harness.celery_setup_image",
+        "harness.celery_setup_servers",
         "harness.celery_setup_worker",
     ),
     ("harness.loadtest",),
@@ -133,7 +135,11 @@ KNOWN_TO = {
 # What is one of several that do the same; everybody else uses their interface.
 CHOSEN_BY = {
     "harness.containers.docker_engine": ("harness.containers.engine_choice",),
-    "harness.containers.rabbitmq": ("harness.containers.broker_choice", "harness.celery_setup_docker"),
+    "harness.containers.rabbitmq": (
+        "harness.containers.broker_choice",
+        "harness.celery_setup_docker",
+        "harness.celery_setup_servers",
+    ),
     "harness.containers.postgresql": ("harness.stack.services",),
     "harness.containers.redis": ("harness.stack.services",),
 }
@@ -339,7 +345,7 @@ def test_imports_point_down_and_libraries_stay_where_they_belong(imports: Import
         (
             "harness/stack/stack.py",
             "from harness.containers.rabbitmq import Broker",
-            "only harness.containers.broker_choice, harness.celery_setup_docker chooses it",
+            "only harness.containers.broker_choice, harness.celery_setup_docker",
         ),
         ("harness/stack/stack.py", "import pytest", "only harness.plugin, harness.celery_setup may"),
         ("harness/plugin.py", "import click", "only harness.cli, harness.command_exit, harness.init_command"),

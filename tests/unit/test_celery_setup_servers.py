@@ -1,0 +1,105 @@
+"""The servers that are kept between tests for pytest-celery: which one a test gets, and that it is empty."""
+
+import socketserver
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from harness.celery_setup_servers import REDIS_PORT, KeptServers
+from harness.project.needs import Mount
+from tests.fakes.container import FakeEngine
+
+if TYPE_CHECKING:
+    from harness.stack.shared_parts import SharedParts
+
+COMMAND = ["redis-server", "--save", ""]
+
+
+class Redis(socketserver.ThreadingTCPServer):
+    """Answers what the port of a Redis answers."""
+
+    daemon_threads = True
+    is_locked = False
+
+    def __init__(self) -> None:
+        """Listen on a free port."""
+        self.commands: list[str] = []
+        super().__init__(("127.0.0.1", 0), _Answer)
+
+
+class _Answer(socketserver.StreamRequestHandler):
+    server: Redis
+
+    def handle(self) -> None:
+        command = self.rfile.readline().decode().strip()
+        self.server.commands.append(command)
+        if self.server.is_locked:
+            self.wfile.write(b"-NOAUTH Authentication required.\r\n")
+        else:
+            self.wfile.write(b"+PONG\r\n" if command == "PING" else b"+OK\r\n")
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    with Redis() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def engine(redis: Redis) -> FakeEngine:
+    return FakeEngine(ports={REDIS_PORT: redis.server_address[1]})
+
+
+@pytest.fixture
+def kept(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> KeptServers:
+    monkeypatch.setattr("harness.containers.images.ensure", lambda *_, **__: "redis:ours")
+    return KeptServers(cast("SharedParts", SimpleNamespace(engine=engine, network="fake", say=None)))
+
+
+def test_the_next_test_gets_the_same_redis_and_its_keys_are_deleted(
+    kept: KeptServers, engine: FakeEngine, redis: Redis
+) -> None:
+    first = kept.redis(COMMAND, [], taken=["broker"])
+    assert kept.redis(list(COMMAND), [], taken=["broker"]) is first
+    assert redis.commands == ["PING", "FLUSHALL"]
+    assert [spec.name for spec in engine.ran] == ["redis-1"]
+    assert engine.ran[0].command[-2:] == ("--protected-mode", "no")
+
+
+def test_a_second_redis_of_a_test_and_one_with_another_command_or_other_files_are_servers_of_their_own(
+    kept: KeptServers, engine: FakeEngine, tmp_path: Path
+) -> None:
+    first = kept.redis(COMMAND, [], taken=[])
+    asked = (
+        kept.redis(COMMAND, [], taken=[first.name]),
+        kept.redis([*COMMAND, "--protected-mode", "no"], [], taken=[]),
+        kept.redis(COMMAND, [Mount(host=tmp_path, inside="/redis.conf")], taken=[]),
+    )
+    assert [server.name for server in asked] == ["redis-2", "redis-3", "redis-4"]
+    assert engine.ran[2].command == (*COMMAND, "--protected-mode", "no")
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_redis_that_a_test_has_killed_or_locked_is_started_anew(
+    kept: KeptServers, engine: FakeEngine, redis: Redis, *, is_killed: bool
+) -> None:
+    first = kept.redis(COMMAND, [], taken=[])
+    if is_killed:
+        first.kill()
+    redis.is_locked = not is_killed
+    again = kept.redis(COMMAND, [], taken=[])
+    assert again is first
+    assert again.is_up()
+    assert [spec.name for spec in engine.ran] == ["redis-1", "redis-1"]
+
+
+def test_all_are_removed_at_the_end(kept: KeptServers, engine: FakeEngine) -> None:
+    kept.redis(COMMAND, [], taken=[])
+    kept.close()
+    assert [str(container.state()) for container in engine.started] == ["gone"]
