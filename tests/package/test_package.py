@@ -180,6 +180,15 @@ def test_pytest_without_the_extra_says_so_in_a_sentence(
     assert done.stderr == f"error: No module named 'pytest_celery'. {told}\n"
 
 
+def test_it_installs_beside_what_celery_itself_brings_for_pytest(
+    built: Built, base: Environment, tmp_path: Path
+) -> None:
+    # `pytest-celery[all]` wants an older urllib3 than constraints.txt has.
+    pip = ("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--dry-run")
+    done = base.run(*pip, f"{built.wheel}[pytest-celery]", "celery[pytest]", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # ------------------------------------------------------------------------------------------------------ what can be run
 
 
