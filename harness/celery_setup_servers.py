@@ -17,6 +17,7 @@ from harness.stack.shared_parts import SharedParts
 
 REDIS_PORT = 6379
 _TIMEOUT_S = 3.0
+_SETTINGS = b"CONFIG GET *"
 
 
 class KeptServers:
@@ -47,7 +48,7 @@ class KeptServers:
         return broker
 
     def redis(self, command: Sequence[str], mounts: Sequence[Mount], taken: Collection[str]) -> "RedisServer":
-        """Return a Redis server that runs, and is empty.
+        """Return a Redis server that runs, is empty, and has the settings that it started with.
 
         Args:
             command: the words that start it.
@@ -56,8 +57,8 @@ class KeptServers:
         """
         for server in self._redises:
             if server.name not in taken and server.is_like(command, mounts):
-                # A test may have killed it, or have set a password.
-                if not (server.is_up() and server.empty()):
+                # A test may have killed it, or have set what the next one does not expect, such as a password.
+                if not (server.is_up() and server.is_as_new()):
                     server.remove()
                     server.start()
                     server.wait_ready()
@@ -104,14 +105,20 @@ class RedisServer(Node):
         """
         super().__init__(engine, spec, network=network, missing=self._lacks)
         self._asked = (list(asked[0]), list(asked[1]))
+        self._settings = b""
 
     def is_like(self, command: Sequence[str], mounts: Sequence[Mount]) -> bool:
         """Return whether it was asked for with this command and these mounts."""
         return self._asked == (list(command), list(mounts))
 
-    def empty(self) -> bool:
-        """Delete all keys. Return False if it did not do so."""
-        return self._answer_to(b"FLUSHALL").startswith(b"+OK")
+    def wait_ready(self, timeout_s: float = 120.0) -> None:
+        """Return as soon as it is ready. Raises StartError as the base class does."""
+        super().wait_ready(timeout_s)
+        self._settings = self._answer_to(_SETTINGS)
+
+    def is_as_new(self) -> bool:
+        """Delete all keys. Return False if that failed, or if its settings are not those that it began with."""
+        return self._answer_to(b"FLUSHALL").startswith(b"+OK") and self._answer_to(_SETTINGS) == self._settings
 
     def _lacks(self) -> str | None:
         """Connect as a client would."""
@@ -119,11 +126,15 @@ class RedisServer(Node):
         return None if answer.startswith((b"+PONG", b"-NOAUTH")) else f"an answer to PING (it said {answer!r})"
 
     def _answer_to(self, command: bytes) -> bytes:
-        """Send a command, and return the beginning of the answer, or of the error if there is none."""
+        """Send a command, and return the answer, or the error if there is none."""
+        said = b""
         try:
             with socket.create_connection(self.container.host_port(REDIS_PORT), _TIMEOUT_S) as connection:
                 connection.settimeout(_TIMEOUT_S)
-                connection.sendall(command + b"\r\n")
-                return connection.recv(64)
+                # It answers both and closes.
+                connection.sendall(command + b"\r\nQUIT\r\n")
+                while part := connection.recv(65536):
+                    said += part
         except (OSError, EngineError) as error:
             return str(error).encode()
+        return said

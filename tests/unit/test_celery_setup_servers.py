@@ -2,7 +2,7 @@
 
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from harness.celery_setup_servers import REDIS_PORT, KeptServers
+from harness.containers.node import Node
 from harness.project.needs import Mount
 from tests.fakes.container import FakeEngine
 
@@ -24,6 +25,7 @@ class Redis(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
     is_locked = False
+    settings = b"*2\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n"
 
     def __init__(self) -> None:
         """Listen on a free port."""
@@ -35,12 +37,14 @@ class _Answer(socketserver.StreamRequestHandler):
     server: Redis
 
     def handle(self) -> None:
-        command = self.rfile.readline().decode().strip()
-        self.server.commands.append(command)
+        while (command := self.rfile.readline().decode().strip()) and command != "QUIT":
+            self.server.commands.append(command)
+            self.wfile.write(self._answer(command))
+
+    def _answer(self, command: str) -> bytes:
         if self.server.is_locked:
-            self.wfile.write(b"-NOAUTH Authentication required.\r\n")
-        else:
-            self.wfile.write(b"+PONG\r\n" if command == "PING" else b"+OK\r\n")
+            return b"-NOAUTH Authentication required.\r\n"
+        return {"PING": b"+PONG\r\n", "FLUSHALL": b"+OK\r\n"}.get(command, self.server.settings)
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ def test_the_next_test_gets_the_same_redis_and_its_keys_are_deleted(
 ) -> None:
     first = kept.redis(COMMAND, [], taken=["broker"])
     assert kept.redis(list(COMMAND), [], taken=["broker"]) is first
-    assert redis.commands == ["PING", "FLUSHALL"]
+    assert redis.commands == ["PING", "CONFIG GET *", "FLUSHALL", "CONFIG GET *"]
     assert [spec.name for spec in engine.ran] == ["redis-1"]
     assert engine.ran[0].command[-2:] == ("--protected-mode", "no")
 
@@ -85,14 +89,24 @@ def test_a_second_redis_of_a_test_and_one_with_another_command_or_other_files_ar
     assert engine.ran[2].command == (*COMMAND, "--protected-mode", "no")
 
 
-@pytest.mark.parametrize("is_killed", [True, False])
-def test_a_redis_that_a_test_has_killed_or_locked_is_started_anew(
-    kept: KeptServers, engine: FakeEngine, redis: Redis, *, is_killed: bool
+def kill(redis: Node, _: Redis) -> None:
+    redis.kill()
+
+
+def lock(_: Node, answers: Redis) -> None:
+    answers.is_locked = True
+
+
+def limit(_: Node, answers: Redis) -> None:
+    answers.settings = answers.settings.replace(b"0", b"9")
+
+
+@pytest.mark.parametrize("spoil", [kill, lock, limit])
+def test_a_redis_that_a_test_has_killed_or_set_otherwise_is_started_anew(
+    kept: KeptServers, engine: FakeEngine, redis: Redis, spoil: Callable[[Node, Redis], None]
 ) -> None:
     first = kept.redis(COMMAND, [], taken=[])
-    if is_killed:
-        first.kill()
-    redis.is_locked = not is_killed
+    spoil(first, redis)
     again = kept.redis(COMMAND, [], taken=[])
     assert again is first
     assert again.is_up()

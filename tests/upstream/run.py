@@ -16,7 +16,7 @@ import sys
 import tarfile
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +62,8 @@ class Outcome:
 
     collected: int
     passed: int
-    reasons: Counter[str]
-    """How many tests did not pass, by the reason."""
+    missed: Mapping[str, Counter[str]]
+    """The tests that did not pass, by the reason: how many there are of each, which differ in their parameters."""
 
 
 def outcome(report: Path) -> Outcome:
@@ -75,8 +75,11 @@ def outcome(report: Path) -> Outcome:
         test = (case.attrib.get("classname", ""), case.attrib["name"])
         fault = next((child for child in case if child.tag in {"failure", "error", "skipped"}), None)
         said[test] = said.get(test) or (None if fault is None else reason(fault.attrib.get("message", "")))
-    reasons = Counter(text for text in said.values() if text is not None)
-    return Outcome(collected=len(said), passed=len(said) - reasons.total(), reasons=reasons)
+    missed: dict[str, Counter[str]] = {}
+    for (place, name), text in said.items():
+        if text is not None:
+            missed.setdefault(text, Counter())[f"{place}.{name}".partition("[")[0].lstrip(".")] += 1
+    return Outcome(collected=len(said), passed=sum(text is None for text in said.values()), missed=missed)
 
 
 def reason(message: str) -> str:
@@ -89,7 +92,7 @@ def reason(message: str) -> str:
 
 
 def table(found: Iterable[tuple[Suite, Outcome | None]]) -> list[str]:
-    """Return the lines of the table: a suite in each, and below it the reasons, the most frequent first."""
+    """Return the table: a line for each suite, below it the reasons with their tests, the most frequent one first."""
     lines = [f"{'suite':<28}{'collected':>10}{'passed':>8}{'target':>8}{'failed':>8}"]
     for suite, seen in found:
         if seen is None:
@@ -99,7 +102,9 @@ def table(found: Iterable[tuple[Suite, Outcome | None]]) -> list[str]:
             continue
         failed = seen.collected - seen.passed
         lines.append(f"{suite.name:<28}{seen.collected:>10}{seen.passed:>8}{suite.target:>8}{failed:>8}")
-        lines += [f"  {count:>4}  {text}" for text, count in seen.reasons.most_common()]
+        for text, tests in sorted(seen.missed.items(), key=lambda item: -item[1].total()):
+            lines.append(f"  {tests.total():>4}  {text}")
+            lines += [f"        {count:>4}  {test}" for test, count in tests.items()]
     return lines
 
 
