@@ -22,6 +22,8 @@ from pathlib import Path
 
 _LONGEST_REASON = 110
 _TIMEOUT_S = 3 * 3600
+_TEST_S = 300
+"""The longest time of one test, in seconds. The longest of those that pass waits for a minute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,9 @@ def run(suite: Suite, root: Path, report: Path, options: Sequence[str]) -> Outco
     command = (sys.executable, "-m", "pytest", suite.path, "-p", "harness.celery_setup", "-p", "no:locust")
     # Plugins that only its own CI has are left out with the options that need them.
     own = ("-o", "addopts=", "-p", "no:cacheprovider", "--continue-on-collection-errors", f"--junitxml={report}")
-    subprocess.run([*command, *own, *options], cwd=root, check=False, timeout=_TIMEOUT_S)
+    # A test that hangs ends its process, and another process goes on with the next test.
+    apart = ("--numprocesses", "2", "-o", f"faulthandler_timeout={_TEST_S}", "-o", "faulthandler_exit_on_timeout=true")
+    subprocess.run([*command, *own, *apart, *options], cwd=root, check=False, timeout=_TIMEOUT_S)
     return outcome(report)
 
 
