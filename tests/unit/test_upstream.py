@@ -9,6 +9,7 @@ REPORT = """<testsuites><testsuite>
 <testcase classname="a" name="fails"><failure message="assert 1 == 2&#10;more"/></testcase>
 <testcase classname="a" name="fails"><error message="at teardown"/></testcase>
 <testcase classname="b" name="fails[one]"><failure message="assert 3 == 4"/></testcase>
+<testcase time="0.1"/>
 <testcase classname="b" name="skipped"><skipped message="no sqs"/></testcase>
 </testsuite></testsuites>"""
 

@@ -74,6 +74,8 @@ def outcome(report: Path) -> Outcome:
     said: dict[tuple[str, str], str | None] = {}
     for case in cases:
         # A test that fails at its teardown as well stands there twice.
+        if "name" not in case.attrib:
+            continue  # pytest was ended while it ran, and then knows no more of it.
         test = (case.attrib.get("classname", ""), case.attrib["name"])
         fault = next((child for child in case if child.tag in {"failure", "error", "skipped"}), None)
         said[test] = said.get(test) or (None if fault is None else reason(fault.attrib.get("message", "")))
