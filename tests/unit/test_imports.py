@@ -200,7 +200,10 @@ ONLY = {
         "scenarios",
     ),
 }
-ONLY_HARNESS_ITSELF = tuple(f"harness.records.{name}" for name in ("expectation", "moment", "verdict")) + (
+ONLY_HARNESS_ITSELF = (
+    "harness.records.expectation",
+    "harness.records.moment",
+    "harness.records.verdict",
     "harness.scenario",
 )
 """What `harness` may offer as its own: it is loaded with any of its modules, in every container."""
