@@ -34,7 +34,6 @@ class _Started:
     leads_out: bool
     broker: BrokerNode
     services: Services
-    worker_image: str
 
 
 class SharedParts:
@@ -128,10 +127,10 @@ class SharedParts:
                 started.services.join(self._open_network)
             return self._open_network
 
-    @property
+    @cached_property
     def worker_image(self) -> str:
-        """The image of workers."""
-        return self._ensure().worker_image
+        """The image of workers whose app has no image of its own. It is built at the first use, which may not come."""
+        return images.ensure(self.engine, Image.NODE, say=self.say)
 
     @cached_property
     def mailbox_image(self) -> str:
@@ -194,7 +193,6 @@ class SharedParts:
         if swept:
             self.say(f"swept {len(swept)} leftovers of a run that was killed")
         broker_image = images.ensure(engine, broker_choice.IMAGE, say=self.say)
-        worker_image = images.ensure(engine, Image.NODE, say=self.say)
         network = engine.create_network("session", leads_out=leads_out)
         self._closing.callback(engine.remove_network, network)
         # The broker and the services may join the open network later, and have to be gone before it.
@@ -211,7 +209,6 @@ class SharedParts:
             leads_out=leads_out,
             broker=broker,
             services=services,
-            worker_image=worker_image,
         )
 
     def _remove_open_network(self, engine: Engine) -> None:
