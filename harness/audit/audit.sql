@@ -111,10 +111,9 @@ FROM (
 );
 
 -- name: children
--- The tasks that tasks with links sent, by name.
+-- The tasks that tasks with promises sent, by name. A link has no id of its own before it is sent.
 CREATE TABLE child AS
-SELECT parent, name FROM line
-WHERE kind = 'intended' AND parent IN (SELECT predecessor FROM promised WHERE way IN ('callback', 'errback'));
+SELECT parent, name FROM line WHERE parent IN (SELECT predecessor FROM promised);
 
 -- name: called
 -- Tasks whose errbacks Celery called in place.
@@ -542,7 +541,7 @@ WHERE fate = 'failed' AND ending <> expect_state ORDER BY told.task LIMIT 1;
 SELECT chord.task, chord.name, chord.members, chord.unsent, chord.waits_for,
        unlock_task.task AS unlock, coalesce(run.starts, 0) AS looks
 FROM chord
-LEFT JOIN (SELECT DISTINCT task AS body, predecessor AS task FROM promised
+LEFT JOIN (SELECT task AS body, predecessor AS task FROM promised
            WHERE way = 'body' AND predecessor IN (SELECT task FROM unlock)) AS unlock_task ON unlock_task.body = chord.task
 LEFT JOIN run ON run.task = unlock_task.task
 WHERE chord.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY chord.task;

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -80,13 +80,10 @@ class Database:
 
     def stream(self, query: str, **values: Json) -> Iterator[tuple[Json, ...]]:
         """Yield the rows of a query, fetched a thousand at a time."""
-        cursor = self._connection.cursor()
-        try:
+        with closing(self._connection.cursor()) as cursor:
             self._execute(cursor, self._queries[query], values)
             while rows := cursor.fetchmany(_FETCHED_ROWS):
                 yield from rows
-        finally:
-            cursor.close()
 
     @staticmethod
     def _execute(

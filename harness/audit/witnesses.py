@@ -258,10 +258,10 @@ class Witnesses:
 
     def _read_effects(self, files: LineFiles) -> dict[str, int]:
         """Load the effect lines; return the number of unreadable lines per file."""
-        if not files.names:
+        if files.names:
+            self.database.run("effects", files=files.paths, longest=files.longest)
+        else:
             self.database.run("no_effects")
-            return {}
-        self.database.run("effects", files=files.paths, longest=files.longest)
         damaged: dict[str, int] = dict(self.database.all("damaged_effects"))
         if any(count > (file in files.torn) for file, count in damaged.items()):
             for file in damaged:
@@ -374,14 +374,14 @@ class Witnesses:
             begin = self._journals.ends.get(path, 0)
             try:
                 with open_regular(path) as file:
-                    size = os.fstat(file.fileno()).st_size
-                    if size - begin > _MOST_GROWTH_BYTES:
-                        text = f"{shown(path.name)} grew by {size - begin} bytes while it was read."
+                    growth = os.fstat(file.fileno()).st_size - begin
+                    if growth > _MOST_GROWTH_BYTES:
+                        text = f"{shown(path.name)} grew by {growth} bytes while it was read."
                         self._say("journal-growing", Verdict.UNKNOWN, 1, text)
                         self.incomplete = self.journal_incomplete = True
                         continue
                     file.seek(begin)
-                    added = file.read(max(0, size - begin))
+                    added = file.read(max(0, growth))
             except OSError:
                 # It was reported before, or is new and not a regular file.
                 continue

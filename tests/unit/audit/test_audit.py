@@ -686,6 +686,15 @@ def test_a_line_cut_off_at_the_end_is_tolerated_and_said(world: World) -> None:
     assert found.fates[Fate.OK] == 2
 
 
+def test_a_process_that_was_killed_in_its_first_line_lost_no_other(world: World) -> None:
+    world.say("worker-1.7", "ready")
+    folder = world.write()
+    path = folder.journal / "worker-1.7.1.jsonl"
+    path.write_bytes(path.read_bytes()[:20])
+    found = audit(folder)
+    assert (found.verdict, [one.code for one in found.findings]) == (Verdict.PASS, ["journal-torn"])
+
+
 def test_a_line_missing_in_the_middle_makes_a_task_unknown_that_else_were_lost(world: World) -> None:
     world.intend("x")
     file = world.write().journal / "worker-1.1.1.jsonl"
@@ -1054,6 +1063,7 @@ def test_where_nobody_saw_the_workers_the_rows_say_how_tasks_ended_and_no_more_i
     # The first was due at 1000, the second at 1002.
     assert (found.e2e_ms["max"], found.e2e_ms["p50"]) == (10_000.0, 8_000.0)
     assert found.witnesses["unwitnessed"] == ["executions", "broker", "effects"]
+    assert found.witnesses["broker"] == {"readable": False, "left": 0}
     # The negative control: the same folder, had there been workers under the harness's eyes.
     elsewhere.unwitnessed = []
     assert elsewhere.audit().fates[Fate.UNKNOWN] == 2

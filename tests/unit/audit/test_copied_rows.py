@@ -17,13 +17,14 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-@pytest.mark.parametrize(("copied_t", "fate"), [(1_001.5, Fate.PENDING), (2_000.0, Fate.UNRECORDED)])
+@pytest.mark.parametrize(("copied_t", "fate"), [(1_001.5, Fate.PENDING), (1_007.0, Fate.PENDING), (1_007.5, Fate.UNRECORDED)])
 def test_a_row_that_is_stored_after_the_rows_were_copied_is_not_missed(
     world: World, copied_t: float, fate: Fate
 ) -> None:
     world.intend("x")
     world.say("worker-1", "started", "x", retries=0)
     world.say("worker-1", "finished", "x", state="SUCCESS", store_s=0.1)
+    assert world.lines["worker-1"][-1]["t"] == 1_007.0
     world.mail("x")
     world.folder.write("results.json", {"copied_t": copied_t})
     found = world.audit()

@@ -199,6 +199,23 @@ def test_a_process_that_is_killed_after_it_ended_its_task_was_not_killed_by_it(
     assert f"mail (x) began 2 times{killed}, and" in finding(world.audit(), "duplicated").text
 
 
+def test_a_process_that_ended_its_task_as_soon_as_that_began_was_not_killed_by_it(world: World) -> None:
+    """A clock may show the same time twice."""
+    world.intend("x")
+    begin(world, "x")
+    end(world, "x")
+    for line in world.lines["worker-1.7"][-2:]:
+        line["t"] = 1_100.0
+    world.say("worker-1", "exited", child=7, code=-9)
+    world.lines["worker-1"][-1]["t"] = 1_200.0
+    begin(world, "x", process="worker-1.8")
+    end(world, "x", process="worker-1.8")
+    world.record("x")
+    for _ in range(2):
+        world.mail("x")
+    assert "mail (x) began 2 times, and" in finding(world.audit(), "duplicated").text
+
+
 def test_of_two_tasks_that_never_ended_one_is_told_with_the_signal_that_killed_its_process(world: World) -> None:
     for task, process in (("x", "worker-1.7"), ("y", "worker-1.8")):
         world.intend(task)
@@ -384,6 +401,31 @@ def test_a_message_that_a_worker_threw_away_is_no_revocation(world: World, outco
     assert "revoked" not in found.text()
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_message_that_one_worker_began_and_another_threw_away_was_thrown_away(
+    world: World, *, is_first: bool
+) -> None:
+    world.nodes.append("worker-2")
+    world.intend("x", "unconfirmed", effects=[])
+    for begins in (is_first, not is_first):
+        if begins:
+            begin(world, "x")
+        else:
+            world.say("worker-2", "discarded", "x", reason="NotRegistered: mail")
+    found = world.audit()
+    assert found.fates[Fate.UNRECORDED] == 1
+    assert "worker-2 discarded mail (x): NotRegistered: mail" in finding(found, "unrecorded").text
+
+
+def test_a_task_that_was_revoked_while_it_ran_ended_so(world: World) -> None:
+    world.promise = Promise(recorded=False)
+    world.intend("x", expect={"state": "REVOKED"}, effects=[])
+    begin(world, "x")
+    world.say("worker-1", "revoked", "x", reason="terminated")
+    found = world.audit()
+    assert (found.verdict, found.fates[Fate.FAILED]) == (Verdict.PASS, 1)
+
+
 def test_of_two_workers_that_threw_a_message_away_the_last_one_is_named(world: World) -> None:
     world.nodes.append("worker-2")
     world.intend("x", effects=[])
@@ -564,8 +606,9 @@ def test_a_traceback_of_a_task_that_succeeded_in_the_end_is_no_traceback_of_a_fa
 
 
 def test_of_several_failures_of_a_task_the_last_is_shown(world: World) -> None:
+    world.nodes.append("worker-2")
     world.intend("x")
-    for process, error in (("worker-1.9", "OldError"), ("worker-1.8", "LastError")):
+    for process, error in (("worker-2.9", "OldError"), ("worker-1.8", "LastError")):
         begin(world, "x", process=process)
         end(world, "x", state="FAILURE", process=process, error=f"{error}: 1", traceback=f"{error}: 1")
     world.record("x", "FAILURE", {"exc_type": "LastError", "exc_message": ["1"]})

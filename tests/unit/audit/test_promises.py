@@ -46,6 +46,13 @@ def test_the_next_step_of_a_task_that_succeeded_has_to_be_sent(world: World) -> 
     assert "should have followed a" in one.text
 
 
+@pytest.mark.parametrize("steps", [{"task": "b", "name": "mail", "way": "next"}, 5, "next", True])
+def test_steps_that_are_no_list_promise_nothing(world: World, steps: Any) -> None:
+    run(world, "a")
+    world.lines["producer"][-2]["steps"] = steps
+    assert world.audit().verdict is Verdict.PASS
+
+
 def test_a_chain_whose_steps_were_sent_is_whole(world: World) -> None:
     run(world, "a", step("b", "next"), step("c", "later"))
     run(world, "b", step("c", "next"))

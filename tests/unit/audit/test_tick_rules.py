@@ -1167,6 +1167,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def test_the_audit_of_a_timelapse_is_about_ticks_alone_and_can_be_written_and_read(folder: RunFolder) -> None:
     audited = audit(folder)
     assert audited.is_timelapse
+    assert (audited.entries, set(audited.fates.values())) == (0, {0})
     assert [finding.code for finding in audited.findings] == ["tick-unpredictable", "tick-missing"]
     assert audited.verdict is Verdict.FAIL
     written = json.loads(json.dumps(audited.to_json()))

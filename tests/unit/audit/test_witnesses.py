@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
+import duckdb
 import pytest
 
 from harness.audit import evidence_database, results, witnesses
@@ -329,6 +330,23 @@ def test_large_results_and_expectations_are_judged_in_less_memory_than_they_take
         value = f"{number:02}" * 500_000
         run.work(f"task-{number}", json.dumps(value).encode(), Expect(result=value if number else "other"))
     assert fates(run.audit()) == {Fate.OK: 39, Fate.WRONG: 1}
+
+
+@pytest.mark.parametrize(("processors", "threads"), [(None, "1"), (2, "2"), (64, "4")])
+def test_on_a_machine_of_many_processors_no_more_threads_share_the_memory(
+    run: Run, monkeypatch: pytest.MonkeyPatch, processors: int | None, threads: str
+) -> None:
+    connect, given = duckdb.connect, []
+
+    def connected(database: str, *, config: dict[str, str]) -> duckdb.DuckDBPyConnection:
+        given.append(config["threads"])
+        return connect(database, config=config)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    monkeypatch.setattr(duckdb, "connect", connected)
+    run.work("a", b"1")
+    assert run.audit().verdict is Verdict.PASS
+    assert given == [threads]
 
 
 def test_evidence_that_is_too_much_for_the_memory_is_said_with_its_folder(
@@ -1003,6 +1021,15 @@ def test_a_row_of_a_failure_that_is_gone_is_deleted_like_that_of_a_success(run: 
     run.intend("x", Expect(state="FAILURE"))
     run.run("x", "FAILURE", store_s=0.01)
     assert about(run.audit(), "row-deleted")[0] is Verdict.FAIL
+
+
+def test_a_row_that_is_gone_is_told_with_the_worker_that_wrote_it(run: Run) -> None:
+    """A worker that retried the task before wrote a row as well, and not the last one."""
+    run.intend("x")
+    run.say("worker-0", "started", "x", name="work")
+    run.say("worker-0", "finished", "x", state="RETRY", store_s=0.01)
+    run.run("x", store_s=0.01)
+    assert "by worker-1, and gone at the end" in about(run.audit(), "row-deleted")[2]
 
 
 def test_of_several_cleanups_before_its_time_the_first_is_named(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,13 @@ def test_messages_without_an_id_are_counted_dead_or_not(world: World) -> None:
     world.messages["dead"] = [waits(None, death), waits("a", death), waits(None, death), waits(None)]
     assert look(world).anonymous == 3
     assert Remains.from_json({"readable": True, "queues": [], "messages": [], "held": []}) == Remains()
+
+
+@pytest.mark.parametrize("left", [Remains(), Remains(asked_t=5.0), Remains(reason="no answer", asked_t=0.0)])
+def test_what_was_left_is_read_as_it_was_written(left: Remains) -> None:
+    written = left.to_json()
+    assert None not in written.values()
+    assert replace(Remains.from_json(written), queues=(), messages=(), held=(), dead=()) == left
 
 
 def provide_consumers(world: World) -> None:
