@@ -107,7 +107,7 @@ CREATE TABLE promised AS
 SELECT DISTINCT predecessor, step.task AS task, step.name AS name, step.way AS way
 FROM (
     SELECT task AS predecessor, unnest(from_json(steps, '[{"task": "VARCHAR", "name": "VARCHAR", "way": "VARCHAR"}]')) AS step
-    FROM line WHERE kind = 'intended' AND json_type(steps) = 'ARRAY'
+    FROM line WHERE steps IS NOT NULL
 );
 
 -- name: children
