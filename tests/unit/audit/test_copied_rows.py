@@ -17,7 +17,9 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-@pytest.mark.parametrize(("copied_t", "fate"), [(1_001.5, Fate.PENDING), (1_007.0, Fate.PENDING), (1_007.5, Fate.UNRECORDED)])
+@pytest.mark.parametrize(
+    ("copied_t", "fate"), [(1_001.5, Fate.PENDING), (1_007.0, Fate.PENDING), (1_007.5, Fate.UNRECORDED)]
+)
 def test_a_row_that_is_stored_after_the_rows_were_copied_is_not_missed(
     world: World, copied_t: float, fate: Fate
 ) -> None:

@@ -174,6 +174,15 @@ def test_rows_of_which_nobody_knows_whether_they_are_new_are_unknown(make: Make,
     assert "no such column: number" in finding.text
 
 
+def test_rows_that_had_no_key_before_are_not_new_when_they_have_one(make: Make, run: Run, folder: RunFolder) -> None:
+    run("CREATE TABLE orders (number); INSERT INTO orders VALUES (NULL)")
+    orders = make()
+    orders.begin()
+    run("UPDATE orders SET number = 1")
+    (finding,) = orders.look(folder)
+    assert "a key is NULL" in finding.text
+
+
 def test_a_query_without_an_end_is_cut_off(make: Make, run: Run, folder: RunFolder) -> None:
     run("CREATE TABLE orders (number)")
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
