@@ -338,7 +338,7 @@ def test_on_a_machine_of_many_processors_no_more_threads_share_the_memory(
 ) -> None:
     connect, given = duckdb.connect, []
 
-    def connected(database: str, *, config: dict[str, str]) -> duckdb.DuckDBPyConnection:
+    def connected(database: str, *, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
         given.append(config["threads"])
         return connect(database, config=config)
 

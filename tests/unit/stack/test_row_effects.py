@@ -135,7 +135,7 @@ def test_a_query_that_fails_is_a_finding_in_the_databases_own_words(
     orders = make(query, most=3)
     orders.begin()
     (finding,) = orders.look(folder)
-    assert (finding.code, finding.verdict) == ("effects-unseen", Verdict.UNKNOWN)
+    assert (finding.code, finding.verdict, finding.count) == ("effects-unseen", Verdict.UNKNOWN, 1)
     assert finding.text.startswith("the rows of effects.order in ")
     assert said in finding.text
     # Nothing of an earlier look is left, and nothing was written.
