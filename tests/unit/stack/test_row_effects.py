@@ -183,6 +183,23 @@ def test_rows_that_had_no_key_before_are_not_new_when_they_have_one(make: Make, 
     assert "a key is NULL" in finding.text
 
 
+@pytest.mark.parametrize(
+    ("rows", "is_told"),
+    [
+        ("INSERT INTO orders VALUES (1, 1), (2, 1), (3, 1)", False),
+        ("INSERT INTO orders VALUES (1, 3)", False),
+        ("INSERT INTO orders VALUES (1, 0), (2, 0), (3, 0), (4, 0)", True),
+    ],
+)
+def test_a_query_may_find_as_many_effects_as_the_limit_says(
+    make: Make, run: Run, folder: RunFolder, rows: str, *, is_told: bool
+) -> None:
+    run(f"CREATE TABLE orders (number, times); {rows}")
+    orders = make("SELECT number, times FROM orders", most=3)
+    orders.begin()
+    assert ["more than 3 of them" in finding.text for finding in orders.look(folder)] == [True] * is_told
+
+
 def test_a_query_without_an_end_is_cut_off(make: Make, run: Run, folder: RunFolder) -> None:
     run("CREATE TABLE orders (number)")
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
