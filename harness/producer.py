@@ -196,7 +196,10 @@ class Producer:
         message = self._message(task, name, args, kwargs, eta=times.eta, expires=times.expires)
         options = _given({"priority": route.priority if priority is None else priority, "expiration": expires_s})
         self._intend(task, name, expect, times, route)
-        return self._publish(task, name, message, route, options)
+        sent = self._publish(task, name, message, route, options)
+        told: Json = {"confirmed": True} if sent.accepted else {"reason": sent.reason}
+        self._journal.write(sent.outcome, task, **told)
+        return sent
 
     def _intend(self, task: str, name: str, expect: Expect | None, times: "_Times", route: Route) -> None:
         """Write the intent to send a task by its name. Raises UsageError if the expectation is not JSON."""
@@ -265,32 +268,26 @@ class Producer:
         return Sent(task=getattr(result, "id", task), outcome=worst[0], reason=worst[1])
 
     def _publish(self, task: str, name: str, message: Any, route: Route, options: Mapping[str, Any]) -> Sent:
-        """Publish a message, and write the outcome."""
-        outcome, reason = self._outcome(name, message, route, options)
-        told: Json = {"confirmed": True} if outcome is Kind.ACCEPTED else {"reason": reason}
-        self._journal.write(outcome, task, **told)
-        return Sent(task=task, outcome=outcome, reason=reason)
-
-    def _outcome(self, name: str, message: Any, route: Route, options: Mapping[str, Any]) -> tuple[Kind, str | None]:
-        """Publish a message; return the outcome and its reason."""
+        """Publish a message, and return the outcome. A producer that publishes in another way overrides this."""
         try:
             link = self._link_to(route)
         except BrokerError as error:
             # Nothing was published yet.
-            return Kind.REFUSED, str(error)
+            return Sent(task=task, outcome=Kind.REFUSED, reason=str(error))
         options = {**self._destination(route), "confirm_timeout": self._timeout_s, **options}
         try:
             returned = link.publish(self._send_message, name, message, **options)
         except amqp.exceptions.MessageNacked:
             self._idle.append(link)
-            return Kind.REFUSED, "the broker answered nack"
+            return Sent(task=task, outcome=Kind.REFUSED, reason="the broker answered nack")
         except BROKER_ERRORS as error:
             is_refused = isinstance(cause_of(error), amqp.exceptions.ChannelError)
-            return Kind.REFUSED if is_refused else Kind.UNKNOWN, said(error)
+            return Sent(task=task, outcome=Kind.REFUSED if is_refused else Kind.UNKNOWN, reason=said(error))
         self._idle.append(link)
         if returned is not None:
-            return Kind.REFUSED, f"unroutable: no queue {route.place!r}: {said(returned)}"
-        return Kind.ACCEPTED, None
+            reason = f"unroutable: no queue {route.place!r}: {said(returned)}"
+            return Sent(task=task, outcome=Kind.REFUSED, reason=reason)
+        return Sent(task=task, outcome=Kind.ACCEPTED)
 
     def _queue(self, route: Route) -> Any:
         """Return the queue of a route as Celery declares it; None if it has none."""
