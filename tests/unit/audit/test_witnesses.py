@@ -1061,6 +1061,13 @@ def test_where_nobody_told_the_expiry_a_deletion_is_no_expiry(run: Run) -> None:
     assert about(found, "row-deleted")[0] is Verdict.FAIL
 
 
+def test_a_row_of_a_task_that_nobody_sent_is_not_missed(run: Run) -> None:
+    run.intend("x")
+    run.run("x", store_s=0.01)
+    run.run("nobody's", store_s=0.01)
+    assert about(run.audit(), "row-deleted")[1] == 1
+
+
 def test_a_row_that_was_never_stored_was_not_deleted(run: Run) -> None:
     run.intend("x")
     run.run("x")
