@@ -99,6 +99,27 @@ def test_where_nobody_listens_a_task_is_refused_at_once(make: Make, free_port: i
     ]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "reason", "told"),
+    [
+        (Kind.ACCEPTED, None, {"confirmed": True}),
+        (Kind.UNKNOWN, "no confirm", {"reason": "no confirm"}),
+    ],
+)
+def test_in_whatever_way_a_producer_publishes_the_outcome_is_journaled(
+    folder: Path, outcome: Kind, reason: str | None, told: dict[str, Any]
+) -> None:
+    class Other(Producer):
+        """Publishes to nobody, as the load test publishes in a way of its own."""
+
+        def _publish(self, task: str, *_: Any) -> Sent:
+            return Sent(task=task, outcome=outcome, reason=reason)
+
+    with closing(Writer(folder, node="producer", role="producer")) as writer:
+        Other("amqp://127.0.0.1:1//", writer).send("pay", task_id="t-1")
+    assert said(folder) == [(Kind.INTENDED, "t-1", {"name": "pay"}), (outcome, "t-1", told)]
+
+
 def test_a_broker_that_says_nothing_is_given_up_in_time(make: Make, listener: socket.socket, folder: Path) -> None:
     begun_s = time.monotonic()
     sent = make(url(listener.getsockname()[1])).send("pay")
