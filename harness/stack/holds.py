@@ -85,6 +85,7 @@ class Hold:
                 self._waker.close()
                 if self.held is None:
                     self._let_go.close()
+                self._holds.changed.notify_all()
 
     def kill(self, signal: Signals = Signals.SIGKILL) -> None:
         """Let the held process end itself by a signal, at this moment.
@@ -131,7 +132,7 @@ class Holds:
         """Prepare to listen. `folder` is the run folder."""
         self._folder = folder
         self.changed = threading.Condition()
-        """Notified when a task is held."""
+        """Notified when a task is held, and when one is held no more."""
         self.seen = Counter[tuple[str, Moment]]()
         """The number of arrivals, by the task's name and the moment, since the first hold."""
         self._holds: list[Hold] = []
