@@ -16,13 +16,13 @@ from harness.celery_setup_container import ServedContainer
 from harness.celery_setup_image import image_for
 from harness.celery_setup_servers import KeptServers
 from harness.celery_setup_worker import needed_version, parsed_command, stock_command, worker_env
-from harness.containers.app_node import APP_INSIDE, AppNode
+from harness.containers.app_node import AppNode
 from harness.containers.node import Node
 from harness.containers.ownership import RUN_LABEL
 from harness.containers.rabbitmq import HOSTNAME
 from harness.containers.worker import Worker
 from harness.errors import StartError, UsageError
-from harness.project.needs import Mount
+from harness.project.needs import APP_INSIDE, Mount
 from harness.records import journal
 from harness.records.event import Kind
 from harness.stack.shared_parts import SharedParts

@@ -37,9 +37,8 @@ from harness.containers.one_off import run_to_end
 from harness.containers.packages import COMMAND_TIMEOUT_S, Say, cache_folder, digest, step, tail
 from harness.errors import ImageError
 from harness.project.dependencies import OLDEST_CELERY, Means, Plan
-from harness.project.needs import Mount
+from harness.project.needs import APP_INSIDE, Mount
 from harness.project.python_version import FROM_DEBIAN, cannot_be_had
-from harness.project.requirements_file import APP_INSIDE
 
 # Raise it when this module installs differently from the same plan.
 _RECIPE_VERSION = 1

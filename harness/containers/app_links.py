@@ -11,9 +11,9 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
-from harness.containers.app_node import APP_INSIDE, inside_app
+from harness.containers.app_node import inside_app
 from harness.errors import UsageError
-from harness.project.needs import Mount
+from harness.project.needs import APP_INSIDE, Mount
 
 LEFT_OUT = frozenset(
     {".git", ".hg", ".svn", ".harness", "node_modules", "__pycache__", ".tox", ".nox", ".mypy_cache", ".pytest_cache"}

@@ -10,12 +10,11 @@ import harness
 from harness.containers.engine import Engine, NodeSpec
 from harness.containers.node import Node
 from harness.errors import StartError
-from harness.project.needs import Mount
+from harness.project.needs import APP_INSIDE, Mount
 from harness.records.event import Event, Kind
 from harness.records.journal import Tail
 
 CODE_INSIDE = "/harness-code"
-APP_INSIDE = "/app"
 RUN_INSIDE = "/harness/run"
 # Three slashes belong to a URL, the fourth to the absolute path.
 RESULTS_URL_INSIDE = f"db+sqlite:///{RUN_INSIDE}/results.sqlite3"

@@ -80,7 +80,7 @@ class Wanted:
 
 
 class Means(StrEnum):
-    """By which means an app's image comes to be."""
+    """A means by which an app's image comes to be."""
 
     IMAGE = "image"
     DOCKERFILE = "dockerfile"

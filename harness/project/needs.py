@@ -6,6 +6,9 @@ from pathlib import Path, PurePosixPath
 
 from harness.errors import UsageError
 
+APP_INSIDE = "/app"
+"""The app's folder inside its nodes, and while its dependencies are installed: paths in it are then the same."""
+
 
 class Network(StrEnum):
     """A kind of network, by what its nodes reach beside one another."""

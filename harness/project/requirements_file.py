@@ -14,9 +14,7 @@ from packaging.utils import canonicalize_name
 
 from harness.errors import ProjectError
 from harness.project.files import Requirements, read_text
-
-APP_INSIDE = "/app"
-"""The place of the project's folder while its dependencies are installed."""
+from harness.project.needs import APP_INSIDE
 
 _INCLUDE = re.compile(r"(?:-r|--requirement)(?:\s*=\s*|\s+|(?<=-r))(?P<path>\S.*)")
 _CONSTRAINT = re.compile(r"(?:-c|--constraint)(?:\s*=\s*|\s+|(?<=-c))(?P<path>\S.*)")

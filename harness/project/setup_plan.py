@@ -12,11 +12,12 @@ from pathlib import Path, PurePosixPath
 from harness.errors import UsageError
 from harness.project.celery_apps import SOURCE_FOLDERS
 from harness.project.discovery import ROOT, Candidate, Project
+from harness.project.needs import APP_INSIDE
 from harness.project.proposed_values import MADE_UP, Value
 from harness.project.settings_file import OWN, SHARED, TABLE, find_in
 from harness.project.smoke_test import SmokeTest, place_for
 
-_INSIDE = PurePosixPath("/app")
+_INSIDE = PurePosixPath(APP_INSIDE)
 """Where a node sees the folder that its worker runs in."""
 _IGNORED = ".harness/"
 _EXCLUDES = "--exclude-queues="

@@ -6,8 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.containers.app_copy import copy_app, remove_copy
 from harness.containers.app_links import mounts_of_links, outside_folder
-from harness.containers.app_node import APP_INSIDE
-from harness.project.needs import Mount
+from harness.project.needs import APP_INSIDE, Mount
 from harness.stack.stack_spec import StackSpec
 
 _COPY = "copy"

@@ -16,9 +16,9 @@ from sqlalchemy.pool import NullPool
 
 from harness.audit.results import open_read_only
 from harness.audit.run_folder import RunFolder, row_file
-from harness.containers.app_node import APP_INSIDE, RUN_INSIDE, AppNode
+from harness.containers.app_node import RUN_INSIDE, AppNode
 from harness.containers.service import Lease
-from harness.project.needs import EffectQuery
+from harness.project.needs import APP_INSIDE, EffectQuery
 from harness.records.expectation import Effect
 from harness.records.verdict import Finding, Verdict
 from harness.wait import REAL, Clock

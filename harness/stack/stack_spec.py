@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from harness.containers.app_links import outside_folder
-from harness.containers.app_node import APP_INSIDE
 from harness.errors import UsageError
 from harness.project import templates
 from harness.project.dependencies import Plan
-from harness.project.needs import EffectQuery, Mount, Network, ResultsIn, Service
+from harness.project.needs import APP_INSIDE, EffectQuery, Mount, Network, ResultsIn, Service
 from harness.records.values import Json
 from harness.stack import preparation
 

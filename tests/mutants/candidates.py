@@ -50,8 +50,9 @@ class Candidates:
     def of(self, place: Place) -> list[str] | None:
         """Return the node ids of the tests that can notice a change; None if any test can."""
         if place.key in self._numbers:
-            found = [seen.queries.get(self._numbers[place.key], ()) for seen in self._seen]
-            return None if any(len(tests) >= ENOUGH_TESTS for tests in found) else sorted(chain(*found))
+            number = self._numbers[place.key]
+            are_all = all(len(seen.queries.get(number, ())) < ENOUGH_TESTS for seen in self._seen)
+            return self.probable(place) if are_all else None
         lines = lines_of(self._sources[place.file], place)
         if lines is None:
             return None
