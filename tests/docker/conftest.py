@@ -8,9 +8,25 @@ from contextlib import closing
 import docker
 import pytest
 
+from harness.containers import images
 from harness.containers.engine import Engine
 from harness.containers.engine_choice import connect
+from harness.containers.image_recipes import Image
 from harness.containers.ownership import OWNER_LABEL
+from harness.errors import EngineError
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _images_are_there() -> None:
+    """Build the images of most stacks before any test begins: the time limits of the tests are not for building."""
+    try:
+        engine = connect()
+    except EngineError:
+        # Each test says so.
+        return
+    with closing(engine):
+        for image in (Image.RABBITMQ, Image.NODE):
+            images.ensure(engine, image, say=print)
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,10 @@ class Locust:
 
     def end(self) -> int:
         """Its exit code, when it has ended by itself."""
-        code = self.process.wait(timeout=END_S)
+        try:
+            code = self.process.wait(timeout=END_S)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"it did not end within {END_S:g} s; it said:\n{self.said}")
         self._reader.join(timeout=10)
         return code
 
