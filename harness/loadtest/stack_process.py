@@ -21,9 +21,8 @@ from types import FrameType
 from typing import Self, assert_never
 
 from harness.console import Console
-from harness.containers import images
+from harness.containers import broker_choice, images
 from harness.containers.engine_choice import connect
-from harness.containers.image_recipes import Image
 from harness.errors import HarnessError, RecordError, UsageError, told
 from harness.loadtest.messages import (
     Answer,
@@ -122,10 +121,9 @@ class StackProcess:
                 said.add(line)
                 self.tell(Say(line=line))
 
-        # Building an image can take minutes, and may be interrupted.
+        # Building an image can take minutes, and may be interrupted. The session needs no other at its start.
         with contextlib.closing(connect()) as engine:
-            for image in Image:
-                images.ensure(engine, image, say=say)
+            images.ensure(engine, broker_choice.IMAGE, say=say)
         # After an interruption, the engine would still create what it was asked for, and nobody would take it down.
         with self._shield():
             session = SharedParts(say)

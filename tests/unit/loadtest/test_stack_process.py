@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 import pytest
 
 from harness.audit.audit import Audit
-from harness.containers import images
+from harness.containers import broker_choice, images
 from harness.errors import StartError, UsageError
 from harness.loadtest import stack_process as module
 from harness.loadtest.live_figures import Measure
@@ -447,6 +447,11 @@ def test_a_load_test_is_opened_driven_and_closed(told: list[Said]) -> None:
     steps = ["up", ("expect", 1.0, 2.0), ("begin", 0.5), ("workers", 2), ("leg", LEG), "account", "down"]
     assert loaded.done == steps
     assert FakeSharedParts.made[0].is_closed
+
+
+def test_before_the_session_only_the_image_of_the_broker_is_built(told: list[Said]) -> None:
+    given(told, OPEN)
+    assert [one for one in told if isinstance(one, Say)] == [Say(line=f"{broker_choice.IMAGE} is present")]
 
 
 def test_two_load_tests_share_a_session(told: list[Said]) -> None:
