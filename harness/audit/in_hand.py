@@ -51,6 +51,25 @@ def _in_order(events: Iterable[Event]) -> list[Event]:
     return sorted(events, key=lambda event: event.t)
 
 
+def is_any_sent(folder: Path, begin_t: float, end_t: float) -> bool:
+    """Return whether a task was sent between two times, Unix time in seconds, by the journal up to now."""
+    for path in folder.glob("*.jsonl"):
+        with path.open("rb") as file:
+            # Few of millions of lines match; parsing all of them would take minutes.
+            for line in file:
+                if b'"intended"' in line and any(begin_t <= t <= end_t for t in _time_of(line, Kind.INTENDED)):
+                    return True
+    return False
+
+
+def _time_of(line: bytes, kind: Kind) -> Iterator[float]:
+    """Yield the time of a line if it is of this kind. A damaged line yields nothing."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        said = json.loads(line)
+        if said["kind"] == kind:
+            yield float(said["t"])
+
+
 class Receipt(NamedTuple):
     """One receipt of a task by a worker."""
 

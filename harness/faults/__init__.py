@@ -3,15 +3,9 @@
 A planned fault without proof makes the verdict unknown: a run that passes because no fault took effect shows nothing.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from harness.faults.fault import Fault
+from harness.faults.kill import Kill
+from harness.faults.noop import Noop
+from harness.faults.pause import Pause
 
-from harness.faults.fault import Fault, Noop
-from harness.faults.kill_worker import KillWorker
-from harness.faults.pause_broker import PauseBroker
-from harness.faults.pause_worker import PauseWorker
-
-FAULTS: Mapping[str, type[Fault]] = MappingProxyType(
-    {fault.name: fault for fault in (KillWorker, PauseWorker, PauseBroker, Noop)}
-)
-"""Every fault class by its name."""
+__all__ = ["Fault", "Kill", "Noop", "Pause"]

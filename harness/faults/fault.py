@@ -1,18 +1,24 @@
-"""The contract of all faults, and the fault that breaks nothing."""
+"""The contract of all faults."""
 
+import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import ClassVar, Protocol, Self
 
 from harness.audit.run_folder import RunFolder
+from harness.containers.broker_node import BrokerNode, Login
 from harness.containers.node import Node
+from harness.errors import UsageError
 
 SHOWN_TASKS = 10
 """The number of affected tasks that a finding and load.json name. `overlapped` counts all of them."""
 SETTLED_S = 10.0
 """Seconds within which the effect on a container must be visible. A shorter time would call a fault on a busy machine
 not landed; a longer one would keep the next fault waiting if the engine does nothing."""
+
+_NUMBER = re.compile(r"-\d+$")
 
 
 class Target(Protocol):
@@ -23,31 +29,53 @@ class Target(Protocol):
         """The workers, in their order."""
 
     @property
-    def broker(self) -> Node:
+    def beats(self) -> Sequence[Node]:
+        """The beats, in their order."""
+
+    @property
+    def broker(self) -> BrokerNode:
         """The broker."""
+
+    @property
+    def login(self) -> Login:
+        """The user and the vhost of the stack."""
 
     @property
     def folder(self) -> RunFolder:
         """The run folder, with the journal."""
 
+    def nodes(self) -> Sequence[Node]:
+        """Return the nodes that are the stack's own."""
+
 
 class Fault(ABC):
-    """One fault, injected once. `Noop` defines the contract; threads must not share a fault."""
+    """One fault, injected once. `Noop` defines the contract; threads must not share a fault.
 
-    name: ClassVar[str]
-    """The name that `parse` accepts."""
+    It is created with its own parameters, and then put on a stack: by `Stack.inject`, or by the timetable of a load
+    test. A context manager: it is healed at its end.
+    """
 
-    def __init__(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> None:
-        """Prepare the fault without injecting it.
+    kind: ClassVar[str]
+    """What is done, as the command line names it, such as `kill`."""
+    options: ClassVar[Mapping[str, Callable[[str], object]]] = MappingProxyType({})
+    """The parameters beside the node that the command line takes, each with what reads its text. Whatever reads one
+    raises UsageError or ValueError for a text that is none."""
+
+    meets_tasks: ClassVar[bool] = True
+    """True if it shows something only when it affects tasks."""
+
+    def __init__(self, node: str = "") -> None:
+        """Describe the fault.
 
         Args:
-            stack: the stack that it breaks, or a part of it.
-            turn: the number of faults of its kind planned before this one; workers are chosen in turn by it.
-            now: returns Unix time in seconds, by the clock of the journal.
+            node: the node to break: its name, such as `worker-2`, or what it is, such as `worker`: then it is the next
+                of these in turn. Empty for a fault of no certain node.
         """
-        self._stack = stack
-        self._turn = turn
-        self._now = now
+        self.wanted = node
+        """The node, as it was asked for."""
+        self._target: Target | None = None
+        self._turn = 0
+        self._now: Callable[[], float] = time.time
         self.node: str | None = None
         """The name of the broken node."""
         self.injected_t: float | None = None
@@ -56,6 +84,43 @@ class Fault(ABC):
         """The time when it was healed, Unix time in seconds; None before."""
         self.tasks: tuple[str, ...] = ()
         """The ids of the tasks in flight that it affected."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Heal it."""
+        self.heal()
+
+    @property
+    def name(self) -> str:
+        """Its kind and the node that was asked for, as the command line takes them, such as `kill-worker`."""
+        return "-".join(filter(None, (self.kind, self.wanted)))
+
+    def on(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> Self:
+        """Choose the stack, and return the fault itself. Nothing is injected.
+
+        Args:
+            stack: the stack that it breaks, or a part of it.
+            turn: the number of faults of its name planned before this one; nodes are chosen in turn by it.
+            now: returns Unix time in seconds, by the clock of the journal.
+
+        Raises:
+            UsageError: it has a stack already.
+        """
+        if self._target is not None:
+            raise UsageError(f"the fault {self.name} was used before; make a new one for each time.")
+        self._target, self._turn, self._now = stack, turn, now
+        return self
+
+    @property
+    def _stack(self) -> Target:
+        if self._target is None:
+            raise UsageError(f"the fault {self.name} has no stack; inject it with stack.inject(...).")
+        return self._target
 
     @property
     def overlapped(self) -> int:
@@ -98,31 +163,10 @@ class Fault(ABC):
         return None
 
 
-class Noop(Fault):
-    """A fault that breaks nothing: the contract of all faults, and the control for the effects of the others.
-
-    `inject` sets `injected_t` when the node is broken, `heal` sets `healed_t` once when it works again, and `landed`
-    has no proof before both.
-    """
-
-    name = "noop"
-
-    def inject(self) -> None:
-        """Record the time."""
-        self.injected_t = self._now()
-
-    def heal(self) -> None:
-        """Record the time."""
-        if self.injected_t is not None and self.healed_t is None:
-            self.healed_t = self._now()
-
-    def landed(self) -> str | None:
-        """Return why it has not begun and ended; None if it has."""
-        return self._unfinished()
-
-    def words(self) -> str:
-        """Return what was done."""
-        return "nothing was broken"
+def candidates(stack: Target, wanted: str) -> list[Node]:
+    """Return the nodes of a stack that are meant by a name or by what they are, in their order. May be empty."""
+    every = [*stack.nodes(), stack.broker]
+    return [one for one in every if wanted in {one.name, _NUMBER.sub("", one.name)}]
 
 
 def counted(count: int, one: str, many: str) -> str:

@@ -2,13 +2,13 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.errors import HarnessError, UsageError
-from harness.faults import FAULTS
 from harness.faults.fault import SHOWN_TASKS, Fault, Target
-from harness.faults.kill_worker import KillWorker
+from harness.faults.fault_text import KINDS, fault_of
 from harness.measure.durations import parse_duration_s
 from harness.measure.load_account import FaultAccount
 from harness.records.verdict import Finding, Verdict
@@ -42,15 +42,15 @@ class Planned:
     """One planned fault and its time."""
 
     fault: str
+    """The fault as the command line writes it; see `harness.faults.fault_text`."""
     at_s: float
     """Seconds after the load begins."""
     for_s: float = DEFAULT_FOR_S
     """Seconds from its injection to its healing."""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown fault, a negative time, and a duration of zero. Raises UsageError."""
-        if self.fault not in FAULTS:
-            raise UsageError(f"there is no fault {self.fault!r}; there are {', '.join(sorted(FAULTS))}.")
+        """Refuse what is no fault, a negative time, and a duration of zero. Raises UsageError."""
+        fault_of(self.fault)
         if self.at_s < 0 or self.for_s <= 0:
             raise UsageError(f"the fault {self} can never be; let it begin at 0s or later, and last more than 0s.")
 
@@ -62,7 +62,7 @@ def parse(text: str) -> Planned:
     """Parse ``kill-worker@20s`` or ``kill-worker@20s+10s``: the fault, its time, its duration. Raises UsageError."""
     name, at, moment = text.strip().partition("@")
     if not at:
-        example = f"{name if name in FAULTS else KillWorker.name}@20s+5s"
+        example = f"{name if name.partition('-')[0] in KINDS else 'kill-worker'}@20s+5s"
         raise UsageError(f"{text!r} says no time; write FAULT@WHEN or FAULT@WHEN+HOW-LONG, such as {example}.")
     begin, plus, duration = moment.partition("+")
     for_s = parse_duration_s(duration) if plus else DEFAULT_FOR_S
@@ -107,10 +107,11 @@ class FaultTimetable:
         self._begin_t = 0.0
         self.records: list[Record] = []
         """The outcome of each fault, in the order of their times. Final once `stop` has returned."""
-        turns = dict.fromkeys(FAULTS, 0)
+        turns = Counter[str]()
         for plan in sorted(planned, key=lambda plan: plan.at_s):
-            fault = FAULTS[plan.fault](stack, turn=turns[plan.fault], now=now)
-            turns[plan.fault] += 1
+            fault = fault_of(plan.fault)
+            fault.on(stack, turn=turns[fault.name], now=now)
+            turns[fault.name] += 1
             self.records.append(Record(planned=plan, fault=fault))
         self._begun: set[int] = set()
         self._over: set[int] = set()

@@ -18,6 +18,7 @@ from harness.containers.service import Lease
 from harness.containers.web_node import WebNode
 from harness.containers.worker import Worker
 from harness.errors import ResultsError, RunFolderError, UsageError
+from harness.faults.injections import AnyFault, Injections
 from harness.project.needs import Service
 from harness.project.templates import (
     BROKER_URL,
@@ -87,6 +88,7 @@ class Stack(AccountedSystem):
         self._app: AppNode | None = None
         self._rows: RowEffects | None = None
         self._holds = Holds(folder.path)
+        self._injections = Injections(self)
         self.accounted = 0
         """The number of tasks that were sent by others than workers when the last audit was made."""
         self.limits_left = _UNASKED
@@ -127,8 +129,9 @@ class Stack(AccountedSystem):
         nodes += self.workers
         self._write_run_file([PRODUCER, *(node.name for node in nodes)])
         self._closing.callback(self._remove, nodes)
-        # A process that is held does not end when it is asked to.
+        # Neither a process that is held nor one that is broken ends when it is asked to.
         self._closing.callback(self._holds.close)
+        self._closing.callback(self._injections.heal_all)
         if self.spec.prepare:
             # A command may send a mail.
             self._bring_up([node for node in nodes if node is self._mailbox])
@@ -217,6 +220,18 @@ class Stack(AccountedSystem):
         self._running_login()
         return self._holds.hold(name, moment, task=task, nth=nth)
 
+    def inject(self, fault: AnyFault) -> AnyFault:
+        """Break something, and return the fault when it is seen broken; it is a context manager that heals.
+
+        `settle` heals what is still broken, and says of each fault whether it landed and which tasks it met.
+
+        Raises:
+            UsageError: the fault was used before, or there is nothing that it could break.
+            HarnessError: it cannot be injected. Nothing is broken then.
+        """
+        self._running_login()
+        return self._injections.inject(fault)
+
     def add_worker(self) -> Worker:
         """Start one more worker of the same kind, and return it when it is ready."""
         worker = self._worker(f"worker-{len(self.workers) + 1}")
@@ -300,13 +315,14 @@ class Stack(AccountedSystem):
         is pending.
         """
         self._holds.let_all_go()
+        self._injections.heal_all()
         settled = settling.settle(self, limits, say=self._say, watch=watch)
         self.limits_left = limits.left_after(settled, at_most=_UNASKED)
         # A task that is sent after this time may be in a place that was looked at before.
         asked_t = time.time()
         remains = replace(left_in_broker.remains(self), asked_t=asked_t, settled=settled)
         self.folder.write("broker.json", remains.to_json())
-        return self._collect()
+        return [*self._injections.findings(), *self._collect()]
 
     def _collect(self) -> list[Finding]:
         """Bring the rows into the run folder. If that fails, the folder has no results, and the finding says why."""

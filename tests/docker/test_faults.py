@@ -7,8 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from harness.containers.engine import Status
-from harness.faults.kill_worker import KillWorker
-from harness.faults.pause_worker import PauseWorker
+from harness.faults import Kill, Pause
 from harness.faults.timetable import FaultTimetable, parse
 from harness.records.expectation import Effects, Expect, Promise
 from harness.records.verdict import Fate, Finding, Verdict
@@ -85,7 +84,7 @@ def test_a_worker_killed_at_work_comes_back_and_every_task_is_accounted_for(stac
     assert audit.verdict is Verdict.PASS, audit.text()
     assert audit.fates[Fate.OK] == TASKS
     assert "ran-again" in {one.code for one in audit.findings}, audit.text()
-    assert isinstance(fault, KillWorker)
+    assert isinstance(fault, Kill)
     told = only(timetable).text
     # With late acks nothing that it had in hand was acknowledged.
     assert fault.redelivered == fault.overlapped, told
@@ -94,15 +93,29 @@ def test_a_worker_killed_at_work_comes_back_and_every_task_is_accounted_for(stac
 
 def test_a_worker_paused_at_work_stands_still_and_goes_on(stack: Stack) -> None:
     work(stack)
-    with broken(stack, "pause-worker@0s+1s") as timetable:
-        wait_until(lambda: timetable.records[0].injected_t, what="it is paused", timeout_s=10)
+    with stack.inject(Pause("worker")) as fault:
         assert stack.workers[0].container.state().status is Status.PAUSED
-        wait_healed(timetable)
-    assert only(timetable).code == "fault", only(timetable).text
-    assert timetable.records[0].fault.overlapped >= 2
+    assert fault.overlapped >= 2
+    # This one is healed by the end of the test's work.
+    stack.inject(Pause("worker-1"))
     audit = stack.settle()
     assert audit.verdict is Verdict.PASS, audit.text()
     assert audit.fates[Fate.OK] == TASKS
+    told = [one for one in audit.findings if one.code == "fault"]
+    assert [one.text.partition(";")[0] for one in told] == [
+        "pause-worker: worker-1 was paused",
+        "pause-worker-1: worker-1 was paused",
+    ]
+
+
+def test_a_fault_that_meets_no_task_shows_nothing(stack: Stack) -> None:
+    assert send(stack, "before", pause_s=0)
+    wait_until(lambda: stack.ledger.ended, what="the only task has ended", timeout_s=20)
+    with stack.inject(Pause("worker")):
+        pass
+    audit = stack.settle()
+    assert audit.verdict is Verdict.UNKNOWN, audit.text()
+    assert "fault-met-nothing" in {one.code for one in audit.findings}
 
 
 def test_a_broker_paused_under_a_send_confirms_it_afterwards(stack: Stack) -> None:
@@ -130,7 +143,7 @@ def test_a_fault_that_somebody_else_heals_has_not_landed_and_one_that_goes_on_is
 ) -> None:
     assert send(stack, "before", pause_s=0)
     (worker,) = stack.workers
-    fault = PauseWorker(stack)
+    fault = Pause().on(stack)
     fault.inject()
     worker.unpause()
     fault.heal()
@@ -139,10 +152,10 @@ def test_a_fault_that_somebody_else_heals_has_not_landed_and_one_that_goes_on_is
         wait_until(lambda: timetable.records[0].injected_t, what="it is paused", timeout_s=10)
     assert worker.container.state().status is Status.RUNNING
     assert only(timetable).code == "fault", only(timetable).text
-    killed = KillWorker(stack)
+    killed = Kill().on(stack)
     killed.inject()
     worker.start()
     worker.wait_ready()
     killed.heal()
-    assert "wrote" in str(killed.landed())
+    assert "was to be down by SIGKILL, and was seen running" in str(killed.landed())
     assert stack.settle().fates[Fate.OK] == 1

@@ -5,19 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from time import time as wall_time
 from typing import cast
 
 import pytest
 
 from harness.audit.run_folder import RunFolder
+from harness.containers.broker_node import BrokerNode, Login
 from harness.containers.engine import NodeSpec, State, Status
 from harness.containers.node import Node
 from harness.errors import UsageError
-from harness.faults import FAULTS
-from harness.faults.fault import Fault, Noop
-from harness.faults.kill_worker import KillWorker
-from harness.faults.pause_broker import PauseBroker
-from harness.faults.pause_worker import PauseWorker
+from harness.faults import Kill, Noop, Pause
+from harness.faults.fault import Fault
+from harness.faults.fault_text import fault_of
+from harness.faults.injections import Injections
+from harness.faults.kill import signal_of
 from harness.faults.timetable import FaultTimetable, Planned, parse, recovery
 from harness.records.event import Kind
 from harness.records.journal import Writer
@@ -25,6 +27,7 @@ from harness.records.verdict import Finding, Verdict
 from tests.fakes.container import PAUSED, UP, FakeContainer, fake_engine
 
 BEGIN_T = 1_000.0
+LOGIN = Login(user="me", password="", vhost="mine", amqp_url_inside="", amqp_url_outside="")
 DOWN = State(status=Status.EXITED, exit_code=137)
 
 
@@ -45,7 +48,13 @@ class FakeStack:
     folder: RunFolder
     time: Time
     workers: Sequence[Node] = ()
-    broker: Node = field(default_factory=lambda: node("broker"))
+    broker: BrokerNode = field(default_factory=lambda: cast("BrokerNode", node("broker")))
+    beats: Sequence[Node] = ()
+    others: Sequence[Node] = ()
+    login: Login = LOGIN
+
+    def nodes(self) -> Sequence[Node]:
+        return [*self.workers, *self.beats, *self.others]
 
     def with_workers(self, count: int) -> "FakeStack":
         self.workers = [node(f"worker-{number}") for number in range(1, count + 1)]
@@ -108,9 +117,9 @@ def strike(fault: Fault, time: Time, for_s: float = 2.0) -> Fault:
 
 
 @pytest.mark.usefixtures("journal")
-@pytest.mark.parametrize("name", sorted(FAULTS))
+@pytest.mark.parametrize("name", ["kill-worker", "noop", "pause-broker", "pause-worker"])
 def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time) -> None:
-    fault = FAULTS[name](stack, now=time)
+    fault = fault_of(name).on(stack, now=time)
     assert fault.name == name
     assert fault.landed() == "it was not injected."
     fault.heal()
@@ -129,10 +138,10 @@ def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time)
     assert (fault.name, fault.injected_t, fault.healed_t) == (name, BEGIN_T, BEGIN_T + 2)
 
 
-@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+@pytest.mark.parametrize("fault", [Kill, Pause])
 @pytest.mark.usefixtures("journal")
 def test_a_fault_of_a_worker_says_what_the_worker_held(fault: type[Fault], stack: FakeStack, time: Time) -> None:
-    struck = strike(fault(stack, now=time), time)
+    struck = strike(fault().on(stack, now=time), time)
     assert struck.tasks == ("begun", "waiting")
     assert "it had 2 tasks in hand: 1 begun and not finished, 1 received and not begun" in struck.words()
 
@@ -178,7 +187,7 @@ def test_a_task_that_had_ended_and_was_not_acknowledged_is_met_by_a_kill(stack: 
         journal.write(Kind.STARTED, task)
         journal.write(Kind.FINISHED, task, state="SUCCESS")
     time.t += 1
-    fault = strike(KillWorker(stack, now=time), time)
+    fault = strike(Kill().on(stack, now=time), time)
     fault.follow()
     assert fault.overlapped == 0
     assert fault.words() == "worker-1 was killed; its journal shows no task in hand (overlapped=0)"
@@ -201,7 +210,7 @@ def test_what_is_delivered_again_for_another_reason_is_not_the_doing_of_a_kill(s
         journal.write(Kind.FINISHED, task, state=state)
     received(other, "retried", redelivered=False)
     time.t += 1
-    fault = strike(KillWorker(stack, now=time), time)
+    fault = strike(Kill().on(stack, now=time), time)
     # The next message of each is another one, and it is that which is delivered again.
     received(other, "sent-anew", redelivered=False)
     time.t += 1
@@ -215,7 +224,7 @@ def test_lines_that_are_damaged_or_half_written_tell_of_no_delivery(
     stack: FakeStack, journal: Writer, time: Time
 ) -> None:
     journal.close()
-    fault = strike(KillWorker(stack, now=time), time)
+    fault = strike(Kill().on(stack, now=time), time)
     line = b'{"n":0,"t":1002.5,"kind":"received","task":"begun","redelivered":true}'
     path = stack.folder.journal / "worker-1.9.9.jsonl"
     damaged = line.removesuffix(b"}") + b"\n" + line.replace(b"received", b"opened").replace(b"begun", b"received")
@@ -228,11 +237,11 @@ def test_lines_that_are_damaged_or_half_written_tell_of_no_delivery(
     assert "; delivered again: 1 of 2" in fault.words()
 
 
-@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+@pytest.mark.parametrize("fault", [Kill, Pause])
 def test_what_is_one_is_told_as_one(fault: type[Fault], stack: FakeStack, time: Time) -> None:
     journal = stack.journal("worker-1")
     journal.write(Kind.STARTED, "begun")
-    assert "it had 1 task in hand: 1 begun and not finished" in strike(fault(stack, now=time), time).words()
+    assert "it had 1 task in hand: 1 begun and not finished" in strike(fault().on(stack, now=time), time).words()
 
 
 def test_of_long_journals_the_ends_are_read_and_what_one_of_them_no_longer_tells_is_not_held(
@@ -248,21 +257,21 @@ def test_of_long_journals_the_ends_are_read_and_what_one_of_them_no_longer_tells
         time.t += 0.1
         child.write(Kind.FINISHED, f"task-{number:03}", state="SUCCESS")
     main.write(Kind.RECEIVED, "waiting")
-    monkeypatch.setattr("harness.faults.worker_fault.RECENT_BYTES", 3_000)
-    fault = strike(KillWorker(stack, now=time), time)
+    monkeypatch.setattr("harness.faults.silence.RECENT_BYTES", 3_000)
+    fault = strike(Kill().on(stack, now=time), time)
     assert fault.tasks == ("waiting",)
 
 
 def test_a_fault_of_an_idle_worker_landed_and_says_that_it_met_nothing(stack: FakeStack, time: Time) -> None:
     stack.journal("worker-1").write(Kind.UP)
     time.t += 1
-    fault = strike(KillWorker(stack, now=time), time)
+    fault = strike(Kill().on(stack, now=time), time)
     assert fault.landed() is None
     assert fault.overlapped == 0
     assert "overlapped=0" in fault.words()
 
 
-@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+@pytest.mark.parametrize("fault", [Kill, Pause])
 def test_of_several_workers_each_has_its_turn_and_one_that_is_down_is_passed_over(
     fault: type[Fault], stack: FakeStack, time: Time
 ) -> None:
@@ -270,33 +279,33 @@ def test_of_several_workers_each_has_its_turn_and_one_that_is_down_is_passed_ove
     box(stack.workers[1]).now = DOWN
     struck = []
     for turn in range(4):
-        one = fault(stack, turn=turn, now=time)
+        one = fault().on(stack, turn=turn, now=time)
         one.inject()
         struck.append(one.node)
         one.heal()
     assert struck == ["worker-1", "worker-3", "worker-3", "worker-1"]
 
 
-@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+@pytest.mark.parametrize("fault", [Kill, Pause])
 def test_without_a_worker_that_runs_there_is_nothing_to_break(
     fault: type[Fault], stack: FakeStack, worker: FakeContainer, time: Time
 ) -> None:
     worker.now = PAUSED
     with pytest.raises(UsageError, match=r"no worker runs that could be .*: worker-1 is paused"):
-        fault(stack, now=time).inject()
+        fault().on(stack, now=time).inject()
     stack.with_workers(0)
     with pytest.raises(UsageError, match="the stack has none"):
-        fault(stack, now=time).inject()
+        fault().on(stack, now=time).inject()
 
 
 # ------------------------------------------------------------------------------------------------- no proof
 
 
-@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+@pytest.mark.parametrize("fault", [Kill, Pause])
 def test_a_worker_that_goes_on_writing_was_not_broken(
     fault: type[Fault], stack: FakeStack, journal: Writer, time: Time
 ) -> None:
-    one = fault(stack, now=time)
+    one = fault().on(stack, now=time)
     one.inject()
     time.t += 1
     journal.write(Kind.STARTED, "waiting")
@@ -304,24 +313,24 @@ def test_a_worker_that_goes_on_writing_was_not_broken(
     assert "wrote 1 more line into its journal" in str(one.landed())
 
 
-@pytest.mark.parametrize("fault", [KillWorker, PauseWorker])
+@pytest.mark.parametrize("fault", [Kill, Pause])
 def test_the_silence_of_a_worker_that_never_said_anything_proves_nothing(
     fault: type[Fault], stack: FakeStack, time: Time
 ) -> None:
-    assert "its silence proves nothing" in str(strike(fault(stack, now=time), time).landed())
+    assert "its silence proves nothing" in str(strike(fault().on(stack, now=time), time).landed())
 
 
 @pytest.mark.usefixtures("journal")
 def test_a_worker_that_exited_by_itself_was_not_killed(stack: FakeStack, worker: FakeContainer, time: Time) -> None:
     worker.exit_code = 0
-    assert "seen exited with 0" in str(strike(KillWorker(stack, now=time), time).landed())
+    assert "seen exited with 0" in str(strike(Kill().on(stack, now=time), time).landed())
 
 
 @pytest.mark.usefixtures("journal")
 def test_a_worker_that_somebody_else_started_was_not_down_until_it_was_healed(
     stack: FakeStack, worker: FakeContainer, time: Time
 ) -> None:
-    fault = KillWorker(stack, now=time)
+    fault = Kill().on(stack, now=time)
     fault.inject()
     worker.now = UP
     fault.heal()
@@ -333,15 +342,15 @@ def test_a_worker_without_a_new_start_in_its_journal_has_not_come_back(
     stack: FakeStack, worker: FakeContainer, time: Time
 ) -> None:
     worker.on_start.clear()
-    assert "shows no new start" in str(strike(KillWorker(stack, now=time), time).landed())
+    assert "shows no new start" in str(strike(Kill().on(stack, now=time), time).landed())
 
 
 @pytest.mark.usefixtures("journal")
-@pytest.mark.parametrize("fault", [PauseWorker, PauseBroker])
+@pytest.mark.parametrize("name", ["pause-worker", "pause-broker"])
 def test_what_somebody_else_unpaused_was_not_paused_until_it_was_healed(
-    fault: type[Fault], stack: FakeStack, time: Time
+    name: str, stack: FakeStack, time: Time
 ) -> None:
-    one = fault(stack, now=time)
+    one = fault_of(name).on(stack, now=time)
     one.inject()
     box(stack.workers[0]).now = box(stack.broker).now = UP
     one.heal()
@@ -353,7 +362,7 @@ def test_a_broker_that_confirms_was_not_paused_and_what_was_sent_meanwhile_is_co
 ) -> None:
     producer = stack.journal("producer", role="producer")
     producer.write(Kind.INTENDED, "before")
-    fault = PauseBroker(stack, now=time)
+    fault = Pause("broker").on(stack, now=time)
     fault.inject()
     time.t += 0.5
     producer.write(Kind.ACCEPTED, "before", confirmed=True)
@@ -365,7 +374,7 @@ def test_a_broker_that_confirms_was_not_paused_and_what_was_sent_meanwhile_is_co
     assert fault.tasks == ("meanwhile",)
     assert fault.words() == "broker was paused; 1 task was sent meanwhile"
 
-    fault = PauseBroker(stack, now=time)
+    fault = Pause("broker").on(stack, now=time)
     fault.inject()
     time.t += 1.5
     producer.write(Kind.ACCEPTED, "meanwhile", confirmed=True)
@@ -375,8 +384,8 @@ def test_a_broker_that_confirms_was_not_paused_and_what_was_sent_meanwhile_is_co
 
 def test_a_broker_that_is_paused_already_is_left_alone(stack: FakeStack, time: Time) -> None:
     box(stack.broker).now = PAUSED
-    fault = PauseBroker(stack, now=time)
-    with pytest.raises(UsageError, match="is paused already"):
+    fault = Pause("broker").on(stack, now=time)
+    with pytest.raises(UsageError, match="no broker runs that could be paused: broker is paused"):
         fault.inject()
     fault.heal()
     assert box(stack.broker).done == []
@@ -396,7 +405,7 @@ def test_a_fault_is_planned_as_its_name_its_time_and_how_long() -> None:
     [
         ("kill-worker", "'kill-worker' says no time; write .* such as kill-worker@20s"),
         ("", "'' says no time; write FAULT@WHEN"),
-        ("kill@20s", "no fault 'kill'; there are kill-worker, noop, pause-broker, pause-worker"),
+        ("killer@20s", "no fault 'killer'; there are kill, noop, pause, as in kill-worker"),
         ("@20s", "no fault ''"),
         ("kill-worker@", "'' is no duration"),
         ("kill-worker@soon", "'soon' is no duration"),
@@ -447,9 +456,9 @@ def test_a_fault_that_cannot_be_injected_has_not_landed_and_says_why(stack: Fake
     assert timetable.advance(BEGIN_T) is None
     finding = by_code(timetable)["fault-not-landed"]
     assert finding.verdict is Verdict.UNKNOWN
-    assert "no worker runs that could be killed: the stack has none." in finding.text
+    assert "no worker runs that could be killed: the stack has none; it has broker." in finding.text
     (account,) = timetable.accounts([])
-    assert account.error == "no worker runs that could be killed: the stack has none."
+    assert account.error == "no worker runs that could be killed: the stack has none; it has broker."
     assert account.redelivered is not None
     assert (account.text, account.node, account.injected_t) == (finding.text, None, None)
 
@@ -530,12 +539,106 @@ def test_without_a_start_a_stop_does_nothing_and_nothing_has_landed(stack: FakeS
     assert list(FaultTimetable(stack, []).findings()) == []
 
 
+# ------------------------------------------------------------------------------------------------- faults of a test
+
+
+@pytest.fixture
+def injections(stack: FakeStack) -> Injections:
+    return Injections(stack)
+
+
+def codes(injections: Injections) -> list[tuple[str, Verdict]]:
+    return [(one.code, one.verdict) for one in injections.findings()]
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_fault_of_a_test_is_healed_at_the_end_of_its_block_and_told(
+    injections: Injections, worker: FakeContainer
+) -> None:
+    with injections.inject(Pause("worker-1")) as fault:
+        assert worker.now == PAUSED
+        assert fault.node == "worker-1"
+    assert worker.now == UP
+    (finding,) = injections.findings()
+    assert (finding.code, finding.verdict, finding.tasks) == ("fault", Verdict.PASS, ("begun", "waiting"))
+    assert finding.text.startswith("pause-worker-1: worker-1 was paused; it had 2 tasks in hand")
+    with pytest.raises(UsageError, match="was used before"):
+        injections.inject(fault)
+
+
+@pytest.mark.usefixtures("journal")
+def test_what_is_still_broken_at_the_end_is_healed_the_latest_first(stack: FakeStack, injections: Injections) -> None:
+    stack.with_workers(2)
+    stack.journal("worker-2").write(Kind.UP)
+    first, second = injections.inject(Pause()), injections.inject(Pause())
+    assert (first.node, second.node) == ("worker-1", "worker-2")
+    injections.heal_all()
+    assert [box(one).now for one in stack.workers] == [UP, UP]
+    assert (second.healed_t or 0) <= (first.healed_t or 0)
+
+
+def test_a_fault_that_met_no_task_shows_nothing_unless_tasks_were_sent_meanwhile(
+    stack: FakeStack, injections: Injections
+) -> None:
+    stack.time.t = wall_time()
+    stack.journal("worker-1").write(Kind.UP)
+    with injections.inject(Pause()):
+        pass
+    with injections.inject(Noop()):
+        pass
+    assert codes(injections) == [("fault-met-nothing", Verdict.UNKNOWN), ("fault", Verdict.PASS)]
+    with injections.inject(Pause()):
+        stack.time.t = wall_time()
+        stack.journal("producer", role="producer").write(Kind.INTENDED, "meanwhile")
+    assert codes(injections)[2:] == [("fault", Verdict.PASS)]
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_fault_that_cannot_be_injected_or_healed_is_unknown(injections: Injections, worker: FakeContainer) -> None:
+    with pytest.raises(UsageError, match="no beat runs that could be killed: the stack has none; it has worker-1"):
+        injections.inject(Kill("beat"))
+    worker.refuses = {"unpause"}
+    injections.inject(Pause())
+    injections.heal_all()
+    assert codes(injections) == [("fault-not-landed", Verdict.UNKNOWN)] * 2
+    assert next(reversed(list(injections.findings()))).text.endswith("the engine refuses to unpause it.")
+
+
+def test_a_beat_is_watched_by_its_journal_and_a_mailbox_by_the_engine_alone(
+    stack: FakeStack, injections: Injections
+) -> None:
+    stack.beats, stack.others = [node("beat-1")], [node("mailbox")]
+    with injections.inject(Pause("beat")) as of_beat:
+        pass
+    assert "the journal of beat-1 has no lines" in str(of_beat.landed())
+    with injections.inject(Kill("mailbox", signal=signal_of("kill"))) as of_mailbox:
+        pass
+    assert of_mailbox.landed() is None
+    assert of_mailbox.words() == "mailbox was killed; which tasks needed it is not known"
+
+
+def test_the_broker_that_stacks_share_is_not_killed(stack: FakeStack, injections: Injections) -> None:
+    with pytest.raises(UsageError, match="shared by all stacks"):
+        injections.inject(Kill("broker"))
+    assert box(stack.broker).done == []
+
+
+def test_a_fault_has_options_on_the_command_line() -> None:
+    fault = fault_of("kill-worker-2,signal=term")
+    assert isinstance(fault, Kill)
+    assert (fault.name, fault.signal.name) == ("kill-worker-2", "SIGTERM")
+    with pytest.raises(UsageError, match="'nothing' is no signal"):
+        fault_of("kill-worker,signal=nothing")
+    with pytest.raises(UsageError, match="the fault pause has no option 'signal'; it has none"):
+        fault_of("pause-worker,signal=term")
+
+
 # ------------------------------------------------------------------------------------------------- the recovery
 
 
 def recovered(backlogs: Sequence[int], *, injected_s: float, healed_s: float | None) -> float | None:
     """Return the recovery from a fault, where `backlogs` were seen at 0 s, 1 s and so on."""
-    fault = Noop(cast("FakeStack", None))
+    fault = Noop()
     fault.injected_t = injected_s
     fault.healed_t = healed_s
     return recovery([(float(t), backlog) for t, backlog in enumerate(backlogs)], fault)
@@ -584,4 +687,4 @@ def test_only_the_last_ten_seconds_before_a_fault_count() -> None:
 
 def test_without_a_measurement_before_the_fault_there_is_nothing_to_come_back_to() -> None:
     assert recovered([50, 4, 4, 4, 4, 4], injected_s=-1.0, healed_s=0.5) is None
-    assert recovery([(0.0, 1)], Noop(cast("FakeStack", None))) is None
+    assert recovery([(0.0, 1)], Noop()) is None

@@ -1,0 +1,42 @@
+"""Faults as the command line writes them: `kill-worker`, `kill-worker-2,signal=SIGTERM`."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from harness.errors import UsageError
+from harness.faults.fault import Fault
+from harness.faults.kill import Kill
+from harness.faults.noop import Noop
+from harness.faults.pause import Pause
+
+KINDS: Mapping[str, type[Fault]] = MappingProxyType({fault.kind: fault for fault in (Kill, Pause, Noop)})
+"""Every fault class by its kind."""
+
+
+def fault_of(text: str) -> Fault:
+    """Return the fault that a text describes, on no stack yet.
+
+    Args:
+        text: the kind, then `-` and the node if it breaks one, then the options: `kill-worker,signal=SIGTERM`.
+
+    Raises:
+        UsageError: there is no such kind or option, or a value is none of that option.
+    """
+    name, *options = text.strip().split(",")
+    kind = max((kind for kind in KINDS if f"{name}-".startswith(f"{kind}-")), key=len, default=None)
+    if kind is None:
+        raise UsageError(f"there is no fault {name!r}; there are {', '.join(sorted(KINDS))}, as in kill-worker.")
+    made = KINDS[kind]
+    node = name.removeprefix(kind).removeprefix("-")
+    given: dict[str, Any] = {}
+    for option in options:
+        key, _, value = option.partition("=")
+        if key not in made.options:
+            there = ", ".join(sorted(made.options)) or "none"
+            raise UsageError(f"the fault {kind} has no option {key!r}; it has {there}.")
+        try:
+            given[key] = made.options[key](value)
+        except ValueError as error:
+            raise UsageError(f"{option!r} of the fault {kind}: {error}") from None
+    return made(**({"node": node} if node else {}), **given)
