@@ -34,6 +34,7 @@ from harness.shared_options import DEFAULT_FOLDER, FOLDER, settings_of
 from harness.stack.limits import TIMEOUT_S
 from harness.stack.project_stack import image_plan, spec_of
 from harness.stack.shared_parts import SharedParts
+from harness.survive_command import survive_
 from harness.up_commands import down, status, up
 
 
@@ -122,6 +123,7 @@ def init_(*, folder: Path, app: str | None, dry_run: bool, yes: bool) -> None:
     init_command.init(folder, app, dry_run=dry_run, yes=yes)
 
 
+cli.add_command(survive_)
 cli.add_command(up)
 cli.add_command(send)
 cli.add_command(down)

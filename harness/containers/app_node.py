@@ -1,5 +1,6 @@
 """A container that runs a user's app: the common settings of such nodes, and their readiness."""
 
+import json
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,11 @@ from pathlib import Path
 import harness
 from harness.containers.engine import Engine, NodeSpec
 from harness.containers.node import Node
-from harness.errors import StartError
+from harness.errors import StartError, UsageError
 from harness.project.needs import APP_INSIDE, Mount
 from harness.records.event import Event, Kind
 from harness.records.journal import Tail
+from harness.records.values import Json
 
 CODE_INSIDE = "/harness-code"
 RUN_INSIDE = "/harness/run"
@@ -120,6 +122,20 @@ def with_advice(error: StartError) -> StartError:
         f"{error}\nAn app cannot write to its own folder. With writable=True, nodes write to a copy of it; with "
         "writable=['media', 'logs'], only these paths are copied."
     )
+
+
+def overriding(settings: Mapping[str, Json]) -> dict[str, str]:
+    """Return the environment in which Celery settings override the app's own; empty if there are none.
+
+    Raises:
+        UsageError: they are not JSON.
+    """
+    if not settings:
+        return {}
+    try:
+        return {"HARNESS_SETTINGS": json.dumps(dict(settings))}
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the Celery settings to override are not JSON: {error}") from error
 
 
 def inside_app(path: str) -> str:

@@ -1,11 +1,10 @@
 """Beat: the real `celery beat` of a user's app, under the agent, with the real clock or a faked one."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from harness.containers.app_node import RUN_INSIDE, AppNode, JournalingNode
+from harness.containers.app_node import RUN_INSIDE, AppNode, JournalingNode, overriding
 from harness.containers.engine import Engine
 from harness.errors import UsageError
 from harness.records.event import Kind
@@ -83,11 +82,7 @@ class Beat(JournalingNode):
         """
         (app.run_folder / "beat").mkdir(exist_ok=True)
         own = {} if clock is None else clock.env()
-        if settings:
-            try:
-                own["HARNESS_SETTINGS"] = json.dumps(dict(settings))
-            except (TypeError, ValueError) as error:
-                raise UsageError(f"the settings of {name} are not JSON: {error}") from error
+        own |= overriding(settings or {})
         command = ("-A", app.app, "beat", f"--schedule={RUN_INSIDE}/beat/{name}", "--loglevel=info")
         # The agent writes this line when the scheduler is there.
         super().__init__(engine, app.spec(name, command, env=own), app, ready=Kind.READY)

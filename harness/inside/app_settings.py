@@ -45,10 +45,16 @@ def tune_sqlite(results_url: str) -> None:
 
 
 def use_settings(settings: Mapping[str, Json]) -> None:
-    """Make these settings override those of the app that this process is about to run."""
+    """Make these settings override those of the app that this process is about to run.
+
+    `task_annotations` come after the app's own, so that an option that only the app's own name stays.
+    """
 
     def on_import_modules(sender: Celery, **_: Any) -> None:
+        own = sender.conf.task_annotations
         sender.conf.update(settings)
+        if own and (more := settings.get("task_annotations")):
+            sender.conf.task_annotations = [*(own if isinstance(own, list | tuple) else [own]), more]
 
     signals.import_modules.connect(on_import_modules, weak=False)
 

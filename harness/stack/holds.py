@@ -4,7 +4,7 @@ import os
 import select
 import socket
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +19,8 @@ WAIT_S = 60.0
 """Seconds that `Hold.wait` waits by default."""
 _LONGEST_LINE = 65_536
 """The most bytes of an arrival."""
+_KEPT = 10_000
+"""The number of arrivals that are kept."""
 _SHOWN = 5
 """The number of other arrivals that an error names."""
 
@@ -135,6 +137,8 @@ class Holds:
         """Notified when a task is held, and when one is held no more."""
         self.seen = Counter[tuple[str, Moment]]()
         """The number of arrivals, by the task's name and the moment, since the first hold."""
+        self.arrivals: deque[Arrival] = deque(maxlen=_KEPT)
+        """The latest arrivals, since the first hold or since `listen`."""
         self._holds: list[Hold] = []
         self._server: socket.socket | None = None
 
@@ -152,13 +156,22 @@ class Holds:
         """
         if nth < 1:
             raise UsageError(f"nth is {nth}; the first task that comes is number 1.")
+        self.listen()
         with self.changed:
-            if self._server is None:
-                self._server = self._listen()
-                threading.Thread(target=self._serve, args=(self._server,), name="holds", daemon=True).start()
             held = Hold(self, Moment(moment), name=name, task=task, nth=nth)
             self._holds.append(held)
         return held
+
+    def listen(self) -> None:
+        """Note the moments of all tasks from now on, without holding any. A second time does nothing.
+
+        Raises:
+            UsageError: the run folder takes no socket.
+        """
+        with self.changed:
+            if self._server is None:
+                self._server = self._open()
+                threading.Thread(target=self._serve, args=(self._server,), name="holds", daemon=True).start()
 
     def let_all_go(self) -> None:
         """Let every held task go on, and hold none any more."""
@@ -178,7 +191,7 @@ class Holds:
             server.close()
         self.let_all_go()
 
-    def _listen(self) -> socket.socket:
+    def _open(self) -> socket.socket:
         server = socket.socket(socket.AF_UNIX)
         try:
             with _short(self._folder) as folder:
@@ -209,6 +222,7 @@ class Holds:
                 return
             with self.changed:
                 self.seen[arrival.name, arrival.moment] += 1
+                self.arrivals.append(arrival)
                 holding = next((hold for hold in self._holds if hold.takes(arrival)), None)
                 self.changed.notify_all()
             if holding is not None:

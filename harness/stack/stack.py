@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
-from harness.containers.app_node import APP_DATABASE_URL_INSIDE, AppNode
+from harness.containers.app_node import APP_DATABASE_URL_INSIDE, AppNode, overriding
 from harness.containers.beat import Beat, FastClock, ShiftedClock
 from harness.containers.broker_node import BrokerNode, Login, QueueCount, QueueLook, Waiting
 from harness.containers.mailbox import SMTP_PORT, Mailbox
@@ -87,7 +87,8 @@ class Stack(AccountedSystem):
         self._login: Login | None = None
         self._app: AppNode | None = None
         self._rows: RowEffects | None = None
-        self._holds = Holds(folder.path)
+        self.holds = Holds(folder.path)
+        """The tasks that are held, and the moments that were passed."""
         self._injections = Injections(self)
         self.accounted = 0
         """The number of tasks that were sent by others than workers when the last audit was made."""
@@ -130,7 +131,7 @@ class Stack(AccountedSystem):
         self._write_run_file([PRODUCER, *(node.name for node in nodes)])
         self._closing.callback(self._remove, nodes)
         # Neither a process that is held nor one that is broken ends when it is asked to.
-        self._closing.callback(self._holds.close)
+        self._closing.callback(self.holds.close)
         self._closing.callback(self._injections.heal_all)
         if self.spec.prepare:
             # A command may send a mail.
@@ -184,7 +185,7 @@ class Stack(AccountedSystem):
             network=network,
             broker_url=login.amqp_url_inside,
             results_url=self._store.url_inside,
-            env=env | rendered(self.spec.env, known),
+            env=env | rendered(self.spec.env, known) | overriding(self.spec.settings),
             labels={RUN_LABEL: self.folder.path.name},
         )
 
@@ -218,7 +219,7 @@ class Stack(AccountedSystem):
     def hold(self, name: str | None, moment: Moment, *, task: str | None = None, nth: int = 1) -> Hold:
         """Hold the next task that reaches a moment, until `settle` or the handle lets it go on; see `Holds.hold`."""
         self._running_login()
-        return self._holds.hold(name, moment, task=task, nth=nth)
+        return self.holds.hold(name, moment, task=task, nth=nth)
 
     def inject(self, fault: AnyFault) -> AnyFault:
         """Break something, and return the fault when it is seen broken; it is a context manager that heals.
@@ -258,7 +259,8 @@ class Stack(AccountedSystem):
             raise UsageError("beat has one clock: give ahead_s or clock.")
         own = ShiftedClock(offset_s=ahead_s) if ahead_s else clock
         name = f"beat-{len(self.beats) + 1}"
-        beat = Beat(self._session.engine, self._app_node(), name=name, clock=own, settings=settings)
+        all_settings = {**self.spec.settings, **(settings or {})}
+        beat = Beat(self._session.engine, self._app_node(), name=name, clock=own, settings=all_settings)
         self.beats.append(beat)
         self.add(beat)
         return beat
@@ -314,7 +316,7 @@ class Stack(AccountedSystem):
         `harness.stack.settling`. When nothing of it can move any more, waiting ends. What is in flight at the deadline
         is pending.
         """
-        self._holds.let_all_go()
+        self.holds.let_all_go()
         self._injections.heal_all()
         settled = settling.settle(self, limits, say=self._say, watch=watch)
         self.limits_left = limits.left_after(settled, at_most=_UNASKED)

@@ -57,6 +57,8 @@ class StackSpec:
     effects: Mapping[str, EffectQuery] = field(default_factory=dict)
     """The queries that find effects in the app's own database. They are named by the kind of the effects, and the key
     of an effect begins with that, such as `order:7`."""
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    """Celery settings that override the app's own, in every node that runs it. The app is not edited."""
     guest: bool = False
     """True if its vhost is `/` and its user `guest`. A session can have one such stack at a time."""
 

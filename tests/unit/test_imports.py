@@ -21,7 +21,13 @@ ROOT = Path(__file__).parents[2]
 FLOORS = (
     ("harness.__main__",),
     ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
-    ("harness.send_command", "harness.up_commands", "harness.init_command", "harness.celery_setup_docker"),
+    (
+        "harness.send_command",
+        "harness.survive_command",
+        "harness.up_commands",
+        "harness.init_command",
+        "harness.celery_setup_docker",
+    ),
     (
         "harness.command_exit",
         "harness.scenario_options",
@@ -67,6 +73,7 @@ KNOWN_TO = {
         "harness.scenario_options",
         "harness.send_command",
         "harness.shared_options",
+        "harness.survive_command",
         "harness.up_commands",
     ),
     "cronsim": ("harness.audit.beat.crontab",),

@@ -172,7 +172,7 @@ def test_settings_that_are_not_json_are_a_wrong_use(tmp_path: Path, settings: di
         network="network",
         broker_url="amqp://inside",
     )
-    with pytest.raises(UsageError, match="the settings of beat-1 are not JSON"):
+    with pytest.raises(UsageError, match="the Celery settings to override are not JSON"):
         Beat(ENGINE, node, name="beat-1", settings=settings)
 
 

@@ -1,0 +1,196 @@
+"""The command `harness survive`: do the tasks of an app survive? Without a test written for it."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import click
+
+from harness.audit.run_folder import RUNS, RunFolder
+from harness.console import Console
+from harness.errors import RunFolderError, UsageError
+from harness.printable import printable
+from harness.project.app_tasks import tasks_in
+from harness.project.settings import Settings, load
+from harness.project.source_files import Sources
+from harness.records.survival import Demand, Survival
+from harness.records.verdict import Verdict
+from harness.report import progress, survive_grid
+from harness.running import sending, survive
+from harness.running.run import find_scenario, stack_for
+from harness.scenario_options import scenario_folder
+from harness.shared_options import DEFAULT_FOLDER, FOLDER, settings_of
+from harness.stack.project_stack import spec_of
+from harness.stack.shared_parts import SharedParts
+
+BASELINE = Path("survive.json")
+"""The baseline of a project, if it is there."""
+_SHOWN = 5
+"""The number of tasks that an error names."""
+
+
+@click.command("survive")
+@click.argument("scenario", required=False)
+@click.option("--task", "tasks", multiple=True, metavar="NAME", help="A task to send instead; repeatable.")
+@click.option("--args", "args", multiple=True, metavar="JSON", help="Its arguments, a JSON array; one for each --task.")
+@click.option("--kwargs", "kwargs", multiple=True, metavar="JSON", help="Its keyword arguments, a JSON object.")
+@click.option("--quick", "is_quick", is_flag=True, help="Only the eight cells that break most apps.")
+@click.option("--full", "is_full", is_flag=True, help="All moments and faults.  [default]")
+@click.option(
+    "--promise",
+    "demand",
+    type=click.Choice([one.value for one in Demand]),
+    default=Demand.AT_LEAST_ONCE.value,
+    show_default=True,
+    help="What is demanded of every task under every fault.",
+)
+@click.option("--app", help="The Celery app, as `celery -A` takes it.  [default: the scenario's, or the settings']")
+@click.option("--app-dir", type=FOLDER, help=f"The folder that app and scenario are imported from.  {DEFAULT_FOLDER}")
+@click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folders are made.")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"Fail only on what got worse since this file.  [default: {BASELINE}, if it is there]",
+)
+@click.option("--save", is_flag=True, help="Write the outcome as the new baseline.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
+def survive_(
+    *,
+    scenario: str | None,
+    tasks: tuple[str, ...],
+    args: tuple[str, ...],
+    kwargs: tuple[str, ...],
+    is_quick: bool,
+    is_full: bool,
+    demand: str,
+    app: str | None,
+    app_dir: Path | None,
+    root: Path,
+    baseline: Path | None,
+    save: bool,
+    as_json: bool,
+) -> int:
+    """Do my tasks survive? Hold each task at each moment of its life, do the worst to it, and account for all.
+
+    What is sent: SCENARIO, or the --task with its --args, or else those tasks of the app that need no arguments and
+    touch nothing outside of themselves.
+
+    \b
+    harness survive emails --quick
+    harness survive --task shop.welcome --args '["a@b.example"]'
+
+    Each broken promise is shown with its reason, and run again with the option that mends it, set from outside. The
+    exit code is 1 if a promise is broken; with a baseline, only if a cell is worse than there.
+    """  # noqa: D301 - \b is click's.
+    if is_quick and is_full:
+        raise click.UsageError("--quick and --full exclude each other.")
+    if scenario and tasks:
+        raise click.UsageError("give a scenario or tasks, not both.")
+    settings = settings_of(app_dir, app=app)
+    before = _baseline(baseline, must_exist=baseline is not None)
+    subjects = _of_scenario(scenario, app, app_dir) if scenario else _of_tasks(settings, tasks, args, kwargs)
+    name = scenario or settings.app or "the app"
+    folder = RunFolder.create(root, f"survive-{name}")
+    wanted = survive.QUICK if is_quick else survive.MEETS
+    with progress.of_tasks() as (say, tell), SharedParts(say) as session:
+        trials = []
+        for subject in subjects:
+            say(f"{subject.name}: once without a fault")
+            trials.append(survive.trial(session, subject, folder.path, wanted))
+        survival = survive.survive(
+            session,
+            trials,
+            folder.path,
+            name=name,
+            demand=Demand(demand),
+            progress=lambda done, total: tell("cells", done, total),
+        )
+    return _conclude(survival, folder, before, save_to=(baseline or BASELINE) if save else None, as_json=as_json)
+
+
+def _of_scenario(name: str, app: str | None, app_dir: Path | None) -> list[survive.Subject]:
+    scenario = find_scenario(name, scenario_folder(app_dir))
+    said = {"app": app, "folder": app_dir}
+    stack = stack_for(scenario, load(app_dir or Path()), said)
+    return [survive.Subject(name=name, stack=stack, scenario=scenario)]
+
+
+def _of_tasks(
+    settings: Settings, tasks: Sequence[str], args: Sequence[str], kwargs: Sequence[str]
+) -> list[survive.Subject]:
+    if len(args) > len(tasks) or len(kwargs) > len(tasks):
+        raise UsageError("there are more --args or --kwargs than --task: each belongs to the task in its place.")
+    named = list(tasks) or list(_harmless(settings))
+    stack = spec_of(settings, workers=1, mailbox=True)
+    subjects = []
+    for number, task in enumerate(named):
+        given = sending.parsed(args[number]) if number < len(args) else []
+        by_name = sending.parsed(kwargs[number]) if number < len(kwargs) else {}
+        if not isinstance(given, list):
+            raise UsageError(f"--args {args[number]} is no JSON array, such as '[\"a@b.example\", 3]'.")
+        if not isinstance(by_name, dict):
+            raise UsageError(f"--kwargs {kwargs[number]} is no JSON object, such as '{{\"amount\": 3}}'.")
+        subjects.append(survive.Subject(name=task, stack=stack, scenario=survive.OneTask(task, given, by_name)))
+    return subjects
+
+
+def _harmless(settings: Settings) -> Iterator[str]:
+    """Yield the tasks in the app's sources that anybody can send. Raises UsageError if there is none."""
+    sources = Sources(settings.folder)
+    found = tasks_in(sources)
+    yield from (harmless := [task.name(PurePosixPath()) for task in found if task.is_harmless])
+    if not harmless:
+        seen = [f"{task.name(PurePosixPath())}({', '.join(task.arguments)})" for task in found[:_SHOWN]]
+        there = ", ".join(seen) or f"no tasks in the files of {settings.folder}"
+        raise UsageError(
+            "say what to send: --task NAME --args JSON, or a scenario. No task was found that needs no arguments and "
+            f"touches nothing outside of itself; there are {there}."
+        )
+
+
+def _baseline(path: Path | None, *, must_exist: bool) -> Survival | None:
+    """Return the outcome in a baseline; None if there is none."""
+    path = path or BASELINE
+    if not path.exists() and not must_exist:
+        return None
+    try:
+        return Survival.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"the baseline {path} cannot be read: {error.strerror}. --save writes one.") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path} is no outcome of `harness survive` ({error!r}); --save writes one.") from None
+
+
+def _conclude(
+    survival: Survival, folder: RunFolder, before: Survival | None, *, save_to: Path | None, as_json: bool
+) -> int:
+    """Write and show the outcome, and return the exit code."""
+    said = survival.to_json()
+    folder.write("survive.json", said)
+    (folder.path / "survive.md").write_text(survive_grid.markdown(survival), encoding="utf-8")
+    if save_to is not None:
+        try:
+            save_to.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"{save_to} cannot be written: {error.strerror}.") from error
+    console = Console(stderr=as_json)
+    if as_json:
+        sys.stdout.write(json.dumps(said) + "\n")
+    for part in survive_grid.parts(survival):
+        console.print(part)
+    verdict = survival.verdict
+    if before is not None:
+        worse, better = survive_grid.changes(before, survival)
+        for words, lines in (("worse", worse), ("better", better)):
+            for line in lines:
+                console.print(f"{words}: {printable(line)}", soft_wrap=True)
+        # What was broken before is no news.
+        if verdict is Verdict.FAIL and not worse:
+            verdict = Verdict.PASS
+            console.print("nothing is worse than in the baseline.")
+        elif worse:
+            verdict = Verdict.FAIL
+    console.print("verdict: ", survive_grid.verdict_of(verdict), sep="")
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
+    return verdict.exit_code

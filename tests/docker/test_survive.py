@@ -1,0 +1,55 @@
+"""`harness survive` on an app that it has never seen: what is lost, why, and that the remedy mends it."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.records.moment import Moment
+from harness.records.survival import Demand, Outcome
+from harness.records.verdict import Verdict
+from harness.running import survive
+from harness.stack.shared_parts import SharedParts
+from harness.stack.stack import StackSpec
+
+pytestmark = pytest.mark.docker
+
+APP = """
+from celery import Celery
+app = Celery("shop")
+
+@app.task(name="shop.pay", acks_late=False)
+def pay(amount):
+    return amount
+"""
+WANTED = {survive.KILL_WORKER: (Moment.STARTED,), survive.KILL_POOL_PROCESS: (Moment.RETURNED,)}
+
+
+@pytest.fixture
+def session(_harness_session: SharedParts) -> SharedParts:
+    return _harness_session
+
+
+def test_what_early_acknowledgement_loses_is_found_and_the_remedy_is_proven(
+    session: SharedParts, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(APP)
+    subject = survive.Subject(
+        name="shop.pay",
+        stack=StackSpec(app="shop", app_folder=tmp_path),
+        scenario=survive.OneTask("shop.pay", [3], {}),
+    )
+    runs = tmp_path / "runs"
+    trial = survive.trial(session, subject, runs, WANTED)
+    (life,) = trial.lives
+    assert life.has_own_process
+    # Early: the message is acknowledged before the task begins.
+    assert {Moment.RECEIVED, Moment.ACKNOWLEDGED, Moment.STARTED, Moment.RETURNED, Moment.STORED} <= set(life.moments)
+    survival = survive.survive(session, [trial], runs, name="shop", demand=Demand.AT_LEAST_ONCE)
+    seen = {(one.cell.fault, one.cell.moment): one for one in survival.results}
+    assert survival.verdict is Verdict.FAIL
+    lost = seen[survive.KILL_WORKER, Moment.STARTED]
+    assert lost.outcome is Outcome.LOST
+    assert "acks_late" in lost.why
+    assert seen[survive.KILL_POOL_PROCESS, Moment.RETURNED].outcome is Outcome.FAILED
+    (remedy,) = survival.remedies
+    assert [one.outcome for one in remedy.results] == [Outcome.RAN_TWICE, Outcome.RAN_TWICE], remedy.results

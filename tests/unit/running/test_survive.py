@@ -1,0 +1,179 @@
+"""Cells and their outcomes: what is tried on a task, what its audit means, and what a remedy proves."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from harness.audit.audit import Audit
+from harness.records.moment import Arrival, Moment
+from harness.records.survival import Cell, Demand, Outcome, Result, Survival
+from harness.records.verdict import Fate, Finding, Verdict
+from harness.running import survive
+from harness.running.survive import KILL_POOL_PROCESS, KILL_WORKER, Life, OneTask, Subject, Trial
+from harness.stack.shared_parts import SharedParts
+from harness.stack.stack import StackSpec
+
+ALL = tuple(Moment)
+
+
+def arrival(name: str, moment: Moment, pid: int) -> Arrival:
+    return Arrival(moment=moment, task=f"id-of-{name}", name=name, node="worker-1", pid=pid)
+
+
+def test_a_tasks_life_is_the_moments_that_it_passed_and_celerys_own_tasks_are_left_out() -> None:
+    seen = [
+        arrival("pay", Moment.STARTED, 20),
+        arrival("pay", Moment.RECEIVED, 7),
+        arrival("celery.chord_unlock", Moment.STARTED, 20),
+        arrival("mail", Moment.RECEIVED, 7),
+    ]
+    pay, mail = survive.lives_of(seen)
+    assert pay == Life(task="pay", moments=(Moment.RECEIVED, Moment.STARTED), has_own_process=True)
+    assert mail.task == "mail"
+
+
+def test_a_task_that_the_worker_itself_runs_has_no_pool_process_to_kill() -> None:
+    seen = [arrival("pay", Moment.RECEIVED, 7), arrival("pay", Moment.STARTED, 7)]
+    (life,) = survive.lives_of(seen)
+    assert {cell.fault for cell in life.cells(survive.MEETS)} == {KILL_WORKER}
+    apart = replace(life, has_own_process=True)
+    assert [(cell.fault, cell.moment) for cell in apart.cells(survive.MEETS)] == [
+        (KILL_WORKER, Moment.RECEIVED),
+        (KILL_WORKER, Moment.STARTED),
+        (KILL_POOL_PROCESS, Moment.STARTED),
+    ]
+
+
+def test_the_quick_cells_are_eight() -> None:
+    assert len(Life(task="pay", moments=ALL, has_own_process=True).cells(survive.QUICK)) == 8
+
+
+def finding(code: str, verdict: Verdict) -> Finding:
+    return Finding(code=code, verdict=verdict, count=1, text=f"{code}.")
+
+
+def audit(*findings: Finding, **fates: int) -> Audit:
+    return Audit(
+        name="run",
+        entries=3,
+        fates={**dict.fromkeys(Fate, 0), **{Fate(fate): count for fate, count in fates.items()}},
+        findings=findings,
+        e2e_ms={},
+        workers={},
+        memory_mb={},
+        witnesses={},
+    )
+
+
+LOST, WRONG = finding("lost", Verdict.FAIL), finding("wrong", Verdict.FAIL)
+UNKNOWN, RAN = finding("journal-damaged", Verdict.UNKNOWN), finding("ran-again", Verdict.PASS)
+
+
+@pytest.mark.parametrize(
+    ("audited", "effects", "outcome"),
+    [
+        (audit(ok=3), 1, Outcome.OK),
+        (audit(RAN, ok=3), 1, Outcome.RAN_TWICE),
+        (audit(RAN, ok=3), 2, Outcome.EFFECT_TWICE),
+        (audit(LOST, RAN, ok=2, lost=1), 2, Outcome.LOST),
+        (audit(WRONG, ok=2, wrong=1), 1, Outcome.FAILED),
+        (audit(LOST, WRONG, ok=1, lost=1, wrong=1), 1, Outcome.LOST),
+        # A step that was promised and never sent has no entry, and so no fate.
+        (audit(finding("never-sent", Verdict.FAIL), ok=3), 1, Outcome.LOST),
+        (audit(finding("pending", Verdict.UNKNOWN), ok=2, pending=1), 1, Outcome.HUNG),
+        (audit(UNKNOWN, ok=3), 2, Outcome.UNKNOWN),
+        # The task was held when the fault came, whatever the journal of the node says.
+        (audit(finding("fault-met-nothing", Verdict.UNKNOWN), ok=3), 1, Outcome.OK),
+        (audit(finding("fault-not-landed", Verdict.UNKNOWN), ok=3), 1, Outcome.UNKNOWN),
+    ],
+)
+def test_what_became_of_a_cell_is_the_worst_that_its_audit_says(audited: Audit, effects: int, outcome: Outcome) -> None:
+    assert survive.outcome_of(audited, is_effect_doubled=effects > 1)[0] is outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "at_least_once", "exactly_once"),
+    [
+        (Outcome.OK, Verdict.PASS, Verdict.PASS),
+        (Outcome.RAN_TWICE, Verdict.PASS, Verdict.PASS),
+        (Outcome.EFFECT_TWICE, Verdict.PASS, Verdict.FAIL),
+        (Outcome.FAILED, Verdict.FAIL, Verdict.FAIL),
+        (Outcome.HUNG, Verdict.FAIL, Verdict.FAIL),
+        (Outcome.LOST, Verdict.FAIL, Verdict.FAIL),
+        (Outcome.UNKNOWN, Verdict.UNKNOWN, Verdict.UNKNOWN),
+    ],
+)
+def test_the_demand_decides_what_an_outcome_means(
+    outcome: Outcome, at_least_once: Verdict, exactly_once: Verdict
+) -> None:
+    assert Demand.AT_LEAST_ONCE.verdict(outcome) is at_least_once
+    assert Demand.EXACTLY_ONCE_EFFECTS.verdict(outcome) is exactly_once
+
+
+# --------------------------------------------------------------------------------------------------- all cells
+
+
+def trial_of(tmp_path: Path, *, moments: Sequence[Moment]) -> Trial:
+    subject = Subject(name="pay", stack=StackSpec(app="shop", app_folder=tmp_path), scenario=OneTask("pay", [], {}))
+    life = Life(task="pay", moments=tuple(moments), has_own_process=True)
+    return Trial(subject=subject, lives=(life,), wanted=survive.MEETS)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Cell, object]]:
+    """Cells that are lost at `started` unless the task is acknowledged late; and then run twice."""
+    asked: list[tuple[Cell, object]] = []
+
+    def try_cell(_session: SharedParts, subject: Subject, cell: Cell, _root: Path) -> Result:
+        options = subject.stack.settings.get("task_annotations", {}).get("pay", {})
+        asked.append((cell, options))
+        outcome = Outcome.OK
+        if cell.moment is Moment.STARTED:
+            outcome = Outcome.RAN_TWICE if options.get("acks_late") else Outcome.LOST
+        return Result(cell=cell, outcome=outcome, why="", folder="")
+
+    monkeypatch.setattr(survive, "try_cell", try_cell)
+    return asked
+
+
+def run(trial: Trial, told: list[tuple[int, int]]) -> Survival:
+    return survive.survive(
+        cast("SharedParts", None),
+        [trial],
+        Path(),
+        name="shop",
+        demand=Demand.AT_LEAST_ONCE,
+        progress=lambda done, total: told.append((done, total)),
+    )
+
+
+def test_a_broken_promise_is_run_again_with_the_option_that_mends_it(
+    tmp_path: Path, asked: list[tuple[Cell, object]]
+) -> None:
+    told: list[tuple[int, int]] = []
+    survival = run(trial_of(tmp_path, moments=[Moment.RECEIVED, Moment.STARTED]), told)
+    assert survival.verdict is Verdict.FAIL
+    (remedy,) = survival.remedies
+    assert remedy.line == "@app.task(acks_late=True, reject_on_worker_lost=True)"
+    assert [one.outcome for one in remedy.results] == [Outcome.OK, Outcome.RAN_TWICE, Outcome.RAN_TWICE]
+    # All cells run again, so that the price of the remedy is seen.
+    assert len(asked) == 6
+    assert (told[0], told[-1]) == ((0, 3), (6, 6))
+    assert Survival.from_json(survival.to_json()) == survival
+
+
+def test_where_nothing_broke_nothing_is_run_again(tmp_path: Path, asked: list[tuple[Cell, object]]) -> None:
+    survival = run(trial_of(tmp_path, moments=[Moment.RECEIVED, Moment.STORED]), [])
+    assert (survival.verdict, survival.remedies, len(asked)) == (Verdict.PASS, [], 3)
+
+
+def test_only_a_pool_process_needs_the_message_back_when_it_dies(
+    tmp_path: Path, asked: list[tuple[Cell, object]]
+) -> None:
+    assert asked == []
+    solo = trial_of(tmp_path, moments=[Moment.STARTED])
+    survival = run(replace(solo, lives=(replace(solo.lives[0], has_own_process=False),)), [])
+    assert [one.line for one in survival.remedies] == ["@app.task(acks_late=True)"]
