@@ -18,6 +18,7 @@ from harness.errors import HarnessError, RunFolderError
 from harness.printable import printable
 from harness.records import values
 from harness.records.expectation import Promise
+from harness.records.finding_codes import Code
 from harness.records.values import Json
 from harness.records.verdict import Fate, Finding, Verdict
 
@@ -219,7 +220,7 @@ def _judge(database: Database, witnesses: Witnesses, promise: Promise, name: str
             if not entries
             else "every task was refused, so nothing was shown."
         )
-        findings.append(Finding(code="nothing-sent", verdict=Verdict.UNKNOWN, count=entries, text=text))
+        findings.append(Finding(code=Code.NOTHING_SENT, verdict=Verdict.UNKNOWN, count=entries, text=text))
     ((count, *quantiles),) = database.all("e2e")
     names = ("p50", "p95", "p99", "max")
     return Audit(
@@ -275,7 +276,7 @@ def _fate_findings(database: Database, fates: Mapping[Fate, int], explainer: Exp
             count, tasks = database.sample("of_fate", fate=fate.value)
             more = explainer.waiting() if fate is Fate.PENDING else _also(explainer.fate(fate, tasks))
             text = f"{explainer.names(tasks, count)}: {words}{more}"
-            yield Finding(code=fate.value, verdict=verdict, count=count, text=text, tasks=tasks)
+            yield Finding(code=Code(fate), verdict=verdict, count=count, text=text, tasks=tasks)
 
 
 def _also(text: str) -> str:
@@ -316,7 +317,7 @@ def _other_findings(
         found.append(("late", Verdict.FAIL, text, database.sample("late", deadline_s=promise.deadline_s)))
     for code, verdict, words, (count, tasks) in found:
         if count:
-            name = code.replace("_", "-")
+            name = Code(code.replace("_", "-"))
             if journal_incomplete and (code.startswith("unexpected_") or code in _OF_UNSENT):
                 # The line that says it was sent may be lost.
                 verdict = Verdict.UNKNOWN  # noqa: PLW2901 - changed for this finding alone.
@@ -338,16 +339,16 @@ def _promise_findings(explainer: Explainer, *, incomplete: bool) -> Iterator[Fin
     count, tasks, text = explainer.never_sent()
     if count:
         verdict = Verdict.UNKNOWN if incomplete else Verdict.FAIL
-        yield Finding(code="never-sent", verdict=verdict, count=count, text=text, tasks=tasks[:FIRST_TASKS])
+        yield Finding(code=Code.NEVER_SENT, verdict=verdict, count=count, text=text, tasks=tasks[:FIRST_TASKS])
     if restless := explainer.sending():
-        yield Finding(code="restless", verdict=Verdict.UNKNOWN, count=1, text=restless)
+        yield Finding(code=Code.RESTLESS, verdict=Verdict.UNKNOWN, count=1, text=restless)
     if differing := explainer.differing_queues():
         text = f"declared by the app otherwise than the broker has them: {'; '.join(differing)}"
-        yield Finding(code="queues-differ", verdict=Verdict.PASS, count=len(differing), text=text)
+        yield Finding(code=Code.QUEUES_DIFFER, verdict=Verdict.PASS, count=len(differing), text=text)
     if dead := explainer.witnesses.remains.dead:
         tasks = tuple(sorted(letter.task for letter in dead if letter.task is not None))[:FIRST_TASKS]
         text = explainer.dead_letters()
-        yield Finding(code="dead-letters", verdict=Verdict.PASS, count=len(dead), text=text, tasks=tasks)
+        yield Finding(code=Code.DEAD_LETTERS, verdict=Verdict.PASS, count=len(dead), text=text, tasks=tasks)
 
 
 def _fairness_findings(workers: Mapping[str, int], promise: Promise) -> Iterator[Finding]:
@@ -357,10 +358,10 @@ def _fairness_findings(workers: Mapping[str, int], promise: Promise) -> Iterator
     index = jain(workers.values())
     if index is None:
         text = f"a fairness of {promise.fairness:g} is demanded, and there were not two workers with work: {shares}."
-        yield Finding(code="fairness-unknown", verdict=Verdict.UNKNOWN, count=len(workers), text=text)
+        yield Finding(code=Code.FAIRNESS_UNKNOWN, verdict=Verdict.UNKNOWN, count=len(workers), text=text)
     elif index < promise.fairness:
         text = f"the workers' shares have a fairness of {index:.3f}, and {promise.fairness:g} is demanded: {shares}."
-        yield Finding(code="unfair", verdict=Verdict.FAIL, count=len(workers), text=text)
+        yield Finding(code=Code.UNFAIR, verdict=Verdict.FAIL, count=len(workers), text=text)
 
 
 def _check_findings(folder: RunFolder) -> Iterator[Finding]:
@@ -371,4 +372,4 @@ def _check_findings(folder: RunFolder) -> Iterator[Finding]:
         yield from map(Finding.from_json, folder.read("checks.json")["findings"])
     except (RunFolderError, KeyError, TypeError, ValueError) as error:
         text = f"checks.json is not what a run writes: {type(error).__name__}."
-        yield Finding(code="checks-unreadable", verdict=Verdict.UNKNOWN, count=1, text=text)
+        yield Finding(code=Code.CHECKS_UNREADABLE, verdict=Verdict.UNKNOWN, count=1, text=text)

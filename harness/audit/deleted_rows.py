@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from harness.audit.evidence_database import FIRST_TASKS, Database
+from harness.records.finding_codes import Code
 from harness.records.verdict import Finding, Verdict
 
 
@@ -32,16 +33,16 @@ def findings(database: Database) -> Iterator[Finding]:
     early = [row for row in rows if not row.expired and not row.overdue]
     if expired:
         text = f"their rows were cleaned up when their time was over: {_story(expired[0])}"
-        yield _finding("row-expired", Verdict.PASS, expired, text)
+        yield _finding(Code.ROW_EXPIRED, Verdict.PASS, expired, text)
     if overdue:
         text = f"their rows are gone, and no worker was seen to clean up after their time: {_story(overdue[0])}"
-        yield _finding("row-deleted", Verdict.UNKNOWN, overdue, text)
+        yield _finding(Code.ROW_DELETED, Verdict.UNKNOWN, overdue, text)
     if early:
         text = f"their rows were written, and deleted before their time: {_story(early[0])}"
-        yield _finding("row-deleted", Verdict.FAIL, early, text)
+        yield _finding(Code.ROW_DELETED, Verdict.FAIL, early, text)
 
 
-def _finding(code: str, verdict: Verdict, rows: list[_Gone], text: str) -> Finding:
+def _finding(code: Code, verdict: Verdict, rows: list[_Gone], text: str) -> Finding:
     tasks = tuple(row.task for row in rows[:FIRST_TASKS])
     return Finding(code=code, verdict=verdict, count=len(rows), text=text, tasks=tasks)
 

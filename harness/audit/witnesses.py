@@ -27,6 +27,7 @@ from harness.audit.row_file import RowFile
 from harness.audit.run_folder import RunFolder, row_file
 from harness.errors import ResultsError, RunFolderError
 from harness.records import values
+from harness.records.finding_codes import Code
 from harness.records.journal import FORMAT, HIGHEST, KINDS, TASKLESS, first_fault, parsed
 from harness.records.message import result_ids
 from harness.records.regular_file import open_regular
@@ -125,7 +126,7 @@ class Witnesses:
                 if not self.executions:
                     self.incomplete = True
                     text = "nobody saw the workers: whether a task ran more than once is not known."
-                    self._say("unwitnessed-executions", Verdict.UNKNOWN, 1, text)
+                    self._say(Code.UNWITNESSED_EXECUTIONS, Verdict.UNKNOWN, 1, text)
                 watched = self._effects(row_kinds, has_mailbox="mailbox" in nodes)
                 self._results(rows, export, exported)
             except BaseException:
@@ -163,10 +164,10 @@ class Witnesses:
         }
         if missing:
             text = f"lines are missing in {self._journals.list(missing)}{self._first_fault(missing)}."
-            self._say("journal-incomplete", Verdict.UNKNOWN, sum(missing.values()), text)
+            self._say(Code.JOURNAL_INCOMPLETE, Verdict.UNKNOWN, sum(missing.values()), text)
         silent = sorted(set(nodes) - {file.node for file in files})
         if silent:
-            self._say("journal-silent", Verdict.UNKNOWN, len(silent), f"no journal of {', '.join(silent)}.")
+            self._say(Code.JOURNAL_SILENT, Verdict.UNKNOWN, len(silent), f"no journal of {', '.join(silent)}.")
         if missing or silent:
             self.incomplete = self.journal_incomplete = True
         self.without_beat = frozenset(
@@ -237,7 +238,7 @@ class Witnesses:
             self.database.run("forget_wants")
             if wanted:
                 text = "effects are expected, and nobody saw the world that they are in."
-                self._say("unwitnessed-effects", Verdict.UNKNOWN, wanted, text)
+                self._say(Code.UNWITNESSED_EFFECTS, Verdict.UNKNOWN, wanted, text)
             return {"mails": False, "others": False}
         files = LineFiles(self.folder.effects, self.database.scratch / "effects")
         self._speak_of(files)
@@ -246,14 +247,14 @@ class Witnesses:
         self.database.run("other_names")
         if damaged:
             text = f"lines cannot be read in {files.list(damaged)}."
-            self._say("effects-damaged", Verdict.UNKNOWN, sum(damaged.values()), text)
+            self._say(Code.EFFECTS_DAMAGED, Verdict.UNKNOWN, sum(damaged.values()), text)
         self.effects_readable = self.effects_readable and not damaged
         of_rows = {Path(row_file(kind)).name for kind in row_kinds}
         watched = self._watched({*files.names.values()} - of_rows, rested=rested, has_mailbox=has_mailbox)
         ((unwatched,),) = self.database.all("unwatched_wants", **watched)
         if unwatched:
             text = "effects are expected, and nobody was there to look for them when all had come to rest."
-            self._say("effects-absent", Verdict.UNKNOWN, unwatched, text)
+            self._say(Code.EFFECTS_ABSENT, Verdict.UNKNOWN, unwatched, text)
         return watched
 
     def _read_effects(self, files: LineFiles) -> dict[str, int]:
@@ -299,7 +300,7 @@ class Witnesses:
         except ResultsError as error:
             self.results_readable = False
             self.about["results"] = {"readable": False}
-            self._say("results-unreadable", Verdict.UNKNOWN, 1, str(error))
+            self._say(Code.RESULTS_UNREADABLE, Verdict.UNKNOWN, 1, str(error))
 
     def _copied_t(self) -> float | None:
         """Return when the rows were copied into the run folder; None if workers stored them there."""
@@ -313,7 +314,7 @@ class Witnesses:
             return copied_t
         self.results_readable = False
         text = f"when the rows were copied is not known: results.json says {shown(json.dumps(copied_t))}."
-        self._say("results-unreadable", Verdict.UNKNOWN, 1, text)
+        self._say(Code.RESULTS_UNREADABLE, Verdict.UNKNOWN, 1, text)
         return None
 
     def _groups(self, rows: RowFile) -> None:
@@ -340,7 +341,7 @@ class Witnesses:
 
     def _nothing_left(self) -> None:
         text = "nobody saw the broker: whether a task without a row still waits there is not known."
-        self._say("unwitnessed-broker", Verdict.UNKNOWN, 1, text)
+        self._say(Code.UNWITNESSED_BROKER, Verdict.UNKNOWN, 1, text)
         self.incomplete = True
         self.about["broker"] = {"readable": False, "left": 0}
         self.database.run("left", tasks=[], asked_t=None)
@@ -352,16 +353,17 @@ class Witnesses:
             self.remains = Remains.from_json(self.folder.read("broker.json"))
         except (RunFolderError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             text = f"what was left in the broker is not known: {type(error).__name__}."
-            self._say("broker-unread", Verdict.UNKNOWN, 1, text)
+            self._say(Code.BROKER_UNREAD, Verdict.UNKNOWN, 1, text)
             self.incomplete, readable = True, False
         else:
             tasks = sorted({*self.remains.messages, *self.remains.held})
             readable = self.remains.reason is None
             if anonymous := self.remains.anonymous:
                 text = "messages without a task's id are left in the queues."
-                self._say("messages-anonymous", Verdict.UNKNOWN, anonymous, text)
+                self._say(Code.MESSAGES_ANONYMOUS, Verdict.UNKNOWN, anonymous, text)
             if not readable:
-                self._say("broker-unread", Verdict.UNKNOWN, 1, f"the broker could not be read: {self.remains.reason}")
+                text = f"the broker could not be read: {self.remains.reason}"
+                self._say(Code.BROKER_UNREAD, Verdict.UNKNOWN, 1, text)
                 self.incomplete = True
         self.about["broker"] = {"readable": readable, "left": len(tasks)}
         self.database.run("left", tasks=tasks, asked_t=self.remains.asked_t)
@@ -377,7 +379,7 @@ class Witnesses:
                     growth = os.fstat(file.fileno()).st_size - begin
                     if growth > _MOST_GROWTH_BYTES:
                         text = f"{shown(path.name)} grew by {growth} bytes while it was read."
-                        self._say("journal-growing", Verdict.UNKNOWN, 1, text)
+                        self._say(Code.JOURNAL_GROWING, Verdict.UNKNOWN, 1, text)
                         self.incomplete = self.journal_incomplete = True
                         continue
                     file.seek(begin)
@@ -392,7 +394,7 @@ class Witnesses:
         """Report what is wrong with the files of a folder."""
         name = files.folder.name
         for text in files.unreadable:
-            self._say(f"{name}-unreadable", Verdict.UNKNOWN, 1, text)
+            self._say(Code(f"{name}-unreadable"), Verdict.UNKNOWN, 1, text)
             if files.folder == self.folder.effects:
                 self.effects_readable = False
             else:
@@ -400,9 +402,9 @@ class Witnesses:
             self.incomplete = True
         if files.torn:
             torn = ", ".join(files.names[file] for file in sorted(files.torn))
-            self._say(f"{name}-torn", Verdict.PASS, len(files.torn), f"the last line of {torn} has no end.")
+            self._say(Code(f"{name}-torn"), Verdict.PASS, len(files.torn), f"the last line of {torn} has no end.")
 
-    def _say(self, code: str, verdict: Verdict, count: int, text: str) -> None:
+    def _say(self, code: Code, verdict: Verdict, count: int, text: str) -> None:
         self.findings.append(Finding(code=code, verdict=verdict, count=count, text=text))
 
 

@@ -11,6 +11,7 @@ from harness.faults.fault import SHOWN_TASKS, Fault, Target
 from harness.faults.fault_text import KINDS, fault_of
 from harness.measure.durations import parse_duration_s
 from harness.measure.load_account import FaultAccount
+from harness.records.finding_codes import Code
 from harness.records.verdict import Finding, Verdict
 
 DEFAULT_FOR_S = 5.0
@@ -147,11 +148,11 @@ class FaultTimetable:
         if record.missing or record.error or fault.injected_t is None or fault.healed_t is None:
             reason = record.error or record.missing or "it was not healed."
             text = f"{record.planned} did not land: {reason}"
-            return Finding(code="fault-not-landed", verdict=Verdict.UNKNOWN, count=1, text=text)
+            return Finding(code=Code.FAULT_NOT_LANDED, verdict=Verdict.UNKNOWN, count=1, text=text)
         fault.follow()
         begin_s, end_s = fault.injected_t - self._begin_t, fault.healed_t - self._begin_t
         text = f"{record.planned}: {fault.words()}; from {begin_s:.1f} s until {end_s:.1f} s of the load."
-        return Finding(code="fault", verdict=Verdict.PASS, count=1, text=text, tasks=fault.tasks[:SHOWN_TASKS])
+        return Finding(code=Code.FAULT, verdict=Verdict.PASS, count=1, text=text, tasks=fault.tasks[:SHOWN_TASKS])
 
     def accounts(self, samples: Sequence[tuple[float, int]]) -> Iterator[FaultAccount]:
         """Yield what load.json holds of each fault. For the samples see `recovery`."""

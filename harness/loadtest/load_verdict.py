@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from harness.audit.audit import Audit
 from harness.measure.figures import Figures, Objective, invalid, taken_by_host
 from harness.measure.load_account import Counts, ObjectiveAccount
+from harness.records.finding_codes import Code
 from harness.records.verdict import Fate, Finding, Verdict
 
 _UNACCOUNTED = (Fate.UNKNOWN, Fate.PENDING)
@@ -87,14 +88,14 @@ def differences(counts: Counts, generated: int, *, via_http: bool, broken: Seque
     if counts.offered != counts.sent + counts.dropped or counts.sent != counts.done + counts.broken:
         arrivals = f"{counts.offered} offered, {counts.sent} sent, {counts.dropped} dropped"
         figures = f"{arrivals}, {counts.done} done, {counts.broken} broken"
-        yield _unknown("offer-differs", f"the generators' own counts of arrivals do not add up: {figures}.")
+        yield _unknown(Code.OFFER_DIFFERS, f"the generators' own counts of arrivals do not add up: {figures}.")
     told = counts.accepted + counts.refused + counts.unknown
     least = counts.accepted if via_http else told
     if not least <= generated <= told:
-        yield _unknown("sent-differs", f"the generators sent {told} tasks, and the journal knows of {generated}.")
+        yield _unknown(Code.SENT_DIFFERS, f"the generators sent {told} tasks, and the journal knows of {generated}.")
     for reason in broken:
-        yield _unknown("generator-broken", reason)
+        yield _unknown(Code.GENERATOR_BROKEN, reason)
 
 
-def _unknown(code: str, text: str) -> Finding:
+def _unknown(code: Code, text: str) -> Finding:
     return Finding(code=code, verdict=Verdict.UNKNOWN, count=1, text=text)

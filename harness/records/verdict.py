@@ -58,7 +58,7 @@ class Finding:
     """One statement of the audit."""
 
     code: str
-    """A short stable name, such as `lost` or `unexpected-row`."""
+    """A short stable name, such as `lost` or `unexpected-rows`: a `Code`, or plain text of a scenario."""
     verdict: Verdict
     """The verdict that this finding alone gives the run; `pass` for a remark."""
     count: int
@@ -69,7 +69,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Json]:
         """Return the finding as it stands in audit.json and checks.json."""
-        return {**asdict(self), "verdict": self.verdict.value, "tasks": list(self.tasks)}
+        return {**asdict(self), "code": str(self.code), "verdict": self.verdict.value, "tasks": list(self.tasks)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "Finding":

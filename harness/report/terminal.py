@@ -17,6 +17,7 @@ from harness.measure.figures import Figures
 from harness.measure.load_account import FaultAccount, LoadAccount, ObjectiveAccount, Probe
 from harness.measure.stages import Stage, Summary
 from harness.printable import printable, printable_name
+from harness.records.finding_codes import Code
 from harness.records.values import Json
 from harness.records.verdict import Fate, Verdict
 
@@ -169,7 +170,7 @@ def load(said: LoadAccount, audit: Audit, folder: str) -> Iterator[RenderableTyp
     yield _stages(said.stages)
     if said.probes:
         yield _probes(said.probes)
-    told = {"fault", "fault-not-landed"} if said.faults else set()
+    told = {Code.FAULT, Code.FAULT_NOT_LANDED} if said.faults else set()
     others = tuple(finding for finding in audit.findings if finding.code not in told)
     if (found := findings(replace(audit, findings=others))) is not None:
         yield found
@@ -315,7 +316,7 @@ def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
 
 def _is_expected(audit: Audit) -> bool:
     """Return whether all failures were expected."""
-    return all(finding.code != "failed-unexpectedly" for finding in audit.findings)
+    return all(finding.code != Code.FAILED_UNEXPECTEDLY for finding in audit.findings)
 
 
 def _fates(counts: Mapping[Fate, int], *, expected: bool = False) -> Text:

@@ -12,6 +12,7 @@ from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError
 from harness.project.settings import COMMAND_LINE, Settings
+from harness.records.finding_codes import Code
 from harness.records.verdict import Finding, Verdict
 from harness.scenario import Drive, Scenario
 from harness.stack.limits import TIMEOUT_S
@@ -171,4 +172,4 @@ def checked(scenario: Scenario, stack: Stack, drive: Drive) -> Iterator[Finding]
         yield from scenario.check(stack, drive)
     except Exception as error:  # noqa: BLE001 - the run is audited whatever error the check raises.
         text = f"the check of {scenario.name} crashed: {type(error).__name__}: {error}"
-        yield Finding(code="check-crashed", verdict=Verdict.UNKNOWN, count=1, text=text)
+        yield Finding(code=Code.CHECK_CRASHED, verdict=Verdict.UNKNOWN, count=1, text=text)

@@ -18,6 +18,7 @@ from harness.containers.node import Node
 from harness.errors import ResultsError
 from harness.records.event import Event, Kind
 from harness.records.expectation import Promise
+from harness.records.finding_codes import Code
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
 from harness.stack.accounted_system import PRODUCER, AccountedSystem, Watch
@@ -202,7 +203,7 @@ class Attached(AccountedSystem):
         except ResultsError as error:
             # With the rows of an earlier look only, the other tasks would seem to have none.
             self.folder.results.unlink(missing_ok=True)
-            return [Finding(code="results-not-copied", verdict=Verdict.UNKNOWN, count=1, text=str(error))]
+            return [Finding(code=Code.RESULTS_NOT_COPIED, verdict=Verdict.UNKNOWN, count=1, text=str(error))]
         return []
 
     def _when(self, task: str, done: datetime) -> float:

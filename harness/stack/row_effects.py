@@ -20,6 +20,7 @@ from harness.containers.app_node import RUN_INSIDE, AppNode
 from harness.containers.service import Lease
 from harness.project.needs import APP_INSIDE, EffectQuery
 from harness.records.expectation import Effect
+from harness.records.finding_codes import Code
 from harness.records.verdict import Finding, Verdict
 from harness.wait import REAL, Clock
 
@@ -104,7 +105,7 @@ class RowEffects:
             # A file of an earlier look would show that these are all rows.
             (folder.path / file).unlink(missing_ok=True)
             text = f"the rows of effects.{kind} in {self._name_of(query)} are not known: {error}"
-            yield Finding(code="effects-unseen", verdict=Verdict.UNKNOWN, count=1, text=text)
+            yield Finding(code=Code.EFFECTS_UNSEEN, verdict=Verdict.UNKNOWN, count=1, text=text)
 
     def _new(self, kind: str, query: EffectQuery) -> Iterator[Effect]:
         before = self._before[kind]

@@ -29,6 +29,7 @@ from harness.project.templates import (
     rendered,
 )
 from harness.records.expectation import Promise
+from harness.records.finding_codes import Code
 from harness.records.moment import Moment
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
@@ -333,7 +334,7 @@ class Stack(AccountedSystem):
         except ResultsError as error:
             # With the rows of an earlier look only, the other tasks would seem to have none.
             self.folder.results.unlink(missing_ok=True)
-            return [Finding(code="results-not-copied", verdict=Verdict.UNKNOWN, count=1, text=str(error))]
+            return [Finding(code=Code.RESULTS_NOT_COPIED, verdict=Verdict.UNKNOWN, count=1, text=str(error))]
         return []
 
     def _look_at_rows(self) -> list[Finding]:

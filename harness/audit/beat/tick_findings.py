@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.audit.beat.beat_history import Beats, Start
 from harness.audit.beat.tick_records import FIRST, EntryTicks, Times, Window
+from harness.records.finding_codes import Code
 from harness.records.verdict import Finding, Verdict
 
 UNTOLD = "in no schedule that beat spoke of"
@@ -40,7 +41,7 @@ def findings(
     if beats.starts and not any(record.expected for record in records):
         verdict = Verdict.UNKNOWN if window else Verdict.PASS
         text = "no entry of the schedule was due that can be calculated, so nothing was shown about ticks."
-        yield Finding(code="nothing-ticked", verdict=verdict, count=0, text=text)
+        yield Finding(code=Code.NOTHING_TICKED, verdict=verdict, count=0, text=text)
 
 
 def _witness_findings(
@@ -48,19 +49,19 @@ def _witness_findings(
 ) -> Iterator[Finding]:
     if faults:
         text = f"beat's journal is not whole, so ticks may have been sent that nobody knows of: {'; '.join(faults)}."
-        yield Finding(code="ticks-unwitnessed", verdict=Verdict.UNKNOWN, count=len(faults), text=text)
+        yield Finding(code=Code.TICKS_UNWITNESSED, verdict=Verdict.UNKNOWN, count=len(faults), text=text)
     # A beat that lived in a worker, or ended with an error, has its own finding.
     is_unexplained = any(start.error is None and not start.is_embedded for start in starts) or not starts
     if not beats.starts and is_unexplained and (starts or window):
         text = "no beat ever said that it was ready, so nothing is known about ticks."
-        yield Finding(code="ticks-unwatched", verdict=Verdict.UNKNOWN, count=1, text=text)
+        yield Finding(code=Code.TICKS_UNWATCHED, verdict=Verdict.UNKNOWN, count=1, text=text)
     elif window and not any(since <= window.begin_t and window.end_t <= until for since, until in beats.there):
         text = "beat was not there all the time from --from to --to."
-        yield Finding(code="ticks-unwatched", verdict=Verdict.UNKNOWN, count=1, text=text)
+        yield Finding(code=Code.TICKS_UNWATCHED, verdict=Verdict.UNKNOWN, count=1, text=text)
     unsent = sum(start.unsent for start in beats.starts)
     if unsent and window:
         text = "beat tried to send them, and never said that the broker took them."
-        yield Finding(code="ticks-unsent", verdict=Verdict.UNKNOWN, count=unsent, text=text)
+        yield Finding(code=Code.TICKS_UNSENT, verdict=Verdict.UNKNOWN, count=unsent, text=text)
 
 
 def _death_findings(starts: Sequence[Start]) -> Iterator[Finding]:
@@ -69,13 +70,13 @@ def _death_findings(starts: Sequence[Start]) -> Iterator[Finding]:
         whose = f"the beat of {start.node}" if start.is_embedded else start.node
         if start.error is not None:
             text = f"{whose} ended with an error, so that nothing more of its schedule was sent: {start.error}"
-            yield Finding(code="beat-died", verdict=Verdict.FAIL, count=1, text=text)
+            yield Finding(code=Code.BEAT_DIED, verdict=Verdict.FAIL, count=1, text=text)
         elif start.silent_s is not None:
             text = f"{whose} was not heard of any more, and {start.silent_s:.0f} s later its worker still took tasks."
-            yield Finding(code="beat-died", verdict=Verdict.FAIL, count=1, text=text)
+            yield Finding(code=Code.BEAT_DIED, verdict=Verdict.FAIL, count=1, text=text)
         elif start.is_embedded and start.ready_at is None:
             text = f"{whose} began, and never said that it was ready, so nothing is known about its ticks."
-            yield Finding(code="ticks-unwatched", verdict=Verdict.UNKNOWN, count=1, text=text)
+            yield Finding(code=Code.TICKS_UNWATCHED, verdict=Verdict.UNKNOWN, count=1, text=text)
 
 
 def _schedule_findings(beats: Beats) -> Iterator[Finding]:
@@ -85,7 +86,7 @@ def _schedule_findings(beats: Beats) -> Iterator[Finding]:
         advice = "" if shadow.named else "; give each one a `name`"
         text = f"{shadow.entry}: {shadow.kept} took the place of {shadow.lost}, which is never sent{advice}."
         verdict = Verdict.PASS if shadow.named else Verdict.FAIL
-        yield Finding(code="entry-shadowed", verdict=verdict, count=1, text=text)
+        yield Finding(code=Code.ENTRY_SHADOWED, verdict=verdict, count=1, text=text)
     gone = {
         entry: None
         for start in starts
@@ -97,7 +98,7 @@ def _schedule_findings(beats: Beats) -> Iterator[Finding]:
         text = (
             f"taken out of the schedule while beat went on, and not demanded from then on: {_named(', ', list(gone))}."
         )
-        yield Finding(code="entries-removed", verdict=Verdict.PASS, count=len(gone), text=text)
+        yield Finding(code=Code.ENTRIES_REMOVED, verdict=Verdict.PASS, count=len(gone), text=text)
 
 
 _FAILURES = (
@@ -114,10 +115,10 @@ def _entry_findings(record: EntryTicks, skipped: Times, *, is_whole: bool) -> It
         yield _unpredictable_finding(record)
     if skipped.count:
         text = f"{record.entry}: {skipped} (due while no beat was there; Celery makes up for one at most)"
-        yield Finding(code="ticks-skipped", verdict=Verdict.PASS, count=skipped.count, text=text)
+        yield Finding(code=Code.TICKS_SKIPPED, verdict=Verdict.PASS, count=skipped.count, text=text)
     if (out := record.unscheduled).count:
         text = f"{record.entry}: {out} (due while it was not in beat's schedule, in which it was before and after)"
-        yield Finding(code="ticks-unscheduled", verdict=Verdict.UNKNOWN, count=out.count, text=text)
+        yield Finding(code=Code.TICKS_UNSCHEDULED, verdict=Verdict.UNKNOWN, count=out.count, text=text)
 
 
 def _failure_findings(record: EntryTicks, *, is_whole: bool) -> Iterator[Finding]:
@@ -129,14 +130,14 @@ def _failure_findings(record: EntryTicks, *, is_whole: bool) -> Iterator[Finding
         text = f"{record.entry}: {times} ({words.format(record.lateness_s.get('max', 0.0))}{said})"
         # The line of a tick that seems missing or late may be lost.
         verdict = Verdict.FAIL if is_whole or name not in {"missing", "late"} else Verdict.UNKNOWN
-        yield Finding(code=f"tick-{name}", verdict=verdict, count=times.count, text=text)
+        yield Finding(code=Code(f"tick-{name}"), verdict=verdict, count=times.count, text=text)
 
 
 def _unpredictable_finding(record: EntryTicks) -> Finding:
     text = f"{record.entry}: when it is due cannot be calculated ({record.rule}); it was sent {record.sent} times."
     # A rule that cannot be calculated is a remark; one that was not journaled is missing evidence.
     verdict = Verdict.UNKNOWN if record.rule == UNTOLD else Verdict.PASS
-    return Finding(code="tick-unpredictable", verdict=verdict, count=1, text=text)
+    return Finding(code=Code.TICK_UNPREDICTABLE, verdict=verdict, count=1, text=text)
 
 
 def _kept_findings(records: Sequence[EntryTicks], window: Window | None) -> Iterator[Finding]:
@@ -146,12 +147,12 @@ def _kept_findings(records: Sequence[EntryTicks], window: Window | None) -> Iter
         named = _named(", ", [f"{record.entry} {record.delayed.count}" for record in delayed])
         text = f"sent once, and more than a minute late only because beat itself was kept for as long: {named}."
         count = sum(record.delayed.count for record in delayed)
-        yield Finding(code="ticks-delayed", verdict=Verdict.PASS, count=count, text=text)
+        yield Finding(code=Code.TICKS_DELAYED, verdict=Verdict.PASS, count=count, text=text)
     if doubtful := [record for record in records if record.doubtful.count]:
         named = _named("; ", [f"{record.entry}: {record.doubtful}" for record in doubtful])
         text = f"{named} (sent late, and beat may have been kept for as long when it planned them{advice})"
         count = sum(record.doubtful.count for record in doubtful)
-        yield Finding(code="ticks-doubtful", verdict=Verdict.UNKNOWN, count=count, text=text)
+        yield Finding(code=Code.TICKS_DOUBTFUL, verdict=Verdict.UNKNOWN, count=count, text=text)
     if unproven := [record for record in records if record.unproven.count]:
         named = _named("; ", [f"{record.entry}: {record.unproven}" for record in unproven])
         text = (
@@ -159,7 +160,7 @@ def _kept_findings(records: Sequence[EntryTicks], window: Window | None) -> Iter
             f"`beat_cron_starting_deadline`, which proves nothing{advice})"
         )
         count = sum(record.unproven.count for record in unproven)
-        yield Finding(code="ticks-stalled", verdict=Verdict.UNKNOWN, count=count, text=text)
+        yield Finding(code=Code.TICKS_STALLED, verdict=Verdict.UNKNOWN, count=count, text=text)
 
 
 def _named(between: str, entries: Sequence[str]) -> str:
