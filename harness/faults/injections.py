@@ -8,6 +8,7 @@ from typing import TypeVar
 from harness.audit.in_hand import is_any_sent
 from harness.errors import HarnessError, noted_on
 from harness.faults.fault import SHOWN_TASKS, Fault, Target
+from harness.records.finding_codes import Code
 from harness.records.verdict import Finding, Verdict
 
 AnyFault = TypeVar("AnyFault", bound=Fault)
@@ -67,7 +68,7 @@ class Injections:
             fault.follow()
             if reason is not None:
                 text = f"{fault.name} did not land: {reason}"
-                yield Finding(code="fault-not-landed", verdict=Verdict.UNKNOWN, count=1, text=text)
+                yield Finding(code=Code.FAULT_NOT_LANDED, verdict=Verdict.UNKNOWN, count=1, text=text)
                 continue
             begin_t, end_t = fault.injected_t or 0.0, fault.healed_t or 0.0
             if fault.meets_tasks and not fault.tasks and not is_any_sent(self._stack.folder.journal, begin_t, end_t):
@@ -75,10 +76,10 @@ class Injections:
                     f"{fault.name}: {fault.words()}; nor was a task sent until it was healed. So this run does not "
                     "show what becomes of tasks then: hold a task meanwhile, or send some."
                 )
-                yield Finding(code="fault-met-nothing", verdict=Verdict.UNKNOWN, count=1, text=text)
+                yield Finding(code=Code.FAULT_MET_NOTHING, verdict=Verdict.UNKNOWN, count=1, text=text)
                 continue
             text = f"{fault.name}: {fault.words()}; it lasted {end_t - begin_t:.1f} s."
-            yield Finding(code="fault", verdict=Verdict.PASS, count=1, text=text, tasks=fault.tasks[:SHOWN_TASKS])
+            yield Finding(code=Code.FAULT, verdict=Verdict.PASS, count=1, text=text, tasks=fault.tasks[:SHOWN_TASKS])
 
 
 def _sentence(error: BaseException) -> str:

@@ -101,3 +101,4 @@ class Code(StrEnum):
     GENERATOR_BROKEN = "generator-broken"
     FAULT = "fault"
     FAULT_NOT_LANDED = "fault-not-landed"
+    FAULT_MET_NOTHING = "fault-met-nothing"
