@@ -44,7 +44,7 @@ SELECT task,
        bool_or(ignored IS true) AS ignored,
        min(t) FILTER (kind = 'finished' AND state = 'SUCCESS') AS success_t,
        max(t) FILTER (kind = 'finished' AND store_s IS NOT NULL AND state IN ('SUCCESS', 'FAILURE')) AS stored_t,
-       min(file) FILTER (kind = 'finished' AND store_s IS NOT NULL AND state IN ('SUCCESS', 'FAILURE')) AS stored_file
+       arg_max(file, t) FILTER (kind = 'finished' AND store_s IS NOT NULL AND state IN ('SUCCESS', 'FAILURE')) AS stored_file
 FROM line WHERE kind IN ('started', 'finished', 'revoked', 'discarded') AND task IS NOT NULL
 GROUP BY task;
 

@@ -398,8 +398,7 @@ class Witnesses:
             if files.folder == self.folder.effects:
                 self.effects_readable = False
             else:
-                self.journal_incomplete = True
-            self.incomplete = True
+                self.incomplete = self.journal_incomplete = True
         if files.torn:
             torn = ", ".join(files.names[file] for file in sorted(files.torn))
             self._say(Code(f"{name}-torn"), Verdict.PASS, len(files.torn), f"the last line of {torn} has no end.")

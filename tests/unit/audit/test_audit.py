@@ -286,6 +286,13 @@ def test_a_retry_that_was_published_and_never_ran_is_lost(world: World) -> None:
     assert world.audit().fates[Fate.LOST] == 1
 
 
+@pytest.mark.parametrize(("outcome", "fate"), [("accepted", Fate.LOST), (None, Fate.UNKNOWN)])
+def test_what_is_expected_of_a_task_is_no_outcome_of_its_publish(world: World, outcome: str | None, fate: Fate) -> None:
+    world.intend("x", outcome)
+    world.say("worker-1", "expected", "x", expect={"result": {"ok": "x"}})
+    assert world.audit().fates[fate] == 1
+
+
 def test_an_outcome_of_the_same_instant_as_its_publish_is_its_outcome(world: World) -> None:
     world.intend("x")
     world.lines["producer"][-1]["t"] = world.lines["producer"][-2]["t"]
@@ -1064,6 +1071,7 @@ def test_where_nobody_saw_the_workers_the_rows_say_how_tasks_ended_and_no_more_i
     assert (found.e2e_ms["max"], found.e2e_ms["p50"]) == (10_000.0, 8_000.0)
     assert found.witnesses["unwitnessed"] == ["executions", "broker", "effects"]
     assert found.witnesses["broker"] == {"readable": False, "left": 0}
+    assert found.witnesses["effects"] == {"files": 0, "torn": 0}
     # The negative control: the same folder, had there been workers under the harness's eyes.
     elsewhere.unwitnessed = []
     assert elsewhere.audit().fates[Fate.UNKNOWN] == 2

@@ -879,6 +879,15 @@ def test_what_is_no_regular_file_is_said_and_not_read(run: Run, folder: str, mak
     assert found.verdict is Verdict.UNKNOWN
 
 
+@pytest.mark.parametrize(("folder", "fate"), [("journal", Fate.UNKNOWN), ("effects", Fate.LOST)])
+def test_only_a_journal_that_cannot_be_read_may_hold_the_end_of_a_task(run: Run, folder: str, fate: Fate) -> None:
+    run.work("a", b"1")
+    run.intend("x")
+    run.say("worker-1", "started", "x", name="work")
+    (run.write().path / folder / "zero.1.1.jsonl").mkdir()
+    assert fates(audit(run.folder)) == {Fate.OK: 1, fate: 1}
+
+
 def test_a_file_may_be_called_anything(run: Run) -> None:
     run.work("a", b"1")
     run.write()
@@ -1030,6 +1039,14 @@ def test_a_row_that_is_gone_is_told_with_the_worker_that_wrote_it(run: Run) -> N
     run.say("worker-0", "finished", "x", state="RETRY", store_s=0.01)
     run.run("x", store_s=0.01)
     assert "by worker-1, and gone at the end" in about(run.audit(), "row-deleted")[2]
+
+
+def test_a_row_that_two_workers_wrote_is_told_with_the_last_of_them(run: Run) -> None:
+    run.intend("x")
+    run.run("x", "FAILURE", store_s=0.01)
+    run.say("worker-2", "started", "x", name="work")
+    run.say("worker-2", "finished", "x", state="SUCCESS", store_s=0.01)
+    assert "written at 00:16:45 UTC by worker-2, and gone" in about(run.audit(), "row-deleted")[2]
 
 
 def test_of_several_cleanups_before_its_time_the_first_is_named(run: Run) -> None:

@@ -1,6 +1,7 @@
 """Effects in the app's own database: which rows count, and what is said where they cannot be read."""
 
 import json
+import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,6 +13,7 @@ import pytest
 
 from harness.audit.run_folder import RunFolder
 from harness.containers.app_node import AppNode
+from harness.containers.service import Lease
 from harness.project.needs import EffectQuery, Mount
 from harness.records.values import Json
 from harness.records.verdict import Verdict
@@ -33,7 +35,9 @@ def make(folder: RunFolder, tmp_path: Path) -> Make:
     """Return a function that makes the look for orders by one query, in the file of the run folder unless said."""
     (tmp_path / "shop").mkdir()
 
-    def made(query: str = ORDERS, database: str | None = None, **more: Any) -> RowEffects:
+    def made(
+        query: str = ORDERS, database: str | None = None, *, server: Lease | None = None, **more: Any
+    ) -> RowEffects:
         app = AppNode(
             image="",
             app="shop",
@@ -43,7 +47,7 @@ def make(folder: RunFolder, tmp_path: Path) -> Make:
             broker_url="",
             mounts=[Mount(host=tmp_path / "data", inside="/data")],
         )
-        return RowEffects({"order": EffectQuery(query=query, database=database)}, app, None, **more)
+        return RowEffects({"order": EffectQuery(query=query, database=database)}, app, server, **more)
 
     return made
 
@@ -208,3 +212,23 @@ def test_a_query_without_an_end_is_cut_off(make: Make, run: Run, folder: RunFold
     orders.begin()
     (finding,) = orders.look(folder)
     assert finding.text.endswith("the query took more than 60 s.")
+
+
+def test_a_query_without_a_file_goes_to_the_server_of_the_stack_and_any_other_to_its_file(
+    make: Make, folder: RunFolder, tmp_path: Path
+) -> None:
+    change(tmp_path / "shop" / "db.sqlite3", "CREATE TABLE orders (number)")
+    # It is bound and does not listen, so that nobody else answers at its port.
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        url = f"postgresql+psycopg://u:p@127.0.0.1:{silent.getsockname()[1]}/u"
+        server = Lease(user="u", password="", database="u", url_inside="", url_outside=url, values={})
+        orders, own = make(server=server), make(database="db.sqlite3", server=server)
+        for each in (orders, own):
+            each.begin()
+        (finding,) = orders.look(folder)
+    assert finding.text.startswith("the rows of effects.order in the stack's PostgreSQL are not known: ")
+    assert "Connection refused" in finding.text
+    change(tmp_path / "shop" / "db.sqlite3", "INSERT INTO orders VALUES (7)")
+    assert own.look(folder) == []
+    assert [line["key"] for line in lines(folder)] == ["order:7"]
