@@ -234,6 +234,13 @@ def test_without_a_row_the_worker_says_that_it_revoked_a_task(world: World) -> N
     assert "ended as REVOKED, and there is no row" in finding(world.audit(), "unrecorded").text
 
 
+def test_a_task_that_nobody_sent_and_that_was_revoked_did_not_run(world: World) -> None:
+    world.say("worker-1", "revoked", "x", reason="revoked")
+    assert world.audit().verdict is Verdict.PASS
+    world.execute("x")
+    assert codes(world.audit(), Verdict.FAIL) == {"unexpected-executions"}
+
+
 def test_what_is_expected_of_a_task_is_what_was_said_when_it_was_first_sent(world: World) -> None:
     for expected in ({"result": "first"}, {"result": "after"}, {"result": "zuletzt"}):
         world.intend("x", expect=expected, effects=[])
