@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -204,9 +204,28 @@ class _DockerEngine:
                 self._closed_networks.add(full_name)
         return full_name
 
-    def join(self, container: Container, network: str, *, names: Sequence[str]) -> None:
+    def join(self, container: Container, network: str, *, names: Sequence[str], address: str | None = None) -> None:
+        connect = partial(self._client.api.connect_container_to_network, container.id, network, aliases=list(names))
         with _explained(f"connecting {container.id} to the network {network}"):
-            self._client.api.connect_container_to_network(container.id, network, aliases=list(names))
+            if address is not None:
+                # The engine refuses an address on a network whose addresses it chose itself, and one that is taken.
+                with contextlib.suppress(APIError):
+                    connect(ipv4_address=address)
+                    return
+            connect()
+
+    def leave(self, container: Container, network: str) -> str:
+        with _explained(f"disconnecting {container.id} from the network {network}"):
+            seen = self._networks_of(container).get(network)
+            self._client.api.disconnect_container_from_network(container.id, network)
+        return str(seen["IPAddress"]) if seen else ""
+
+    def is_on(self, container: Container, network: str) -> bool:
+        with _explained(f"looking at the networks of {container.id}"):
+            return network in self._networks_of(container)
+
+    def _networks_of(self, container: Container) -> dict[str, Any]:
+        return cast("dict[str, Any]", self._client.api.inspect_container(container.id)["NetworkSettings"]["Networks"])
 
     def remove_network(self, name: str) -> None:
         with _explained(f"removing the network {name}"):

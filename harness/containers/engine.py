@@ -189,14 +189,25 @@ class Engine(Protocol):
             leads_out: whether they reach anything else. Their published ports can be reached either way.
         """
 
-    def join(self, container: Container, network: str, *, names: Sequence[str]) -> None:
-        """Connect a running container to one more network. Its published ports may change; nothing else about it does.
+    def join(self, container: Container, network: str, *, names: Sequence[str], address: str | None = None) -> None:
+        """Connect a container to one more network. Its published ports may change; nothing else about it does.
 
         Args:
             container: from `run`.
             network: from `create_network`.
             names: its names there.
+            address: its address there, from `leave`. It may get another one if that is taken by now, or if the network
+                leads out; None for any.
         """
+
+    def leave(self, container: Container, network: str) -> str:
+        """Disconnect a container from a network, and return the address that it had there.
+
+        It goes on. On no network, its published ports cannot be reached.
+        """
+
+    def is_on(self, container: Container, network: str) -> bool:
+        """Return whether a container is connected to a network."""
 
     def remove_network(self, name: str) -> None:
         """Remove a network that has no containers any more; nothing happens if it is gone.

@@ -34,6 +34,8 @@ class Node:
         self._network = network
         self._missing = missing or (lambda: None)
         self._container: Container | None = None
+        self._address: str | None = None
+        """The address that it had on its network before it left it."""
 
     @property
     def name(self) -> str:
@@ -57,6 +59,24 @@ class Node:
     def join(self, network: str, *names: str) -> None:
         """Connect the running node to one more network, under these names there. Published ports may change."""
         self._engine.join(self.container, network, names=names)
+
+    def is_connected(self) -> bool:
+        """Return whether it is on its network. Raises EngineError if it has none, as a node of the engine's default."""
+        return self._engine.is_on(self.container, self._own_network())
+
+    def disconnect(self) -> None:
+        """Cut it off from its network: it goes on, and nothing reaches it, nor does it reach anything."""
+        self._address = self._engine.leave(self.container, self._own_network())
+
+    def reconnect(self) -> None:
+        """Connect it to its network again, under its names and its address there. Published ports may change."""
+        names = [self.name, *self.spec.aliases]
+        self._engine.join(self.container, self._own_network(), names=names, address=self._address or None)
+
+    def _own_network(self) -> str:
+        if self._network is None:
+            raise EngineError(f"{self.name} has no network of its own that it could leave.")
+        return self._network
 
     def wait_ready(self, timeout_s: float = 120.0) -> None:
         """Return as soon as the node is ready.

@@ -6,6 +6,7 @@ A planned fault without proof makes the verdict unknown: a run that passes becau
 from harness.faults.fault import Fault
 from harness.faults.kill import Kill
 from harness.faults.noop import Noop
+from harness.faults.partition import Partition
 from harness.faults.pause import Pause
 
-__all__ = ["Fault", "Kill", "Noop", "Pause"]
+__all__ = ["Fault", "Kill", "Noop", "Partition", "Pause"]

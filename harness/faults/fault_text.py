@@ -8,9 +8,10 @@ from harness.errors import UsageError
 from harness.faults.fault import Fault
 from harness.faults.kill import Kill
 from harness.faults.noop import Noop
+from harness.faults.partition import Partition
 from harness.faults.pause import Pause
 
-KINDS: Mapping[str, type[Fault]] = MappingProxyType({fault.kind: fault for fault in (Kill, Pause, Noop)})
+KINDS: Mapping[str, type[Fault]] = MappingProxyType({fault.kind: fault for fault in (Kill, Pause, Partition, Noop)})
 """Every fault class by its kind."""
 
 

@@ -3,12 +3,12 @@
 import signal
 from types import MappingProxyType
 
-from harness.audit.in_hand import Receipt, Receipts
 from harness.containers.engine import State, Status
 from harness.containers.node import Node
 from harness.errors import UsageError
 from harness.faults.fault import SETTLED_S
 from harness.faults.node_fault import NodeFault
+from harness.faults.redeliveries import Redeliveries
 from harness.faults.silence import JournalSilence
 from harness.records.event import Kind
 from harness.wait import wait_until
@@ -46,9 +46,7 @@ class Kill(NodeFault):
         """
         super().__init__(node)
         self.signal = signal
-        self._receipts: Receipts | None = None
-        self._next: dict[str, Receipt] = {}
-        """The next receipt of each task that the node had."""
+        self._again: Redeliveries | None = None
 
     def _choose(self) -> Node:
         victim = super()._choose()
@@ -60,7 +58,7 @@ class Kill(NodeFault):
 
     def _break(self, victim: Node) -> None:
         # The broker delivers to other workers at once, before the end of this one is visible.
-        self._receipts = Receipts(self._stack.folder.journal)
+        self._again = Redeliveries(self._stack.folder, victim.name)
         victim.kill(self.signal.name)
         wait_until(lambda: not victim.is_up(), what=f"{victim.name} is gone", timeout_s=SETTLED_S)
 
@@ -89,21 +87,13 @@ class Kill(NodeFault):
     @property
     def redelivered(self) -> int:
         """Number of affected tasks that were delivered again, as far as `follow` has read."""
-        return sum(one.is_again for one in self._next.values())
+        return 0 if self._again is None else self._again.count
 
     def follow(self) -> None:
         """Read which tasks were delivered again; an unacknowledged task can only continue in this way."""
-        if self._receipts is None or self.injected_t is None or not isinstance(self._silence, JournalSilence):
+        if self._again is None or self.injected_t is None or not isinstance(self._silence, JournalSilence):
             return
-        had = self._silence.had
-        for one in self._receipts.read(had.begun | had.waiting | had.ended):
-            if one.node == self.node and one.t <= self.injected_t:
-                continue
-            # Only the next receipt is caused by this fault; later ones have other reasons.
-            if one.task not in self._next or one.t < self._next[one.task].t:
-                self._next[one.task] = one
-        again = {one.task for one in self._next.values() if one.is_again}
-        self._silence.unacknowledged = frozenset(again & had.ended)
+        self._again.follow(self._silence, self.injected_t)
         self.tasks = self._silence.tasks
 
     def words(self) -> str:

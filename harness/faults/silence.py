@@ -1,12 +1,13 @@
 """The evidence that a node did nothing while it was broken, and the tasks that this affected."""
 
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 from harness.audit.in_hand import InHand, NodeJournal, in_hand
 from harness.audit.run_folder import RunFolder
 from harness.faults.fault import counted
-from harness.records.event import Accepted, Kind
+from harness.records.event import Accepted, Event, Intended, Kind
 
 RECENT_BYTES = 1 << 20
 """Bytes at the end of each journal file that are read for the tasks that a worker holds: some 7,000 lines. Hours of
@@ -15,6 +16,12 @@ fewer, a task that was received long before is not counted as affected."""
 _LATE_S = 1.0
 """Seconds by which a confirm that was on its way may be journaled after the broker was broken. A shorter time would
 call a fault not landed on a busy machine; a longer one would hide a broker that still confirmed."""
+
+
+def _is_confirmed(event: Event, broken_t: float) -> bool:
+    """Return whether a broker confirmed a send after it was broken; not one that was on its way."""
+    is_late = event.t > broken_t + _LATE_S
+    return event.kind is Kind.ACCEPTED and is_late and bool(event.of(Accepted).get("confirmed", True))
 
 
 class Silence(Protocol):
@@ -96,10 +103,10 @@ class JournalSilence:
             "received and not begun": len(self.had.waiting),
             "ended and not acknowledged": len(self.unacknowledged),
         }
-        if not self.tasks:
+        if not (tasks := sum(parts.values())):
             return "its journal shows no task in hand (overlapped=0)"
         met = ", ".join(f"{count} {words}" for words, count in parts.items() if count)
-        return f"it had {counted(len(self.tasks), 'task', 'tasks')} in hand: {met}"
+        return f"it had {counted(tasks, 'task', 'tasks')} in hand: {met}"
 
 
 class NoConfirms:
@@ -121,12 +128,7 @@ class NoConfirms:
     def end(self) -> None:
         """Read what was sent meanwhile, and what was confirmed."""
         said = [event for event in self._journal.read() if event.t >= self._injected_t]
-        self._confirmed = sum(
-            event.kind is Kind.ACCEPTED
-            and event.t > self._injected_t + _LATE_S
-            and event.of(Accepted).get("confirmed", True)
-            for event in said
-        )
+        self._confirmed = sum(_is_confirmed(event, self._injected_t) for event in said)
         sent = (event.task for event in said if event.kind is Kind.INTENDED and event.task is not None)
         self.tasks = tuple(dict.fromkeys(sent))
 
@@ -145,6 +147,63 @@ class NoConfirms:
         if not self.tasks:
             return "nothing was sent meanwhile (overlapped=0)"
         return f"{counted(len(self.tasks), 'task was', 'tasks were')} sent meanwhile"
+
+
+class NoDeliveries(JournalSilence):
+    """The evidence of a node that no network reaches: nothing is delivered to it, and nothing of its own is confirmed.
+
+    It may go on: it ends what it has begun, and takes what had reached it before.
+    """
+
+    def __init__(self, folder: RunFolder, node: str) -> None:
+        """Note what the journals hold now."""
+        super().__init__(folder, node)
+        self._all = NodeJournal(folder.journal, "*", recent_bytes=0)
+        self._injected_t = 0.0
+        self._sent: tuple[str, ...] = ()
+        self._delivered = 0
+        self._confirmed = 0
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that it held, and those that it sent meanwhile."""
+        return tuple(dict.fromkeys((*super().tasks, *self._sent)))
+
+    def begin(self, injected_t: float) -> None:
+        """Read what it held."""
+        super().begin(injected_t)
+        self._injected_t = injected_t
+
+    def end(self) -> None:
+        """Read what it was sent and what it sent meanwhile."""
+        said = [event for event in self._all.read() if event.t >= self._injected_t]
+        own = [event for event in said if event.node == self._node]
+        # A retry has the id of a task that may have been delivered before.
+        sent_t = {
+            event.task: event.t
+            for event in said
+            if event.kind is Kind.INTENDED and event.node != self._node and not event.of(Intended).get("retries")
+        }
+        self._delivered = sum(event.kind is Kind.RECEIVED and event.t > sent_t.get(event.task, inf) for event in own)
+        self._confirmed = sum(_is_confirmed(event, self._injected_t) for event in own)
+        self._sent = tuple(event.task for event in own if event.kind is Kind.INTENDED and event.task is not None)
+
+    def broken_by(self, doing: str) -> str | None:
+        """Return what reached it, or was confirmed; None if nothing did."""
+        if not self._is_witness:
+            return f"the journal of {self._node} has no lines, so that it proves nothing."
+        if self._delivered:
+            tasks = counted(self._delivered, "task that was", "tasks that were")
+            return f"{self._node} received {tasks} sent while it was {doing}."
+        if self._confirmed:
+            sends = counted(self._confirmed, "send of its own was", "sends of its own were")
+            return f"{self._node} was {doing}, and {sends} confirmed meanwhile."
+        return None
+
+    def words(self) -> str:
+        """Return the tasks that it held, and how many it sent meanwhile."""
+        sent = f"; it sent {counted(len(self._sent), 'task', 'tasks')} meanwhile" if self._sent else ""
+        return f"{super().words()}{sent}"
 
 
 class Unwatched:

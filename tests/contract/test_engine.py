@@ -76,5 +76,24 @@ def test_a_network_stays_while_one_that_joined_it_is_there(
         engine.remove_network(networks[1])
 
 
+def test_one_that_left_a_network_is_not_on_it_and_gets_its_address_back(
+    engine: Engine, container: Container, networks: tuple[str, str]
+) -> None:
+    network = networks[0]
+    assert engine.is_on(container, network)
+    address = engine.leave(container, network)
+    assert address
+    assert not engine.is_on(container, network)
+    assert container.state().status is Status.RUNNING
+    with pytest.raises(EngineError, match="not connected to network"):
+        engine.leave(container, network)
+    engine.join(container, network, names=["subject"], address=address)
+    assert engine.is_on(container, network)
+    assert engine.leave(container, network) == address
+    # One that belongs to nobody there is no reason to stay away.
+    engine.join(container, network, names=["subject"], address="203.0.113.1")
+    assert engine.is_on(container, network)
+
+
 def test_a_network_that_is_not_there_is_removed_already(engine: Engine) -> None:
     engine.remove_network("celery-harness-absent")

@@ -179,13 +179,22 @@ class FakeEngine:
         self.networks[full_name] = []
         return full_name
 
-    def join(self, container: Container, network: str, *, names: Sequence[str]) -> None:
-        del names
+    def join(self, container: Container, network: str, *, names: Sequence[str], address: str | None = None) -> None:
+        del names, address
         if network not in self.networks:
             raise EngineError(f"there is no network {network}.")
         if container in self.networks[network]:
             raise EngineError(f"{container.id} is on the network {network} already.")
         self.networks[network].append(cast("FakeContainer", container))
+
+    def leave(self, container: Container, network: str) -> str:
+        if not self.is_on(container, network):
+            raise EngineError(f"{container.id} is not connected to network {network}.")
+        self.networks[network].remove(cast("FakeContainer", container))
+        return "192.0.2.1"
+
+    def is_on(self, container: Container, network: str) -> bool:
+        return any(one is container for one in self.networks.get(network, ()))
 
     def remove_network(self, name: str) -> None:
         if any(container.state().status is not Status.GONE for container in self.networks.get(name, ())):

@@ -15,7 +15,7 @@ from harness.containers.broker_node import BrokerNode, Login
 from harness.containers.engine import NodeSpec, State, Status
 from harness.containers.node import Node
 from harness.errors import UsageError
-from harness.faults import Kill, Noop, Pause
+from harness.faults import Kill, Noop, Partition, Pause
 from harness.faults.fault import Fault
 from harness.faults.fault_text import fault_of
 from harness.faults.injections import Injections
@@ -67,7 +67,8 @@ class FakeStack:
 
 
 def node(name: str) -> Node:
-    made = Node(fake_engine(), NodeSpec(name=name, image="image"))
+    engine = fake_engine()
+    made = Node(engine, NodeSpec(name=name, image="image"), network=engine.create_network("session"))
     made.start()
     return made
 
@@ -117,7 +118,7 @@ def strike(fault: Fault, time: Time, for_s: float = 2.0) -> Fault:
 
 
 @pytest.mark.usefixtures("journal")
-@pytest.mark.parametrize("name", ["kill-worker", "noop", "pause-broker", "pause-worker"])
+@pytest.mark.parametrize("name", ["kill-worker", "noop", "partition-worker", "pause-broker", "pause-worker"])
 def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time) -> None:
     fault = fault_of(name).on(stack, now=time)
     assert fault.name == name
@@ -138,7 +139,7 @@ def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time)
     assert (fault.name, fault.injected_t, fault.healed_t) == (name, BEGIN_T, BEGIN_T + 2)
 
 
-@pytest.mark.parametrize("fault", [Kill, Pause])
+@pytest.mark.parametrize("fault", [Kill, Partition, Pause])
 @pytest.mark.usefixtures("journal")
 def test_a_fault_of_a_worker_says_what_the_worker_held(fault: type[Fault], stack: FakeStack, time: Time) -> None:
     struck = strike(fault().on(stack, now=time), time)
@@ -271,7 +272,7 @@ def test_a_fault_of_an_idle_worker_landed_and_says_that_it_met_nothing(stack: Fa
     assert "overlapped=0" in fault.words()
 
 
-@pytest.mark.parametrize("fault", [Kill, Pause])
+@pytest.mark.parametrize("fault", [Kill, Partition, Pause])
 def test_of_several_workers_each_has_its_turn_and_one_that_is_down_is_passed_over(
     fault: type[Fault], stack: FakeStack, time: Time
 ) -> None:
@@ -391,6 +392,71 @@ def test_a_broker_that_is_paused_already_is_left_alone(stack: FakeStack, time: T
     assert box(stack.broker).done == []
 
 
+def test_a_worker_that_is_cut_off_goes_on_and_takes_nothing_that_is_sent_meanwhile(
+    stack: FakeStack, journal: Writer, time: Time
+) -> None:
+    producer = stack.journal("producer", role="producer")
+    with Partition().on(stack, now=time) as fault:
+        fault.inject()
+        assert not stack.workers[0].is_connected()
+        time.t += 2
+        # It ends what it had, takes what had reached it, and cannot get rid of a task of its own.
+        journal.write(Kind.FINISHED, "begun", state="SUCCESS")
+        journal.write(Kind.RECEIVED, "had reached it")
+        journal.write(Kind.INTENDED, "of its own")
+        journal.write(Kind.ACCEPTED, "of its own", confirmed=False)
+        producer.write(Kind.INTENDED, "meanwhile")
+    assert stack.workers[0].is_connected()
+    time.t += 1
+    received(journal, "meanwhile", redelivered=False)
+    received(journal, "waiting", redelivered=True)
+    fault.follow()
+    assert fault.landed() is None
+    assert fault.tasks == ("begun", "waiting", "of its own")
+    assert fault.words() == (
+        "worker-1 was cut off from its network; it had 2 tasks in hand: 1 begun and not finished, 1 received and not "
+        "begun; it sent 1 task meanwhile; delivered again: 1 of 3"
+    )
+
+
+def test_a_worker_that_receives_or_is_answered_was_not_cut_off(stack: FakeStack, journal: Writer, time: Time) -> None:
+    first = Partition().on(stack, now=time)
+    first.inject()
+    stack.journal("producer", role="producer").write(Kind.INTENDED, "meanwhile")
+    time.t += 1
+    received(journal, "meanwhile", redelivered=False)
+    first.heal()
+    assert first.landed() == "worker-1 received 1 task that was sent while it was cut off from its network."
+    second = Partition().on(stack, now=time)
+    second.inject()
+    time.t += 2
+    journal.write(Kind.ACCEPTED, "of its own", confirmed=True)
+    second.heal()
+    assert "1 send of its own was confirmed meanwhile" in str(second.landed())
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_worker_that_died_or_was_connected_by_somebody_else_was_not_cut_off_until_it_was_healed(
+    stack: FakeStack, worker: FakeContainer, time: Time
+) -> None:
+    first = Partition().on(stack, now=time)
+    first.inject()
+    stack.workers[0].reconnect()
+    first.heal()
+    assert first.landed() == "worker-1 was on its network already when it was to be healed."
+    second = Partition().on(stack, now=time)
+    second.inject()
+    worker.now = DOWN
+    second.heal()
+    assert "did not run any more" in str(second.landed())
+    assert stack.workers[0].is_connected()
+
+
+def test_the_broker_of_all_stacks_is_not_cut_off(stack: FakeStack, time: Time) -> None:
+    with pytest.raises(UsageError, match="on the network of all stacks"):
+        Partition("broker").on(stack, now=time).inject()
+
+
 # ------------------------------------------------------------------------------------------------- the plan
 
 
@@ -405,7 +471,7 @@ def test_a_fault_is_planned_as_its_name_its_time_and_how_long() -> None:
     [
         ("kill-worker", "'kill-worker' says no time; write .* such as kill-worker@20s"),
         ("", "'' says no time; write FAULT@WHEN"),
-        ("killer@20s", "no fault 'killer'; there are kill, noop, pause, as in kill-worker"),
+        ("killer@20s", "no fault 'killer'; there are kill, noop, partition, pause, as in kill-worker"),
         ("@20s", "no fault ''"),
         ("kill-worker@", "'' is no duration"),
         ("kill-worker@soon", "'soon' is no duration"),

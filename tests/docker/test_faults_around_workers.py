@@ -1,0 +1,56 @@
+"""Faults of what is around a worker, while it works: the network, the result store, the mail server, the clock."""
+
+import pytest
+
+from harness.faults import Partition
+from harness.records.event import Kind
+from harness.records.verdict import Fate, Verdict
+from harness.stack.stack import Stack
+from harness.wait import wait_until
+from tests.docker.accounts import codes
+
+STACK = {
+    "app": "surroundings",
+    "app_folder": "tests/docker/apps",
+    "options": ["--concurrency=1", "--without-mingle", "--without-gossip"],
+}
+pytestmark = pytest.mark.docker
+
+HEARTBEAT_S = 2.0
+
+
+def send(stack: Stack, name: str, **kwargs: object) -> str:
+    sent = stack.producer.send(f"surroundings.{name}", kwargs=kwargs)
+    assert sent.accepted
+    return sent.task
+
+
+def started_on(stack: Stack, task: str) -> list[str]:
+    return [event.node for worker in stack.workers for event in worker.said(Kind.STARTED) if event.task == task]
+
+
+@pytest.mark.stack(**STACK, workers=2, env={"HEARTBEAT_S": str(HEARTBEAT_S)})
+def test_a_worker_that_is_cut_off_for_longer_than_two_heartbeats_loses_its_task_to_another(stack: Stack) -> None:
+    task = send(stack, "work", pause_s=0.5)
+    wait_until(lambda: started_on(stack, task), what="the task has begun", timeout_s=20)
+    (node,) = started_on(stack, task)
+    with stack.inject(Partition(node)) as fault:
+        wait_until(lambda: len(started_on(stack, task)) > 1, what="the other worker has it", timeout_s=30)
+    audit = stack.settle()
+    assert audit.fates[Fate.OK] == 1, audit.text()
+    assert (fault.landed(), fault.tasks, fault.redelivered) == (None, (task,), 1)
+    assert "ran-again" in codes(audit), audit.text()
+
+
+@pytest.mark.stack(**STACK)
+def test_a_worker_that_is_cut_off_for_shorter_goes_on_as_if_nothing_had_been(stack: Stack) -> None:
+    task = send(stack, "work", pause_s=0.5)
+    wait_until(lambda: started_on(stack, task), what="the task has begun", timeout_s=20)
+    with stack.inject(Partition("worker")) as fault:
+        wait_until(lambda: stack.workers[0].said(Kind.FINISHED), what="the task has ended", timeout_s=20)
+        send(stack, "work")
+    audit = stack.settle()
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert (fault.landed(), fault.tasks, fault.redelivered) == (None, (task,), 0)
+    assert audit.fates[Fate.OK] == 2
+    assert started_on(stack, task) == ["worker-1"]
