@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.records.event import TO_RUN_AGAIN, Event, Finished, Kind
-from harness.records.journal import Tail
+from harness.records.journal import Tail, parsed
+from harness.records.values import Json
 
 
 class NodeJournal:
@@ -53,21 +54,32 @@ def _in_order(events: Iterable[Event]) -> list[Event]:
 
 def is_any_sent(folder: Path, begin_t: float, end_t: float) -> bool:
     """Return whether a task was sent between two times, Unix time in seconds, by the journal up to now."""
-    for path in folder.glob("*.jsonl"):
+    return any(begin_t <= float(said["t"]) <= end_t for said in lines_of(folder, Kind.INTENDED))
+
+
+def lines_of(folder: Path, kind: Kind, node: str = "*") -> Iterator[dict[str, Json]]:
+    """Yield the lines of one kind up to now, file by file. Damaged lines are left out.
+
+    Args:
+        folder: the folder of the journals.
+        kind: the kind of the lines.
+        node: the node whose journals are read; `*` for all.
+    """
+    mark = f'"{kind.value}"'.encode()
+    for path in folder.glob(f"{node}.*.jsonl"):
         with path.open("rb") as file:
             # Few of millions of lines match; parsing all of them would take minutes.
             for line in file:
-                if b'"intended"' in line and any(begin_t <= t <= end_t for t in _time_of(line, Kind.INTENDED)):
-                    return True
-    return False
+                if mark in line and line.endswith(b"\n"):
+                    yield from _parsed(line, kind)
 
 
-def _time_of(line: bytes, kind: Kind) -> Iterator[float]:
-    """Yield the time of a line if it is of this kind. A damaged line yields nothing."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        said = json.loads(line)
+def _parsed(line: bytes, kind: Kind) -> Iterator[dict[str, Json]]:
+    """Yield the members of a line if it is of this kind. A damaged line yields nothing."""
+    with contextlib.suppress(ValueError):
+        said = parsed(line)
         if said["kind"] == kind:
-            yield float(said["t"])
+            yield said
 
 
 class Receipt(NamedTuple):

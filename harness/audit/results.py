@@ -324,6 +324,17 @@ class Results:
             raise ResultsError(f"cannot read the results at {self.where}: {said}") from error
 
     @property
+    def engine(self) -> Engine:
+        """The engine of all reads. Of a SQLite file, its connections do not write."""
+        return self._engine
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None if the tables are elsewhere."""
+        is_file = self._url.get_backend_name() == "sqlite" and self._url.database
+        return Path(self._url.database or "").absolute() if is_file else None
+
+    @property
     def where(self) -> str:
         """The URL for display: without a password, and without options, which may hold one too."""
         return self._url.set(query={}).render_as_string(hide_password=True)

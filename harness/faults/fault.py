@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import ClassVar, Protocol, Self
 
+from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
 from harness.containers.broker_node import BrokerNode, Login
 from harness.containers.node import Node
@@ -44,6 +45,10 @@ class Target(Protocol):
     def folder(self) -> RunFolder:
         """The run folder, with the journal."""
 
+    @property
+    def results(self) -> Results:
+        """The result tables of the stack."""
+
     def nodes(self) -> Sequence[Node]:
         """Return the nodes that are the stack's own."""
 
@@ -61,6 +66,8 @@ class Fault(ABC):
     """The parameters beside the node that the command line takes, each with what reads its text. Whatever reads one
     raises UsageError or ValueError for a text that is none."""
 
+    breaks_node: ClassVar[bool] = True
+    """True if a node can be named."""
     meets_tasks: ClassVar[bool] = True
     """True if it shows something only when it affects tasks."""
 

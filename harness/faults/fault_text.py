@@ -7,11 +7,14 @@ from typing import Any
 from harness.errors import UsageError
 from harness.faults.fault import Fault
 from harness.faults.kill import Kill
+from harness.faults.lock_results import LockResults
 from harness.faults.noop import Noop
 from harness.faults.partition import Partition
 from harness.faults.pause import Pause
 
-KINDS: Mapping[str, type[Fault]] = MappingProxyType({fault.kind: fault for fault in (Kill, Pause, Partition, Noop)})
+KINDS: Mapping[str, type[Fault]] = MappingProxyType(
+    {fault.kind: fault for fault in (Kill, LockResults, Pause, Partition, Noop)}
+)
 """Every fault class by its kind."""
 
 
@@ -30,6 +33,8 @@ def fault_of(text: str) -> Fault:
         raise UsageError(f"there is no fault {name!r}; there are {', '.join(sorted(KINDS))}, as in kill-worker.")
     made = KINDS[kind]
     node = name.removeprefix(kind).removeprefix("-")
+    if node and not made.breaks_node:
+        raise UsageError(f"the fault {kind} breaks no node, so {node!r} cannot be named.")
     given: dict[str, Any] = {}
     for option in options:
         key, _, value = option.partition("=")

@@ -11,6 +11,7 @@ class Noop(Fault):
     """
 
     kind = "noop"
+    breaks_node = False
     meets_tasks = False
 
     def inject(self) -> None:

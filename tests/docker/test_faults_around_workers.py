@@ -1,8 +1,10 @@
 """Faults of what is around a worker, while it works: the network, the result store, the mail server, the clock."""
 
+import time
+
 import pytest
 
-from harness.faults import Partition
+from harness.faults import LockResults, Partition
 from harness.records.event import Kind
 from harness.records.verdict import Fate, Verdict
 from harness.stack.stack import Stack
@@ -14,6 +16,7 @@ STACK = {
     "app_folder": "tests/docker/apps",
     "options": ["--concurrency=1", "--without-mingle", "--without-gossip"],
 }
+LOCKED_S = 0.5
 pytestmark = pytest.mark.docker
 
 HEARTBEAT_S = 2.0
@@ -54,3 +57,17 @@ def test_a_worker_that_is_cut_off_for_shorter_goes_on_as_if_nothing_had_been(sta
     assert (fault.landed(), fault.tasks, fault.redelivered) == (None, (task,), 0)
     assert audit.fates[Fate.OK] == 2
     assert started_on(stack, task) == ["worker-1"]
+
+
+@pytest.mark.stack(**STACK)
+def test_a_result_waits_for_locked_tables(stack: Stack) -> None:
+    with stack.inject(LockResults()) as fault:
+        task = send(stack, "work")
+        wait_until(lambda: started_on(stack, task), what="the task has begun", timeout_s=20)
+        (begun,) = stack.workers[0].said(Kind.STARTED)
+        wait_until(lambda: time.time() > begun.t + LOCKED_S, what="it could have ended", timeout_s=5)
+        assert not stack.workers[0].said(Kind.FINISHED)
+        assert stack.results.row(task) is None
+    audit = stack.settle()
+    assert (audit.verdict, fault.landed(), fault.tasks) == (Verdict.PASS, None, (task,)), audit.text()
+    assert audit.fates[Fate.OK] == 1

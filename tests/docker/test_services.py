@@ -9,11 +9,13 @@ import redis
 
 from harness.audit.audit import audit
 from harness.audit.run_folder import RunFolder
+from harness.faults import LockResults
 from harness.project.needs import ResultsIn, Service
 from harness.records.expectation import Expect
 from harness.records.verdict import Fate, Verdict
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
+from harness.wait import wait_until
 from tests.docker.accounts import failing, met, said
 
 SPEC = StackSpec(
@@ -72,6 +74,22 @@ def test_a_row_that_is_deleted_from_postgresql_is_missed(stack: Stack) -> None:
     assert met(found) == {Fate.OK: 1, Fate.UNRECORDED: 1, Fate.WRONG: 1}, found.text()
     assert failing(found) == {"row-deleted", "unrecorded", "wrong"}
     assert wrong.task in said(found, "wrong")
+
+
+def test_a_result_waits_for_a_locked_table(stack: Stack) -> None:
+    results_url = stack.results.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+    def is_one_waiting() -> bool:
+        with psycopg.connect(results_url) as connection:
+            return connection.execute(waiting).fetchone() == (1,)
+
+    with stack.inject(LockResults()) as fault:
+        sent = stack.producer.send("stock.put", ["article"])
+        wait_until(is_one_waiting, what="a worker waits for the lock", timeout_s=20)
+        assert stack.results.row(sent.task) is None
+    found = stack.settle()
+    assert (found.verdict, fault.landed(), fault.tasks) == (Verdict.PASS, None, (sent.task,)), found.text()
 
 
 def test_two_stacks_see_nothing_of_each_other(session: SharedParts) -> None:

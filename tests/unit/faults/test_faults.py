@@ -1,7 +1,11 @@
 """Faults against containers that are no containers: what is broken, what is healed, and what counts as proof."""
 
+import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,12 +14,13 @@ from typing import cast
 
 import pytest
 
+from harness.audit import results
 from harness.audit.run_folder import RunFolder
 from harness.containers.broker_node import BrokerNode, Login
 from harness.containers.engine import NodeSpec, State, Status
 from harness.containers.node import Node
-from harness.errors import UsageError
-from harness.faults import Kill, Noop, Partition, Pause
+from harness.errors import ResultsError, UsageError
+from harness.faults import Kill, LockResults, Noop, Partition, Pause
 from harness.faults.fault import Fault
 from harness.faults.fault_text import fault_of
 from harness.faults.injections import Injections
@@ -52,6 +57,13 @@ class FakeStack:
     beats: Sequence[Node] = ()
     others: Sequence[Node] = ()
     login: Login = LOGIN
+
+    def __post_init__(self) -> None:
+        results.create(self.folder.results)
+
+    @property
+    def results(self) -> results.Results:
+        return results.Results.of_file(self.folder.results)
 
     def nodes(self) -> Sequence[Node]:
         return [*self.workers, *self.beats, *self.others]
@@ -118,7 +130,9 @@ def strike(fault: Fault, time: Time, for_s: float = 2.0) -> Fault:
 
 
 @pytest.mark.usefixtures("journal")
-@pytest.mark.parametrize("name", ["kill-worker", "noop", "partition-worker", "pause-broker", "pause-worker"])
+@pytest.mark.parametrize(
+    "name", ["kill-worker", "lock-results", "noop", "partition-worker", "pause-broker", "pause-worker"]
+)
 def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time) -> None:
     fault = fault_of(name).on(stack, now=time)
     assert fault.name == name
@@ -457,6 +471,72 @@ def test_the_broker_of_all_stacks_is_not_cut_off(stack: FakeStack, time: Time) -
         Partition("broker").on(stack, now=time).inject()
 
 
+# ------------------------------------------------------------------------------------------------- locked results
+
+
+def write_into(file: Path, *, timeout_s: float = 0.0) -> None:
+    with closing(sqlite3.connect(file, timeout=timeout_s)) as connection, connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS written (key)")
+        connection.execute("INSERT INTO written VALUES (1)")
+
+
+def test_locked_results_can_be_read_and_not_written_and_the_tasks_that_waited_are_told(
+    stack: FakeStack, time: Time
+) -> None:
+    file, journal = stack.folder.results, stack.journal("worker-1")
+    write_into(file)
+    journal.write(Kind.FINISHED, "before", state="SUCCESS", store_s=0.1)
+    time.t += 1
+    with LockResults().on(stack, now=time) as fault:
+        fault.inject()
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            write_into(file)
+        assert stack.results.count() == 0
+        time.t += 10
+        journal.write(Kind.FINISHED, "given up", state="FAILURE", error="BackendStoreError")
+        journal.write(Kind.FINISHED, "without a result", state="SUCCESS", ignored=True)
+    time.t += 1
+    write_into(file)
+    journal.write(Kind.FINISHED, "waited", state="SUCCESS", store_s=5.0)
+    journal.write(Kind.FINISHED, "afterwards", state="SUCCESS", store_s=0.5)
+    fault.follow()
+    assert (fault.landed(), fault.tasks) == (None, ("given up", "waited"))
+    assert fault.words() == "the results were locked; 2 tasks ended and had to wait for them"
+
+
+def test_results_that_somebody_wrote_meanwhile_were_not_locked(stack: FakeStack, time: Time) -> None:
+    fault = LockResults().on(stack, now=time)
+    fault.inject()
+    shared = stack.folder.results.with_name("results.sqlite3-shm")
+    # A process that closes a file loses its locks on it.
+    shared.open("rb").close()
+    program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript('CREATE TABLE written (key)')"
+    subprocess.run([sys.executable, "-c", program, str(stack.folder.results)], check=True)
+    fault.heal()
+    assert fault.landed() == "the results were written, or could be, while they were said to be locked."
+    fault.follow()
+    assert fault.words() == "the results were locked; no task ended meanwhile (overlapped=0)"
+
+
+def test_results_that_are_locked_already_cannot_be_locked(
+    stack: FakeStack, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.faults.results_lock._WAIT_S", 0.0)
+    with LockResults().on(stack, now=time) as first:
+        first.inject()
+        second = LockResults().on(stack, now=time)
+        with pytest.raises(ResultsError, match=r"cannot lock the results at .*: database is locked"):
+            second.inject()
+        second.heal()
+        assert second.landed() == "it was not injected."
+    assert first.landed() is None
+
+
+def test_a_fault_that_breaks_no_node_takes_none() -> None:
+    with pytest.raises(UsageError, match="breaks no node, so 'worker' cannot be named"):
+        fault_of("lock-results-worker")
+
+
 # ------------------------------------------------------------------------------------------------- the plan
 
 
@@ -471,7 +551,7 @@ def test_a_fault_is_planned_as_its_name_its_time_and_how_long() -> None:
     [
         ("kill-worker", "'kill-worker' says no time; write .* such as kill-worker@20s"),
         ("", "'' says no time; write FAULT@WHEN"),
-        ("killer@20s", "no fault 'killer'; there are kill, noop, partition, pause, as in kill-worker"),
+        ("killer@20s", "no fault 'killer'; there are kill, lock-results, noop, .*, as in kill-worker"),
         ("@20s", "no fault ''"),
         ("kill-worker@", "'' is no duration"),
         ("kill-worker@soon", "'soon' is no duration"),
