@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import smtplib
 import threading
 from collections.abc import Mapping
@@ -15,13 +16,16 @@ from pathlib import Path
 from harness.containers.app_node import inside_command, inside_env, inside_mounts
 from harness.containers.engine import Engine, NodeSpec
 from harness.containers.node import Node
-from harness.errors import EngineError, UsageError
+from harness.errors import EngineError, UsageError, WaitTimeout
 from harness.records.values import Json
+from harness.wait import wait_until
 
 SMTP_PORT = 1025
 HOSTNAME = "mailbox"
 _PROBE_TIMEOUT_S = 3
 _LONGEST_DELAY_S = 3600
+_OWN = "@harness.invalid"
+"""The domain of the recipients that only the harness names. No app writes to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,15 @@ class Mail:
         """The message with its headers and parts decoded. Raises OSError if the file is gone."""
         with self.path.open("rb") as file:
             return BytesParser(policy=policy.default).parse(file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """One application of a rule."""
+
+    t: float
+    """When the recipient was named, Unix time in seconds."""
+    recipient: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +108,14 @@ class Mailbox(Node):
         self._rules_lock = threading.Lock()
 
     def answer(
-        self, recipient: str, reply: str | None = None, *, delay_s: float = 0.0, times: int | None = None
-    ) -> None:
+        self,
+        recipient: str,
+        reply: str | None = None,
+        *,
+        delay_s: float = 0.0,
+        times: int | None = None,
+        first: bool = False,
+    ) -> int:
         """Set the answer to mail for some recipients from now on. The first rule that matches a recipient applies.
 
         Args:
@@ -104,6 +123,10 @@ class Mailbox(Node):
             reply: a line of 4xx or 5xx, such as ``451 4.3.0 try again later``; None accepts the mail.
             delay_s: seconds to wait before the answer, below 3600.
             times: how many recipients get this answer; None for no limit.
+            first: True to put this rule before those that are there.
+
+        Returns:
+            The rule's number, which no other rule of this mailbox has.
 
         Raises:
             UsageError: the reply is no refusal, or a number is out of range.
@@ -116,7 +139,14 @@ class Mailbox(Node):
             # A number is never used again: the server counts by it how often a rule was applied.
             self._last_id += 1
             rule = _Rule(id=self._last_id, recipient=recipient, reply=reply, delay_s=delay_s, times=times)
-            self._rules.append(rule)
+            self._rules.insert(0 if first else len(self._rules), rule)
+            self._write_rules()
+        return rule.id
+
+    def withdraw(self, rule: int) -> None:
+        """Remove the rule with this number, if it is still there."""
+        with self._rules_lock:
+            self._rules = [one for one in self._rules if one.id != rule]
             self._write_rules()
 
     def clear(self) -> None:
@@ -135,7 +165,44 @@ class Mailbox(Node):
         The server lists a recipient before it waits for the rule's delay. So a recipient that is listed, and whose mail
         is not in `messages`, can be one that the server holds up at this moment.
         """
-        return [entry["recipient"] for entry in _entries(self._run_folder / "control" / "mailbox-used.jsonl")]
+        return [entry["recipient"] for entry in self._uses() if not _is_own(entry)]
+
+    def uses(self, rule: int) -> list[Use]:
+        """Return each application of a rule until now, in that order, without those that `applies` caused."""
+        uses = (entry for entry in self._uses() if entry["rule"] == rule)
+        return [Use(t=entry["t"], recipient=entry["recipient"]) for entry in uses if not _is_own(entry)]
+
+    def applies(self, rule: int, timeout_s: float = 10.0) -> bool:
+        """Name a recipient that no app has, and return whether the server applies this rule to it.
+
+        The rule must be the first one for every recipient. No answer is waited for: a rule may delay it.
+
+        Raises:
+            EngineError: nobody speaks SMTP at the server's port.
+        """
+        recipient = f"{secrets.token_hex(8)}{_OWN}"
+        host, port = self.container.host_port(SMTP_PORT)
+
+        def is_listed() -> bool:
+            return any(one["rule"] == rule and one["recipient"] == recipient for one in self._uses())
+
+        try:
+            with smtplib.SMTP(host, port, timeout=_PROBE_TIMEOUT_S) as client:
+                client.ehlo()
+                client.mail("")
+                client.putcmd("rcpt", f"TO:<{recipient}>")
+                try:
+                    return wait_until(is_listed, what=f"{self.name} applies a rule", timeout_s=timeout_s)
+                except WaitTimeout:
+                    return False
+                finally:
+                    # Else leaving the block would wait for the answers.
+                    client.close()
+        except OSError as error:
+            raise EngineError(f"{self.name} does not speak SMTP: {error}") from error
+
+    def _uses(self) -> list[dict[str, Json]]:
+        return _entries(self._run_folder / "control" / "mailbox-used.jsonl")
 
     def _mail(self, entry: Mapping[str, Json]) -> Mail:
         return Mail(
@@ -161,6 +228,10 @@ class Mailbox(Node):
                 return None
         except (OSError, EngineError) as error:
             return f"an SMTP greeting ({error})"
+
+
+def _is_own(use: Mapping[str, Json]) -> bool:
+    return str(use["recipient"]).endswith(_OWN)
 
 
 def _entries(path: Path) -> list[dict[str, Json]]:

@@ -6,8 +6,9 @@ A planned fault without proof makes the verdict unknown: a run that passes becau
 from harness.faults.fault import Fault
 from harness.faults.kill import Kill
 from harness.faults.lock_results import LockResults
+from harness.faults.mail import RejectMail, SlowMail
 from harness.faults.noop import Noop
 from harness.faults.partition import Partition
 from harness.faults.pause import Pause
 
-__all__ = ["Fault", "Kill", "LockResults", "Noop", "Partition", "Pause"]
+__all__ = ["Fault", "Kill", "LockResults", "Noop", "Partition", "Pause", "RejectMail", "SlowMail"]

@@ -8,12 +8,13 @@ from harness.errors import UsageError
 from harness.faults.fault import Fault
 from harness.faults.kill import Kill
 from harness.faults.lock_results import LockResults
+from harness.faults.mail import RejectMail, SlowMail
 from harness.faults.noop import Noop
 from harness.faults.partition import Partition
 from harness.faults.pause import Pause
 
 KINDS: Mapping[str, type[Fault]] = MappingProxyType(
-    {fault.kind: fault for fault in (Kill, LockResults, Pause, Partition, Noop)}
+    {fault.kind: fault for fault in (Kill, LockResults, Noop, Partition, Pause, RejectMail, SlowMail)}
 )
 """Every fault class by its kind."""
 

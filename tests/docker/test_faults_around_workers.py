@@ -4,12 +4,13 @@ import time
 
 import pytest
 
-from harness.faults import LockResults, Partition
+from harness.containers.mailbox import Mailbox
+from harness.faults import LockResults, Partition, RejectMail
 from harness.records.event import Kind
 from harness.records.verdict import Fate, Verdict
 from harness.stack.stack import Stack
 from harness.wait import wait_until
-from tests.docker.accounts import codes
+from tests.docker.accounts import codes, said
 
 STACK = {
     "app": "surroundings",
@@ -71,3 +72,15 @@ def test_a_result_waits_for_locked_tables(stack: Stack) -> None:
     audit = stack.settle()
     assert (audit.verdict, fault.landed(), fault.tasks) == (Verdict.PASS, None, (task,)), audit.text()
     assert audit.fates[Fate.OK] == 1
+
+
+@pytest.mark.stack(**STACK)
+def test_a_mail_that_is_refused_is_sent_again(stack: Stack, mailbox: Mailbox) -> None:
+    with stack.inject(RejectMail(451)) as fault:
+        task = send(stack, "write_to", recipient="ada@example.com")
+        wait_until(mailbox.answered, what="the mail is refused", timeout_s=20)
+    audit = stack.settle()
+    assert (audit.verdict, fault.landed(), fault.tasks) == (Verdict.PASS, None, (task,)), audit.text()
+    assert fault.mails >= 1
+    assert [mail.recipients for mail in mailbox.messages()] == [("ada@example.com",)]
+    assert "refused with 451; 1 task ran then" in said(audit, "fault")

@@ -21,7 +21,7 @@ def work(pause_s: float = 0.0) -> str:
     return "done"
 
 
-@app.task(autoretry_for=(smtplib.SMTPResponseException,), default_retry_delay=0.2, max_retries=None)
+@app.task(autoretry_for=(smtplib.SMTPException,), default_retry_delay=0.2, max_retries=None)
 def write_to(recipient: str) -> str:
     """Send a mail, again and again until the server takes it."""
     message = EmailMessage()

@@ -8,9 +8,7 @@ import resource
 import signal
 import smtplib
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +18,17 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from harness.inside import smtp_server
 from harness.inside.mail_rules import Rules
 from harness.inside.mail_store import Store
-from harness.inside.smtp_server import Handler, listen, serve
+from harness.inside.smtp_server import Handler, serve
 from harness.records import journal
 from harness.records.event import Kind
 from harness.records.expectation import mail
 from harness.records.values import Json
+from tests.fakes.mail_server import serving
 
 MAIL = (
     b"From: a@example.com\r\nMessage-ID: <1@shop.example>\r\nX-Task-ID: t-1\r\n\r\n"
     b"..starts with a dot\r\nna\xc3\xafve\r\n"
 )
-
-
-@contextmanager
-def serving(run: Path) -> Iterator[int]:
-    """Serve the mailbox of `run`, and yield its port."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        server = asyncio.run_coroutine_threadsafe(listen(run, host="127.0.0.1", port=0), loop).result(5)
-        yield server.sockets[0].getsockname()[1]
-        loop.call_soon_threadsafe(server.close)
-        asyncio.run_coroutine_threadsafe(_drop_clients(), loop).result(5)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
-        loop.close()
-
-
-async def _drop_clients() -> None:
-    clients = asyncio.all_tasks() - {asyncio.current_task()}
-    for client in clients:
-        client.cancel()
-    await asyncio.gather(*clients, return_exceptions=True)
 
 
 @pytest.fixture
