@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -37,10 +38,11 @@ from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 
 _MARKER = (
-    "stack(app=None, app_folder=None, workers=None, options=None, env=None, promise=None): what the `stack` fixture "
-    "starts. What it leaves out is taken from the project's settings. app: what `celery -A` gets; app_folder: where it "
-    "is imported from, relative to the rootdir; workers: how many, one unless said; options: of `celery worker`; env: "
-    "more environment for the workers; promise: a harness.Promise."
+    "stack(app=None, app_folder=None, workers=None, options=None, env=None, promise=None, own_broker=False): what the "
+    "`stack` fixture starts. What it leaves out is taken from the project's settings. app: what `celery -A` gets; "
+    "app_folder: where it is imported from, relative to the rootdir; workers: how many, one unless said; options: of "
+    "`celery worker`; env: more environment for the workers; promise: a harness.Promise; own_broker: True for a broker "
+    "that no other test uses, which takes seconds to start."
 )
 _stack_key = pytest.StashKey[Stack]()
 _failed_key = pytest.StashKey[bool]()
@@ -187,6 +189,7 @@ def _spec(
     options: Sequence[str] | None = None,
     env: Mapping[str, str] | None = None,
     promise: Promise | None = None,
+    own_broker: bool = False,
 ) -> tuple[StackSpec, Promise | None]:
     """Return the stack and the promise of the marker; its arguments are the arguments of this function."""
     settings: Settings = request.getfixturevalue("_harness_settings")
@@ -198,7 +201,8 @@ def _spec(
             '@pytest.mark.stack(app="shop.app"), or for all tests in pyproject.toml, as app = "shop.app" below '
             "[tool.harness]."
         )
-    return spec_of(holding, workers=1, mailbox="mailbox" in request.fixturenames), promise
+    spec = spec_of(holding, workers=1, mailbox="mailbox" in request.fixturenames)
+    return replace(spec, own_broker=own_broker), promise
 
 
 def _failed(error: HarnessError) -> BaseException:

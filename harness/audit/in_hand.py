@@ -5,14 +5,18 @@ The journal is read separately from the ledger, which belongs to another thread.
 
 import contextlib
 import json
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.records.event import TO_RUN_AGAIN, Event, Finished, Kind
+from harness.records.event import TO_RUN_AGAIN, UNWOUND, Event, Finished, Kind, Started
 from harness.records.journal import Tail, parsed
 from harness.records.values import Json
+
+_OF_THE_MAIN_PROCESS = frozenset({Kind.UP, Kind.SETTINGS, Kind.READY, Kind.RECEIVED})
+"""The kinds of the lines that only the main process of a worker writes."""
 
 
 class NodeJournal:
@@ -155,6 +159,8 @@ def in_hand(events: Sequence[Event]) -> InHand:
             waiting.discard(event.task)
             begun.add(event.task)
         elif event.kind is Kind.FINISHED:
+            if event.of(Finished).get("state") == UNWOUND:
+                continue
             begun.discard(event.task)
             if event.of(Finished).get("state") != TO_RUN_AGAIN:
                 ended.add(event.task)
@@ -163,3 +169,47 @@ def in_hand(events: Sequence[Event]) -> InHand:
             waiting.discard(event.task)
             ended.add(event.task)
     return InHand(begun=frozenset(begun), waiting=frozenset(waiting - begun), ended=frozenset(ended - begun - waiting))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolProcess:
+    """One process of a worker's pool."""
+
+    pid: int
+    begun: frozenset[str]
+    """The tasks that it has begun and not ended."""
+    names: frozenset[str]
+    """The names of these tasks."""
+    since_t: float
+    """The time when it began the first of them, Unix time in seconds; infinite if there is none."""
+
+
+def pool_of(events: Sequence[Event]) -> tuple[int, list[PoolProcess]]:
+    """Return the id of a worker's main process, and the processes of its pool that have run a task.
+
+    Args:
+        events: of the worker, in time order.
+
+    Returns:
+        The id is 0 if the main process has written nothing. The processes are those since its last start.
+    """
+    main = next((event for event in reversed(events) if event.kind in _OF_THE_MAIN_PROCESS), None)
+    if main is None:
+        return 0, []
+    begin = max((number for number, event in enumerate(events) if event.kind is Kind.UP), default=0)
+    pool: dict[int, list[Event]] = {}
+    for event in events[begin:]:
+        if event.pid != main.pid:
+            pool.setdefault(event.pid, []).append(event)
+    return main.pid, [_process(pid, said) for pid, said in pool.items()]
+
+
+def _process(pid: int, events: Sequence[Event]) -> PoolProcess:
+    begun = in_hand(events).begun
+    starts = [event for event in events if event.kind is Kind.STARTED and event.task in begun]
+    return PoolProcess(
+        pid=pid,
+        begun=begun,
+        names=frozenset(name for event in starts if (name := event.of(Started).get("name"))),
+        since_t=min((event.t for event in starts), default=math.inf),
+    )

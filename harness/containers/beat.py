@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from harness.containers.app_node import RUN_INSIDE, AppNode, JournalingNode, overriding
 from harness.containers.engine import Engine
@@ -86,3 +87,8 @@ class Beat(JournalingNode):
         command = ("-A", app.app, "beat", f"--schedule={RUN_INSIDE}/beat/{name}", "--loglevel=info")
         # The agent writes this line when the scheduler is there.
         super().__init__(engine, app.spec(name, command, env=own), app, ready=Kind.READY)
+        self._of_twin = partial(Beat, engine, app, clock=clock, settings=settings)
+
+    def twin(self, name: str) -> "Beat":
+        """Return another beat for the same schedule, with a schedule file of its own, without starting it."""
+        return self._of_twin(name=name)

@@ -1,22 +1,29 @@
 """The choice of the broker."""
 
+from collections.abc import Sequence
+
 from harness.containers.broker_node import BrokerNode
 from harness.containers.engine import Engine
 from harness.containers.image_recipes import Image, is_replaced
-from harness.containers.rabbitmq import SAMPLED_S, SAMPLED_S_OF_OURS, Broker
+from harness.containers.rabbitmq import HOSTNAME, SAMPLED_S, SAMPLED_S_OF_OURS, Broker
 
 IMAGE = Image.RABBITMQ
 """The image of the broker."""
 
 
-def new_broker(engine: Engine, *, image: str, network: str) -> BrokerNode:
+def new_broker(
+    engine: Engine, *, image: str, network: str, name: str = HOSTNAME, kept_ports: Sequence[int] = ()
+) -> BrokerNode:
     """Return the node of a new broker without starting it.
 
     Args:
         engine: runs it.
         image: the image of IMAGE's kind.
         network: the network of the nodes that use it.
+        name: the node's name there.
+        kept_ports: a port of this machine for each that it publishes; a restart does not change them. By default, the
+            engine picks others at each start.
     """
     # A user's own image may not have our setting.
     sampled_s = SAMPLED_S if is_replaced(IMAGE) else SAMPLED_S_OF_OURS
-    return Broker(engine, image=image, network=network, sampled_s=sampled_s)
+    return Broker(engine, image=image, network=network, name=name, sampled_s=sampled_s, kept_ports=kept_ports)

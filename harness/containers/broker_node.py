@@ -4,8 +4,9 @@ The stack uses brokers only through it. RabbitMQ is one; see `harness.containers
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from harness.containers.node import Node
 from harness.records.values import Json
@@ -85,8 +86,15 @@ class Waiting:
     """Its last dead-lettering; None if it was not dead-lettered."""
 
 
+class Alarm(StrEnum):
+    """The alarms in which a broker takes no more messages."""
+
+    MEMORY = "memory"
+    DISK = "disk"
+
+
 class BrokerNode(Node, ABC):
-    """A broker that stacks share. Each has a vhost and a user there.
+    """A broker. Each stack that uses it has a vhost and a user there.
 
     Every method may raise BrokerError: the broker refused, or does not answer.
     """
@@ -120,6 +128,33 @@ class BrokerNode(Node, ABC):
     @abstractmethod
     def management_url(self) -> str:
         """The URL of the management page; a restart may change it."""
+
+    @abstractmethod
+    def connections(self, login: Login) -> Mapping[str, str]:
+        """Return the open connections of a user: the address of the client by the connection's name."""
+
+    @abstractmethod
+    def close_connection(self, name: str) -> bool:
+        """Close a connection. Return False if the broker cannot yet, because the connection is seconds old, or is gone.
+
+        The client learns it as an error. One that does not read keeps the connection listed for a while.
+        """
+
+    @abstractmethod
+    def raise_alarm(self, alarm: Alarm) -> None:
+        """Change the limit of a resource so that the broker raises an alarm, in all vhosts. Takes seconds."""
+
+    @abstractmethod
+    def end_alarm(self, alarm: Alarm) -> None:
+        """Set the limit back with which the broker was started. Takes seconds."""
+
+    @abstractmethod
+    def alarms(self) -> Collection[Alarm]:
+        """Return the alarms that are raised now."""
+
+    @abstractmethod
+    def make_durable(self) -> None:
+        """Write to disk what was declared until now, so that it outlives a SIGKILL of the broker. Takes seconds."""
 
     @abstractmethod
     def queues(self, vhost: str) -> Sequence[QueueCount]:

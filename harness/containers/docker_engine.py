@@ -30,7 +30,16 @@ from testcontainers.core.container import DockerContainer as TestContainer
 
 from harness.containers import docker_registry, time_limits
 from harness.containers.docker_options import NO_RESOLVER, Host, options_of
-from harness.containers.engine import HOST_NETWORK, LOOPBACK, Container, Engine, NodeSpec, State, Status
+from harness.containers.engine import (
+    HOST_NETWORK,
+    LOOPBACK,
+    Container,
+    Engine,
+    NodeSpec,
+    PortTakenError,
+    State,
+    Status,
+)
 from harness.containers.ownership import ENGINE_LABEL, NODE_LABEL, OWNER_LABEL, Owner
 from harness.containers.packages import tail
 from harness.errors import EngineError, HarnessError, ImageError, WaitTimeout
@@ -43,6 +52,8 @@ _REMOVAL_TIMEOUT_S = 20
 _HELD_TIMEOUT_S = 2
 _CONNECTIONS = 32
 _SUBNET_ATTEMPTS = 20
+_PORT_TAKEN = ("port is already allocated", "address already in use")
+"""What Docker says of a port that another container or another program has."""
 
 
 # ------------------------------------------------------------------------------------------------ the connection
@@ -172,9 +183,11 @@ class _DockerEngine:
         with _explained(f"starting {spec.name} from {spec.image}"):
             try:
                 container.start()
-            except BaseException:
+            except BaseException as error:
                 # A container that was created and could not be started is useless.
                 self._forget_half_started(container)
+                if isinstance(error, APIError) and any(words in str(error) for words in _PORT_TAKEN):
+                    raise PortTakenError(f"{spec.name} cannot have its port: {error.explanation or error}") from error
                 raise
         return _DockerContainer(container.get_wrapped_container(), name=spec.name)
 
@@ -412,7 +425,13 @@ def _foreign(spec: NodeSpec, client: docker.DockerClient) -> TestContainer:
     container.image = spec.image
     container.env = dict(spec.env)
     # An address alone means: this address, and any free port. testcontainers passes it on unchanged.
-    container.ports = cast("dict[str, int | None]", {f"{port}/tcp": (LOOPBACK,) for port in spec.ports})
+    container.ports = cast(
+        "dict[str, int | None]",
+        {
+            f"{port}/tcp": (LOOPBACK, *([spec.kept_ports[port]] if port in spec.kept_ports else ()))
+            for port in spec.ports
+        },
+    )
     container.with_name(f"celery-harness-{spec.name}-{secrets.token_hex(4)}")
     if spec.command:
         container.with_command(list(spec.command))
@@ -500,11 +519,12 @@ class _DockerContainer:
                 state = self._api.inspect_container(self.id)["State"]
             except NotFound:
                 return State(status=Status.GONE)
-        if state["Paused"]:
-            return State(status=Status.PAUSED)
-        if state["Running"]:
-            return State(status=Status.RUNNING)
-        return State(status=Status.EXITED, exit_code=state["ExitCode"], out_of_memory=state.get("OOMKilled", False))
+        is_up = state["Paused"] or state["Running"]
+        return State(
+            status=Status.PAUSED if state["Paused"] else Status.RUNNING if is_up else Status.EXITED,
+            exit_code=None if is_up else state["ExitCode"],
+            out_of_memory=state.get("OOMKilled", False),
+        )
 
     def logs(self, tail: int | None = None) -> str:
         with self._doing("reading the log of"), contextlib.suppress(NotFound):
@@ -530,6 +550,19 @@ class _DockerContainer:
         if not bound:
             raise EngineError(f"Port {port} of {self._name} is not published; it is {self.state()}.")
         return LOOPBACK, int(bound[0]["HostPort"])
+
+    def addresses(self) -> set[str]:
+        with self._doing("looking at"):
+            networks = self._api.inspect_container(self.id)["NetworkSettings"]["Networks"]
+        return {address for one in networks.values() if (address := one["IPAddress"])}
+
+    def execute(self, *command: str) -> str:
+        with self._doing(f"running {command[0]} in"):
+            code, said = self._wrapped.exec_run(list(command))
+        text = cast("bytes", said).decode(errors="replace")
+        if code:
+            raise EngineError(f"{command[0]} in {self._name} ended with {code}: {text.strip()}")
+        return text
 
     def kill(self, signal: str = "SIGKILL") -> None:
         with self._doing(f"sending {signal} to"):

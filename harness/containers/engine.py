@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from harness.errors import ImageError, UsageError
+from harness.errors import EngineError, ImageError, UsageError
 from harness.project.needs import Mount, Network
 
 CALLER = "caller"
@@ -71,6 +71,16 @@ class Container(Protocol):
     def host_port(self, port: int) -> tuple[str, int]:
         """Return the host and port at which this machine reaches a published port. A restart may change them."""
 
+    def addresses(self) -> set[str]:
+        """Return its IP addresses on its networks; empty if it does not run."""
+
+    def execute(self, *command: str) -> str:
+        """Run one more command in it, as its own user, and return what the command writes.
+
+        Raises:
+            EngineError: it does not run, or the command ended with another code than 0.
+        """
+
     def kill(self, signal: str = "SIGKILL") -> None:
         """Send a signal to its first process."""
 
@@ -103,6 +113,8 @@ class NodeSpec:
     mounts: tuple[Mount, ...] = ()
     ports: tuple[int, ...] = ()
     """TCP ports to publish on 127.0.0.1, each under a port that the engine picks."""
+    kept_ports: Mapping[int, int] = field(default_factory=dict)
+    """The ports on 127.0.0.1 of some of these; a restart does not change them."""
     hostname: str | None = None
     """The host name; None for the node's name."""
     aliases: tuple[str, ...] = ()
@@ -123,6 +135,10 @@ class NodeSpec:
 
 
 # ------------------------------------------------------------------------------------------------- the engine
+
+
+class PortTakenError(EngineError):
+    """A port that a node was to have on this machine is in use."""
 
 
 class PullError(ImageError):
@@ -154,6 +170,7 @@ class Engine(Protocol):
 
         Raises:
             EngineError: the engine refused, for instance because a mounted folder does not exist.
+            PortTakenError: one of its `kept_ports` is in use.
         """
 
     def native(self, container: Container) -> Any:

@@ -13,7 +13,7 @@ import amqp
 import requests
 from amqp.exceptions import AMQPError, NotFound, ResourceLocked
 
-from harness.containers.broker_node import BrokerNode, Death, Login, QueueCount, QueueLook, Waiting
+from harness.containers.broker_node import Alarm, BrokerNode, Death, Login, QueueCount, QueueLook, Waiting
 from harness.containers.engine import Engine, NodeSpec
 from harness.errors import BrokerError, EngineError, WaitTimeout
 from harness.records.message import about
@@ -32,6 +32,14 @@ SAMPLED_S = 5.0
 SAMPLED_S_OF_OURS = 0.5
 """The same interval as `advanced.config` in the harness's own image sets it."""
 _RETURN_TIMEOUT_S = 2
+_LIMITS = {
+    Alarm.MEMORY: ("vm_memory_monitor:set_vm_memory_high_watermark", "vm_memory_high_watermark", "{absolute, 1}"),
+    Alarm.DISK: ("rabbit_disk_monitor:set_disk_free_limit", "disk_free_limit", str(10**18)),
+}
+"""By alarm: the function that sets its limit until the next start, the setting of the start, and a limit that no
+machine keeps."""
+_RESOURCES = {Alarm.MEMORY: "memory", Alarm.DISK: "disk space"}
+"""The names of the alarms' resources in the management API."""
 _GUEST = Login(user="guest", password="guest", vhost="/", amqp_url_inside="", amqp_url_outside="")  # noqa: S106 - its default.
 
 
@@ -43,7 +51,14 @@ class Broker(BrokerNode):
     """
 
     def __init__(
-        self, engine: Engine, *, image: str, network: str, name: str = HOSTNAME, sampled_s: float = SAMPLED_S
+        self,
+        engine: Engine,
+        *,
+        image: str,
+        network: str,
+        name: str = HOSTNAME,
+        sampled_s: float = SAMPLED_S,
+        kept_ports: Sequence[int] = (),
     ) -> None:
         """Create the node without starting it.
 
@@ -53,6 +68,8 @@ class Broker(BrokerNode):
             network: the network of the nodes that use it.
             name: the node's name, and its host's.
             sampled_s: the interval, in seconds, at which quorum queues report how many messages they hold.
+            kept_ports: the ports of this machine for AMQP and for the management API, which a restart does not change;
+                by default, the engine picks others at each start.
         """
         self._sampled_s = sampled_s
         self._password = secrets.token_urlsafe(24)
@@ -61,6 +78,7 @@ class Broker(BrokerNode):
             image=image,
             env={"RABBITMQ_DEFAULT_USER": _ADMIN, "RABBITMQ_DEFAULT_PASS": self._password},
             ports=(AMQP_PORT, MANAGEMENT_PORT),
+            kept_ports=dict(zip((AMQP_PORT, MANAGEMENT_PORT), kept_ports, strict=False)),
             # RabbitMQ keeps its data under the host name. Under another one, a restart would lose the data.
             hostname=name,
             user=None,
@@ -139,6 +157,54 @@ class Broker(BrokerNode):
         """The URL of the management page; a restart may change it."""
         host, port = self.container.host_port(MANAGEMENT_PORT)
         return f"http://{host}:{port}"
+
+    def connections(self, login: Login) -> dict[str, str]:
+        """Return the open connections of a user: the address of the client by the connection's name.
+
+        Raises:
+            BrokerError: the broker does not answer.
+        """
+        # Lists of other kinds are made of statistics, which are up to five seconds old.
+        found = self._ask("GET", f"connections/username/{_quoted(login.user)}")
+        # The name is `client:port -> server:port`.
+        return {one["name"]: one["name"].partition(" -> ")[0].rpartition(":")[0].strip("[]") for one in found}
+
+    def close_connection(self, name: str) -> bool:
+        """Close a connection; False if it is gone, or younger than the statistics, by which this request finds it.
+
+        Raises:
+            BrokerError: the broker refused, or does not answer.
+        """
+        path = f"connections/{_quoted(name)}"
+        if self._ask("GET", path, absent_is_fine=True) is None:
+            return False
+        self._ask("DELETE", path, absent_is_fine=True)
+        return True
+
+    def raise_alarm(self, alarm: Alarm) -> None:
+        """Change the limit of a resource so that the broker raises an alarm, in all vhosts."""
+        setter, _, extreme = _LIMITS[alarm]
+        self._evaluate(f"{setter}({extreme}).")
+
+    def end_alarm(self, alarm: Alarm) -> None:
+        """Set the limit back with which the broker was started."""
+        setter, setting, _ = _LIMITS[alarm]
+        self._evaluate(f"{{ok, Limit}} = application:get_env(rabbit, {setting}), {setter}(Limit).")
+
+    def alarms(self) -> set[Alarm]:
+        """Return the alarms that are raised now. Raises BrokerError."""
+        said = self._ask("GET", "health/checks/local-alarms", failure_is_fine=True)
+        raised = {alarm["resource"] for alarm in said.get("alarms", ())}
+        return {alarm for alarm, resource in _RESOURCES.items() if resource in raised}
+
+    def _evaluate(self, expression: str) -> None:
+        """Let the broker evaluate an expression of Erlang. Raises EngineError."""
+        self.container.execute("rabbitmqctl", "eval", expression)
+
+    def make_durable(self) -> None:
+        """Write to disk what was declared until now. Without it, RabbitMQ 4.0 takes up to two seconds."""
+        # Where the metadata are not in Mnesia, they are written at once, and it answers that there is none.
+        self._evaluate("mnesia:sync_log().")
 
     def queues(self, vhost: str) -> list[QueueCount]:
         """Return all queues of a vhost with the messages that they hold now, sorted by name.
@@ -236,8 +302,24 @@ class Broker(BrokerNode):
                 interval_s=0.01,
             )
 
-    def _ask(self, method: str, path: str, body: Json = None, *, absent_is_fine: bool = False) -> Json:
-        """Send one request to the management API, and return the decoded answer; None if it is empty."""
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Json = None,
+        *,
+        absent_is_fine: bool = False,
+        failure_is_fine: bool = False,
+    ) -> Json:
+        """Send one request to the management API, and return the decoded answer; None if it is empty.
+
+        Args:
+            method: of HTTP.
+            path: below `/api/`.
+            body: is sent as JSON.
+            absent_is_fine: whether to return None if there is no such thing.
+            failure_is_fine: whether to return the answer of a health check that fails.
+        """
         url = f"{self.management_url}/api/{path}"
         doing = f"{method} /api/{path.partition('?')[0]}"
         try:
@@ -246,7 +328,8 @@ class Broker(BrokerNode):
             raise BrokerError(f"The management API does not answer {doing}: {error}") from error
         if absent_is_fine and answer.status_code == requests.codes.not_found:
             return None
-        if not answer.ok:
+        is_failed_check = answer.status_code == requests.codes.service_unavailable and failure_is_fine
+        if not answer.ok and not is_failed_check:
             raise BrokerError(f"The broker refused {doing}: {answer.status_code} {answer.text[:500]}")
         return answer.json() if answer.content else None
 

@@ -3,12 +3,36 @@
 A planned fault without proof makes the verdict unknown: a run that passes because no fault took effect shows nothing.
 """
 
+from harness.faults.close_connections import CloseConnections
+from harness.faults.disk_alarm import DiskAlarm
 from harness.faults.fault import Fault
 from harness.faults.kill import Kill
+from harness.faults.kill_pool_process import KillPoolProcess
 from harness.faults.lock_results import LockResults
 from harness.faults.mail import RejectMail, SlowMail
+from harness.faults.memory_alarm import MemoryAlarm
 from harness.faults.noop import Noop
 from harness.faults.partition import Partition
 from harness.faults.pause import Pause
+from harness.faults.restart import Restart
+from harness.faults.stop import Shutdown, Stop
+from harness.faults.two_beats import TwoBeats
 
-__all__ = ["Fault", "Kill", "LockResults", "Noop", "Partition", "Pause", "RejectMail", "SlowMail"]
+__all__ = [
+    "CloseConnections",
+    "DiskAlarm",
+    "Fault",
+    "Kill",
+    "KillPoolProcess",
+    "LockResults",
+    "MemoryAlarm",
+    "Noop",
+    "Partition",
+    "Pause",
+    "RejectMail",
+    "Restart",
+    "Shutdown",
+    "SlowMail",
+    "Stop",
+    "TwoBeats",
+]

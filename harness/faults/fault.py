@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol, Self
 
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
+from harness.containers.beat import Beat
 from harness.containers.broker_node import BrokerNode, Login
 from harness.containers.node import Node
 from harness.errors import UsageError
@@ -30,12 +31,16 @@ class Target(Protocol):
         """The workers, in their order."""
 
     @property
-    def beats(self) -> Sequence[Node]:
+    def beats(self) -> Sequence[Beat]:
         """The beats, in their order."""
 
     @property
     def broker(self) -> BrokerNode:
         """The broker."""
+
+    @property
+    def owns_broker(self) -> bool:
+        """True if no other stack uses the broker."""
 
     @property
     def login(self) -> Login:
@@ -51,6 +56,9 @@ class Target(Protocol):
 
     def nodes(self) -> Sequence[Node]:
         """Return the nodes that are the stack's own."""
+
+    def add(self, node: Node) -> None:
+        """Start one more node, and return when it is ready. It is removed with the stack at the latest."""
 
 
 class Fault(ABC):

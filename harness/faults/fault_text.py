@@ -5,17 +5,38 @@ from types import MappingProxyType
 from typing import Any
 
 from harness.errors import UsageError
+from harness.faults.close_connections import CloseConnections
+from harness.faults.disk_alarm import DiskAlarm
 from harness.faults.fault import Fault
 from harness.faults.kill import Kill
+from harness.faults.kill_pool_process import KillPoolProcess
 from harness.faults.lock_results import LockResults
 from harness.faults.mail import RejectMail, SlowMail
+from harness.faults.memory_alarm import MemoryAlarm
 from harness.faults.noop import Noop
 from harness.faults.partition import Partition
 from harness.faults.pause import Pause
+from harness.faults.restart import Restart
+from harness.faults.stop import Stop
+from harness.faults.two_beats import TwoBeats
 
-KINDS: Mapping[str, type[Fault]] = MappingProxyType(
-    {fault.kind: fault for fault in (Kill, LockResults, Noop, Partition, Pause, RejectMail, SlowMail)}
+_FAULTS: tuple[type[Fault], ...] = (
+    CloseConnections,
+    DiskAlarm,
+    Kill,
+    KillPoolProcess,
+    LockResults,
+    MemoryAlarm,
+    Noop,
+    Partition,
+    Pause,
+    RejectMail,
+    Restart,
+    SlowMail,
+    Stop,
+    TwoBeats,
 )
+KINDS: Mapping[str, type[Fault]] = MappingProxyType({fault.kind: fault for fault in _FAULTS})
 """Every fault class by its kind."""
 
 

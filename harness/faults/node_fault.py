@@ -6,7 +6,7 @@ from typing import ClassVar
 from harness.containers.engine import State, Status
 from harness.containers.node import Node
 from harness.errors import UsageError
-from harness.faults.fault import Fault, candidates
+from harness.faults.fault import Fault, Target, candidates
 from harness.faults.silence import JournalSilence, NoConfirms, Silence, Unwatched
 
 
@@ -37,10 +37,12 @@ class NodeFault(Fault):
         victim = self._choose()
         silence = self._silence_of(victim)
         self._victim, self._silence, self.node = victim, silence, victim.name
+        self._before_it_breaks(victim)
         self._break(victim)
         self.injected_t = self._now()
         silence.begin(self.injected_t)
-        self.tasks = silence.tasks
+        self.tasks = self._affected()
+        self._once_broken(victim)
 
     def heal(self) -> None:
         """Heal the node, if it was not healed before. Raises HarnessError."""
@@ -48,13 +50,27 @@ class NodeFault(Fault):
             return
         if self.injected_t is not None and self._before is None:
             # Before anything is changed, check once whether it was broken until now.
-            self._silence.end()
-            self._before = self._victim.container.state()
+            self._look(self._victim)
         self._mend(self._victim)
         self._silence.after()
-        self.tasks = self._silence.tasks
+        self.tasks = self._affected()
         # If it was not seen broken in time, it is still healed, but that is no proof.
         self.healed_t = self._now()
+
+    def _before_it_breaks(self, victim: Node) -> None:
+        """Read what can be seen only before the node is broken."""
+
+    def _once_broken(self, victim: Node) -> None:
+        """Go on when the node was seen broken."""
+
+    def _look(self, victim: Node) -> None:
+        """Look once whether the node was broken until now."""
+        self._silence.end()
+        self._before = victim.container.state()
+
+    def _affected(self) -> tuple[str, ...]:
+        """Return the ids of the affected tasks, as far as they are known."""
+        return self._silence.tasks
 
     def _choose(self) -> Node:
         """Return the next node that runs, beginning with the one whose turn it is. Raises UsageError if none runs."""
@@ -90,3 +106,13 @@ class NodeFault(Fault):
     def words(self) -> str:
         """Return what was done, and the tasks that this affected."""
         return f"{self.node} was {self.doing}; {self._silence.words()}"
+
+
+def refuse_shared(stack: Target, node: Node, doing: str) -> Node:
+    """Return the node. Raises UsageError if it is a broker that stacks share; `doing` is what was to be done to it."""
+    if node is stack.broker and not stack.owns_broker:
+        raise UsageError(
+            f"{node.name} is shared by all stacks, so it cannot be {doing}; give the stack a broker of its own, with "
+            "own_broker=True."
+        )
+    return node

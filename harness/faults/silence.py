@@ -1,6 +1,6 @@
 """The evidence that a node did nothing while it was broken, and the tasks that this affected."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Protocol
 
@@ -109,6 +109,15 @@ class JournalSilence:
         return f"it had {counted(tasks, 'task', 'tasks')} in hand: {met}"
 
 
+class JournalOfOneThatGoesOn(JournalSilence):
+    """The tasks that a worker held when it was broken in such a way that it goes on."""
+
+    def broken_by(self, doing: str) -> str | None:
+        """Return None: it may write."""
+        del doing
+        return None
+
+
 class NoConfirms:
     """The silence of a broker: no send is confirmed. The tasks that are sent meanwhile are affected."""
 
@@ -119,7 +128,13 @@ class NoConfirms:
         self._now = now
         self._confirmed = 0
         self._injected_t = 0.0
-        self.tasks: tuple[str, ...] = ()
+        self.sent: tuple[str, ...] = ()
+        """The ids of the tasks that were sent meanwhile."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that were sent meanwhile."""
+        return self.sent
 
     def begin(self, injected_t: float) -> None:
         """Note the time."""
@@ -127,10 +142,13 @@ class NoConfirms:
 
     def end(self) -> None:
         """Read what was sent meanwhile, and what was confirmed."""
-        said = [event for event in self._journal.read() if event.t >= self._injected_t]
+        self._read([event for event in self._journal.read() if event.t >= self._injected_t])
+
+    def _read(self, said: Sequence[Event]) -> None:
+        """Take the lines of all journals since it was broken."""
         self._confirmed = sum(_is_confirmed(event, self._injected_t) for event in said)
         sent = (event.task for event in said if event.kind is Kind.INTENDED and event.task is not None)
-        self.tasks = tuple(dict.fromkeys(sent))
+        self.sent = tuple(dict.fromkeys(sent))
 
     def after(self) -> None:
         """Do nothing: what is confirmed afterwards is no contradiction."""
@@ -144,9 +162,68 @@ class NoConfirms:
 
     def words(self) -> str:
         """Return how many tasks were sent meanwhile."""
-        if not self.tasks:
-            return "nothing was sent meanwhile (overlapped=0)"
-        return f"{counted(len(self.tasks), 'task was', 'tasks were')} sent meanwhile"
+        if not self.sent:
+            return "nothing was sent meanwhile" + ("" if self.tasks else " (overlapped=0)")
+        return f"{counted(len(self.sent), 'task was', 'tasks were')} sent meanwhile"
+
+
+class Unconfirmed(NoConfirms):
+    """The tasks that were sent to a broker while it took only some of them."""
+
+    def __init__(self, folder: RunFolder, broker: str, now: Callable[[], float]) -> None:
+        """Note what the journals hold now."""
+        super().__init__(folder, broker, now)
+        self.unconfirmed: tuple[str, ...] = ()
+        """The tasks that were sent and not confirmed meanwhile."""
+
+    def _read(self, said: Sequence[Event]) -> None:
+        super()._read(said)
+        taken = {event.task for event in said if event.kind is Kind.ACCEPTED}
+        self.unconfirmed = tuple(task for task in self.sent if task not in taken)
+
+    def broken_by(self, doing: str) -> str | None:
+        """Return None: it may confirm some."""
+        del doing
+        return None
+
+    def words(self) -> str:
+        """Return how many tasks were sent meanwhile, and how many of them were not confirmed."""
+        return f"{super().words()}, {len(self.unconfirmed)} without a confirm" if self.sent else super().words()
+
+
+class BrokerDown(NoConfirms):
+    """The silence of a broker whose connections have fallen. What its workers hold is affected as well."""
+
+    def __init__(self, folder: RunFolder, broker: str, now: Callable[[], float], *, workers: Sequence[str]) -> None:
+        """Note what the journals hold now. `workers` are the names of its workers."""
+        super().__init__(folder, broker, now)
+        self._workers = [NodeJournal(folder.journal, name, recent_bytes=RECENT_BYTES) for name in workers]
+        self.had = InHand()
+        """The tasks that the workers held when it went down."""
+        self.unacknowledged: frozenset[str] = frozenset()
+        """Those that had ended, and whose message turned out not to be acknowledged."""
+
+    def begin(self, injected_t: float) -> None:
+        """Read what the workers hold."""
+        super().begin(injected_t)
+        each = [in_hand([event for event in journal.recent() if event.t <= injected_t]) for journal in self._workers]
+        self.had = InHand(
+            begun=frozenset().union(*(one.begun for one in each)),
+            waiting=frozenset().union(*(one.waiting for one in each)),
+            ended=frozenset().union(*(one.ended for one in each)),
+        )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that the workers held, and those that were sent meanwhile."""
+        held = (*sorted(self.had.begun), *sorted(self.had.waiting), *sorted(self.unacknowledged))
+        return tuple(dict.fromkeys((*held, *self.sent)))
+
+    def words(self) -> str:
+        """Return how many tasks the workers held, and how many were sent meanwhile."""
+        held = len(self.had.begun | self.had.waiting | self.unacknowledged)
+        sent = super().words()
+        return f"{counted(held, 'task was', 'tasks were')} with workers, and {sent}" if held else sent
 
 
 class NoDeliveries(JournalSilence):

@@ -55,6 +55,8 @@ An ignored task may have been replaced by another one of the same id, and a reje
 """
 TO_RUN_AGAIN = "RETRY"
 """The state of an execution that asked to run again."""
+UNWOUND = "UNKNOWN"
+"""The state of an execution that is unwound while its process is stopped. It has not ended."""
 
 
 class Opened(TypedDict, total=False):

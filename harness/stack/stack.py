@@ -17,7 +17,7 @@ from harness.containers.ownership import RUN_LABEL
 from harness.containers.service import Lease
 from harness.containers.web_node import WebNode
 from harness.containers.worker import Worker
-from harness.errors import ResultsError, RunFolderError, UsageError
+from harness.errors import ResultsError, UsageError
 from harness.faults.injections import AnyFault, Injections
 from harness.project.needs import Service
 from harness.project.templates import (
@@ -41,13 +41,13 @@ from harness.stack.limits import TIMEOUT_S, Limits
 from harness.stack.result_store import result_store
 from harness.stack.row_effects import RowEffects
 from harness.stack.shared_parts import SharedParts
+from harness.stack.stack_broker import StackBroker
 from harness.stack.stack_spec import StackSpec
 
 __all__ = ["Stack", "StackSpec"]
 
 _UNASKED = Limits(timeout_s=TIMEOUT_S, limit_s=120.0)
 _LOG_LINES = 20
-_BROKER_LOG_LINES = 300
 _PACKAGES = ("celery", "kombu", "sqlalchemy", "testcontainers", "docker")
 
 
@@ -85,7 +85,7 @@ class Stack(AccountedSystem):
         self.beats: list[Beat] = []
         self._web: WebNode | None = None
         self._mailbox: Mailbox | None = None
-        self._login: Login | None = None
+        self._broker = StackBroker(session, spec, folder)
         self._app: AppNode | None = None
         self._rows: RowEffects | None = None
         self.holds = Holds(folder.path)
@@ -99,8 +99,7 @@ class Stack(AccountedSystem):
         """
 
     def _start(self) -> None:
-        broker = self._session.broker
-        # First of all: the broker's ports may change when it joins another network.
+        # First of all: the ports of the session's broker may change when it joins another network.
         network = self._session.network_of(self.spec.network)
         self._store.open()
         self._closing.callback(self._store.close)
@@ -108,10 +107,8 @@ class Stack(AccountedSystem):
             self.leases[service] = lease = self._session.services.lease(service)
             self._closing.callback(self._session.services.end, service, lease)
         name = self.folder.path.name
-        self._login = broker.welcome_guest() if self.spec.guest else broker.create_vhost(name)
-        self._closing.callback(broker.delete_vhost, self._login)
-        self._closing.callback(self._save_broker_log)
-        self._start_producer(self._login.amqp_url_outside, self._store.url_outside)
+        login = self._closing.enter_context(self._broker.opened(network))
+        self._start_producer(login.amqp_url_outside, self._store.url_outside)
         nodes: list[Node] = []
         if self.spec.mailbox or asks_for_mailbox(self.spec.env):
             self._mailbox = Mailbox(
@@ -143,6 +140,7 @@ class Stack(AccountedSystem):
         self._rows = RowEffects(self.spec.effects, self._app, self.leases.get(Service.POSTGRESQL))
         self._rows.begin()
         self._bring_up([node for node in nodes if not node.is_up()])
+        self._broker.make_durable()
         self._learn_routes()
         self._session.tell_concurrency(self.spec, self.ledger.settings.values())
 
@@ -191,9 +189,9 @@ class Stack(AccountedSystem):
         )
 
     def _running_login(self) -> Login:
-        if self._login is None:
+        if self._broker.login is None:
             raise UsageError(self._not_running)
-        return self._login
+        return self._broker.login
 
     @property
     def mailbox(self) -> Mailbox:
@@ -209,8 +207,13 @@ class Stack(AccountedSystem):
 
     @property
     def broker(self) -> BrokerNode:
-        """The broker. Other stacks share it: what is done to it affects all of them."""
-        return self._session.broker
+        """The broker. Unless it is the stack's own, what is done to it affects other stacks as well."""
+        return self._broker.node
+
+    @property
+    def owns_broker(self) -> bool:
+        """True if no other stack uses the broker."""
+        return self.spec.own_broker
 
     @property
     def login(self) -> Login:
@@ -370,7 +373,7 @@ class Stack(AccountedSystem):
             yield node.name, node.last_lines(lines)
 
     def nodes(self) -> list[Node]:
-        """Return the nodes that are this stack's own, without the broker, which stacks share."""
+        """Return the nodes that are this stack's own, without the broker."""
         return [
             *self.workers,
             *self.beats,
@@ -381,7 +384,7 @@ class Stack(AccountedSystem):
     def close(self) -> None:
         """Save the logs and take down what this stack started. A second time does nothing."""
         super().close()
-        self._login = self._app = None
+        self._app = None
 
     def _remove(self, nodes: Sequence[Node]) -> None:
         with ThreadPoolExecutor(len(nodes) or 1) as pool:
@@ -392,14 +395,6 @@ class Stack(AccountedSystem):
             node.save_logs(self.folder.logs)
         finally:
             node.remove()
-
-    def _save_broker_log(self) -> None:
-        # Stacks share that log, so that only its end concerns this one.
-        path = self.folder.logs / f"{self.broker.name}.log"
-        try:
-            path.write_text(self.broker.last_lines(_BROKER_LOG_LINES) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RunFolderError(f"cannot write {path}: {error}") from error
 
     def _write_run_file(self, nodes: Sequence[str]) -> None:
         self.folder.write(

@@ -59,6 +59,8 @@ class StackSpec:
     of an effect begins with that, such as `order:7`."""
     settings: Mapping[str, Json] = field(default_factory=dict)
     """Celery settings that override the app's own, in every node that runs it. The app is not edited."""
+    own_broker: bool = False
+    """True for a broker that no other stack uses, so that faults may break it. It takes seconds to start."""
     guest: bool = False
     """True if its vhost is `/` and its user `guest`. A session can have one such stack at a time."""
 
@@ -140,6 +142,7 @@ class StackSpec:
             "mounts": [mount.inside for mount in self.mounts],
             "network": self.network.value,
             "services": [service.value for service in self.services],
+            "own_broker": self.own_broker,
             "results": self.results.value,
             # A query may have a secret in it.
             "effects": sorted(self.effects),

@@ -3,9 +3,10 @@
 The fake that other tests use is held to the same.
 """
 
+import ipaddress
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -46,9 +47,22 @@ while True:
     with client:
         client.sendall(b"hello")
 """
+
+
+def act_command(command: Sequence[str]) -> str:
+    """Act the commands that the tests run in it."""
+    if "SystemExit" in command[-1]:
+        raise EngineError(f"{command[0]} ended with 3: why")
+    return "said\n"
+
+
 PROGRAM = Subject(
     source=GREETER,
-    acted=Program(says=lambda start: [f"start {start}"], reacts={"SIGTERM": Reaction(ends_with=7)}),
+    acted=Program(
+        says=lambda start: [f"start {start}"],
+        reacts={"SIGTERM": Reaction(ends_with=7)},
+        executes=act_command,
+    ),
 )
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
@@ -225,6 +239,23 @@ def test_a_program_that_ends_is_exited_with_its_code_and_its_log_stays(run: Runn
     assert wait_exited(ended) == State(status=Status.EXITED, exit_code=3)
     assert ended.logs().splitlines() == ["one", "two"]
     assert ended.logs(tail=1).splitlines() == ["two"]
+
+
+def test_one_more_command_runs_in_it_and_one_that_fails_is_an_error(container: Container) -> None:
+    assert container.execute("python", "-c", "print('said')") == "said\n"
+    with pytest.raises(EngineError, match="ended with 3: why"):
+        container.execute("python", "-c", "print('why'); raise SystemExit(3)")
+    container.kill()
+    wait_exited(container)
+    with pytest.raises(EngineError):
+        container.execute("python", "-c", "")
+
+
+def test_it_has_an_address_while_it_runs(container: Container) -> None:
+    assert [str(ipaddress.ip_address(address)) for address in container.addresses()]
+    container.kill()
+    wait_exited(container)
+    assert container.addresses() == set()
 
 
 def test_a_kill_ends_it_at_once_and_says_by_which_signal(container: Container) -> None:

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 import pytest
 
 from harness.containers.engine import Status
-from harness.faults import Kill, Pause
+from harness.faults import Kill, KillPoolProcess, Pause, Restart, Stop
 from harness.faults.timetable import FaultTimetable, parse
 from harness.records.expectation import Effects, Expect, Promise
+from harness.records.moment import Moment
 from harness.records.verdict import Fate, Finding, Verdict
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack
@@ -89,6 +90,48 @@ def test_a_worker_killed_at_work_comes_back_and_every_task_is_accounted_for(stac
     # With late acks nothing that it had in hand was acknowledged.
     assert fault.redelivered == fault.overlapped, told
     assert f"; delivered again: {fault.overlapped} of {fault.overlapped}; from" in told
+
+
+def test_a_process_of_a_pool_dies_and_its_worker_goes_on(stack: Stack) -> None:
+    with stack.hold("act", Moment.STARTED) as hold:
+        assert send(stack, "killed")
+        held = hold.wait()
+        with stack.inject(KillPoolProcess(task=held.task)) as fault:
+            assert stack.workers[0].container.state().status is Status.RUNNING
+    assert (fault.landed(), fault.pid, fault.tasks) == (None, held.pid, (held.task,))
+    assert send(stack, "after")
+    audit = stack.settle()
+    # Celery's default: the task fails, with late acks as well.
+    assert (audit.fates[Fate.OK], audit.fates[Fate.FAILED]) == (1, 1), audit.text()
+
+
+def test_a_worker_that_is_stopped_ends_its_tasks_or_they_are_cut(stack: Stack) -> None:
+    def begin(key: str, pause_s: float = PAUSE_S) -> str:
+        """Send a task, and return its id when it has begun."""
+        before = stack.ledger.started()
+        assert send(stack, key, pause_s)
+        wait_until(lambda: stack.ledger.started() - before, what=f"{key} has begun", timeout_s=20)
+        (task,) = stack.ledger.started() - before
+        return task
+
+    ended = begin("ended")
+    with stack.inject(Restart("worker", grace_s=30)) as warm:
+        pass
+    assert (warm.landed(), warm.tasks, warm.cut, warm.exit_code) == (None, (ended,), (), 0)
+    cancelled = begin("cancelled", pause_s=5)
+    with stack.inject(Stop("worker", how="cold", grace_s=30)) as cold:
+        assert not stack.workers[0].is_up()
+    assert (cold.landed(), cold.cut, cold.was_killed) == (None, (cancelled,), False), cold.words()
+    with stack.hold("act", Moment.STARTED) as hold:
+        assert send(stack, "killed")
+        killed = hold.wait().task
+        with stack.inject(Stop("worker", grace_s=1)) as hard:
+            pass
+    assert (hard.landed(), hard.was_killed) == (None, True), hard.words()
+    assert killed in hard.cut
+    audit = stack.settle()
+    assert audit.verdict is Verdict.PASS, audit.text()
+    assert audit.fates[Fate.OK] == 3, audit.text()
 
 
 def test_a_worker_paused_at_work_stands_still_and_goes_on(stack: Stack) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from harness import Expect, Verdict
 from harness.audit.audit import Audit
+from harness.faults import TwoBeats
 from harness.stack.stack import Stack
 from harness.wait import wait_until
 
@@ -44,8 +45,10 @@ def test_a_beat_that_is_restarted_between_two_ticks_loses_and_doubles_none(stack
 @every_two_seconds
 def test_two_beats_at_once_are_found_as_doubled_ticks(stack: Stack) -> None:
     stack.add_beat()
-    stack.add_beat()
-    ticks_come(stack, "check-stock", 6)
+    with stack.inject(TwoBeats()) as fault:
+        ticks_come(stack, "check-stock", 6)
+    assert fault.landed() is None
+    assert fault.tasks
     audit = stop_and_settle(stack)
     assert codes(audit, Verdict.FAIL) == {"tick-doubled"}, audit.text()
 

@@ -35,6 +35,8 @@ class Program:
     """The exit code, if it ends by itself and at once."""
     reacts: Mapping[str, Reaction] = field(default_factory=lambda: {"SIGTERM": Reaction(ends_with=0)})
     """By the signal; any other does nothing to it, but for SIGKILL."""
+    executes: Callable[[Sequence[str]], str] = lambda _: ""
+    """What one more command in the container does and writes. Raises EngineError for one that fails."""
 
 
 @dataclass
@@ -84,6 +86,15 @@ class FakeContainer:
         if port not in self.ports:
             raise EngineError(f"Port {port} of {self.id} is not published; it is {self.now}.")
         return LOOPBACK, self.ports[port]
+
+    def addresses(self) -> set[str]:
+        return set() if self._has_ended() else {LOOPBACK}
+
+    def execute(self, *command: str) -> str:
+        if self.now.status is not Status.RUNNING:
+            raise EngineError(f"{self.id} is {self.now}, so that nothing can be run in it.")
+        self.done.append(f"execute {command[0]}")
+        return self.program.executes(command)
 
     def kill(self, signal: str = "SIGKILL") -> None:
         if signal == "SIGKILL":
@@ -165,7 +176,7 @@ class FakeEngine:
     """Who is on each network."""
 
     def run(self, spec: NodeSpec, *, network: str | None = None) -> Container:
-        published = {port: self.ports[port] for port in spec.ports if port in self.ports}
+        published = {port: self.ports[port] for port in spec.ports if port in self.ports} | dict(spec.kept_ports)
         container = FakeContainer(id=spec.name, program=self.programs.get(spec.name, Program()), ports=published)
         self.ran.append(spec)
         self.started.append(container)

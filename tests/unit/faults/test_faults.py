@@ -1,5 +1,7 @@
 """Faults against containers that are no containers: what is broken, what is healed, and what counts as proof."""
 
+import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -10,17 +12,33 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import time as wall_time
-from typing import cast
+from typing import Any, Self, cast
 
 import pytest
 
 from harness.audit import results
 from harness.audit.run_folder import RunFolder
-from harness.containers.broker_node import BrokerNode, Login
-from harness.containers.engine import NodeSpec, State, Status
+from harness.containers.beat import Beat
+from harness.containers.broker_node import Alarm, BrokerNode, Login
+from harness.containers.engine import LOOPBACK, NodeSpec, State, Status
 from harness.containers.node import Node
-from harness.errors import ResultsError, UsageError
-from harness.faults import Kill, LockResults, Noop, Partition, Pause
+from harness.errors import EngineError, ResultsError, UsageError, WaitTimeout
+from harness.faults import (
+    CloseConnections,
+    DiskAlarm,
+    Kill,
+    KillPoolProcess,
+    LockResults,
+    MemoryAlarm,
+    Noop,
+    Partition,
+    Pause,
+    Restart,
+    Shutdown,
+    Stop,
+    TwoBeats,
+)
+from harness.faults.broker_alarm import BrokerAlarm
 from harness.faults.fault import Fault
 from harness.faults.fault_text import fault_of
 from harness.faults.injections import Injections
@@ -29,7 +47,7 @@ from harness.faults.timetable import FaultTimetable, Planned, parse, recovery
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.verdict import Finding, Verdict
-from tests.fakes.container import PAUSED, UP, FakeContainer, fake_engine
+from tests.fakes.container import PAUSED, UP, FakeContainer, Program, Reaction, fake_engine
 
 BEGIN_T = 1_000.0
 LOGIN = Login(user="me", password="", vhost="mine", amqp_url_inside="", amqp_url_outside="")
@@ -53,10 +71,11 @@ class FakeStack:
     folder: RunFolder
     time: Time
     workers: Sequence[Node] = ()
-    broker: BrokerNode = field(default_factory=lambda: cast("BrokerNode", node("broker")))
-    beats: Sequence[Node] = ()
+    broker: BrokerNode = field(default_factory=lambda: cast("BrokerNode", FakeBroker.made("broker")))
+    beats: Sequence[Beat] = ()
     others: Sequence[Node] = ()
     login: Login = LOGIN
+    owns_broker: bool = False
 
     def __post_init__(self) -> None:
         results.create(self.folder.results)
@@ -68,6 +87,16 @@ class FakeStack:
     def nodes(self) -> Sequence[Node]:
         return [*self.workers, *self.beats, *self.others]
 
+    def add(self, one: Node) -> None:
+        one.start()
+        journal = self.journal(one.name, role="beat")
+        for kind in (Kind.UP, Kind.READY):
+            journal.write(kind)
+
+    def with_beat(self) -> "FakeStack":
+        self.beats = [cast("Beat", FakeBeat.made("beat-1"))]
+        return self
+
     def with_workers(self, count: int) -> "FakeStack":
         self.workers = [node(f"worker-{number}") for number in range(1, count + 1)]
         for worker in self.workers:
@@ -78,11 +107,62 @@ class FakeStack:
         return Writer(self.folder.journal, node=name, role=role, now=self.time)
 
 
+class FakeNode(Node):
+    """A node that runs."""
+
+    @classmethod
+    def made(cls, name: str) -> Self:
+        engine = fake_engine()
+        made = cls(engine, NodeSpec(name=name, image="image"), network=engine.create_network("session"))
+        made.start()
+        return made
+
+
+class FakeBroker(FakeNode):
+    """A broker with the connections of one worker and of another client, who connect again at once."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Create it without starting it."""
+        super().__init__(*args, **options)
+        self.open = {"worker 1": LOOPBACK, "other": "192.0.2.1"}
+        self.is_deaf = False
+        """True if it does not do what it says it does."""
+        self.is_left = False
+        """True if nobody connects again."""
+
+        self.raised: set[Alarm] = set()
+
+    def raise_alarm(self, alarm: Alarm) -> None:
+        if not self.is_deaf:
+            self.raised.add(alarm)
+
+    def end_alarm(self, alarm: Alarm) -> None:
+        self.raised.discard(alarm)
+
+    def alarms(self) -> set[Alarm]:
+        return self.raised
+
+    def connections(self, login: Login) -> dict[str, str]:
+        assert login is LOGIN
+        return dict(self.open)
+
+    def close_connection(self, name: str) -> bool:
+        if not self.is_deaf:
+            address = self.open.pop(name)
+            if not self.is_left:
+                self.open[f"{name} again"] = address
+        return True
+
+
+class FakeBeat(FakeNode):
+    """A beat, whose twin is not started yet."""
+
+    def twin(self, name: str) -> Node:
+        return Node(fake_engine(), NodeSpec(name=name, image="image"))
+
+
 def node(name: str) -> Node:
-    engine = fake_engine()
-    made = Node(engine, NodeSpec(name=name, image="image"), network=engine.create_network("session"))
-    made.start()
-    return made
+    return FakeNode.made(name)
 
 
 def box(one: Node) -> FakeContainer:
@@ -119,6 +199,45 @@ def journal(stack: FakeStack, time: Time) -> Writer:
     return writer
 
 
+@dataclass
+class Pool:
+    """The processes of a worker's pool, as a command in its container sees them."""
+
+    journal: Writer
+    """Of the worker's main process."""
+    children: set[int] = field(default_factory=lambda: {71, 72})
+    code: int | None = None
+    """How a process ends that is killed; None as it should."""
+
+    def execute(self, command: Sequence[str]) -> str:
+        *_, parent = command
+        if len(command) == 4:
+            return "\n".join(map(str, self.children)) if parent == str(os.getpid()) else ""
+        pid, number = int(command[-2]), int(command[-1])
+        self.children.remove(pid)
+        self.journal.write(Kind.EXITED, child=pid, code=-number if self.code is None else self.code)
+        self.children.add(pid + 10)
+        return ""
+
+    def begin(self, folder: Path, pid: int, task: str, t: float) -> None:
+        line = {"n": 0, "t": t, "kind": "started", "task": task, "name": "act"}
+        (folder / f"worker-1.{pid}.1.jsonl").write_text(json.dumps(line) + "\n")
+
+
+@pytest.fixture
+def pool(stack: FakeStack, worker: FakeContainer, time: Time) -> Pool:
+    """Return the pool of worker-1: 71 has run `younger` for a second, 72 has run `older` for two."""
+    journal = stack.journal("worker-1")
+    time.t -= 3
+    journal.write(Kind.READY)
+    time.t += 3
+    pool = Pool(journal)
+    pool.begin(stack.folder.journal, 71, "younger", BEGIN_T - 1)
+    pool.begin(stack.folder.journal, 72, "older", BEGIN_T - 2)
+    worker.program = Program(executes=pool.execute)
+    return pool
+
+
 def strike(fault: Fault, time: Time, for_s: float = 2.0) -> Fault:
     fault.inject()
     time.t += for_s
@@ -129,11 +248,30 @@ def strike(fault: Fault, time: Time, for_s: float = 2.0) -> Fault:
 # ------------------------------------------------------------------------------------------------- the contract
 
 
-@pytest.mark.usefixtures("journal")
+@pytest.mark.usefixtures("journal", "pool")
 @pytest.mark.parametrize(
-    "name", ["kill-worker", "lock-results", "noop", "partition-worker", "pause-broker", "pause-worker"]
+    "name",
+    [
+        "close-connections-worker",
+        "disk-alarm-broker",
+        "kill-broker",
+        "kill-pool-process-worker",
+        "kill-worker",
+        "lock-results",
+        "memory-alarm-broker",
+        "noop",
+        "partition-worker",
+        "pause-broker",
+        "pause-worker",
+        "restart-broker",
+        "restart-worker",
+        "stop-broker",
+        "stop-worker",
+        "two-beats-beat",
+    ],
 )
 def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time) -> None:
+    stack.with_beat().owns_broker = True
     fault = fault_of(name).on(stack, now=time)
     assert fault.name == name
     assert fault.landed() == "it was not injected."
@@ -551,7 +689,7 @@ def test_a_fault_is_planned_as_its_name_its_time_and_how_long() -> None:
     [
         ("kill-worker", "'kill-worker' says no time; write .* such as kill-worker@20s"),
         ("", "'' says no time; write FAULT@WHEN"),
-        ("killer@20s", "no fault 'killer'; there are kill, lock-results, noop, .*, as in kill-worker"),
+        ("killer@20s", "no fault 'killer'; there are .*kill, .*noop.*, as in kill-worker"),
         ("@20s", "no fault ''"),
         ("kill-worker@", "'' is no duration"),
         ("kill-worker@soon", "'soon' is no duration"),
@@ -753,7 +891,7 @@ def test_a_fault_that_cannot_be_injected_or_healed_is_unknown(injections: Inject
 def test_a_beat_is_watched_by_its_journal_and_a_mailbox_by_the_engine_alone(
     stack: FakeStack, injections: Injections
 ) -> None:
-    stack.beats, stack.others = [node("beat-1")], [node("mailbox")]
+    stack.with_beat().others = [node("mailbox")]
     with injections.inject(Pause("beat")) as of_beat:
         pass
     assert "the journal of beat-1 has no lines" in str(of_beat.landed())
@@ -763,10 +901,299 @@ def test_a_beat_is_watched_by_its_journal_and_a_mailbox_by_the_engine_alone(
     assert of_mailbox.words() == "mailbox was killed; which tasks needed it is not known"
 
 
-def test_the_broker_that_stacks_share_is_not_killed(stack: FakeStack, injections: Injections) -> None:
+@pytest.mark.parametrize("fault", [DiskAlarm, Kill, MemoryAlarm, Restart, Stop])
+def test_the_broker_that_stacks_share_is_left_alone(
+    fault: type[Fault], stack: FakeStack, injections: Injections
+) -> None:
     with pytest.raises(UsageError, match="shared by all stacks"):
-        injections.inject(Kill("broker"))
-    assert box(stack.broker).done == []
+        injections.inject(fault("broker"))
+    assert (box(stack.broker).done, broker_of(stack).raised) == ([], set())
+
+
+@pytest.mark.parametrize("fault", [DiskAlarm, MemoryAlarm])
+def test_an_alarm_lasts_until_it_is_healed_and_tells_what_was_sent_without_a_confirm(
+    fault: type[BrokerAlarm], stack: FakeStack, time: Time
+) -> None:
+    stack.owns_broker = True
+    producer = stack.journal("producer", role="producer")
+    one = fault().on(stack, now=time)
+    one.inject()
+    assert broker_of(stack).raised == {fault.alarm}
+    time.t += 2
+    for task in ("taken", "left"):
+        producer.write(Kind.INTENDED, task)
+    producer.write(Kind.ACCEPTED, "taken", confirmed=True)
+    one.heal()
+    assert broker_of(stack).raised == set()
+    assert (one.landed(), one.tasks) == (None, ("taken", "left"))
+    assert one.words() == f"broker was {fault.doing}; 2 tasks were sent meanwhile, 1 without a confirm"
+    one = fault().on(stack, now=time)
+    one.inject()
+    broker_of(stack).raised.clear()
+    one.heal()
+    assert f"broker listed no {fault.alarm} alarm any more" in str(one.landed())
+
+
+def test_an_alarm_that_is_not_raised_is_an_error_and_only_a_broker_has_one(
+    stack: FakeStack, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.faults.broker_alarm.SETTLED_S", 0)
+    stack.owns_broker = broker_of(stack).is_deaf = True
+    with pytest.raises(WaitTimeout, match="broker lists the memory alarm"):
+        MemoryAlarm().on(stack, now=time).inject()
+    with pytest.raises(UsageError, match="worker-1 is no broker"):
+        MemoryAlarm("worker").on(stack, now=time).inject()
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize("fault", [Kill, Restart, Stop])
+def test_the_end_of_a_broker_meets_what_the_workers_hold_and_what_is_sent_meanwhile(
+    fault: type[Fault], stack: FakeStack, time: Time
+) -> None:
+    stack.owns_broker = True
+    one = fault("broker").on(stack, now=time)
+    one.inject()
+    time.t += 1
+    stack.journal("producer", role="producer").write(Kind.INTENDED, "meanwhile")
+    one.heal()
+    received(stack.journal("worker-1"), "begun", redelivered=True)
+    one.follow()
+    sent = () if fault is Restart else ("meanwhile",)
+    assert (one.landed(), one.tasks, one.redelivered) == (None, ("begun", "waiting", *sent), 1)
+    assert "2 tasks were with workers, and " in one.words()
+
+
+def test_the_end_of_a_broker_that_met_nothing_says_so(stack: FakeStack, time: Time) -> None:
+    stack.owns_broker = True
+    stack.journal("worker-1").write(Kind.UP)
+    one = strike(Kill("broker").on(stack, now=time), time)
+    assert (one.tasks, one.words()) == ((), "broker was killed; nothing was sent meanwhile (overlapped=0)")
+
+
+# ------------------------------------------------------------------------------------------------- a pool process
+
+
+def test_the_process_that_has_run_its_task_for_longest_is_killed_and_the_worker_goes_on(
+    stack: FakeStack, pool: Pool, worker: FakeContainer, time: Time
+) -> None:
+    fault = KillPoolProcess().on(stack, now=time)
+    strike(fault, time)
+    assert (fault.landed(), fault.pid, fault.tasks) == (None, 72, ("older",))
+    assert (worker.now, pool.children) == (UP, {71, 82})
+    assert fault.words().endswith("it ran 1 task: older; delivered again: 0 of 1")
+    received(stack.journal("worker-1"), "older", redelivered=True)
+    fault.follow()
+    assert fault.redelivered == 1
+
+
+@pytest.mark.parametrize("task", ["younger", "act"])
+def test_the_process_of_a_certain_task_is_killed(stack: FakeStack, pool: Pool, time: Time, task: str) -> None:
+    if task == "act":
+        pool.children.remove(72)
+    fault = KillPoolProcess(task=task, signal=signal_of("segv")).on(stack, now=time)
+    strike(fault, time)
+    assert (fault.landed(), fault.pid, fault.tasks) == (None, 71, ("younger",))
+    with pytest.raises(UsageError, match="no process of worker-1 runs the task other; it runs: "):
+        KillPoolProcess(task="other").on(stack, now=time).inject()
+
+
+@pytest.mark.usefixtures("journal")
+def test_an_idle_process_is_killed_and_met_nothing(stack: FakeStack, worker: FakeContainer, time: Time) -> None:
+    worker.program = Program(executes=Pool(stack.journal("worker-1")).execute)
+    fault = KillPoolProcess().on(stack, now=time)
+    strike(fault, time)
+    assert (fault.landed(), fault.pid, fault.tasks) == (None, 71, ())
+    assert fault.words().endswith("it ran no task (overlapped=0)")
+
+
+def test_a_process_that_ended_otherwise_was_not_killed(stack: FakeStack, pool: Pool, time: Time) -> None:
+    pool.code = 0
+    assert "was to end by SIGKILL, and ended with 0" in str(
+        strike(KillPoolProcess().on(stack, now=time), time).landed()
+    )
+
+
+def test_a_worker_that_dies_with_its_process_is_another_fault(
+    stack: FakeStack, pool: Pool, worker: FakeContainer, time: Time
+) -> None:
+    fault = KillPoolProcess().on(stack, now=time)
+    fault.inject()
+    worker.now = DOWN
+    with pytest.raises(EngineError):
+        fault.heal()
+    worker.now = UP
+    fault.heal()
+    assert "worker-1 itself was to go on, and was seen exited with 137" in str(fault.landed())
+    assert pool.children == {71, 82}
+
+
+def test_only_a_worker_with_processes_can_lose_one(stack: FakeStack, pool: Pool, time: Time) -> None:
+    pool.children.clear()
+    with pytest.raises(UsageError, match="worker-1 has no pool of processes"):
+        KillPoolProcess().on(stack, now=time).inject()
+    stack.with_beat()
+    with pytest.raises(UsageError, match="beat-1 is no worker"):
+        KillPoolProcess("beat").on(stack, now=time).inject()
+
+
+# ------------------------------------------------------------------------------------------------- connections
+
+
+def broker_of(stack: FakeStack) -> FakeBroker:
+    return cast("FakeBroker", stack.broker)
+
+
+def test_a_worker_whose_connections_are_closed_goes_on_and_gets_its_messages_again(
+    stack: FakeStack, journal: Writer, time: Time
+) -> None:
+    fault = CloseConnections().on(stack, now=time)
+    fault.inject()
+    # Before the connections were seen to be gone.
+    time.t -= 0.5
+    received(journal, "begun", redelivered=True)
+    time.t += 1.5
+    journal.write(Kind.FINISHED, "begun", state="SUCCESS")
+    fault.heal()
+    fault.follow()
+    assert (fault.landed(), fault.is_back) == (None, True)
+    assert (fault.tasks, fault.redelivered) == (("begun", "waiting"), 1)
+    assert set(broker_of(stack).open) == {"worker 1 again", "other"}
+    assert fault.words().startswith("1 connection closed: worker-1 was disconnected; it had 2 tasks in hand")
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_worker_that_does_not_connect_again_is_told(
+    stack: FakeStack, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.faults.close_connections._BACK_S", 0)
+    broker_of(stack).is_left = True
+    fault = CloseConnections().on(stack, now=time)
+    strike(fault, time)
+    assert (fault.landed(), fault.is_back) == (None, False)
+    assert fault.words().endswith("it has not connected again within 0 s")
+
+
+@pytest.mark.usefixtures("journal")
+def test_connections_that_are_still_there_were_not_closed(
+    stack: FakeStack, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.faults.close_connections.SETTLED_S", 0)
+    broker_of(stack).is_deaf = True
+    with pytest.raises(WaitTimeout, match="the connections of worker-1 are closed"):
+        CloseConnections().on(stack, now=time).inject()
+    broker_of(stack).open.clear()
+    with pytest.raises(UsageError, match="worker-1 has no connection"):
+        CloseConnections().on(stack, now=time).inject()
+    with pytest.raises(UsageError, match="a broker closes the connections of others"):
+        CloseConnections("broker").on(stack, now=time).inject()
+
+
+# ------------------------------------------------------------------------------------------------- two beats
+
+
+def test_a_second_beat_runs_beside_the_first_until_it_is_removed(stack: FakeStack, time: Time) -> None:
+    fault = TwoBeats().on(stack.with_beat(), now=time)
+    fault.inject()
+    assert fault.twin is not None
+    assert fault.twin.is_up()
+    stack.journal("beat-1", role="beat").write(Kind.INTENDED, "of the first")
+    stack.journal("beat-1-twin", role="beat").write(Kind.INTENDED, "of the second")
+    fault.heal()
+    assert not fault.twin.is_up()
+    assert (fault.landed(), fault.tasks, box(stack.beats[0]).now) == (None, ("of the second",), UP)
+    assert fault.words() == "beat-1-twin ran the schedule of beat-1 as well; 1 task was sent by it"
+
+
+def test_a_second_beat_without_a_first_or_that_sends_nothing_shows_nothing(stack: FakeStack, time: Time) -> None:
+    fault = TwoBeats().on(stack.with_beat(), now=time)
+    strike(fault, time)
+    assert (fault.landed(), fault.overlapped) == (None, 0)
+    assert fault.words().endswith("nothing was sent by it (overlapped=0)")
+    fault = TwoBeats().on(stack, now=time)
+    fault.inject()
+    box(stack.beats[0]).now = DOWN
+    fault.heal()
+    assert fault.landed() == "both beats were to run, and beat-1 was seen exited with 137."
+    with pytest.raises(UsageError, match="worker-1 is no beat"):
+        TwoBeats("worker").on(stack, now=time).inject()
+
+
+# ------------------------------------------------------------------------------------------------- a stop
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_stop_names_the_tasks_that_it_cut(stack: FakeStack, worker: FakeContainer, time: Time) -> None:
+    fault = Stop().on(stack, now=time)
+    strike(fault, time)
+    assert worker.done == ["kill with SIGTERM", "start"]
+    assert (fault.landed(), fault.was_killed, fault.exit_code) == (None, False, 0)
+    assert (fault.tasks, fault.cut) == (("begun", "waiting"), ("begun",))
+    assert fault.words() == (
+        "worker-1 was stopped (warm, SIGTERM), and ended by itself with 0 after 0.0 s; it had 1 begun and 1 waiting "
+        "when it was asked; 1 task was cut: begun; delivered again: 0 of 2"
+    )
+
+
+def test_a_stop_in_which_every_task_ends_cuts_none(
+    stack: FakeStack, worker: FakeContainer, journal: Writer, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill = worker.kill
+
+    def end_tasks_first(signal: str) -> None:
+        journal.write(Kind.FINISHED, "begun", state="SUCCESS")
+        kill(signal)
+
+    monkeypatch.setattr(worker, "kill", end_tasks_first)
+    fault = Stop().on(stack, now=time)
+    strike(fault, time)
+    assert (fault.landed(), fault.tasks, fault.cut) == (None, ("begun", "waiting"), ())
+    assert "when it was asked, and cut none" in fault.words()
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_worker_that_outlives_its_grace_period_is_killed(stack: FakeStack, worker: FakeContainer, time: Time) -> None:
+    worker.program = Program(reacts={})
+    fault = Stop(how="cold", grace_s=0).on(stack, now=time)
+    strike(fault, time)
+    assert worker.done == ["kill with SIGQUIT", "kill", "start"]
+    assert (fault.landed(), fault.was_killed, fault.exit_code) == (None, True, 137)
+    assert "(cold, SIGQUIT), and was killed after a grace period of 0 s" in fault.words()
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_worker_that_somebody_else_killed_in_its_grace_period_was_not_stopped(
+    stack: FakeStack, worker: FakeContainer, time: Time
+) -> None:
+    worker.program = Program(reacts={"SIGTERM": Reaction(ends_with=137)})
+    assert "killed within its grace period, by somebody else" in str(strike(Stop().on(stack, now=time), time).landed())
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_restart_is_down_no_longer_than_it_takes_and_proves_that_it_was(
+    stack: FakeStack, worker: FakeContainer, time: Time
+) -> None:
+    fault = Restart().on(stack, now=time)
+    fault.inject()
+    assert (worker.now, worker.done) == (UP, ["kill with SIGTERM", "start"])
+    fault.heal()
+    assert (fault.landed(), fault.tasks, fault.cut) == (None, ("begun", "waiting"), ("begun",))
+    assert worker.done == ["kill with SIGTERM", "start"]
+    worker.on_start.clear()
+    assert "shows no new start" in str(strike(Restart().on(stack, now=time), time).landed())
+
+
+def test_a_stop_has_its_options_on_the_command_line_and_only_workers_have_another_than_a_warm_one(
+    stack: FakeStack, injections: Injections
+) -> None:
+    fault = fault_of("stop-worker-2,how=cold,grace_s=1m")
+    assert isinstance(fault, Stop)
+    assert (fault.name, fault.how, fault.grace_s) == ("stop-worker-2", Shutdown.COLD, 60.0)
+    with pytest.raises(UsageError, match="'hot' is no shutdown; give one of warm, soft, cold"):
+        fault_of("stop-worker,how=hot")
+    stack.others = [node("mailbox")]
+    with pytest.raises(UsageError, match="mailbox is no worker, so it has no cold shutdown"):
+        injections.inject(Stop("mailbox", how="cold"))
+    assert box(stack.others[0]).done == []
 
 
 def test_a_fault_has_options_on_the_command_line() -> None:

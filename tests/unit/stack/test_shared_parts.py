@@ -54,6 +54,7 @@ class FakeBroker:
     network: str
     sampled_s: float = 0.0
     name: str = "broker"
+    kept_ports: tuple[int, ...] = ()
 
     def start(self) -> None:
         self.engine.diary.note("start broker")

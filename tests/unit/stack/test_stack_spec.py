@@ -132,6 +132,7 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         "mounts": ["/etc/shop.conf"],
         "network": "open",
         "services": [],
+        "own_broker": False,
         "results": "sqlite",
         "effects": ["order"],
     }

@@ -1,0 +1,122 @@
+"""The broker of one stack: its part of the session's broker, or a broker of the stack's own."""
+
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from harness.audit.run_folder import RunFolder
+from harness.containers import broker_choice
+from harness.containers.broker_node import BrokerNode, Login
+from harness.containers.engine import LOOPBACK, PortTakenError
+from harness.errors import RunFolderError, UsageError
+from harness.stack.shared_parts import SharedParts
+from harness.stack.stack_spec import StackSpec
+
+_LOG_LINES = 300
+_PORTS = range(20_000, 30_000)
+"""The ports that a broker of a stack's own may keep. Systems choose ports for outgoing connections above them, so that
+nobody takes one while the broker is down."""
+_ATTEMPTS = 10
+
+
+class StackBroker:
+    """The broker that a stack uses, and the stack's user and vhost there.
+
+    A broker of the stack's own keeps its address on this machine while it is down, as a broker does elsewhere. So
+    whatever is connected to it finds it again.
+    """
+
+    def __init__(self, session: SharedParts, spec: StackSpec, folder: RunFolder) -> None:
+        """Prepare it without starting anything; `folder` gives the vhost its name, and gets the log."""
+        self._session = session
+        self._spec = spec
+        self._folder = folder
+        self._own: BrokerNode | None = None
+        self._login: Login | None = None
+
+    @property
+    def node(self) -> BrokerNode:
+        """The broker. Raises UsageError if it is one of the stack's own that is not running."""
+        if not self._spec.own_broker:
+            return self._session.broker
+        if self._own is None:
+            raise UsageError("the stack has no broker yet: it starts its own first.")
+        return self._own
+
+    @property
+    def login(self) -> Login | None:
+        """The user and the vhost; None before and after they exist."""
+        return self._login
+
+    @contextmanager
+    def opened(self, network: str) -> Iterator[Login]:
+        """Start the broker if it is to be the stack's own, and yield its login; all is removed afterwards."""
+        name = self._folder.path.name
+        with ExitStack() as closing:
+            if self._spec.own_broker:
+                self._own = self._started(network)
+                closing.callback(self._own.remove)
+                self._own.wait_ready()
+            broker = self.node
+            self._login = broker.welcome_guest() if self._spec.guest else broker.create_vhost(name)
+            if not self._spec.own_broker:
+                closing.callback(broker.delete_vhost, self._login)
+            closing.callback(self._save_log)
+            try:
+                yield self._login
+            finally:
+                self._login = None
+
+    def make_durable(self) -> None:
+        """Have a broker of the stack's own write to disk what was declared until now.
+
+        Otherwise one that is killed within the first seconds could lose what the start of the stack has declared.
+        """
+        if self._own is not None:
+            self._own.make_durable()
+
+    def _started(self, network: str) -> BrokerNode:
+        shared = self._session.broker
+        self._session.say_once("a stack starts a broker of its own")
+        for attempt in range(1, _ATTEMPTS + 1):
+            broker = broker_choice.new_broker(
+                self._session.engine,
+                image=shared.spec.image,
+                network=network,
+                # Stacks share the network. A number, so that a fault still finds it as `broker`.
+                name=f"{shared.name}-{secrets.randbelow(900_000) + 100_000}",
+                kept_ports=_free_ports(len(shared.spec.ports)),
+            )
+            try:
+                broker.start()
+            except PortTakenError:
+                if attempt == _ATTEMPTS:
+                    raise
+            else:
+                break
+        return broker
+
+    def _save_log(self) -> None:
+        # Stacks share the session's broker, so that only the end of its log concerns this one.
+        broker = self.node
+        path = self._folder.logs / f"{broker.name}.log"
+        try:
+            path.write_text(broker.last_lines(_LOG_LINES) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"cannot write {path}: {error}") from error
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports at which nothing on this machine listens now. If the engine's machine is another, it may refuse."""
+    free = []
+    for port in secrets.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+        free.append(port)
+        if len(free) == count:
+            return free
+    raise PortTakenError(f"no {count} ports from {_PORTS.start} to {_PORTS.stop - 1} are free for a broker.")

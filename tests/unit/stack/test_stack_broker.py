@@ -1,0 +1,114 @@
+"""Which broker a stack uses, and what it takes down afterwards. The brokers of these tests only keep a diary."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.audit.run_folder import RunFolder
+from harness.containers.broker_node import Login
+from harness.containers.engine import PortTakenError
+from harness.errors import UsageError
+from harness.stack.stack_broker import StackBroker
+from harness.stack.stack_spec import StackSpec
+
+
+@dataclass
+class FakeBroker:
+    """In the place of a `BrokerNode`."""
+
+    name: str = "broker"
+    kept_ports: Sequence[int] = ()
+    taken: set[str] = field(default_factory=set)
+    done: list[str] = field(default_factory=list)
+    spec: Any = field(default_factory=lambda: SimpleNamespace(image="image", ports=(5672, 15672)))
+
+    def start(self) -> None:
+        if self.taken:
+            raise PortTakenError(self.taken.pop())
+        self.done.append("start")
+
+    def wait_ready(self) -> None:
+        self.done.append("wait")
+
+    def create_vhost(self, name: str) -> Login:
+        self.done.append("create vhost")
+        return Login(user=name, password="", vhost=name, amqp_url_inside="", amqp_url_outside="")
+
+    def delete_vhost(self, login: Login) -> None:
+        self.done.append(f"delete vhost of {login.vhost == login.user}")
+
+    def make_durable(self) -> None:
+        self.done.append("make durable")
+
+    def last_lines(self, count: int) -> str:
+        return f"at most {count} lines"
+
+    def remove(self) -> None:
+        self.done.append("remove")
+
+
+@dataclass
+class Session:
+    """In the place of `SharedParts`."""
+
+    broker: FakeBroker = field(default_factory=FakeBroker)
+    engine: None = None
+
+    def say_once(self, line: str) -> None:
+        assert line
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path, "broker")
+
+
+def broker_of(session: Any, folder: RunFolder, *, own: bool) -> Any:
+    return StackBroker(session, StackSpec(app="shop.app", own_broker=own), folder)
+
+
+def test_a_stack_has_a_vhost_on_the_broker_of_the_session(folder: RunFolder) -> None:
+    session = Session()
+    broker = broker_of(session, folder, own=False)
+    with broker.opened("network") as login:
+        assert (broker.node, broker.login) == (session.broker, login)
+        broker.make_durable()
+    assert broker.login is None
+    assert session.broker.done == ["create vhost", "delete vhost of True"]
+    assert (folder.logs / "broker.log").read_text() == "at most 300 lines\n"
+
+
+def test_a_broker_of_its_own_keeps_ports_that_are_free_and_is_removed_afterwards(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, made, taken = Session(), list[FakeBroker](), {"a port is in use"}
+
+    def new_broker(_: object, *, name: str, kept_ports: Sequence[int], **__: str) -> FakeBroker:
+        made.append(FakeBroker(name, kept_ports, taken))
+        return made[-1]
+
+    monkeypatch.setattr("harness.stack.stack_broker.broker_choice.new_broker", new_broker)
+    broker = broker_of(session, folder, own=True)
+    with pytest.raises(UsageError, match="has no broker yet"):
+        _ = broker.node
+    with broker.opened("network"):
+        refused, own = made
+        assert broker.node is own
+        broker.make_durable()
+    assert (refused.done, own.done) == ([], ["start", "wait", "create vhost", "make durable", "remove"])
+    assert session.broker.done == []
+    assert len(set(own.kept_ports)) == 2
+    assert own.name.startswith("broker-")
+    assert (folder.logs / f"{own.name}.log").exists()
+
+
+def test_without_a_free_port_it_gives_up(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "harness.stack.stack_broker.broker_choice.new_broker", lambda *_, **__: FakeBroker(taken={"in use"})
+    )
+    with pytest.raises(PortTakenError, match="in use"), broker_of(Session(), folder, own=True).opened("network"):
+        pytest.fail("it was opened")
