@@ -27,7 +27,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ from harness.inside.app_settings import settings_in, tune_sqlite, use_settings, 
 from harness.inside.beat_watch import BeatWatch, in_short
 from harness.inside.breakpoints import Breakpoints
 from harness.inside.image_check import installed
+from harness.inside.live_settings import confirms, options_of, plain, settings_of
 from harness.inside.missing_module import AppImport
 from harness.records.event import Kind
 from harness.records.journal import Writer
@@ -57,24 +57,6 @@ _TRACEBACKS = 3
 """The number of tracebacks that a process writes per class of exception: many failures share a few causes."""
 _LONGEST_TRACEBACK = 4_000
 """The most characters of a traceback; a longer one is cut to its end, where the error is."""
-_SETTINGS = (
-    "task_acks_late",
-    "task_acks_on_failure_or_timeout",
-    "task_reject_on_worker_lost",
-    "task_time_limit",
-    "task_soft_time_limit",
-    "task_ignore_result",
-    "task_default_queue",
-    "worker_prefetch_multiplier",
-    "worker_concurrency",
-    "worker_pool",
-    "worker_cancel_long_running_tasks_on_connection_loss",
-    "broker_heartbeat",
-    "result_extended",
-    "result_expires",
-    "timezone",
-    "enable_utc",
-)
 
 
 class Agent:
@@ -185,16 +167,15 @@ class Agent:
 
     # Each receiver takes the arguments that Celery sends with its signal.
 
-    def _on_setup(self, instance: Any, conf: Any, **_: Any) -> None:
-        said = {name: _plain(conf.get(name)) for name in _SETTINGS}
-        said["concurrency"] = _plain(instance.concurrency)
-        said["confirm_publish"] = self._confirms = _confirms(instance.app)
-        said["tasks"] = sorted(name for name in instance.app.tasks if not name.startswith("celery."))
+    def _on_setup(self, instance: Any, **_: Any) -> None:
+        self._confirms = confirms(instance.app)
         self._is_worker = True
-        self._journal.write(Kind.SETTINGS, **said)
+        self._journal.write(Kind.SETTINGS, **settings_of(instance))
+        for options in options_of(instance.app):
+            self._journal.write(Kind.OPTIONS, **options)
 
     def _on_beat(self, sender: Any, **_: Any) -> None:
-        self._confirms = _confirms(sender.app)
+        self._confirms = confirms(sender.app)
         self._beat.begin(sender, confirm_publish=self._confirms, says_ready=not self._is_worker)
 
     def _on_ready(self, sender: Any = None, **_: Any) -> None:
@@ -303,13 +284,9 @@ class Agent:
             self._breakpoints.reach(Moment.PUBLISHED, task, str(sender))
 
 
-def _confirms(app: Celery) -> bool:
-    return bool((app.conf.broker_transport_options or {}).get("confirm_publish"))
-
-
 def _queue(app: Celery, queue: Any) -> dict[str, Json]:
     """Return the arguments that an app declares for a queue; the settings add the type of the default queue."""
-    arguments = {str(name): _plain(value) for name, value in (queue.queue_arguments or {}).items()}
+    arguments = {str(name): plain(value) for name, value in (queue.queue_arguments or {}).items()}
     kind = app.conf.get("task_default_queue_type")
     if kind and queue.name == app.conf.task_default_queue:
         arguments.setdefault("x-queue-type", str(kind))
@@ -318,12 +295,6 @@ def _queue(app: Celery, queue: Any) -> dict[str, Json]:
 
 def _redelivered(delivery_info: Mapping[str, Any] | None) -> bool:
     return bool((delivery_info or {}).get("redelivered"))
-
-
-def _plain(value: Any) -> Json:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _call_process(name: str) -> None:

@@ -16,15 +16,16 @@ class Kind(StrEnum):
     The publisher of a task writes `intended`, then one of `accepted`, `refused`, `unknown`. The producer of a canvas
     writes `expected` about a task that a worker will send. The worker writes
     `received`, `started`, `finished`, and `retried`, `revoked`, `discarded` or `errback` where they apply. A process
-    writes about itself: `opened` (the first line of a file), `up`, `ready`, `settings`, `down`, and `exited` about a
-    child process that has ended. Beat writes `embedded` (a worker's own beat begins), `schedule` (it changed), `woke`,
-    `unsent` (an entry could not be sent) and `died` (beat ended with an error).
+    writes about itself: `opened` (the first line of a file), `up`, `ready`, `settings`, `options` of its tasks, `down`,
+    and `exited` about a child process that has ended. Beat writes `embedded` (a worker's own beat begins), `schedule`
+    (it changed), `woke`, `unsent` (an entry could not be sent) and `died` (beat ended with an error).
     """
 
     OPENED = "opened"
     UP = "up"
     READY = "ready"
     SETTINGS = "settings"
+    OPTIONS = "options"
     DOWN = "down"
     WOKE = "woke"
     EMBEDDED = "embedded"
@@ -111,6 +112,14 @@ class Settings(TypedDict, total=False):
     """Celery's setting; only of a worker."""
     result_expires: float | None
     """Celery's setting, in seconds; only of a worker."""
+    pool: str
+    """The pool that the worker uses, such as `prefork` or `threads`."""
+    prefetch_multiplier: int
+    """The number of messages that the worker takes ahead for each task that it runs at once; 0 for any number."""
+    time_limit: float
+    """The hard limit of a task that has none of its own, in seconds; left out if there is none."""
+    soft_time_limit: float
+    """The soft limit of a task that has none of its own, in seconds; left out if there is none."""
     tasks: Sequence[str]
     """The names of the tasks that the app has registered, without Celery's own; only of a worker."""
     scheduler: str
@@ -123,6 +132,28 @@ class Settings(TypedDict, total=False):
     shadowed: Sequence[Mapping[str, Json]]
     """The periodic tasks that another one of the same name replaced. Each has the name as `entry`, the schedules that
     were `lost` and `kept`, and True as `named` if the app gave both of them the name."""
+
+
+class Options(TypedDict, total=False):
+    """The options of one task. An option that is left out is as the app's settings say."""
+
+    name: str
+    """The task's registered name."""
+    acks_late: bool
+    acks_on_failure_or_timeout: bool
+    acks_on_timeout: bool
+    """Left out if it is the same as `acks_on_failure_or_timeout`."""
+    reject_on_worker_lost: bool
+    retry_on_worker_lost: bool
+    ignore_result: bool
+    time_limit: float
+    soft_time_limit: float
+    rate_limit: str
+    serializer: str
+    max_retries: int | None
+    """The most retries, of those that `autoretry_for` causes if it is there; left out for Celery's own 3."""
+    autoretry_for: Sequence[str]
+    """The names of the classes of errors after which the task runs again by itself."""
 
 
 class Embedded(TypedDict, total=False):
@@ -320,6 +351,7 @@ Line = (
     | Up
     | Ready
     | Settings
+    | Options
     | Embedded
     | Schedule
     | Woke
@@ -344,6 +376,7 @@ LINES: Mapping[Kind, type[Line]] = MappingProxyType(
         Kind.UP: Up,
         Kind.READY: Ready,
         Kind.SETTINGS: Settings,
+        Kind.OPTIONS: Options,
         Kind.DOWN: Down,
         Kind.WOKE: Woke,
         Kind.EMBEDDED: Embedded,

@@ -184,6 +184,7 @@ ONLY = {
         "harness.inside.app_results",
         "harness.inside.app_routes",
         "harness.inside.image_check",
+        "harness.inside.live_settings",
         "harness.inside.missing_module",
     ),
     # It runs before anything of the harness can be imported, and then asks only this.
@@ -193,6 +194,7 @@ ONLY = {
     "harness.inside.app_settings": INSIDE,
     "harness.inside.breakpoints": ("harness.records.moment",),
     "harness.inside.app_results": INSIDE,
+    "harness.inside.live_settings": INSIDE,
     "harness.inside.app_routes": (*INSIDE, "harness.records.route"),
     "harness.inside.beat_watch": INSIDE,
     "harness.inside.smtp_server": (*INSIDE, "harness.inside.mail_rules", "harness.inside.mail_store"),

@@ -19,6 +19,7 @@ from celery.app import defaults
 from celery.app.trace import build_tracer
 from celery.backends.base import Backend
 from celery.beat import Scheduler, Service
+from celery.concurrency.thread import TaskPool
 from celery.exceptions import Ignore, Reject, WorkerLostError
 from celery.worker.consumer import Consumer
 
@@ -390,7 +391,7 @@ def test_a_publish_counts_as_confirmed_only_where_the_app_asks_for_confirms(
     app.conf.update(broker_transport_options={"confirm_publish": confirms}, task_acks_late=True, timezone="UTC")
     signals.celeryd_after_setup.send(sender="w@w", instance=SimpleNamespace(app=app, concurrency=2), conf=app.conf)
     app.send_task("pay", (4,), task_id="t-2")
-    (_, _, settings), _, accepted = said(folder)
+    (_, _, settings), *_, accepted = said(folder)
     assert (settings["confirm_publish"], settings["concurrency"], settings["task_acks_late"]) == (confirms, 2, True)
     assert accepted == ("accepted", "t-2", {"confirmed": confirms})
 
@@ -398,10 +399,32 @@ def test_a_publish_counts_as_confirmed_only_where_the_app_asks_for_confirms(
 @pytest.mark.usefixtures("agent")
 def test_a_worker_says_which_tasks_of_its_app_it_knows_and_none_of_celerys_own(app: Celery, folder: Path) -> None:
     signals.celeryd_after_setup.send(sender="w@w", instance=SimpleNamespace(app=app, concurrency=2), conf=app.conf)
-    ((_, _, settings),) = said(folder)
+    (_, _, settings), *_ = said(folder)
     assert "celery.chord" in app.tasks
     assert "pay" in settings["tasks"]
     assert not [name for name in settings["tasks"] if name.startswith("celery.")]
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_worker_says_what_is_in_force_its_command_line_first_and_which_tasks_differ_from_it(
+    app: Celery, folder: Path
+) -> None:
+    app.conf.update(task_acks_late=True, task_time_limit=60, worker_soft_shutdown_timeout=5, result_expires=None)
+    app.task(pay, name="early", acks_late=False, time_limit=5, acks_on_failure_or_timeout=False, shared=False)
+    app.task(pay, name="sure", autoretry_for=(OSError,), retry_kwargs={"max_retries": None}, shared=False)
+    app.task(pay, name="same", acks_late=True, time_limit=60, max_retries=3, shared=False)
+    worker = SimpleNamespace(app=app, concurrency=2, pool_cls=TaskPool, prefetch_multiplier=1, time_limit=30)
+    signals.celeryd_after_setup.send(sender="w@w", instance=worker, conf=app.conf)
+    (_, _, settings), *options = said(folder)
+    expected = {"pool": "threads", "prefetch_multiplier": 1, "worker_prefetch_multiplier": 4, "time_limit": 30}
+    assert expected.items() <= settings.items()
+    assert (settings["worker_soft_shutdown_timeout"], settings["result_expires"]) == (5, None)
+    assert "task_acks_on_timeout" not in settings
+    assert {about.pop("name"): about for _, _, about in options} == {
+        "early": {"acks_late": False, "time_limit": 5, "acks_on_failure_or_timeout": False},
+        "quiet": {"ignore_result": True},
+        "sure": {"autoretry_for": ["OSError"], "max_retries": None},
+    }
 
 
 @pytest.mark.usefixtures("agent")
@@ -424,8 +447,8 @@ def test_a_tick_of_beat_names_its_entry_and_is_confirmed_only_where_the_app_asks
 def test_a_worker_with_a_beat_of_its_own_is_not_ready_before_it_consumes(app: Celery, folder: Path) -> None:
     signals.celeryd_after_setup.send(sender="w@w", instance=SimpleNamespace(app=app, concurrency=2), conf=app.conf)
     signals.beat_init.send(sender=Service(app, scheduler_cls=Scheduler))
-    assert [kind for kind, _, _ in said(folder)] == ["settings", "settings"]
-    assert said(folder)[1][2]["at"] == pytest.approx(time.time(), abs=60.0)
+    assert [kind for kind, _, _ in said(folder) if kind != "options"] == ["settings", "settings"]
+    assert said(folder)[-1][2]["at"] == pytest.approx(time.time(), abs=60.0)
     signals.worker_ready.send(sender=app)
     assert said(folder)[-1][0] == "ready"
 
