@@ -12,6 +12,7 @@ from harness.audit.beat import tick_rules
 from harness.audit.beat.tick_records import EntryTicks, Ticks, Window
 from harness.audit.evidence_database import FIRST_TASKS, Database, open_database
 from harness.audit.explain import Explainer
+from harness.audit.reasons import Reasons
 from harness.audit.run_folder import RunFolder
 from harness.audit.witnesses import Unwitnessed, Witnesses
 from harness.errors import HarnessError, RunFolderError
@@ -115,6 +116,7 @@ class Audit:
         lines += [f"  {line}" for traceback in self.tracebacks for line in traceback.splitlines()]
         for finding in self.findings:
             lines.append(f"  {finding.verdict.value:7} {finding.code}: {finding.text.removesuffix('.')}{_ids(finding)}")
+            lines += [f"          {line}" for line in finding.reason_lines]
         return printable("\n".join(lines))
 
     def __repr__(self) -> str:
@@ -221,13 +223,14 @@ def _judge(database: Database, witnesses: Witnesses, promise: Promise, name: str
             else "every task was refused, so nothing was shown."
         )
         findings.append(Finding(code=Code.NOTHING_SENT, verdict=Verdict.UNKNOWN, count=entries, text=text))
+    reasons = Reasons(database, witnesses.folder.journal, witnesses.remains)
     ((count, *quantiles),) = database.all("e2e")
     names = ("p50", "p95", "p99", "max")
     return Audit(
         name=name,
         entries=entries,
         fates=fates,
-        findings=tuple(findings),
+        findings=tuple(map(reasons.explained, findings)),
         tracebacks=tuple(explainer.unexpected_failures()),
         e2e_ms={key: round(value, 3) for key, value in zip(names, quantiles, strict=True)} if count else {},
         workers=witnesses.workers,

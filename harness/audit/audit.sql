@@ -545,3 +545,25 @@ LEFT JOIN (SELECT task AS body, predecessor AS task FROM promised
            WHERE way = 'body' AND predecessor IN (SELECT task FROM unlock)) AS unlock_task ON unlock_task.body = chord.task
 LEFT JOIN run ON run.task = unlock_task.task
 WHERE chord.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY chord.task;
+
+-- name: of_chord_members
+-- Members of chords whose bodies nobody will ever send: those that a chord waits for.
+SELECT DISTINCT unnest(waits_for) AS task FROM chord WHERE unsent = 0 AND is_hopeless;
+
+-- name: retrying
+SELECT task FROM fact WHERE again > 0 AND ending IS NULL;
+
+-- name: cases
+-- The tasks of a finding (`found`), in groups of the same evidence; see `Case` in reasons.py. A finding with more groups
+-- than 50 has too many causes to be explained.
+WITH death AS (
+    SELECT task, list_sort(list(worker)) AS workers, arg_max(code, starts) FILTER (code IS NOT NULL) AS code
+    FROM execution SEMI JOIN found USING (task) GROUP BY task
+)
+SELECT count(*) AS size, min(task, 3) AS tasks, name, coalesce(queue, $default_queue) AS queue, ending, status, outcome,
+       error, expect_state, expect_error, expects_result, ignored, row_expired,
+       starts, starts > greatest(times, deliveries) AS redelivered, again > 0 AS is_retried, cut_short > 0 AS is_cut_short,
+       coalesce(stored_t < last_start_t, false) AS stored_before, workers, code, left(discard.reason, 200) AS discarded
+FROM found JOIN fact USING (task) LEFT JOIN death USING (task) LEFT JOIN discard USING (task)
+LEFT JOIN (SELECT task, stored_t FROM run) AS stored USING (task)
+GROUP BY ALL ORDER BY size DESC, tasks LIMIT 50;

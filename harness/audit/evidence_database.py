@@ -78,6 +78,11 @@ class Database:
         ((count, tasks),) = self._execute(self._connection, counting, values).fetchall()
         return int(count), tuple(tasks or ())
 
+    def keep_found(self, query: str, **values: Json) -> None:
+        """Keep the tasks that a query finds, in the table `found` in place of the former ones."""
+        keeping = f"CREATE OR REPLACE TABLE found AS {self._queries[query]}"
+        self._execute(self._connection, keeping, values)
+
     def stream(self, query: str, **values: Json) -> Iterator[tuple[Json, ...]]:
         """Yield the rows of a query, fetched a thousand at a time."""
         with closing(self._connection.cursor()) as cursor:

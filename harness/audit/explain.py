@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from harness.audit.blamed_settings import QUORUM_LIMIT
 from harness.audit.evidence_database import Database
 from harness.audit.remains import DeadLetter, How, QueueLeft
 from harness.audit.witnesses import Witnesses
@@ -20,9 +21,6 @@ _LONGEST_CHARS = 160
 """The most characters of a value or a reason that are shown: two lines of 80 columns."""
 _NAMES = 3
 """The number of task names that a finding shows. The query `names` returns one more, to tell that there are others."""
-_QUORUM_LIMIT = 20
-"""The delivery limit of a quorum queue that declares none, since RabbitMQ 4.0. The broker drops a message that was
-delivered more often, or dead-letters it."""
 
 
 class Story(NamedTuple):
@@ -123,13 +121,13 @@ class Explainer:
         """Return why a task that began was not delivered again."""
         queue = self._queue(story)
         if queue is not None and queue.kind == "quorum":
-            limit = queue.arguments.get("x-delivery-limit", _QUORUM_LIMIT)
+            limit = queue.arguments.get("x-delivery-limit", QUORUM_LIMIT)
             if isinstance(limit, int) and story.starts > limit >= 0:
                 return (
                     f": dropped by the broker after {story.starts} deliveries, because `{queue.name}` has a delivery "
                     f"limit of {limit} and no dead-letter exchange took it"
                 )
-        return ". Its message was acknowledged before: task_acks_late keeps it until the task has ended"
+        return ""
 
     def _limits(self, story: Story) -> str:
         """Return why a task may never have reached a worker: the limits of its queue, or that the queue is missing."""
@@ -176,7 +174,7 @@ class Explainer:
         if story.ending is None and story.outcome == "unconfirmed":
             return (
                 f"{of(story)} was sent without a confirm, and no worker received it: nobody can say whether the broker "
-                "ever had it. broker_transport_options = {'confirm_publish': True} would tell"
+                "ever had it"
             )
         if story.ending is None and story.outcome in {"unknown", "none"}:
             return f"of {of(story)} nobody knows whether the broker took it: its sender was not told"
@@ -276,10 +274,7 @@ def _of_chord(story: ChordStory) -> str:
 
 
 def _discarded(story: Story) -> str:
-    return (
-        f"{story.discarded_by} discarded {of(story)}: {shortened(story.discarded or '')}. "
-        "Look at accept_content, at the sender's serializer, and at the tasks that the worker knows"
-    )
+    return f"{story.discarded_by} discarded {of(story)}: {shortened(story.discarded or '')}"
 
 
 def of(story: Story) -> str:

@@ -54,6 +54,49 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reason:
+    """The setting that made a finding so, and what to change; or that no setting is known to be the reason."""
+
+    setting: str | None
+    """The name of the setting, such as `task_acks_late`; None if none is known."""
+    value: Json = None
+    """The value that it had in the running worker."""
+    where: str = ""
+    """The place where it was set: `app`, `worker`, `sender`, or a task or a queue with its name."""
+    remedy: str = ""
+    """The line to paste."""
+    price: str = ""
+    """What the remedy costs, as a clause."""
+    source: str = ""
+    """Where this can be read: an issue such as `celery/celery#1628`, or a chapter of a documentation."""
+    count: int
+    """Number of the finding's tasks that have this reason; 0 for a finding that is not about tasks."""
+    tasks: tuple[str, ...] = ()
+    """The ids of these tasks, in order, at most three."""
+
+    @property
+    def text(self) -> str:
+        """Return the reason as a clause, such as `task_acks_late is False (app)`."""
+        if self.setting is None:
+            return "no setting is known to be the reason"
+        return f"{self.setting} is {self.value!r} ({self.where})"
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> "Reason":
+        """Read the result of `asdict`. Raises ValueError, TypeError or KeyError on anything else."""
+        return cls(
+            setting=None if value["setting"] is None else str(value["setting"]),
+            value=value["value"],
+            where=str(value["where"]),
+            remedy=str(value["remedy"]),
+            price=str(value["price"]),
+            source=str(value["source"]),
+            count=int(value["count"]),
+            tasks=tuple(str(task) for task in value["tasks"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One statement of the audit."""
 
@@ -66,10 +109,28 @@ class Finding:
     """One sentence that says what was seen."""
     tasks: tuple[str, ...] = ()
     """The ids of the tasks concerned, in order, at most ten."""
+    reasons: tuple[Reason, ...] = ()
+    """The reasons of a broken promise, that of the most tasks first; empty if the workers' settings are not known."""
+
+    @property
+    def reason_lines(self) -> list[str]:
+        """The lines that tell the reasons and the remedies. Of several reasons, each has the number of its tasks."""
+        lines = []
+        for reason in self.reasons:
+            of = f" ({reason.count} of {self.count})" if len(self.reasons) > 1 else ""
+            lines.append(f"reason: {reason.text}{of}")
+            if reason.remedy:
+                lines.append(f"remedy: {reason.remedy}")
+            if reason.price:
+                lines.append(f"price: {reason.price} [{reason.source}]")
+        return lines
 
     def to_json(self) -> dict[str, Json]:
         """Return the finding as it stands in audit.json and checks.json."""
-        return {**asdict(self), "code": str(self.code), "verdict": self.verdict.value, "tasks": list(self.tasks)}
+        code, verdict = str(self.code), self.verdict.value
+        value = {**asdict(self), "code": code, "verdict": verdict, "tasks": list(self.tasks)}
+        reasons = value.pop("reasons")
+        return {**value, "reasons": [{**one, "tasks": list(one["tasks"])} for one in reasons]} if reasons else value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> "Finding":
@@ -80,4 +141,5 @@ class Finding:
             count=int(value["count"]),
             text=str(value["text"]),
             tasks=tuple(str(task) for task in value["tasks"]),
+            reasons=tuple(map(Reason.from_json, value.get("reasons", ()))),
         )

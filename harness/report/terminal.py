@@ -1,7 +1,7 @@
 """Audits as tables for a terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
@@ -19,7 +19,7 @@ from harness.measure.stages import Stage, Summary
 from harness.printable import printable, printable_name
 from harness.records.finding_codes import Code
 from harness.records.values import Json
-from harness.records.verdict import Fate, Verdict
+from harness.records.verdict import Fate, Reason, Verdict
 
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 _UNWANTED = frozenset({Fate.LOST, Fate.DUPLICATED, Fate.WRONG, Fate.UNRECORDED, Fate.UNKNOWN, Fate.PENDING})
@@ -36,6 +36,7 @@ def _shown(audit: Audit) -> Audit:
                 code=printable_name(finding.code),
                 text=printable(finding.text),
                 tasks=tuple(map(printable_name, finding.tasks)),
+                reasons=tuple(map(_shown_reason, finding.reasons)),
             )
             for finding in audit.findings
         ),
@@ -46,6 +47,10 @@ def _shown(audit: Audit) -> Audit:
             replace(entry, entry=printable_name(entry.entry), rule=printable_name(entry.rule)) for entry in audit.ticks
         ),
     )
+
+
+def _shown_reason(reason: Reason) -> Reason:
+    return Reason.from_json(_shown_json(asdict(reason)))
 
 
 def _shown_json(value: Json) -> Json:
@@ -149,6 +154,7 @@ def findings(audit: Audit) -> Table | None:
         if finding.tasks:
             more = " …" if finding.count > len(finding.tasks) else ""
             words = f"{words.removesuffix('.')}: {', '.join(finding.tasks)}{more}"
+        words = "\n".join([words, *finding.reason_lines])
         style = _STYLES[finding.verdict]
         table.add_row(Text(finding.verdict.value, style=style), Text(finding.code), str(finding.count), Words(words))
     return table

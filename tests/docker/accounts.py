@@ -29,6 +29,11 @@ def said(audit: Audit, code: str) -> str:
     return text
 
 
+def reasons(audit: Audit) -> dict[str, list[str]]:
+    """Return the reasons of each finding that has any."""
+    return {finding.code: [one.text for one in finding.reasons] for finding in audit.findings if finding.reasons}
+
+
 def settled(stack: Stack) -> Mapping[str, Json]:
     """How the last settling ended."""
     how: Mapping[str, Json] = stack.folder.read("broker.json")["settled"]

@@ -1,9 +1,6 @@
 """Settling waits for whatever still moves by itself, and ends soon after nothing does."""
 
-from urllib.parse import quote
-
 import pytest
-import requests
 from celery import Celery
 
 from harness.producer import Sent
@@ -12,6 +9,7 @@ from harness.records.verdict import Fate, Verdict
 from harness.stack.stack import Stack
 from harness.wait import wait_until
 from tests.docker.accounts import failing, met, said, settled
+from tests.docker.connections import close_connections
 
 ENDINGS = {"app": "endings", "app_folder": "tests/docker/apps"}
 ONE = {**ENDINGS, "options": ["--concurrency=1", "--without-mingle", "--without-gossip"]}
@@ -92,17 +90,6 @@ def test_what_the_broker_delays_is_waited_for_unless_its_time_comes_too_late(sta
     assert "in `celery_delayed_" in said(audit, "pending")
     assert settled(stack)["how"] == "stuck"
     assert settled(stack)["waited_s"] < SOON_S
-
-
-def close_connections(stack: Stack) -> int:
-    """Have the broker close every connection of the stack's vhost. Returns how many."""
-    base = f"{stack.broker.management_url}/api"
-    session = requests.Session()
-    session.auth, session.trust_env = stack.broker.administrator, False
-    found = session.get(f"{base}/vhosts/{stack.login.vhost}/connections", timeout=10).json()
-    for one in found:
-        session.delete(f"{base}/connections/{quote(one['name'], safe='')}", timeout=10)
-    return len(found)
 
 
 @pytest.mark.stack(**ONE)

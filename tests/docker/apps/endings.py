@@ -137,6 +137,26 @@ def warned(self: Task, key: str, *, heed: bool) -> str:
     return "done"
 
 
+@app.task(name="brief", time_limit=1)
+def brief(pause_s: float) -> str:
+    """Take longer than the hard limit, which is too low."""
+    time.sleep(pause_s)
+    return "done"
+
+
+@app.task(name="hurried", soft_time_limit=1)
+def hurried(pause_s: float) -> str:
+    """Take longer than the soft limit, which is too low."""
+    time.sleep(pause_s)
+    return "done"
+
+
+@app.task(name="forgotten", ignore_result=True)
+def forgotten() -> str:
+    """Return what nobody keeps."""
+    return "done"
+
+
 @app.task(bind=True, name="early", acks_late=False)
 def early(self: Task, **how: Any) -> str:
     """Be acknowledged before it begins."""
@@ -215,6 +235,12 @@ def give(what: str) -> Any:
 def gather(key: str) -> None:
     """Send a chord. What unlocks it dies when it has sent the body, and is delivered again."""
     chord([give.s("float"), give.s("flag")], body.s(key))()
+
+
+@app.task(name="gather_nothing")
+def gather_nothing(key: str) -> None:
+    """Send a chord with a member whose result nobody keeps."""
+    chord([give.s("float"), forgotten.s()], body.s(key))()
 
 
 @app.task(bind=True, name="body")

@@ -1,0 +1,564 @@
+"""Why a promise was broken: each rule with its setting, with its remedy, and with another cause."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from harness.audit.audit import Audit
+from harness.audit.reason_rules import RULES, Rule
+from harness.audit.run_folder import RunFolder
+from harness.records.expectation import Delivery, Effects, Promise
+from harness.records.verdict import Fate, Finding, Reason, Verdict
+from tests.fakes.world import World, finding
+
+DEFAULTS: dict[str, Any] = {
+    "task_acks_late": False,
+    "task_acks_on_failure_or_timeout": True,
+    "task_reject_on_worker_lost": None,
+    "task_ignore_result": False,
+    "accept_content": ["json"],
+    "result_expires": 86_400.0,
+    "pool": "prefork",
+    "tasks": ["mail"],
+    "timezone": "UTC",
+    "enable_utc": True,
+}
+LATE = {"task_acks_late": True}
+PAGE = Path(__file__).parents[3] / "docs" / "reasons.md"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Return a run whose worker has the defaults of Celery; `settings` changes them."""
+    world = World(RunFolder.create(tmp_path, "test"))
+    settings(world)
+    return world
+
+
+def settings(world: World, task: dict[str, Any] | None = None, **app: Any) -> None:
+    """Have the worker say its settings, and how the task `mail` differs from them."""
+    world.lines.pop("worker-1", None)
+    world.say("worker-1", "settings", **{**DEFAULTS, **app})
+    if task is not None:
+        world.say("worker-1", "options", name="mail", **task)
+
+
+def begin(world: World, child: int = 7, **started: Any) -> None:
+    world.say(f"worker-1.{child}", "started", "x", name="mail", retries=0, **started)
+
+
+def die(world: World, child: int = 7, code: int = -9) -> None:
+    world.say("worker-1", "exited", child=child, code=code)
+
+
+def fail(world: World, error: str, *, outside: bool = True) -> None:
+    """Have the execution fail, as the worker's main process or the pool process says it."""
+    said = {"outside": True} if outside else {}
+    world.say("worker-1" if outside else "worker-1.7", "finished", "x", state="FAILURE", error=f"{error}: 1", **said)
+    world.record("x", "FAILURE", {"exc_type": error})
+
+
+def end(world: World, child: int = 7, **said: Any) -> None:
+    world.say(f"worker-1.{child}", "finished", "x", state="SUCCESS", **said)
+
+
+def queue(world: World, kind: str = "classic", **arguments: Any) -> None:
+    assert world.remains
+    named = {f"x-{name.replace('_', '-')}": value for name, value in arguments.items()}
+    about = {"name": "celery", "kind": kind, "ready": 0, "unacked": 0, "consumers": 1}
+    world.remains["queues"] = [{**about, "arguments": named}]
+
+
+# What was seen. Each leaves a task `x` that broke its promise.
+
+
+def died_in_mid_task(world: World) -> None:
+    world.intend("x")
+    begin(world)
+
+
+def never_began(world: World) -> None:
+    world.intend("x")
+
+
+def softly_stopped(world: World) -> None:
+    died_in_mid_task(world)
+    world.record("x", "RETRY", b"{}")
+
+
+def effect_is_absent(world: World) -> None:
+    world.intend("x")
+    begin(world)
+    end(world)
+    world.record("x")
+
+
+def dropped(world: World) -> None:
+    world.intend("x")
+    for child in (7, 8, 9):
+        begin(world, child, redelivered=child > 7)
+        die(world, child)
+    queue(world, "quorum", delivery_limit=2)
+
+
+def dropped_without_a_limit(world: World) -> None:
+    dropped(world)
+    queue(world)
+
+
+def full(world: World) -> None:
+    never_began(world)
+    queue(world, max_length=5)
+
+
+def too_large(world: World) -> None:
+    never_began(world)
+    queue(world, max_length_bytes=5)
+
+
+def too_old(world: World) -> None:
+    never_began(world)
+    queue(world, message_ttl=5)
+
+
+def unlimited(world: World) -> None:
+    never_began(world)
+    queue(world)
+
+
+def killed_child(world: World) -> None:
+    world.intend("x", effects=[])
+    begin(world)
+    die(world)
+    fail(world, "WorkerLostError")
+
+
+def raised(world: World) -> None:
+    world.intend("x", effects=[])
+    begin(world)
+    fail(world, "ValueError", outside=False)
+
+
+def limited(world: World) -> None:
+    world.intend("x", effects=[])
+    begin(world)
+    die(world)
+    fail(world, "TimeLimitExceeded")
+
+
+def softly_limited(world: World) -> None:
+    world.intend("x", effects=[])
+    begin(world)
+    fail(world, "SoftTimeLimitExceeded", outside=False)
+
+
+def limited_again(world: World) -> None:
+    limited(world)
+    begin(world, 8, redelivered=True)
+    die(world, 8)
+
+
+def not_limited(world: World) -> None:
+    world.intend("x", effects=[], expect={"state": "FAILURE", "error": "TimeLimitExceeded"})
+    begin(world)
+    end(world)
+    world.record("x")
+
+
+def not_failed(world: World) -> None:
+    world.intend("x", effects=[], expect={"state": "FAILURE", "error": "ValueError"})
+    begin(world)
+    end(world)
+    world.record("x")
+
+
+def twice(world: World) -> None:
+    world.record("x")
+    world.mail("x")
+    world.mail("x")
+
+
+def came_back_after_its_result(world: World) -> None:
+    world.intend("x")
+    begin(world)
+    end(world, store_s=0.1)
+    begin(world, 8, redelivered=True)
+    end(world, 8)
+    twice(world)
+
+
+def came_back_while_it_ran(world: World) -> None:
+    world.intend("x")
+    begin(world)
+    begin(world, 8, redelivered=True)
+    end(world)
+    end(world, 8)
+    twice(world)
+
+
+def came_back_after_a_death(world: World) -> None:
+    world.intend("x")
+    begin(world)
+    die(world)
+    begin(world, 8, redelivered=True)
+    end(world, 8)
+    twice(world)
+
+
+def came_back_after_its_workers_death(world: World) -> None:
+    world.intend("x")
+    begin(world)
+    begin(world, 8, redelivered=True)
+    end(world, 8)
+    twice(world)
+
+
+def had_its_effect_twice(world: World) -> None:
+    world.intend("x")
+    begin(world)
+    end(world)
+    twice(world)
+
+
+def unconfirmed(world: World) -> None:
+    world.intend("x", "unconfirmed")
+
+
+def unanswered(world: World) -> None:
+    world.intend("x", "unknown")
+
+
+def ignored(world: World) -> None:
+    world.intend("x")
+    begin(world)
+    end(world, ignored=True)
+    world.mail("x")
+
+
+def expired(world: World) -> None:
+    world.intend("x")
+    begin(world)
+    end(world, store_s=0.1)
+    world.mail("x")
+    world.clock = iter(range(100_000, 200_000))
+    world.intend("cleanup", name="celery.backend_cleanup", expect={}, effects=[])
+    world.say("worker-1.9", "started", "cleanup", name="celery.backend_cleanup")
+    world.say("worker-1.9", "finished", "cleanup", state="SUCCESS", ignored=True)
+
+
+def not_json(world: World) -> None:
+    world.intend("x")
+    begin(world)
+    end(world)
+    world.record("x", result=b"\x80\x05K\x01.")
+    world.mail("x")
+
+
+def refused_content(world: World) -> None:
+    world.intend("x")
+    reason = "ContentDisallowed: Refusing to deserialize untrusted content of type pickle (application/x-python)"
+    world.say("worker-1", "discarded", "x", reason=reason, content_type="application/x-python")
+
+
+def unknown_task(world: World) -> None:
+    world.intend("x", name="shop.tasks.mail")
+    world.say("worker-1", "discarded", "x", reason="NotRegistered: 'shop.tasks.mail'")
+
+
+def undecodable(world: World) -> None:
+    world.intend("x")
+    world.say("worker-1", "discarded", "x", reason="DecodeError: no")
+
+
+def retries(world: World) -> None:
+    world.intend("x")
+    begin(world)
+    world.say("worker-1.7", "finished", "x", state="RETRY")
+    world.intend("x")
+    assert world.remains
+    world.remains["messages"] = ["x"]
+
+
+def waits(world: World) -> None:
+    world.intend("x")
+    assert world.remains
+    world.remains["messages"] = ["x"]
+
+
+class Pair(NamedTuple):
+    """A rule's setting, its remedy, and another cause of the same finding."""
+
+    code: str
+    provoke: Callable[[World], None]
+    to_blame: dict[str, Any]
+    """The settings with which the rule holds; `task` has the options of the task."""
+    reason: str
+    remedy: str
+    mended: dict[str, Any]
+    """The settings with the remedy."""
+    other: Callable[[World], None]
+    """Another cause, of which the same settings are not the reason."""
+
+
+DEDUPLICATE = "worker_deduplicate_successful_tasks"
+CANCEL = "worker_cancel_long_running_tasks_on_connection_loss"
+PAIRS = [
+    Pair(
+        "lost", dropped, LATE, "x-delivery-limit is 2 (queue celery)",
+        'Queue("celery", queue_arguments={"x-delivery-limit": -1, "x-queue-type": "quorum"})', LATE,
+        dropped_without_a_limit,
+    ),
+    Pair(
+        "lost", full, {}, "x-max-length is 5 (queue celery)",
+        'Queue("celery", queue_arguments={"x-max-length": 5, "x-overflow": "reject-publish"})', {}, unlimited,
+    ),
+    Pair(
+        "lost", too_large, {}, "x-max-length-bytes is 5 (queue celery)",
+        'Queue("celery", queue_arguments={"x-max-length-bytes": 5, "x-overflow": "reject-publish"})', {}, unlimited,
+    ),
+    Pair(
+        "lost", too_old, {}, "x-message-ttl is 5 (queue celery)", 'Queue("celery", queue_arguments={})', {}, unlimited,
+    ),
+    Pair(
+        "lost", softly_stopped, {"worker_soft_shutdown_timeout": 5.0}, "task_acks_late is False (app)",
+        "app.conf.task_acks_late = True", LATE, effect_is_absent,
+    ),
+    Pair(
+        "lost", died_in_mid_task, {}, "task_acks_late is False (app)", "app.conf.task_acks_late = True", LATE,
+        effect_is_absent,
+    ),
+    Pair(
+        "lost", died_in_mid_task, {**LATE, "task": {"acks_late": False}}, "task_acks_late is False (task mail)",
+        "@app.task(acks_late=True)", LATE, never_began,
+    ),
+    Pair(
+        "failed-unexpectedly", killed_child, LATE, "task_reject_on_worker_lost is None (app)",
+        "app.conf.task_reject_on_worker_lost = True", {**LATE, "task_reject_on_worker_lost": True}, raised,
+    ),
+    Pair(
+        "failed-unexpectedly", killed_child, LATE, "task_reject_on_worker_lost is None (app)",
+        "app.conf.task_reject_on_worker_lost = True", {**LATE, "task_retry_on_worker_lost": True}, raised,
+    ),
+    Pair(
+        "failed-unexpectedly", killed_child, {}, "task_acks_late is False (app)",
+        "app.conf.update(task_acks_late=True, task_reject_on_worker_lost=True)",
+        {**LATE, "task_reject_on_worker_lost": True}, raised,
+    ),
+    Pair(
+        "failed-unexpectedly", limited_again, {**LATE, "task": {"acks_on_failure_or_timeout": False}},
+        "task_acks_on_failure_or_timeout is False (task mail)", "@app.task(acks_on_failure_or_timeout=True)", LATE,
+        raised,
+    ),
+    Pair(
+        "failed-unexpectedly", limited_again, {**LATE, "task_acks_on_timeout": False},
+        "task_acks_on_timeout is False (app)", "app.conf.task_acks_on_timeout = True",
+        {**LATE, "task_acks_on_timeout": True}, limited,
+    ),
+    Pair(
+        "failed-unexpectedly", limited, {"task": {"time_limit": 2.5}}, "task_time_limit is 2.5 (task mail)",
+        "@app.task(time_limit=5)", {}, raised,
+    ),
+    Pair(
+        "failed-unexpectedly", softly_limited, {"soft_time_limit": 2}, "task_soft_time_limit is 2 (app)",
+        "@app.task(soft_time_limit=4)", {}, raised,
+    ),
+    Pair(
+        "wrong", not_limited, {"pool": "threads", "time_limit": 2}, "worker_pool is 'threads' (worker)",
+        "celery worker --pool=prefork", {"pool": "prefork", "time_limit": 2}, not_failed,
+    ),
+    Pair(
+        "wrong", not_limited, {"pool": "gevent", "task": {"soft_time_limit": 2}}, "worker_pool is 'gevent' (worker)",
+        "celery worker --pool=prefork", {"pool": "gevent", "task": {"time_limit": 2}}, not_failed,
+    ),
+    Pair(
+        "duplicated", came_back_after_its_result, LATE, f"{DEDUPLICATE} is False (app)",
+        f"app.conf.{DEDUPLICATE} = True", {**LATE, DEDUPLICATE: True, CANCEL: True}, had_its_effect_twice,
+    ),
+    Pair(
+        "duplicated", came_back_while_it_ran, LATE, f"{CANCEL} is False (app)", f"app.conf.{CANCEL} = True",
+        {**LATE, CANCEL: True}, had_its_effect_twice,
+    ),
+    Pair(
+        "duplicated", came_back_after_a_death, {**LATE, "task": {"reject_on_worker_lost": True}},
+        "task_reject_on_worker_lost is True (task mail)", "@app.task(reject_on_worker_lost=False)", {},
+        came_back_after_its_workers_death,
+    ),
+    Pair(
+        "duplicated", came_back_after_its_workers_death, LATE, "task_acks_late is True (app)",
+        "app.conf.task_acks_late = False", {}, had_its_effect_twice,
+    ),
+    Pair(
+        "unknown", unconfirmed, {}, "confirm_publish is False (sender)",
+        'app.conf.broker_transport_options = {"confirm_publish": True}', {}, unanswered,
+    ),
+    Pair(
+        "unknown", ignored, {"task": {"ignore_result": True}}, "task_ignore_result is True (task mail)",
+        "@app.task(ignore_result=False)", {}, not_json,
+    ),
+    Pair(
+        "unknown", expired, {}, "result_expires is 86400.0 (app)", "app.conf.result_expires = None",
+        {"result_expires": None}, not_json,
+    ),
+    Pair(
+        "lost", refused_content, {}, "accept_content is ['json'] (app)",
+        'app.conf.accept_content = ["json", "pickle"]', {}, undecodable,
+    ),
+    Pair(
+        "lost", unknown_task, {}, "imports is [] (app)", 'app.conf.imports = ("shop.tasks",)',
+        {"tasks": ["shop.tasks.mail"]}, undecodable,
+    ),
+    Pair(
+        "pending", retries, {"task": {"max_retries": None}}, "max_retries is None (task mail)",
+        "@app.task(max_retries=3)", {}, waits,
+    ),
+]  # fmt: skip
+IDS = [f"{pair.code}: {pair.reason}" for pair in PAIRS]
+NONE = Reason(setting=None, count=1, tasks=("x",))
+
+
+def audited(world: World, provoke: Callable[[World], None], given: dict[str, Any]) -> Audit:
+    settings(world, **given)
+    provoke(world)
+    return world.audit()
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_each_setting_that_is_to_blame_is_named_with_its_value_and_what_to_change(world: World, pair: Pair) -> None:
+    (reason,) = finding(audited(world, pair.provoke, pair.to_blame), pair.code).reasons
+    assert (reason.text, reason.remedy) == (pair.reason, pair.remedy)
+    assert (reason.count, reason.tasks) == (1, ("x",))
+    assert reason.price
+    assert reason.source
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_of_another_cause_the_same_setting_is_not_the_reason(world: World, pair: Pair) -> None:
+    reasons = [one for found in audited(world, pair.other, pair.to_blame).findings for one in found.reasons]
+    assert pair.reason not in {one.text for one in reasons}
+
+
+@pytest.mark.parametrize("pair", [one for one in PAIRS if one.mended not in (one.to_blame, {})])
+def test_with_its_remedy_a_setting_is_not_the_reason(world: World, pair: Pair) -> None:
+    found = audited(world, pair.provoke, pair.mended).findings
+    assert pair.reason not in {one.text for two in found for one in two.reasons}
+
+
+def test_that_no_setting_is_known_to_be_the_reason_is_said_of_what_failed_alone(world: World) -> None:
+    effect_is_absent(world)
+    assert finding(world.audit(), "lost").reasons == (NONE,)
+    assert "reason: no setting is known to be the reason" in world.audit().text()
+
+
+def test_without_settings_nothing_is_said_of_them(world: World) -> None:
+    world.lines.clear()
+    world.fine("a")
+    died_in_mid_task(world)
+    found = world.audit()
+    assert finding(found, "lost").reasons == ()
+    assert "reason" not in found.text()
+    assert "reasons" not in found.to_json()["findings"][0]
+
+
+def test_workers_that_differ_leave_the_reason_open_unless_one_of_them_had_the_task(world: World) -> None:
+    world.nodes.append("worker-2")
+    world.say("worker-2", "settings", **{**DEFAULTS, **LATE})
+    died_in_mid_task(world)
+    (reason,) = finding(world.audit(), "lost").reasons
+    assert reason.setting == "task_acks_late"
+    world.lines.pop("worker-1.7")
+    world.say("worker-2", "started", "x", name="mail")
+    assert finding(world.audit(), "lost").reasons == (NONE,)
+
+
+def test_tasks_are_grouped_by_their_reason_that_of_the_most_first(world: World) -> None:
+    settings(world, {"acks_late": False}, **LATE)
+    for task in "abc":
+        world.intend(task)
+        world.say("worker-1.7", "started", task, name="mail")
+    world.intend("z", name="pay")
+    world.say("worker-1.7", "started", "z", name="pay")
+    found = finding(world.audit(), "lost")
+    assert [(reason.setting, reason.count, reason.tasks) for reason in found.reasons] == [
+        ("task_acks_late", 3, ("a", "b", "c")),
+        (None, 1, ("z",)),
+    ]
+    assert found.reason_lines[0] == "reason: task_acks_late is False (task mail) (3 of 4)"
+    assert found.reason_lines[1] == "remedy: @app.task(acks_late=True)"
+    assert found.reason_lines[-1] == "reason: no setting is known to be the reason (1 of 4)"
+
+
+def test_a_chord_that_waits_for_ever_is_explained_by_its_member(world: World) -> None:
+    settings(world, {"ignore_result": True})
+    steps = [{"task": "body", "name": "sum", "way": "body"}]
+    world.intend("x", expect={}, effects=[], steps=steps, follow=["body"])
+    begin(world)
+    end(world, ignored=True)
+    (reason,) = finding(world.audit(), "chords-hopeless").reasons
+    assert reason.text == "task_ignore_result is True (task mail)"
+
+
+def test_an_app_that_never_rests_is_explained_by_the_task_that_retries(world: World) -> None:
+    settings(world, {"max_retries": None})
+    retries(world)
+    assert world.remains
+    world.remains["settled"] = {"how": "limit", "waited_s": 9.0, "sending": [["mail", "mail", 40]]}
+    (reason,) = finding(world.audit(), "restless").reasons
+    assert reason.text == "max_retries is None (task mail)"
+
+
+def test_a_task_may_not_be_run_twice_where_that_is_promised(world: World) -> None:
+    world.promise = Promise(delivery=Delivery.AT_MOST_ONCE, effects=Effects.AT_LEAST_ONCE)
+    (reason,) = finding(audited(world, came_back_after_its_workers_death, LATE), "duplicated").reasons
+    assert reason.text == "task_acks_late is True (app)"
+
+
+def test_a_finding_is_read_as_it_was_written(world: World) -> None:
+    found = finding(audited(world, refused_content, {}), "lost")
+    assert found.reasons
+    assert Finding.from_json(found.to_json()) == found
+    without = replace(found, reasons=())
+    assert "reasons" not in without.to_json()
+    assert Finding.from_json(without.to_json()) == without
+
+
+def test_only_heads_of_workers_journals_are_believed(world: World) -> None:
+    died_in_mid_task(world)
+    world.say("worker-1", "received", "x", name="mail")
+    world.say("worker-1", "settings", **{**DEFAULTS, **LATE})
+    (reason,) = finding(world.audit(), "lost").reasons
+    assert reason.text == "task_acks_late is False (app)"
+
+
+def words(rule: Rule) -> str:
+    """Return the rule as a row of the page for users."""
+    remedies = " or ".join(f"`{line}`" for line in rule.blamed.remedies)
+    codes = ", ".join(f"`{code}`" for code in sorted(rule.codes))
+    setting = f"`{rule.blamed.setting}`: {rule.value}"
+    return f"| {codes} | {rule.seen} | {setting} | {remedies} | {rule.price} | {rule.source} |"
+
+
+def test_the_page_for_users_has_each_rule_and_no_other() -> None:
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    assert rows == [words(rule) for rule in RULES]
+
+
+def test_each_rule_has_a_pair() -> None:
+    explained = {(pair.code, pair.reason.partition(" ")[0]) for pair in PAIRS}
+    for rule in RULES:
+        settings_of = {rule.blamed.setting, "task_acks_on_timeout"}
+        assert any(code in rule.codes and setting in settings_of for code, setting in explained), rule.seen
+
+
+@pytest.mark.parametrize("fate", [Fate.LOST, Fate.DUPLICATED, Fate.WRONG, Fate.UNRECORDED])
+def test_each_fate_that_breaks_a_promise_can_have_a_reason(fate: Fate) -> None:
+    assert any(fate.value in rule.codes for rule in RULES)
+
+
+def test_a_remark_has_no_reason(world: World) -> None:
+    world.promise = Promise(effects=Effects.AT_LEAST_ONCE)
+    found = audited(world, came_back_after_its_workers_death, LATE)
+    assert found.verdict is Verdict.PASS
+    assert not any(one.reasons for one in found.findings)
