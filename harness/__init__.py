@@ -6,6 +6,7 @@ those below. The exception is `inside`: nothing imports it, and it imports recor
 
     cli, plugin, load        the entry points: the shell, pytest, Locust;
       celery_setup           and pytest-celery's fixture, for projects with such tests
+    selftest                 defects planted on purpose: does the audit find each?
     loadtest                 load tests with Locust: the load, and its effect on a stack
     running                  one run from start to report; beat through days in seconds; a stack that stays up
     faults                   faults injected on purpose, and the proof that they took effect

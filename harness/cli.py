@@ -1,4 +1,4 @@
-"""The command line: `harness init`, `run`, `timelapse`, `up`, `send`, `down`, `status`, `audit`, `doctor`, and more.
+"""The command line: `harness init`, `run`, `timelapse`, `up`, `send`, `down`, `status`, `audit`, `selftest`, and more.
 
 Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 """
@@ -29,6 +29,7 @@ from harness.running import timelapse
 from harness.running.run import Plan, execute, stack_for
 from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
+from harness.selftest_command import selftest_
 from harness.send_command import send
 from harness.shared_options import DEFAULT_FOLDER, FOLDER, settings_of
 from harness.stack.limits import TIMEOUT_S
@@ -128,6 +129,7 @@ cli.add_command(up)
 cli.add_command(send)
 cli.add_command(down)
 cli.add_command(status)
+cli.add_command(selftest_)
 
 
 @cli.command("audit")

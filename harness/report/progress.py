@@ -49,3 +49,19 @@ def of_clock() -> Iterator[tuple[Callable[[str], None], Callable[[datetime, floa
             bars.update(days, completed=over, description=now.isoformat(sep=" ", timespec="minutes"))
 
         yield say, tell
+
+
+@contextmanager
+def of_plants(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+    """Show progress lines, and a bar for the plants of a selftest. Yield the functions that update them."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        plants = bars.add_task("", total=total)
+
+        def say(line: str) -> None:
+            bars.console.print(line)
+
+        def tell(name: str) -> None:
+            bars.update(plants, advance=1, description=name)
+
+        yield say, tell

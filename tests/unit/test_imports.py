@@ -26,6 +26,7 @@ FLOORS = (
         "harness.survive_command",
         "harness.up_commands",
         "harness.init_command",
+        "harness.selftest_command",
         "harness.celery_setup_docker",
     ),
     (
@@ -38,6 +39,7 @@ FLOORS = (
         "harness.celery_setup_servers",
         "harness.celery_setup_worker",
     ),
+    ("harness.selftest",),
     ("harness.loadtest",),
     ("harness.running",),
     ("harness.scenario", "harness.stack", "harness.doctor"),
@@ -65,12 +67,20 @@ KNOWN_TO = {
         "harness.broker_connection",
         "harness.containers.rabbitmq",
     ),
-    "celery": ("harness.producer", "harness.app_binding", "harness.broker_connection", "harness.inside", "scenarios"),
+    "celery": (
+        "harness.producer",
+        "harness.app_binding",
+        "harness.broker_connection",
+        "harness.inside",
+        "harness.selftest.app",
+        "scenarios",
+    ),
     "click": (
         "harness.cli",
         "harness.command_exit",
         "harness.init_command",
         "harness.scenario_options",
+        "harness.selftest_command",
         "harness.send_command",
         "harness.shared_options",
         "harness.survive_command",
@@ -130,6 +140,7 @@ KNOWN_TO = {
         "harness.console",
         "harness.cli",
         "harness.command_exit",
+        "harness.selftest_command",
         "harness.send_command",
         "harness.up_commands",
     ),
@@ -200,6 +211,8 @@ ONLY = {
     "harness.inside.smtp_server": (*INSIDE, "harness.inside.mail_rules", "harness.inside.mail_store"),
     "harness.inside.mail_rules": (*INSIDE, "harness.inside.mail_store"),
     "harness.inside.mail_store": INSIDE,
+    # It runs in the workers alone.
+    "harness.selftest.app": (),
     "harness.records": ("harness.records", "harness.errors"),
     "harness.errors": (),
     "harness.scenario": ("harness.records",),
@@ -554,7 +567,8 @@ def test_every_module_that_runs_on_the_users_side_is_behind_a_door(imports: Impo
     behind = {module for doors in DOORS.values() for module in _reachable(imports, doors)}
     inside = {module for module in imports if within(module, ("harness.inside", "scenarios.web"))}
     packages = {module for module in imports if (ROOT / module.replace(".", "/")).is_dir()}
-    assert imports.keys() - behind - inside - packages == {"scenarios.load"}, "a Locust file of this repository"
+    # A Locust file of this repository, and an app that only workers import.
+    assert imports.keys() - behind - inside - packages == {"scenarios.load", "harness.selftest.app"}
 
 
 @pytest.mark.parametrize(
