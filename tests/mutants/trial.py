@@ -24,7 +24,7 @@ HANG_S = 20.0
 _OBSERVED_S = 600.0
 """How long one test may take while all its queries are run with each change, too."""
 _ALL_S = 1_200.0
-"""How long all tests may take."""
+"""How long all tests may take with a change in place."""
 _FIRST = 12
 """How many tests are run before all others: those that noticed most changes of the same file."""
 _OBSERVER_ROOT = Path(__file__).parents[2]
@@ -61,20 +61,22 @@ class Tree:
         # The project need not be the one that the observer is in.
         paths = os.pathsep.join((str(self.root), str(_OBSERVER_ROOT)))
         more = {PLAN: str(plan), "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": ""}
-        code, output = await self.test(tests, "-p", "tests.mutants.observer", hang_s=_OBSERVED_S, **more)
+        options = ("-p", "tests.mutants.observer")
+        code, output = await self.test(tests, *options, hang_s=_OBSERVED_S, all_s=None, **more)
         if code == 0:
             candidates.add(Seen.from_json(seen.read_text()))
         return code, output
 
     async def test(
-        self, tests: Sequence[str], *options: str, hang_s: float | None = None, **more: str
+        self, tests: Sequence[str], *options: str, hang_s: float = HANG_S, all_s: float | None = _ALL_S, **more: str
     ) -> tuple[int | None, str]:
         """Run tests up to the first that fails. Return pytest's exit code, None if they hang, and its output.
 
         Args:
             tests: files, or node ids.
             options: for pytest.
-            hang_s: the seconds that one test may take, `HANG_S` if None.
+            hang_s: the seconds that one test may take.
+            all_s: the seconds that all of them may take; None for any number.
             more: variables of the environment.
         """
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -86,7 +88,7 @@ class Tree:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         environment = {**os.environ, **own, **more}
-        bound = ("-o", f"faulthandler_timeout={hang_s or HANG_S}", "-o", "faulthandler_exit_on_timeout=true")
+        bound = ("-o", f"faulthandler_timeout={hang_s}", "-o", "faulthandler_exit_on_timeout=true")
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider"),
             *(*bound, *options, *tests),
@@ -98,7 +100,7 @@ class Tree:
             start_new_session=True,
         )
         try:
-            output, _ = await asyncio.wait_for(process.communicate(), _ALL_S)
+            output, _ = await asyncio.wait_for(process.communicate(), all_s)
         except TimeoutError:
             return None, ""
         else:
@@ -123,6 +125,8 @@ class Trials:
     trees: list[Tree] = field(default_factory=list)
     _noticed: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """Per file, how many of its changes each test has noticed."""
+    _patience: int = 1
+    """How many times as long as on a quiet machine tests may take."""
 
     async def prepare(self, count: int) -> None:
         """Make the trees, see that the tests pass without a change, and which change each can notice.
@@ -153,30 +157,48 @@ class Trials:
                     how = "hang" if code is None else "fail"
                     raise MutantsError(f"the unit tests {how} without any change: mend them first.\n{output}")
 
-        await asyncio.gather(*map(observe, self.trees))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for tree in self.trees:
+                    group.create_task(observe(tree))
+        except ExceptionGroup as errors:
+            # The others have ended, so that they leave nothing behind.
+            raise errors.exceptions[0] from None
 
     async def attempt(self, place: Place, tree: Tree) -> Outcome:
-        """Plant a change, run the tests, and put back what was there."""
+        """Plant a change, run the tests, and put back what was there.
+
+        Tests that hang without the change, too, run on a busy machine: it gets twice the time, and they run again.
+        """
         path = tree.root / place.file
         source = path.read_text()
-        path.write_text(place.planted(source))
-        try:
-            return await self._outcome(place, tree)
-        finally:
-            path.write_text(source)
+        while True:
+            path.write_text(place.planted(source))
+            try:
+                outcome, ran = await self._outcome(place, tree)
+            finally:
+                path.write_text(source)
+            if outcome is not Outcome.HUNG or (await self._test(tree, ran))[0] is not None:
+                return outcome
+            self._patience *= 2
 
-    async def _outcome(self, place: Place, tree: Tree) -> Outcome:
+    async def _test(self, tree: Tree, tests: Sequence[str]) -> tuple[int | None, str]:
+        return await tree.test(tests, hang_s=HANG_S * self._patience, all_s=_ALL_S * self._patience)
+
+    async def _outcome(self, place: Place, tree: Tree) -> tuple[Outcome, Sequence[str]]:
+        """Return what became of a change that is planted, and the tests that ran last."""
+        selected: Sequence[str] = ()
         for selected, is_last in self._selections(place):
-            code, output = await tree.test(selected)
+            code, output = await self._test(tree, selected)
             if code is None:
-                return Outcome.HUNG
+                return Outcome.HUNG, selected
             # Only a test that failed speaks here; anything else, the last tests have to say.
             if code == _TESTS_FAILED or (code != 0 and is_last):
                 # What a test has run itself is shown above it, and may have failed, too.
                 failed = [test for test in _FAILED.findall(output) if test.partition("::")[0] in self.tests[place.file]]
                 self._noticed[place.file].update(failed[-1:])
-                return Outcome.KILLED
-        return Outcome.SURVIVED
+                return Outcome.KILLED, selected
+        return Outcome.SURVIVED, selected
 
     def _selections(self, place: Place) -> Iterator[tuple[Sequence[str], bool]]:
         """Yield the tests to run, those first that noticed most changes of the same file. True marks the last ones.
@@ -204,6 +226,6 @@ class Trials:
         """
         noticed = sorted({test for tests in self._noticed.values() for test in tests})
         for tree in self.trees if noticed else ():
-            code, output = await tree.test(noticed)
+            code, output = await self._test(tree, noticed)
             if code != 0:
                 raise MutantsError(f"tests that noticed changes fail without any, too: mend them first.\n{output}")
