@@ -60,6 +60,10 @@ class Result:
     """The finding in words; empty if all is well."""
     folder: str
     """The cell's run folder, beside the others."""
+    reasons: tuple[str, ...] = ()
+    """The settings that made it so, such as `task_acks_late is False (app)`, or that none is known."""
+    remedies: tuple[str, ...] = ()
+    """The lines to paste that change them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,8 @@ class Remedy:
     """A setting that was overridden from outside, and what became of the cells with it."""
 
     task: str
-    line: str
-    """The line to paste into the app."""
+    lines: tuple[str, ...]
+    """The lines to paste into the app."""
     results: tuple[Result, ...]
 
 
@@ -95,7 +99,7 @@ class Survival:
             "verdict": self.verdict.value,
             "cells": [_to_json(one) for one in self.results],
             "remedies": [
-                {"task": one.task, "line": one.line, "cells": [_to_json(result) for result in one.results]}
+                {"task": one.task, "lines": list(one.lines), "cells": [_to_json(result) for result in one.results]}
                 for one in self.remedies
             ],
         }
@@ -110,7 +114,7 @@ class Survival:
             remedies=[
                 Remedy(
                     task=str(one["task"]),
-                    line=str(one["line"]),
+                    lines=tuple(map(str, one["lines"])),
                     results=tuple(_result(result) for result in one["cells"]),
                 )
                 for one in value["remedies"]
@@ -127,6 +131,8 @@ def _to_json(result: Result) -> dict[str, Json]:
         "outcome": result.outcome.value,
         "why": result.why,
         "folder": result.folder,
+        "reasons": list(result.reasons),
+        "remedies": list(result.remedies),
     }
 
 
@@ -136,4 +142,6 @@ def _result(value: Mapping[str, Json]) -> Result:
         outcome=Outcome(value["outcome"]),
         why=str(value["why"]),
         folder=str(value["folder"]),
+        reasons=tuple(map(str, value["reasons"])),
+        remedies=tuple(map(str, value["remedies"])),
     )

@@ -10,7 +10,7 @@ from rich.text import Text
 from harness.console import READABLE, Words
 from harness.printable import printable, printable_name
 from harness.records.moment import Moment
-from harness.records.survival import Demand, Outcome, Result, Survival
+from harness.records.survival import Demand, Outcome, Remedy, Result, Survival
 from harness.records.verdict import Verdict
 
 _NOT_TRIED = "-"
@@ -50,9 +50,13 @@ def parts(survival: Survival) -> Iterator[RenderableType]:
         yield from _broken(results, survival.demand)
         if task in remedies:
             remedy = remedies[task]
-            yield Text.assemble("remedy: ", (printable(remedy.line), "bold"), ", set from outside and run again:")
+            yield Text.assemble("remedy: ", (_lines(remedy), "bold"), ", set from outside and run again:")
             yield _table("", remedy.results, survival.demand)
             yield Words(_proof(results, remedy.results, survival.demand))
+
+
+def _lines(remedy: Remedy) -> str:
+    return printable("; ".join(remedy.lines))
 
 
 def _table(title: str, results: Sequence[Result], demand: Demand) -> Table:
@@ -76,12 +80,14 @@ def _broken(results: Sequence[Result], demand: Demand) -> Iterator[RenderableTyp
     for one in results:
         if demand.verdict(one.outcome) is not Verdict.PASS:
             place = f"{one.cell.fault} at {one.cell.moment.value}"
-            said.setdefault(one.why, []).append(f"{place} ({one.outcome.value}; {one.folder})")
+            why = "\n".join([one.why, *(f"reason: {reason}" for reason in one.reasons)])
+            said.setdefault(why, []).append(f"{place} ({one.outcome.value}; {one.folder})")
     for why, places in said.items():
         table = Table(box=None, show_header=False, pad_edge=False, width=READABLE)
         table.add_column()
         table.add_row(Words(", ".join(places)))
-        table.add_row(Words(f"  {printable(why)}"))
+        for line in why.splitlines():
+            table.add_row(Words(f"  {printable(line)}"))
         yield table
 
 
@@ -107,7 +113,7 @@ def markdown(survival: Survival) -> str:
         lines += [f"## `{task}`", "", *_markdown_table(results), ""]
         if task in remedies:
             remedy = remedies[task]
-            lines += [f"With `{remedy.line}`:", "", *_markdown_table(remedy.results), ""]
+            lines += [f"With `{_lines(remedy)}`:", "", *_markdown_table(remedy.results), ""]
             lines += [_proof(results, remedy.results, survival.demand), ""]
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ First the tasks run once undisturbed: this shows which tasks there are, and whic
 cell for each task, moment and fault: a stack of its own, one held task, some bystanders, one fault, rest, and an audit.
 """
 
+import ast
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,12 @@ from typing import TYPE_CHECKING
 from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.errors import HarnessError, UsageError, WaitTimeout
-from harness.faults import Kill
+from harness.faults.fault_text import fault_of
 from harness.records.expectation import Effects, Promise
 from harness.records.moment import Arrival, Moment
 from harness.records.survival import Cell, Demand, Outcome, Remedy, Result, Survival
 from harness.records.values import Json
-from harness.records.verdict import Fate, Finding, Verdict
+from harness.records.verdict import Fate, Finding, Reason, Verdict
 from harness.scenario import Drive, Scenario
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 KILL_WORKER = "kill-worker"
 KILL_POOL_PROCESS = "kill-pool-process"
+STOP_WORKER = "stop-worker,grace_s=1s"
 _BYSTANDERS = 2
 """Tasks that are sent after the fault: they show whether work goes on. More make a cell slower."""
 _AT_ONCE = 2
@@ -40,11 +42,17 @@ _REST_S = 30.0
 """Seconds without the end of any task after which waiting for rest ends."""
 _IN_POOL = (Moment.STARTED, Moment.EFFECT, Moment.RETURNED, Moment.STORED)
 _WITH_WORKER = (Moment.RECEIVED, *_IN_POOL, Moment.ACKNOWLEDGED)
-MEETS: Mapping[str, Sequence[Moment]] = {KILL_WORKER: _WITH_WORKER, KILL_POOL_PROCESS: _IN_POOL}
+MEETS: Mapping[str, Sequence[Moment]] = {
+    KILL_WORKER: _WITH_WORKER,
+    KILL_POOL_PROCESS: _IN_POOL,
+    # A worker whose main process is held cannot shut down.
+    STOP_WORKER: _IN_POOL,
+}
 """The moments at which each fault can meet a task, in the order of a task's life."""
 QUICK: Mapping[str, Sequence[Moment]] = {
     KILL_WORKER: (Moment.RECEIVED, Moment.STARTED, Moment.EFFECT, Moment.RETURNED, Moment.STORED),
-    KILL_POOL_PROCESS: (Moment.STARTED, Moment.RETURNED, Moment.STORED),
+    KILL_POOL_PROCESS: (Moment.STARTED, Moment.RETURNED),
+    STOP_WORKER: (Moment.STARTED,),
 }
 """The eight of them that break most apps."""
 
@@ -81,7 +89,7 @@ class Life:
             Cell(task=self.task, moment=moment, fault=fault)
             for fault, moments in wanted.items()
             for moment in moments
-            if moment in self.moments and (fault != KILL_POOL_PROCESS or self.has_own_process)
+            if moment in self.moments and (fault == KILL_WORKER or self.has_own_process)
         ]
 
 
@@ -181,36 +189,71 @@ def survive(
         for life in trial.lives:
             of_task = [one for one in own if one.cell.task == life.task]
             broken = [one for one in of_task if demand.verdict(one.outcome) is Verdict.FAIL]
-            if options := _options_against(broken):
+            lines = tuple(dict.fromkeys(line for one in broken for line in one.remedies))
+            settings = settings_of_lines(lines, life.task)
+            if settings:
                 total += len(of_task)
-                stack = _with_options(trial.subject.stack, life.task, options)
+                stack = replace(trial.subject.stack, settings={**trial.subject.stack.settings, **settings})
                 again = tried(replace(trial.subject, stack=stack), [one.cell for one in of_task])
-                line = f"@app.task({', '.join(f'{key}={value}' for key, value in options.items())})"
-                survival.remedies.append(Remedy(task=life.task, line=line, results=tuple(again)))
+                survival.remedies.append(Remedy(task=life.task, lines=lines, results=tuple(again)))
     return survival
 
 
-def _options_against(broken: Sequence[Result]) -> dict[str, Json]:
-    """Return the options of a task that may mend what broke; empty if none is known."""
+def settings_of_lines(lines: Iterable[str], task: str) -> dict[str, Json]:
+    """Return the Celery settings that do what some lines would do if they were pasted into the app.
+
+    Args:
+        lines: such as `@app.task(acks_late=True)`, `app.conf.task_acks_late = True` or `app.conf.update(...)`. Others
+            do nothing.
+        task: the task whose decorator is meant.
+    """
+    settings: dict[str, Json] = {}
     options: dict[str, Json] = {}
-    for one in broken:
-        options["acks_late"] = True
-        if one.cell.fault == KILL_POOL_PROCESS:
-            options["reject_on_worker_lost"] = True
-    return options
+    for line in lines:
+        for statement in _parsed(line.removeprefix("@")):
+            match statement:
+                case ast.Expr(value=ast.Call(func=called, keywords=keywords)):
+                    said = {one.arg: _value(one.value) for one in keywords if one.arg and _is_literal(one.value)}
+                    if ast.unparse(called) == "app.conf.update":
+                        settings |= said
+                    else:
+                        options |= said
+                case ast.Assign(targets=[ast.Attribute(attr=name)], value=value) if _is_literal(value):
+                    settings[name] = _value(value)
+    return settings | ({"task_annotations": {task: options}} if options else {})
 
 
-def _with_options(spec: StackSpec, task: str, options: Mapping[str, Json]) -> StackSpec:
-    """Return the stack with other options of one task. The app is not edited: the agent sets them in the worker."""
-    return replace(spec, settings={**spec.settings, "task_annotations": {task: dict(options)}})
+def _parsed(line: str) -> Sequence[ast.stmt]:
+    try:
+        return ast.parse(line).body
+    except SyntaxError:
+        return ()
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        return _value(node) is not ...
+    except ValueError:
+        return False
+
+
+def _value(node: ast.expr) -> Json:
+    return ast.literal_eval(node)
 
 
 def try_cell(session: SharedParts, subject: Subject, cell: Cell, root: Path) -> Result:
     """Hold the task of one cell, do the worst to it, demand rest, and return what became of all."""
     folder = RunFolder.create(root, f"{cell.task}-{cell.moment.value}-{cell.fault}")
 
-    def result(outcome: Outcome, why: str = "") -> Result:
-        return Result(cell=cell, outcome=outcome, why=why, folder=folder.path.name)
+    def result(outcome: Outcome, why: str = "", reasons: Sequence[Reason] = ()) -> Result:
+        return Result(
+            cell=cell,
+            outcome=outcome,
+            why=why,
+            folder=folder.path.name,
+            reasons=tuple(dict.fromkeys(reason.text for reason in reasons)),
+            remedies=tuple(dict.fromkeys(reason.remedy for reason in reasons if reason.remedy)),
+        )
 
     try:
         with _stack(session, subject, folder) as stack:
@@ -221,15 +264,17 @@ def try_cell(session: SharedParts, subject: Subject, cell: Cell, root: Path) -> 
         return result(Outcome.UNKNOWN, f"the task was not held: {error}")
     except HarnessError as error:
         return result(Outcome.UNKNOWN, str(error).partition("\n")[0])
-    return result(*outcome_of(audit, is_effect_doubled=any(count > 1 for count in effects.values())))
+    reasons = [reason for finding in audit.findings for reason in finding.reasons]
+    return result(*outcome_of(audit, is_effect_doubled=any(count > 1 for count in effects.values())), reasons)
 
 
 def _strike(stack: Stack, hold: "Hold", fault: str) -> None:
     hold.wait(_HELD_S)
     if fault == KILL_POOL_PROCESS:
+        # It is the process that is held, and no other.
         hold.kill()
     else:
-        with stack.inject(Kill("worker")):
+        with stack.inject(fault_of(fault)):
             pass
 
 

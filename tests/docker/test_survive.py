@@ -49,7 +49,7 @@ def test_what_early_acknowledgement_loses_is_found_and_the_remedy_is_proven(
     assert survival.verdict is Verdict.FAIL
     lost = seen[survive.KILL_WORKER, Moment.STARTED]
     assert lost.outcome is Outcome.LOST
-    assert "acks_late" in lost.why
+    assert "task_acks_late is False" in " ".join(lost.reasons), lost
     assert seen[survive.KILL_POOL_PROCESS, Moment.RETURNED].outcome is Outcome.FAILED
     (remedy,) = survival.remedies
     assert [one.outcome for one in remedy.results] == [Outcome.RAN_TWICE, Outcome.RAN_TWICE], remedy.results

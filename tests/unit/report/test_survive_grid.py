@@ -26,7 +26,7 @@ SURVIVAL = Survival(
     name="shop",
     demand=Demand.AT_LEAST_ONCE,
     results=BROKEN,
-    remedies=[Remedy(task="pay", line="@app.task(acks_late=True)", results=MENDED)],
+    remedies=[Remedy(task="pay", lines=("@app.task(acks_late=True)",), results=MENDED)],
 )
 
 

@@ -44,6 +44,7 @@ def test_a_task_that_the_worker_itself_runs_has_no_pool_process_to_kill() -> Non
         (KILL_WORKER, Moment.RECEIVED),
         (KILL_WORKER, Moment.STARTED),
         (KILL_POOL_PROCESS, Moment.STARTED),
+        (survive.STOP_WORKER, Moment.STARTED),
     ]
 
 
@@ -130,10 +131,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Cell, object]]:
     def try_cell(_session: SharedParts, subject: Subject, cell: Cell, _root: Path) -> Result:
         options = subject.stack.settings.get("task_annotations", {}).get("pay", {})
         asked.append((cell, options))
-        outcome = Outcome.OK
-        if cell.moment is Moment.STARTED:
-            outcome = Outcome.RAN_TWICE if options.get("acks_late") else Outcome.LOST
-        return Result(cell=cell, outcome=outcome, why="", folder="")
+        if cell.moment is not Moment.STARTED:
+            return Result(cell=cell, outcome=Outcome.OK, why="", folder="")
+        if options.get("acks_late"):
+            return Result(cell=cell, outcome=Outcome.RAN_TWICE, why="", folder="")
+        remedy = "@app.task(acks_late=True)"
+        if cell.fault == KILL_POOL_PROCESS:
+            remedy = "@app.task(acks_late=True, reject_on_worker_lost=True)"
+        return Result(cell=cell, outcome=Outcome.LOST, why="", folder="", remedies=(remedy,))
 
     monkeypatch.setattr(survive, "try_cell", try_cell)
     return asked
@@ -157,23 +162,34 @@ def test_a_broken_promise_is_run_again_with_the_option_that_mends_it(
     survival = run(trial_of(tmp_path, moments=[Moment.RECEIVED, Moment.STARTED]), told)
     assert survival.verdict is Verdict.FAIL
     (remedy,) = survival.remedies
-    assert remedy.line == "@app.task(acks_late=True, reject_on_worker_lost=True)"
-    assert [one.outcome for one in remedy.results] == [Outcome.OK, Outcome.RAN_TWICE, Outcome.RAN_TWICE]
+    assert remedy.lines == ("@app.task(acks_late=True)", "@app.task(acks_late=True, reject_on_worker_lost=True)")
+    assert asked[-1][1] == {"acks_late": True, "reject_on_worker_lost": True}
     # All cells run again, so that the price of the remedy is seen.
-    assert len(asked) == 6
-    assert (told[0], told[-1]) == ((0, 3), (6, 6))
+    assert [one.cell for one in remedy.results] == [one.cell for one in survival.results]
+    assert {one.outcome for one in remedy.results} == {Outcome.OK, Outcome.RAN_TWICE}
+    assert len(asked) == 2 * len(survival.results)
+    assert (told[0], told[-1]) == ((0, 4), (8, 8))
     assert Survival.from_json(survival.to_json()) == survival
 
 
 def test_where_nothing_broke_nothing_is_run_again(tmp_path: Path, asked: list[tuple[Cell, object]]) -> None:
     survival = run(trial_of(tmp_path, moments=[Moment.RECEIVED, Moment.STORED]), [])
-    assert (survival.verdict, survival.remedies, len(asked)) == (Verdict.PASS, [], 3)
+    assert (survival.verdict, survival.remedies, len(asked)) == (Verdict.PASS, [], 4)
 
 
-def test_only_a_pool_process_needs_the_message_back_when_it_dies(
-    tmp_path: Path, asked: list[tuple[Cell, object]]
-) -> None:
-    assert asked == []
-    solo = trial_of(tmp_path, moments=[Moment.STARTED])
-    survival = run(replace(solo, lives=(replace(solo.lives[0], has_own_process=False),)), [])
-    assert [one.line for one in survival.remedies] == ["@app.task(acks_late=True)"]
+@pytest.mark.parametrize(
+    ("lines", "settings"),
+    [
+        (["@app.task(acks_late=True)"], {"task_annotations": {"pay": {"acks_late": True}}}),
+        (["app.conf.task_acks_late = True"], {"task_acks_late": True}),
+        (["app.conf.update(x=1, y=...)"], {"x": 1}),
+        (
+            ["@app.task(acks_late=True)", "@app.task(max_retries=3)", "app.conf.x = {'y': 1}"],
+            {"task_annotations": {"pay": {"acks_late": True, "max_retries": 3}}, "x": {"y": 1}},
+        ),
+        # What no line of Python says, or no value, is not tried.
+        (["@app.task(time_limit=...)", "delete the queue first", "celery -A app worker --pool=prefork"], {}),
+    ],
+)
+def test_a_remedy_is_what_its_lines_would_do(lines: list[str], settings: dict[str, object]) -> None:
+    assert survive.settings_of_lines(lines, "pay") == settings
