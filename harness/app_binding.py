@@ -21,12 +21,13 @@ from kombu import pools
 from kombu.exceptions import EncodeError
 from kombu.utils.url import parse_url
 
-from harness.broker_connection import cause_of, said
+from harness.broker_connection import Written, before_confirm, cause_of, said
 from harness.errors import UsageError
 from harness.records.event import Kind
 from harness.records.expectation import Expect
 from harness.records.journal import Writer, encode
 from harness.records.message import Message, has_one_result, names_in, place_of
+from harness.records.moment import Moment, Reach, go_on
 from harness.records.values import Json
 
 _BUSY_TIMEOUT_S = 60.0
@@ -126,13 +127,14 @@ def sending(what: Sending) -> Iterator[None]:
         _sending.reset(before)
 
 
-def journal_sends(app: Any, journal: Writer, *, vhost: str | None = None) -> None:
+def journal_sends(app: Any, journal: Writer, *, vhost: str | None = None, reach: Reach = go_on) -> None:
     """Make an app journal what it sends. Unlike signals, this leaves the other apps of this process alone.
 
     Args:
         app: the Celery app; its present `amqp` sends so from now on.
         journal: gets the intent of each task, and its outcome.
         vhost: what goes elsewhere, over a connection of the caller's own, is not journaled; None journals all.
+        reach: is called before a task is published, before its confirm is awaited, and when it is accepted.
     """
     send = app.amqp.send_task_message
 
@@ -152,8 +154,9 @@ def journal_sends(app: Any, journal: Writer, *, vhost: str | None = None) -> Non
             if step.task is not None and mine is not None and (expected := mine.tell(step.task, step.name)):
                 journal.write(Kind.EXPECTED, step.task, **expected)
         begun: list[bool] = []
+        reach(Moment.SENDING, intent.task, intent.name)
         try:
-            with _watched(producer, begun):
+            with _watched(producer, begun, lambda _: reach(Moment.UNCONFIRMED, intent.task, intent.name)):
                 answer = send(producer, name, message, *args, **options)
         except Exception as error:
             outcome, reason = _outcome(error) if begun else Kind.REFUSED, said(error)
@@ -164,14 +167,18 @@ def journal_sends(app: Any, journal: Writer, *, vhost: str | None = None) -> Non
         journal.write(Kind.ACCEPTED, intent.task, confirmed=_confirms(producer))
         if mine is not None:
             mine.outcomes.append((Kind.ACCEPTED, None))
+        reach(Moment.PUBLISHED, intent.task, intent.name)
         return answer
 
     app.amqp.send_task_message = journaled
 
 
 @contextlib.contextmanager
-def _watched(producer: Any, begun: list[bool]) -> Iterator[None]:
-    """Note in `begun` that a message may have been written: its producer had a connection, at some attempt."""
+def _watched(producer: Any, begun: list[bool], written: Written) -> Iterator[None]:
+    """Note in `begun` that a message may have been written: its producer had a connection, at some attempt.
+
+    `written` is called when it certainly was, and nobody has waited for its confirm.
+    """
     publish = getattr(producer, "_publish", None)
     if publish is None:
         begun.append(True)
@@ -180,7 +187,9 @@ def _watched(producer: Any, begun: list[bool]) -> Iterator[None]:
 
     def publish_when_connected(*args: Any, **options: Any) -> Any:
         # This connects, or raises.
-        _ = producer.channel
+        channel = producer.channel
+        if hasattr(channel, "_basic_publish"):
+            before_confirm(channel, written)
         begun.append(True)
         return publish(*args, **options)
 
@@ -208,7 +217,14 @@ class AppBinding:
     """A binding of one app. As a context manager it may be entered repeatedly, also by several threads at once."""
 
     def __init__(
-        self, app: Celery, broker_url: str, results_url: str | None, journal: Writer, *, timeout_s: float
+        self,
+        app: Celery,
+        broker_url: str,
+        results_url: str | None,
+        journal: Writer,
+        *,
+        timeout_s: float,
+        reach: Reach = go_on,
     ) -> None:
         """Prepare the binding without touching the app.
 
@@ -218,8 +234,10 @@ class AppBinding:
             results_url: the result backend as Celery takes it; None for no results.
             journal: gets what is sent.
             timeout_s: the longest wait for each answer of the broker, in seconds.
+            reach: as for `journal_sends`.
         """
         self._app = app
+        self._reach = reach
         self._urls = dict.fromkeys(_URLS, broker_url) | {"result_backend": results_url or "disabled"}
         is_file = self._urls["result_backend"].startswith("db+sqlite")
         self._engine_options = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}} if is_file else {}
@@ -308,7 +326,7 @@ class AppBinding:
             object.__setattr__(self._conf, "__class__", _with_urls(self._conf_class, self._urls))
             _put(app, self._mine or {"amqp": _ABSENT, "_local": threading.local(), **fresh})
             if not self._mine:
-                journal_sends(app, self._journal, vhost=self._vhost)
+                journal_sends(app, self._journal, vhost=self._vhost, reach=self._reach)
         except BaseException:
             self._unbind()
             self._mine = {}

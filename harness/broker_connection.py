@@ -14,6 +14,8 @@ from kombu.exceptions import OperationalError
 
 from harness.errors import BrokerError
 
+Written = Callable[[Any], None]
+"""Is called with a message that was written to the broker and that the broker has not confirmed."""
 BROKER_ERRORS = (OSError, amqp.AMQPError, OperationalError)
 """The errors of a broker and of the connection to it."""
 
@@ -34,13 +36,17 @@ class Link:
     _poll: select.poll = field(default_factory=select.poll)
 
     @classmethod
-    def open(cls, app: Celery, url: str, timeout_s: float, *, awaits: bool = True) -> "Link":
-        """Connect; see `connect` for the arguments and errors."""
+    def open(
+        cls, app: Celery, url: str, timeout_s: float, *, awaits: bool = True, written: Written | None = None
+    ) -> "Link":
+        """Connect; see `connect` for the arguments and errors, and `before_confirm` for `written`."""
         connection = connect(url, timeout_s, awaits=awaits)
         try:
             producer = app.amqp.Producer(connection, auto_declare=False)
             link = cls(connection, producer)
             producer.on_return = link._on_return
+            if written is not None:
+                before_confirm(producer.channel, written)
             link._poll.register(connection.connection.sock, select.POLLIN)
         except BROKER_ERRORS as error:
             connection.collect()
@@ -124,6 +130,23 @@ class Link:
         """Close the connection properly, as far as possible."""
         with contextlib.suppress(OSError, amqp.AMQPError):
             self.connection.release()
+
+
+def before_confirm(channel: Any, written: Written) -> None:
+    """Call a function after each message that is written to a channel, before its confirm is awaited.
+
+    Args:
+        channel: a channel of py-amqp, on which confirms are awaited.
+        written: gets the message as py-amqp has it.
+    """
+    write = type(channel)._basic_publish  # noqa: SLF001 - what is public writes and waits.
+
+    def publish(message: Any, *args: Any, **options: Any) -> Any:
+        done = write(channel, message, *args, **options)
+        written(message)
+        return done
+
+    channel._basic_publish = publish  # noqa: SLF001 - the same.
 
 
 def connect(url: str, timeout_s: float, *, awaits: bool = True) -> kombu.Connection:

@@ -30,6 +30,7 @@ from harness.records.event import Kind
 from harness.records.expectation import Expect
 from harness.records.journal import Writer
 from harness.records.message import DEFAULT_QUEUE
+from harness.records.moment import Moment, Reach, go_on
 from harness.records.route import Route, Routes
 from harness.records.values import Json
 
@@ -61,7 +62,13 @@ class Producer:
     """Sends tasks. Threads and greenlets may share one; each send in flight has its own connection."""
 
     def __init__(
-        self, broker_url: str, journal: Writer, *, results_url: str | None = None, timeout_s: float = 5.0
+        self,
+        broker_url: str,
+        journal: Writer,
+        *,
+        results_url: str | None = None,
+        timeout_s: float = 5.0,
+        reach: Reach = go_on,
     ) -> None:
         """Create the producer; it connects at the first `send`.
 
@@ -70,8 +77,10 @@ class Producer:
             journal: gets intents and outcomes.
             results_url: the result backend of an app that is bound, as Celery takes it; None for none.
             timeout_s: the longest wait for each of connecting to a node, declaring a queue, and a confirm, in seconds.
+            reach: is called before a task is published, before its confirm is awaited, and when it is accepted.
         """
         self._journal = journal
+        self._reach = reach
         self._timeout_s = timeout_s
         self._app = Celery("harness.producer", broker=broker_url, set_as_current=False)
         # The environment's setting for results (CELERY_RESULT_BACKEND) overrides the constructor, but not this.
@@ -124,7 +133,9 @@ class Producer:
 
     def _binding(self, app: Celery) -> AppBinding:
         if id(app) not in self._bindings:
-            made = AppBinding(app, self._url, self._results_url, self._journal, timeout_s=self._timeout_s)
+            made = AppBinding(
+                app, self._url, self._results_url, self._journal, timeout_s=self._timeout_s, reach=self._reach
+            )
             # Another thread may have made one meanwhile.
             self._bindings.setdefault(id(app), made)
         return self._bindings[id(app)]
@@ -196,9 +207,12 @@ class Producer:
         message = self._message(task, name, args, kwargs, eta=times.eta, expires=times.expires)
         options = _given({"priority": route.priority if priority is None else priority, "expiration": expires_s})
         self._intend(task, name, expect, times, route)
+        self._reach(Moment.SENDING, task, name)
         sent = self._publish(task, name, message, route, options)
         told: Json = {"confirmed": True} if sent.accepted else {"reason": sent.reason}
         self._journal.write(sent.outcome, task, **told)
+        if sent.accepted:
+            self._reach(Moment.PUBLISHED, task, name)
         return sent
 
     def _intend(self, task: str, name: str, expect: Expect | None, times: "_Times", route: Route) -> None:
@@ -330,7 +344,10 @@ class Producer:
             if link.alive():
                 return link
             link.abandon()
-        return Link.open(self._app, self._url, self._timeout_s)
+        return Link.open(self._app, self._url, self._timeout_s, written=self._written)
+
+    def _written(self, message: Any) -> None:
+        self._reach(Moment.UNCONFIRMED, message.headers["id"], message.headers["task"])
 
 
 def _check_names(**names: str) -> None:

@@ -70,7 +70,9 @@ class Agent:
         """The tasks whose execution has begun in this process and has not ended."""
         self._confirms = False
         self._is_worker = False
-        self._beat = BeatWatch(journal, speed=float(os.environ.get("HARNESS_CLOCK_SPEED", "1")))
+        self._beat = BeatWatch(
+            journal, speed=float(os.environ.get("HARNESS_CLOCK_SPEED", "1")), reach=breakpoints.reach
+        )
         self._peak_kb = 0
         self._stored_s: dict[str, float] = {}
         """Seconds spent so far on storing results, by running task."""
@@ -281,6 +283,7 @@ class Agent:
         task = task_of(headers, body)
         if task is not None:
             self._journal.write(Kind.ACCEPTED, task, confirmed=self._confirms)
+            self._beat.note_sent(task, str(sender))
             self._breakpoints.reach(Moment.PUBLISHED, task, str(sender))
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from celery import Celery
 from celery.app import defaults
-from celery.beat import ScheduleEntry, Service
+from celery.beat import ScheduleEntry, Scheduler, Service
 from celery.schedules import crontab
 from celery.schedules import schedule as interval
 
 from harness.records.event import Kind
 from harness.records.journal import Writer
+from harness.records.moment import Moment, Reach, go_on
 from harness.records.values import Json
 
 _CRON_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
@@ -37,14 +38,18 @@ _REASON_LENGTH = 500
 class BeatWatch:
     """Journals what beat does in this process, for any scheduler class."""
 
-    def __init__(self, journal: Writer, *, speed: float = 1.0) -> None:
+    def __init__(self, journal: Writer, *, speed: float = 1.0, reach: Reach = go_on) -> None:
         """Create the watch without watching anything; see `prepare` and `begin`.
 
         Args:
             journal: where to write.
             speed: the speed of this process's clock as a multiple of real time.
+            reach: is called before and after the schedule is saved.
         """
         self._journal = journal
+        self._reach = reach
+        self._sent = ("", "")
+        """The id and the name of the task that beat has sent last; empty before the first."""
         self._speed = speed
         self._pid = os.getpid()
         """The worker's process id, also in the process of its embedded beat."""
@@ -107,6 +112,11 @@ class BeatWatch:
             return {}
         said: dict[str, Json] = {"entry": entry, "at": time.time()}
         return said if following is None else said | {"following": following}
+
+    def note_sent(self, task: str, name: str) -> None:
+        """Remember a task that this thread has published, if beat sends an entry in it."""
+        if getattr(self._sending, "entry", None) is not None:
+            self._sent = (task, name)
 
     # ------------------------------------------------------------------------------------------ its begin and end
 
@@ -189,6 +199,7 @@ class BeatWatch:
         # Some schedulers, such as RedBeat's, do not call `apply_entry`; Celery's own calls this method from there.
         self._watch_sending(scheduler)
         self._watch_planning(scheduler)
+        self._watch_saving(scheduler)
         tick = scheduler.tick
 
         def watched_tick(*args: Any, **options: Any) -> Any:
@@ -236,6 +247,20 @@ class BeatWatch:
         scheduler.apply_async = watched_apply_async
         if is_due is not None:
             scheduler.is_due = watched_is_due
+
+    def _watch_saving(self, scheduler: Any) -> None:
+        """Tell when the schedule is saved. A scheduler without a `sync` of its own has no such moment."""
+        if type(scheduler).sync is Scheduler.sync:
+            return
+        sync = scheduler.sync
+
+        def watched_sync(*args: Any, **options: Any) -> Any:
+            self._reach(Moment.SCHEDULE_SAVING, *self._sent)
+            saved = sync(*args, **options)
+            self._reach(Moment.SCHEDULE_SAVED, *self._sent)
+            return saved
+
+        scheduler.sync = watched_sync
 
     def _watch_planning(self, scheduler: Any) -> None:
         """Measure how long it takes to plan all entries: each first tick may be planned too late by that much."""

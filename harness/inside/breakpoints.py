@@ -6,6 +6,7 @@ is then all that a moment costs.
 """
 
 import contextlib
+import logging
 import os
 import smtplib
 import socket
@@ -15,9 +16,11 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from types import TracebackType
 from typing import Any, Literal
 
+from amqp import Channel
 from celery import Task
 from celery.backends.base import Backend
 from kombu.message import Message
@@ -28,12 +31,24 @@ _LONGEST_ANSWER = 8
 """The most bytes of the harness's answer."""
 _OUTCOMES = ("mark_as_done", "mark_as_failure", "mark_as_retry")
 """The methods of a back end by which an execution stores what became of it."""
+_TOLD_BY_THE_APP = "harness.effect"
+"""The logger by which an app itself says that a task has had an effect."""
 _COMMITTING = (
     ("sqlalchemy.engine.default", "DefaultDialect", "do_commit"),
     ("django.db.backends.base.base", "BaseDatabaseWrapper", "_commit"),
     ("psycopg", "Connection", "commit"),
+    ("pymysql.connections", "Connection", "commit"),
+    ("MySQLdb.connections", "Connection", "commit"),
 )
 """The modules, classes and methods by which the common libraries commit. Each is prepared once it is loaded."""
+
+
+def _end_by(signal: int) -> None:
+    """Send a signal to this process."""
+    os.kill(os.getpid(), signal)
+    if signal == Signals.SIGKILL:
+        # The first process of a container is alive: the kernel keeps it from what would kill any other.
+        os._exit(128 + signal)
 
 
 @dataclass
@@ -64,6 +79,7 @@ class Breakpoints:
         Backend.store_result = self._storing(Backend.store_result)
         # A request of Celery's only asks for the acknowledgement: the worker's loop sends it later.
         Message.ack = self._acknowledging(Message.ack)
+        Channel._basic_publish = self._writing(Channel._basic_publish)  # noqa: SLF001 - what is public writes and waits.
 
     def reach(self, moment: Moment, task: str, name: str) -> None:
         """Say that a task has reached a moment, and return when it may go on."""
@@ -76,7 +92,7 @@ class Breakpoints:
             connection.sendall(arrival.to_line().encode())
             # The end of the connection lets it go on; a number is the signal by which it is to die here.
             if signal := connection.recv(_LONGEST_ANSWER):
-                os.kill(os.getpid(), int(signal))
+                _end_by(int(signal))
 
     def _somebody_listens(self) -> bool:
         return os.path.exists(self._socket)  # noqa: PTH110 - every moment of every task asks; a Path takes twice as long.
@@ -127,14 +143,34 @@ class Breakpoints:
 
         return acknowledged
 
+    def _writing(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap what writes a message before its confirm is awaited; without confirms it is not called."""
+
+        def written(channel: Channel, message: Any, *args: Any, **options: Any) -> Any:
+            done = write(channel, message, *args, **options)
+            headers = message.properties.get("application_headers") or {}
+            if "id" in headers and "task" in headers:
+                self.reach(Moment.UNCONFIRMED, str(headers["id"]), str(headers["task"]))
+            return done
+
+        return written
+
     # ---------------------------------------------------------------------------------------------- effects
 
     def _prepare_effects(self) -> None:
-        """Wrap what sends mails and commits, as far as it is loaded. An app that is never held is left alone."""
+        """Listen to the app, and wrap what sends mails and commits, as far as it is loaded.
+
+        An app that is never held is left alone.
+        """
         if "sqlite3" not in self._prepared:
             self._prepared.add("sqlite3")
             smtplib.SMTP.sendmail = self._acting(smtplib.SMTP.sendmail)  # type: ignore[method-assign]
             sqlite3.connect = sqlite3.dbapi2.connect = self._connecting(sqlite3.connect)
+            logging.getLogger(_TOLD_BY_THE_APP).addFilter(self._hears)
+        logger = logging.getLogger(_TOLD_BY_THE_APP)
+        # An app that configures its logging may switch off every logger that it does not know.
+        logger.disabled = False
+        logger.setLevel(logging.DEBUG)
         for module, owner, method in _COMMITTING:
             if module in sys.modules and module not in self._prepared:
                 self._prepared.add(module)
@@ -148,6 +184,11 @@ class Breakpoints:
             return done
 
         return acted
+
+    def _hears(self, record: logging.LogRecord) -> bool:
+        """Take what the app says of an effect; its handlers get it as if nobody had listened."""
+        self.effect()
+        return record.levelno >= logging.getLogger().getEffectiveLevel()
 
     def effect(self) -> None:
         """Say that the task that runs here has had an effect, if it is its first."""

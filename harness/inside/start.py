@@ -5,6 +5,7 @@ own, with an old Python. So this file is run by its path, is valid in every Pyth
 harness before it has looked at the version: an import would end in a traceback.
 """
 
+import contextlib
 import os
 import runpy
 import sys
@@ -18,6 +19,19 @@ def refuse(reason: str) -> None:
     """End the process with one line on standard error."""
     sys.stdout.flush()
     sys.exit(MARK + reason)
+
+
+def patch_for_greenlets(*arguments: str) -> None:
+    """Let Celery patch the standard library for a pool of greenlets before anything uses it, as its own command does.
+
+    The agent imports much of Celery. What was imported before the patch would keep one value for all greenlets where
+    it means to have one for each.
+    """
+    from celery import maybe_patch_concurrency  # noqa: PLC0415 - only an image that was checked has it.
+
+    # Celery does so once more, and then it is told what the image lacks.
+    with contextlib.suppress(ImportError):
+        maybe_patch_concurrency(["celery", *arguments])
 
 
 def main() -> None:
@@ -40,6 +54,7 @@ def main() -> None:
         reason = missing(os.environ.get("CELERY_RESULT_BACKEND", ""))
         if reason:
             refuse(reason)
+        patch_for_greenlets(*arguments)
     sys.argv = [module, *arguments]
     runpy.run_module(f"harness.inside.{module}", run_name="__main__", alter_sys=True)
 

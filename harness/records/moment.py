@@ -1,6 +1,7 @@
 """The moments of a task's life, and what a process says when a task reaches one. Standard library only."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Self
@@ -12,14 +13,16 @@ SOCKET = "breakpoints.sock"
 class Moment(StrEnum):
     """A named point of a task's life, in the order in which a task comes by.
 
-    A process that is held at one does nothing else. So a worker whose main process is held (`RECEIVED`,
-    `ACKNOWLEDGED`, and in the solo pool every moment) takes no other task meanwhile.
+    A process that is held at one does nothing else, nor does a thread or a greenlet in a pool of these. A worker whose
+    main process is held (`RECEIVED`, `ACKNOWLEDGED`, and in the solo pool every moment) takes no other task meanwhile.
     """
 
     SENDING = "sending"
-    """A worker or beat is about to publish it."""
+    """A producer, a worker or beat is about to publish it."""
+    UNCONFIRMED = "unconfirmed"
+    """Its message is on the way to the broker, and nobody has read the broker's confirm. Only if confirms are on."""
     PUBLISHED = "published"
-    """A worker or beat has published it. If confirms are on, the broker has confirmed it."""
+    """It is published. If confirms are on, the broker has confirmed it."""
     RECEIVED = "received"
     """A worker has it from the broker."""
     STARTED = "started"
@@ -32,6 +35,18 @@ class Moment(StrEnum):
     """Its result is stored, unless the task ignores it. With late acknowledgement, its message is not acknowledged."""
     ACKNOWLEDGED = "acknowledged"
     """The worker has acknowledged its message. With early acknowledgement that is before the execution begins."""
+    SCHEDULE_SAVING = "schedule saving"
+    """Beat is about to save its schedule. The task is the one that beat has sent last."""
+    SCHEDULE_SAVED = "schedule saved"
+    """Beat has saved its schedule; the task as before."""
+
+
+Reach = Callable[[Moment, str, str], None]
+"""Says that a task, by id and name, has reached a moment, and returns when it may go on."""
+
+
+def go_on(moment: Moment, task: str, name: str) -> None:
+    """Let every task go on: where nobody holds."""
 
 
 @dataclass(frozen=True, kw_only=True)

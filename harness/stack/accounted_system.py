@@ -17,6 +17,7 @@ from harness.producer import Producer
 from harness.records.event import Event, Kind
 from harness.records.expectation import Effect, Promise
 from harness.records.journal import Writer
+from harness.records.moment import Reach, go_on
 from harness.records.values import Json
 from harness.records.verdict import Finding
 from harness.stack.limits import LIMIT_S, TIMEOUT_S, Limits
@@ -116,17 +117,19 @@ class AccountedSystem(ABC):
     def _start(self) -> None:
         """Start or reach its parts, and register with `_closing` how each is taken down."""
 
-    def _start_producer(self, broker_url: str, results_url: str | None = None) -> None:
+    def _start_producer(self, broker_url: str, results_url: str | None = None, *, reach: Reach = go_on) -> None:
         """Begin the producer's journal, and connect the producer to the broker.
 
         Args:
             broker_url: as for the producer.
             results_url: the result backend of an app that is bound to this system; None for none.
+            reach: as for the producer.
         """
         journal = Writer(self.folder.journal, node=PRODUCER, role="producer")
         self._closing.callback(journal.close)
         journal.write(Kind.UP)
-        self._producer = self._closing.enter_context(Producer(broker_url, journal, results_url=results_url))
+        producer = Producer(broker_url, journal, results_url=results_url, reach=reach)
+        self._producer = self._closing.enter_context(producer)
 
     def _learn_routes(self) -> None:
         """Tell the producer where the app sends its tasks, as the workers that are ready say."""

@@ -37,6 +37,11 @@ class Hold:
         self._name = name
         self._task = task
         self._left = nth
+        self._asked_by = threading.get_ident()
+        self._is_here = False
+        """True if the held task is held in this process."""
+        self._has_passed = False
+        """True if the thread that has asked for the hold has itself brought a task there that was meant."""
         self._let_go, self._waker = socket.socketpair()
         self._is_over = False
         self._signal: Signals | None = None
@@ -77,7 +82,10 @@ class Hold:
             seen = self._holds.seen.most_common(_SHOWN)
         others = ", ".join(f"{count} x {name} at {moment}" for (name, moment), count in seen)
         others = f"so far: {others}" if others else "no task has reached any moment"
-        raise WaitTimeout(f"{self._whom()} has not reached {self.moment.value!r} within {timeout_s:g} s; {others}.")
+        told = f"{self._whom()} has not reached {self.moment.value!r} within {timeout_s:g} s; {others}."
+        if self._has_passed:
+            told += " The thread that asks for a hold is not held itself: let another thread send the task."
+        raise WaitTimeout(told)
 
     def let_go(self) -> None:
         """Let the task go on, or hold none any more. A second time does nothing."""
@@ -93,16 +101,27 @@ class Hold:
         """Let the held process end itself by a signal, at this moment.
 
         Raises:
-            UsageError: no task is held.
+            UsageError: no task is held, or it is held in the process of the test itself.
         """
         with self._holds.changed:
             if self.held is None or self._is_over:
                 raise UsageError(f"{self!r} holds no task: wait() for it before you kill its process.")
+            if self._is_here:
+                raise UsageError(
+                    f"{self!r} holds a thread of this process, which would die with its tests: let_go() lets it go on. "
+                    "A producer that may die is the web producer, stack.add_web()."
+                )
             self._signal = signal
         self.let_go()
 
-    def takes(self, arrival: Arrival) -> bool:
-        """Decide whether to hold this one; if so, it is held from now on. The caller has the lock."""
+    def takes(self, arrival: Arrival, *, is_here: bool = False) -> bool:
+        """Decide whether to hold this one; if so, it is held from now on. The caller has the lock.
+
+        Args:
+            arrival: a task that has reached a moment.
+            is_here: whether this thread has brought it there. The thread that has asked for the hold is not held:
+                it is the one that lets go.
+        """
         is_meant = (
             not self._is_over
             and self.held is None
@@ -110,17 +129,24 @@ class Hold:
             and self._name in {None, arrival.name}
             and self._task in {None, arrival.task}
         )
+        if is_meant and is_here and threading.get_ident() == self._asked_by:
+            self._has_passed = True
+            return False
         if is_meant:
             self._left -= 1
             if not self._left:
-                self.held = arrival
+                self.held, self._is_here = arrival, is_here
         return is_meant and self.held is not None
 
-    def keep(self, connection: socket.socket) -> None:
-        """Return when the task may go on, or when its process has died."""
+    def keep(self, connection: socket.socket | None = None) -> None:
+        """Return when the task may go on, or when its process has died.
+
+        Args:
+            connection: the connection of that process; None if this thread is held.
+        """
         with self._let_go:
-            select.select([connection, self._let_go], [], [])
-        if self._signal is not None:
+            select.select([self._let_go, *([connection] if connection else [])], [], [])
+        if self._signal is not None and connection is not None:
             # If it is dead already, nobody reads this.
             with suppress(OSError):
                 connection.sendall(str(int(self._signal)).encode())
@@ -130,9 +156,15 @@ class Hold:
 class Holds:
     """Holds tasks of one stack. It listens in the run folder from the first hold on, until `close`."""
 
-    def __init__(self, folder: Path) -> None:
-        """Prepare to listen. `folder` is the run folder."""
+    def __init__(self, folder: Path, *, node: str = "producer") -> None:
+        """Prepare to listen.
+
+        Args:
+            folder: the run folder.
+            node: the node of what this process itself sends.
+        """
         self._folder = folder
+        self._node = node
         self.changed = threading.Condition()
         """Notified when a task is held, and when one is held no more."""
         self.seen = Counter[tuple[str, Moment]]()
@@ -172,6 +204,24 @@ class Holds:
             if self._server is None:
                 self._server = self._open()
                 threading.Thread(target=self._serve, args=(self._server,), name="holds", daemon=True).start()
+
+    def reach(self, moment: Moment, task: str, name: str) -> None:
+        """Say that a task has reached a moment in this thread, and return when it may go on."""
+        if self._server is None:
+            return
+        arrival = Arrival(moment=moment, task=task, name=name, node=self._node, pid=os.getpid())
+        if (holding := self._holding(arrival, is_here=True)) is not None:
+            holding.keep()
+
+    def _holding(self, arrival: Arrival, *, is_here: bool = False) -> Hold | None:
+        """Return the hold that takes a task from now on; None if it may go on at once."""
+        with self.changed:
+            self.seen[arrival.name, arrival.moment] += 1
+            if not is_here:
+                self.arrivals.append(arrival)
+            holding = next((hold for hold in self._holds if hold.takes(arrival, is_here=is_here)), None)
+            self.changed.notify_all()
+        return holding
 
     def let_all_go(self) -> None:
         """Let every held task go on, and hold none any more."""
@@ -220,12 +270,7 @@ class Holds:
             except ValueError:
                 # The process died while it was telling.
                 return
-            with self.changed:
-                self.seen[arrival.name, arrival.moment] += 1
-                self.arrivals.append(arrival)
-                holding = next((hold for hold in self._holds if hold.takes(arrival)), None)
-                self.changed.notify_all()
-            if holding is not None:
+            if (holding := self._holding(arrival)) is not None:
                 holding.keep(connection)
 
 

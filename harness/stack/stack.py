@@ -88,7 +88,7 @@ class Stack(AccountedSystem):
         self._broker = StackBroker(session, spec, folder)
         self._app: AppNode | None = None
         self._rows: RowEffects | None = None
-        self.holds = Holds(folder.path)
+        self.holds = Holds(folder.path, node=PRODUCER)
         """The tasks that are held, and the moments that were passed."""
         self._injections = Injections(self)
         self.accounted = 0
@@ -108,7 +108,7 @@ class Stack(AccountedSystem):
             self._closing.callback(self._session.services.end, service, lease)
         name = self.folder.path.name
         login = self._closing.enter_context(self._broker.opened(network))
-        self._start_producer(login.amqp_url_outside, self._store.url_outside)
+        self._start_producer(login.amqp_url_outside, self._store.url_outside, reach=self.holds.reach)
         nodes: list[Node] = []
         if self.spec.mailbox or asks_for_mailbox(self.spec.env):
             self._mailbox = Mailbox(

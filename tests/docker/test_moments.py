@@ -1,37 +1,22 @@
 """Breakpoints: each pool holds one task at each moment of its life, and what happens to it then is known."""
 
-import sqlite3
-from contextlib import closing
+import threading
+import time
 
 import pytest
 
+from harness.records.event import Kind
 from harness.records.expectation import Expect
 from harness.records.moment import Moment
 from harness.records.verdict import Fate, Verdict
 from harness.stack.stack import Stack
 from harness.wait import wait_until
-from tests.docker.accounts import met
+from tests.docker.accounts import failing, met
+from tests.docker.held_moments import check_every_moment, written
 
 APP = {"app": "moments", "app_folder": "tests/docker/apps"}
 ALONE = ("--without-mingle", "--without-gossip")
-EXECUTED = (
-    Moment.RECEIVED,
-    Moment.STARTED,
-    Moment.EFFECT,
-    Moment.RETURNED,
-    Moment.STORED,
-    Moment.ACKNOWLEDGED,
-)
 pytestmark = pytest.mark.docker
-
-
-def written(stack: Stack) -> list[str]:
-    """Return the keys that the tasks have written."""
-    file = stack.folder.path / "app" / "moments.sqlite3"
-    if not file.exists():
-        return []
-    with closing(sqlite3.connect(file)) as connection:
-        return [key for (key,) in connection.execute("SELECT key FROM written ORDER BY rowid")]
 
 
 @pytest.mark.stack(**APP, options=["--pool=prefork", "--concurrency=1", *ALONE])
@@ -47,36 +32,6 @@ def test_a_pool_of_threads(stack: Stack) -> None:
 @pytest.mark.stack(**APP, options=["--pool=solo", *ALONE])
 def test_a_pool_of_one(stack: Stack) -> None:
     check_every_moment(stack)
-
-
-def wait_unacked(stack: Stack, count: int) -> None:
-    """Wait until the broker knows of so many messages that are not acknowledged."""
-
-    def unacked() -> int:
-        return sum(queue.unacked for queue in stack.task_queues())
-
-    wait_until(
-        lambda: unacked() == count, what=f"{count} unacknowledged", timeout_s=20, last_seen=lambda: str(unacked())
-    )
-
-
-def check_every_moment(stack: Stack) -> None:
-    for moment in EXECUTED:
-        with stack.hold("moments.commit", moment) as hold:
-            sent = stack.producer.send("moments.commit", [moment.value], expect=Expect(result=moment.value))
-            held = hold.wait()
-            assert (held.task, held.node, held.moment) == (sent.task, "worker-1", moment)
-            # It is at that moment, and no further.
-            assert (moment.value in written(stack)) == (moment not in {Moment.RECEIVED, Moment.STARTED})
-            is_stored = moment in {Moment.STORED, Moment.ACKNOWLEDGED}
-            assert (stack.results.row(sent.task) is not None) == is_stored
-            wait_unacked(stack, int(moment is not Moment.ACKNOWLEDGED))
-            assert not hold.is_over
-        # Else the next hold would take this one.
-        wait_unacked(stack, 0)
-    audit = stack.settle(timeout_s=20)
-    assert audit.verdict is Verdict.PASS, audit.text()
-    assert met(audit) == {Fate.OK: len(EXECUTED)}
 
 
 @pytest.mark.stack(**APP, options=["--concurrency=1", *ALONE])
@@ -124,3 +79,74 @@ def test_settling_lets_every_task_go_on(stack: Stack) -> None:
     audit = stack.settle(timeout_s=20)
     assert audit.verdict is Verdict.PASS, audit.text()
     assert hold.is_over
+
+
+@pytest.mark.stack(**APP, options=["--pool=solo", *ALONE])
+def test_a_worker_that_is_the_first_process_of_its_container_dies_all_the_same(stack: Stack) -> None:
+    with stack.hold("moments.commit", Moment.STARTED) as hold:
+        sent = stack.producer.send("moments.commit", ["order"], expect=Expect(result="order"))
+        assert hold.wait().pid == 1
+        hold.kill()
+    wait_until(lambda: not stack.workers[0].is_up(), what="the worker is dead", timeout_s=20)
+    assert written(stack) == []
+    stack.add_worker()
+    audit = stack.settle(timeout_s=20)
+    assert met(audit) == {Fate.OK: 1}, audit.text()
+    assert stack.ledger.starts(sent.task) == 2
+
+
+@pytest.mark.stack(**APP, options=["--concurrency=1", *ALONE])
+@pytest.mark.parametrize("moment", [Moment.SENDING, Moment.UNCONFIRMED, Moment.PUBLISHED])
+def test_what_a_thread_of_the_test_sends_is_held_before_and_after_its_confirm(stack: Stack, moment: Moment) -> None:
+    sent = []
+    with stack.hold("moments.commit", moment) as hold:
+        thread = threading.Thread(target=lambda: sent.append(stack.producer.send("moments.commit", ["order"])))
+        thread.start()
+        held = hold.wait()
+        assert (held.node, held.moment) == ("producer", moment)
+        if moment is Moment.SENDING:
+            assert not stack.ledger.started()
+        else:
+            wait_until(lambda: stack.ledger.has_ended(held.task), what="the task has run meanwhile", timeout_s=20)
+        assert not sent
+    thread.join(20)
+    assert [one.task for one in sent if one.accepted] == [held.task]
+    audit = stack.settle(timeout_s=20)
+    assert audit.verdict is Verdict.PASS, audit.text()
+
+
+@pytest.mark.stack(**APP, options=["--concurrency=1", *ALONE])
+def test_a_step_of_a_chain_is_held_before_its_confirm(stack: Stack) -> None:
+    with stack.hold("moments.commit", Moment.UNCONFIRMED) as hold:
+        stack.producer.send("moments.send_on", ["order", "t-1"])
+        held = hold.wait()
+        assert (held.task, held.node, held.moment) == ("t-1", "worker-1", Moment.UNCONFIRMED)
+        assert "t-1" not in stack.ledger.started()
+    audit = stack.settle(timeout_s=20)
+    assert met(audit) == {Fate.OK: 2}, audit.text()
+
+
+@pytest.mark.stack(**APP, options=["--concurrency=1", *ALONE])
+@pytest.mark.parametrize(
+    ("moment", "ticks", "found"),
+    [(Moment.SCHEDULE_SAVING, 2, {"tick-doubled"}), (Moment.SCHEDULE_SAVED, 1, set())],
+)
+def test_a_beat_that_dies_sends_a_tick_again_only_if_it_has_not_saved_it(
+    stack: Stack, moment: Moment, ticks: int, found: set[str]
+) -> None:
+    with stack.hold("moments.tick", moment) as hold:
+        # The next minute of its clock begins in a few seconds. If beat is not ready by then, it is one minute more.
+        beat = stack.add_beat(ahead_s=-(time.time() + 5) % 60)
+        assert hold.wait(120).node == "beat-1"
+        hold.kill()
+    wait_until(lambda: not beat.is_up(), what="beat is dead", timeout_s=20)
+    assert stack.ledger.ticks["minutely"] == 1
+    woke = len(beat.said(Kind.WOKE))
+    beat.start()
+    beat.wait_ready()
+    wait_until(lambda: len(beat.said(Kind.WOKE)) >= woke + 1, what="beat has looked at its schedule", timeout_s=20)
+    beat.stop()
+    audit = stack.settle(timeout_s=20)
+    assert stack.ledger.ticks["minutely"] == ticks, audit.text()
+    assert met(audit) == {Fate.OK: ticks}, audit.text()
+    assert failing(audit) == found, audit.text()

@@ -20,6 +20,7 @@ from harness.records import journal
 from harness.records.event import Kind
 from harness.records.expectation import Expect
 from harness.records.journal import Writer
+from harness.records.moment import Moment
 
 OURS = "memory://localhost/stack"
 """A broker in this process's memory, which takes everything and confirms nothing."""
@@ -87,6 +88,19 @@ def look(app: Celery) -> dict[str, Any]:
 
 def said(folder: Path) -> list[tuple[Kind, str | None]]:
     return [(event.kind, event.data.get("queue")) for event in list(journal.read(folder))[1:]]
+
+
+def test_what_an_app_sends_comes_by_each_moment(app: Celery, writer: Writer, folder: Path) -> None:
+    reached: list[tuple[Moment, str, int]] = []
+
+    def reach(moment: Moment, _task: str, name: str) -> None:
+        reached.append((moment, name, len(said(folder))))
+
+    binding = AppBinding(app, OURS, None, writer, timeout_s=3, reach=reach)
+    with closing(binding), binding:
+        app.tasks["shop.add"].delay(1, 2)
+    # A broker in memory confirms nothing.
+    assert reached == [(Moment.SENDING, "shop.add", 1), (Moment.PUBLISHED, "shop.add", 2)]
 
 
 def test_in_a_binding_the_app_sends_to_the_stack_and_afterwards_all_is_as_before(

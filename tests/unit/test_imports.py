@@ -66,6 +66,7 @@ KNOWN_TO = {
         "harness.app_binding",
         "harness.broker_connection",
         "harness.containers.rabbitmq",
+        "harness.inside.breakpoints",
     ),
     "celery": (
         "harness.producer",
@@ -180,6 +181,7 @@ ONLY = {
     "harness.inside.web": (
         *INSIDE,
         "harness.inside.web",
+        "harness.inside.breakpoints",
         "harness.producer",
         "harness.broker_connection",
         "harness.audit.results",
@@ -207,7 +209,7 @@ ONLY = {
     "harness.inside.app_results": INSIDE,
     "harness.inside.live_settings": INSIDE,
     "harness.inside.app_routes": (*INSIDE, "harness.records.route"),
-    "harness.inside.beat_watch": INSIDE,
+    "harness.inside.beat_watch": (*INSIDE, "harness.records.moment"),
     "harness.inside.smtp_server": (*INSIDE, "harness.inside.mail_rules", "harness.inside.mail_store"),
     "harness.inside.mail_rules": (*INSIDE, "harness.inside.mail_store"),
     "harness.inside.mail_store": INSIDE,

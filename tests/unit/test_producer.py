@@ -22,6 +22,7 @@ from harness.records import journal
 from harness.records.event import Kind
 from harness.records.expectation import Expect
 from harness.records.journal import Writer
+from harness.records.moment import Moment
 from harness.records.route import Route, Routes
 
 TIMEOUT_S = 0.2
@@ -97,6 +98,29 @@ def test_where_nobody_listens_a_task_is_refused_at_once(make: Make, free_port: i
         (Kind.INTENDED, "t-1", {"name": "pay"}),
         (Kind.REFUSED, "t-1", {"reason": sent.reason}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "moments"),
+    [(Kind.ACCEPTED, [Moment.SENDING, Moment.PUBLISHED]), (Kind.REFUSED, [Moment.SENDING])],
+)
+def test_a_task_comes_by_its_moments_as_far_as_it_gets(
+    folder: Path, free_port: int, outcome: Kind, moments: list[Moment]
+) -> None:
+    reached: list[Moment] = []
+
+    def reach(moment: Moment, task: str, name: str) -> None:
+        assert (task, name) == ("t-1", "pay")
+        reached.append(moment)
+
+    with (
+        closing(Writer(folder, node="producer", role="producer")) as writer,
+        closing(Producer(url(free_port), writer, timeout_s=TIMEOUT_S, reach=reach)) as producer,
+    ):
+        if outcome is Kind.ACCEPTED:
+            connect_to_memory(producer)
+        assert producer.send("pay", task_id="t-1").outcome is outcome
+    assert reached == moments
 
 
 @pytest.mark.parametrize(

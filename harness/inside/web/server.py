@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI
 
 from harness.audit.results import Results
 from harness.errors import UsageError
+from harness.inside.breakpoints import Breakpoints
 from harness.inside.web.app import create_app
 from harness.inside.web.connection import ImpatientConnection
 from harness.inside.web.task_sender import TaskSender
@@ -61,7 +62,14 @@ def serve(router: APIRouter | None, *, host: str, port: int) -> None:
     title = f"{os.environ.get('HARNESS_APP', 'no app')}: web producer"
     with contextlib.closing(writer) as journal:
         journal.write(Kind.UP)
-        with Producer(broker_url, journal, timeout_s=SEND_TIMEOUT_S) as producer, TaskSender(producer, results) as desk:
+        # Without a run folder nobody can hold anything.
+        reach = Breakpoints(
+            Path(os.environ.get("HARNESS_RUN", os.environ["HARNESS_JOURNAL"])), _env("HARNESS_NODE")
+        ).reach
+        with (
+            Producer(broker_url, journal, timeout_s=SEND_TIMEOUT_S, reach=reach) as producer,
+            TaskSender(producer, results) as desk,
+        ):
             producer.routes = told_in(Path(_env("HARNESS_JOURNAL")))
             app = create_app(desk, router, title=title)
             stopped_by = _run(uvicorn.Server(configured(app, host=host, port=port)))

@@ -20,6 +20,7 @@ from celery.schedules import BaseSchedule, crontab, schedstate, schedule
 from harness.inside.beat_watch import BeatWatch
 from harness.records import journal
 from harness.records.journal import Writer
+from harness.records.moment import Moment
 
 Lines = list[tuple[str, dict[str, Any]]]
 
@@ -597,3 +598,50 @@ def test_no_socket_takes_a_time_out_of_months(writer: Writer, app: Celery) -> No
     app.conf.broker_transport_options = {"read_timeout": 30}
     begin(BeatWatch(writer, speed=1e6), app)
     assert app.conf.broker_transport_options == {"read_timeout": 2_000_000.0}
+
+
+# ------------------------------------------------------------------------------------------------- saving its schedule
+
+
+class Saving(Scheduler):  # type: ignore[misc]  # Celery has no types.
+    """Saves its schedule after each task, as Celery's own scheduler can be told to, and counts it."""
+
+    sync_every_tasks = 1
+    saved = 0
+
+    def sync(self) -> None:
+        """Save."""
+        self.saved += 1
+
+
+def saves(writer: Writer, app: Celery, cls: type[Scheduler]) -> list[tuple[Moment, tuple[str, str], int]]:
+    """Return the moments at which a scheduler that sends one task saves: which, of which task, how often by then."""
+    reached: list[tuple[Moment, tuple[str, str], int]] = []
+
+    def reach(moment: Moment, task: str, name: str) -> None:
+        reached.append((moment, (task, name), getattr(scheduler, "saved", 0)))
+
+    watch = BeatWatch(writer, reach=reach)
+    app.conf.update(beat_schedule={"often": {"task": "pay", "schedule": 30}}, beat_sync_every=1)
+    scheduler = begin(watch, app, cls)
+    apply = scheduler.send_task
+
+    def send_task(name: str, *args: Any, **options: Any) -> Any:
+        watch.note_sent("t1", name)
+        return apply(name, *args, **options)
+
+    scheduler.send_task = send_task
+    scheduler.apply_async(scheduler.schedule["often"])
+    watch.note_sent("t2", "not-beats")
+    scheduler.close()
+    return reached
+
+
+def test_before_and_after_it_saves_its_schedule_beat_tells_what_it_has_sent(writer: Writer, app: Celery) -> None:
+    once = [(Moment.SCHEDULE_SAVING, ("t1", "pay"), 0), (Moment.SCHEDULE_SAVED, ("t1", "pay"), 1)]
+    at_its_end = [(Moment.SCHEDULE_SAVING, ("t1", "pay"), 1), (Moment.SCHEDULE_SAVED, ("t1", "pay"), 2)]
+    assert saves(writer, app, Saving) == once + at_its_end
+
+
+def test_a_scheduler_that_saves_nothing_reaches_no_such_moment(writer: Writer, app: Celery) -> None:
+    assert saves(writer, app, Scheduler) == []

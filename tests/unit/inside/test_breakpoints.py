@@ -1,6 +1,7 @@
 """The moments that a process of a worker tells of, while Celery's own tracer runs a task."""
 
 import contextlib
+import logging
 import smtplib
 import sqlite3
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import amqp
 import pytest
 import sqlalchemy as sa
 from celery import Celery
@@ -23,6 +25,7 @@ from harness.records.moment import SOCKET, Moment
 WRAPPED = (
     *((Backend, name) for name in ("mark_as_done", "mark_as_failure", "mark_as_retry", "store_result")),
     (Message, "ack"),
+    (amqp.Channel, "_basic_publish"),
     (smtplib.SMTP, "sendmail"),
     (sqlite3, "connect"),
     (sqlite3.dbapi2, "connect"),
@@ -49,6 +52,9 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
     for owner, name in WRAPPED:
         monkeypatch.setattr(owner, name, getattr(owner, name))
     monkeypatch.setattr(smtplib.SMTP, "sendmail", lambda *_: {})
+    monkeypatch.setattr(amqp.Channel, "_basic_publish", lambda *_, **__: None)
+    monkeypatch.setattr(logging.getLogger("harness.effect"), "filters", [])
+    monkeypatch.setattr(logging.getLogger("harness.effect"), "level", logging.NOTSET)
     (tmp_path / SOCKET).touch()
     recorded = Recorded(tmp_path)
     recorded.connect()
@@ -138,6 +144,18 @@ def test_a_commit_is_an_effect(run: Run, tmp_path: Path, write: Callable[[Path],
     assert run(lambda: write(tmp_path / "shop.sqlite3")) == WITH_EFFECT
 
 
+@pytest.mark.parametrize("disabled", [False, True])
+def test_what_the_app_calls_an_effect_is_one_and_its_log_does_not_get_longer(
+    run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, *, disabled: bool
+) -> None:
+    logger = logging.getLogger("harness.effect")
+    # As `logging.config.dictConfig` does with the loggers that it does not know.
+    monkeypatch.setattr(logger, "disabled", disabled)
+    assert run(lambda: logger.debug("the card is charged")) == WITH_EFFECT
+    assert run(lambda: logging.getLogger("shop").warning("the card is charged")) == PLAIN
+    assert [record.name for record in caplog.records if record.name in {"harness.effect", "shop"}] == ["shop"]
+
+
 def test_what_is_only_read_or_rolled_back_is_no_effect(run: Run, tmp_path: Path) -> None:
     def look() -> None:
         connection = sqlite3.connect(tmp_path / "shop.sqlite3")
@@ -178,6 +196,18 @@ def test_an_app_that_nobody_holds_is_left_alone(run: Run, tmp_path: Path) -> Non
     before = sqlite3.connect
     assert run(lambda: commit(tmp_path / "shop.sqlite3")) == ["returned", "stored"]
     assert sqlite3.connect is before
+
+
+@pytest.mark.parametrize(
+    ("headers", "moments"), [({"id": "t1", "task": "shop.pay"}, [("unconfirmed", "t1")]), ({}, []), (None, [])]
+)
+def test_a_message_of_a_task_is_on_its_way_once_it_is_written(
+    told: Recorded, headers: dict[str, str] | None, moments: list[tuple[str, str]]
+) -> None:
+    message = amqp.Message("", application_headers=headers)
+    channel = object.__new__(amqp.Channel)
+    channel._basic_publish(message, routing_key="celery")
+    assert told.moments == moments
 
 
 def test_what_a_parent_reports_of_a_dead_child_is_no_moment_of_the_task(told: Recorded, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ PROGRAM = Path(start.__file__)
 def test_the_first_program_can_be_read_by_an_old_python() -> None:
     tree = ast.parse(PROGRAM.read_text(), feature_version=(3, 6))
     first = [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
-    assert first == ["os", "runpy", "sys"]
+    assert first == ["contextlib", "os", "runpy", "sys"]
     assert not [node for node in tree.body if isinstance(node, ast.ImportFrom)]
 
 
@@ -122,6 +122,29 @@ def test_it_becomes_the_module_that_is_named_whatever_lies_beside_it_or_in_the_w
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(str(installed("celery")))
+
+
+@pytest.mark.parametrize(("pool", "expected"), [("gevent", "gevent"), ("threads", "_thread")])
+def test_what_celery_keeps_for_each_thread_it_keeps_for_each_greenlet_of_such_a_pool(
+    tmp_path: Path, pool: str, expected: str
+) -> None:
+    (tmp_path / "green.py").write_text(
+        "from celery import _state\nprint(type(_state._tls).__base__.__module__.partition('.')[0])\nraise SystemExit\n"
+    )
+    done = subprocess.run(
+        [sys.executable, PROGRAM, "agent", "-A", "green", "worker", f"--pool={pool}"],
+        cwd=tmp_path,
+        env={
+            "PYTHONPATH": f"{PROGRAM.parents[2]}:{tmp_path}",
+            "HARNESS_JOURNAL": str(tmp_path),
+            "HARNESS_NODE": "worker-1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.strip() == expected, done.stderr
 
 
 def test_the_node_knows_the_reason_by_how_it_begins() -> None:

@@ -166,6 +166,45 @@ def test_the_process_of_a_held_task_can_be_killed_at_that_moment(holds: Holds, f
         hold.kill()
 
 
+def sending(holds: Holds, task: str) -> threading.Thread:
+    """Let this process publish a task, in a thread that ends when the task goes on."""
+    thread = threading.Thread(target=holds.reach, args=(Moment.PUBLISHED, task, "pay"), daemon=True)
+    thread.start()
+    return thread
+
+
+def test_what_another_thread_of_this_process_sends_is_held_and_cannot_be_killed(holds: Holds) -> None:
+    with holds.hold("pay", Moment.PUBLISHED) as hold:
+        thread = sending(holds, "t1")
+        held = hold.wait(SOON_S)
+        assert (held.task, held.node, held.moment) == ("t1", "producer", Moment.PUBLISHED)
+        with pytest.raises(UsageError, match=r"which would die with its tests: let_go\(\) lets it go on"):
+            hold.kill()
+        assert thread.is_alive()
+    thread.join(SOON_S)
+    assert not thread.is_alive()
+
+
+def test_the_thread_that_asks_for_a_hold_is_not_held_and_it_is_said_if_nobody_else_comes(holds: Holds) -> None:
+    hold = holds.hold("pay", Moment.PUBLISHED)
+    holds.reach(Moment.STORED, "t0", "pay")
+    with pytest.raises(WaitTimeout, match=r"so far: 1 x pay at stored\.$"):
+        hold.wait(0)
+    holds.reach(Moment.PUBLISHED, "t1", "pay")
+    with pytest.raises(WaitTimeout, match="is not held itself: let another thread send the task"):
+        hold.wait(0)
+    thread = sending(holds, "t2")
+    assert hold.wait(SOON_S).task == "t2"
+    holds.let_all_go()
+    thread.join(SOON_S)
+    assert not thread.is_alive()
+
+
+def test_where_nobody_holds_this_process_counts_nothing(holds: Holds) -> None:
+    holds.reach(Moment.SENDING, "t1", "pay")
+    assert not holds.seen
+
+
 def test_a_process_that_dies_while_it_tells_is_not_held(holds: Holds, folder: Path, worker: Breakpoints) -> None:
     hold = holds.hold(None, Moment.STORED)
     with socket.socket(socket.AF_UNIX) as process:
