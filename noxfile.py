@@ -87,7 +87,7 @@ def versions(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Make two hundred clean runs, which take a while: an unreliable harness shows here."""
+    """Make four hundred clean runs, and hold each moment on each pool: an unreliable harness shows here."""
     _install(session, "test")
     session.run("pytest", "tests/soak", *session.posargs)
 

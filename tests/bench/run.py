@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import kombu
@@ -19,9 +18,6 @@ from rich.table import Table
 
 from harness import Drive
 from harness.audit.run_folder import RunFolder
-from harness.containers.app_node import AppNode, inside_command
-from harness.containers.engine import NodeSpec
-from harness.containers.worker import Worker
 from harness.producer import Producer
 from harness.project.settings import load as settings_of
 from harness.records import journal
@@ -30,9 +26,8 @@ from harness.records.journal import Writer
 from harness.running.run import Plan, execute, stack_for
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
-from harness.wait import wait_until
 from scenarios.bulk_data.scenario import scenario as bulk_data
-from tests.bench import load
+from tests.bench import load, worker_cost
 from tests.bench.load import Figure
 from tests.bench.messages import publish as publish_message
 
@@ -40,7 +35,6 @@ HERE = Path(__file__).parent
 APPS = HERE / "apps"
 ROUNDS = 5
 MESSAGES = 1_000
-TASKS = 4_000
 AUDITED = 1_000_000
 console = Console(soft_wrap=True, highlight=False)
 
@@ -95,52 +89,6 @@ def _bare_loop(connection: kombu.Connection) -> Callable[[int], None]:
             publish_message(producer, "bare", number=number)
 
     return loop
-
-
-def agent(session: SharedParts, root: Path) -> Iterator[Figure]:
-    """Tasks a second through one worker, with the agent and as plain `celery`, in turns."""
-    pairs = [(_throughput(session, root, plain=False), _throughput(session, root, plain=True)) for _ in range(3)]
-    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    yield "worker under the agent", f"{ours:.0f}/s beside {theirs:.0f}/s plain: {ratio:.3f}", ">= 0.95", ratio >= 0.95
-
-
-def _throughput(session: SharedParts, root: Path, *, plain: bool) -> float:
-    """Fill a queue, start one worker, and return its rate by the result table, which both variants have."""
-    with a_stack(session, root, workers=0) as stack:
-        for _ in range(TASKS):
-            stack.producer.send("noop")
-        node = AppNode(
-            image=session.worker_image,
-            app="noop",
-            app_folder=APPS,
-            run_folder=stack.folder.path,
-            network=session.network,
-            broker_url=stack.login.amqp_url_inside,
-        )
-        worker = Worker(session.engine, node, name="worker-1")
-        if plain:
-            worker.spec = _without_agent(worker.spec)
-        began, first = _reach(worker, stack, TASKS // 10)
-        ended, last = _reach(worker, stack, TASKS)
-        worker.remove()
-    return (last - first) / (ended - began)
-
-
-def _without_agent(spec: NodeSpec) -> NodeSpec:
-    return replace(spec, command=("celery", *spec.command[len(inside_command("agent")) :]))
-
-
-def _reach(worker: Worker, stack: Stack, count: int) -> tuple[float, int]:
-    if not worker.is_up():
-        worker.start()
-
-    def reached() -> int | None:
-        done = stack.results.count()
-        return done if done >= count else None
-
-    done = wait_until(reached, what=f"{count} tasks have run", timeout_s=120, interval_s=0.02)
-    return time.perf_counter(), done
 
 
 def audit(_session: SharedParts, root: Path) -> Iterator[Figure]:
@@ -200,7 +148,14 @@ def _spread(values: Sequence[float]) -> str:
     return f"{min(values):.2f} to {max(values):.2f}"
 
 
-BENCHMARKS = {"stack": stack_start, "publish": publish, "agent": agent, "audit": audit, "bulk": bulk, **load.BENCHMARKS}
+BENCHMARKS = {
+    "stack": stack_start,
+    "publish": publish,
+    **worker_cost.BENCHMARKS,
+    "audit": audit,
+    "bulk": bulk,
+    **load.BENCHMARKS,
+}
 
 
 def main(names: Sequence[str]) -> None:

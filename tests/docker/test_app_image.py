@@ -19,14 +19,17 @@ from harness.containers.images import LABEL, ours
 from harness.errors import ImageError
 from harness.project.dependencies import Plan, plan_of
 from harness.records.expectation import Expect
+from harness.records.moment import Moment
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
+from harness.wait import wait_until
+from tests.docker.held_moments import is_there_and_no_further
 
 pytestmark = pytest.mark.docker
 
 REQUIREMENTS = "-r requirements/base.txt\n"
-BASE = "celery==5.3.6\nsqlalchemy>=2,<2.1\ntext-unidecode==1.3\n"
-"""An older Celery and SQLAlchemy than the harness's own, and a package that the node image lacks."""
+BASE = "celery==5.3.6\nsqlalchemy>=2,<2.1\ntext-unidecode==1.3\ngevent\n"
+"""An older Celery and SQLAlchemy than the harness's own, and packages that the node image lacks."""
 TASKS = """
 from celery import Celery
 from text_unidecode import unidecode
@@ -112,17 +115,52 @@ def _names(layer: bytes) -> set[str]:
         return set()
 
 
-def test_a_worker_of_a_stack_runs_in_it(
-    image: str, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def session() -> Iterator[SharedParts]:
+    with SharedParts(print) as session:
+        yield session
+
+
+@pytest.fixture
+def _in_the_image(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the workers run in the image."""
     monkeypatch.setenv("HARNESS_WORKER_IMAGE", image)
+
+
+@pytest.mark.usefixtures("_in_the_image")
+def test_a_worker_of_a_stack_runs_in_it(session: SharedParts, plan: Plan, tmp_path: Path) -> None:
     spec = StackSpec(app="own", app_folder=plan.folder)
-    with SharedParts(print) as session, Stack(session, spec, RunFolder.create(tmp_path, "own")) as stack:
+    with Stack(session, spec, RunFolder.create(tmp_path, "own")) as stack:
         expect = Expect(result="Zurich")
         sent = [stack.producer.send("plain", kwargs={"text": "Z\u00fcrich"}, expect=expect) for _ in range(3)]
         audit = stack.settle()
     assert all(one.accepted for one in sent)
     assert audit.passed, audit.text()
+
+
+@pytest.mark.usefixtures("_in_the_image")
+def test_a_pool_of_greenlets_holds_one_at_each_moment_and_the_others_go_on(
+    session: SharedParts, tmp_path: Path
+) -> None:
+    options = ("--pool=gevent", "--concurrency=2", "--without-mingle", "--without-gossip", "--prefetch-multiplier=2")
+    spec = StackSpec(app="moments", app_folder=Path("tests/docker/apps").absolute(), options=options)
+    with Stack(session, spec, RunFolder.create(tmp_path, "gevent")) as stack:
+        for moment in (Moment.STARTED, Moment.EFFECT, Moment.RETURNED, Moment.STORED):
+            hold_one_of_two(stack, moment)
+        audit = stack.settle()
+    assert audit.passed, audit.text()
+
+
+def hold_one_of_two(stack: Stack, moment: Moment) -> None:
+    """Hold a task, and let another one run meanwhile."""
+    # The one of the moment before may only now come by this one.
+    with stack.hold(None, moment, task=f"held-{moment}") as hold:
+        held = stack.producer.send("moments.commit", [f"held-{moment}"], task_id=f"held-{moment}")
+        hold.wait()
+        other = stack.producer.send("moments.commit", [f"other-{moment}"])
+        wait_until(lambda: stack.ledger.has_ended(other.task), what="the other has ended", timeout_s=20)
+        is_there_and_no_further(stack, moment, held.task, key=f"held-{moment}")
+        assert not hold.is_over
 
 
 def test_a_package_that_does_not_exist_is_named_with_the_file_that_asks_for_it(engine: Engine, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from harness.containers.mailbox import Mailbox
 from harness.errors import StartError
 from harness.records.event import Kind
 from harness.records.journal import read
+from harness.records.moment import Moment
 from harness.records.verdict import Fate, Verdict
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack
@@ -278,6 +279,20 @@ def test_a_202_is_never_given_for_a_task_that_the_broker_did_not_confirm(site: S
     assert found.pop(Fate.REFUSED) == len(site.journaled(Kind.REFUSED))
     assert found.keys() <= {Fate.RECOVERED, Fate.UNKNOWN}
     assert sum(found.values()) == len(told_unknown)
+
+
+@pytest.mark.usefixtures("mailbox")
+@pytest.mark.parametrize(("moment", "fate"), [(Moment.UNCONFIRMED, Fate.RECOVERED), (Moment.PUBLISHED, Fate.OK)])
+def test_what_a_web_node_has_sent_before_it_dies_runs_whether_or_not_it_knew(
+    site: Site, moment: Moment, fate: Fate
+) -> None:
+    with ThreadPoolExecutor(1) as pool, site.stack.hold(None, moment) as hold:
+        answer = pool.submit(site.order, 0)
+        assert hold.wait().node == "web"
+        hold.kill()
+        with pytest.raises(requests.ConnectionError):
+            answer.result()
+    assert fates(site.stack) == {fate: 1}
 
 
 @pytest.mark.stack(**STACK, workers=0)

@@ -50,21 +50,31 @@ def test_a_scenario_that_nothing_disturbs_passes(stack: Stack, scenario: Scenari
 @pytest.mark.stack(app="faulty", app_folder=APPS, options=OPTIONS)
 @pytest.mark.parametrize("number", range(60))
 def test_an_app_whose_tasks_have_effects_and_send_others_passes(stack: Stack, number: int) -> None:
+    act(stack, number)
+    is_clean(stack.settle())
+
+
+def act(stack: Stack, number: int) -> None:
+    """Send twenty tasks that have effects, a chain and a chord."""
     for one in range(20):
         key = f"key-{number}-{one}"
         stack.producer.send("act", kwargs={"key": key}, expect=Expect(result="done", effects=[key]))
     for kind in ("chain", "chord"):
         stack.producer.send("canvas", kwargs={"kind": kind}, expect=Expect(result=kind))
-    is_clean(stack.settle())
 
 
 @pytest.mark.stack(app="attached", app_folder=APPS, options=OPTIONS, workers=2)
 @pytest.mark.parametrize("number", range(40))
 def test_an_app_of_plain_tasks_passes(stack: Stack, number: int) -> None:
+    double(stack, number)
+    is_clean(stack.settle())
+
+
+def double(stack: Stack, number: int) -> None:
+    """Send a hundred tasks."""
     for one in range(100):
         given = number + one + 14
         stack.producer.send("attached.double", [given], expect=Expect(result=2 * given))
-    is_clean(stack.settle())
 
 
 def is_clean(audit: Audit) -> None:
