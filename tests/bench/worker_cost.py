@@ -79,10 +79,12 @@ def _cost(session: SharedParts, root: Path, command: Sequence[str]) -> Cost:
         worker = Worker(session.engine, node, name="worker-1")
         worker.spec = replace(worker.spec, command=(*command, *worker.spec.command[len(AGENT) :]))
         worker.start()
-        used_ms = _processor_ms(session, worker)
-        began, first, used_before_ms = _reach(stack, TASKS // 10, used_ms)
-        ended, last, used_after_ms = _reach(stack, TASKS, used_ms)
-        worker.remove()
+        try:
+            used_ms = _processor_ms(session, worker)
+            began, first, used_before_ms = _reach(stack, TASKS // 10, used_ms)
+            ended, last, used_after_ms = _reach(stack, TASKS, used_ms)
+        finally:
+            worker.remove()
     done = last - first
     return Cost(tasks_per_s=done / (ended - began), processor_ms=(used_after_ms - used_before_ms) / done)
 
@@ -103,9 +105,9 @@ def _processor_ms(session: SharedParts, worker: Worker) -> Callable[[], float]:
     container = session.engine.native(worker.container)
 
     def used_ms() -> float:
-        _, said = container.exec_run(["cat", "/sys/fs/cgroup/cpu.stat"])
-        (usage_us,) = (line.split()[1] for line in said.decode().splitlines() if line.startswith("usage_usec"))
-        return float(usage_us) / 1000
+        # Not of this second, as `docker stats` has it: the sum since the start.
+        said = container.client.api.stats(container.id, stream=False, one_shot=True)
+        return float(said["cpu_stats"]["cpu_usage"]["total_usage"]) / 1_000_000
 
     return used_ms
 
