@@ -15,7 +15,7 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     broker_transport_options={"confirm_publish": True},
     timezone="UTC",
-    beat_schedule={"pulse": {"task": "pulse", "schedule": 0.5}},
+    beat_schedule={"pulse": {"task": "pulse", "schedule": 1.0}},
 )
 
 

@@ -45,8 +45,12 @@ def control_of_a_timelapse(evidence: Evidence) -> None:
 @plant(TICK_MISSING=FAIL)
 def ticks_passed_over(evidence: Evidence) -> None:
     """The real beat passes over two ticks in a row."""
-    for task in [evidence.task("pulse", 2), evidence.task("pulse", 3)]:
-        evidence.unsend(task)
+    ticks = evidence.ticks()
+    times = [float(tick["at"]) for tick in ticks]
+    # Where beat was kept, a missing tick proves nothing: these two are from where it was kept least.
+    gone = min(range(1, len(times) - 2), key=lambda number: times[number + 2] - times[number - 1])
+    for tick in ticks[gone : gone + 2]:
+        evidence.unsend(str(tick["task"]))
 
 
 @plant(TICK_MISSING=FAIL)

@@ -16,10 +16,10 @@ RECEIPTS = 3
 ORDERS = 2
 COMPARED = RECEIPTS + ORDERS + 2
 """The tasks whose results are compared: also that which is retried, and that which sends the canvas."""
-_PULSES = 6
-"""Ticks of beat that are waited for. The plants leave out two of them in a row, with others before and after."""
+_PULSES = 5
+"""Ticks of beat that are waited for. A plant leaves out two of them in a row, with others before and after."""
 _READY_S = 60.0
-"""The longest wait for these ticks, in seconds. They take three; a shorter wait would end on a busy machine."""
+"""The longest wait for these ticks, in seconds. They take five; a shorter wait would end on a busy machine."""
 
 
 def spec(**own: Json) -> StackSpec:

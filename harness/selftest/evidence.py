@@ -56,6 +56,12 @@ class Evidence:
     def _of_kind(self, kind: Kind) -> Iterator[Line]:
         return (line for lines in self.journal.values() for line in lines if line["kind"] == kind.value)
 
+    def ticks(self) -> list[Line]:
+        """Return the lines of beat's ticks, in order."""
+        return sorted(
+            (line for line in self._of_kind(Kind.INTENDED) if "entry" in line), key=lambda line: float(line["at"])
+        )
+
     def lines(self, task: str, *kinds: Kind) -> list[Line]:
         """Return the lines about a task, of some kinds or of all."""
         return [line for _, line in self._where(task, *kinds)]
@@ -190,8 +196,8 @@ class Evidence:
 
     def without_beat(self) -> None:
         """Take beat away, and all that it sent."""
-        for line in [line for line in self._of_kind(Kind.INTENDED) if "entry" in line]:
-            self.unsend(str(line["task"]))
+        for tick in self.ticks():
+            self.unsend(str(tick["task"]))
         for name in self.files_of("beat-1"):
             del self.journal[name]
             (self.folder.journal / name).unlink()
