@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -35,8 +36,13 @@ def selftest_(*, as_json: bool, root: Path) -> int:
     """
     began = time.monotonic()
     outcomes: list[Outcome] = []
-    with progress.of_plants(selftest.planted()) as (say, tell), SharedParts(say) as session:
-        for outcome in selftest.run(session, root):
+    with (
+        progress.of_plants(selftest.planted()) as (say, tell),
+        SharedParts(say) as session,
+        # An interrupted selftest takes its stacks down before the session ends.
+        closing(selftest.run(session, root)) as found,
+    ):
+        for outcome in found:
             outcomes.append(outcome)
             tell(outcome.name)
             if outcome.result is not Result.FOUND:

@@ -1,6 +1,6 @@
 """The selftest: a clean run as the control, then each plant, in its record or in real parts."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from harness.records.finding_codes import Code
@@ -38,7 +38,7 @@ def unplanted() -> frozenset[str]:
     return frozenset({code.value for code in Code} - codes() | {fate.value for fate in set(Fate) - fates()})
 
 
-def run(session: SharedParts, root: Path) -> Iterator[Outcome]:
+def run(session: SharedParts, root: Path) -> Generator[Outcome, None, None]:
     """Yield the outcome of the control and of each plant, as they come.
 
     The plants in the record are audited while those in real parts are made.

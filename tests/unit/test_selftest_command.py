@@ -24,7 +24,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Command:
     """Return a function that runs the command with some outcomes."""
 
     def run(outcomes: Sequence[Outcome], *arguments: str) -> Result:
-        monkeypatch.setattr(selftest, "run", lambda *_: iter(outcomes))
+        monkeypatch.setattr(selftest, "run", lambda *_: (outcome for outcome in outcomes))
         monkeypatch.setenv("NO_COLOR", "1")
         return CliRunner().invoke(cli, ["selftest", *arguments], standalone_mode=False)
 
