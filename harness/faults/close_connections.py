@@ -48,7 +48,10 @@ class CloseConnections(RedeliveringFault):
         broker, login = self._stack.broker, self._stack.login
         found = self._connections(victim)
         if not found:
-            raise UsageError(f"{victim.name} has no connection to the broker, so none could be closed.")
+            raise UsageError(
+                f"{victim.name} has no connection of its own to the broker, so none could be closed. Behind a link, "
+                "Reset ends its connections."
+            )
         closed: set[str] = set()
 
         def is_done() -> bool:

@@ -12,6 +12,7 @@ from harness.audit.run_folder import RunFolder
 from harness.containers.beat import Beat
 from harness.containers.broker_node import BrokerNode, Login
 from harness.containers.node import Node
+from harness.containers.tcp_link import TcpLink
 from harness.errors import UsageError
 
 SHOWN_TASKS = 10
@@ -54,6 +55,10 @@ class Target(Protocol):
     def results(self) -> Results:
         """The result tables of the stack."""
 
+    @property
+    def link(self) -> TcpLink:
+        """What the clients reach the broker through. Raises UsageError if the stack has none."""
+
     def nodes(self) -> Sequence[Node]:
         """Return the nodes that are the stack's own."""
 
@@ -76,6 +81,8 @@ class Fault(ABC):
 
     breaks_node: ClassVar[bool] = True
     """True if a node can be named."""
+    needs_link: ClassVar[bool] = False
+    """True if it disturbs the stack's link, which the stack then needs."""
     meets_tasks: ClassVar[bool] = True
     """True if it shows something only when it affects tasks."""
 
@@ -181,7 +188,12 @@ class Fault(ABC):
 def candidates(stack: Target, wanted: str) -> list[Node]:
     """Return the nodes of a stack that are meant by a name or by what they are, in their order. May be empty."""
     every = [*stack.nodes(), stack.broker]
-    return [one for one in every if wanted in {one.name, _NUMBER.sub("", one.name)}]
+    return [one for one in every if is_meant(one.name, wanted)]
+
+
+def is_meant(name: str, wanted: str) -> bool:
+    """Return whether a node is meant by a name, such as `worker-2`, or by what it is, such as `worker`."""
+    return wanted in {name, _NUMBER.sub("", name)}
 
 
 def counted(count: int, one: str, many: str) -> str:

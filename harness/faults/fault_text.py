@@ -5,32 +5,44 @@ from types import MappingProxyType
 from typing import Any
 
 from harness.errors import UsageError
+from harness.faults.bandwidth import Bandwidth
 from harness.faults.close_connections import CloseConnections
 from harness.faults.disk_alarm import DiskAlarm
+from harness.faults.drop_confirms import DropConfirms
 from harness.faults.fault import Fault
+from harness.faults.half_open import HalfOpen
+from harness.faults.hold_acks import HoldAcks
 from harness.faults.kill import Kill
 from harness.faults.kill_pool_process import KillPoolProcess
+from harness.faults.latency import Latency
 from harness.faults.lock_results import LockResults
 from harness.faults.mail import RejectMail, SlowMail
 from harness.faults.memory_alarm import MemoryAlarm
 from harness.faults.noop import Noop
 from harness.faults.partition import Partition
 from harness.faults.pause import Pause
+from harness.faults.reset import Reset
 from harness.faults.restart import Restart
 from harness.faults.stop import Stop
 from harness.faults.two_beats import TwoBeats
 
 _FAULTS: tuple[type[Fault], ...] = (
+    Bandwidth,
     CloseConnections,
     DiskAlarm,
+    DropConfirms,
+    HalfOpen,
+    HoldAcks,
     Kill,
     KillPoolProcess,
+    Latency,
     LockResults,
     MemoryAlarm,
     Noop,
     Partition,
     Pause,
     RejectMail,
+    Reset,
     Restart,
     SlowMail,
     Stop,

@@ -55,6 +55,11 @@ class Planned:
         if self.at_s < 0 or self.for_s <= 0:
             raise UsageError(f"the fault {self} can never be; let it begin at 0s or later, and last more than 0s.")
 
+    @property
+    def needs_link(self) -> bool:
+        """True if the stack needs a link for it."""
+        return fault_of(self.fault).needs_link
+
     def __str__(self) -> str:
         return f"{self.fault}@{self.at_s:g}s+{self.for_s:g}s"
 

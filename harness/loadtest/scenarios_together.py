@@ -1,8 +1,10 @@
 """The scenarios of a load test, and their common promise and common stack."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.errors import UsageError
+from harness.faults.timetable import parse
 from harness.loadtest.messages import Order
 from harness.loadtest.options import CELERY_WORKERS
 from harness.project.settings import COMMAND_LINE, load
@@ -65,4 +67,5 @@ def spec(order: Order, scenarios: Sequence[Scenario]) -> StackSpec:
     }
     settings = load(order.project or order.app_folder)
     holding = settings.over("the scenarios", of_scenarios).over(COMMAND_LINE, of_order)
-    return spec_of(holding, workers=CELERY_WORKERS, mailbox=any(one.mailbox for one in scenarios))
+    made = spec_of(holding, workers=CELERY_WORKERS, mailbox=any(one.mailbox for one in scenarios))
+    return replace(made, link=any(parse(text).needs_link for text in order.faults))

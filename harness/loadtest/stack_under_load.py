@@ -99,7 +99,7 @@ class StackUnderLoad:
         for scenario in scenarios:
             self._say(f"preparing {scenario.name}")
             scenario.prepare(stack, self._drive(scenario, {}))
-        return self._opened(stack.login.amqp_url_outside, stack.web.url if order.via_http else None)
+        return self._opened(stack.broker_url, stack.web.url if order.via_http else None)
 
     def _opened(self, broker_url: str, web_url: str | None) -> Opened:
         system = self._up_system

@@ -1,17 +1,16 @@
 """Holding tasks at moments of their lives: the side of the harness. `harness.inside.breakpoints` is the other one."""
 
-import os
 import select
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from signal import Signals
 from types import TracebackType
 from typing import Self
 
+from harness.containers.run_socket import address_of
 from harness.errors import UsageError, WaitTimeout
 from harness.records.moment import SOCKET, Arrival, Moment
 
@@ -244,8 +243,8 @@ class Holds:
     def _open(self) -> socket.socket:
         server = socket.socket(socket.AF_UNIX)
         try:
-            with _short(self._folder) as folder:
-                server.bind(f"{folder}/{SOCKET}")
+            with address_of(self._folder, SOCKET) as address:
+                server.bind(address)
             server.listen(socket.SOMAXCONN)
         except OSError as error:
             server.close()
@@ -272,15 +271,3 @@ class Holds:
                 return
             if (holding := self._holding(arrival)) is not None:
                 holding.keep(connection)
-
-
-@contextmanager
-def _short(folder: Path) -> Iterator[str]:
-    """Give a short name of a folder: the address of a socket has 107 bytes at most."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        short = f"/proc/self/fd/{opened}"
-        # Only Linux has these names.
-        yield short if Path(short).exists() else str(folder)
-    finally:
-        os.close(opened)

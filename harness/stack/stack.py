@@ -8,26 +8,21 @@ from dataclasses import replace
 
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
-from harness.containers.app_node import APP_DATABASE_URL_INSIDE, AppNode, overriding
+from harness.containers.app_node import AppNode
 from harness.containers.beat import Beat, FastClock, ShiftedClock
 from harness.containers.broker_node import BrokerNode, Login, QueueCount, QueueLook, Waiting
-from harness.containers.mailbox import SMTP_PORT, Mailbox
+from harness.containers.mailbox import Mailbox
 from harness.containers.node import Node
 from harness.containers.ownership import RUN_LABEL
 from harness.containers.service import Lease
+from harness.containers.tcp_link import TcpLink
+from harness.containers.web_node import NAME as WEB
 from harness.containers.web_node import WebNode
 from harness.containers.worker import Worker
 from harness.errors import ResultsError, UsageError
 from harness.faults.injections import AnyFault, Injections
 from harness.project.needs import Service
-from harness.project.templates import (
-    BROKER_URL,
-    DATABASE_URL,
-    MAILBOX_HOST,
-    MAILBOX_PORT,
-    asks_for_mailbox,
-    rendered,
-)
+from harness.project.templates import asks_for_mailbox
 from harness.records.expectation import Promise
 from harness.records.finding_codes import Code
 from harness.records.moment import Moment
@@ -35,6 +30,7 @@ from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
 from harness.stack import left_in_broker, preparation, settling
 from harness.stack.accounted_system import PRODUCER, AccountedSystem, Watch
+from harness.stack.app_nodes import AppNodes
 from harness.stack.app_place import AppPlace, remove_copy_of
 from harness.stack.holds import Hold, Holds
 from harness.stack.limits import TIMEOUT_S, Limits
@@ -85,8 +81,9 @@ class Stack(AccountedSystem):
         self.beats: list[Beat] = []
         self._web: WebNode | None = None
         self._mailbox: Mailbox | None = None
+        self._link: TcpLink | None = None
         self._broker = StackBroker(session, spec, folder)
-        self._app: AppNode | None = None
+        self._apps: AppNodes | None = None
         self._rows: RowEffects | None = None
         self.holds = Holds(folder.path, node=PRODUCER)
         """The tasks that are held, and the moments that were passed."""
@@ -108,7 +105,9 @@ class Stack(AccountedSystem):
             self._closing.callback(self._session.services.end, service, lease)
         name = self.folder.path.name
         login = self._closing.enter_context(self._broker.opened(network))
-        self._start_producer(login.amqp_url_outside, self._store.url_outside, reach=self.holds.reach)
+        if self.spec.link:
+            self._link = self._started_link(login, network)
+        self._start_producer(self.broker_url, self._store.url_outside, reach=self.holds.reach)
         nodes: list[Node] = []
         if self.spec.mailbox or asks_for_mailbox(self.spec.env):
             self._mailbox = Mailbox(
@@ -123,7 +122,18 @@ class Stack(AccountedSystem):
             nodes.append(self._mailbox)
         # Whatever keeps files in it is removed before.
         self._closing.callback(remove_copy_of, self.folder.path)
-        self._app = self._made_app(network)
+        self._apps = apps = AppNodes(
+            spec=self.spec,
+            place=AppPlace.of(self.spec, self.folder.path, self._say),
+            image=self._session.image_of(self.spec.image, self.spec.build),
+            run_folder=self.folder.path,
+            network=network,
+            broker_url=login.amqp_url_inside,
+            results_url=self._store.url_inside,
+            mailbox=self._mailbox,
+            leases=self.leases,
+            link=self._link,
+        )
         self.workers = [self._worker(f"worker-{number}") for number in range(1, self.spec.workers + 1)]
         nodes += self.workers
         self._write_run_file([PRODUCER, *(node.name for node in nodes)])
@@ -135,14 +145,29 @@ class Stack(AccountedSystem):
             # A command may send a mail.
             self._bring_up([node for node in nodes if node is self._mailbox])
             preparation.prepare(
-                self._session.engine, self._app, self.spec.prepare, logs=self.folder.logs, say=self._say
+                self._session.engine, apps.shared, self.spec.prepare, logs=self.folder.logs, say=self._say
             )
-        self._rows = RowEffects(self.spec.effects, self._app, self.leases.get(Service.POSTGRESQL))
+        self._rows = RowEffects(self.spec.effects, apps.shared, self.leases.get(Service.POSTGRESQL))
         self._rows.begin()
         self._bring_up([node for node in nodes if not node.is_up()])
         self._broker.make_durable()
         self._learn_routes()
         self._session.tell_concurrency(self.spec, self.ledger.settings.values())
+
+    def _started_link(self, login: Login, network: str) -> TcpLink:
+        link = TcpLink(
+            self._session.engine,
+            image=self._session.mailbox_image,
+            run_folder=self.folder.path,
+            network=network,
+            host=f"link-{secrets.token_hex(4)}",
+            broker_url=login.amqp_url_inside,
+            outside=PRODUCER,
+            labels={RUN_LABEL: self.folder.path.name},
+        )
+        self._closing.callback(self._remove, [link])
+        self._bring_up([link])
+        return link
 
     @staticmethod
     def _bring_up(nodes: Sequence[Node]) -> None:
@@ -153,40 +178,14 @@ class Stack(AccountedSystem):
             node.wait_ready()
 
     def _worker(self, name: str) -> Worker:
-        app, spec = self._app_node(), self.spec
+        app, spec = self._app_node(name), self.spec
         return Worker(self._session.engine, app, name=name, options=spec.options, queues=spec.queues)
 
-    def _app_node(self) -> AppNode:
-        """Return the settings that all nodes share that run the app. Raises UsageError if the stack is not running."""
-        if self._app is None:
+    def _app_node(self, name: str) -> AppNode:
+        """Return the settings of a node that runs the app. Raises UsageError if the stack is not running."""
+        if self._apps is None:
             raise UsageError(self._not_running)
-        return self._app
-
-    def _made_app(self, network: str) -> AppNode:
-        """Make what the nodes that run the app share: their settings, and the app's folder as they see it."""
-        login, box = self._running_login(), self._mailbox
-        known = {BROKER_URL: login.amqp_url_inside, DATABASE_URL: APP_DATABASE_URL_INSIDE}
-        env: dict[str, str] = {}
-        if box is not None:
-            known |= {MAILBOX_HOST: box.host, MAILBOX_PORT: str(SMTP_PORT)}
-            env = {"SMTP_HOST": box.host, "SMTP_PORT": str(SMTP_PORT)}
-        for lease in self.leases.values():
-            known |= lease.values
-        place = AppPlace.of(self.spec, self.folder.path, self._say)
-        return AppNode(
-            image=self._session.image_of(self.spec.image, self.spec.build),
-            app=self.spec.app,
-            app_folder=place.folder,
-            is_writable=place.is_writable,
-            pythonpath=self.spec.pythonpath,
-            mounts=place.mounts,
-            run_folder=self.folder.path,
-            network=network,
-            broker_url=login.amqp_url_inside,
-            results_url=self._store.url_inside,
-            env=env | rendered(self.spec.env, known) | overriding(self.spec.settings),
-            labels={RUN_LABEL: self.folder.path.name},
-        )
+        return self._apps.of(name)
 
     def _running_login(self) -> Login:
         if self._broker.login is None:
@@ -199,6 +198,16 @@ class Stack(AccountedSystem):
         if self._mailbox is None:
             raise UsageError("this stack has no mailbox; ask for one with mailbox=True.")
         return self._mailbox
+
+    @property
+    def link(self) -> TcpLink:
+        """What the clients reach the broker through. Raises UsageError if this stack has none."""
+        if self._link is None:
+            raise UsageError(
+                "this stack has no link to disturb; ask for one with @pytest.mark.stack(link=True), or with link=True "
+                "in its StackSpec."
+            )
+        return self._link
 
     @property
     def results(self) -> Results:
@@ -219,6 +228,12 @@ class Stack(AccountedSystem):
     def login(self) -> Login:
         """The user and the vhost of this stack. Raises UsageError if the stack is not running."""
         return self._running_login()
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL for what sends tasks from this machine: through the link, if this stack has one."""
+        url = self._running_login().amqp_url_outside
+        return url if self._link is None else self._link.url_outside(url)
 
     def hold(self, name: str | None, moment: Moment, *, task: str | None = None, nth: int = 1) -> Hold:
         """Hold the next task that reaches a moment, until `settle` or the handle lets it go on; see `Holds.hold`."""
@@ -264,7 +279,7 @@ class Stack(AccountedSystem):
         own = ShiftedClock(offset_s=ahead_s) if ahead_s else clock
         name = f"beat-{len(self.beats) + 1}"
         all_settings = {**self.spec.settings, **(settings or {})}
-        beat = Beat(self._session.engine, self._app_node(), name=name, clock=own, settings=all_settings)
+        beat = Beat(self._session.engine, self._app_node(name), name=name, clock=own, settings=all_settings)
         self.beats.append(beat)
         self.add(beat)
         return beat
@@ -280,7 +295,7 @@ class Stack(AccountedSystem):
         """
         if self._web is not None:
             raise UsageError("this stack has a web producer already.")
-        app = replace(self._app_node(), image=self._session.mailbox_image)
+        app = replace(self._app_node(WEB), image=self._session.mailbox_image)
         self._web = WebNode(self._session.engine, app, routes=routes)
         self.add(self._web)
         return self._web
@@ -384,7 +399,7 @@ class Stack(AccountedSystem):
     def close(self) -> None:
         """Save the logs and take down what this stack started. A second time does nothing."""
         super().close()
-        self._app = None
+        self._apps = None
 
     def _remove(self, nodes: Sequence[Node]) -> None:
         with ThreadPoolExecutor(len(nodes) or 1) as pool:

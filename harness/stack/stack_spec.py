@@ -61,6 +61,9 @@ class StackSpec:
     """Celery settings that override the app's own, in every node that runs it. The app is not edited."""
     own_broker: bool = False
     """True for a broker that no other stack uses, so that faults may break it. It takes seconds to start."""
+    link: bool = False
+    """True if workers, beats, the web producer and the producer reach the broker through a link, which can disturb
+    their connections; see `harness.containers.tcp_link`."""
     guest: bool = False
     """True if its vhost is `/` and its user `guest`. A session can have one such stack at a time."""
 
@@ -146,4 +149,5 @@ class StackSpec:
             "results": self.results.value,
             # A query may have a secret in it.
             "effects": sorted(self.effects),
+            "link": self.link,
         }

@@ -125,6 +125,7 @@ KNOWN_TO = {
         ),
     ),
     "packaging": ("harness.project", "harness.containers.app_image", "harness.containers.own_dockerfile"),
+    "pamqp": ("harness.inside.amqp_frames",),
     "psycopg": ("harness.containers.postgresql",),
     "psutil": ("harness.containers.ownership", "harness.loadtest.generators", "harness.loadtest.processor_time"),
     "pydantic": ("harness.inside.web", "scenarios.web"),
@@ -211,6 +212,9 @@ ONLY = {
     "harness.inside.app_routes": (*INSIDE, "harness.records.route"),
     "harness.inside.beat_watch": (*INSIDE, "harness.records.moment"),
     "harness.inside.smtp_server": (*INSIDE, "harness.inside.mail_rules", "harness.inside.mail_store"),
+    "harness.inside.amqp_frames": ("harness.records.link",),
+    "harness.inside.tcp_link": ("harness.inside.amqp_frames", "harness.records.link"),
+    "harness.inside.link_control": ("harness.inside.tcp_link", "harness.records.link", "harness.errors"),
     "harness.inside.mail_rules": (*INSIDE, "harness.inside.mail_store"),
     "harness.inside.mail_store": INSIDE,
     # It runs in the workers alone.
@@ -481,7 +485,8 @@ def test_the_stack_process_of_a_load_test_does_without_locust_which_would_patch_
 
 def test_what_runs_inside_a_container_loads_nothing_that_is_not_there() -> None:
     loaded = _loaded_by(
-        "harness.scenario", *(f"harness.inside.{name}" for name in ("agent", "smtp_server", "web.server"))
+        "harness.scenario",
+        *(f"harness.inside.{name}" for name in ("agent", "link_control", "smtp_server", "web.server")),
     )
     assert {"harness", "celery", "aiosmtpd"} <= loaded
     assert loaded & {"docker", "testcontainers", "pytest", "duckdb", "rich", "locust"} == set()

@@ -22,6 +22,7 @@ from harness.containers.beat import Beat
 from harness.containers.broker_node import Alarm, BrokerNode, Login
 from harness.containers.engine import LOOPBACK, NodeSpec, State, Status
 from harness.containers.node import Node
+from harness.containers.tcp_link import TcpLink
 from harness.errors import EngineError, ResultsError, UsageError, WaitTimeout
 from harness.faults import (
     CloseConnections,
@@ -51,6 +52,7 @@ from tests.fakes.container import PAUSED, UP, FakeContainer, Program, Reaction, 
 
 BEGIN_T = 1_000.0
 LOGIN = Login(user="me", password="", vhost="mine", amqp_url_inside="", amqp_url_outside="")
+NO_LINK = cast("TcpLink", None)
 DOWN = State(status=Status.EXITED, exit_code=137)
 
 
@@ -76,6 +78,7 @@ class FakeStack:
     others: Sequence[Node] = ()
     login: Login = LOGIN
     owns_broker: bool = False
+    link: TcpLink = NO_LINK
 
     def __post_init__(self) -> None:
         results.create(self.folder.results)

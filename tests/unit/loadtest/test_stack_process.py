@@ -259,6 +259,11 @@ def test_one_stack_has_all_that_its_scenarios_need(tmp_path: Path) -> None:
     assert spec(order(tmp_path, app="other", worker_options=("-c", "4")), [one]).options == ("-c", "4")
 
 
+def test_a_stack_has_a_link_if_a_fault_needs_one(tmp_path: Path) -> None:
+    assert spec(order(tmp_path, faults=("kill-worker@1s", "latency-worker@5s")), [Shop("one")]).link
+    assert not spec(order(tmp_path, faults=("kill-worker@1s",)), [Shop("one")]).link
+
+
 def test_what_neither_scenarios_nor_options_say_is_taken_from_the_settings_of_the_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,5 +135,6 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         "own_broker": False,
         "results": "sqlite",
         "effects": ["order"],
+        "link": False,
     }
     assert make().to_json()["network"] == "closed"
