@@ -1,5 +1,6 @@
 """Faults as the command line writes them: `kill-worker`, `kill-worker-2,signal=SIGTERM`."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -50,6 +51,8 @@ _FAULTS: tuple[type[Fault], ...] = (
 )
 KINDS: Mapping[str, type[Fault]] = MappingProxyType({fault.kind: fault for fault in _FAULTS})
 """Every fault class by its kind."""
+_NODES = ("worker", "beat", "web", "mailbox", "broker", "producer")
+"""The nodes that a fault can break, by what they are."""
 
 
 def fault_of(text: str) -> Fault:
@@ -69,6 +72,11 @@ def fault_of(text: str) -> Fault:
     node = name.removeprefix(kind).removeprefix("-")
     if node and not made.breaks_node:
         raise UsageError(f"the fault {kind} breaks no node, so {node!r} cannot be named.")
+    if node and not re.fullmatch(rf"({'|'.join(_NODES)})(-\d+)?", node):
+        raise UsageError(
+            f"there is no fault {name!r}, as no stack has a node {node!r}: a node is {', '.join(_NODES)}, or one of "
+            "several, such as worker-2."
+        )
     given: dict[str, Any] = {}
     for option in options:
         key, _, value = option.partition("=")

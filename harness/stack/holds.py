@@ -1,5 +1,6 @@
 """Holding tasks at moments of their lives: the side of the harness. `harness.inside.breakpoints` is the other one."""
 
+import os
 import select
 import socket
 import threading

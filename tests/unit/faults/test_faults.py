@@ -1203,6 +1203,8 @@ def test_a_fault_has_options_on_the_command_line() -> None:
     fault = fault_of("kill-worker-2,signal=term")
     assert isinstance(fault, Kill)
     assert (fault.name, fault.signal.name) == ("kill-worker-2", "SIGTERM")
+    with pytest.raises(UsageError, match="no stack has a node 'wroker': a node is worker, beat"):
+        fault_of("kill-wroker")
     with pytest.raises(UsageError, match="'nothing' is no signal"):
         fault_of("kill-worker,signal=nothing")
     with pytest.raises(UsageError, match="the fault pause has no option 'signal'; it has none"):
