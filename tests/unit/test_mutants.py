@@ -1,11 +1,15 @@
 """Small changes: where they are planted, and that a change which nobody notices is told from one that is."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.mutants import run, trial
+from tests.mutants.candidates import Candidates
 from tests.mutants.places import places
 from tests.mutants.reach import Reach
 
@@ -196,6 +200,28 @@ def test_a_test_that_hangs_has_noticed(
     monkeypatch.setattr(trial, "HANG_S", 1.0)
     assert tiny("def lot(x):\n    while x:\n        break\n", "lot(5)") == 0
     assert capsys.readouterr().out.endswith("killed 1 survived 0 (1 of the killed hung)\n")
+
+
+@dataclass(frozen=True)
+class SlowTree(trial.Tree):
+    """A copy whose tests pass, each in 70 s; with a change in place, in `changed_s`."""
+
+    changed_s: float
+
+    async def test(self, *_: object, hang_s: float = trial.HANG_S, **__: Any) -> tuple[int | None, str]:
+        needed_s = 70.0 if (self.root / "lot.py").read_text() == "LOT = 1\n" else self.changed_s
+        return (None if hang_s < needed_s else 0), ""
+
+
+@pytest.mark.parametrize(("changed_s", "outcome"), [(70.0, trial.Outcome.SURVIVED), (10_000.0, trial.Outcome.HUNG)])
+def test_a_test_that_is_slow_without_a_change_as_well_has_noticed_nothing(
+    tmp_path: Path, changed_s: float, outcome: trial.Outcome
+) -> None:
+    (tmp_path / "lot.py").write_text("LOT = 1\n")
+    (place,) = places("lot.py", "LOT = 1\n")
+    trials = trial.Trials(tmp_path, tmp_path, {"lot.py": ["tests/unit/test_lot.py"]}, Candidates(tmp_path, [place]))
+    tree = SlowTree(tmp_path, tmp_path, changed_s)
+    assert asyncio.run(trials.attempt(place, tree)) is outcome
 
 
 def test_tests_that_fail_without_a_change_say_nothing_of_one(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
