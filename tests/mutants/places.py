@@ -162,6 +162,9 @@ def _left_alone(tree: ast.AST) -> Iterator[ast.expr]:
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.LShift) and isinstance(node.left, ast.Constant):
             # Some bytes: a limit as well.
             yield node
+        elif isinstance(node, ast.Name) and node.id == "TYPE_CHECKING":
+            # It is for the type checker alone.
+            yield node
         elif isinstance(node, ast.ClassDef):
             # Whether a record can be changed says nothing of what it holds.
             yield from node.decorator_list

@@ -49,7 +49,7 @@ def test_each_token_of_python_that_decides_is_changed(source: str, expected: set
 def test_what_decides_nothing_is_left_alone() -> None:
     source = (
         '"""One < 2."""\n\nx = f"{a < b} and {c + 1}"  # Not 1.\n\n\n@dataclass(frozen=True)\nclass A:\n    y = 60\n'
-        "z = 1 << 20\n"
+        "z = 1 << 20\nif TYPE_CHECKING:\n    import b\n"
     )
     assert changed("a.py", source) == set()
 
