@@ -563,7 +563,6 @@ WITH death AS (
 SELECT count(*) AS size, min(task, 3) AS tasks, name, coalesce(queue, $default_queue) AS queue, ending, status, outcome,
        error, expect_state, expect_error, expects_result, ignored, row_expired,
        starts, starts > greatest(times, deliveries) AS redelivered, again > 0 AS is_retried, cut_short > 0 AS is_cut_short,
-       coalesce(stored_t < last_start_t, false) AS stored_before, workers, code, left(discard.reason, 200) AS discarded
+       NOT ignored AND coalesce(success_t < last_start_t, false) AS stored_before, workers, code, left(discard.reason, 200) AS discarded
 FROM found JOIN fact USING (task) LEFT JOIN death USING (task) LEFT JOIN discard USING (task)
-LEFT JOIN (SELECT task, stored_t FROM run) AS stored USING (task)
 GROUP BY ALL ORDER BY size DESC, tasks LIMIT 50;

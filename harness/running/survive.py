@@ -328,7 +328,10 @@ def outcome_of(audit: Audit, *, is_effect_doubled: bool) -> tuple[Outcome, str]:
 
 
 def _words(findings: Sequence[Finding]) -> str:
-    return " ".join(f"{one.text.rstrip('.')}." for one in findings)
+    texts = [
+        text for one in findings for text in (one.text, *(f"Reason: {why.text}" for why in one.reasons if why.setting))
+    ]
+    return " ".join(f"{text.rstrip('.')}." for text in texts)
 
 
 class OneTask(Scenario):

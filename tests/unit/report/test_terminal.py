@@ -15,7 +15,7 @@ from harness.measure.figures import Figures
 from harness.measure.load_account import LoadAccount
 from harness.measure.stages import Stage, Summary
 from harness.records.values import Json
-from harness.records.verdict import Fate, Finding, Verdict
+from harness.records.verdict import Fate, Finding, Reason, Verdict
 from harness.report import terminal
 
 SUMMARY = {"count": 1200, "mean_s": 0.00031, "p50_s": 0.000305, "p95_s": 0.0046, "p99_s": 0.123, "max_s": 1.2}
@@ -182,6 +182,29 @@ def test_the_tasks_of_a_finding_follow_its_sentence_without_its_full_stop() -> N
     assert "until 5 s of the load: 0ee7bddd …" in words
     alone = Finding(code="fault", verdict=Verdict.PASS, count=1, text="until 5 s of the load.")
     assert "until 5 s of the load. " in " ".join(shown(audit(alone, ok=1200)).replace("│", " ").split())
+
+
+def test_under_a_finding_stand_its_reasons_with_what_to_change_and_what_that_costs() -> None:
+    reason = Reason(
+        setting="task_acks_late",
+        value=False,
+        where="task \x1b[1mmail",
+        remedy="@app.task(acks_late=True)",
+        price="it may run twice",
+        source="a chapter",
+        count=2,
+    )
+    lost = Finding(code="lost", verdict=Verdict.FAIL, count=3, text="never came to be", reasons=(reason,))
+    words = " ".join(shown(audit(lost, ok=1)).replace("│", " ").split())
+    assert (
+        "never came to be reason: task_acks_late is False (task \\x1b[1mmail) remedy: @app.task(acks_late=True)"
+        in words
+    )
+    assert "price: it may run twice [a chapter]" in words
+    both = replace(lost, reasons=(reason, Reason(setting=None, count=1)))
+    words = " ".join(shown(audit(both, ok=1)).replace("│", " ").split())
+    assert "mail) (2 of 3) remedy: " in words
+    assert "reason: no setting is known to be the reason (1 of 3)" in words
 
 
 def test_a_closed_loop_is_called_one_with_what_that_means() -> None:
