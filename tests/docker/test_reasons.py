@@ -60,8 +60,8 @@ def env(*remedies: tuple[str, str], **more: Any) -> dict[str, str]:
 
 CHILD = ("", "app.conf.task_reject_on_worker_lost = True")
 EARLY_CHILD = ("early", "@app.task(acks_late=True, reject_on_worker_lost=True)")
-LIMIT = ("brief", "@app.task(time_limit=2)")
-SOFT_LIMIT = ("hurried", "@app.task(soft_time_limit=2)")
+LIMIT = ("brief", "@app.task(time_limit=8)")
+SOFT_LIMIT = ("hurried", "@app.task(soft_time_limit=8)")
 RESULT = ("forgotten", "@app.task(ignore_result=False)")
 CONTENT = ("", 'app.conf.accept_content = ["json", "pickle"]')
 IMPORTS = ("", 'app.conf.imports = ("imported_later",)')
@@ -72,8 +72,8 @@ def provoke(stack: Stack) -> Audit:
     send = stack.producer.send
     for name in ("mourned", "early"):
         send(name, kwargs={"key": name, "how": "SIGKILL", "times": 1}, expect=DONE)
-    send("brief", [1.3], expect=DONE)
-    send("hurried", [1.7], expect=DONE)
+    send("brief", [6], expect=DONE)
+    send("hurried", [6], expect=DONE)
     send("gather_nothing", ["sum"])
     send("imported_later.work", expect=DONE)
     options = {"serializer": "pickle", "task_id": "pickled"}
@@ -90,8 +90,8 @@ def test_what_breaks_a_promise_names_its_setting_and_the_line_that_changes_it(st
         ("imports is [] (app)", IMPORTS[1]),
         ("task_acks_late is False (task early)", EARLY_CHILD[1]),
         ("task_reject_on_worker_lost is None (app)", CHILD[1]),
-        ("task_soft_time_limit is 1 (task hurried)", SOFT_LIMIT[1]),
-        ("task_time_limit is 1 (task brief)", LIMIT[1]),
+        ("task_soft_time_limit is 4 (task hurried)", SOFT_LIMIT[1]),
+        ("task_time_limit is 4 (task brief)", LIMIT[1]),
     ]
     assert found["chords-hopeless"] == [("task_ignore_result is True (task forgotten)", RESULT[1])]
     assert found["unrecorded"] == [("accept_content is ['json'] (app)", CONTENT[1])]
@@ -266,7 +266,7 @@ def test_with_the_proposed_lines_it_rests(stack: Stack) -> None:
 @pytest.mark.stack(**ENDINGS, options=["--pool=threads", "--concurrency=2", *BARE])
 def test_a_pool_that_does_not_know_limits_is_named(stack: Stack) -> None:
     expected = Expect(state="FAILURE", error="TimeLimitExceeded")
-    stack.producer.send("brief", [1.2], expect=expected)
+    stack.producer.send("brief", [4.5], expect=expected)
     audit = stack.settle()
     assert met(audit) == {Fate.WRONG: 1}, audit.text()
     assert remedies(audit) == {"wrong": [("worker_pool is 'threads' (worker)", "celery worker --pool=prefork")]}

@@ -137,14 +137,14 @@ def warned(self: Task, key: str, *, heed: bool) -> str:
     return "done"
 
 
-@app.task(name="brief", time_limit=1)
+@app.task(name="brief", time_limit=4)
 def brief(pause_s: float) -> str:
     """Take longer than the hard limit, which is too low."""
     time.sleep(pause_s)
     return "done"
 
 
-@app.task(name="hurried", soft_time_limit=1)
+@app.task(name="hurried", soft_time_limit=4)
 def hurried(pause_s: float) -> str:
     """Take longer than the soft limit, which is too low."""
     time.sleep(pause_s)
