@@ -7,7 +7,7 @@ seconds and bounded memory.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.audit import deleted_rows
+from harness.audit import deleted_rows, worker_findings
 from harness.audit.beat import tick_rules
 from harness.audit.beat.tick_records import EntryTicks, Ticks, Window
 from harness.audit.evidence_database import FIRST_TASKS, Database, open_database
@@ -214,6 +214,8 @@ def _judge(database: Database, witnesses: Witnesses, promise: Promise, name: str
         *(deleted_rows.findings(database) if promise.recorded else ()),
         *_promise_findings(explainer, incomplete=witnesses.incomplete),
         *_fairness_findings(witnesses.workers, promise),
+        *worker_findings.of_hoarding(witnesses.hoarded()),
+        *worker_findings.of_growth(witnesses.growth_mb, promise),
         *(ticked.findings if ticked else ()),
     ]
     if not entries - fates[Fate.REFUSED]:
@@ -293,6 +295,7 @@ _OTHER_FINDINGS = (
     ("unexpected_executions", Verdict.FAIL, "executed, and no producer ever intended them"),
     ("unexpected_rows", Verdict.FAIL, "in celery_taskmeta, and no producer ever intended them"),
     ("early", Verdict.FAIL, "began before they were due"),
+    ("out_of_order", Verdict.FAIL, "began before a task that they follow had succeeded"),
     ("unexpected_effects", Verdict.FAIL, "effects that no task was expected to have"),
     ("unexpected_messages", Verdict.FAIL, "left in the broker, and no producer ever intended them"),
     ("groups_half_sent", Verdict.FAIL, "members of saved groups, and nobody ever sent them"),
@@ -300,6 +303,7 @@ _OTHER_FINDINGS = (
     ("chords_hopeless", Verdict.FAIL, "bodies of chords that nobody will ever send"),
     ("chords_waiting", Verdict.UNKNOWN, "bodies of chords that still waited for their members"),
     ("left_after_end", Verdict.UNKNOWN, "came to an end, and a message is left that may run them once more"),
+    ("ran_before_commit", Verdict.PASS, "sent in a transaction of a database, and began before that was committed"),
     ("undecoded", Verdict.PASS, "results that are not JSON, and were not decoded"),
     ("failed_run", Verdict.PASS, "succeeded, and another run of it failed"),
     ("ran_again", Verdict.PASS, "ran more than once, which the promise allows"),
@@ -307,6 +311,7 @@ _OTHER_FINDINGS = (
     ("unfinished_rows", Verdict.PASS, "rows in celery_taskmeta that say neither success nor failure"),
 )
 _OF_UNSENT = frozenset({"groups_half_sent", "chords_half_sent", "chords_hopeless"})
+_OF_LINES = frozenset({*_OF_UNSENT, "out_of_order"})
 _OF_CHORDS = frozenset({"chords_half_sent", "chords_hopeless", "chords_waiting"})
 _OF_WORKERS = frozenset({"failed_on_one_worker", "failed_run", "left_after_end", "ran_again"})
 
@@ -321,8 +326,8 @@ def _other_findings(
     for code, verdict, words, (count, tasks) in found:
         if count:
             name = Code(code.replace("_", "-"))
-            if journal_incomplete and (code.startswith("unexpected_") or code in _OF_UNSENT):
-                # The line that says it was sent may be lost.
+            if journal_incomplete and (code.startswith("unexpected_") or code in _OF_LINES):
+                # The line that says that it was sent, or that another task ended, may be lost.
                 verdict = Verdict.UNKNOWN  # noqa: PLW2901 - changed for this finding alone.
             text = f"{explainer.names(tasks, count)}: {words}{_more(code, tasks, explainer)}"
             yield Finding(code=name, verdict=verdict, count=count, text=text, tasks=tasks)
@@ -332,6 +337,10 @@ def _more(code: str, tasks: tuple[str, ...], explainer: Explainer) -> str:
     """Return further details of the tasks of a finding, by its code."""
     if code == "failed_unexpectedly":
         return f" ({explainer.reasons()})"
+    if code == "out_of_order":
+        return _also(explainer.order(tasks))
+    if code == "ran_before_commit":
+        return _also(explainer.hasty(tasks))
     if code in _OF_CHORDS:
         return _also(explainer.chords(tasks))
     return _also(explainer.workers(tasks)) if code in _OF_WORKERS else ""
@@ -348,6 +357,7 @@ def _promise_findings(explainer: Explainer, *, incomplete: bool) -> Iterator[Fin
     if differing := explainer.differing_queues():
         text = f"declared by the app otherwise than the broker has them: {'; '.join(differing)}"
         yield Finding(code=Code.QUEUES_DIFFER, verdict=Verdict.PASS, count=len(differing), text=text)
+    yield from worker_findings.of_remains(explainer.witnesses.remains)
     if dead := explainer.witnesses.remains.dead:
         tasks = tuple(sorted(letter.task for letter in dead if letter.task is not None))[:FIRST_TASKS]
         text = explainer.dead_letters()

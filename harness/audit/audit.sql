@@ -124,6 +124,54 @@ CREATE TABLE called AS SELECT task FROM line WHERE kind = 'errback';
 CREATE TABLE unlock AS
 SELECT task, unnest(members) AS member FROM line WHERE members IS NOT NULL;
 
+-- name: disorders
+-- Tasks that began before a task that they follow: a step before its predecessor ended, a chord's body before its
+-- member did. Nobody tells when a step may be sent, except whoever sends it: Celery sends the next step when the
+-- predecessor has returned, and stores the predecessor's result after that. A body may begin once the results of all
+-- members are stored, which a line tells later, by no more than $untold_s if it does not say by how much. A task that
+-- was replaced began before the one that now precedes it was sent, so that only later executions count.
+CREATE TABLE disorder AS
+WITH pair AS (
+         SELECT predecessor AS announcer, predecessor, task, way = 'body' AS is_body FROM promised
+         WHERE task IS NOT NULL AND (way = 'next' OR way = 'body' AND predecessor NOT IN (SELECT task FROM unlock))
+         UNION ALL
+         SELECT unlock.task, unlock.member, promised.task, true FROM promised
+         JOIN unlock ON unlock.task = promised.predecessor
+         WHERE promised.way = 'body' AND promised.task IS NOT NULL
+     ),
+     announced AS (SELECT task AS announcer, min(t) AS t FROM line WHERE steps IS NOT NULL GROUP BY task),
+     start AS (SELECT task, t FROM line WHERE kind = 'started' AND task IN (SELECT task FROM pair)),
+     began AS (
+         SELECT pair.predecessor, pair.task, bool_and(pair.is_body) AS is_body, min(start.t) AS t
+         FROM pair JOIN announced USING (announcer) JOIN start ON start.task = pair.task AND start.t >= announced.t
+         GROUP BY pair.predecessor, pair.task
+     ),
+     done AS (
+         SELECT task AS predecessor, min(t - coalesce(since_store_s, $untold_s)) AS t FROM line
+         WHERE kind = 'finished' AND state = 'SUCCESS' AND task IN (SELECT predecessor FROM pair) GROUP BY task
+     ),
+     sent AS (
+         SELECT task, parent AS predecessor, min(t) AS t FROM line
+         WHERE kind = 'intended' AND parent IS NOT NULL AND task IN (SELECT task FROM pair) GROUP BY ALL
+     )
+SELECT began.task, began.predecessor, began.is_body, done.t IS NOT NULL AS has_ended
+FROM began LEFT JOIN done USING (predecessor) LEFT JOIN sent USING (task, predecessor)
+WHERE coalesce(done.t > began.t, true) AND (began.is_body OR coalesce(sent.t > began.t, true));
+
+-- name: hasties
+-- Tasks that were sent in a transaction of the app's database, and began before it was committed, or although it was
+-- rolled back. The last publish before the end of the transaction is the one in it.
+CREATE TABLE hasty AS
+WITH ending AS (SELECT task, t, rolled_back IS true AS rolled_back, file FROM line WHERE kind = 'committed'),
+     sent AS (
+         SELECT ending.task, ending.t, ending.rolled_back, max(line.t) AS sent_t
+         FROM ending JOIN line ON line.task = ending.task AND line.file = ending.file AND line.t <= ending.t
+         WHERE line.kind = 'intended' GROUP BY ending.task, ending.t, ending.rolled_back
+     )
+SELECT sent.task, bool_or(sent.rolled_back) AS rolled_back, max(sent.t - line.t) AS early_s
+FROM sent JOIN line ON line.task = sent.task AND line.t >= sent.sent_t
+WHERE line.kind = 'started' AND (sent.rolled_back OR line.t < sent.t) GROUP BY sent.task;
+
 -- name: followers
 -- Tasks that follow another one, in a chain or as the body of a chord. If that one fails, Celery records a failure for
 -- each of them, though they were never sent.
@@ -145,6 +193,85 @@ GROUP BY node HAVING bool_or(role = 'worker') OR sum(starts) > 0 ORDER BY node;
 -- name: memory
 -- Peak resident memory per worker in kB: the sum of its processes' peaks.
 SELECT node, sum(peak_kb) AS peak_kb FROM owner WHERE peak_kb IS NOT NULL GROUP BY node ORDER BY node;
+
+-- name: presences
+-- Each worker with the number of tasks that it runs at once, from when it was ready to its last line.
+CREATE TABLE presence AS
+SELECT owner.node, (any_value(setting.said)->>'concurrency')::BIGINT AS concurrency,
+       min(line.t) FILTER (line.kind = 'ready') AS ready_t, max(line.t) AS last_t
+FROM line JOIN owner USING (file) JOIN setting ON setting.node = owner.node
+GROUP BY owner.node HAVING bool_or(owner.role = 'worker') AND concurrency > 0 AND ready_t IS NOT NULL;
+
+-- name: work_span
+-- The time in which tasks were received and ran, if there was more than one worker to run them.
+SELECT min(t), max(t) FROM line WHERE kind IN ('received', 'started', 'finished')
+HAVING count(*) > 0 AND (SELECT count(*) FROM presence) > 1;
+
+-- name: loads
+-- Per worker and slot of time: how many more executions are open and messages held at its end than at its beginning,
+-- and the seconds that these changes add in the slot itself. A message is held from its receipt, or from the time before
+-- which it must not run, until the worker begins its task; one that the worker does not begin does not count. One task
+-- of $one_in is looked at, and stands for as many.
+CREATE TABLE load AS
+WITH held AS (
+         SELECT owner.node, line.task,
+                max(greatest(line.t, coalesce(line.eta, 0))) FILTER (kind = 'received') AS from_t,
+                min(line.t) FILTER (kind = 'started') AS until_t
+         FROM line JOIN owner USING (file)
+         WHERE kind IN ('received', 'started') AND hash(line.task) % $one_in::UBIGINT = 0
+         GROUP BY owner.node, line.task HAVING until_t > from_t
+     ),
+     change AS (
+         SELECT owner.node, t, CASE kind WHEN 'started' THEN 1 ELSE -1 END AS running, 0 AS held
+         FROM line JOIN owner USING (file) WHERE kind = 'started' OR kind = 'finished' AND outside IS NOT true
+         UNION ALL SELECT node, from_t, 0, $one_in::BIGINT FROM held
+         UNION ALL SELECT node, until_t, 0, -$one_in::BIGINT FROM held
+     )
+SELECT node, floor((t - $begin_t) / $slot_s)::BIGINT AS slot, sum(running) AS running, sum(held) AS held,
+       sum(running * ($begin_t + (slot + 1) * $slot_s - t)) AS running_s,
+       sum(held * ($begin_t + (slot + 1) * $slot_s - t)) AS held_s
+FROM change GROUP BY ALL;
+
+-- name: hoarded
+-- Per worker: the seconds for which its processes had nothing to do while another worker held messages that it had not
+-- begun, and the seconds for which this worker held messages while another had nothing to do. Of a worker that runs no
+-- more, nobody knows for how long it ran after its last line.
+WITH slot AS (SELECT unnest(generate_series(0, (SELECT max(slot) FROM load))) AS slot),
+     seen AS (
+         SELECT presence.node, slot.slot, presence.concurrency,
+                least(CASE WHEN list_contains($alive::VARCHAR[], presence.node) THEN $end_t ELSE last_t END,
+                      $begin_t + (slot.slot + 1) * $slot_s)
+                - greatest(ready_t, $begin_t + slot.slot * $slot_s) AS there_s,
+                coalesce(load.running_s, 0) + $slot_s * coalesce(sum(load.running) OVER before, 0) AS running_s,
+                coalesce(load.held_s, 0) + $slot_s * coalesce(sum(load.held) OVER before, 0) AS held_s
+         FROM presence CROSS JOIN slot LEFT JOIN load ON load.node = presence.node AND load.slot = slot.slot
+         WINDOW before AS (PARTITION BY presence.node ORDER BY slot.slot ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+     ),
+     idle AS (
+         SELECT node, slot, held_s, greatest(concurrency * greatest(there_s, 0) - running_s, 0) AS idle_s FROM seen
+     ),
+     compared AS (
+         SELECT node, idle_s, held_s, sum(held_s) OVER every - held_s AS held_by_others_s,
+                sum(idle_s) OVER every - idle_s AS idle_of_others_s
+         FROM idle WINDOW every AS (PARTITION BY slot)
+     )
+SELECT node, sum(least(idle_s, held_by_others_s)) AS idle_s, sum(least(held_s, idle_of_others_s)) AS held_s
+FROM compared GROUP BY node ORDER BY idle_s DESC, node;
+
+-- name: growths
+-- Per worker: by how many MiB its processes grew in 1,000 tasks, and over how many tasks that was measured. The slope of
+-- a straight line through all looks at a process is less sensitive to a single one than the difference of two. The
+-- first look is left out, because a process loads modules in its first tasks; fewer than three say nothing.
+WITH look AS (
+         SELECT file, rss_kb, ran, row_number() OVER (PARTITION BY file ORDER BY ran) AS number
+         FROM line WHERE rss_kb IS NOT NULL AND ran IS NOT NULL
+     ),
+     process AS (
+         SELECT file, regr_slope(rss_kb, ran) AS kb, max(ran) - min(ran) AS tasks FROM look
+         WHERE number > 1 GROUP BY file HAVING count(*) > 2 AND tasks > 0
+     )
+SELECT owner.node, sum(kb * tasks) / sum(tasks) * 1000 / 1024 AS mb, sum(tasks)::BIGINT AS tasks
+FROM process JOIN owner USING (file) GROUP BY owner.node ORDER BY owner.node;
 
 -- name: early_runs
 -- Executions that began before their due time. Each execution belongs to the last publish before it; a retry has its
@@ -400,6 +527,12 @@ WHERE promised.way = 'errback' AND fact.failed AND fact.ending = 'FAILURE'
   AND promised.predecessor NOT IN (SELECT task FROM called)
   AND (promised.predecessor, promised.name) NOT IN (SELECT (parent, name) FROM child);
 
+-- name: out_of_order
+-- Of a predecessor whose process died after it stored a success, nobody knows when that was.
+SELECT DISTINCT disorder.task FROM disorder LEFT JOIN result ON result.task = disorder.predecessor
+WHERE (disorder.has_ended OR result.status IS DISTINCT FROM 'SUCCESS')
+  AND disorder.task NOT IN (SELECT task FROM moving) AND disorder.predecessor NOT IN (SELECT task FROM moving);
+
 -- name: chords
 -- Every chord whose body was not sent although no member failed: what it waits for, and whether that can still come.
 -- `waits_for` has the first 3 members, as a finding shows them (`_SHOWN` in explain.py).
@@ -482,6 +615,13 @@ SELECT task FROM fact WHERE outcome = 'refused' AND NOT known AND ran;
 -- name: early
 SELECT task FROM early_run;
 
+-- name: ran_before_commit
+SELECT task FROM hasty;
+
+-- name: hasty_stories
+SELECT hasty.task, entry.name, hasty.rolled_back, hasty.early_s FROM hasty LEFT JOIN entry USING (task)
+WHERE hasty.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY hasty.task;
+
 -- name: late
 SELECT task FROM fact WHERE (success_t - due_t) > $deadline_s;
 
@@ -518,6 +658,15 @@ SELECT fact.task, fact.name, fact.queue, fact.starts, fact.ending, fact.outcome,
         FROM execution WHERE execution.task = fact.task) AS workers,
        (SELECT arg_max(code, starts) FROM execution WHERE execution.task = fact.task AND code IS NOT NULL) AS code
 FROM fact LEFT JOIN discard USING (task) WHERE fact.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY fact.task;
+
+-- name: order_stories
+-- Some tasks that began too early: each with one task that it should have followed, and whether that one succeeded.
+SELECT disorder.task, any_value(step.name), min(disorder.predecessor) AS before,
+       arg_min(predecessor.name, disorder.predecessor), arg_min(disorder.is_body, disorder.predecessor),
+       arg_min(disorder.has_ended, disorder.predecessor), count(*) - 1
+FROM disorder LEFT JOIN entry AS step ON step.task = disorder.task
+LEFT JOIN entry AS predecessor ON predecessor.task = disorder.predecessor
+WHERE disorder.task IN (SELECT unnest($tasks::VARCHAR[])) GROUP BY disorder.task ORDER BY disorder.task;
 
 -- name: absent_keys
 -- The first 3 effects that a task should have had and did not have, as a finding shows them.

@@ -57,6 +57,18 @@ class ChordStory(NamedTuple):
     looks: int
 
 
+class OrderStory(NamedTuple):
+    """The evidence on one task that began before one that it follows: one row of the query `order_stories`."""
+
+    task: str
+    name: str | None
+    predecessor: str
+    predecessor_name: str | None
+    is_body: bool
+    has_ended: bool
+    others: int
+
+
 @dataclass(frozen=True)
 class Explainer:
     """An explainer of findings: turns the evidence on tasks into sentences."""
@@ -224,6 +236,22 @@ class Explainer:
         stories = [ChordStory(*row) for row in self.database.all("chord_stories", tasks=list(tasks[:_SHOWN]))]
         return "; ".join(_of_chord(story) for story in stories)
 
+    def order(self, tasks: Sequence[str]) -> str:
+        """Return what the first tasks that began too early should have followed, as text."""
+        return "; ".join(
+            _of_order(OrderStory(*row)) for row in self.database.all("order_stories", tasks=list(tasks[:_SHOWN]))
+        )
+
+    def hasty(self, tasks: Sequence[str]) -> str:
+        """Return how much too early the first tasks began that were sent in a transaction, and what to do, as text."""
+        said = [
+            f"{name or 'a task'} ({task}) began, and the transaction in which it was sent was rolled back"
+            if rolled_back
+            else f"{name or 'a task'} ({task}) began {early_s * 1000:.0f} ms before the commit"
+            for task, name, rolled_back, early_s in self.database.all("hasty_stories", tasks=list(tasks[:_SHOWN]))
+        ]
+        return f"{'; '.join(said)}. Send it after the commit"
+
     def dead_letters(self) -> str:
         """Return where the dead letters are, by task name, queue, origin and reason, as text."""
         counts: dict[tuple[str, str, str, str], int] = {}
@@ -239,10 +267,12 @@ class Explainer:
     def differing_queues(self) -> list[str]:
         """Return the queue arguments that differ from a worker's declaration: settings that are not in force."""
         return [
-            f"`{queue.name}` has {key}={shown(queue.arguments.get(key))}, and the app says {shown(value)}"
+            f"`{queue.name}` has {key}={shown(has.get(key))}, and the app says {shown(value)}"
             for queue in self.witnesses.remains.queues
+            # A queue need not be declared with its type.
+            for has in ({"x-queue-type": queue.kind, **queue.arguments},)
             for key, value in queue.declared.items()
-            if queue.arguments.get(key) != value
+            if has.get(key) != value
         ]
 
     def waiting(self) -> str:
@@ -260,6 +290,14 @@ class Explainer:
             f"the app did not come to rest within {settled.waited_s:g} s: {_few(said)}. "
             "What goes on for ever needs an end before it is judged: stop it, or give settle a shorter limit_s"
         )
+
+
+def _of_order(story: OrderStory) -> str:
+    role = "the body of a chord, began before its member" if story.is_body else "a step of a chain, began before"
+    others = f" and {story.others} more" if story.others else ""
+    end = "had succeeded" if story.has_ended else "had succeeded, and it never did"
+    before = f"{story.predecessor_name or 'a task'} ({story.predecessor})"
+    return f"{story.name or 'a task'} ({story.task}), {role} {before}{others} {end}"
 
 
 def _of_chord(story: ChordStory) -> str:

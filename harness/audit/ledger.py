@@ -132,6 +132,10 @@ class Ledger:
         """Number of tasks that tasks have sent, by the sender's name and the sent task's name."""
         self.consumes: dict[str, Mapping[str, Mapping[str, Json]]] = {}
         """Per worker, the queues that it consumed when it was ready, each with its declaration."""
+        self.heartbeats: dict[str, float] = {}
+        """Per worker, the seconds between two heartbeats on its connection; 0 for none."""
+        self._ready: set[str] = set()
+        """The nodes that are ready since they came up, and did not say that they went down."""
         self.settings: dict[str, Settings] = {}
         """Per worker and beat, its settings."""
         self.routes = Routes()
@@ -161,17 +165,25 @@ class Ledger:
                 self._of_workers.add(event.node)
             elif event.kind is Kind.UP:
                 self._up[event.node] = event.t
+                self._ready.discard(event.node)
                 self._forget(event.node)
             elif event.kind is Kind.SETTINGS:
                 self.settings[event.node] = event.of(Settings)
             elif event.kind is Kind.READY:
-                ready = event.of(Ready)
-                self.consumes[event.node] = dict(ready.get("queues") or {})
-                self.routes = Routes.from_line(ready.get("default_route"), ready.get("routes")) or self.routes
+                self._be_ready(event.node, event.of(Ready))
+            elif event.kind is Kind.DOWN:
+                self._ready.discard(event.node)
             elif event.kind is Kind.EXITED:
                 self._lose(event.node, int(event.of(Exited).get("child", 0)), event.t)
             elif event.task is not None:
                 self._take(event, event.task)
+
+    def _be_ready(self, node: str, ready: Ready) -> None:
+        self._ready.add(node)
+        if (heartbeat_s := ready.get("heartbeat_s")) is not None:
+            self.heartbeats[node] = heartbeat_s
+        self.consumes[node] = dict(ready.get("queues") or {})
+        self.routes = Routes.from_line(ready.get("default_route"), ready.get("routes")) or self.routes
 
     def _take(self, event: Event, task: str) -> None:
         if task not in self._chords and event.of(Intended).get("name") != UNLOCK:
@@ -292,6 +304,11 @@ class Ledger:
             del self._processes[where]
         for key in [key for key in self._waiting if key[0] == node]:
             del self._waiting[key]
+
+    @property
+    def consuming(self) -> dict[str, Collection[str]]:
+        """Per worker that is ready and did not go down, the names of the queues that it should consume."""
+        return {node: queues for node, queues in self.consumes.items() if node in self._ready}
 
     @property
     def sent(self) -> int:

@@ -19,6 +19,8 @@ class QueueLeft:
     """Number of consumers; None if the broker did not report it."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
     """The arguments of its declaration, and those that a policy adds."""
+    durable: bool | None = None
+    """True if it survives a restart of the broker; None if that is not known."""
     declared: Mapping[str, Json] = field(default_factory=dict)
     """The arguments with which its workers declare it."""
 
@@ -33,6 +35,7 @@ class QueueLeft:
             unacked=int(value["unacked"]),
             consumers=None if consumers is None else int(consumers),
             arguments=dict(value.get("arguments", {})),
+            durable=None if value.get("durable") is None else bool(value["durable"]),
             declared=dict(value.get("declared", {})),
         )
 
@@ -62,6 +65,39 @@ class DeadLetter:
             origin=str(value["origin"]),
             reason=str(value["reason"]),
             count=int(value["count"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deaf:
+    """A queue that some worker should consume, which runs and does not."""
+
+    queue: str
+    consumers: int | None
+    """Number of its consumers; None if there is no such queue any more."""
+    workers: tuple[str, ...]
+    """The names of the workers that run and should consume it."""
+    absent: tuple[str, ...] = ()
+    """The names of those that do not; empty if the broker did not say which they are."""
+
+    @property
+    def text(self) -> str:
+        """Return it as a clause."""
+        if self.absent:
+            verb, it = ("runs and does", "it") if len(self.absent) == 1 else ("run and do", "they")
+            gone = ", which is gone" if self.consumers is None else ""
+            return f"{', '.join(self.absent)} {verb} not consume `{self.queue}`{gone}, though {it} did"
+        verb = "consumes" if self.consumers == 1 else "consume"
+        return f"only {self.consumers or 0} of {', '.join(self.workers)} {verb} `{self.queue}`, which each of them did"
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> "Deaf":
+        """Read the result of `asdict`. Raises ValueError, TypeError or KeyError on anything else."""
+        return cls(
+            queue=str(value["queue"]),
+            consumers=None if value["consumers"] is None else int(value["consumers"]),
+            workers=tuple(str(node) for node in value["workers"]),
+            absent=tuple(str(node) for node in value["absent"]),
         )
 
 
@@ -121,6 +157,11 @@ class Remains:
     held: Sequence[str] = ()
     """The ids of the tasks that a worker holds."""
     dead: Sequence[DeadLetter] = ()
+    deaf: Sequence[Deaf] = ()
+    alive: Sequence[str] = ()
+    """The names of the workers that ran when the broker was asked."""
+    differing: Sequence[str] = ()
+    """A sentence for each setting of the app that is not in force."""
     reason: str | None = None
     """The reason why this is incomplete; None if it is complete."""
     asked_t: float | None = None
@@ -138,6 +179,9 @@ class Remains:
             "anonymous": self.anonymous,
             "held": list(self.held),
             "dead": [asdict(letter) for letter in self.dead],
+            **({"alive": list(self.alive)} if self.alive else {}),
+            **({"differing": list(self.differing)} if self.differing else {}),
+            **({"deaf": [asdict(one) for one in self.deaf]} if self.deaf else {}),
             **({} if self.asked_t is None else {"t": self.asked_t}),
             **({} if self.settled is None else {"settled": self.settled.to_json()}),
         }
@@ -152,6 +196,9 @@ class Remains:
             anonymous=int(value.get("anonymous", 0)),
             held=tuple(str(task) for task in value["held"]),
             dead=tuple(map(DeadLetter.from_json, value.get("dead", ()))),
+            alive=tuple(str(node) for node in value.get("alive", ())),
+            differing=tuple(str(text) for text in value.get("differing", ())),
+            deaf=tuple(map(Deaf.from_json, value.get("deaf", ()))),
             reason=None if readable is True else str(value.get("reason", "it does not say why")),
             asked_t=None if value.get("t") is None else float(value["t"]),
             settled=Settled.from_json(value["settled"]) if value.get("settled") else None,

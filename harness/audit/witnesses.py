@@ -27,6 +27,7 @@ from harness.audit.row_file import RowFile
 from harness.audit.run_folder import RunFolder, row_file
 from harness.errors import ResultsError, RunFolderError
 from harness.records import values
+from harness.records.event import LATE_WORD_S
 from harness.records.finding_codes import Code
 from harness.records.journal import FORMAT, HIGHEST, KINDS, TASKLESS, first_fault, parsed
 from harness.records.message import result_ids
@@ -40,13 +41,33 @@ is not searched, and makes the verdict unknown."""
 _SHORT_CHARS = 100
 """The most characters of an expectation or a result in the database; it holds a longer one as a digest. A smaller value
 would show less of a wrong result; a larger one would need more memory for a million tasks."""
+_SLOTS = 4_000
+"""The most slots of time in which the load of the workers is compared. More would take longer for a long run; in fewer,
+a worker could seem to have been idle while another held messages, when the one came after the other."""
+_SLOT_S = 0.05
+"""The shortest slot, in seconds. A shorter one would be no longer than what a message takes from its receipt to its
+task."""
+_LINES_OF_LOADS = 500_000
+"""The most lines of a journal of which each task is looked at for how long a worker held it; of a longer one, every
+second, every third and so on. More would make the audit of a million tasks slower."""
 _MAILBOX = "mailbox.jsonl"
 """The file of effects that only the mailbox writes."""
 
 
 _OF_THE_JOURNAL = (
     *("entries", "runs", "followers", "span", "wants", "early_runs"),
-    *("owners", "executions", "fanouts", "discards", "tracebacks", "promised", "children", "called", "unlocks"),
+    *(
+        "owners",
+        "executions",
+        "fanouts",
+        "discards",
+        "tracebacks",
+        "promised",
+        "children",
+        "called",
+        "unlocks",
+        "hasties",
+    ),
     *("settings", "cleanups", "given"),
 )
 """The queries that build tables from the journal's lines, before the lines are dropped."""
@@ -95,7 +116,11 @@ class Witnesses:
     """The journal files that were read completely and contain no line of beat."""
     workers: dict[str, int] = field(default_factory=dict)
     memory_mb: dict[str, float] = field(default_factory=dict)
+    growth_mb: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Per worker, by how many MiB a process of it grew in 1,000 tasks, and over how many tasks that was measured."""
     remains: Remains = field(default_factory=Remains)
+    _work: dict[str, float] = field(default_factory=dict)
+    """The time in which tasks ran, if there were several workers, as parameters of the query `hoarded`."""
 
     @property
     def executions(self) -> bool:
@@ -177,9 +202,32 @@ class Witnesses:
         )
         for query in _OF_THE_JOURNAL:
             self.database.run(query)
+        self.database.run("disorders", untold_s=LATE_WORD_S)
+        self.growth_mb = {node: (mb, tasks) for node, mb, tasks in self.database.all("growths")}
+        self._loads(sum(file.lines for file in files))
         self.workers = dict(self.database.all("workers"))
         self.memory_mb = {node: round(peak_kb / 1024, 1) for node, peak_kb in self.database.all("memory")}
         self.database.run("forget_lines")
+
+    def _loads(self, lines: int) -> None:
+        """Sum up which worker ran and held how much at what time, if there were several."""
+        self.database.run("presences")
+        for begin_t, end_t in self.database.all("work_span"):
+            slot = {"begin_t": begin_t, "slot_s": max((end_t - begin_t) / _SLOTS, _SLOT_S)}
+            self.database.run("loads", one_in=lines // _LINES_OF_LOADS + 1, **slot)
+            self._work = {**slot, "end_t": end_t}
+
+    def hoarded(self) -> list[tuple[str, float, float]]:
+        """Return per worker the seconds of idle processes while others held messages, and those while it held them.
+
+        Seconds of several processes are added up. Empty if there were not several workers.
+        """
+        if not self._work:
+            return []
+        return [
+            (str(node), float(idle_s), float(held_s))
+            for node, idle_s, held_s in self.database.all("hoarded", alive=list(self.remains.alive), **self._work)
+        ]
 
     def _read_lines(self) -> list["_File"]:
         """Load the journal's lines; return the figures of each file."""

@@ -12,14 +12,14 @@ CREATE TABLE line (
     expires DOUBLE, follow VARCHAR[], confirmed BOOLEAN, state VARCHAR, error VARCHAR,
     outside BOOLEAN, ignored BOOLEAN, peak_kb BIGINT, pid BIGINT, child BIGINT, code BIGINT,
     queue VARCHAR, parent VARCHAR, steps JSON, members VARCHAR[], redelivered BOOLEAN,
-    reason VARCHAR, traceback VARCHAR, store_s DOUBLE, returned JSON, start VARCHAR, digest VARCHAR,
-    settings JSON
+    reason VARCHAR, traceback VARCHAR, store_s DOUBLE, since_store_s DOUBLE, returned JSON, start VARCHAR, digest VARCHAR,
+    settings JSON, eta DOUBLE, rolled_back BOOLEAN, rss_kb BIGINT, ran BIGINT
 );
 
 -- name: lines
 INSERT INTO line BY NAME
 SELECT parse_filename(filename) AS file,
-       * EXCLUDE (filename, format, result_expires, timezone, enable_utc) REPLACE (
+       * EXCLUDE (filename, format, result_expires, timezone, enable_utc, concurrency) REPLACE (
     CASE WHEN n BETWEEN 0 AND $highest AND isfinite(t)
               AND (task IS NOT NULL OR list_contains($taskless, kind))
               AND (kind <> 'opened' OR (n = 0 AND node IS NOT NULL AND coalesce(format, $format) = $format))
@@ -36,7 +36,8 @@ SELECT parse_filename(filename) AS file,
                           'text', left(sha256((expect->'$.result')::VARCHAR), 32))
          ELSE expect END AS expect),
     CASE WHEN kind = 'settings'
-         THEN json_object('result_expires', result_expires, 'timezone', timezone, 'enable_utc', enable_utc)
+         THEN json_object('result_expires', result_expires, 'timezone', timezone, 'enable_utc', enable_utc,
+                          'concurrency', concurrency)
          END AS settings
 FROM read_json($files, format = 'newline_delimited', maximum_object_size = $longest, ignore_errors = true,
                filename = true, columns = {
@@ -45,8 +46,10 @@ FROM read_json($files, format = 'newline_delimited', maximum_object_size = $long
     expires: 'DOUBLE', follow: 'VARCHAR[]', confirmed: 'BOOLEAN', state: 'VARCHAR', error: 'VARCHAR',
     outside: 'BOOLEAN', ignored: 'BOOLEAN', peak_kb: 'BIGINT', pid: 'BIGINT', child: 'BIGINT', code: 'BIGINT',
     queue: 'VARCHAR', parent: 'VARCHAR', steps: 'JSON', members: 'VARCHAR[]', redelivered: 'BOOLEAN',
-    reason: 'VARCHAR', traceback: 'VARCHAR', store_s: 'DOUBLE', returned: 'JSON', start: 'VARCHAR', digest: 'VARCHAR',
-    format: 'BIGINT', result_expires: 'DOUBLE', timezone: 'VARCHAR', enable_utc: 'BOOLEAN'
+    reason: 'VARCHAR', traceback: 'VARCHAR', store_s: 'DOUBLE', since_store_s: 'DOUBLE',
+    returned: 'JSON', start: 'VARCHAR', digest: 'VARCHAR',
+    format: 'BIGINT', result_expires: 'DOUBLE', timezone: 'VARCHAR', enable_utc: 'BOOLEAN', concurrency: 'BIGINT',
+    eta: 'DOUBLE', rolled_back: 'BOOLEAN', rss_kb: 'BIGINT', ran: 'BIGINT'
 });
 
 -- name: forget_file

@@ -40,6 +40,8 @@ class QueueCount:
     """The greatest age of these counts, in seconds; 0 if they are live. Quorum queues report theirs at intervals."""
     kind: str = "classic"
     """`classic`, `quorum` or `stream`."""
+    durable: bool | None = None
+    """True if it survives a restart of the broker; None if that is not known."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
     """The arguments of its declaration, such as `x-message-ttl`, and those of its policy under the same names."""
 
@@ -165,6 +167,20 @@ class BrokerNode(Node, ABC):
         """Return the numbers of ready messages and of consumers of some queues, as the queues themselves report them.
 
         A queue that is gone, or that is exclusive to another connection, is left out.
+        """
+
+    @abstractmethod
+    def consumers(self, vhost: str) -> Mapping[str, Sequence[str]]:
+        """Return the tags of the consumers of each queue that has any. They may be some seconds old."""
+
+    @abstractmethod
+    def reaches_a_queue(self, vhost: str, exchange: str, routing_key: str | None) -> bool:
+        """Return whether a message that is published to an exchange would reach a queue.
+
+        Args:
+            vhost: of the exchange.
+            exchange: its name; there need not be one.
+            routing_key: of the message; None if it is not known: then any queue counts.
         """
 
     @abstractmethod

@@ -230,6 +230,7 @@ class Broker(BrokerNode):
                     unacked=queue["messages_unacknowledged"],
                     sampled_s=0.0 if queue["type"] == "classic" else self._sampled_s,
                     kind=queue["type"],
+                    durable=queue.get("durable"),
                     arguments=_arguments(queue, policies),
                 )
                 for queue in self._ask("GET", f"{path}&enable_queue_totals=true")
@@ -268,6 +269,32 @@ class Broker(BrokerNode):
                 return found
         except (OSError, AMQPError) as error:
             raise BrokerError(f"The queues of vhost {vhost!r} could not be asked: {error}") from error
+
+    def consumers(self, vhost: str) -> dict[str, list[str]]:
+        """Return the tags of the consumers of each queue that has any, as they were up to five seconds ago.
+
+        Raises:
+            BrokerError: the broker does not answer.
+        """
+        found: dict[str, list[str]] = {}
+        for consumer in self._ask("GET", f"consumers/{_quoted(vhost)}"):
+            found.setdefault(consumer["queue"]["name"], []).append(consumer["consumer_tag"])
+        return found
+
+    def reaches_a_queue(self, vhost: str, exchange: str, routing_key: str | None) -> bool:
+        """Return whether a message that is published to an exchange would reach a queue.
+
+        Only a direct exchange compares its bindings with the routing key; of another one, any binding counts.
+
+        Raises:
+            BrokerError: the broker does not answer.
+        """
+        path = f"exchanges/{_quoted(vhost)}/{_quoted(exchange)}"
+        found = self._ask("GET", f"{path}?disable_stats=true", absent_is_fine=True)
+        if found is None:
+            return False
+        keys = [binding["routing_key"] for binding in self._ask("GET", f"{path}/bindings/source")]
+        return bool(keys) and (routing_key is None or found["type"] != "direct" or routing_key in keys)
 
     def peek(self, vhost: str, queue: str) -> list[Waiting]:
         """Return every ready message of a queue, in its order. All of them stay.

@@ -18,6 +18,7 @@ producer writes them.
 
 import contextlib
 import logging
+import math
 import os
 import platform
 import resource
@@ -34,6 +35,7 @@ import celery
 import kombu
 from billiard.popen_fork import Popen
 from celery import Celery, signals
+from celery.app.amqp import AMQP
 from celery.backends.base import Backend
 from celery.worker.consumer import Consumer
 
@@ -46,9 +48,10 @@ from harness.inside.breakpoints import Breakpoints
 from harness.inside.image_check import installed
 from harness.inside.live_settings import confirms, options_of, plain, settings_of
 from harness.inside.missing_module import AppImport
-from harness.records.event import Kind
+from harness.inside.open_transactions import OpenTransactions
+from harness.records.event import LATE_WORD_S, Kind
 from harness.records.journal import Writer
-from harness.records.message import Message, place_of, task_of
+from harness.records.message import Message, consumer_tag, place_of, task_of
 from harness.records.moment import Moment
 from harness.records.values import Json
 
@@ -57,6 +60,9 @@ _TRACEBACKS = 3
 """The number of tracebacks that a process writes per class of exception: many failures share a few causes."""
 _LONGEST_TRACEBACK = 4_000
 """The most characters of a traceback; a longer one is cut to its end, where the error is."""
+_RUNS_OF_SAMPLE = 50
+"""The number of executions from one look at the memory of the process to the next. A smaller number would make the
+journal larger; with a larger one, more tasks would be needed before a growth can be told."""
 
 
 class Agent:
@@ -73,9 +79,14 @@ class Agent:
         self._beat = BeatWatch(
             journal, speed=float(os.environ.get("HARNESS_CLOCK_SPEED", "1")), reach=breakpoints.reach
         )
+        self._transactions = OpenTransactions(self._on_transaction)
         self._peak_kb = 0
+        self._ran = 0
+        """The number of executions that have ended in this process."""
         self._stored_s: dict[str, float] = {}
         """Seconds spent so far on storing results, by running task."""
+        self._stored_at: dict[str, float] = {}
+        """When the last result of each running task was stored, by `time.monotonic`."""
         self._tracebacks: dict[str, str] = {}
         """The traceback of each running task that has failed."""
         self._told: Counter[str] = Counter()
@@ -111,6 +122,7 @@ class Agent:
             stored = store_result(backend, task_id, *args, **options)
             if task_id in self._running:
                 self._stored_s[task_id] = self._stored_s.get(task_id, 0.0) + clock() - began
+                self._stored_at[task_id] = time.monotonic()
             return stored
 
         Backend.store_result = timed_store_result
@@ -145,6 +157,33 @@ class Agent:
             self._journal.write(kind, task, **data)
         except JournalError:
             _logger.exception("the journal cannot say %r", kind.value)
+
+    def watch_transactions(self) -> None:
+        """Journal the tasks that are sent in a transaction of the app's database, when it ends."""
+        self._transactions.connect()
+
+    def _on_transaction(self, task: str, was_rolled_back: bool) -> None:  # noqa: FBT001 - a callback's own arguments.
+        said: dict[str, Json] = {"rolled_back": True} if was_rolled_back else {}
+        self._say_aside(Kind.COMMITTED, task, **said)
+
+    def watch_queues(self, node: str) -> None:
+        """Give a worker's consumers tags that name its node, and journal the queues again when they are changed."""
+        task_consumer = AMQP.TaskConsumer
+
+        def tagged_task_consumer(amqp: AMQP, *args: Any, **options: Any) -> Any:
+            return task_consumer(amqp, *args, **({"tag_prefix": consumer_tag(node)} | options))
+
+        AMQP.TaskConsumer = tagged_task_consumer
+        for name in ("add_task_queue", "cancel_task_queue"):
+            setattr(Consumer, name, self._changing_queues(getattr(Consumer, name)))
+
+    def _changing_queues(self, change: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(consumer: Consumer, *args: Any, **options: Any) -> Any:
+            done = change(consumer, *args, **options)
+            self._on_ready(consumer)
+            return done
+
+        return changed
 
     def watch_decoding(self) -> None:
         """Journal the messages that the worker discards because it cannot decode them: Celery only logs them."""
@@ -185,7 +224,8 @@ class Agent:
         queues = (
             {} if app is None else {name: _queue(app, queue) for name, queue in app.amqp.queues.consume_from.items()}
         )
-        self._journal.write(Kind.READY, queues=queues, **({} if app is None else routes(app)))
+        said = {} if app is None else {**_heartbeat(sender), **routes(app)}
+        self._journal.write(Kind.READY, queues=queues, **said)
 
     def _on_down(self, **_: Any) -> None:
         self._journal.write(Kind.DOWN)
@@ -215,6 +255,7 @@ class Agent:
     def _on_finished(self, task_id: str, task: Any, state: str | None, retval: Any, **_: Any) -> None:
         self._running.discard(task_id)
         stored_s = self._stored_s.pop(task_id, None)
+        since_store_s = time.monotonic() - self._stored_at.pop(task_id, math.inf)
         if task.request.is_eager:
             return
         said: dict[str, Json] = {"state": state or "UNKNOWN"}
@@ -228,12 +269,25 @@ class Agent:
             said["ignored"] = True
         if stored_s is not None:
             said["store_s"] = round(stored_s, 6)
+            if since_store_s >= LATE_WORD_S:
+                said["since_store_s"] = round(since_store_s, 6)
             if state == "SUCCESS" and not stores_json(task.backend):
                 said |= returned(retval)
         peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if peak_kb > self._peak_kb:
             self._peak_kb = said["peak_kb"] = peak_kb
-        self._journal.write(Kind.FINISHED, task_id, **said)
+        self._journal.write(Kind.FINISHED, task_id, **said, **self._memory())
+
+    def _memory(self) -> dict[str, Json]:
+        """Return the resident memory of this process and how much it has run, now and then."""
+        self._ran += 1
+        if self._ran % _RUNS_OF_SAMPLE:
+            return {}
+        # Only Linux has that file.
+        with contextlib.suppress(OSError):
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            return {"rss_kb": pages * resource.getpagesize() // 1024, "ran": self._ran}
+        return {}
 
     def _on_failure(self, task_id: str, exception: BaseException, einfo: Any = None, **_: Any) -> None:
         # Inside an execution, `finished` follows with the same information. Outside of one, the parent reports
@@ -277,6 +331,7 @@ class Agent:
                 message = replace(message, parent=sender_task.request.id)
             queue = place_of(declare or (), routing_key)
             self._journal.write(Kind.INTENDED, message.task, **message.to_json(queue), **self._beat.sending())
+            self._transactions.sending(message.task)
             self._breakpoints.reach(Moment.SENDING, message.task, message.name)
 
     def _on_published(self, sender: str, headers: Mapping[str, Any], body: Any, **_: Any) -> None:
@@ -293,7 +348,13 @@ def _queue(app: Celery, queue: Any) -> dict[str, Json]:
     kind = app.conf.get("task_default_queue_type")
     if kind and queue.name == app.conf.task_default_queue:
         arguments.setdefault("x-queue-type", str(kind))
-    return {"arguments": arguments}
+    return {"arguments": arguments, "durable": bool(queue.durable)}
+
+
+def _heartbeat(consumer: Consumer) -> dict[str, Json]:
+    """Return the heartbeat that a worker's connection has agreed on with the broker; empty if it has none to tell."""
+    connection = getattr(consumer, "connection", None)
+    return {} if connection is None else {"heartbeat_s": connection.get_heartbeat_interval() or 0}
 
 
 def _redelivered(delivery_info: Mapping[str, Any] | None) -> bool:
@@ -323,6 +384,8 @@ def main(argv: list[str]) -> None:
     agent.watch_children()
     agent.watch_errbacks()
     agent.watch_decoding()
+    agent.watch_queues(node)
+    agent.watch_transactions()
     agent.watch_beat(Path(run, "beat", node) if (run := os.environ.get("HARNESS_RUN")) else None)
     use_settings(without_tls() | settings_in(os.environ.get("HARNESS_SETTINGS", "{}")))
     results_url = os.environ["CELERY_RESULT_BACKEND"] = with_driver(os.environ.get("CELERY_RESULT_BACKEND", ""))

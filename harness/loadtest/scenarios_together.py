@@ -33,6 +33,7 @@ def promise(scenarios: Sequence[Scenario]) -> Promise:
     promises = [one.promise for one in scenarios]
     deadlines = [one.deadline_s for one in promises]
     indices = [one.fairness for one in promises]
+    growths = [one.memory_growth_mb for one in promises]
     weaker_delivery = any(one.delivery is Delivery.AT_LEAST_ONCE for one in promises)
     return Promise(
         # Neither of them allows a loss; the weaker one allows a task to run again.
@@ -41,6 +42,7 @@ def promise(scenarios: Sequence[Scenario]) -> Promise:
         recorded=all(one.recorded for one in promises),
         deadline_s=None if None in deadlines else max(one for one in deadlines if one is not None),
         fairness=None if None in indices else min(one for one in indices if one is not None),
+        memory_growth_mb=None if None in growths else max(one for one in growths if one is not None),
     )
 
 

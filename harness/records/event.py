@@ -15,6 +15,7 @@ class Kind(StrEnum):
 
     The publisher of a task writes `intended`, then one of `accepted`, `refused`, `unknown`. The producer of a canvas
     writes `expected` about a task that a worker will send. The worker writes
+    `committed` when a transaction ends in which it sent a task,
     `received`, `started`, `finished`, and `retried`, `revoked`, `discarded` or `errback` where they apply. A process
     writes about itself: `opened` (the first line of a file), `up`, `ready`, `settings`, `options` of its tasks, `down`,
     and `exited` about a child process that has ended. Beat writes `embedded` (a worker's own beat begins), `schedule`
@@ -42,6 +43,7 @@ class Kind(StrEnum):
     FINISHED = "finished"
     RETRIED = "retried"
     REVOKED = "revoked"
+    COMMITTED = "committed"
     DISCARDED = "discarded"
     ERRBACK = "errback"
     EXITED = "exited"
@@ -86,7 +88,9 @@ class Ready(TypedDict, total=False):
     """A worker consumes, beat schedules, or the mailbox listens. Each of them writes one of the members."""
 
     queues: Mapping[str, Json]
-    """A worker's queues by name, each with the `arguments` of its declaration."""
+    """A worker's queues by name, each with the `arguments` of its declaration, and whether it is `durable`."""
+    heartbeat_s: float
+    """The seconds between two heartbeats on a worker's connection, as agreed with the broker; 0 for none."""
     default_route: Mapping[str, Json]
     """Where the worker's app sends a task that has no route of its own; see `harness.records.route.Route`."""
     routes: Mapping[str, Json]
@@ -106,6 +110,8 @@ class Settings(TypedDict, total=False):
     """The name of the app's time zone."""
     concurrency: int
     """The number of tasks that the worker runs at once."""
+    broker_heartbeat: float | None
+    """Celery's setting, in seconds; only of a worker."""
     worker_concurrency: int | None
     """Celery's setting; only of a worker. An option of its command line wins over it."""
     enable_utc: bool
@@ -268,6 +274,13 @@ class Refused(TypedDict, total=False):
     """The reason, as text."""
 
 
+class Committed(TypedDict, total=False):
+    """The transaction of the app's database in which a task was sent has ended."""
+
+    rolled_back: bool
+    """True if it was rolled back; else left out."""
+
+
 class Received(TypedDict, total=False):
     """A worker has received a task from a queue."""
 
@@ -306,8 +319,14 @@ class Finished(TypedDict, total=False):
     """True if the parent process reports a killed child, whose execution itself never ended; else left out."""
     peak_kb: int
     """The peak resident memory of the process so far, in KiB; left out if it has not grown."""
+    rss_kb: int
+    """The resident memory of the process now, in KiB; only of every fiftieth execution of a process."""
+    ran: int
+    """The number of executions that the process has ended by now; only together with `rss_kb`."""
     store_s: float
     """The time that the result backend took for this execution, in seconds."""
+    since_store_s: float
+    """The time from when the result was stored to this line, in seconds; left out if it is below `LATE_WORD_S`."""
     returned: Sequence[Json]
     """A list with one item, the result; only for a backend that does not write results as JSON."""
     start: str
@@ -362,6 +381,7 @@ Line = (
     | Expected
     | Accepted
     | Refused
+    | Committed
     | Received
     | Started
     | Finished
@@ -388,6 +408,7 @@ LINES: Mapping[Kind, type[Line]] = MappingProxyType(
         Kind.ACCEPTED: Accepted,
         Kind.REFUSED: Refused,
         Kind.UNKNOWN: Refused,
+        Kind.COMMITTED: Committed,
         Kind.RECEIVED: Received,
         Kind.STARTED: Started,
         Kind.FINISHED: Finished,
@@ -403,6 +424,9 @@ MEMBERS: Mapping[Kind, frozenset[str]] = MappingProxyType(
     {kind: frozenset(line.__annotations__) for kind, line in LINES.items()}
 )
 """The names of these members, per kind."""
+LATE_WORD_S = 0.005
+"""The most seconds between storing a result and the line `finished` that the line does not tell. A smaller value would
+make more lines longer; with a larger one, a chord's body could begin too early by as much, and nobody would see it."""
 _L = TypeVar("_L", bound=Line)
 
 

@@ -43,8 +43,13 @@ class Promise:
     The index is 1 if all workers began equally many, and 1/n if one of n began them all (Jain, Chiu and Hawe 1984).
     """
 
+    memory_growth_mb: float | None = None
+    """Most MiB by which a process of a worker's pool may grow in 1,000 tasks; None promises nothing."""
+
     def __post_init__(self) -> None:
-        """Refuse an index outside (0, 1]. Raises ValueError."""
+        """Refuse an index outside (0, 1], and a growth below 0. Raises ValueError."""
+        if self.memory_growth_mb is not None and not self.memory_growth_mb >= 0:
+            raise ValueError(f"a growth of {self.memory_growth_mb} MiB cannot be promised: give 0 or more.")
         if self.fairness is not None and not 0 < self.fairness <= 1:
             raise ValueError(f"a fairness of {self.fairness} cannot be: give more than 0 and at most 1.")
 
@@ -61,6 +66,7 @@ class Promise:
             recorded=bool(value["recorded"]),
             deadline_s=None if value["deadline_s"] is None else float(value["deadline_s"]),
             fairness=None if value["fairness"] is None else float(value["fairness"]),
+            memory_growth_mb=None if value.get("memory_growth_mb") is None else float(value["memory_growth_mb"]),
         )
 
 

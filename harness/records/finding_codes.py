@@ -30,9 +30,16 @@ class Code(StrEnum):
     LATE = "late"
     UNFAIR = "unfair"
     FAIRNESS_UNKNOWN = "fairness-unknown"
+    RAN_BEFORE_COMMIT = "ran-before-commit"
     LEFT_AFTER_END = "left-after-end"
     RESTLESS = "restless"
     NOTHING_SENT = "nothing-sent"
+
+    # What workers did as such.
+    DEAF = "deaf"
+    HOARDED = "hoarded"
+    MEMORY_GROWS = "memory-grows"
+    MEMORY_GROWTH_UNKNOWN = "memory-growth-unknown"
 
     # What nobody asked for.
     UNEXPECTED_EXECUTIONS = "unexpected-executions"
@@ -46,6 +53,7 @@ class Code(StrEnum):
     CHORDS_HALF_SENT = "chords-half-sent"
     CHORDS_HOPELESS = "chords-hopeless"
     CHORDS_WAITING = "chords-waiting"
+    OUT_OF_ORDER = "out-of-order"
 
     # Rows and queues.
     ROW_EXPIRED = "row-expired"
@@ -53,6 +61,7 @@ class Code(StrEnum):
     UNDECODED = "undecoded"
     UNFINISHED_ROWS = "unfinished-rows"
     QUEUES_DIFFER = "queues-differ"
+    SETTINGS_DIFFER = "settings-differ"
     DEAD_LETTERS = "dead-letters"
 
     # Witnesses that are missing, damaged, or saw only a part.

@@ -28,7 +28,7 @@ HIGHEST = 1_000_000_000
 KINDS = frozenset(kind.value for kind in Kind)
 TASKLESS = KINDS - {
     *(Kind.INTENDED, Kind.EXPECTED, Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN),
-    *(Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.RETRIED, Kind.REVOKED, Kind.ERRBACK),
+    *(Kind.COMMITTED, Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.RETRIED, Kind.REVOKED, Kind.ERRBACK),
 }
 """The kinds of lines that need no task."""
 _MOST_GAPS = 100_000

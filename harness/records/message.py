@@ -19,6 +19,11 @@ DEFAULT_QUEUE = "celery"
 """Celery's default queue; a line of the journal does not name it."""
 
 
+def consumer_tag(node: str) -> str:
+    """Return the beginning of the tags by which a worker's consumers are told apart in the broker."""
+    return f"{node}/"
+
+
 class Way(StrEnum):
     """The relation of a task to the message that announces it."""
 

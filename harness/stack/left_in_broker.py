@@ -80,6 +80,7 @@ def _left(queue: QueueCount, look: QueueLook | None, waiting: int, about: Mappin
         ready=waiting,
         unacked=queue.unacked,
         consumers=look.consumers if look else None,
+        durable=queue.durable,
         arguments=queue.arguments,
         declared=dict(about.get("arguments") or {}),
     )

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from harness.audit.remains import Remains
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
 from harness.containers.app_node import AppNode
@@ -28,7 +29,7 @@ from harness.records.finding_codes import Code
 from harness.records.moment import Moment
 from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
-from harness.stack import left_in_broker, preparation, settling
+from harness.stack import deaf_workers, left_in_broker, preparation, settings_in_force, settling
 from harness.stack.accounted_system import PRODUCER, AccountedSystem, Watch
 from harness.stack.app_nodes import AppNodes
 from harness.stack.app_place import AppPlace, remove_copy_of
@@ -339,11 +340,18 @@ class Stack(AccountedSystem):
         self._injections.heal_all()
         settled = settling.settle(self, limits, say=self._say, watch=watch)
         self.limits_left = limits.left_after(settled, at_most=_UNASKED)
+        remains = self._remains()
+        if not deaf_workers.all_consume(self.ledger, remains):
+            deaf = deaf_workers.find(self, within_s=limits.limit_s - settled.waited_s, say=self._say)
+            remains = replace(self._remains(), deaf=deaf)
+        differing = settings_in_force.differences(self, remains.queues)
+        self.folder.write("broker.json", replace(remains, differing=differing, settled=settled).to_json())
+        return [*self._injections.findings(), *self._collect()]
+
+    def _remains(self) -> Remains:
         # A task that is sent after this time may be in a place that was looked at before.
         asked_t = time.time()
-        remains = replace(left_in_broker.remains(self), asked_t=asked_t, settled=settled)
-        self.folder.write("broker.json", remains.to_json())
-        return [*self._injections.findings(), *self._collect()]
+        return replace(left_in_broker.remains(self), asked_t=asked_t, alive=sorted(self.alive()))
 
     def _collect(self) -> list[Finding]:
         """Bring the rows into the run folder. If that fails, the folder has no results, and the finding says why."""
@@ -373,6 +381,14 @@ class Stack(AccountedSystem):
     def look(self, queues: Collection[str]) -> Mapping[str, QueueLook]:
         """Return what these queues report of their consumers. Raises BrokerError if the broker does not answer."""
         return self.broker.look(self.login.vhost, queues)
+
+    def consumers(self) -> Mapping[str, Sequence[str]]:
+        """Return the tags of each queue's consumers, some seconds late. Raises BrokerError on no answer."""
+        return self.broker.consumers(self.login.vhost)
+
+    def reaches_a_queue(self, exchange: str, routing_key: str | None) -> bool:
+        """Return whether a message would reach a queue from there. Raises BrokerError on no answer."""
+        return self.broker.reaches_a_queue(self.login.vhost, exchange, routing_key)
 
     def alive(self) -> set[str]:
         """Return the names of the workers that run."""

@@ -1,12 +1,15 @@
 """What a canvas promises: every shape of it that comes to be passes, and what never came is found."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import pytest
 
 from harness.audit.audit import Audit
+from harness.records.moment import Moment
 from harness.records.verdict import Fate, Finding, Verdict
 from harness.stack.stack import Stack
+from harness.wait import wait_until
 from tests.docker.accounts import codes, failing, met, said, settled
 from tests.docker.apps import shapes
 
@@ -29,6 +32,10 @@ def only(audit: Audit, code: str) -> Finding:
     return finding
 
 
+def has_ended(stack: Stack, task: str) -> bool:
+    return stack.ledger.has_ended(task)
+
+
 def check_whole(stack: Stack) -> None:
     audit = run(stack, shapes.WHOLE)
     assert audit.verdict is Verdict.PASS, audit.text()
@@ -42,6 +49,20 @@ def check_whole(stack: Stack) -> None:
 @pytest.mark.stack(**APP)
 def test_a_canvas_of_any_shape_that_comes_to_be_passes(stack: Stack) -> None:
     check_whole(stack)
+
+
+@pytest.mark.stack(**APP)
+def test_what_begins_before_a_task_that_it_follows_has_ended_is_found(stack: Stack) -> None:
+    for shape, early in (("early step", "e-step"), ("early body", "e-body")):
+        hold = stack.hold("held", Moment.STARTED)
+        stack.producer.send("start", [shape])
+        hold.wait()
+        wait_until(partial(has_ended, stack, early), what=f"{early} ended", timeout_s=30)
+        hold.let_go()
+    audit = stack.settle()
+    assert failing(audit) == {"out-of-order"}, audit.text()
+    assert set(only(audit, "out-of-order").tasks) == {"e-step", "e-body"}
+    assert "two (e-step), a step of a chain, began before held (" in said(audit, "out-of-order")
 
 
 @pytest.mark.stack(**APP, env={"PROTOCOL": "1"})

@@ -200,11 +200,13 @@ ONLY = {
         "harness.inside.image_check",
         "harness.inside.live_settings",
         "harness.inside.missing_module",
+        "harness.inside.open_transactions",
     ),
     # It runs before anything of the harness can be imported, and then asks only this.
     "harness.inside.start": ("harness.inside.image_check",),
     "harness.inside.image_check": (),
     "harness.inside.missing_module": ("harness.inside.start",),
+    "harness.inside.open_transactions": (),
     "harness.inside.app_settings": INSIDE,
     "harness.inside.breakpoints": ("harness.records.moment",),
     "harness.inside.app_results": INSIDE,

@@ -34,6 +34,13 @@ def three(*args: Any) -> int:
     return 3
 
 
+@app.task(shared=False, name="held")
+def held(*args: Any) -> int:
+    """Return a number, when it is let go on."""
+    del args
+    return 1
+
+
 @app.task(shared=False, name="quiet", ignore_result=True)
 def quiet(*args: Any) -> None:
     """Leave no row."""
@@ -351,6 +358,26 @@ WAITING = {"waiting": lambda: chord([one.si(), two.si().set(queue="nobody")], na
 """A member waits where nobody consumes."""
 
 
+class Hasty:
+    """A canvas of which one task is sent at once as well, before its turn."""
+
+    def __init__(self, canvas: Any, early: Any) -> None:
+        """Keep the canvas and the task of it that is sent early."""
+        self._canvas, self._early = canvas, early
+
+    def apply_async(self) -> None:
+        """Send both."""
+        self._canvas.apply_async()
+        self._early.apply_async()
+
+
+EARLY: dict[str, Callable[[], Any]] = {
+    "early step": lambda: Hasty(chain(held.si(), named(two, "e-step")), named(two, "e-step")),
+    "early body": lambda: Hasty(chord([held.si(), one.si()], named(three, "e-body")), named(three, "e-body")),
+}
+"""In each a task, whose id begins with `e-`, begins while the task before it, `held`, has not ended."""
+
+
 def named(task: Task, task_id: str) -> Any:
     """Return a signature with this id, which takes the arguments that it is given."""
     return task.s().set(task_id=task_id)
@@ -363,7 +390,7 @@ def errored(signature: Any, *errbacks: Any) -> Any:
     return signature
 
 
-SHAPES = WHOLE | FAILS | BROKEN_CHAINS | BROKEN_CHORDS | WAITING
+SHAPES = WHOLE | EARLY | FAILS | BROKEN_CHAINS | BROKEN_CHORDS | WAITING
 
 
 @app.task(shared=False, name="start", ignore_result=True)

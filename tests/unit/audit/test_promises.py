@@ -391,3 +391,44 @@ def test_a_queue_that_is_not_what_the_app_says_is_told(world: World, has: dict[s
     assert [one.count for one in found.findings] == [1] * told
     if told:
         assert 'and the app says "quorum"' in finding(found, "queues-differ").text
+
+
+@pytest.mark.parametrize(("kind", "told"), [("quorum", 0), ("classic", 1)])
+def test_a_queue_that_is_declared_without_its_type_has_the_type_of_the_vhost(
+    world: World, kind: str, told: int
+) -> None:
+    assert world.remains
+    counts = {"ready": 0, "unacked": 0, "consumers": 1}
+    world.remains["queues"] = [{"name": "celery", "kind": kind, **counts, "declared": {"x-queue-type": "quorum"}}]
+    assert len(world.audit().findings) == told
+
+
+def test_a_setting_that_is_not_in_force_is_told(world: World) -> None:
+    assert world.remains
+    world.remains["differing"] = ["one", "another"]
+    found = world.audit()
+    assert (found.verdict, [one.code for one in found.findings]) == (Verdict.PASS, ["settings-differ"])
+    assert finding(found, "settings-differ").count == 2
+    assert "not in force: one; another" in finding(found, "settings-differ").text
+
+
+# ------------------------------------------------------------------------------------------------- deaf workers
+
+
+@pytest.mark.parametrize(
+    ("absent", "text"),
+    [(["worker-2"], "worker-2 runs and does not consume"), ([], "only 1 of worker-1, worker-2 consumes")],
+)
+def test_a_worker_that_runs_and_does_not_consume_fails_the_run(world: World, absent: list[str], text: str) -> None:
+    run(world, "a")
+    assert world.remains
+    assert world.audit().verdict is Verdict.PASS
+    workers = {"workers": ["worker-1", "worker-2"], "absent": absent}
+    world.remains["deaf"] = [
+        {"queue": "celery", "consumers": 1, **workers},
+        {"queue": "mails", "consumers": 1, **workers},
+    ]
+    found = world.audit()
+    assert codes(found, Verdict.FAIL) == {"deaf"}
+    assert finding(found, "deaf").count == 1
+    assert text in finding(found, "deaf").text

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from billiard.popen_fork import Popen
 from celery import Celery, signals
 from celery.app import defaults
+from celery.app.amqp import AMQP
 from celery.app.trace import build_tracer
 from celery.backends.base import Backend
 from celery.beat import Scheduler, Service
@@ -114,6 +115,15 @@ def said(folder: Path) -> Lines:
 
 
 STARTED = {"retries": 0, "redelivered": False}
+
+
+@pytest.mark.usefixtures("agent")
+def test_every_fiftieth_execution_tells_the_memory_of_its_process(run: Run, folder: Path) -> None:
+    for number in range(101):
+        run("pay", 4, task_id=f"t-{number}")
+    told = {data["ran"]: data["rss_kb"] for kind, _, data in said(folder) if kind == "finished" and "ran" in data}
+    assert set(told) == {50, 100}
+    assert all(1_000 < kb < 100_000_000 for kb in told.values())
 
 
 @pytest.mark.usefixtures("agent")
@@ -235,6 +245,34 @@ def test_a_message_that_the_worker_refuses_is_discarded(
     signals.task_rejected.send(sender=app, message=message, exc=error)
     task, reason = line
     assert said(folder) == [("discarded", task, {"reason": reason, "content_type": "application/json"})]
+
+
+def test_the_tags_of_a_workers_consumers_name_its_node(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AMQP, "TaskConsumer", AMQP.TaskConsumer)
+    monkeypatch.setattr(Consumer, "add_task_queue", Consumer.add_task_queue)
+    monkeypatch.setattr(Consumer, "cancel_task_queue", Consumer.cancel_task_queue)
+    agent.watch_queues("worker-1")
+    with Celery("shop", broker="memory://") as app, app.connection_for_read() as connection:
+        consumer = app.amqp.TaskConsumer(connection)
+    assert consumer.tag_prefix == "worker-1/"
+    assert [queue.name for queue in consumer.queues] == ["celery"]
+
+
+def test_the_queues_are_journaled_again_when_remote_control_changes_them(
+    agent: Agent, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AMQP, "TaskConsumer", AMQP.TaskConsumer)
+    monkeypatch.setattr(Consumer, "add_task_queue", Consumer.add_task_queue)
+    monkeypatch.setattr(Consumer, "cancel_task_queue", Consumer.cancel_task_queue)
+    agent.watch_queues("worker-1")
+    with Celery("shop", broker="memory://") as app, app.connection_for_read() as connection:
+        consumer = SimpleNamespace(app=app, task_consumer=app.amqp.TaskConsumer(connection))
+        Consumer.add_task_queue(consumer, "more")
+        Consumer.cancel_task_queue(consumer, "celery")
+    assert [sorted(data["queues"]) for kind, _, data in said(folder) if kind == "ready"] == [
+        ["celery", "more"],
+        ["more"],
+    ]
 
 
 def test_a_message_that_cannot_be_decoded_is_discarded_and_named_by_its_other_header(

@@ -232,14 +232,18 @@ class Shop(Scenario):
 
 
 def test_of_several_promises_the_weaker_holds() -> None:
-    strong = Promise(delivery=Delivery.AT_MOST_ONCE, deadline_s=5, fairness=0.9)
-    weak = Promise(effects=Effects.ONCE_UNLESS_KILLED, deadline_s=60, fairness=0.5)
+    strong = Promise(delivery=Delivery.AT_MOST_ONCE, deadline_s=5, fairness=0.9, memory_growth_mb=1)
+    weak = Promise(effects=Effects.ONCE_UNLESS_KILLED, deadline_s=60, fairness=0.5, memory_growth_mb=9)
     assert promise([Shop("one", promise=strong), Shop("two", promise=weak)]) == Promise(
-        delivery=Delivery.AT_LEAST_ONCE, effects=Effects.ONCE_UNLESS_KILLED, deadline_s=60, fairness=0.5
+        delivery=Delivery.AT_LEAST_ONCE,
+        effects=Effects.ONCE_UNLESS_KILLED,
+        deadline_s=60,
+        fairness=0.5,
+        memory_growth_mb=9,
     )
     none = Promise(recorded=False)
     both = promise([Shop("one", promise=strong), Shop("two", promise=none)])
-    assert (both.deadline_s, both.fairness, both.recorded) == (None, None, False)
+    assert (both.deadline_s, both.fairness, both.memory_growth_mb, both.recorded) == (None, None, None, False)
     assert promise([Shop("one", promise=strong)]) == strong
 
 

@@ -30,6 +30,7 @@ def test_only_a_pass_exits_with_0() -> None:
     [
         Promise(),
         Promise(delivery=Delivery.AT_MOST_ONCE, effects=Effects.ONCE_UNLESS_KILLED, recorded=False, deadline_s=1.5),
+        Promise(memory_growth_mb=0),
     ],
 )
 def test_a_promise_comes_back_as_it_was_written(promise: Promise) -> None:
@@ -42,6 +43,18 @@ def test_a_promise_comes_back_as_it_was_written(promise: Promise) -> None:
 def test_a_promise_that_was_tampered_with_is_refused(damage: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
         Promise.from_json(Promise().to_json() | damage)
+
+
+def test_a_promise_that_was_written_before_there_was_a_growth_promises_none() -> None:
+    written = Promise(memory_growth_mb=1.0).to_json()
+    del written["memory_growth_mb"]
+    assert Promise.from_json(written).memory_growth_mb is None
+
+
+@pytest.mark.parametrize("growth_mb", [-0.5, float("nan")])
+def test_no_negative_growth_can_be_promised(growth_mb: float) -> None:
+    with pytest.raises(ValueError, match="cannot be promised"):
+        Promise(memory_growth_mb=growth_mb)
 
 
 def test_a_finding_comes_back_as_it_was_written() -> None:

@@ -1,0 +1,215 @@
+"""The order of a canvas: a step after its predecessor, a chord's body after its members."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.audit.run_folder import RunFolder
+from harness.records.verdict import Verdict
+from tests.fakes.world import World, codes, finding
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(RunFolder.create(tmp_path, "test"))
+
+
+def intend(world: World, task: str, *steps: tuple[str, str], **data: Any) -> None:
+    """Send a task that announces others, each with its way."""
+    said = [{"task": step, "name": "mail", "way": way} for step, way in steps]
+    about: dict[str, Any] = {"name": "mail", "steps": said, "expect": {}, "effects": None}
+    world.intend(task, **{**about, **data})
+    if task not in {row[0] for row in world.rows}:
+        world.record(task)
+
+
+def send_chain(world: World) -> None:
+    """Send a chain of two tasks, of which the first begins."""
+    intend(world, "a", ("b", "next"))
+    world.say("worker-1", "started", "a")
+
+
+def check(world: World, *early: str) -> None:
+    found = world.audit()
+    assert codes(found, Verdict.FAIL) == ({"out-of-order"} if early else set()), found.text()
+    if early:
+        assert finding(found, "out-of-order").tasks == early
+    else:
+        assert found.passed, found.text()
+
+
+# ------------------------------------------------------------------------------------------------------------- chains
+
+
+def test_a_step_that_begins_while_its_predecessor_runs_is_out_of_order(world: World) -> None:
+    send_chain(world)
+    intend(world, "b")
+    world.execute("b", node="worker-2")
+    world.say("worker-1", "finished", "a", state="SUCCESS")
+    check(world, "b")
+    text = finding(world.audit(), "out-of-order").text
+    assert "mail (b), a step of a chain, began before mail (a) had succeeded" in text
+    assert "never" not in text
+
+
+def test_a_step_of_a_task_that_never_succeeds_is_out_of_order(world: World) -> None:
+    send_chain(world)
+    world.say("worker-1", "finished", "a", state="FAILURE")
+    world.rows[-1] = ("a", "FAILURE", b"{}")
+    intend(world, "b")
+    world.execute("b")
+    found = world.audit()
+    assert codes(found, Verdict.FAIL) == {"out-of-order", "failed-unexpectedly"}
+    assert "had succeeded, and it never did" in finding(found, "out-of-order").text
+
+
+def test_a_step_that_its_predecessor_sends_before_its_own_end_is_told_is_in_order(world: World) -> None:
+    send_chain(world)
+    intend(world, "b", parent="a")
+    world.execute("b", node="worker-2")
+    world.say("worker-1", "finished", "a", state="SUCCESS")
+    check(world)
+
+
+def test_a_step_that_another_task_sends_meanwhile_is_out_of_order(world: World) -> None:
+    send_chain(world)
+    intend(world, "b", parent="z")
+    world.execute("b", node="worker-2")
+    intend(world, "b", parent="a")
+    world.say("worker-1", "finished", "a", state="SUCCESS")
+    check(world, "b")
+
+
+def test_a_predecessor_that_runs_again_does_not_put_its_step_out_of_order(world: World) -> None:
+    send_chain(world)
+    intend(world, "b", parent="a")
+    world.execute("b")
+    world.say("worker-2", "started", "a", redelivered=True)
+    world.say("worker-2", "finished", "a", state="SUCCESS")
+    check(world)
+
+
+def test_a_predecessor_that_retries_is_followed_by_its_step_once_it_succeeds(world: World) -> None:
+    send_chain(world)
+    world.say("worker-1", "finished", "a", state="RETRY")
+    intend(world, "a", ("b", "next"))
+    world.execute("a")
+    intend(world, "b")
+    world.execute("b")
+    check(world)
+
+
+def test_a_step_that_begins_while_its_predecessor_waits_for_a_retry_is_out_of_order(world: World) -> None:
+    send_chain(world)
+    world.say("worker-1", "finished", "a", state="RETRY")
+    intend(world, "a", ("b", "next"))
+    intend(world, "b")
+    world.execute("b")
+    world.execute("a")
+    check(world, "b")
+
+
+def test_a_task_that_a_chain_replaces_began_before_that_chain_was_sent(world: World) -> None:
+    intend(world, "a")
+    world.execute("a", state="IGNORED")
+    intend(world, "x", ("a", "next"), parent="a")
+    world.execute("x")
+    intend(world, "a", parent="x")
+    world.execute("a")
+    check(world)
+
+
+def test_in_a_journal_with_gaps_the_end_of_a_predecessor_may_be_lost(world: World) -> None:
+    send_chain(world)
+    intend(world, "b")
+    world.execute("b", node="worker-2")
+    world.say("worker-1", "finished", "a", state="SUCCESS")
+    world.lines["producer"].pop(2)
+    assert finding(world.audit(), "out-of-order").verdict is Verdict.UNKNOWN
+
+
+# ------------------------------------------------------------------------------------------------------------- chords
+
+
+def by_its_message(world: World) -> None:
+    """Let each member announce the body."""
+    for task in "ab":
+        intend(world, task, ("body", "body"))
+
+
+def by_its_unlock(world: World) -> None:
+    """Let the task announce the body that waits for the members."""
+    for task in "ab":
+        intend(world, task)
+    intend(world, "unlock", ("body", "body"), name="celery.chord_unlock", members=["a", "b"])
+
+
+ANNOUNCED = pytest.mark.parametrize("announce", [by_its_message, by_its_unlock])
+
+
+def run_body(world: World) -> None:
+    if "celery.chord_unlock" in str(world.lines):
+        world.say("worker-3", "started", "unlock")
+    intend(world, "body", parent="unlock")
+    world.execute("body", node="worker-2")
+    if "celery.chord_unlock" in str(world.lines):
+        world.say("worker-3", "finished", "unlock", state="SUCCESS")
+
+
+@ANNOUNCED
+def test_a_body_that_begins_before_a_member_ended_is_out_of_order(
+    world: World, announce: Callable[[World], None]
+) -> None:
+    announce(world)
+    world.execute("a")
+    world.say("worker-1", "started", "b")
+    run_body(world)
+    world.say("worker-1", "finished", "b", state="SUCCESS")
+    check(world, "body")
+    text = finding(world.audit(), "out-of-order").text
+    assert "mail (body), the body of a chord, began before its member mail (b) had succeeded" in text
+
+
+@ANNOUNCED
+def test_a_body_after_all_its_members_is_in_order(world: World, announce: Callable[[World], None]) -> None:
+    announce(world)
+    world.execute("a")
+    world.execute("b", state="RETRY")
+    world.execute("b")
+    run_body(world)
+    # A message that comes twice.
+    world.execute("a", node="worker-2")
+    check(world)
+
+
+@pytest.mark.parametrize(("since_s", "early"), [(3.9, ()), (None, ("body",)), (0.5, ("body",))])
+def test_a_member_has_ended_when_its_result_is_stored(
+    world: World, since_s: float | None, early: tuple[str, ...]
+) -> None:
+    by_its_message(world)
+    world.execute("a")
+    world.say("worker-1", "started", "b")
+    run_body(world)
+    told = {} if since_s is None else {"since_store_s": since_s}
+    world.say("worker-1", "finished", "b", state="SUCCESS", store_s=0.1, **told)
+    check(world, *early)
+
+
+def test_a_member_whose_process_died_after_its_result_was_stored_is_in_order(world: World) -> None:
+    by_its_message(world)
+    world.execute("a")
+    world.say("worker-1", "started", "b")
+    run_body(world)
+    check(world)
+
+
+def test_of_several_members_one_is_named(world: World) -> None:
+    by_its_message(world)
+    world.say("worker-1", "started", "a")
+    world.say("worker-1", "started", "b")
+    run_body(world)
+    world.say("worker-1", "finished", "a", state="SUCCESS")
+    world.say("worker-1", "finished", "b", state="SUCCESS")
+    assert "mail (a) and 1 more had succeeded" in finding(world.audit(), "out-of-order").text
