@@ -197,15 +197,18 @@ SELECT node, sum(peak_kb) AS peak_kb FROM owner WHERE peak_kb IS NOT NULL GROUP 
 -- name: presences
 -- Each worker with the number of tasks that it runs at once, from when it was ready to its last line.
 CREATE TABLE presence AS
-SELECT owner.node, (any_value(setting.said)->>'concurrency')::BIGINT AS concurrency,
-       min(line.t) FILTER (line.kind = 'ready') AS ready_t, max(line.t) AS last_t
-FROM line JOIN owner USING (file) JOIN setting ON setting.node = owner.node
-GROUP BY owner.node HAVING bool_or(owner.role = 'worker') AND concurrency > 0 AND ready_t IS NOT NULL;
+SELECT file.node, (any_value(setting.said)->>'concurrency')::BIGINT AS concurrency,
+       min(ready.t) AS ready_t, max(file.last_t) AS last_t
+FROM file JOIN setting ON setting.node = file.node
+LEFT JOIN (SELECT file, t FROM line WHERE kind = 'ready') AS ready ON ready.file = file.file
+GROUP BY file.node HAVING bool_or(file.role = 'worker') AND concurrency > 0 AND ready_t IS NOT NULL;
 
 -- name: work_span
--- The time in which tasks were received and ran, if there was more than one worker to run them.
-SELECT min(t), max(t) FROM line WHERE kind IN ('received', 'started', 'finished')
-HAVING count(*) > 0 AND (SELECT count(*) FROM presence) > 1;
+-- The time in which tasks were received and ran.
+SELECT min(t), max(t) FROM line WHERE kind IN ('received', 'started', 'finished') HAVING count(*) > 0;
+
+-- name: presence_count
+SELECT count(*) FROM presence;
 
 -- name: loads
 -- Per worker and slot of time: how many more executions are open and messages held at its end than at its beginning,

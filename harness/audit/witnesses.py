@@ -212,7 +212,8 @@ class Witnesses:
     def _loads(self, lines: int) -> None:
         """Sum up which worker ran and held how much at what time, if there were several."""
         self.database.run("presences")
-        for begin_t, end_t in self.database.all("work_span"):
+        ((workers,),) = self.database.all("presence_count")
+        for begin_t, end_t in self.database.all("work_span") if workers > 1 else ():
             slot = {"begin_t": begin_t, "slot_s": max((end_t - begin_t) / _SLOTS, _SLOT_S)}
             self.database.run("loads", one_in=lines // _LINES_OF_LOADS + 1, **slot)
             self._work = {**slot, "end_t": end_t}
