@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.audit.audit import Audit, audit
 from harness.audit.run_folder import RunFolder
-from harness.selftest import beat_plants, fate_plants, task_plants, witness_plants
+from harness.selftest import beat_plants, fate_plants, task_plants, witness_plants, worker_plants
 from harness.selftest.evidence import Evidence, copy
 from harness.selftest.plant import Outcome, Plant, Seen, sentence
 
@@ -20,7 +20,8 @@ machines."""
 
 def plants() -> list[Plant[Evidence]]:
     """Return all plants in the record, in order."""
-    return [*fate_plants.PLANTS.all, *task_plants.PLANTS.all, *witness_plants.PLANTS.all, *beat_plants.PLANTS.all]
+    every = (fate_plants, task_plants, witness_plants, worker_plants, beat_plants)
+    return [one for module in every for one in module.PLANTS.all]
 
 
 class RecordPlants:
