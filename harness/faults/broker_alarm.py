@@ -7,7 +7,7 @@ from harness.containers.engine import State
 from harness.containers.node import Node
 from harness.errors import UsageError
 from harness.faults.fault import SETTLED_S
-from harness.faults.node_fault import NodeFault, refuse_shared
+from harness.faults.node_fault import BROKER, NodeFault, refuse_shared
 from harness.faults.silence import Silence, Unconfirmed
 from harness.wait import wait_until
 
@@ -25,12 +25,17 @@ class BrokerAlarm(NodeFault):
     alarm: ClassVar[Alarm]
     """The alarm that is raised."""
 
-    def __init__(self, node: str = "broker") -> None:
+    def __init__(self, node: str = BROKER) -> None:
         """Describe the fault; see `Fault`."""
         super().__init__(node)
         self._is_raised = False
         """True if the limit may have been changed."""
         self._lasted = False
+
+    @property
+    def needs_own_broker(self) -> bool:
+        """True: an alarm is for all vhosts."""
+        return True
 
     def _choose(self) -> Node:
         victim = super()._choose()

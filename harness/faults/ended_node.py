@@ -4,7 +4,7 @@ from abc import abstractmethod
 
 from harness.containers.engine import State, Status
 from harness.containers.node import Node
-from harness.faults.node_fault import refuse_shared
+from harness.faults.node_fault import BROKER, refuse_shared
 from harness.faults.redeliveries import RedeliveringFault
 from harness.faults.silence import BrokerDown, JournalSilence, Silence
 from harness.records.event import Kind
@@ -17,6 +17,11 @@ class EndedNode(RedeliveringFault):
     silent, and then had an `up` again; of a broker, no send was confirmed meanwhile. With its end, every connection to
     a broker has fallen.
     """
+
+    @property
+    def needs_own_broker(self) -> bool:
+        """True if it ends the broker."""
+        return self.wanted == BROKER
 
     @abstractmethod
     def _break(self, victim: Node) -> None:

@@ -122,6 +122,11 @@ class Fault(ABC):
         """Its kind and the node that was asked for, as the command line takes them, such as `kill-worker`."""
         return "-".join(filter(None, (self.kind, self.wanted)))
 
+    @property
+    def needs_own_broker(self) -> bool:
+        """True if it breaks the broker in a way that no other stack could bear."""
+        return False
+
     def on(self, stack: Target, *, turn: int = 0, now: Callable[[], float] = time.time) -> Self:
         """Choose the stack, and return the fault itself. Nothing is injected.
 

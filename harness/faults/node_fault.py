@@ -9,6 +9,9 @@ from harness.errors import UsageError
 from harness.faults.fault import Fault, Target, candidates
 from harness.faults.silence import JournalSilence, NoConfirms, Silence, Unwatched
 
+BROKER = "broker"
+"""The word for the broker, whatever its name is."""
+
 
 class NodeFault(Fault):
     """A fault of one node, with evidence from the engine and from the journal."""

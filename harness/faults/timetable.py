@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.errors import HarnessError, UsageError
@@ -73,6 +73,11 @@ def parse(text: str) -> Planned:
     begin, plus, duration = moment.partition("+")
     for_s = parse_duration_s(duration) if plus else DEFAULT_FOR_S
     return Planned(fault=name, at_s=parse_duration_s(begin), for_s=for_s)
+
+
+def needs_own_broker(planned: Iterable[Planned]) -> bool:
+    """Return whether one of these faults needs a broker of the stack's own."""
+    return any(fault_of(one.fault).needs_own_broker for one in planned)
 
 
 @dataclass(frozen=True, kw_only=True)

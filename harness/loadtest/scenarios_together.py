@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.errors import UsageError
-from harness.faults.timetable import parse
+from harness.faults.timetable import needs_own_broker, parse
 from harness.loadtest.messages import Order
 from harness.loadtest.options import CELERY_WORKERS
 from harness.project.settings import COMMAND_LINE, load
@@ -70,4 +70,5 @@ def spec(order: Order, scenarios: Sequence[Scenario]) -> StackSpec:
     settings = load(order.project or order.app_folder)
     holding = settings.over("the scenarios", of_scenarios).over(COMMAND_LINE, of_order)
     made = spec_of(holding, workers=CELERY_WORKERS, mailbox=any(one.mailbox for one in scenarios))
-    return replace(made, link=any(parse(text).needs_link for text in order.faults))
+    planned = [parse(text) for text in order.faults]
+    return replace(made, link=any(one.needs_link for one in planned), own_broker=needs_own_broker(planned))

@@ -1,16 +1,19 @@
 """What every engine must do with networks. The fake that other tests use is held to the same."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
-from harness.containers.engine import Container, Engine, NodeSpec, Status
+from harness.containers.engine import LOOPBACK, Container, Engine, NodeSpec, PortTakenError, Status
 from harness.containers.engine_choice import connect
 from harness.containers.image_recipes import Image
 from harness.containers.images import ensure
 from harness.errors import EngineError
+from harness.wait import wait_until
 from tests.fakes.container import FakeEngine
 
 PORT = 8000
@@ -30,6 +33,10 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
         engine.remove_mine()
 
 
+def image_of(engine: Engine) -> str:
+    return "image" if isinstance(engine, FakeEngine) else ensure(engine, Image.NODE, say=print)
+
+
 @pytest.fixture(scope="module")
 def networks(engine: Engine) -> Iterator[tuple[str, str]]:
     """Yield two networks; the second one sorts behind the first, and leads out."""
@@ -42,8 +49,7 @@ def networks(engine: Engine) -> Iterator[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def container(engine: Engine, networks: tuple[str, str]) -> Iterator[Container]:
     """Yield a container on the first network, which has joined the second one."""
-    image = "image" if isinstance(engine, FakeEngine) else ensure(engine, Image.NODE, say=print)
-    spec = NodeSpec(name="subject", image=image, command=SLEEPER, ports=(PORT,))
+    spec = NodeSpec(name="subject", image=image_of(engine), command=SLEEPER, ports=(PORT,))
     container = engine.run(spec, network=networks[0])
     before = container.host_port(PORT)
     engine.join(container, networks[1], names=["subject"])
@@ -93,6 +99,24 @@ def test_one_that_left_a_network_is_not_on_it_and_gets_its_address_back(
     # One that belongs to nobody there is no reason to stay away.
     engine.join(container, network, names=["subject"], address="203.0.113.1")
     assert engine.is_on(container, network)
+
+
+def test_a_port_that_is_kept_is_the_same_after_a_restart_and_nobody_else_can_have_it(
+    engine: Engine, container: Container, networks: tuple[str, str]
+) -> None:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        port = server.getsockname()[1]
+    spec = NodeSpec(name="keeper", image=image_of(engine), command=SLEEPER, ports=(PORT,), kept_ports={PORT: port})
+    keeper = engine.run(spec, network=networks[0])
+    assert keeper.host_port(PORT) == (LOOPBACK, port)
+    with pytest.raises(PortTakenError, match="other cannot have its port"):
+        engine.run(replace(spec, name="other"), network=networks[0])
+    keeper.kill()
+    wait_until(lambda: keeper.state().status is Status.EXITED, what="the exit", timeout_s=20)
+    keeper.start()
+    assert keeper.host_port(PORT) == (LOOPBACK, port)
+    keeper.remove()
+    assert container.state().status is Status.RUNNING
 
 
 def test_a_network_that_is_not_there_is_removed_already(engine: Engine) -> None:

@@ -333,7 +333,7 @@ def test_over_http_the_counts_are_exact_too(locust: Callable[..., Locust]) -> No
     [
         (["--rate", "many"], {}, "'many' is no rate"),
         (["--find-knee", "--closed"], {}, "a search tries rates of its own"),
-        (["--fault", "kill-the-cat@3s"], {}, "there is no fault 'kill-the-cat'"),
+        (["--fault", "shave-the-cat@3s"], {}, "there is no fault 'shave-the-cat'"),
         (["--via", "http"], {}, "echoes cannot be driven over HTTP"),
         ([], {"DOCKER_HOST": "tcp://127.0.0.1:9"}, "No container engine answers"),
     ],

@@ -6,7 +6,9 @@ import pytest
 
 from harness import Expect, Verdict
 from harness.audit.audit import Audit
+from harness.containers.beat import Beat
 from harness.faults import TwoBeats
+from harness.records.event import Event, Kind
 from harness.stack.stack import Stack
 from harness.wait import wait_until
 
@@ -45,10 +47,16 @@ def test_a_beat_that_is_restarted_between_two_ticks_loses_and_doubles_none(stack
 @every_two_seconds
 def test_two_beats_at_once_are_found_as_doubled_ticks(stack: Stack) -> None:
     stack.add_beat()
+
+    def sent_by_twin() -> list[Event]:
+        assert isinstance(fault.twin, Beat)
+        return fault.twin.said(Kind.INTENDED)
+
     with stack.inject(TwoBeats()) as fault:
-        ticks_come(stack, "check-stock", 6)
-    assert fault.landed() is None
-    assert fault.tasks
+        wait_until(
+            lambda: stack.ledger.ticks["check-stock"] >= 6 and len(sent_by_twin()) > 1, what="ticks", timeout_s=30
+        )
+    assert (fault.landed(), set(fault.tasks)) == (None, {line.task for line in sent_by_twin()})
     audit = stop_and_settle(stack)
     assert codes(audit, Verdict.FAIL) == {"tick-doubled"}, audit.text()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
-from harness.containers.engine import LOOPBACK, Container, Engine, NodeSpec, State, Status
+from harness.containers.engine import LOOPBACK, Container, Engine, NodeSpec, PortTakenError, State, Status
 from harness.errors import EngineError
 
 UP = State(status=Status.RUNNING)
@@ -176,6 +176,9 @@ class FakeEngine:
     """Who is on each network."""
 
     def run(self, spec: NodeSpec, *, network: str | None = None) -> Container:
+        taken = {port for one in self.started if one.state().status is Status.RUNNING for port in one.ports.values()}
+        if taken & set(spec.kept_ports.values()):
+            raise PortTakenError(f"{spec.name} cannot have its port: it is in use.")
         published = {port: self.ports[port] for port in spec.ports if port in self.ports} | dict(spec.kept_ports)
         container = FakeContainer(id=spec.name, program=self.programs.get(spec.name, Program()), ports=published)
         self.ran.append(spec)

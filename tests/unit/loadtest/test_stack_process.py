@@ -284,6 +284,12 @@ def test_what_neither_scenarios_nor_options_say_is_taken_from_the_settings_of_th
     assert (made.app, made.app_folder, made.workers, made.options) == ("till", tmp_path / "src", 1, ("-c", "4"))
 
 
+def test_a_stack_has_a_broker_of_its_own_if_a_fault_needs_it(tmp_path: Path) -> None:
+    faults = ("kill-broker@1s", "memory-alarm@1s", "kill-worker@1s", "pause-broker@1s")
+    made = [spec(order(tmp_path, faults=("noop@0s", fault)), [Shop("one")]) for fault in faults]
+    assert [one.own_broker for one in made] == [True, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
@@ -312,7 +318,7 @@ scenario = Shop()
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        ({"faults": ["kill-the-cat@3s"]}, "no fault 'kill-the-cat'"),
+        ({"faults": ["shave-the-cat@3s"]}, "no fault 'shave-the-cat'"),
         ({"faults": ["noop@3s"], "broker_url": "amqp://host", "results_url": "sqlite://"}, "a stack of one's own"),
         ({"via_http": True}, "cannot be driven over HTTP"),
         ({"objectives": ["soon"]}, "no objective"),
