@@ -7,11 +7,11 @@ import contextlib
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.records.event import TO_RUN_AGAIN, UNWOUND, Event, Finished, Kind, Started
+from harness.records.event import TO_RUN_AGAIN, UNWOUND, Event, Exited, Finished, Kind, Started
 from harness.records.journal import Tail, parsed
 from harness.records.values import Json
 
@@ -145,30 +145,53 @@ class InHand:
 
 def in_hand(events: Sequence[Event]) -> InHand:
     """Return the tasks that one worker held after these events of its own."""
-    begun: set[str] = set()
-    waiting: set[str] = set()
-    ended: set[str] = set()
-    for event in events:
-        if event.kind is Kind.UP:
-            begun, waiting, ended = set(), set(), set()
-        elif event.task is None:
-            continue
+    begin = max((number for number, event in enumerate(events) if event.kind is Kind.UP), default=0)
+    hands = _Hands()
+    for event in events[begin:]:
+        hands.take(event)
+    begun = frozenset(task for task, processes in hands.begun.items() if processes)
+    waiting, ended = hands.waiting - begun, hands.ended - begun
+    return InHand(begun=begun, waiting=frozenset(waiting), ended=frozenset(ended - waiting))
+
+
+@dataclass
+class _Hands:
+    """The tasks of one worker, event by event."""
+
+    begun: dict[str, set[int]] = field(default_factory=dict)
+    """By task, the processes that run it: after a second delivery, two may run the same one."""
+    waiting: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
+
+    def take(self, event: Event) -> None:
+        """Take the next event."""
+        task = event.task
+        if task is None:
+            if event.kind is Kind.EXITED:
+                for processes in self.begun.values():
+                    processes.discard(event.of(Exited).get("child", 0))
         elif event.kind is Kind.RECEIVED:
-            waiting.add(event.task)
+            self.waiting.add(task)
         elif event.kind is Kind.STARTED:
-            waiting.discard(event.task)
-            begun.add(event.task)
+            self.waiting.discard(task)
+            self.begun.setdefault(task, set()).add(event.pid)
         elif event.kind is Kind.FINISHED:
-            if event.of(Finished).get("state") == UNWOUND:
-                continue
-            begun.discard(event.task)
-            if event.of(Finished).get("state") != TO_RUN_AGAIN:
-                ended.add(event.task)
+            self._finish(task, event)
         elif event.kind in {Kind.REVOKED, Kind.DISCARDED}:
-            begun.discard(event.task)
-            waiting.discard(event.task)
-            ended.add(event.task)
-    return InHand(begun=frozenset(begun), waiting=frozenset(waiting - begun), ended=frozenset(ended - begun - waiting))
+            self.begun.pop(task, None)
+            self.waiting.discard(task)
+            self.ended.add(task)
+
+    def _finish(self, task: str, event: Event) -> None:
+        said = event.of(Finished)
+        if said.get("state") == UNWOUND:
+            return
+        if said.get("outside"):
+            self.begun.pop(task, None)
+        else:
+            self.begun.get(task, set()).discard(event.pid)
+        if said.get("state") != TO_RUN_AGAIN:
+            self.ended.add(task)
 
 
 @dataclass(frozen=True, kw_only=True)

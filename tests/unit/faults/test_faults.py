@@ -17,6 +17,7 @@ from typing import Any, Self, cast
 import pytest
 
 from harness.audit import results
+from harness.audit.in_hand import NodeJournal, in_hand
 from harness.audit.run_folder import RunFolder
 from harness.containers.beat import Beat
 from harness.containers.broker_node import Alarm, BrokerNode, Login
@@ -1028,6 +1029,20 @@ def test_a_worker_that_dies_with_its_process_is_another_fault(
     fault.heal()
     assert "worker-1 itself was to go on, and was seen exited with 137" in str(fault.landed())
     assert pool.children == {71, 82}
+
+
+def test_of_two_executions_of_a_task_that_one_goes_on_whose_process_has_not_ended(stack: FakeStack, pool: Pool) -> None:
+    def begun() -> frozenset[str]:
+        journal = NodeJournal(stack.folder.journal, "worker-1", recent_bytes=1 << 20)
+        return in_hand(journal.recent()).begun
+
+    pool.begin(stack.folder.journal, 71, "twice", BEGIN_T - 2)
+    pool.begin(stack.folder.journal, 72, "twice", BEGIN_T - 1)
+    with (stack.folder.journal / "worker-1.71.1.jsonl").open("a") as file:
+        file.write(json.dumps({"n": 1, "t": BEGIN_T, "kind": "finished", "task": "twice", "state": "SUCCESS"}) + "\n")
+    assert begun() == {"twice"}
+    pool.journal.write(Kind.EXITED, child=72, code=-9)
+    assert begun() == set()
 
 
 def test_only_a_worker_with_processes_can_lose_one(stack: FakeStack, pool: Pool, time: Time) -> None:
