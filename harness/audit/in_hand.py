@@ -160,6 +160,8 @@ class _Hands:
 
     begun: dict[str, set[int]] = field(default_factory=dict)
     """By task, the processes that run it: after a second delivery, two may run the same one."""
+    dead: set[int] = field(default_factory=set)
+    """The processes that have ended."""
     waiting: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
 
@@ -168,8 +170,7 @@ class _Hands:
         task = event.task
         if task is None:
             if event.kind is Kind.EXITED:
-                for processes in self.begun.values():
-                    processes.discard(event.of(Exited).get("child", 0))
+                self.dead.add(event.of(Exited).get("child", 0))
         elif event.kind is Kind.RECEIVED:
             self.waiting.add(task)
         elif event.kind is Kind.STARTED:
@@ -189,7 +190,8 @@ class _Hands:
         if said.get("outside"):
             self.begun.pop(task, None)
         else:
-            self.begun.get(task, set()).discard(event.pid)
+            # What a process ran that has died is in hand until somebody else has ended it.
+            self.begun[task] = self.begun.get(task, set()) - self.dead - {event.pid}
         if said.get("state") != TO_RUN_AGAIN:
             self.ended.add(task)
 

@@ -1038,10 +1038,17 @@ def test_of_two_executions_of_a_task_that_one_goes_on_whose_process_has_not_ende
 
     pool.begin(stack.folder.journal, 71, "twice", BEGIN_T - 2)
     pool.begin(stack.folder.journal, 72, "twice", BEGIN_T - 1)
-    with (stack.folder.journal / "worker-1.71.1.jsonl").open("a") as file:
-        file.write(json.dumps({"n": 1, "t": BEGIN_T, "kind": "finished", "task": "twice", "state": "SUCCESS"}) + "\n")
+
+    def finish(pid: int, t: float) -> None:
+        line = {"n": 1, "t": t, "kind": "finished", "task": "twice", "state": "SUCCESS"}
+        with (stack.folder.journal / f"worker-1.{pid}.1.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    finish(71, BEGIN_T - 0.5)
     assert begun() == {"twice"}
     pool.journal.write(Kind.EXITED, child=72, code=-9)
+    assert begun() == {"twice"}, "a process has died in it"
+    finish(73, BEGIN_T + 1)
     assert begun() == set()
 
 
