@@ -7,6 +7,7 @@
     effects/*.jsonl     the effects of the tasks, one line each: kind, key, task; the mailbox adds t and others
     broker.json         what was left in the queues at the end
     checks.json         the findings of the scenario's own checks
+    faults.json         the faults that were injected: their times, their tasks, the recovery
     control/            commands to the nodes while they run
     app/                the application's own data
     copy/               the app's folder as nodes may write to it, while the stack is up

@@ -14,6 +14,7 @@ from harness.containers.broker_node import BrokerNode, Login
 from harness.containers.node import Node
 from harness.containers.tcp_link import TcpLink
 from harness.errors import UsageError
+from harness.measure.recovery import Window
 
 SHOWN_TASKS = 10
 """The number of affected tasks that a finding and load.json name. `overlapped` counts all of them."""
@@ -102,6 +103,8 @@ class Fault(ABC):
         """The name of the broken node."""
         self.injected_t: float | None = None
         """The time when it was seen broken, Unix time in seconds; None before."""
+        self.healing_t: float | None = None
+        """The time when healing began, Unix time in seconds; None before, and for a fault that is healed at once."""
         self.healed_t: float | None = None
         """The time when it was healed, Unix time in seconds; None before."""
         self.tasks: tuple[str, ...] = ()
@@ -180,6 +183,19 @@ class Fault(ABC):
     @abstractmethod
     def words(self) -> str:
         """Return what was done, and which tasks were affected, in a few words."""
+
+    @property
+    def window(self) -> Window | None:
+        """The times of the fault and what it met; None if it was not injected and healed."""
+        if self.injected_t is None or self.healed_t is None:
+            return None
+        return Window(
+            injected_t=self.injected_t,
+            healing_t=self.healing_t or self.healed_t,
+            healed_t=self.healed_t,
+            node=self.node,
+            tasks=frozenset(self.tasks),
+        )
 
     def _unfinished(self) -> str | None:
         """Return why there can be no proof yet; None if it was injected and healed."""

@@ -53,6 +53,7 @@ class NodeFault(Fault):
             return
         if self.injected_t is not None and self._before is None:
             # Before anything is changed, check once whether it was broken until now.
+            self.healing_t = self._now()
             self._look(self._victim)
         self._mend(self._victim)
         self._silence.after()

@@ -1,4 +1,4 @@
-"""The timetable of faults for a stack under load, and the recovery from them."""
+"""The timetable of faults for a stack under load."""
 
 import threading
 import time
@@ -7,31 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.errors import HarnessError, UsageError
-from harness.faults.fault import SHOWN_TASKS, Fault, Target
+from harness.faults.fault import Fault, Target
+from harness.faults.fault_account import account_of, recoveries_of
 from harness.faults.fault_text import KINDS, fault_of
 from harness.measure.durations import parse_duration_s
 from harness.measure.load_account import FaultAccount
+from harness.measure.recovery import Recovery, Signs
 from harness.records.finding_codes import Code
 from harness.records.verdict import Finding, Verdict
 
 DEFAULT_FOR_S = 5.0
 """Default duration of a fault in seconds. A shorter fault meets fewer tasks; a longer one needs a longer load, because
 the recovery is measured as well."""
-BEFORE_S = 10.0
-"""Seconds before a fault, over which the highest backlog is its reference. With about one sample a second, there are
-ten. Fewer samples would miss the variation of the backlog; more would take in the start of the load, or the fault
-before."""
-MARGIN_TASKS = 5
-"""The backlog has recovered if it exceeds the reference by this many tasks at most: the backlog of an open loop always
-varies. `overload` allows as many. A smaller margin would report a longer recovery, or none; a larger one would call a
-backlog recovered that still grows at a low rate."""
-MARGIN_SHARE = 0.1
-"""The same margin as a share of the reference; the larger of both counts. A backlog that is high varies by more
-tasks."""
-CALM_S = 3.0
-"""Seconds for which the backlog must stay there: about three samples. A shorter time would take a chance minimum for
-the recovery; a longer one would find none in a load that ends soon after the fault."""
-
 _JOIN_S = 180.0
 """The longest wait for the thread that injects and heals. It may have to wait for a worker, which has 120 s to get
 ready after its start (`Node.wait_ready`). A fault that is not healed in time has not landed. A longer wait would delay
@@ -92,6 +79,11 @@ class Record:
     """The first error while it was injected or healed."""
 
     @property
+    def landed(self) -> bool:
+        """True if there is proof that it was broken until it was healed, and there was no error."""
+        return self.missing is None and self.error is None and self.fault.window is not None
+
+    @property
     def injected_t(self) -> float | None:
         """The time when it was seen broken, Unix time in seconds."""
         return self.fault.injected_t
@@ -105,16 +97,25 @@ class Record:
 class FaultTimetable:
     """A runner of planned faults: injects and heals them, one after another, in its own thread."""
 
-    def __init__(self, stack: Target, planned: Sequence[Planned], *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        stack: Target,
+        planned: Sequence[Planned],
+        *,
+        signs: Signs | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         """Plan the faults; `start` begins.
 
         Args:
             stack: the stack that they break; it must stay up until `stop` has returned.
             planned: in any order. They may overlap; while one is being healed, which for a worker lasts until it is
                 ready, the next one waits.
+            signs: gets the events of the stack's journal, from whoever reads it; None if no recovery is measured.
             now: returns Unix time in seconds.
         """
         self._now = now
+        self._signs = signs
         self._begin_t = 0.0
         self.records: list[Record] = []
         """The outcome of each fault, in the order of their times. Final once `stop` has returned."""
@@ -149,41 +150,43 @@ class FaultTimetable:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def findings(self) -> Iterator[Finding]:
-        """Yield one finding for each fault: a remark that it landed, or `fault-not-landed` with verdict unknown."""
-        return map(self._finding, self.records)
+    def findings(self, samples: Sequence[tuple[float, int]] = ()) -> Iterator[Finding]:
+        """Yield one finding for each fault: a remark that it landed, or `fault-not-landed` with verdict unknown.
 
-    def _finding(self, record: Record) -> Finding:
-        fault = record.fault
-        if record.missing or record.error or fault.injected_t is None or fault.healed_t is None:
-            reason = record.error or record.missing or "it was not healed."
-            text = f"{record.planned} did not land: {reason}"
-            return Finding(code=Code.FAULT_NOT_LANDED, verdict=Verdict.UNKNOWN, count=1, text=text)
-        fault.follow()
-        begin_s, end_s = fault.injected_t - self._begin_t, fault.healed_t - self._begin_t
-        text = f"{record.planned}: {fault.words()}; from {begin_s:.1f} s until {end_s:.1f} s of the load."
-        return Finding(code=Code.FAULT, verdict=Verdict.PASS, count=1, text=text, tasks=fault.tasks[:SHOWN_TASKS])
+        Args:
+            samples: about one a second, in time order: Unix time in seconds, backlog.
+        """
+        for account in self.accounts(samples):
+            landed = account.missing is None and account.error is None
+            yield Finding(
+                code=Code.FAULT if landed else Code.FAULT_NOT_LANDED,
+                verdict=Verdict.PASS if landed else Verdict.UNKNOWN,
+                count=1,
+                text=account.text,
+                tasks=account.tasks if landed else (),
+            )
 
     def accounts(self, samples: Sequence[tuple[float, int]]) -> Iterator[FaultAccount]:
-        """Yield what load.json holds of each fault. For the samples see `recovery`."""
-        for record in self.records:
+        """Yield what load.json holds of each fault. For the samples see `findings`."""
+        landed = [one for one in self.records if one.landed]
+        for record in landed:
             # This comes first: it reads which tasks the fault affected.
-            text = self._finding(record).text
-            fault = record.fault
-            yield FaultAccount(
-                text=text,
-                missing=record.missing,
-                error=record.error,
-                recovery_s=recovery(samples, fault),
-                planned=str(record.planned),
-                fault=fault.name,
-                node=fault.node,
-                injected_t=fault.injected_t,
-                healed_t=fault.healed_t,
-                overlapped=fault.overlapped,
-                tasks=fault.tasks[:SHOWN_TASKS],
-                redelivered=fault.redelivered,
-            )
+            record.fault.follow()
+        recoveries = iter(recoveries_of([one.fault for one in landed], self._signs, samples))
+        for record in self.records:
+            if record.landed:
+                recovery = next(recoveries)
+                yield account_of(record.fault, self._told(record, recovery), str(record.planned), recovery=recovery)
+            else:
+                missing = record.missing or (None if record.error else "it was not healed.")
+                text = f"{record.planned} did not land: {record.error or missing}"
+                yield account_of(record.fault, text, str(record.planned), missing=missing, error=record.error)
+
+    def _told(self, record: Record, recovery: Recovery | None) -> str:
+        fault = record.fault
+        begin_s, end_s = (t - self._begin_t for t in (fault.injected_t or 0.0, fault.healed_t or 0.0))
+        after = "" if recovery is None else f"; {recovery.words()}"
+        return f"{record.planned}: {fault.words()}; from {begin_s:.1f} s until {end_s:.1f} s of the load{after}."
 
     def _run(self, begin_t: float) -> None:
         try:
@@ -251,36 +254,3 @@ class FaultTimetable:
         except Exception as error:  # noqa: BLE001 - the load goes on, and the verdict reports the failure of this fault.
             return f"{type(error).__name__}: {error}"
         return None
-
-
-def recovery(samples: Sequence[tuple[float, int]], fault: Fault) -> float | None:
-    """Return the seconds from a fault's injection until the backlog was back at its reference and stayed there for 3 s.
-
-    The reference is the highest backlog of the 10 s before; for the margin see MARGIN_TASKS. 0 if the backlog was never
-    above reference and margin.
-
-    Args:
-        samples: about one a second, in time order: Unix time in seconds, backlog.
-        fault: a fault that was injected.
-
-    Returns:
-        Seconds; None if the backlog did not return, or if nothing was measured before the fault or for 3 s afterwards.
-    """
-    begin_t = fault.injected_t
-    if begin_t is None:
-        return None
-    before = [backlog for t, backlog in samples if begin_t - BEFORE_S <= t <= begin_t]
-    if not before:
-        return None
-    most = max(before) + max(MARGIN_TASKS, max(before) * MARGIN_SHARE)
-    after = [(t, backlog <= most) for t, backlog in samples if t > begin_t]
-    # A backlog that comes and goes while the fault lasts has not recovered. A backlog that grows after the end, as
-    # after a pause of the broker, must do so within CALM_S; later growth has other reasons.
-    end_t = (after[-1][0] if after else begin_t) if fault.healed_t is None else fault.healed_t + CALM_S
-    left_t = max((t for t, is_back in after if not is_back and t <= end_t), default=begin_t)
-    for number, (t, _) in enumerate(after):
-        if t > left_t and after[-1][0] >= t + CALM_S:
-            calm = [is_back for later_t, is_back in after[number:] if later_t <= t + CALM_S]
-            if all(calm):
-                return 0.0 if left_t == begin_t else t - begin_t
-    return None

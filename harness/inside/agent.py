@@ -195,6 +195,27 @@ class Agent:
 
         Consumer.on_decode_error = watched_on_decode_error
 
+    def watch_connection(self) -> None:
+        """Journal that the worker notices the loss of its connection, and that it consumes again."""
+        on_lost, on_ready = Consumer.on_connection_error_after_connected, Consumer.on_ready
+        is_lost = False
+
+        def watched_on_lost(consumer: Consumer, exc: BaseException, *args: Any, **options: Any) -> Any:
+            nonlocal is_lost
+            is_lost = True
+            self._say_aside(Kind.DISCONNECTED, reason=in_short(exc))
+            return on_lost(consumer, exc, *args, **options)
+
+        def watched_on_ready(consumer: Consumer, *args: Any, **options: Any) -> Any:
+            nonlocal is_lost
+            if is_lost:
+                is_lost = False
+                self._say_aside(Kind.RECONNECTED)
+            return on_ready(consumer, *args, **options)
+
+        Consumer.on_connection_error_after_connected = watched_on_lost
+        Consumer.on_ready = watched_on_ready
+
     def watch_beat(self, schedule_file: Path | None) -> None:
         """Watch how beat begins, also the beat inside a worker. Must be called before the app is imported."""
         self._beat.prepare(schedule_file)
@@ -386,6 +407,7 @@ def main(argv: list[str]) -> None:
     agent.watch_decoding()
     agent.watch_queues(node)
     agent.watch_transactions()
+    agent.watch_connection()
     agent.watch_beat(Path(run, "beat", node) if (run := os.environ.get("HARNESS_RUN")) else None)
     use_settings(without_tls() | settings_in(os.environ.get("HARNESS_SETTINGS", "{}")))
     results_url = os.environ["CELERY_RESULT_BACKEND"] = with_driver(os.environ.get("CELERY_RESULT_BACKEND", ""))

@@ -16,6 +16,7 @@ from harness.loadtest.messages import Close, LegCounts, Live, Opened, Order, Say
 from harness.loadtest.scenarios_together import promise, scenarios_of, spec
 from harness.measure.figures import Figures, Objective, bottleneck, not_sustained, overload
 from harness.measure.load_account import FaultAccount, LoadAccount, Probe, Sample
+from harness.measure.recovery import Signs
 from harness.measure.stages import Stage
 from harness.records.expectation import Effect
 from harness.records.verdict import Finding
@@ -59,6 +60,7 @@ class StackUnderLoad:
         elif self._faults:
             raise UsageError("faults are for a stack of one's own: whoever runs the other one has to break it.")
         self.measure = Measure()
+        self._signs = Signs(self.measure.stages)
         self.samples: list[Sample] = []
         """The samples of the run, one per second."""
         self._system: System | None = None
@@ -92,6 +94,8 @@ class StackUnderLoad:
         stack = Stack(session, self._spec, folder, promise=promised, about=about)
         # Listen from the first event on: the workers report their number of processes when they start.
         stack.listen(self.measure.take)
+        if self._faults:
+            stack.listen(self._signs.take)
         self._system = self._own = stack.__enter__()
         routes = {one.routes for one in scenarios if one.routes}
         if order.via_http:
@@ -105,7 +109,7 @@ class StackUnderLoad:
         system = self._up_system
         system.follow()
         if self._own is not None and self._faults:
-            self._timetable = FaultTimetable(self._own, self._faults)
+            self._timetable = FaultTimetable(self._own, self._faults, signs=self._signs)
         self._follower = threading.Thread(target=self._follow, name="follower", daemon=True)
         self._follower.start()
         routes = system.producer.routes
@@ -265,7 +269,7 @@ class StackUnderLoad:
         generated = self.measure.generated
         yield from differences(close.counts, generated, via_http=self._order.via_http, broken=broken)
         if self._timetable is not None:
-            yield from self._timetable.findings()
+            yield from self._timetable.findings(self._backlogs())
 
     def _said(self, judged: Judgement, figures: Figures | None, close: Close, drained_s: float) -> LoadAccount:
         histograms = self.measure.histograms
@@ -319,7 +323,11 @@ class StackUnderLoad:
     def _fault_accounts(self) -> tuple[FaultAccount, ...]:
         if self._timetable is None:
             return ()
-        return tuple(self._timetable.accounts([(one.t, one.backlog) for one in self.samples]))
+        return tuple(self._timetable.accounts(self._backlogs()))
+
+    def _backlogs(self) -> list[tuple[float, int]]:
+        """Return the backlog, with the time of each sample."""
+        return [(one.t, one.backlog) for one in self.samples]
 
     def down(self) -> None:
         """Take down everything that is up. A second call does nothing."""

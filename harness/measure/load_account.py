@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Self
 
 from harness.measure.figures import Bottleneck, Figures
+from harness.measure.recovery import Recovery
 from harness.measure.stages import Stage, Summary
 from harness.records.typed_json import LEFT_OUT, Record
 from harness.records.values import Json
@@ -140,7 +141,7 @@ class Probe(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class FaultAccount(Record):
-    """A planned fault, and its result."""
+    """A fault, and its result: in load.json and in faults.json."""
 
     text: str
     """The result in one sentence."""
@@ -148,16 +149,17 @@ class FaultAccount(Record):
     """The reason why it did not land, in one sentence; None if it landed."""
     error: str | None
     """The first error while it was injected or healed; None if there was none."""
-    recovery_s: float | None
-    """Seconds from the injection until the backlog was back at its reference; None if it was not seen there."""
     planned: str = ""
-    """The fault, its time and its duration, as the command line takes them, such as `kill-worker@20s+5s`."""
+    """The fault, its time and its duration, as the command line takes them, such as `kill-worker@20s+5s`; empty for a
+    fault of a test."""
     fault: str = ""
     """The name of the fault."""
     node: str | None = None
     """The name of the node that was broken; None if none was."""
     injected_t: float | None = None
     """The time when the node was seen broken, Unix time; None if it was not."""
+    healing_t: float | None = field(default=None, metadata=LEFT_OUT)
+    """The time when healing began, Unix time; None for a fault that is healed at once."""
     healed_t: float | None = None
     """The time when it was healed, Unix time; None if it was not."""
     overlapped: int = 0
@@ -165,7 +167,9 @@ class FaultAccount(Record):
     tasks: tuple[str, ...] = ()
     """The ids of the first of these tasks."""
     redelivered: int | None = field(default=None, metadata=LEFT_OUT)
-    """Number of these tasks that were delivered again, if a worker was killed; else None."""
+    """Number of these tasks that were delivered again, for a fault that follows them; else None."""
+    recovery: Recovery | None = field(default=None, metadata=LEFT_OUT)
+    """The recovery; None if the fault did not land."""
 
 
 @dataclass(frozen=True, kw_only=True)

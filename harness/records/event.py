@@ -18,8 +18,9 @@ class Kind(StrEnum):
     `committed` when a transaction ends in which it sent a task,
     `received`, `started`, `finished`, and `retried`, `revoked`, `discarded` or `errback` where they apply. A process
     writes about itself: `opened` (the first line of a file), `up`, `ready`, `settings`, `options` of its tasks, `down`,
-    and `exited` about a child process that has ended. Beat writes `embedded` (a worker's own beat begins), `schedule`
-    (it changed), `woke`, `unsent` (an entry could not be sent) and `died` (beat ended with an error).
+    and `exited` about a child process that has ended; a worker also `disconnected` (it has lost its connection to the
+    broker) and `reconnected`. Beat writes `embedded` (a worker's own beat begins), `schedule` (it changed), `woke`,
+    `unsent` (an entry could not be sent) and `died` (beat ended with an error).
     """
 
     OPENED = "opened"
@@ -47,6 +48,8 @@ class Kind(StrEnum):
     DISCARDED = "discarded"
     ERRBACK = "errback"
     EXITED = "exited"
+    DISCONNECTED = "disconnected"
+    RECONNECTED = "reconnected"
 
 
 OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
@@ -356,6 +359,13 @@ class Errback(TypedDict, total=False):
     """The registered names of the errbacks."""
 
 
+class Disconnected(TypedDict, total=False):
+    """A worker has lost its connection to the broker, as far as it has noticed, or consumes again (no members)."""
+
+    reason: str
+    """The class and the message of the error."""
+
+
 class Exited(TypedDict, total=False):
     """A child process has ended."""
 
@@ -389,6 +399,7 @@ Line = (
     | Discarded
     | Errback
     | Exited
+    | Disconnected
 )
 LINES: Mapping[Kind, type[Line]] = MappingProxyType(
     {
@@ -417,6 +428,8 @@ LINES: Mapping[Kind, type[Line]] = MappingProxyType(
         Kind.DISCARDED: Discarded,
         Kind.ERRBACK: Errback,
         Kind.EXITED: Exited,
+        Kind.DISCONNECTED: Disconnected,
+        Kind.RECONNECTED: Disconnected,
     }
 )
 """The members of a line of each kind, beside its number, its time, its kind and its task."""

@@ -257,16 +257,7 @@ def _shares(begun: Mapping[str, int], fairness: float | None, busy: float | None
 
 
 def _fault(fault: FaultAccount) -> Text:
-    if fault.missing or fault.error:
-        return Text(fault.text, "yellow")
-    recovery_s = fault.recovery_s
-    if recovery_s is None:
-        after = "the backlog was not seen to come back to where it had been"
-    elif recovery_s:
-        after = f"after {write_duration(recovery_s)} the backlog was back where it had been"
-    else:
-        after = "the backlog stayed where it had been"
-    return Text(f"{fault.text.rstrip('.')}; {after}.")
+    return Text(fault.text, "yellow" if fault.missing or fault.error else "")
 
 
 def _objective(objective: ObjectiveAccount) -> Text:

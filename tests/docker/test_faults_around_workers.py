@@ -43,6 +43,12 @@ def test_a_worker_that_is_cut_off_for_longer_than_two_heartbeats_loses_its_task_
     audit = stack.settle()
     assert audit.fates[Fate.OK] == 1, audit.text()
     assert (fault.landed(), fault.tasks, fault.redelivered) == (None, (task,), 1)
+    (account,) = stack.folder.read("faults.json")["faults"]
+    recovery = account["recovery"]
+    # A worker looks twice per heartbeat whether there was one.
+    assert HEARTBEAT_S <= recovery["noticed_s"] <= 5 * HEARTBEAT_S
+    assert recovery["redelivered"] == 1
+    assert recovery["empty_s"] is not None
     assert "ran-again" in codes(audit), audit.text()
 
 
@@ -58,6 +64,23 @@ def test_a_worker_that_is_cut_off_for_shorter_goes_on_as_if_nothing_had_been(sta
     assert (fault.landed(), fault.tasks, fault.redelivered) == (None, (task,), 0)
     assert audit.fates[Fate.OK] == 2
     assert started_on(stack, task) == ["worker-1"]
+    (account,) = stack.folder.read("faults.json")["faults"]
+    assert (account["recovery"]["noticed_s"], account["recovery"]["reconnected_s"]) == (None, None)
+    assert account["recovery"]["first_task_s"] is not None
+
+
+@pytest.mark.stack(**STACK, env={"HEARTBEAT_S": str(HEARTBEAT_S)})
+def test_a_worker_that_is_cut_off_for_longer_connects_again(stack: Stack) -> None:
+    with stack.inject(Partition("worker")):
+        send(stack, "work")
+        wait_until(lambda: stack.workers[0].said(Kind.DISCONNECTED), what="it notices", timeout_s=30)
+        assert not stack.workers[0].said(Kind.RECONNECTED)
+    audit = stack.settle()
+    assert (audit.verdict, audit.fates[Fate.OK]) == (Verdict.PASS, 1), audit.text()
+    (account,) = stack.folder.read("faults.json")["faults"]
+    recovery = account["recovery"]
+    assert 0 < recovery["reconnected_s"] < recovery["first_task_s"]
+    assert "connected again after" in said(audit, "fault")
 
 
 @pytest.mark.stack(**STACK)

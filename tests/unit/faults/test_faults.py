@@ -45,7 +45,7 @@ from harness.faults.fault import Fault
 from harness.faults.fault_text import fault_of
 from harness.faults.injections import Injections
 from harness.faults.kill import signal_of
-from harness.faults.timetable import FaultTimetable, Planned, parse, recovery
+from harness.faults.timetable import FaultTimetable, Planned, parse
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.verdict import Finding, Verdict
@@ -331,7 +331,7 @@ def test_what_a_killed_worker_had_is_told_with_what_was_delivered_again_because_
     (account,) = timetable.accounts([])
     assert (account.overlapped, account.redelivered, account.tasks) == (2, 2, ("begun", "waiting"))
     assert (account.fault, account.node, account.planned) == ("kill-worker", "worker-1", "kill-worker@0s+1s")
-    assert (account.injected_t, account.healed_t, account.recovery_s) == (BEGIN_T, BEGIN_T + 1, None)
+    assert (account.injected_t, account.healed_t, account.recovery) == (BEGIN_T, BEGIN_T + 1, None)
     assert account.text == finding.text
     assert account.missing is account.error is None
 
@@ -841,13 +841,18 @@ def codes(injections: Injections) -> list[tuple[str, Verdict]]:
 
 @pytest.mark.usefixtures("journal")
 def test_a_fault_of_a_test_is_healed_at_the_end_of_its_block_and_told(
-    injections: Injections, worker: FakeContainer
+    stack: FakeStack, injections: Injections, worker: FakeContainer
 ) -> None:
     with injections.inject(Pause("worker-1")) as fault:
         assert worker.now == PAUSED
         assert fault.node == "worker-1"
     assert worker.now == UP
     (finding,) = injections.findings()
+    (account,) = stack.folder.read("faults.json")["faults"]
+    assert (account["text"], account["fault"], account["node"]) == (finding.text, "pause-worker-1", "worker-1")
+    assert (account["injected_t"], account["healed_t"]) == (fault.injected_t, fault.healed_t)
+    assert fault.injected_t <= account["healing_t"] <= fault.healed_t
+    assert account["recovery"]["redelivered"] == 0
     assert (finding.code, finding.verdict, finding.tasks) == ("fault", Verdict.PASS, ("begun", "waiting"))
     assert finding.text.startswith("pause-worker-1: worker-1 was paused; it had 2 tasks in hand")
     with pytest.raises(UsageError, match="was used before"):
@@ -882,13 +887,19 @@ def test_a_fault_that_met_no_task_shows_nothing_unless_tasks_were_sent_meanwhile
 
 
 @pytest.mark.usefixtures("journal")
-def test_a_fault_that_cannot_be_injected_or_healed_is_unknown(injections: Injections, worker: FakeContainer) -> None:
+def test_a_fault_that_cannot_be_injected_or_healed_is_unknown(
+    stack: FakeStack, injections: Injections, worker: FakeContainer
+) -> None:
     with pytest.raises(UsageError, match="no beat runs that could be killed: the stack has none; it has worker-1"):
         injections.inject(Kill("beat"))
     worker.refuses = {"unpause"}
     injections.inject(Pause())
     injections.heal_all()
     assert codes(injections) == [("fault-not-landed", Verdict.UNKNOWN)] * 2
+    first, second = stack.folder.read("faults.json")["faults"]
+    assert first["missing"] == first["error"]
+    assert second["missing"] == "the engine refuses to unpause it."
+    assert "recovery" not in first
     assert next(reversed(list(injections.findings()))).text.endswith("the engine refuses to unpause it.")
 
 
@@ -1231,60 +1242,3 @@ def test_a_fault_has_options_on_the_command_line() -> None:
         fault_of("kill-worker,signal=nothing")
     with pytest.raises(UsageError, match="the fault pause has no option 'signal'; it has none"):
         fault_of("pause-worker,signal=term")
-
-
-# ------------------------------------------------------------------------------------------------- the recovery
-
-
-def recovered(backlogs: Sequence[int], *, injected_s: float, healed_s: float | None) -> float | None:
-    """Return the recovery from a fault, where `backlogs` were seen at 0 s, 1 s and so on."""
-    fault = Noop()
-    fault.injected_t = injected_s
-    fault.healed_t = healed_s
-    return recovery([(float(t), backlog) for t, backlog in enumerate(backlogs)], fault)
-
-
-STILL = [3, 4, 3, 2, 4, 3, 4, 3, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("after", "healed_s", "seconds"),
-    [
-        ([50, 90, 60, 20, 10, 9, 3, 3, 3], 12.5, 5.5),
-        ([3, 3, 3, 3, 3, 3, 3, 3], 12.5, 0.0),
-        # Down to where it was, but not for three seconds.
-        ([50, 4, 4, 50, 4, 4, 4, 4], 10.5, 4.5),
-        # The same, long after it was healed.
-        ([50, 50, 50, 50, 4, 4, 50, 4, 4, 4, 4], 10.5, 7.5),
-        # Still while the fault lasts, then up: the fault was not over before.
-        ([4, 4, 4, 4, 50, 4, 4, 4, 4], 14.5, 5.5),
-        # It grows only when the broker is back.
-        ([0, 0, 0, 80, 80, 4, 4, 4, 4], 12.5, 5.5),
-        # Something else, much later.
-        ([3, 3, 3, 3, 3, 3, 3, 3, 3, 90, 90], 10.5, 0.0),
-        # It never comes back, or nobody saw that it stayed.
-        ([50, 90, 200, 300, 400], 11.5, None),
-        ([50, 90, 4, 4, 4], 11.5, None),
-        ([50, 60, 4, 4, 4, 4], None, 2.5),
-        ([], 11.5, None),
-    ],
-)
-def test_a_backlog_has_recovered_once_it_is_back_and_stays(
-    after: list[int], healed_s: float | None, seconds: float | None
-) -> None:
-    assert recovered(STILL + after, injected_s=9.5, healed_s=healed_s) == seconds
-
-
-def test_the_margin_is_a_tenth_where_that_is_more_than_a_few_tasks() -> None:
-    level = [200] * 10
-    assert recovered([*level, 219, 220, 220, 220, 220], injected_s=9.5, healed_s=10.0) == 0.0
-    assert recovered([*level, 221, 220, 220, 220, 220], injected_s=9.5, healed_s=10.0) == 1.5
-
-
-def test_only_the_last_ten_seconds_before_a_fault_count() -> None:
-    assert recovered([500, *[3] * 11, 50, 50, 3, 3, 3, 3], injected_s=11.5, healed_s=12.0) == 2.5
-
-
-def test_without_a_measurement_before_the_fault_there_is_nothing_to_come_back_to() -> None:
-    assert recovered([50, 4, 4, 4, 4, 4], injected_s=-1.0, healed_s=0.5) is None
-    assert recovery([(0.0, 1)], Noop()) is None

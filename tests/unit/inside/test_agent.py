@@ -289,6 +289,21 @@ def test_a_message_that_cannot_be_decoded_is_discarded_and_named_by_its_other_he
     assert said(folder) == [line]
 
 
+def test_a_worker_says_that_it_lost_its_connection_and_that_it_consumes_again(
+    agent: Agent, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Consumer, "on_connection_error_after_connected", lambda _consumer, exc: f"lost {exc}")
+    monkeypatch.setattr(Consumer, "on_ready", lambda _consumer: "ready")
+    agent.watch_connection()
+    # The first time, `ready` says it.
+    assert Consumer.on_ready(None) == "ready"
+    assert said(folder) == []
+    assert Consumer.on_connection_error_after_connected(None, OSError("gone")) == "lost gone"
+    assert Consumer.on_ready(None) == "ready"
+    assert Consumer.on_ready(None) == "ready"
+    assert said(folder) == [("disconnected", None, {"reason": "OSError: gone"}), ("reconnected", None, {})]
+
+
 def test_a_child_process_that_is_gone_is_told_once_with_what_ended_it(
     agent: Agent, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,16 @@ FAULT = {
     "missing": None,
     "error": None,
     "text": "kill-worker@20s+5s: worker-1 was killed.",
-    "recovery_s": 7.5,
+    "healing_t": 1005.5,
+    "recovery": {
+        "noticed_s": 0.5,
+        "reconnected_s": 1.5,
+        "first_task_s": 1.75,
+        "backlog_s": 7.5,
+        "empty_s": None,
+        "throughput": 0.98,
+        "redelivered": 1,
+    },
 }
 PROBE = {
     "workers": 1,
