@@ -9,6 +9,7 @@ from pathlib import Path
 
 import harness
 from harness.containers.engine import Engine, NodeSpec
+from harness.containers.movable_clock import MovableClock
 from harness.containers.node import Node
 from harness.errors import StartError, UsageError
 from harness.project.needs import APP_INSIDE, Mount
@@ -56,6 +57,8 @@ class AppNode:
     """More labels of the container."""
     processors: Mapping[str, int | str] = field(default_factory=dict)
     """Limits of its processors; see `NodeSpec`."""
+    movable_clocks: bool = False
+    """True if the clock of each node that runs Celery can be moved while it runs."""
 
     def spec(
         self,
@@ -76,6 +79,12 @@ class AppNode:
             ports: ports inside that are published on loopback.
         """
         broker = self.env.get("CELERY_BROKER_URL", self.broker_url)
+        own = dict(env or {})
+        # A beat may have another clock of its own.
+        if self.movable_clocks and module == "agent" and "LD_PRELOAD" not in own:
+            clock = MovableClock(self.run_folder, name)
+            clock.create()
+            own |= clock.env(RUN_INSIDE)
         return NodeSpec(
             name=name,
             image=self.image,
@@ -93,7 +102,7 @@ class AppNode:
                 # A database for the app's own data; it is in `app` in the run folder.
                 "APP_DATABASE_URL": APP_DATABASE_URL_INSIDE,
             }
-            | dict(env or {})
+            | own
             | dict(self.env)
             | {"PYTHONPATH": self._pythonpath()},
             mounts=(

@@ -4,6 +4,7 @@ A planned fault without proof makes the verdict unknown: a run that passes becau
 """
 
 from harness.faults.bandwidth import Bandwidth
+from harness.faults.clock_jump import ClockJump
 from harness.faults.close_connections import CloseConnections
 from harness.faults.disk_alarm import DiskAlarm
 from harness.faults.drop_confirms import DropConfirms
@@ -26,6 +27,7 @@ from harness.faults.two_beats import TwoBeats
 
 __all__ = [
     "Bandwidth",
+    "ClockJump",
     "CloseConnections",
     "DiskAlarm",
     "DropConfirms",

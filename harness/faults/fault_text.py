@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.faults.bandwidth import Bandwidth
+from harness.faults.clock_jump import ClockJump
 from harness.faults.close_connections import CloseConnections
 from harness.faults.disk_alarm import DiskAlarm
 from harness.faults.drop_confirms import DropConfirms
@@ -29,6 +30,7 @@ from harness.faults.two_beats import TwoBeats
 
 _FAULTS: tuple[type[Fault], ...] = (
     Bandwidth,
+    ClockJump,
     CloseConnections,
     DiskAlarm,
     DropConfirms,

@@ -37,9 +37,8 @@ class Partition(NodeFault):
     def _choose(self) -> Node:
         victim = super()._choose()
         if victim is self._stack.broker:
-            raise UsageError(
-                f"{victim.name} is on the network of all stacks, so it cannot be cut off; cut a worker off from it."
-            )
+            # Neither the producer nor whoever looks at its queues could reach it, and its ports would change.
+            raise UsageError(f"{victim.name} cannot be cut off itself; cut a worker off from it.")
         return victim
 
     def _silence_of(self, victim: Node) -> Silence:

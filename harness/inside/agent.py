@@ -8,6 +8,7 @@
     HARNESS_NODE            the name of this node
     HARNESS_SETTINGS        Celery settings that override the app's own, a JSON object
     HARNESS_CLOCK_OFFSET_S  seconds that this container's clock is ahead; the journal is stamped with the real time
+    HARNESS_CLOCK_FILE      the file with the offset of this container's clock, if it can be moved while it runs
     HARNESS_CLOCK_SPEED     the speed of this container's clock as a multiple of real time
     HARNESS_RUN             the run folder, where a worker's beat keeps its schedule unless the app sets the path
 
@@ -48,6 +49,7 @@ from harness.inside.breakpoints import Breakpoints
 from harness.inside.image_check import installed
 from harness.inside.live_settings import confirms, options_of, plain, settings_of
 from harness.inside.missing_module import AppImport
+from harness.inside.node_clock import ClockWatch, real_time
 from harness.inside.open_transactions import OpenTransactions
 from harness.records.event import LATE_WORD_S, Kind
 from harness.records.journal import Writer
@@ -393,12 +395,15 @@ def main(argv: list[str]) -> None:
     """Journal this process, and run `celery` with the arguments given."""
     folder, node = os.environ["HARNESS_JOURNAL"], os.environ["HARNESS_NODE"]
     role = next((word for word in argv if word in {"worker", "beat"}), "celery")
-    offset_s = float(os.environ.get("HARNESS_CLOCK_OFFSET_S", "0"))
+    now = real_time()
+    journal = Writer(folder, node=node, role=role, now=now)
     # Without a run folder nobody can hold anything.
     breakpoints = Breakpoints(Path(os.environ.get("HARNESS_RUN", folder)), node)
-    agent = Agent(Writer(folder, node=node, role=role, now=lambda: time.time() - offset_s), breakpoints)
+    agent = Agent(journal, breakpoints)
     _call_process("celery")
     agent.up(argv)
+    if "HARNESS_CLOCK_FILE" in os.environ:
+        ClockWatch(journal, now).start()
     agent.connect()
     breakpoints.connect()
     agent.time_stores()

@@ -19,8 +19,9 @@ class Kind(StrEnum):
     `received`, `started`, `finished`, and `retried`, `revoked`, `discarded` or `errback` where they apply. A process
     writes about itself: `opened` (the first line of a file), `up`, `ready`, `settings`, `options` of its tasks, `down`,
     and `exited` about a child process that has ended; a worker also `disconnected` (it has lost its connection to the
-    broker) and `reconnected`. Beat writes `embedded` (a worker's own beat begins), `schedule` (it changed), `woke`,
-    `unsent` (an entry could not be sent) and `died` (beat ended with an error).
+    broker) and `reconnected`, and a node whose clock can be moved `clock` (it has moved). Beat writes `embedded` (a
+    worker's own beat begins), `schedule` (it changed), `woke`, `unsent` (an entry could not be sent) and `died` (beat
+    ended with an error).
     """
 
     OPENED = "opened"
@@ -50,6 +51,7 @@ class Kind(StrEnum):
     EXITED = "exited"
     DISCONNECTED = "disconnected"
     RECONNECTED = "reconnected"
+    CLOCK = "clock"
 
 
 OUTCOMES = frozenset({Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN})
@@ -366,6 +368,13 @@ class Disconnected(TypedDict, total=False):
     """The class and the message of the error."""
 
 
+class Clock(TypedDict, total=False):
+    """The wall clock of a process has moved."""
+
+    offset_s: float
+    """The seconds by which it is ahead of the real time now."""
+
+
 class Exited(TypedDict, total=False):
     """A child process has ended."""
 
@@ -400,6 +409,7 @@ Line = (
     | Errback
     | Exited
     | Disconnected
+    | Clock
 )
 LINES: Mapping[Kind, type[Line]] = MappingProxyType(
     {
@@ -430,6 +440,7 @@ LINES: Mapping[Kind, type[Line]] = MappingProxyType(
         Kind.EXITED: Exited,
         Kind.DISCONNECTED: Disconnected,
         Kind.RECONNECTED: Disconnected,
+        Kind.CLOCK: Clock,
     }
 )
 """The members of a line of each kind, beside its number, its time, its kind and its task."""

@@ -49,6 +49,7 @@ class AppNodes:
             results_url=self.results_url,
             env=self._env(self.broker_url),
             labels={RUN_LABEL: self.run_folder.name},
+            movable_clocks=self.spec.movable_clocks,
         )
 
     def of(self, name: str) -> AppNode:

@@ -64,6 +64,8 @@ class StackSpec:
     link: bool = False
     """True if workers, beats, the web producer and the producer reach the broker through a link, which can disturb
     their connections; see `harness.containers.tcp_link`."""
+    movable_clocks: bool = False
+    """True if the clocks of workers and beats can be moved while they run; see `harness.faults.ClockJump`."""
     guest: bool = False
     """True if its vhost is `/` and its user `guest`. A session can have one such stack at a time."""
 
@@ -146,6 +148,7 @@ class StackSpec:
             "network": self.network.value,
             "services": [service.value for service in self.services],
             "own_broker": self.own_broker,
+            "movable_clocks": self.movable_clocks,
             "results": self.results.value,
             # A query may have a secret in it.
             "effects": sorted(self.effects),

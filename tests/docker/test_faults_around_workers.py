@@ -4,8 +4,9 @@ import time
 
 import pytest
 
+from harness.audit.results import decode
 from harness.containers.mailbox import Mailbox
-from harness.faults import LockResults, Partition, RejectMail
+from harness.faults import ClockJump, LockResults, Partition, RejectMail
 from harness.records.event import Kind
 from harness.records.verdict import Fate, Verdict
 from harness.stack.stack import Stack
@@ -108,3 +109,17 @@ def test_a_mail_that_is_refused_is_sent_again(stack: Stack, mailbox: Mailbox) ->
     assert fault.mails >= 1
     assert [mail.recipients for mail in mailbox.messages()] == [("ada@example.com",)]
     assert "refused with 451; 1 task ran then" in said(audit, "fault")
+
+
+@pytest.mark.stack(**STACK, movable_clocks=True)
+def test_a_worker_whose_clock_jumps_works_on_and_its_journal_has_the_real_time(stack: Stack) -> None:
+    with stack.inject(ClockJump("worker", seconds=3600)) as fault:
+        task = send(stack, "read_clock")
+        wait_until(lambda: stack.workers[0].said(Kind.FINISHED), what="the task has ended", timeout_s=20)
+    (finished,) = stack.workers[0].said(Kind.FINISHED)
+    assert abs(finished.t - time.time()) < 600
+    audit = stack.settle()
+    assert (audit.verdict, fault.landed(), fault.tasks) == (Verdict.PASS, None, (task,)), audit.text()
+    row = stack.results.row(task)
+    assert row is not None
+    assert abs(decode(row) - finished.t - 3600) < 60

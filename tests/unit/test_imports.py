@@ -201,6 +201,7 @@ ONLY = {
         "harness.inside.live_settings",
         "harness.inside.missing_module",
         "harness.inside.open_transactions",
+        "harness.inside.node_clock",
     ),
     # It runs before anything of the harness can be imported, and then asks only this.
     "harness.inside.start": ("harness.inside.image_check",),
@@ -211,6 +212,7 @@ ONLY = {
     "harness.inside.breakpoints": ("harness.records.moment",),
     "harness.inside.app_results": INSIDE,
     "harness.inside.live_settings": INSIDE,
+    "harness.inside.node_clock": INSIDE,
     "harness.inside.app_routes": (*INSIDE, "harness.records.route"),
     "harness.inside.beat_watch": (*INSIDE, "harness.records.moment"),
     "harness.inside.smtp_server": (*INSIDE, "harness.inside.mail_rules", "harness.inside.mail_store"),
