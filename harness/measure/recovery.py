@@ -149,13 +149,16 @@ class Signs:
             self._back[event.node].append(t)
 
     def recovery(self, window: Window, samples: Sequence[tuple[float, int]] | None = None) -> Recovery:
-        """Return the figures of one fault.
+        """Return the figures of one fault. Call it when the run is at rest.
 
         Args:
             window: the times of the fault.
             samples: see `backlog_recovery`; None to take them from the journal.
         """
-        seen = self._samples(window) if samples is None else samples
+        seen = self._samples(window) if samples is None else list(samples)
+        if seen and not seen[-1][1]:
+            # Nothing was in flight at the end, and nothing more came: it stayed so.
+            seen.append((seen[-1][0] + CALM_S, 0))
         first_t = self._first_task(window)
         return Recovery(
             noticed_s=_after(window.injected_t, self._first_sign(window)),
@@ -213,9 +216,6 @@ class Signs:
         if end_t == self._last_t:
             # What the last events changed, to which no step came.
             samples.append((end_t + _STEP_S, self._stages.in_flight_at(end_t + _STEP_S)))
-            if not samples[-1][1]:
-                # Nothing is in flight, and nothing more came: it stayed so.
-                samples.append((end_t + _STEP_S + CALM_S, 0))
         return samples
 
 

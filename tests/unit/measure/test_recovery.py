@@ -143,6 +143,14 @@ def test_a_backlog_that_grew_and_went_is_measured_to_its_end(journal: Journal) -
     assert "the backlog was back where it had been" in found.words()
 
 
+def test_a_backlog_that_is_empty_at_the_end_stays_so(journal: Journal) -> None:
+    window = Window(injected_t=1000, healing_t=1001, healed_t=1002, node=None, tasks=())
+    samples = [(999.0, 0), (1001.0, 50), (1003.0, 5), (1004.0, 0)]
+    assert journal.signs.recovery(window, samples).backlog_s == 3.0
+    # With tasks in flight, nobody knows how long it would have stayed there.
+    assert journal.signs.recovery(window, samples[:-1]).backlog_s is None
+
+
 def test_what_never_ended_leaves_the_backlog_where_it_is(journal: Journal) -> None:
     for number in range(30):
         journal.run(f"lost-{number}", 1002, None)
