@@ -22,11 +22,12 @@ from harness.containers import app_image, app_image_facts, images
 from harness.containers.engine_choice import connect
 from harness.containers.ownership import remove_all, sweep
 from harness.errors import RunFolderError
+from harness.faults.timetable import parse
 from harness.printable import printable
 from harness.project.settings import load
 from harness.report import progress, terminal
 from harness.running import timelapse
-from harness.running.run import Plan, execute, stack_for
+from harness.running.run import Plan, execute, for_faults, stack_for
 from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
 from harness.selftest_command import selftest_
@@ -72,6 +73,13 @@ def main() -> NoReturn:
     show_default=True,
     help="Seconds without any task ending after which waiting ends.",
 )
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="FAULT@WHEN",
+    help="What to break, and when after the first step, such as kill-worker@1s or kill-worker@1s+5s; repeatable.",
+)
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -86,6 +94,7 @@ def run(
     app_dir: Path | None,
     root: Path,
     timeout_s: float,
+    faults: tuple[str, ...],
     **own: Any,
 ) -> int:
     """Run SCENARIO on a stack of its own, and account for every task.
@@ -95,10 +104,12 @@ def run(
     """
     found = scenario_of(ctx, scenario, app_dir)
     said = {"app": app, "folder": app_dir, "workers": workers, "options": options or None}
+    planned = [parse(text) for text in faults]
     plan = Plan(
         scenario=found,
         drive=Drive(count=count or found.count, seed=seed, options=own),
-        stack=stack_for(found, load(app_dir or Path()), said),
+        stack=for_faults(stack_for(found, load(app_dir or Path()), said), planned),
+        faults=planned,
         root=root,
         timeout_s=timeout_s,
     )

@@ -138,8 +138,19 @@ class FaultTimetable:
         """
         if self._thread is not None:
             raise UsageError("the faults have been started already; plan them anew for another run.")
+        self._begin_t = begin_t
         self._thread = threading.Thread(target=self._run, args=[begin_t], name="faults", daemon=True)
         self._thread.start()
+
+    def finish(self) -> None:
+        """Return when every fault was injected and healed, at its time; then stop.
+
+        A fault that is not healed three minutes after the last of these times has not landed.
+        """
+        ends_t = [self._begin_t + plan.at_s + plan.for_s for plan in (one.planned for one in self.records)]
+        if self._thread is not None:
+            self._thread.join(max(0.0, max(ends_t, default=0.0) - self._now()) + _JOIN_S)
+        self.stop()
 
     def stop(self, timeout_s: float = _JOIN_S) -> None:
         """Stop injecting, heal what is broken, and return when that is done, after `timeout_s` seconds at most.
@@ -186,7 +197,7 @@ class FaultTimetable:
         fault = record.fault
         begin_s, end_s = (t - self._begin_t for t in (fault.injected_t or 0.0, fault.healed_t or 0.0))
         after = "" if recovery is None else f"; {recovery.words()}"
-        return f"{record.planned}: {fault.words()}; from {begin_s:.1f} s until {end_s:.1f} s of the load{after}."
+        return f"{record.planned}: {fault.words()}; from {begin_s:.1f} s until {end_s:.1f} s of the run{after}."
 
     def _run(self, begin_t: float) -> None:
         try:

@@ -1,15 +1,14 @@
 """The scenarios of a load test, and their common promise and common stack."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from harness.errors import UsageError
-from harness.faults.timetable import needs_own_broker, parse
+from harness.faults.timetable import parse
 from harness.loadtest.messages import Order
 from harness.loadtest.options import CELERY_WORKERS
 from harness.project.settings import COMMAND_LINE, load
 from harness.records.expectation import Delivery, Effects, Promise
-from harness.running.run import find_scenario
+from harness.running.run import find_scenario, for_faults
 from harness.scenario import Scenario
 from harness.stack.project_stack import spec_of
 from harness.stack.stack import StackSpec
@@ -70,5 +69,4 @@ def spec(order: Order, scenarios: Sequence[Scenario]) -> StackSpec:
     settings = load(order.project or order.app_folder)
     holding = settings.over("the scenarios", of_scenarios).over(COMMAND_LINE, of_order)
     made = spec_of(holding, workers=CELERY_WORKERS, mailbox=any(one.mailbox for one in scenarios))
-    planned = [parse(text) for text in order.faults]
-    return replace(made, link=any(one.needs_link for one in planned), own_broker=needs_own_broker(planned))
+    return for_faults(made, [parse(text) for text in order.faults])

@@ -3,14 +3,18 @@
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError
+from harness.faults.timetable import FaultTimetable, Planned, needs_own_broker
+from harness.measure.recovery import Signs
+from harness.measure.stages import Stages
 from harness.project.settings import COMMAND_LINE, Settings
 from harness.records.finding_codes import Code
 from harness.records.verdict import Finding, Verdict
@@ -95,6 +99,8 @@ class Plan:
     """The folder in which run folders are created."""
     timeout_s: float = TIMEOUT_S
     """Seconds without the end of any task after which the wait for rest ends."""
+    faults: Sequence[Planned] = ()
+    """What is broken while the steps are taken; the times count from the first step."""
 
 
 def stack_for(scenario: Scenario, settings: Settings, said: Mapping[str, object] | None = None) -> StackSpec:
@@ -113,6 +119,15 @@ def stack_for(scenario: Scenario, settings: Settings, said: Mapping[str, object]
     return spec_of(holding, workers=1, mailbox=scenario.mailbox)
 
 
+def for_faults(spec: StackSpec, planned: Sequence[Planned]) -> StackSpec:
+    """Return the stack with what its faults need: a link to the broker, a broker of its own."""
+    return replace(
+        spec,
+        link=spec.link or any(one.needs_link for one in planned),
+        own_broker=spec.own_broker or needs_own_broker(planned),
+    )
+
+
 def execute(session: SharedParts, plan: Plan, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
     """Run a plan, and return the run folder and the audit.
 
@@ -124,8 +139,25 @@ def execute(session: SharedParts, plan: Plan, progress: Progress = lambda *_: No
     folder = RunFolder.create(plan.root, scenario.name)
     options = {name: str(value) if isinstance(value, Path) else value for name, value in plan.drive.options.items()}
     about = {"scenario": scenario.name, "count": plan.drive.count, "seed": plan.drive.seed, "options": options}
-    with Stack(session, plan.stack, folder, promise=scenario.promise, about=about) as stack:
-        return folder, play(scenario, stack, plan.drive, timeout_s=plan.timeout_s, say=session.say, progress=progress)
+    if plan.faults:
+        about["faults"] = [str(one) for one in plan.faults]
+    stack = Stack(session, plan.stack, folder, promise=scenario.promise, about=about)
+    signs = Signs(stages := Stages(lambda _: None))
+    if plan.faults:
+        stack.listen(stages.take)
+        stack.listen(signs.take)
+    with stack:
+        timetable = FaultTimetable(stack, plan.faults, signs=signs) if plan.faults else None
+        audited = play(
+            scenario,
+            stack,
+            plan.drive,
+            timeout_s=plan.timeout_s,
+            timetable=timetable,
+            say=session.say,
+            progress=progress,
+        )
+        return folder, audited
 
 
 def play(
@@ -134,6 +166,7 @@ def play(
     drive: Drive,
     *,
     timeout_s: float = TIMEOUT_S,
+    timetable: FaultTimetable | None = None,
     say: Say = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> Audit:
@@ -144,19 +177,33 @@ def play(
         stack: the stack; with a mailbox if the scenario needs one.
         drive: the number of steps, the seed and the options.
         timeout_s: seconds without the end of any task after which the wait for rest ends.
+        timetable: the faults, which all come and go before the wait for rest begins; None for none.
         say: receives a message at the start of each phase.
         progress: receives how many tasks were sent and have ended.
     """
     say("preparing")
     scenario.prepare(stack, drive)
-    for done, number in enumerate(drive.numbers, start=1):
-        scenario.step(stack.producer, number, drive.seed)
-        progress("sent", done, drive.count)
-    scenario.finish(stack, drive)
+    if timetable is not None:
+        timetable.start(time.time())
+    try:
+        for done, number in enumerate(drive.numbers, start=1):
+            scenario.step(stack.producer, number, drive.seed)
+            progress("sent", done, drive.count)
+        scenario.finish(stack, drive)
+        if timetable is not None:
+            say("all is sent; waiting for the faults to come and go")
+            timetable.finish()
+    finally:
+        if timetable is not None:
+            timetable.stop()
 
     def checks() -> Iterator[Finding]:
         say("everything came to rest; checking and auditing")
-        return checked(scenario, stack, drive)
+        if timetable is not None:
+            accounts = list(timetable.accounts(()))
+            stack.folder.write("faults.json", {"format": 1, "faults": [account.to_json() for account in accounts]})
+            yield from timetable.findings()
+        yield from checked(scenario, stack, drive)
 
     return stack.settle(
         timeout_s,

@@ -59,6 +59,19 @@ def test_a_run_passes_says_so_and_can_be_audited_again_elsewhere(tmp_path: Path)
     assert (copy / "audit.json").read_bytes() == first
 
 
+def test_a_run_is_broken_at_a_set_time_and_waits_until_the_fault_is_over(tmp_path: Path) -> None:
+    ran = harness("run", "emails", "--count", "20", "--fault", "pause-worker@0s+1500ms", "--runs", tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    folder = tmp_path / "latest"
+    (fault,) = json.loads((folder / "faults.json").read_text())["faults"]
+    assert (fault["fault"], fault["node"], fault["missing"]) == ("pause-worker", "worker-1", None)
+    assert fault["healed_t"] - fault["injected_t"] >= 1.5
+    assert json.loads((folder / "run.json").read_text())["faults"] == ["pause-worker@0s+1.5s"]
+    refused = harness("run", "emails", "--fault", "pause-wroker@0s", "--runs", tmp_path)
+    assert refused.returncode == 2
+    assert "no stack has a node 'wroker'" in refused.stderr
+
+
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 20)])
 def test_an_interrupted_run_takes_everything_down(
     started_by: StartedBy, tmp_path: Path, number: signal.Signals, times: int

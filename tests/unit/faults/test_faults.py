@@ -726,7 +726,7 @@ def test_a_plan_is_carried_out_in_time_also_where_faults_overlap(stack: FakeStac
     assert [(one.code, one.verdict) for one in said] == [("fault", Verdict.PASS)] * 2
     assert said[0].text == (
         "pause-worker@5s+10s: worker-1 was paused; it had 2 tasks in hand: "
-        "1 begun and not finished, 1 received and not begun; from 5.0 s until 15.0 s of the load."
+        "1 begun and not finished, 1 received and not begun; from 5.0 s until 15.0 s of the run."
     )
     assert said[0].tasks == ("begun", "waiting")
 

@@ -20,7 +20,7 @@ from harness.report import terminal
 
 SUMMARY = {"count": 1200, "mean_s": 0.00031, "p50_s": 0.000305, "p95_s": 0.0046, "p99_s": 0.123, "max_s": 1.2}
 FAULT = {
-    "text": "kill-worker@20s+5s: worker-1 was killed; it had 2 tasks in hand; from 20.1 s until 27.0 s of the load.",
+    "text": "kill-worker@20s+5s: worker-1 was killed; it had 2 tasks in hand; from 20.1 s until 27.0 s of the run.",
     "missing": None,
     "error": None,
 }
@@ -139,7 +139,7 @@ def test_what_was_dropped_refused_or_broken_is_said() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({}, "from 20.1 s until 27.0 s of the load."),
+        ({}, "from 20.1 s until 27.0 s of the run."),
         ({"missing": "it was not healed.", "text": "kill-worker@20s did not land: it was not healed."}, "not land"),
     ],
 )
@@ -174,11 +174,11 @@ def test_an_invalid_run_says_why_and_a_finding_names_its_tasks() -> None:
 
 
 def test_the_tasks_of_a_finding_follow_its_sentence_without_its_full_stop() -> None:
-    fault = Finding(code="fault", verdict=Verdict.PASS, count=2, text="until 5 s of the load.", tasks=("0ee7bddd",))
+    fault = Finding(code="fault", verdict=Verdict.PASS, count=2, text="until 5 s of the run.", tasks=("0ee7bddd",))
     words = " ".join(shown(audit(fault, ok=1200)).replace("│", " ").split())
     assert "until 5 s of the load: 0ee7bddd …" in words
-    alone = Finding(code="fault", verdict=Verdict.PASS, count=1, text="until 5 s of the load.")
-    assert "until 5 s of the load. " in " ".join(shown(audit(alone, ok=1200)).replace("│", " ").split())
+    alone = Finding(code="fault", verdict=Verdict.PASS, count=1, text="until 5 s of the run.")
+    assert "until 5 s of the run. " in " ".join(shown(audit(alone, ok=1200)).replace("│", " ").split())
 
 
 def test_under_a_finding_stand_its_reasons_with_what_to_change_and_what_that_costs() -> None:
