@@ -86,6 +86,13 @@ def versions(session: nox.Session) -> None:
 
 
 @nox.session
+def catalogue(session: nox.Session) -> None:
+    """Break a stack in each way that the harness knows, with each setting that is to blame and without it."""
+    _install(session, "test")
+    session.run("pytest", "tests/docker", "-m", "catalogue", *session.posargs)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Make four hundred clean runs, and hold each moment on each pool: an unreliable harness shows here."""
     _install(session, "test")
@@ -136,7 +143,8 @@ def _docker(session: nox.Session) -> None:
     # Most of these tests wait for a container or a timer, so that two processors bear two files at a time. The tests of
     # a file stay together: they share its stack. Chosen tests are run alone, where their output is seen at once.
     side_by_side = () if session.posargs else ("--numprocesses", "2", "--dist", "loadfile")
-    session.run("pytest", *_TESTS, "-m", "docker", *side_by_side, *session.posargs)
+    wanted = "docker" if session.posargs else "docker and not catalogue"
+    session.run("pytest", *_TESTS, "-m", wanted, *side_by_side, *session.posargs)
 
 
 def _install(session: nox.Session, group: str) -> None:

@@ -21,7 +21,7 @@ STACK = {
     # A task whose message is not acknowledged when the connection falls is delivered again.
     "promise": Promise(effects=Effects.AT_LEAST_ONCE),
 }
-pytestmark = [pytest.mark.docker, pytest.mark.stack(**STACK, own_broker=True)]
+pytestmark = [pytest.mark.docker, pytest.mark.catalogue, pytest.mark.stack(**STACK, own_broker=True)]
 
 
 @pytest.fixture(scope="module")

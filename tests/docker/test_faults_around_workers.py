@@ -19,7 +19,7 @@ STACK = {
     "options": ["--concurrency=1", "--without-mingle", "--without-gossip"],
 }
 LOCKED_S = 0.5
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.catalogue]
 
 HEARTBEAT_S = 2.0
 

@@ -20,7 +20,7 @@ APP = {
     "app_folder": "tests/docker/apps",
     "options": ["--concurrency=1", "--without-gossip", "--without-mingle"],
 }
-pytestmark = [pytest.mark.docker, pytest.mark.stack(**APP, link=True)]
+pytestmark = [pytest.mark.docker, pytest.mark.catalogue, pytest.mark.stack(**APP, link=True)]
 
 
 def send(stack: Stack, key: str) -> Sent:

@@ -25,7 +25,7 @@ ONE = {**ENDINGS, "options": ["--concurrency=1", *BARE]}
 DONE = Expect(result="done")
 AS_ROOT = {"C_FORCE_ROOT": "1"}
 """Celery refuses to accept pickle as root."""
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.catalogue]
 
 
 def remedies(audit: Audit) -> dict[str, list[tuple[str, str]]]:
