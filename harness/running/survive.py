@@ -36,6 +36,9 @@ _BYSTANDERS = 2
 """Tasks that are sent after the fault: they show whether work goes on. More make a cell slower."""
 _AT_ONCE = 2
 """Cells that run at the same time. Most of a cell is waiting for processes to start."""
+_ROUNDS = 2
+"""Times that remedies are looked for. An app's setting does not help a task that has its own value of it, which shows
+only when the setting is changed."""
 _HELD_S = 30.0
 """Seconds until a task has to be held. It was seen to pass the moment when nothing disturbed it."""
 _REST_S = 30.0
@@ -187,15 +190,19 @@ def survive(
         own = tried(trial.subject, trial.cells)
         survival.results += own
         for life in trial.lives:
-            of_task = [one for one in own if one.cell.task == life.task]
-            broken = [one for one in of_task if demand.verdict(one.outcome) is Verdict.FAIL]
-            lines = tuple(dict.fromkeys(line for one in broken for line in one.remedies))
-            settings = settings_of_lines(lines, life.task)
-            if settings:
-                total += len(of_task)
+            results = [one for one in own if one.cell.task == life.task]
+            lines: tuple[str, ...] = ()
+            for _ in range(_ROUNDS):
+                broken = [one for one in results if demand.verdict(one.outcome) is Verdict.FAIL]
+                more = tuple(dict.fromkeys([*lines, *(line for one in broken for line in one.remedies)]))
+                settings = settings_of_lines(more, life.task)
+                if more == lines or not settings:
+                    break
+                lines, total = more, total + len(results)
                 stack = replace(trial.subject.stack, settings={**trial.subject.stack.settings, **settings})
-                again = tried(replace(trial.subject, stack=stack), [one.cell for one in of_task])
-                survival.remedies.append(Remedy(task=life.task, lines=lines, results=tuple(again)))
+                results = tried(replace(trial.subject, stack=stack), [one.cell for one in results])
+            if lines:
+                survival.remedies.append(Remedy(task=life.task, lines=lines, results=tuple(results)))
     return survival
 
 

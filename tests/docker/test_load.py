@@ -24,8 +24,8 @@ from harness.wait import wait_until
 pytestmark = pytest.mark.docker
 ROOT = Path(__file__).parents[2]
 LOADFILE = "tests/docker/apps/loadfile.py"
-UP_S = 60.0
-END_S = 60.0
+UP_S = 180.0
+END_S = 180.0
 StartedBy = Callable[[int], list[str]]
 
 

@@ -178,13 +178,15 @@ def test_a_stack_whose_owner_was_killed_is_not_up_and_down_removes_what_it_left(
 
 
 def test_a_stack_can_be_taken_down_while_it_comes_up(place: Path, started_by: StartedBy) -> None:
-    arguments = command("up", "--detach", "--app-dir", str(ROOT))
+    # Its workers never come up, so that it is being brought up for as long as this takes.
+    (place / "never.py").write_text("import time\n\ntime.sleep(3600)\n")
+    arguments = command("up", "never", "--detach", "--app-dir", str(place))
     process = subprocess.Popen(arguments, cwd=place, env=environment(), stderr=subprocess.PIPE, text=True)
     wait_until((place / ".harness" / "up.json").exists, what="it has begun", timeout_s=60)
     pid = owner(place)
     wait_until(lambda: started_by(pid), what="something was started", timeout_s=60)
     assert "is still being brought up" in harness(place, "status").stdout
-    again = harness(place, "up", "--app-dir", str(ROOT))
+    again = harness(place, "up", "never", "--app-dir", str(place))
     assert (again.returncode, "is being brought up" in again.stderr) == (2, True)
     assert "was still being brought up" in harness(place, "down").stdout
     assert started_by(pid) == []

@@ -172,6 +172,25 @@ def test_a_broken_promise_is_run_again_with_the_option_that_mends_it(
     assert Survival.from_json(survival.to_json()) == survival
 
 
+def test_a_remedy_that_does_not_mend_is_tried_with_what_its_own_outcome_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def try_cell(_session: SharedParts, subject: Subject, cell: Cell, _root: Path) -> Result:
+        settings = subject.stack.settings
+        if "task_annotations" in settings:
+            return Result(cell=cell, outcome=Outcome.RAN_TWICE, why="", folder="")
+        line = "@app.task(acks_late=True)" if "task_acks_late" in settings else "app.conf.task_acks_late = True"
+        return Result(cell=cell, outcome=Outcome.LOST, why="", folder="", remedies=(line,))
+
+    monkeypatch.setattr(survive, "try_cell", try_cell)
+    told: list[tuple[int, int]] = []
+    survival = run(trial_of(tmp_path, moments=[Moment.RECEIVED]), told)
+    (remedy,) = survival.remedies
+    assert remedy.lines == ("app.conf.task_acks_late = True", "@app.task(acks_late=True)")
+    assert [one.outcome for one in remedy.results] == [Outcome.RAN_TWICE]
+    assert told[-1] == (3, 3)
+
+
 def test_where_nothing_broke_nothing_is_run_again(tmp_path: Path, asked: list[tuple[Cell, object]]) -> None:
     survival = run(trial_of(tmp_path, moments=[Moment.RECEIVED, Moment.STORED]), [])
     assert (survival.verdict, survival.remedies, len(asked)) == (Verdict.PASS, [], 4)
