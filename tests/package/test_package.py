@@ -28,7 +28,10 @@ NEEDS = {
     "harness.containers.postgresql": ("services",),
     "harness.containers.redis": ("services",),
     # What the node image has.
+    "harness.inside.amqp_frames": (),
+    "harness.inside.link_control": (),
     "harness.inside.smtp_server": (),
+    "harness.inside.tcp_link": (),
     "harness.inside.web": (),
 }
 """Which extras a module or a package needs, each of them alone; the base is enough for all others."""
