@@ -80,14 +80,12 @@ def _broken(results: Sequence[Result], demand: Demand) -> Iterator[RenderableTyp
     for one in results:
         if demand.verdict(one.outcome) is not Verdict.PASS:
             place = f"{one.cell.fault} at {one.cell.moment.value}"
-            why = "\n".join([one.why, *(f"reason: {reason}" for reason in one.reasons)])
-            said.setdefault(why, []).append(f"{place} ({one.outcome.value}; {one.folder})")
+            said.setdefault(one.why, []).append(f"{place} ({one.outcome.value}; {one.folder})")
     for why, places in said.items():
         table = Table(box=None, show_header=False, pad_edge=False, width=READABLE)
         table.add_column()
         table.add_row(Words(", ".join(places)))
-        for line in why.splitlines():
-            table.add_row(Words(f"  {printable(line)}"))
+        table.add_row(Words(f"  {printable(why)}"))
         yield table
 
 
