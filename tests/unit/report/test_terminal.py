@@ -176,7 +176,7 @@ def test_an_invalid_run_says_why_and_a_finding_names_its_tasks() -> None:
 def test_the_tasks_of_a_finding_follow_its_sentence_without_its_full_stop() -> None:
     fault = Finding(code="fault", verdict=Verdict.PASS, count=2, text="until 5 s of the run.", tasks=("0ee7bddd",))
     words = " ".join(shown(audit(fault, ok=1200)).replace("│", " ").split())
-    assert "until 5 s of the load: 0ee7bddd …" in words
+    assert "until 5 s of the run: 0ee7bddd …" in words
     alone = Finding(code="fault", verdict=Verdict.PASS, count=1, text="until 5 s of the run.")
     assert "until 5 s of the run. " in " ".join(shown(audit(alone, ok=1200)).replace("│", " ").split())
 
