@@ -1,7 +1,8 @@
 """The account of a fault, with its recovery: for load.json and for faults.json."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from harness.audit.run_folder import RunFolder
 from harness.faults.fault import SHOWN_TASKS, Fault
 from harness.measure.load_account import FaultAccount
 from harness.measure.recovery import Recovery, Signs, until_next
@@ -15,6 +16,11 @@ def recoveries_of(
     if signs is None or None in windows:
         return [None] * len(faults)
     return [signs.recovery(window, samples) for window in until_next(one for one in windows if one is not None)]
+
+
+def write_accounts(folder: RunFolder, accounts: Iterable[FaultAccount]) -> None:
+    """Write faults.json. Raises RunFolderError."""
+    folder.write("faults.json", {"format": 1, "faults": [account.to_json() for account in accounts]})
 
 
 def account_of(

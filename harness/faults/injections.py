@@ -7,7 +7,7 @@ from typing import TypeVar
 from harness.audit.in_hand import is_any_sent
 from harness.errors import HarnessError, noted_on
 from harness.faults.fault import SHOWN_TASKS, Fault, Target
-from harness.faults.fault_account import account_of, recoveries_of
+from harness.faults.fault_account import account_of, recoveries_of, write_accounts
 from harness.measure.recovery import Recovery, Signs
 from harness.measure.stages import Stages
 from harness.records.finding_codes import Code
@@ -81,8 +81,8 @@ class Injections:
             recovery = next(recoveries) if reason is None else None
             found.append(self._finding(one.fault, reason, recovery))
             account = account_of(one.fault, found[-1].text, missing=reason, error=one.error, recovery=recovery)
-            accounts.append(account.to_json())
-        self._stack.folder.write("faults.json", {"format": 1, "faults": accounts})
+            accounts.append(account)
+        write_accounts(self._stack.folder, accounts)
         return found
 
     def _signs(self) -> Signs:

@@ -94,6 +94,18 @@ class Record:
         return self.fault.healed_t
 
 
+def finding_of(account: FaultAccount) -> Finding:
+    """Return what the verdict has to say of a planned fault."""
+    landed = account.missing is None and account.error is None
+    return Finding(
+        code=Code.FAULT if landed else Code.FAULT_NOT_LANDED,
+        verdict=Verdict.PASS if landed else Verdict.UNKNOWN,
+        count=1,
+        text=account.text,
+        tasks=account.tasks if landed else (),
+    )
+
+
 class FaultTimetable:
     """A runner of planned faults: injects and heals them, one after another, in its own thread."""
 
@@ -162,20 +174,12 @@ class FaultTimetable:
             self._thread.join(timeout_s)
 
     def findings(self, samples: Sequence[tuple[float, int]] = ()) -> Iterator[Finding]:
-        """Yield one finding for each fault: a remark that it landed, or `fault-not-landed` with verdict unknown.
+        """Return one finding for each fault: a remark that it landed, or `fault-not-landed` with verdict unknown.
 
         Args:
             samples: about one a second, in time order: Unix time in seconds, backlog.
         """
-        for account in self.accounts(samples):
-            landed = account.missing is None and account.error is None
-            yield Finding(
-                code=Code.FAULT if landed else Code.FAULT_NOT_LANDED,
-                verdict=Verdict.PASS if landed else Verdict.UNKNOWN,
-                count=1,
-                text=account.text,
-                tasks=account.tasks if landed else (),
-            )
+        return map(finding_of, self.accounts(samples))
 
     def accounts(self, samples: Sequence[tuple[float, int]]) -> Iterator[FaultAccount]:
         """Yield what load.json holds of each fault. For the samples see `findings`."""

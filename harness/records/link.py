@@ -19,9 +19,9 @@ class Way(StrEnum):
     """A direction of a connection."""
 
     TO_BROKER = "to-broker"
-    """What the client sends."""
+    """The bytes that the client sends."""
     TO_CLIENT = "to-client"
-    """What the broker sends."""
+    """The bytes that the broker sends."""
 
 
 class Trouble(StrEnum):

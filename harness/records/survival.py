@@ -11,7 +11,7 @@ from harness.records.verdict import Verdict
 
 
 class Outcome(StrEnum):
-    """What became of the tasks of one cell, from good to bad."""
+    """The fate of the tasks of one cell, from good to bad."""
 
     OK = "ok"
     RAN_TWICE = "ran twice"
@@ -23,7 +23,7 @@ class Outcome(StrEnum):
 
 
 class Demand(StrEnum):
-    """What is demanded of every task under every fault."""
+    """The demand on every task under every fault."""
 
     AT_LEAST_ONCE = "at-least-once"
     EXACTLY_ONCE_EFFECTS = "exactly-once-effects"
@@ -52,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What became of one cell."""
+    """The outcome of one cell, and its reasons."""
 
     cell: Cell
     outcome: Outcome

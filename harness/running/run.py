@@ -12,7 +12,8 @@ from types import ModuleType
 from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError
-from harness.faults.timetable import FaultTimetable, Planned, needs_own_broker
+from harness.faults.fault_account import write_accounts
+from harness.faults.timetable import FaultTimetable, Planned, finding_of, needs_own_broker
 from harness.measure.recovery import Signs
 from harness.measure.stages import Stages
 from harness.project.settings import COMMAND_LINE, Settings
@@ -100,7 +101,7 @@ class Plan:
     timeout_s: float = TIMEOUT_S
     """Seconds without the end of any task after which the wait for rest ends."""
     faults: Sequence[Planned] = ()
-    """What is broken while the steps are taken; the times count from the first step."""
+    """The faults while the steps are taken; the times count from the first step."""
 
 
 def stack_for(scenario: Scenario, settings: Settings, said: Mapping[str, object] | None = None) -> StackSpec:
@@ -201,8 +202,8 @@ def play(
         say("everything came to rest; checking and auditing")
         if timetable is not None:
             accounts = list(timetable.accounts(()))
-            stack.folder.write("faults.json", {"format": 1, "faults": [account.to_json() for account in accounts]})
-            yield from timetable.findings()
+            write_accounts(stack.folder, accounts)
+            yield from map(finding_of, accounts)
         yield from checked(scenario, stack, drive)
 
     return stack.settle(

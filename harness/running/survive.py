@@ -17,6 +17,7 @@ from harness.audit.run_folder import RunFolder
 from harness.errors import HarnessError, UsageError, WaitTimeout
 from harness.faults.fault_text import fault_of
 from harness.records.expectation import Effects, Promise
+from harness.records.finding_codes import Code
 from harness.records.moment import Arrival, Moment
 from harness.records.survival import Cell, Demand, Outcome, Remedy, Result, Survival
 from harness.records.values import Json
@@ -65,7 +66,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is sent, and to which stack."""
+    """A scenario, and the stack that it is sent to."""
 
     name: str
     stack: StackSpec
@@ -318,7 +319,7 @@ def outcome_of(audit: Audit, *, is_effect_doubled: bool) -> tuple[Outcome, str]:
     """Return what became of the tasks of a cell, and the finding that says so."""
     failing = [one for one in audit.findings if one.verdict is Verdict.FAIL]
     # The task was held when the fault came, whatever the node's journal says of it.
-    unknown = [one for one in audit.findings if one.verdict is Verdict.UNKNOWN and one.code != "fault-met-nothing"]
+    unknown = [one for one in audit.findings if one.verdict is Verdict.UNKNOWN and one.code != Code.FAULT_MET_NOTHING]
     met = [outcome for fate, outcome in _OUTCOMES.items() if audit.fates[fate]]
     if failing:
         # A finding without a fate of its own, such as a step that was never sent, is a loss.
@@ -329,7 +330,7 @@ def outcome_of(audit: Audit, *, is_effect_doubled: bool) -> tuple[Outcome, str]:
         return Outcome.UNKNOWN, _words(unknown)
     if is_effect_doubled:
         return Outcome.EFFECT_TWICE, ""
-    if any(one.code == "ran-again" for one in audit.findings):
+    if any(one.code == Code.RAN_AGAIN for one in audit.findings):
         return Outcome.RAN_TWICE, ""
     return Outcome.OK, ""
 

@@ -32,7 +32,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What an audit says: the tasks that did not end well, and the findings."""
+    """The statements of an audit: the tasks that did not end well, and the findings."""
 
     fates: Mapping[Fate, int] = field(default_factory=dict)
     findings: Findings = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What was planted, what was found, and how that compares."""
+    """A plant, what was found, and how that compares."""
 
     name: str
     defect: str
@@ -73,12 +73,12 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """What it says of the auditor: unknown if nothing was planted."""
+        """The verdict on the auditor: unknown if nothing was planted."""
         return {Result.FOUND: Verdict.PASS, Result.NOT_PLANTED: Verdict.UNKNOWN}.get(self.result, Verdict.FAIL)
 
     @property
     def result(self) -> Result:
-        """Whether all was found, and nothing else."""
+        """The comparison: was all found, and nothing else?"""
         if not self.is_made:
             return Result.NOT_PLANTED
         if self.error is not None:
@@ -114,7 +114,7 @@ class Plant(Generic[Where]):
 
     name: str
     defect: str
-    """What is planted, in one sentence."""
+    """The defect, in one sentence."""
     fates: Mapping[Fate, int]
     """The tasks that must meet another fate than `ok`, by that fate, beside those of the control."""
     findings: Findings
@@ -132,7 +132,7 @@ class Plant(Generic[Where]):
 
     @property
     def wanted(self) -> Seen:
-        """What the audit has to say."""
+        """The statements that the audit has to make."""
         return Seen(fates=self.fates, findings=self.findings)
 
 
