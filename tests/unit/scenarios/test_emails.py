@@ -1,6 +1,5 @@
 """The receipts: how they look, the outbox, and the task against a real mailbox on loopback."""
 
-import asyncio
 import csv
 import email
 import email.policy
@@ -24,7 +23,6 @@ from sqlalchemy import Engine, create_engine
 
 from harness import Drive, Verdict
 from harness.containers.mailbox import Mail
-from harness.inside.smtp_server import listen
 from harness.records.values import Json
 from harness.scenario import Steps
 from scenarios.app import app, database, prepare_sqlite
@@ -37,6 +35,7 @@ from scenarios.emails.prediction import expected_result, make_order, message_id
 from scenarios.emails.receipt import render
 from scenarios.emails.scenario import scenario
 from scenarios.emails.tasks import send_once, send_receipt
+from tests.fakes.mail_server import serving
 
 LEASE_S = 20
 
@@ -76,28 +75,13 @@ def order() -> Order:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Yield the run folder of a mailbox that listens; the app knows where the mailbox and the database are."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = asyncio.run_coroutine_threadsafe(listen(tmp_path, host="127.0.0.1", port=0), loop).result(5)
-    monkeypatch.setenv("SMTP_HOST", "127.0.0.1")
-    monkeypatch.setenv("SMTP_PORT", str(server.sockets[0].getsockname()[1]))
-    monkeypatch.setenv("APP_DATABASE_URL", f"sqlite:///{tmp_path}/app.sqlite3")
-    monkeypatch.chdir(tmp_path)  # An eager task, too, opens the results of the app, below the current folder.
-    yield tmp_path
-    database(lock_timeout_s=limits.LOCK_TIMEOUT_S).dispose()
-    loop.call_soon_threadsafe(server.close)
-    asyncio.run_coroutine_threadsafe(_drop_clients(), loop).result(5)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
-    loop.close()
-
-
-async def _drop_clients() -> None:
-    clients = asyncio.all_tasks() - {asyncio.current_task()}
-    for client in clients:
-        client.cancel()
-    await asyncio.gather(*clients, return_exceptions=True)
+    with serving(tmp_path) as port:
+        monkeypatch.setenv("SMTP_HOST", "127.0.0.1")
+        monkeypatch.setenv("SMTP_PORT", str(port))
+        monkeypatch.setenv("APP_DATABASE_URL", f"sqlite:///{tmp_path}/app.sqlite3")
+        monkeypatch.chdir(tmp_path)  # An eager task, too, opens the results of the app, below the current folder.
+        yield tmp_path
+        database(lock_timeout_s=limits.LOCK_TIMEOUT_S).dispose()
 
 
 def write_rule(run: Path, **given: Json) -> None:
