@@ -45,6 +45,7 @@ _PYTHON_VERSION = "3.13"
 _GLIBC_MINORS = range(36, 16, -1)
 _END_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 2 * COMMAND_TIMEOUT_S
+_APT_LOCK_WAIT_S = 300
 _BEAT_S = 8
 _LAST_LINES = 15
 
@@ -105,8 +106,10 @@ def find_mmdebstrap(say: Say, *, otherwise: str) -> str:
         )
     packages = ["mmdebstrap", "debian-archive-keyring"]
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
-    _run([apt_get, "update"], what="mmdebstrap is missing: updating the package lists", say=say)
-    install = [apt_get, "install", "--yes", "--no-install-recommends", *packages]
+    # Another program may be installing at this moment, as a fresh machine does by itself.
+    wait = ["-o", f"DPkg::Lock::Timeout={_APT_LOCK_WAIT_S}"]
+    _run([apt_get, *wait, "update"], what="mmdebstrap is missing: updating the package lists", say=say)
+    install = [apt_get, *wait, "install", "--yes", "--no-install-recommends", *packages]
     _run(install, what=f"installing {' and '.join(packages)}", say=say, environment=environment)
     if path := shutil.which("mmdebstrap"):
         return path

@@ -40,6 +40,23 @@ def test_root_installs_what_is_missing_and_says_so(tmp_path: Path, monkeypatch: 
     assert "mmdebstrap is missing" in said[0]
 
 
+def test_an_installation_waits_for_another_one_that_is_going_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, mmdebstrap = tmp_path / "calls", tmp_path / "mmdebstrap"
+    apt_get = tmp_path / "apt-get"
+    apt_get.write_text(f'#!/bin/sh\necho "$@" >>{calls}\n: >{mmdebstrap}\n/bin/chmod +x {mmdebstrap}\n')
+    apt_get.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert find_mmdebstrap(lambda _: None, otherwise="") == str(mmdebstrap)
+    update, install = calls.read_text().splitlines()
+    assert update.split()[-1] == "update"
+    assert "install" in install.split()
+    for call in (update, install):
+        assert "-o DPkg::Lock::Timeout=" in call
+
+
 def test_an_mmdebstrap_that_is_there_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = executable(tmp_path / "mmdebstrap")
     monkeypatch.setenv("PATH", str(tmp_path))
