@@ -6,6 +6,7 @@ Exit codes: 0 pass, 1 fail, 2 wrong use or environment, 3 unknown.
 import shutil
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ from harness.errors import RunFolderError
 from harness.faults.timetable import parse
 from harness.printable import printable
 from harness.project.settings import load
+from harness.records.values import Json
 from harness.report import progress, terminal
 from harness.running import timelapse
 from harness.running.run import Plan, execute, for_faults, stack_for
@@ -32,7 +34,7 @@ from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
 from harness.selftest_command import selftest_
 from harness.send_command import send
-from harness.shared_options import DEFAULT_FOLDER, FOLDER, settings_of
+from harness.shared_options import DEFAULT_FOLDER, FOLDER, SET, settings_of
 from harness.stack.limits import TIMEOUT_S
 from harness.stack.project_stack import image_plan, spec_of
 from harness.stack.shared_parts import SharedParts
@@ -62,6 +64,7 @@ def main() -> NoReturn:
     multiple=True,
     help="An option of `celery worker`, instead of the harness's own; repeatable.",
 )
+@SET
 @click.option("--app", help="Another Celery app than the scenario's, as `celery -A` takes it.")
 @click.option("--app-dir", type=FOLDER, help=f"The folder that scenario and app are imported from.  {DEFAULT_FOLDER}")
 @click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folder is made.")
@@ -90,6 +93,7 @@ def run(
     seed: int,
     workers: int | None,
     options: tuple[str, ...],
+    overrides: tuple[tuple[str, Json], ...],
     app: str | None,
     app_dir: Path | None,
     root: Path,
@@ -105,10 +109,11 @@ def run(
     found = scenario_of(ctx, scenario, app_dir)
     said = {"app": app, "folder": app_dir, "workers": workers, "options": options or None}
     planned = [parse(text) for text in faults]
+    stack = replace(stack_for(found, load(app_dir or Path()), said), settings=dict(overrides))
     plan = Plan(
         scenario=found,
         drive=Drive(count=count or found.count, seed=seed, options=own),
-        stack=for_faults(stack_for(found, load(app_dir or Path()), said), planned),
+        stack=for_faults(stack, planned),
         faults=planned,
         root=root,
         timeout_s=timeout_s,

@@ -1,13 +1,19 @@
-"""The options that several commands of `harness` share: folders, and settings that the command line overrides."""
+"""The options that several commands of `harness` share: folders, and settings that the command line overrides.
 
+There are two kinds of settings: those of a project in the harness, and those of Celery in the app.
+"""
+
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from harness.printable import printable
 from harness.project.settings import COMMAND_LINE, Settings, load
+from harness.records.values import Json
 
 DEFAULT_FOLDER = "[default: the settings', or here]"
 """The default of an option for the app's folder, as its help shows it."""
@@ -32,3 +38,34 @@ FOLDER = _Folder(path_type=Path)
 def settings_of(app_dir: Path | None, **said: object) -> Settings:
     """Return the settings of the project, and what the command line says over them, by key."""
     return load(app_dir or Path()).over(COMMAND_LINE, {"folder": app_dir, **said})
+
+
+class _CelerySetting(click.ParamType[tuple[str, Json]]):
+    """A setting of Celery as NAME=VALUE. The value is YAML, of which JSON is a part: `true`, `quorum`, `{"a": 1}`."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Json]:
+        """Return name and value. Raises click.BadParameter."""
+        name, separator, text = str(value).partition("=")
+        if not separator or not name.isidentifier():
+            self.fail(f"{printable(str(value))} is not NAME=VALUE, such as task_acks_late=true.", param, ctx)
+        try:
+            said: Json = yaml.safe_load(text)
+            # A date, for one, is no value that can be handed over.
+            json.dumps(said)
+        except (yaml.YAMLError, TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            self.fail(f"the value in {printable(str(value))} cannot be read: {printable(reason)}", param, ctx)
+        return name, said
+
+
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    type=_CelerySetting(),
+    metavar="NAME=VALUE",
+    help="A setting of Celery that overrides the app's own, such as task_acks_late=true; repeatable.",
+)
+"""The option `--set`; its parameter is `overrides`, pairs of name and value."""

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import click
@@ -15,12 +16,13 @@ from harness.project.app_tasks import tasks_in
 from harness.project.settings import Settings, load
 from harness.project.source_files import Sources
 from harness.records.survival import Demand, Survival
+from harness.records.values import Json
 from harness.records.verdict import Verdict
 from harness.report import progress, survive_grid
 from harness.running import sending, survive
 from harness.running.run import find_scenario, stack_for
 from harness.scenario_options import scenario_folder
-from harness.shared_options import DEFAULT_FOLDER, FOLDER, settings_of
+from harness.shared_options import DEFAULT_FOLDER, FOLDER, SET, settings_of
 from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 
@@ -45,6 +47,7 @@ _SHOWN = 5
     show_default=True,
     help="What is demanded of every task under every fault.",
 )
+@SET
 @click.option("--app", help="The Celery app, as `celery -A` takes it.  [default: the scenario's, or the settings']")
 @click.option("--app-dir", type=FOLDER, help=f"The folder that app and scenario are imported from.  {DEFAULT_FOLDER}")
 @click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folders are made.")
@@ -64,6 +67,7 @@ def survive_(
     is_quick: bool,
     is_full: bool,
     demand: str,
+    overrides: tuple[tuple[str, Json], ...],
     app: str | None,
     app_dir: Path | None,
     root: Path,
@@ -89,7 +93,8 @@ def survive_(
         raise click.UsageError("give a scenario or tasks, not both.")
     settings = settings_of(app_dir, app=app)
     before = _baseline(baseline, must_exist=baseline is not None)
-    subjects = _of_scenario(scenario, app, app_dir) if scenario else _of_tasks(settings, tasks, args, kwargs)
+    found = _of_scenario(scenario, app, app_dir) if scenario else _of_tasks(settings, tasks, args, kwargs)
+    subjects = [replace(one, stack=replace(one.stack, settings=dict(overrides))) for one in found]
     name = scenario or settings.app or "the app"
     folder = RunFolder.create(root, f"survive-{name}")
     wanted = survive.QUICK if is_quick else survive.MEETS
@@ -185,9 +190,10 @@ def _conclude(
         for words, lines in (("worse", worse), ("better", better)):
             for line in lines:
                 console.print(f"{words}: {printable(line)}", soft_wrap=True)
-        # What was broken before is no news.
+        # What was broken before is no news. What was not known then is not known now.
         if verdict is Verdict.FAIL and not worse:
-            verdict = Verdict.PASS
+            others = [survival.demand.verdict(one.outcome) for one in survival.results]
+            verdict = Verdict.UNKNOWN if Verdict.UNKNOWN in others else Verdict.PASS
             console.print("nothing is worse than in the baseline.")
         elif worse:
             verdict = Verdict.FAIL

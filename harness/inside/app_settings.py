@@ -1,5 +1,6 @@
 """Settings that a node sets in the app that it runs, overriding the app's own."""
 
+import difflib
 import json
 import os
 import sqlite3
@@ -7,7 +8,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import celery
 from celery import Celery, signals
+from celery.app.defaults import SETTING_KEYS
 
 from harness.records.values import Json
 
@@ -47,16 +50,25 @@ def tune_sqlite(results_url: str) -> None:
 def use_settings(settings: Mapping[str, Json]) -> None:
     """Make these settings override those of the app that this process is about to run.
 
-    `task_annotations` come after the app's own, so that an option that only the app's own name stays.
+    `task_annotations` come after the app's own, so that an option that only the app's own name stays. A name that
+    neither Celery nor the app knows ends the process: it would change nothing, and nobody would notice.
     """
 
     def on_import_modules(sender: Celery, **_: Any) -> None:
+        if unknown := [name for name in settings if name not in SETTING_KEYS and name not in sender.conf]:
+            sys.exit(f"celery-harness: {_unknown(unknown[0])}")
         own = sender.conf.task_annotations
         sender.conf.update(settings)
         if own and (more := settings.get("task_annotations")):
             sender.conf.task_annotations = [*(own if isinstance(own, list | tuple) else [own]), more]
 
     signals.import_modules.connect(on_import_modules, weak=False)
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, SETTING_KEYS, n=1)
+    advice = f" The nearest is {near[0]}." if near else ""
+    return f"{name} is no setting of Celery {celery.__version__}, and none of the app's own.{advice}"
 
 
 def without_tls() -> dict[str, Json]:

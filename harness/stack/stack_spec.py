@@ -13,6 +13,9 @@ from harness.records.values import Json
 from harness.stack import preparation
 
 _OURS = ("/harness", "/harness-code")
+_ADDRESSES = frozenset({"broker_url", "broker_read_url", "broker_write_url", "result_backend"})
+_SECRET = ("password", "secret", "key", "credential", "url", "backend")
+_HIDDEN = "****"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,7 @@ class StackSpec:
         for mount in self.mounts:
             self._check(mount)
         self._check_effects()
+        self._check_settings()
         templates.check(self.env, "env")
 
     def _check(self, mount: Mount) -> None:
@@ -105,6 +109,10 @@ class StackSpec:
                     f"mounts has {mount.inside!r} for the inside, but the app's folder, which is read-only, has no "
                     f"{below} in whose place it could be: make an empty one, or set writable=True."
                 )
+
+    def _check_settings(self) -> None:
+        if taken := [name for name in self.settings if name in _ADDRESSES]:
+            raise UsageError(f"the setting {taken[0]} cannot be overridden: it is the address of a part of the stack.")
 
     def _check_effects(self) -> None:
         """Raise UsageError if no node can write to the SQLite file of a query, because it is in the app's folder."""
@@ -141,6 +149,7 @@ class StackSpec:
             "queues": list(self.queues),
             "mailbox": self.mailbox,
             "env": sorted(self.env),
+            "settings": {name: _HIDDEN if _is_secret(name) else value for name, value in self.settings.items()},
             # The arguments of a command may be secrets.
             "prepare": [preparation.words_of(command)[0] for command in self.prepare],
             "writable": self.writable if isinstance(self.writable, bool) else list(self.writable),
@@ -154,3 +163,8 @@ class StackSpec:
             "effects": sorted(self.effects),
             "link": self.link,
         }
+
+
+def _is_secret(setting: str) -> bool:
+    """Return whether the name of a Celery setting tells that its value may be a secret."""
+    return any(word in setting.lower() for word in _SECRET)

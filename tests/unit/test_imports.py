@@ -155,7 +155,7 @@ KNOWN_TO = {
     ),
     "testcontainers": ("harness.containers.docker_engine",),
     "uvicorn": ("harness.inside.web",),
-    "yaml": ("harness.project.worker_commands",),
+    "yaml": ("harness.project.worker_commands", "harness.shared_options"),
 }
 
 # What is one of several that do the same; everybody else uses their interface.

@@ -83,6 +83,11 @@ def subjects(monkeypatch: pytest.MonkeyPatch) -> list[survive.Subject]:
         (["--task", "shop.pay", "--args", "5"], "--args 5 is no JSON array"),
         (["--task", "shop.pay", "--args", "five"], "five is no JSON"),
         (["--task", "shop.pay", "--kwargs", "[]"], "--kwargs [] is no JSON object"),
+        (["--set", "task_acks_late"], "task_acks_late is not NAME=VALUE"),
+        (["--set", "a-b=1"], "a-b=1 is not NAME=VALUE"),
+        (["--set", "task_annotations={"], "the value in task_annotations={ cannot be read"),
+        (["--set", "result_expires=2026-11-01"], "cannot be read: Object of type date"),
+        (["--set", "broker_url=amqp://elsewhere"], "broker_url cannot be overridden"),
         (["--baseline", "gone.json"], "the baseline gone.json cannot be read"),
         (["--baseline", "shop.py"], "shop.py is no outcome of `harness survive`"),
     ],
@@ -103,6 +108,23 @@ def test_by_default_the_tasks_are_sent_that_touch_nothing(shell: Shell, subjects
     Path("outcome").write_text("ok")
     assert shell().return_value == 0
     assert [one.name for one in subjects] == ["shop.hello"]
+
+
+def test_settings_are_overridden_from_outside(shell: Shell, subjects: list[survive.Subject]) -> None:
+    Path("outcome").write_text("ok")
+    shell(
+        "--set",
+        "task_acks_late=False",
+        "--set",
+        "task_default_queue_type=quorum",
+        "--set",
+        'task_annotations={"*": {}}',
+    )
+    assert subjects[0].stack.settings == {
+        "task_acks_late": False,
+        "task_default_queue_type": "quorum",
+        "task_annotations": {"*": {}},
+    }
 
 
 def test_a_broken_promise_is_exit_code_1_and_lies_in_the_run_folder(
@@ -136,3 +158,18 @@ def test_with_a_baseline_only_what_got_worse_fails(shell: Shell, before: str, no
     answer = shell()
     assert words in answer.output
     assert answer.return_value == code
+
+
+def test_with_a_baseline_what_nobody_knows_is_no_pass(
+    shell: Shell, subjects: list[survive.Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del subjects
+    outcomes = {Moment.STARTED: Outcome.LOST, Moment.STORED: Outcome.UNKNOWN}
+    cells = [
+        Tried(cell=Cell(task="hello", moment=moment, fault="kill-worker"), outcome=outcome, why="", folder="cell")
+        for moment, outcome in outcomes.items()
+    ]
+    survival = Survival(name="shop", demand=Demand.AT_LEAST_ONCE, results=cells)
+    monkeypatch.setattr(survive, "survive", lambda *_, **__: survival)
+    assert shell("--save").return_value == 1
+    assert shell().return_value == 3

@@ -110,6 +110,7 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         image="shop:1",
         queues=["mails"],
         env={"KEY": "geheim"},
+        settings={"task_acks_late": True, "security_key_password": "geheim"},
         prepare=["python manage.py migrate --password geheim"],
         writable=["media"],
         mounts=[Mount(host=tmp_path / "shop.conf", inside="/etc/shop.conf")],
@@ -127,6 +128,7 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         "queues": ["mails"],
         "mailbox": False,
         "env": ["KEY"],
+        "settings": {"task_acks_late": True, "security_key_password": "****"},
         "prepare": ["python"],
         "writable": ["media"],
         "mounts": ["/etc/shop.conf"],
@@ -139,3 +141,9 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         "link": False,
     }
     assert make().to_json()["network"] == "closed"
+
+
+@pytest.mark.parametrize("name", ["broker_url", "result_backend"])
+def test_the_address_of_a_part_of_the_stack_cannot_be_overridden(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} cannot be overridden"):
+        StackSpec(app="shop", app_folder=tmp_path, settings={name: "redis://elsewhere"})
