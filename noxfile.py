@@ -107,6 +107,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def guarantees(session: nox.Session) -> None:
+    """Measure what survives under each setting, three times, and write docs/guarantees.md anew."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.guarantees.run", *session.posargs)
+
+
+@nox.session
 def upstream(session: nox.Session) -> None:
     """Run suites of other projects that are written for pytest-celery: all, or those named after ``--``."""
     _install(session, "test")

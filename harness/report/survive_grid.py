@@ -108,15 +108,16 @@ def markdown(survival: Survival) -> str:
     lines = [f"# Do the tasks of {survival.name} survive?", "", f"Promise: {survival.demand.value}.", ""]
     remedies = {remedy.task: remedy for remedy in survival.remedies}
     for task, results in by_task(survival.results).items():
-        lines += [f"## `{task}`", "", *_markdown_table(results), ""]
+        lines += [f"## `{task}`", "", *markdown_table(results), ""]
         if task in remedies:
             remedy = remedies[task]
-            lines += [f"With `{_lines(remedy)}`:", "", *_markdown_table(remedy.results), ""]
+            lines += [f"With `{_lines(remedy)}`:", "", *markdown_table(remedy.results), ""]
             lines += [_proof(results, remedy.results, survival.demand), ""]
     return "\n".join(lines)
 
 
-def _markdown_table(results: Sequence[Result]) -> Iterator[str]:
+def markdown_table(results: Sequence[Result]) -> Iterator[str]:
+    """Yield the lines of the grid of one task as Markdown."""
     faults = _faults(results)
     yield f"| held at | {' | '.join(faults)} |"
     yield f"|---|{'---|' * len(faults)}"
