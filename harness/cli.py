@@ -202,8 +202,14 @@ def timelapse_(
 
 
 @cli.command("doctor")
-def doctor_() -> int:
-    """Look at what a run needs: settings, engine, images, their sources, disk. Says what to do about each red line."""
+@click.option("--app", help="The Celery app, as `celery -A` takes it.  [default: the settings']")
+@click.option("--app-dir", type=FOLDER, default=Path(), help="The folder of the app's project.  [default: here]")
+def doctor_(*, app: str | None, app_dir: Path) -> int:
+    """Look at what a run needs: settings, engine, images, their sources, disk. Says what to do about each red line.
+
+    Of an app it reads the settings and tasks, and shows what may lose or double tasks, what that costs, and what to
+    change. It runs nothing of the app.
+    """
     console = Console(soft_wrap=True)
     healthy = True
 
@@ -213,7 +219,7 @@ def doctor_() -> int:
         mark = {True: ("ok  ", "green"), None: ("note", "yellow"), False: ("bad ", "bold red")}[ok]
         console.print(Text.assemble(mark, printable(f" {name}: {detail}")))
 
-    for name, ok, detail in doctor.facts(Path()):
+    for name, ok, detail in doctor.facts(app_dir, app):
         line(name, detail, ok=ok)
     return 0 if healthy else WRONG_USE
 

@@ -12,24 +12,28 @@ from harness.containers.engine import network_leads_out
 from harness.containers.engine_choice import connect
 from harness.containers.images import Fact
 from harness.errors import HarnessError
+from harness.project.celery_settings import is_module
 from harness.project.needs import Mount
+from harness.project.risks import calculated_in, risks_in
 from harness.project.schema import KEYS
-from harness.project.settings import load
+from harness.project.settings import COMMAND_LINE, load
+from harness.project.source_files import Sources
 
 _LOW_DISK_GB = 2.0
 
 
-def facts(project: Path) -> Iterator[Fact]:
-    """Check Python, disk, settings, engine, network and images. Yield a fact for each.
+def facts(project: Path, app: str | None = None) -> Iterator[Fact]:
+    """Check Python, disk, settings, the app's own settings, engine, network and images. Yield a fact for each.
 
     A bad fact says what to do about it.
 
     Args:
         project: the folder whose settings are shown.
+        app: the Celery app, as `celery -A` takes it; otherwise that of the settings, if they name one.
     """
     yield Fact(name="harness", ok=True, detail=f"{__version__}, Python {sys.version.partition(' ')[0]}")
     yield _disk()
-    yield from _settings(project)
+    yield from _settings(project, app)
     try:
         with closing(connect()) as engine:
             yield Fact(name="engine", ok=True, detail=engine.version())
@@ -44,10 +48,10 @@ def facts(project: Path) -> Iterator[Fact]:
         yield Fact(name="engine", ok=False, detail=str(error))
 
 
-def _settings(project: Path) -> Iterator[Fact]:
+def _settings(project: Path, app: str | None) -> Iterator[Fact]:
     """Yield each setting that somebody has said, with where it was said; the app's folder in any case."""
     try:
-        settings = load(project)
+        settings = load(project).over(COMMAND_LINE, {"app": app})
     except HarnessError as error:
         yield Fact(name="settings", ok=False, detail=str(error))
         return
@@ -55,6 +59,30 @@ def _settings(project: Path) -> Iterator[Fact]:
         if key == "folder" or key in settings.sources:
             detail = f"{_shown(getattr(settings, key))} ({settings.source(key)})"
             yield Fact(name=f"setting {key}", ok=True, detail=detail)
+    if settings.app:
+        yield from _risks(settings.app, settings.folder)
+
+
+def _risks(app: str, folder: Path) -> Iterator[Fact]:
+    """Yield what may lose or double the app's tasks, as far as its files tell. Nothing of the app is run."""
+    try:
+        sources = Sources(folder)
+        modules = sources.modules
+    except HarnessError as error:
+        yield Fact(name="app", ok=False, detail=str(error))
+        return
+    name = app.partition(":")[0]
+    if not any(is_module(module.path, name) for module in modules):
+        detail = f"no file in {folder} is the module {name}: correct the app, or name its folder with --app-dir"
+        yield Fact(name="app", ok=False, detail=detail)
+        return
+    for risk in risks_in(sources):
+        shown = f" Shown by `{risk.shown_by}`." if risk.shown_by else ""
+        detail = f"{risk.seen}: {risk.cost}. Change: {risk.remedy}.{shown}"
+        yield Fact(name=f"risk {risk.setting}", ok=None, detail=detail)
+    if calculated := calculated_in(sources):
+        detail = f"nobody knows these before the app runs: {', '.join(calculated)}"
+        yield Fact(name="settings of the app", ok=None, detail=detail)
 
 
 def _shown(value: object) -> str:

@@ -2,8 +2,8 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from harness.project.celery_apps import Names
@@ -50,6 +50,8 @@ class Task:
     """The names of the arguments that it has to be given."""
     keywords: tuple[str, ...] = ()
     """The names of those that it has to be given by their names."""
+    options: Mapping[str, ast.expr] = field(default_factory=dict, compare=False)
+    """The options that its decorator gives it."""
 
     @property
     def mails_to(self) -> str | None:
@@ -108,6 +110,7 @@ def _tasks(module: Module) -> Iterator[Task]:
                 and _is_harmless(node),
                 arguments=arguments,
                 keywords=keywords,
+                options=given,
             )
 
 

@@ -21,7 +21,8 @@ _NOT_OURS = frozenset(
 )
 """Folders of other people's code. Those whose name begins with a dot are left out as well."""
 _TELLING = re.compile(
-    rb"celery|shared_task|\.task\b|environ|getenv|BaseSettings|decouple|flask|fastapi|django|sqlite|postgres|psycopg|redis",
+    rb"celery|shared_task|\.task\b|acks_late|broker_|result_backend|beat_schedule|accept_content|environ|getenv"
+    rb"|BaseSettings|decouple|flask|fastapi|django|sqlite|postgres|psycopg|redis",
     re.IGNORECASE,
 )
 """The words of a Python file that says anything that is asked for here; the others are not parsed."""

@@ -622,6 +622,26 @@ def test_without_any_run_there_is_nothing_to_audit(shell: Shell) -> None:
     assert ended.err.startswith("error: .harness/runs/latest is no folder.")
 
 
+def test_the_doctor_names_what_may_cost_the_apps_tasks(shell: Shell, tmp_path: Path) -> None:
+    app = 'from celery import Celery\napp = Celery("shop")\n@app.task(name="shop.pay")\ndef pay(): ...\n'
+    (tmp_path / "shop.py").write_text(app + "app.conf.broker_transport_options = options()\n")
+    lines = shell("doctor", "--app", "shop").out.splitlines()
+    assert (
+        "note risk task_acks_late: False for shop.pay (not set): a task whose worker dies or is stopped while it runs is "
+        "lost. Change: app.conf.task_acks_late = True. Shown by `harness survive: kill-worker at started`."
+    ) in lines
+    unknown = "nobody knows these before the app runs: broker_transport_options (shop.py:5)"
+    assert f"note settings of the app: {unknown}" in lines
+    # Nobody asked about an app.
+    assert " risk " not in shell("doctor").out
+
+
+def test_the_doctor_says_that_there_is_no_such_app(shell: Shell, tmp_path: Path) -> None:
+    lines = shell("doctor", "--app", "shop.app:celery").out.splitlines()
+    wrong = f"no file in {tmp_path} is the module shop.app: correct the app, or name its folder with --app-dir"
+    assert f"bad  app: {wrong}" in lines
+
+
 # --------------------------------------------------------------------------------------------- where no engine is
 
 

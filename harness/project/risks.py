@@ -1,0 +1,279 @@
+"""What may lose or double the tasks of a project: read from its settings and its tasks, before anything runs."""
+
+import ast
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.project.app_tasks import Task, tasks_in
+from harness.project.celery_apps import import_folder
+from harness.project.celery_settings import Said, celery_settings, entries, literal
+from harness.project.source_files import Sources, dotted, text_of
+from harness.records.values import Json
+
+_SHOWN = 3
+"""The number of tasks that a risk names."""
+_DAY_S = 86_400
+_CONSUMER_TIMEOUT_S = 1_800
+"""RabbitMQ's default: a message that a worker holds for longer ends the worker's channel."""
+_UNIVERSAL = frozenset({"UTC", "Etc/UTC", "GMT"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Risk:
+    """One thing that may cost tasks."""
+
+    setting: str
+    """The setting or option that is to blame."""
+    seen: str
+    """What was read, with its place, as a clause."""
+    cost: str
+    """What it costs, as a clause."""
+    remedy: str
+    """The line to paste."""
+    shown_by: str
+    """The cell of `harness survive` that shows it, or another command; empty if no fault shows it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Project:
+    """What was read of a project."""
+
+    sources: Sources
+    settings: Mapping[str, Sequence[Said]]
+    tasks: Sequence[Task]
+
+    def said(self, setting: str) -> Json:
+        """Return the value of a setting; None if nobody says it, `...` if nobody knows it before the app runs."""
+        places = self.settings.get(setting, ())
+        values = [literal(one.node) for one in places]
+        if not values:
+            return None
+        return values[0] if all(value == values[0] for value in values) else ...
+
+    def where(self, setting: str) -> str:
+        """Return who says a setting, in words."""
+        places = self.settings.get(setting, ())
+        return ", ".join(one.where for one in places) or "not set"
+
+    def named(self, tasks: Sequence[Task]) -> str:
+        """Return the names of some tasks, shortened."""
+        names = [task.name(import_folder(self.sources, task.path)) for task in tasks]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return f"{', '.join(names[:_SHOWN])}{more}"
+
+    def with_option(self, option: str, setting: str, wanted: Callable[[Json], bool]) -> list[Task]:
+        """Return the tasks for which an option surely has such a value: their own, or else the app's."""
+        app = self.said(setting)
+        values = ((task, literal(task.options[option]) if option in task.options else app) for task in self.tasks)
+        return [task for task, value in values if value is not ... and wanted(value)]
+
+
+def risks_in(sources: Sources) -> tuple[Risk, ...]:
+    """Return what may cost tasks, as far as the modules of a project, without its tests, tell.
+
+    A value that is calculated is not known here, and no risk is made of it.
+    """
+    project = _Project(sources=sources, settings=celery_settings(sources), tasks=tasks_in(sources))
+    return tuple(risk for rule in _RULES for risk in rule(project))
+
+
+def calculated_in(sources: Sources) -> tuple[str, ...]:
+    """Return the settings that matter here and that nobody knows before the app runs, each with its places."""
+    settings = celery_settings(sources)
+    project = _Project(sources=sources, settings=settings, tasks=())
+    return tuple(f"{name} ({project.where(name)})" for name in sorted(_MATTER) if project.said(name) is ...)
+
+
+def _early(project: _Project) -> Iterator[Risk]:
+    if early := project.with_option("acks_late", "task_acks_late", lambda value: not value):
+        yield Risk(
+            setting="task_acks_late",
+            seen=f"False for {project.named(early)} ({project.where('task_acks_late')})",
+            cost="a task whose worker dies or is stopped while it runs is lost",
+            remedy="app.conf.task_acks_late = True",
+            shown_by="harness survive: kill-worker at started",
+        )
+
+
+def _late_without_reject(project: _Project) -> Iterator[Risk]:
+    if project.said("task_retry_on_worker_lost") not in (None, False):
+        return
+    kept = project.with_option("reject_on_worker_lost", "task_reject_on_worker_lost", lambda value: not value)
+    late = project.with_option("acks_late", "task_acks_late", bool)
+    if both := [task for task in late if task in kept]:
+        yield Risk(
+            setting="task_reject_on_worker_lost",
+            seen=f"False with late acknowledgement for {project.named(both)} "
+            f"({project.where('task_reject_on_worker_lost')})",
+            cost="a task whose pool process dies, as for want of memory, ends as a failure and does not run again",
+            remedy="app.conf.task_reject_on_worker_lost = True",
+            shown_by="harness survive: kill-pool-process at started",
+        )
+
+
+def _prefetch(project: _Project) -> Iterator[Risk]:
+    late = project.with_option("acks_late", "task_acks_late", bool)
+    multiplier = project.said("worker_prefetch_multiplier")
+    many = multiplier is None or (isinstance(multiplier, int) and multiplier > 1) or multiplier == 0
+    if late and many:
+        shown = "4, Celery's default" if multiplier is None else multiplier or "0, which is without a limit"
+        yield Risk(
+            setting="worker_prefetch_multiplier",
+            seen=f"{shown}, with late acknowledgement ({project.where('worker_prefetch_multiplier')})",
+            cost="a worker with a long task keeps others waiting that an idle worker could run",
+            remedy="app.conf.worker_prefetch_multiplier = 1",
+            shown_by="",
+        )
+
+
+def _unconfirmed(project: _Project) -> Iterator[Risk]:
+    options = project.said("broker_transport_options")
+    if options is None or (isinstance(options, Mapping) and options.get("confirm_publish") in (None, False)):
+        yield Risk(
+            setting="broker_transport_options",
+            seen=f"without confirm_publish ({project.where('broker_transport_options')})",
+            cost="a task that is sent while the broker or the connection dies is lost without an error",
+            remedy='app.conf.broker_transport_options = {"confirm_publish": True}',
+            shown_by="harness run SCENARIO --fault reset@1s",
+        )
+
+
+def _unlimited(project: _Project) -> Iterator[Risk]:
+    if endless := project.with_option("time_limit", "task_time_limit", lambda value: value is None):
+        yield Risk(
+            setting="task_time_limit",
+            seen=f"none for {project.named(endless)} ({project.where('task_time_limit')})",
+            cost="a task that hangs keeps its process for ever",
+            remedy="app.conf.task_time_limit = 300",
+            shown_by="",
+        )
+
+
+def _endless_retries(project: _Project) -> Iterator[Risk]:
+    endless = [task for task in project.tasks if literal(task.options.get("max_retries")) is None]
+    if endless:
+        yield Risk(
+            setting="max_retries",
+            seen=f"None for {project.named(endless)}",
+            cost="a task that can never succeed asks for a retry for ever",
+            remedy="@app.task(max_retries=3)",
+            shown_by="",
+        )
+
+
+def _expiring(project: _Project) -> Iterator[Risk]:
+    expires, zone, utc = (project.said(name) for name in ("result_expires", "timezone", "enable_utc"))
+    is_local = (isinstance(zone, str) and zone not in _UNIVERSAL) or utc is False
+    if is_local and isinstance(expires, int | float) and not isinstance(expires, bool) and 0 < expires < _DAY_S:
+        yield Risk(
+            setting="result_expires",
+            seen=f"{expires:g} s with the zone {zone or 'of the machine'} ({project.where('result_expires')})",
+            cost="a database's rows have the time of UTC and are cleaned up by the time of the zone: east of Greenwich "
+            "some hours too early",
+            remedy=f"app.conf.result_expires = {_DAY_S}",
+            shown_by="",
+        )
+
+
+def _held_long(project: _Project) -> Iterator[Risk]:
+    for module in (one for one in project.sources.modules if not one.is_test):
+        for node in module.nodes:
+            match node:
+                case ast.keyword(arg="countdown", value=value):
+                    seconds = literal(value)
+                    if isinstance(seconds, int | float) and seconds > _CONSUMER_TIMEOUT_S:
+                        yield Risk(
+                            setting="countdown",
+                            seen=f"{seconds:g} s ({module.path}:{value.lineno})",
+                            cost="on a classic queue a worker holds the message until then, and RabbitMQ closes the "
+                            f"channel of one that holds it for more than {_CONSUMER_TIMEOUT_S} s (consumer_timeout)",
+                            remedy='app.conf.task_default_queue_type = "quorum"',
+                            shown_by="",
+                        )
+
+
+def _transient(project: _Project) -> Iterator[Risk]:
+    mode = project.said("task_default_delivery_mode")
+    if mode in (1, "transient"):
+        yield _transient_risk("task_default_delivery_mode", f"{mode} ({project.where('task_default_delivery_mode')})")
+    for module in (one for one in project.sources.modules if not one.is_test):
+        for node in module.nodes:
+            if not isinstance(node, ast.Call) or (dotted(node.func) or "").rpartition(".")[2] != "Queue":
+                continue
+            options = {one.arg: literal(one.value) for one in node.keywords if one.arg}
+            where = f"{module.path}:{node.lineno}"
+            if options.get("durable") is False:
+                yield _transient_risk("durable", f"False for a queue ({where})")
+            if options.get("delivery_mode") in (1, "transient"):
+                yield _transient_risk("delivery_mode", f"{options['delivery_mode']} for a queue ({where})")
+
+
+def _transient_risk(setting: str, seen: str) -> Risk:
+    return Risk(
+        setting=setting,
+        seen=seen,
+        cost="what waits in the queue is lost when the broker restarts",
+        remedy='Queue("...", durable=True)' if setting == "durable" else "app.conf.task_default_delivery_mode = 2",
+        shown_by="harness run SCENARIO --fault restart-broker@1s",
+    )
+
+
+def _twice_scheduled(project: _Project) -> Iterator[Risk]:
+    places = project.settings.get("beat_schedule", ())
+    names = Counter(name for one in places for name, _ in entries(one.node))
+    names.update(_periodic(project.sources))
+    if twice := sorted(name for name, count in names.items() if count > 1):
+        yield Risk(
+            setting="beat_schedule",
+            seen=f"more than one entry is named {', '.join(twice[:_SHOWN])}",
+            cost="the last one replaces the others, which are never sent",
+            remedy="give each entry a name of its own",
+            shown_by="harness timelapse APP --from TIME --to TIME",
+        )
+
+
+def _periodic(sources: Sources) -> Iterator[str]:
+    """Yield the names that calls of `add_periodic_task` give."""
+    for module in (one for one in sources.modules if not one.is_test):
+        for node in module.nodes:
+            if isinstance(node, ast.Call) and (dotted(node.func) or "").endswith("add_periodic_task"):
+                given = (text_of(one.value) for one in node.keywords if one.arg == "name")
+                yield from (name for name in given if name is not None)
+
+
+def _pickled(project: _Project) -> Iterator[Risk]:
+    for setting in ("accept_content", "task_serializer", "result_serializer"):
+        said = project.said(setting)
+        if said == "pickle" or (isinstance(said, list | tuple | set) and "pickle" in said):
+            yield Risk(
+                setting=setting,
+                seen=f"pickle ({project.where(setting)})",
+                cost="who can write to the broker can run code in the worker; and a class that changes its place "
+                "makes the messages that wait unreadable",
+                remedy=f"app.conf.{setting} = {json.dumps(['json'] if setting == 'accept_content' else 'json')}",
+                shown_by="",
+            )
+
+
+_RULES: Sequence[Callable[[_Project], Iterator[Risk]]] = (
+    *(_early, _late_without_reject, _prefetch, _unconfirmed, _unlimited, _endless_retries),
+    *(_expiring, _held_long, _transient, _twice_scheduled, _pickled),
+)
+_MATTER = (
+    "task_acks_late",
+    "task_reject_on_worker_lost",
+    "task_retry_on_worker_lost",
+    "worker_prefetch_multiplier",
+    "broker_transport_options",
+    "task_time_limit",
+    "result_expires",
+    "timezone",
+    "enable_utc",
+    "task_default_delivery_mode",
+    "accept_content",
+    "task_serializer",
+    "result_serializer",
+)
+"""The settings that a rule asks for."""

@@ -1,0 +1,198 @@
+"""What may lose or double the tasks of a project, as its files tell. Each rule has a project that breaks it."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.project.risks import calculated_in, risks_in
+from harness.project.source_files import Sources
+
+SAFE = """
+from celery import Celery
+from kombu import Queue
+
+app = Celery("shop")
+app.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    broker_transport_options={"confirm_publish": True},
+    task_time_limit=5 * 60,
+    task_queues=[Queue("mails", durable=True)],
+    beat_schedule={"nightly": {"task": "shop.mail"}, "hourly": {"task": "shop.mail"}},
+    accept_content=["json"],
+)
+
+@app.task(name="shop.mail", max_retries=3)
+def mail(address):
+    mail.apply_async(countdown=60)
+"""
+
+
+def risks(tmp_path: Path, text: str = SAFE, **more: str) -> dict[str, str]:
+    """Return what was seen of each setting that is a risk, in a project with this module `shop` and more files."""
+    (tmp_path / "shop.py").write_text(text)
+    for name, content in more.items():
+        (tmp_path / f"{name}.py").write_text(content)
+    return {risk.setting: risk.seen for risk in risks_in(Sources(tmp_path))}
+
+
+def test_a_careful_project_has_none(tmp_path: Path) -> None:
+    assert risks(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "setting", "seen"),
+    [
+        ("task_acks_late=True", "task_acks_late=False", "task_acks_late", "False for shop.mail (shop.py:7)"),
+        ("    task_acks_late=True,\n", "", "task_acks_late", "False for shop.mail (not set)"),
+        ("max_retries=3", "acks_late=False", "task_acks_late", "False for shop.mail (shop.py:7)"),
+        (
+            "    task_reject_on_worker_lost=True,\n",
+            "",
+            "task_reject_on_worker_lost",
+            "False with late acknowledgement for shop.mail (not set)",
+        ),
+        (
+            "    worker_prefetch_multiplier=1,\n",
+            "",
+            "worker_prefetch_multiplier",
+            "4, Celery's default, with late acknowledgement (not set)",
+        ),
+        (
+            "multiplier=1",
+            "multiplier=0",
+            "worker_prefetch_multiplier",
+            "0, which is without a limit, with late acknowledgement (shop.py:9)",
+        ),
+        (
+            '{"confirm_publish": True}',
+            '{"confirm_publish": False}',
+            "broker_transport_options",
+            "without confirm_publish (shop.py:10)",
+        ),
+        (
+            '{"confirm_publish": True}',
+            "dict(max_retries=3)",
+            "broker_transport_options",
+            "without confirm_publish (shop.py:10)",
+        ),
+        ("    task_time_limit=5 * 60,\n", "", "task_time_limit", "none for shop.mail (not set)"),
+        ("max_retries=3", "max_retries=None", "max_retries", "None for shop.mail"),
+        ("durable=True", "durable=False", "durable", "False for a queue (shop.py:12)"),
+        ("durable=True", "delivery_mode=1", "delivery_mode", "1 for a queue (shop.py:12)"),
+        (
+            "accept_content=",
+            'task_default_delivery_mode="transient", accept_content=',
+            "task_default_delivery_mode",
+            "transient (shop.py:14)",
+        ),
+        ('"hourly"', '"nightly"', "beat_schedule", "more than one entry is named nightly"),
+        (
+            "def mail",
+            'def beat(sender, **_):\n    sender.add_periodic_task(60, mail.s(), name="hourly")\n\ndef mail',
+            "beat_schedule",
+            "more than one entry is named hourly",
+        ),
+        ('["json"]', '["json", "pickle"]', "accept_content", "pickle (shop.py:14)"),
+        ("accept_content=", 'result_serializer="pickle", accept_content=', "result_serializer", "pickle (shop.py:14)"),
+        ("countdown=60", "countdown=2 * 3600", "countdown", "7200 s (shop.py:19)"),
+        (
+            "accept_content=",
+            'result_expires=3600, timezone="Europe/Berlin", accept_content=',
+            "result_expires",
+            "3600 s with the zone Europe/Berlin (shop.py:14)",
+        ),
+        (
+            "accept_content=",
+            "result_expires=3600, enable_utc=False, accept_content=",
+            "result_expires",
+            "3600 s with the zone of the machine (shop.py:14)",
+        ),
+    ],
+)
+def test_each_is_named_with_its_place(tmp_path: Path, old: str, new: str, setting: str, seen: str) -> None:
+    assert SAFE.count(old) == 1
+    assert risks(tmp_path, SAFE.replace(old, new)) == {setting: seen}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("task_acks_late=True", "task_acks_late=settings.LATE"),
+        ('{"confirm_publish": True}', "options()"),
+        ("task_reject_on_worker_lost=True", "task_retry_on_worker_lost=True"),
+        ("    task_time_limit=5 * 60,\n", "    task_time_limit=settings.LIMIT,\n"),
+        ("max_retries=3", "max_retries=retries()"),
+        ("accept_content=", 'result_expires=3600, timezone="UTC", accept_content='),
+        ("accept_content=", 'result_expires=7 * 24 * 3600, timezone="Europe/Berlin", accept_content='),
+        ("accept_content=", 'result_expires=timedelta(days=7), timezone="Europe/Berlin", accept_content='),
+        ("accept_content=", 'result_expires=timedelta(fortnights=1), timezone="Europe/Berlin", accept_content='),
+        ("countdown=60", "countdown=delay"),
+        ("worker_prefetch_multiplier=1", "worker_prefetch_multiplier=1 / 0"),
+    ],
+)
+def test_what_is_calculated_or_harmless_is_none(tmp_path: Path, old: str, new: str) -> None:
+    assert SAFE.count(old) == 1
+    assert risks(tmp_path, SAFE.replace(old, new)) == {}
+
+
+def test_the_tests_of_a_project_are_not_read(tmp_path: Path) -> None:
+    assert risks(tmp_path, test_shop=SAFE.replace("=True", "=False")) == {}
+
+
+BARE = """
+from celery import Celery
+app = Celery("shop")
+{configured}
+@app.task(name="shop.mail")
+def mail(): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("configured", "settings"),
+    [
+        ("app.conf.task_acks_late = True\n", ""),
+        ('app.conf["task_acks_late"] = True\n', ""),
+        ('app.conf.update({"task_acks_late": True})\n', ""),
+        ("app.conf.update(dict(task_acks_late=True))\n", ""),
+        ('app.config_from_object("configuration")\n', "task_acks_late = True\nbroker_url = 'amqp://'\n"),
+        ('app.config_from_object("configuration:Live")\n', "class Live:\n    task_acks_late = True\n"),
+        ('app.config_from_object("configuration.Live")\n', "class Live:\n    task_acks_late = True\n"),
+        ("app.config_from_object(configuration)\n", "task_acks_late = True\n"),
+        ('app.config_from_object("django.conf:settings", namespace="CELERY")\n', "CELERY_TASK_ACKS_LATE = True\n"),
+        ('app.config_from_object("django.conf:settings")\n', "CELERY_ACKS_LATE = True\n"),
+        ("flask.config.from_mapping(CELERY=dict(task_acks_late=True))\n", ""),
+        ('flask.config["CELERY"] = {"task_acks_late": True}\n', ""),
+    ],
+)
+def test_a_setting_is_found_wherever_it_is_said(tmp_path: Path, configured: str, settings: str) -> None:
+    assert "task_acks_late" in risks(tmp_path, BARE.format(configured=""))
+    found = risks(tmp_path, BARE.format(configured=configured), configuration=settings)
+    assert "task_acks_late" not in found
+    assert "task_reject_on_worker_lost" in found
+
+
+def test_a_name_elsewhere_is_no_setting(tmp_path: Path) -> None:
+    elsewhere = "publish(task_acks_late=True)\nclass Row:\n    task_acks_late = True\n"
+    assert "task_acks_late" in risks(tmp_path, BARE.format(configured=elsewhere), models=elsewhere)
+
+
+def test_a_setting_that_differs_from_place_to_place_is_not_known(tmp_path: Path) -> None:
+    text = BARE.format(configured="app.conf.task_acks_late = True\n")
+    found = risks(tmp_path, text, other="app.conf.task_acks_late = False\n")
+    assert not {"task_acks_late", "task_reject_on_worker_lost"} & found.keys()
+    assert calculated_in(Sources(tmp_path)) == ("task_acks_late (other.py:1, shop.py:4)",)
+
+
+def test_what_is_calculated_is_named(tmp_path: Path) -> None:
+    risks(tmp_path, SAFE.replace("task_acks_late=True", "task_acks_late=settings.LATE"))
+    assert calculated_in(Sources(tmp_path)) == ("task_acks_late (shop.py:7)",)
+
+
+def test_many_tasks_are_shortened(tmp_path: Path) -> None:
+    tasks = "".join(f"@app.task\ndef mail{number}(): ...\n" for number in range(5))
+    assert risks(tmp_path, BARE.format(configured=tasks))["task_acks_late"] == (
+        "False for shop.mail0, shop.mail1, shop.mail2 and 3 more (not set)"
+    )
