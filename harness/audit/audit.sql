@@ -380,7 +380,10 @@ WITH known_of AS (
            coalesce(said.last_state = 'IGNORED' AND said.starts >= said.times, false) AS set_aside,
            coalesce(fanout.workers, 1) AS deliveries,
            dead_task.task IS NOT NULL AS is_dead,
-           CASE WHEN result.codec = 'json' THEN json_extract_string(result.value, '$.exc_type') ELSE said.error END AS error,
+           -- What the row says counts. One of a failure may say no class.
+           CASE WHEN result.codec = 'json' AND result.status <> 'FAILURE' THEN NULL
+                ELSE coalesce(CASE WHEN result.codec = 'json' THEN json_extract_string(result.value, '$.exc_type') END,
+                              said.error) END AS error,
            coalesce(had.absent, 0) AS absent,
            coalesce(had.unwatched, 0) AS unwatched,
            coalesce(had.extra, 0) AS extra,

@@ -421,6 +421,19 @@ def test_each_death_excuses_one_effect_however_often_that_was_named(
     assert world.audit().fates[Fate.DUPLICATED] == 1
 
 
+def test_the_deaths_of_all_tasks_that_share_an_effect_excuse_it(world: World) -> None:
+    world.promise = Promise(effects=Effects.ONCE_UNLESS_KILLED)
+    for task in ("a", "b"):
+        world.intend(task, effects=["mail:both"])
+        world.execute(task, state=None)
+        world.execute(task)
+    for _ in range(3):
+        world.mail("a", key="mail:both")
+    assert world.audit().fates[Fate.DUPLICATED] == 0
+    world.mail("a", key="mail:both")
+    assert world.audit().fates[Fate.DUPLICATED] == 2
+
+
 def test_a_death_that_the_parent_process_reported_is_still_a_death(world: World) -> None:
     world.promise = Promise(effects=Effects.ONCE_UNLESS_KILLED)
     world.execute("a", state=None)

@@ -562,3 +562,15 @@ def test_a_remark_has_no_reason(world: World) -> None:
     found = audited(world, came_back_after_its_workers_death, LATE)
     assert found.verdict is Verdict.PASS
     assert not any(one.reasons for one in found.findings)
+
+
+def test_of_very_many_causes_those_of_the_most_tasks_are_explained(world: World) -> None:
+    for number in range(50):
+        world.intend(f"single-{number:02}", name=f"single{number:02}")
+    for task in ("twin-1", "twin-2"):
+        world.intend(task, name="twin")
+    for task in [entry["task"] for entry in world.lines["producer"] if entry["kind"] == "intended"]:
+        world.say("worker-1.7", "started", task, retries=0)
+    lost = finding(world.audit(), "lost")
+    assert lost.count == 52
+    assert sum(reason.count for reason in lost.reasons) == 51

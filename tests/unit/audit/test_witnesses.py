@@ -282,6 +282,20 @@ def test_a_failure_says_its_class_and_its_beginning_however_long_it_is(run: Run,
     assert fates(run.audit()) == {Fate.FAILED: 1, Fate.WRONG: 1}
 
 
+@pytest.mark.parametrize(
+    ("failure", "is_decoded"),
+    [(b"[1]", True), (b"\xff", False), (json.dumps(["no"] * 50_000).encode(), False), (b"\xff" * 100_000, False)],
+)
+def test_of_a_failure_without_a_class_the_worker_tells_it(run: Run, failure: bytes, is_decoded: bool) -> None:
+    for task, error in (("expected", "Refused"), ("other", "Lost")):
+        run.intend(task, Expect(state="FAILURE", error=error))
+        run.run(task, "FAILURE", error="Refused: no")
+        run.record(task, failure, "FAILURE")
+    found = run.audit()
+    assert fates(found) == {Fate.FAILED: 1, Fate.WRONG: 1}
+    assert [one.count for one in found.findings if one.code == "undecoded"] == ([] if is_decoded else [2])
+
+
 @pytest.mark.parametrize("length", [10, 1_000, 100_000])
 def test_a_failure_in_the_place_of_a_result_says_its_class_however_long_it_is(run: Run, length: int) -> None:
     failure = json.dumps({"exc_type": "Refused", "exc_message": [f"no{LONE}" + "x" * length], "exc_module": "shop"})
