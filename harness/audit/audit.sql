@@ -565,7 +565,9 @@ SELECT body.task AS task, body.name,
        count(*) FILTER (unsent) AS unsent,
        bool_or(unsent OR (known.ending IS NOT NULL AND NOT recorded AND $results_readable) OR known.fate = 'lost')
            AS is_hopeless,
-       min(known.task, 3) FILTER (unsent OR NOT recorded) AS waits_for
+       -- Where members were never sent, the body waits for these, whatever the others left.
+       coalesce(min(known.task, 3) FILTER (unsent), min(known.task, 3) FILTER (NOT recorded)) AS waits_for,
+       coalesce(nullif(count(*) FILTER (unsent), 0), count(*) FILTER (NOT recorded)) AS awaited
 FROM body JOIN known ON known.body = body.task
 GROUP BY body.task, body.name
 HAVING NOT bool_or(coalesce(known.ending IN ('FAILURE', 'REVOKED'), false));
@@ -693,7 +695,7 @@ WHERE fate = 'failed' AND ending <> expect_state ORDER BY told.task LIMIT 1;
 
 -- name: chord_stories
 -- The evidence on some chords; see `ChordStory`.
-SELECT chord.task, chord.name, chord.members, chord.unsent, chord.waits_for,
+SELECT chord.task, chord.name, chord.members, chord.unsent, chord.waits_for, chord.awaited,
        unlock_task.task AS unlock, coalesce(run.starts, 0) AS looks
 FROM chord
 LEFT JOIN (SELECT task AS body, predecessor AS task FROM promised

@@ -53,6 +53,9 @@ class ChordStory(NamedTuple):
     members: int
     unsent: int
     waits_for: Sequence[str] | None
+    """The first of the members that it waits for; None if there are none."""
+    awaited: int
+    """The number of the members that it waits for."""
     unlock: str | None
     looks: int
 
@@ -304,11 +307,11 @@ def _of_chord(story: ChordStory) -> str:
     name = f"{story.name} ({story.body})"
     unlock = f"; celery.chord_unlock ({story.unlock}) looked {story.looks} times" if story.unlock else ""
     if story.unsent:
-        absent = _few(story.waits_for or ())
+        absent = _few(story.waits_for or (), story.awaited)
         return f"of the {story.members} members before {name}, {story.unsent} were never sent: {absent}"
     if not story.waits_for:
         return f"{name} was never sent, though all {story.members} members ended and are recorded{unlock}"
-    return f"{name} waits for {_few(story.waits_for)}, which left no result{unlock}"
+    return f"{name} waits for {_few(story.waits_for, story.awaited)}, which left no result{unlock}"
 
 
 def _discarded(story: Story) -> str:
@@ -351,7 +354,9 @@ def shortened(text: str) -> str:
     return line if len(line) <= _LONGEST_CHARS else f"{line[:_LONGEST_CHARS]}..."
 
 
-def _few(texts: Iterable[str]) -> str:
+def _few(texts: Iterable[str], count: int | None = None) -> str:
+    """Return the first texts, and how many more there are: of `count`, if `texts` are not all."""
     every = list(texts)
-    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return ", ".join(every[:_SHOWN]) + more
+    more = (len(every) if count is None else count) - _SHOWN
+    more_text = f" and {more} more" if more > 0 else ""
+    return ", ".join(every[:_SHOWN]) + more_text

@@ -627,8 +627,8 @@ def test_the_doctor_names_what_may_cost_the_apps_tasks(shell: Shell, tmp_path: P
     (tmp_path / "shop.py").write_text(app + "app.conf.broker_transport_options = options()\n")
     lines = shell("doctor", "--app", "shop").out.splitlines()
     assert (
-        "note risk task_acks_late: False for shop.pay (not set): a task whose worker dies or is stopped while it runs is "
-        "lost. Change: app.conf.task_acks_late = True. Shown by `harness survive: kill-worker at started`."
+        "note risk task_acks_late: False for shop.pay (not set): a task whose worker dies or is stopped while it runs "
+        "is lost. Change: app.conf.task_acks_late = True. Shown by `harness survive: kill-worker at started`."
     ) in lines
     unknown = "nobody knows these before the app runs: broker_transport_options (shop.py:5)"
     assert f"note settings of the app: {unknown}" in lines

@@ -199,17 +199,17 @@ def test_of_many_tasks_three_are_told_and_equal_words_once() -> None:
 
 
 def chord(**said: Any) -> str:
-    known = {"body": "b", "name": "sum", "members": 3, "unsent": 0, "waits_for": None, "unlock": None, "looks": 0}
-    return explainer(chord_stories=[ChordStory(**{**known, **said})]).chords(["b"])
+    known = {"body": "b", "name": "sum", "members": 3, "unsent": 0, "waits_for": None, "awaited": 0}
+    return explainer(chord_stories=[ChordStory(**{**known, "unlock": None, "looks": 0, **said})]).chords(["b"])
 
 
 def test_a_chord_is_told_with_what_it_waits_for() -> None:
-    assert chord(unsent=1, waits_for=["m"]) == "of the 3 members before sum (b), 1 were never sent: m"
+    assert chord(unsent=1, waits_for=["m"], awaited=1) == "of the 3 members before sum (b), 1 were never sent: m"
     recorded = "sum (b) was never sent, though all 3 members ended and are recorded"
     assert chord() == recorded
     assert chord(unlock="u", looks=2) == f"{recorded}; celery.chord_unlock (u) looked 2 times"
-    assert chord(waits_for=["m", "n"]) == "sum (b) waits for m, n, which left no result"
-    four = chord(waits_for=["m", "n", "o", "p"])
+    assert chord(waits_for=["m", "n"], awaited=2) == "sum (b) waits for m, n, which left no result"
+    four = chord(waits_for=["m", "n", "o"], awaited=4)
     assert four == "sum (b) waits for m, n, o and 1 more, which left no result"
 
 

@@ -207,6 +207,16 @@ def test_a_chord_whose_member_left_no_result_never_gets_its_body(world: World) -
     assert "sum (body) waits for b, which left no result; celery.chord_unlock (u) looked 3 times" in one.text
 
 
+def test_of_many_members_that_left_no_result_three_are_named_and_all_are_counted(world: World) -> None:
+    chord(world, *"abcde")
+    for task in "abcde":
+        world.intend(task, steps=[step("body", "body", name="sum")], expect={}, effects=None)
+        world.say("worker-1", "started", task)
+        world.say("worker-1", "finished", task, state="SUCCESS", ignored=True)
+    text = finding(world.audit(), "chords-hopeless").text
+    assert "sum (body) waits for a, b, c and 2 more, which left no result" in text
+
+
 def test_a_chord_whose_member_was_lost_never_gets_its_body(world: World) -> None:
     chord(world, "a", "b")
     member(world, "a")
@@ -265,6 +275,16 @@ def test_each_chord_has_members_of_its_own(world: World) -> None:
     text = finding(world.audit(), "chords-half-sent").text
     assert "of the 2 members before sum (body), 1 were never sent: b" in text
     assert "of the 3 members before sum (other), 1 were never sent: e" in text
+
+
+def test_a_member_that_was_sent_is_not_among_those_that_were_not(world: World) -> None:
+    chord(world, "a", "b")
+    world.intend("a", steps=[step("body", "body", name="sum")], expect={}, effects=None)
+    world.say("worker-1", "started", "a")
+    world.say("worker-1", "finished", "a", state="SUCCESS", ignored=True)
+    text = finding(world.audit(), "chords-half-sent").text
+    assert text.partition(":")[2].count("of the 2 members before sum (body), 1 were never sent: b") == 1
+    assert "a, b" not in text
 
 
 def test_a_finding_of_chords_tells_of_its_own_chords_alone(world: World) -> None:

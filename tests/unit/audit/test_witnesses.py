@@ -286,7 +286,7 @@ def test_a_failure_says_its_class_and_its_beginning_however_long_it_is(run: Run,
     ("failure", "is_decoded"),
     [(b"[1]", True), (b"\xff", False), (json.dumps(["no"] * 50_000).encode(), False), (b"\xff" * 100_000, False)],
 )
-def test_of_a_failure_without_a_class_the_worker_tells_it(run: Run, failure: bytes, is_decoded: bool) -> None:
+def test_of_a_failure_without_a_class_the_worker_tells_it(run: Run, failure: bytes, *, is_decoded: bool) -> None:
     for task, error in (("expected", "Refused"), ("other", "Lost")):
         run.intend(task, Expect(state="FAILURE", error=error))
         run.run(task, "FAILURE", error="Refused: no")
