@@ -508,6 +508,8 @@ class _DockerContainer:
         self._wrapped = wrapped
         self._name = name
         self._api = cast("docker.APIClient", wrapped.client.api)  # type: ignore[union-attr]  # a started one has a client
+        self._started_with: tuple[int, int] | None = None
+        """The limits of memory, and of memory and swap, that it was started with; None if not asked for yet."""
 
     @property
     def id(self) -> str:
@@ -575,6 +577,16 @@ class _DockerContainer:
     def unpause(self) -> None:
         with self._doing("unpausing"):
             self._wrapped.unpause()
+
+    def limit_memory(self, limit_bytes: int | None) -> None:
+        with self._doing("limiting the memory of"):
+            if self._started_with is None:
+                host = self._api.inspect_container(self.id)["HostConfig"]
+                # Zero means that there is no limit, and in an update that nothing changes.
+                self._started_with = host["Memory"] or -1, host["MemorySwap"] or -1
+            # The second limit is that of memory and swap together.
+            memory, together = self._started_with if limit_bytes is None else (limit_bytes, limit_bytes)
+            self._wrapped.update(mem_limit=memory, memswap_limit=together)
 
     def stop(self, timeout_s: int) -> None:
         with self._doing("stopping"):

@@ -90,6 +90,9 @@ class Container(Protocol):
     def unpause(self) -> None:
         """Resume all its processes."""
 
+    def limit_memory(self, limit_bytes: int | None) -> None:
+        """Set the most memory that its processes may use; None for the limit that it was started with."""
+
     def stop(self, timeout_s: int) -> None:
         """Ask it to stop with SIGTERM, and kill it after `timeout_s` seconds."""
 

@@ -127,6 +127,10 @@ class Node:
         """Resume all its processes."""
         self.container.unpause()
 
+    def limit_memory(self, limit_bytes: int | None) -> None:
+        """Set the most memory that its processes may use; None for the limit that it was started with."""
+        self.container.limit_memory(limit_bytes)
+
     def stop(self, timeout_s: int = 10) -> None:
         """Ask it to stop with SIGTERM (a warm shutdown), and kill it after `timeout_s` seconds."""
         self.container.stop(timeout_s)

@@ -18,6 +18,7 @@ from harness.faults.lock_results import LockResults
 from harness.faults.mail import RejectMail, SlowMail
 from harness.faults.memory_alarm import MemoryAlarm
 from harness.faults.noop import Noop
+from harness.faults.out_of_memory import OutOfMemory
 from harness.faults.partition import Partition
 from harness.faults.pause import Pause
 from harness.faults.reset import Reset
@@ -40,6 +41,7 @@ __all__ = [
     "LockResults",
     "MemoryAlarm",
     "Noop",
+    "OutOfMemory",
     "Partition",
     "Pause",
     "RejectMail",

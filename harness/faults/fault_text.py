@@ -21,6 +21,7 @@ from harness.faults.lock_results import LockResults
 from harness.faults.mail import RejectMail, SlowMail
 from harness.faults.memory_alarm import MemoryAlarm
 from harness.faults.noop import Noop
+from harness.faults.out_of_memory import OutOfMemory
 from harness.faults.partition import Partition
 from harness.faults.pause import Pause
 from harness.faults.reset import Reset
@@ -42,6 +43,7 @@ _FAULTS: tuple[type[Fault], ...] = (
     LockResults,
     MemoryAlarm,
     Noop,
+    OutOfMemory,
     Partition,
     Pause,
     RejectMail,

@@ -277,6 +277,13 @@ def test_a_paused_one_says_nothing_until_it_is_unpaused(container: Container) ->
     assert greeting(container) == b"hello"
 
 
+def test_its_memory_can_be_limited_and_be_as_before(container: Container) -> None:
+    container.limit_memory(1 << 29)
+    for _ in range(2):
+        container.limit_memory(None)
+    assert greeting(container) == b"hello"
+
+
 def test_a_paused_one_can_be_killed(container: Container) -> None:
     container.pause()
     container.kill()

@@ -6,8 +6,9 @@ import pytest
 
 from harness.audit.results import decode
 from harness.containers.mailbox import Mailbox
-from harness.faults import ClockJump, LockResults, Partition, RejectMail
-from harness.records.event import Kind
+from harness.faults import ClockJump, LockResults, OutOfMemory, Partition, RejectMail
+from harness.records.event import Exited, Kind
+from harness.records.expectation import Expect
 from harness.records.verdict import Fate, Verdict
 from harness.stack.stack import Stack
 from harness.wait import wait_until
@@ -123,3 +124,29 @@ def test_a_worker_whose_clock_jumps_works_on_and_its_journal_has_the_real_time(s
     row = stack.results.row(task)
     assert row is not None
     assert abs(decode(row) - finished.t - 3600) < 60
+
+
+@pytest.mark.stack(**STACK)
+def test_a_task_that_needs_more_memory_than_is_left_is_killed_by_the_kernel(stack: Stack) -> None:
+    killed = Expect(state="FAILURE", error="WorkerLostError")
+    worker = stack.workers[0]
+    with stack.inject(OutOfMemory("worker", room_mb=32)) as fault:
+        small = send(stack, "fill", mb=1)
+        wait_until(lambda: worker.said(Kind.FINISHED), what="a small task has ended", timeout_s=20)
+        large = stack.producer.send("surroundings.fill", kwargs={"mb": 300}, expect=killed)
+        wait_until(lambda: worker.said(Kind.EXITED), what="its process has ended", timeout_s=20)
+    assert send(stack, "fill", mb=300)
+    audit = stack.settle()
+    assert audit.passed, audit.text()
+    assert (fault.landed(), fault.kills, fault.tasks) == (None, 1, (large.task,))
+    assert small not in fault.tasks
+    assert [event.of(Exited)["code"] for event in worker.said(Kind.EXITED)] == [-9]
+
+
+@pytest.mark.stack(**STACK)
+def test_a_shortage_that_nobody_feels_shows_nothing(stack: Stack) -> None:
+    with stack.inject(OutOfMemory("worker", room_mb=64)) as fault:
+        send(stack, "fill", mb=1)
+        wait_until(lambda: stack.workers[0].said(Kind.FINISHED), what="it has ended", timeout_s=20)
+    assert stack.settle().verdict is Verdict.UNKNOWN
+    assert "killed no process" in str(fault.landed())

@@ -50,6 +50,8 @@ class FakeContainer:
     now: State = UP
     exit_code: int = 137
     """Of one that is killed."""
+    limit_bytes: int | None = None
+    """The limit of its memory, if it was changed."""
     refuses: set[str] = field(default_factory=set)
     is_cut_off: bool = False
     """It does the next thing that it is told, and the answer is lost."""
@@ -109,6 +111,9 @@ class FakeContainer:
 
     def unpause(self) -> None:
         self._do("unpause", UP)
+
+    def limit_memory(self, limit_bytes: int | None) -> None:
+        self.limit_bytes = limit_bytes
 
     def stop(self, timeout_s: int) -> None:
         del timeout_s

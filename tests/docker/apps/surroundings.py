@@ -21,6 +21,12 @@ def work(pause_s: float = 0.0) -> str:
     return "done"
 
 
+@app.task
+def fill(mb: int) -> int:
+    """Use so many MiB of memory."""
+    return len(bytearray(mb * 2**20))
+
+
 @app.task(autoretry_for=(smtplib.SMTPException,), default_retry_delay=0.2, max_retries=None)
 def write_to(recipient: str) -> str:
     """Send a mail, again and again until the server takes it."""

@@ -33,6 +33,7 @@ from harness.faults import (
     LockResults,
     MemoryAlarm,
     Noop,
+    OutOfMemory,
     Partition,
     Pause,
     Restart,
@@ -1070,6 +1071,91 @@ def test_only_a_worker_with_processes_can_lose_one(stack: FakeStack, pool: Pool,
     stack.with_beat()
     with pytest.raises(UsageError, match="beat-1 is no worker"):
         KillPoolProcess("beat").on(stack, now=time).inject()
+
+
+# --------------------------------------------------------------------------------------------------------- memory
+
+
+@dataclass
+class Kernel:
+    """Tells what a node uses, and kills."""
+
+    kills: int = 3
+    version: int = 1
+
+    def execute(self, command: Sequence[str]) -> str:
+        del command
+        others = f"oom_kill_disable 0\nunder_oom 0\noom_kill {self.kills}\n"
+        return "2000000\n" + (others if self.version == 1 else f"low 0\noom 1\noom_kill {self.kills}\n")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_who_asks_for_more_memory_than_is_left_is_killed(
+    stack: FakeStack, pool: Pool, worker: FakeContainer, time: Time, version: int
+) -> None:
+    kernel = Kernel(version=version)
+    worker.program = Program(executes=kernel.execute)
+    fault = OutOfMemory(room_mb=1).on(stack, now=time)
+    fault.inject()
+    limit = worker.limit_bytes
+    assert limit == 2_000_000 + 2**20
+    time.t += 1
+    kernel.kills += 1
+    pool.journal.write(Kind.EXITED, child=72, code=-9)
+    time.t += 1
+    fault.heal()
+    assert (fault.landed(), fault.kills, fault.tasks) == (None, 1, ("older",))
+    assert worker.limit_bytes is None
+    assert fault.words() == ("worker-1 was short of memory; the kernel killed 1 process of it, with 1 task: older")
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_limit_that_nobody_reaches_shows_nothing(stack: FakeStack, worker: FakeContainer, time: Time) -> None:
+    worker.program = Program(executes=Kernel().execute)
+    fault = OutOfMemory().on(stack, now=time)
+    strike(fault, time)
+    assert "the kernel killed no process of worker-1" in str(fault.landed())
+    assert "the 16 MiB that were left" in str(fault.landed())
+    assert (worker.limit_bytes, fault.tasks) == (None, ())
+
+
+@pytest.mark.usefixtures("pool")
+@pytest.mark.parametrize(("is_kernel", "kills"), [(True, 1), (False, 0)])
+def test_a_worker_that_ended_for_want_of_memory_is_started_again(
+    stack: FakeStack, worker: FakeContainer, time: Time, *, is_kernel: bool, kills: int
+) -> None:
+    worker.program = Program(executes=Kernel().execute)
+    fault = OutOfMemory().on(stack, now=time)
+    fault.inject()
+    worker.now = State(status=Status.EXITED, exit_code=137, out_of_memory=is_kernel)
+    time.t += 1
+    fault.heal()
+    assert (worker.now, fault.kills) == (UP, kills)
+    assert (fault.landed() is None) is is_kernel
+    assert fault.tasks == ("older", "younger")
+
+
+@pytest.mark.parametrize("said", ["", "2000000\n", "many\noom_kill 1\n"])
+def test_a_node_whose_memory_cannot_be_read_is_left_alone(
+    stack: FakeStack, worker: FakeContainer, time: Time, said: str
+) -> None:
+    worker.program = Program(executes=lambda _: said)
+    with pytest.raises(UsageError, match="the memory of worker-1 cannot be read"):
+        OutOfMemory().on(stack, now=time).inject()
+    assert worker.limit_bytes is None
+
+
+def test_a_broker_that_others_use_too_is_not_left_without_memory(stack: FakeStack, time: Time) -> None:
+    fault = OutOfMemory("broker").on(stack, now=time)
+    assert fault.needs_own_broker
+    with pytest.raises(UsageError, match="is shared by all stacks"):
+        fault.inject()
+
+
+@pytest.mark.parametrize("text", ["out-of-memory-worker,room_mb=0", "out-of-memory-worker,room_mb=much"])
+def test_the_room_is_a_number_above_zero(text: str) -> None:
+    with pytest.raises(UsageError, match="room_mb"):
+        fault_of(text)
 
 
 # ------------------------------------------------------------------------------------------------- connections
