@@ -195,7 +195,7 @@ def survive(
             lines: tuple[str, ...] = ()
             for _ in range(_ROUNDS):
                 broken = [one for one in results if demand.verdict(one.outcome) is Verdict.FAIL]
-                more = tuple(dict.fromkeys([*lines, *(line for one in broken for line in one.remedies)]))
+                more = without_repetition([*lines, *(line for one in broken for line in one.remedies)], life.task)
                 settings = settings_of_lines(more, life.task)
                 if more == lines or not settings:
                     break
@@ -205,6 +205,30 @@ def survive(
             if lines:
                 survival.remedies.append(Remedy(task=life.task, lines=lines, results=tuple(results)))
     return survival
+
+
+def without_repetition(lines: Iterable[str], task: str) -> tuple[str, ...]:
+    """Return the lines without those of which another one does all, and possibly more."""
+    does = {line: settings_of_lines([line], task) for line in dict.fromkeys(lines)}
+
+    def is_repeated(line: str, others: Iterable[str]) -> bool:
+        return bool(does[line]) and any(_is_part(does[line], does[other]) for other in others)
+
+    kept: list[str] = list(does)
+    for line in does:
+        if is_repeated(line, (other for other in kept if other != line)):
+            kept.remove(line)
+    return tuple(kept)
+
+
+def _is_part(some: Mapping[str, Json], every: Mapping[str, Json]) -> bool:
+    """Return whether settings contain others; of the options of a task, each counts."""
+    return all(
+        _is_part(value, every[name])
+        if isinstance(value, Mapping) and isinstance(every.get(name), Mapping)
+        else name in every and every[name] == value
+        for name, value in some.items()
+    )
 
 
 def settings_of_lines(lines: Iterable[str], task: str) -> dict[str, Json]:

@@ -151,10 +151,11 @@ class SharedParts:
             ImageError: it is neither present, nor can be pulled or built.
         """
         if reference is None and build is not None:
-            return app_image.ensure(self.engine, build, say=self.say)
+            # Each stack of a session asks, and all hear the same.
+            return app_image.ensure(self.engine, build, say=self.say_once)
         if reference is None:
             return self.worker_image
-        images.ensure_present(self.engine, reference, say=self.say)
+        images.ensure_present(self.engine, reference, say=self.say_once)
         return reference
 
     def tell_concurrency(self, spec: StackSpec, settings: Iterable[Settings]) -> None:

@@ -162,7 +162,8 @@ def test_a_broken_promise_is_run_again_with_the_option_that_mends_it(
     survival = run(trial_of(tmp_path, moments=[Moment.RECEIVED, Moment.STARTED]), told)
     assert survival.verdict is Verdict.FAIL
     (remedy,) = survival.remedies
-    assert remedy.lines == ("@app.task(acks_late=True)", "@app.task(acks_late=True, reject_on_worker_lost=True)")
+    # What one line says alone, another one says as well.
+    assert remedy.lines == ("@app.task(acks_late=True, reject_on_worker_lost=True)",)
     assert asked[-1][1] == {"acks_late": True, "reject_on_worker_lost": True}
     # All cells run again, so that the price of the remedy is seen.
     assert [one.cell for one in remedy.results] == [one.cell for one in survival.results]
@@ -212,3 +213,20 @@ def test_where_nothing_broke_nothing_is_run_again(tmp_path: Path, asked: list[tu
 )
 def test_a_remedy_is_what_its_lines_would_do(lines: list[str], settings: dict[str, object]) -> None:
     assert survive.settings_of_lines(lines, "pay") == settings
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        (["app.conf.task_acks_late = True", "app.conf.update(task_acks_late=True, worker_prefetch_multiplier=1)"], [1]),
+        (["@app.task(acks_late=True, reject_on_worker_lost=True)", "@app.task(acks_late=True)"], [0]),
+        (["app.conf.task_acks_late = True", "@app.task(acks_late=True)"], [0, 1]),
+        (["app.conf.task_acks_late = True", "app.conf.update(task_acks_late=False, task_time_limit=9)"], [0, 1]),
+        (["app.conf.task_acks_late = True", "app.conf.update(task_acks_late=True)"], [1]),
+        (["celery worker --pool=prefork", "app.conf.task_acks_late = True"], [0, 1]),
+        (["app.conf.task_acks_late = True", "app.conf.task_acks_late = True"], [0]),
+        ([], []),
+    ],
+)
+def test_a_line_that_another_one_says_as_well_is_left_out(lines: list[str], kept: list[int]) -> None:
+    assert survive.without_repetition(lines, "pay") == tuple(lines[number] for number in kept)
