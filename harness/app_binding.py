@@ -1,7 +1,8 @@
 """A Celery app of this process, bound to a stack: what it sends goes to the stack's broker, and into its journal.
 
 For the time of the binding, the app has other connections, another result backend and a few other settings. Nothing of
-its own is changed: it is set aside, and put back at the end. Other apps of the process are left alone.
+its own is changed: it is set aside, and put back at the end. Other apps of the process are left alone. The file is long
+because whatever is set aside in an app is put back by the same class.
 """
 
 import contextlib

@@ -2,7 +2,8 @@
 
 A task that is named goes through the producer's own Celery app, which has no result backend: the first `delay()` of an
 ordinary app opens the result database, and each further thread opens it again. A task or a signature goes through the
-app that it belongs to, which is bound to the broker for that long.
+app that it belongs to, which is bound to the broker for that long. The file is long because a name, a task and a canvas
+are sent by one class, with one journal.
 """
 
 import time

@@ -1,4 +1,7 @@
-"""The two result tables, read only, at any SQLAlchemy URL. Nothing is ever unpickled here."""
+"""The two result tables, read only, at any SQLAlchemy URL. Nothing is ever unpickled here.
+
+The file is long because every question to the tables, of a small or a large file or a server, has one reader.
+"""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """The engine for Docker: the only module that imports docker-py's client and testcontainers.
 
-All that needs these two libraries is here, which makes it long. The rest is elsewhere: the options of a container in
-`docker_options`, pulling from a registry in `docker_registry`, and `time_limits`.
+The file is long because all that needs these two libraries is here. The rest is elsewhere: the options of a container
+in `docker_options`, pulling from a registry in `docker_registry`, and `time_limits`.
 """
 
 import atexit

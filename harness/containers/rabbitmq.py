@@ -1,4 +1,7 @@
-"""RabbitMQ, a broker: one node, with a separate vhost and user for each stack."""
+"""RabbitMQ, a broker: one node, with a separate vhost and user for each stack.
+
+The file is long because all that is asked of RabbitMQ is here: another broker replaces this file alone.
+"""
 
 import contextlib
 import json

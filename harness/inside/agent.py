@@ -14,7 +14,7 @@
 
 Every process of the worker, including the pool's children, writes its own journal file. `harness.records.event` has the
 kinds of the lines and their members. A task that another task or beat sends gets `intended` and `accepted` here, as a
-producer writes them.
+producer writes them. The file is long because all signals of Celery that the journal needs are connected here.
 """
 
 import contextlib

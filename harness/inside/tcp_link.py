@@ -1,7 +1,8 @@
 """The link: forwards TCP connections to the broker, and disturbs them on demand.
 
 Each client has a port of its own, so that it is known whose a connection is. Without a disturbance, the bytes pass as
-they come. `harness.inside.link_control` runs it in a container.
+they come. `harness.inside.link_control` runs it in a container. The file is long because the disturbances share the
+state of the two directions that they disturb.
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""One line of a journal, and the kinds of lines. Runs in every container: standard library only."""
+"""One line of a journal, and the kinds of lines. Runs in every container: standard library only.
+
+The file is long because each kind of line is defined with its members here, once for all who write or read it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

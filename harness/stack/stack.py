@@ -1,4 +1,7 @@
-"""The stack: its own vhost, workers, mailbox, results and producer, on a session's broker."""
+"""The stack: its own vhost, workers, mailbox, results and producer, on a session's broker.
+
+The file is long because one class keeps the order in which the parts come up, are looked at and are taken down.
+"""
 
 import secrets
 import time

@@ -1,5 +1,9 @@
-"""docs/architecture.md names files that exist, and has a place for each folder and each module at the top."""
+"""docs/architecture.md names files that exist, and has a place for each folder and each module at the top.
 
+A long module says why it is long.
+"""
+
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
+LONG_LINES = 400
+"""The number of lines up to which nobody asks."""
 _OF_A_RUN = {"run.json", "results.sqlite3", "broker.json", "checks.json", "audit.json"}
 """Files of a run folder, which this repository does not have."""
 
@@ -53,3 +59,28 @@ def test_each_part_of_the_harness_has_a_floor_on_the_page() -> None:
     named = set(re.findall(r"`([\w./-]+)`", floors))
     named |= {f"harness/{name}" for name in named}
     assert (modules | folders) - named == {"harness/__init__.py", "harness/__main__.py"}
+
+
+def is_unexplained(source: str) -> bool:
+    """Return whether a module is long, and its docstring does not say why."""
+    return source.count("\n") > LONG_LINES and " long because " not in " ".join(
+        (ast.get_docstring(ast.parse(source)) or "").split()
+    )
+
+
+def test_a_long_module_says_why_it_is_long() -> None:
+    modules = [*ROOT.glob("harness/**/*.py"), *ROOT.glob("scenarios/**/*.py")]
+    assert [path for path in modules if is_unexplained(path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("docstring", "lines", "unexplained"),
+    [
+        ("Sends tasks.", LONG_LINES, False),
+        ("Sends tasks.", LONG_LINES + 1, True),
+        ("Sends tasks. It is long\nbecause there are many.", LONG_LINES + 2, False),
+    ],
+)
+def test_only_a_long_module_without_a_reason_is_unexplained(docstring: str, lines: int, *, unexplained: bool) -> None:
+    source = f'"""{docstring}"""'
+    assert is_unexplained(source + "\n" * (lines - source.count("\n"))) is unexplained
