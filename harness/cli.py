@@ -18,6 +18,7 @@ from harness import __version__, command_exit, doctor, init_command
 from harness.audit.audit import audit
 from harness.audit.run_folder import RUNS, RunFolder
 from harness.command_exit import WRONG_USE, complain
+from harness.conclusion import conclude
 from harness.console import Console
 from harness.containers import app_image, app_image_facts, images
 from harness.containers.engine_choice import connect
@@ -28,13 +29,14 @@ from harness.printable import printable
 from harness.project.settings import load
 from harness.records.values import Json
 from harness.report import progress, terminal
+from harness.report.junit import written
 from harness.running import timelapse
 from harness.running.run import Plan, execute, for_faults, stack_for
 from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
 from harness.selftest_command import selftest_
 from harness.send_command import send
-from harness.shared_options import DEFAULT_FOLDER, FOLDER, SET, settings_of
+from harness.shared_options import DEFAULT_FOLDER, FOLDER, JUNIT, SET, settings_of
 from harness.stack.limits import TIMEOUT_S
 from harness.stack.project_stack import image_plan, spec_of
 from harness.stack.shared_parts import SharedParts
@@ -83,6 +85,7 @@ def main() -> NoReturn:
     metavar="FAULT@WHEN",
     help="What to break, and when after the first step, such as kill-worker@1s or kill-worker@1s+5s; repeatable.",
 )
+@JUNIT
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -99,6 +102,7 @@ def run(
     root: Path,
     timeout_s: float,
     faults: tuple[str, ...],
+    junit: Path | None,
     **own: Any,
 ) -> int:
     """Run SCENARIO on a stack of its own, and account for every task.
@@ -106,24 +110,22 @@ def run(
     SCENARIO is the name of a module in scenarios/, such as `emails`, or any dotted module. Some have options of their
     own: `harness run SCENARIO --help`.
     """
-    found = scenario_of(ctx, scenario, app_dir)
-    said = {"app": app, "folder": app_dir, "workers": workers, "options": options or None}
-    planned = [parse(text) for text in faults]
-    stack = replace(stack_for(found, load(app_dir or Path()), said), settings=dict(overrides))
-    plan = Plan(
-        scenario=found,
-        drive=Drive(count=count or found.count, seed=seed, options=own),
-        stack=for_faults(stack, planned),
-        faults=planned,
-        root=root,
-        timeout_s=timeout_s,
-    )
-    console = Console()
-    with progress.of_tasks() as (say, tell), SharedParts(say) as session:
-        folder, audited = execute(session, plan, tell)
-    terminal.show(console, audited)
-    console.print(f"run folder: {folder.path}", soft_wrap=True)
-    return audited.verdict.exit_code
+    with written(junit, scenario, complain) as add:
+        found = scenario_of(ctx, scenario, app_dir)
+        said = {"app": app, "folder": app_dir, "workers": workers, "options": options or None}
+        planned = [parse(text) for text in faults]
+        stack = replace(stack_for(found, load(app_dir or Path()), said), settings=dict(overrides))
+        plan = Plan(
+            scenario=found,
+            drive=Drive(count=count or found.count, seed=seed, options=own),
+            stack=for_faults(stack, planned),
+            faults=planned,
+            root=root,
+            timeout_s=timeout_s,
+        )
+        with progress.of_tasks() as (say, tell), SharedParts(say) as session:
+            folder, audited = execute(session, plan, tell)
+        return conclude(found.name, audited, folder.path, add=add)
 
 
 @cli.command("init")
@@ -172,33 +174,40 @@ def audit_(folder: Path) -> int:
 )
 @click.option("--app-dir", type=FOLDER, help=f"The folder that the app is imported from.  {DEFAULT_FOLDER}")
 @click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folder is made.")
+@JUNIT
 def timelapse_(
-    *, app: str | None, begin: str, end: str, tz: str | None, speed: float, app_dir: Path | None, root: Path
+    *,
+    app: str | None,
+    begin: str,
+    end: str,
+    tz: str | None,
+    speed: float,
+    app_dir: Path | None,
+    root: Path,
+    junit: Path | None,
 ) -> int:
     """Let beat live through some days in seconds, and account for every tick of APP's own schedule.
 
     APP is what `celery -A` takes; the default is the settings' app. A time that comes twice in its zone is taken for
     the first, unless it is given with an offset, such as 2026-10-25T02:30+01:00.
     """
-    lapse = timelapse.Lapse(
-        stack=spec_of(settings_of(app_dir, app=app, workers=0), workers=0),
-        begin=timelapse.moment(begin),
-        end=timelapse.moment(end),
-        tz=tz,
-        speed=speed,
-        root=root,
-    )
-    with progress.of_clock() as (say, tell), SharedParts(say) as session:
-        began = time.monotonic()
-        folder, audited = timelapse.execute(session, lapse, tell)
-        took_s = time.monotonic() - began
-    console = Console()
-    terminal.show(console, audited)
-    lapsed = folder.read("run.json")["timelapse"]
-    shown = timedelta(seconds=lapsed["to_t"] - lapsed["from_t"])
-    console.print(f"{lapsed['from']} to {lapsed['to']}: {shown} in {took_s:.0f} s", soft_wrap=True)
-    console.print(f"run folder: {folder.path}", soft_wrap=True)
-    return audited.verdict.exit_code
+    with written(junit, "timelapse", complain) as add:
+        lapse = timelapse.Lapse(
+            stack=spec_of(settings_of(app_dir, app=app, workers=0), workers=0),
+            begin=timelapse.moment(begin),
+            end=timelapse.moment(end),
+            tz=tz,
+            speed=speed,
+            root=root,
+        )
+        with progress.of_clock() as (say, tell), SharedParts(say) as session:
+            began = time.monotonic()
+            folder, audited = timelapse.execute(session, lapse, tell)
+            took_s = time.monotonic() - began
+        lapsed = folder.read("run.json")["timelapse"]
+        shown = timedelta(seconds=lapsed["to_t"] - lapsed["from_t"])
+        lines = [f"{lapsed['from']} to {lapsed['to']}: {shown} in {took_s:.0f} s"]
+        return conclude("timelapse", audited, folder.path, add=add, lines=lines)
 
 
 @cli.command("doctor")

@@ -34,6 +34,14 @@ class _Folder(click.Path):
 FOLDER = _Folder(path_type=Path)
 """The type of an option or argument that is a folder."""
 
+JUNIT = click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the checks of the run as JUnit XML, for CI systems.",
+)
+"""The option for a JUnit file. What is not known is an error there."""
+
 
 def settings_of(app_dir: Path | None, **said: object) -> Settings:
     """Return the settings of the project, and what the command line says over them, by key."""

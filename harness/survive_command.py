@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import click
 
 from harness.audit.run_folder import RUNS, RunFolder
+from harness.command_exit import complain
 from harness.console import Console
 from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
@@ -18,11 +19,12 @@ from harness.project.source_files import Sources
 from harness.records.survival import Demand, Survival
 from harness.records.values import Json
 from harness.records.verdict import Verdict
-from harness.report import progress, survive_grid
+from harness.report import checks, progress, survive_grid
+from harness.report.junit import Suite, suite, written
 from harness.running import sending, survive
 from harness.running.run import find_scenario, stack_for
 from harness.scenario_options import scenario_folder
-from harness.shared_options import DEFAULT_FOLDER, FOLDER, SET, settings_of
+from harness.shared_options import DEFAULT_FOLDER, FOLDER, JUNIT, SET, settings_of
 from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 
@@ -58,6 +60,7 @@ _SHOWN = 5
 )
 @click.option("--save", is_flag=True, help="Write the outcome as the new baseline.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
+@JUNIT
 def survive_(
     *,
     scenario: str | None,
@@ -74,6 +77,7 @@ def survive_(
     baseline: Path | None,
     save: bool,
     as_json: bool,
+    junit: Path | None,
 ) -> int:
     """Do my tasks survive? Hold each task at each moment of its life, do the worst to it, and account for all.
 
@@ -91,27 +95,29 @@ def survive_(
         raise click.UsageError("--quick and --full exclude each other.")
     if scenario and tasks:
         raise click.UsageError("give a scenario or tasks, not both.")
-    settings = settings_of(app_dir, app=app)
-    before = _baseline(baseline, must_exist=baseline is not None)
-    found = _of_scenario(scenario, app, app_dir) if scenario else _of_tasks(settings, tasks, args, kwargs)
-    subjects = [replace(one, stack=replace(one.stack, settings=dict(overrides))) for one in found]
-    name = scenario or settings.app or "the app"
-    folder = RunFolder.create(root, f"survive-{name}")
-    wanted = survive.QUICK if is_quick else survive.MEETS
-    with progress.of_tasks() as (say, tell), SharedParts(say) as session:
-        trials = []
-        for subject in subjects:
-            say(f"{subject.name}: once without a fault")
-            trials.append(survive.trial(session, subject, folder.path, wanted))
-        survival = survive.survive(
-            session,
-            trials,
-            folder.path,
-            name=name,
-            demand=Demand(demand),
-            progress=lambda done, total: tell("cells", done, total),
-        )
-    return _conclude(survival, folder, before, save_to=(baseline or BASELINE) if save else None, as_json=as_json)
+    with written(junit, "survive", complain) as add:
+        settings = settings_of(app_dir, app=app)
+        before = _baseline(baseline, must_exist=baseline is not None)
+        found = _of_scenario(scenario, app, app_dir) if scenario else _of_tasks(settings, tasks, args, kwargs)
+        subjects = [replace(one, stack=replace(one.stack, settings=dict(overrides))) for one in found]
+        name = scenario or settings.app or "the app"
+        folder = RunFolder.create(root, f"survive-{name}")
+        wanted = survive.QUICK if is_quick else survive.MEETS
+        with progress.of_tasks() as (say, tell), SharedParts(say) as session:
+            trials = []
+            for subject in subjects:
+                say(f"{subject.name}: once without a fault")
+                trials.append(survive.trial(session, subject, folder.path, wanted))
+            survival = survive.survive(
+                session,
+                trials,
+                folder.path,
+                name=name,
+                demand=Demand(demand),
+                progress=lambda done, total: tell("cells", done, total),
+            )
+        save_to = (baseline or BASELINE) if save else None
+        return _conclude(survival, folder, before, save_to=save_to, as_json=as_json, add=add)
 
 
 def _of_scenario(name: str, app: str | None, app_dir: Path | None) -> list[survive.Subject]:
@@ -168,7 +174,13 @@ def _baseline(path: Path | None, *, must_exist: bool) -> Survival | None:
 
 
 def _conclude(
-    survival: Survival, folder: RunFolder, before: Survival | None, *, save_to: Path | None, as_json: bool
+    survival: Survival,
+    folder: RunFolder,
+    before: Survival | None,
+    *,
+    save_to: Path | None,
+    as_json: bool,
+    add: Callable[[Suite], None],
 ) -> int:
     """Write and show the outcome, and return the exit code."""
     said = survival.to_json()
@@ -190,13 +202,16 @@ def _conclude(
         for words, lines in (("worse", worse), ("better", better)):
             for line in lines:
                 console.print(f"{words}: {printable(line)}", soft_wrap=True)
-        # What was broken before is no news. What was not known then is not known now.
+        # What was broken before is no news, and what is not known is none either.
         if verdict is Verdict.FAIL and not worse:
-            others = [survival.demand.verdict(one.outcome) for one in survival.results]
-            verdict = Verdict.UNKNOWN if Verdict.UNKNOWN in others else Verdict.PASS
+            is_unknown = any(survival.demand.verdict(one.outcome) is Verdict.UNKNOWN for one in survival.results)
+            verdict = Verdict.UNKNOWN if is_unknown else Verdict.PASS
             console.print("nothing is worse than in the baseline.")
         elif worse:
             verdict = Verdict.FAIL
+    cells = None if before is None else survive_grid.worse_cells(before, survival)
+    found = checks.of_survival(survival, cells)
+    add(suite(f"survive.{survival.name}", found, verdict=verdict, folder=folder.path, promise=survival.demand.value))
     console.print("verdict: ", survive_grid.verdict_of(verdict), sep="")
     console.print(f"run folder: {folder.path}", soft_wrap=True)
     return verdict.exit_code

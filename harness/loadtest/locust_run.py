@@ -52,7 +52,8 @@ class LocustRun:
         self._parts = parts
         self._run = RunState()
         self._table = LocustTable(environment)
-        self.last_word = LastWord(environment)
+        names = "+".join(sorted({one.scenario.name for one in parts.values()}))
+        self.last_word = LastWord(environment, f"load.{names}")
         self.generator = Generator({name: one.scenario for name, one in parts.items()}, self._table.fire)
         self._worker = LocustWorker(runner, self.generator) if isinstance(runner, WorkerRunner) else None
         self._processes: LoadProcesses = (
@@ -91,6 +92,7 @@ class LocustRun:
             if options.processes:
                 gevent.spawn(self._end_with_parent, self._worker)
             return
+        self.last_word.begin()
         if options.headless or options.autostart:
             # Locust would count the run time from now on, including the time that the stack takes to come up.
             self._run_time_s, options.run_time = options.run_time, None

@@ -14,6 +14,7 @@ from harness.errors import RecordError
 from harness.measure.figures import Figures
 from harness.measure.load_account import Asked, Counts, Sample, Search
 from harness.measure.stages import Stage
+from harness.records.check import Check as RunCheck
 from harness.records.route import Routes
 from harness.records.typed_json import LEFT_OUT, Record, seen
 from harness.records.values import Json
@@ -200,6 +201,8 @@ class Closed(Record):
     exit_code: int
     left: str | None
     """The error if the stack could not be taken down completely; None if it was."""
+    checks: tuple[RunCheck, ...] = ()
+    """The checks of the run, for CI systems."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,6 +76,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     place = "The folder that app and scenarios are imported from; default: the settings', or here."
     put("--app-dir", default="", help=place)
     put("--runs", default=str(RUNS), help="Where the run folder is made.")
+    junit = "Write the checks of the run as JUnit XML, for CI systems."
+    put("--junit", default="", metavar="FILE", help=junit)
     patience = "Seconds without any task ending after which draining ends."
     put("--drain-timeout", type=duration, default="60s", help=patience)
     attach = "Attach to a broker that runs elsewhere, with its workers, instead of starting a stack."

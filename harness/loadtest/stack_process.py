@@ -48,7 +48,7 @@ from harness.loadtest.messages import (
     line_of,
 )
 from harness.loadtest.stack_under_load import Account, StackUnderLoad
-from harness.report import terminal
+from harness.report import checks, terminal
 from harness.stack.attached_urls import reach
 from harness.stack.shared_parts import SharedParts
 
@@ -153,7 +153,13 @@ class StackProcess:
         except HarnessError as error:
             left = _text_of(error)
         exit_code = account.said.exit_code
-        return Closed(report=self._report(account), folder=account.folder, exit_code=exit_code, left=left)
+        return Closed(
+            report=self._report(account),
+            folder=account.folder,
+            exit_code=exit_code,
+            left=left,
+            checks=tuple(checks.of_load(account.said, account.audited)),
+        )
 
     def drop(self) -> None:
         """Take the stack down without an account, if one is up."""

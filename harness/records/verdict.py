@@ -113,6 +113,14 @@ class Finding:
     """The reasons of a broken promise, that of the most tasks first; empty if the workers' settings are not known."""
 
     @property
+    def sentence(self) -> str:
+        """The text with the ids of the tasks, and with an ellipsis if there are more."""
+        if not self.tasks:
+            return self.text
+        more = " …" if self.count > len(self.tasks) else ""
+        return f"{self.text.removesuffix('.')}: {', '.join(self.tasks)}{more}"
+
+    @property
     def reason_lines(self) -> list[str]:
         """The lines that tell the reasons and the remedies. Of several reasons, each has the number of its tasks."""
         lines = []

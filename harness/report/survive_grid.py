@@ -10,7 +10,7 @@ from rich.text import Text
 from harness.console import READABLE, Words
 from harness.printable import printable, printable_name
 from harness.records.moment import Moment
-from harness.records.survival import Demand, Outcome, Remedy, Result, Survival
+from harness.records.survival import Cell, Demand, Outcome, Remedy, Result, Survival
 from harness.records.verdict import Verdict
 
 _NOT_TRIED = "-"
@@ -131,16 +131,29 @@ def changes(before: Survival, now: Survival) -> tuple[list[str], list[str]]:
 
     A cell that the baseline does not have counts as worse if it breaks the demand.
     """
-    order = list(Outcome)
     was = {one.cell: one.outcome for one in before.results}
     worse, better = [], []
     for one in now.results:
         old = was.get(one.cell)
-        if old is None:
-            if now.demand.verdict(one.outcome) is not Verdict.PASS:
-                worse.append(f"{one.cell}: {one.outcome.value}, and the baseline has no such cell")
-        elif order.index(one.outcome) > order.index(old):
-            worse.append(f"{one.cell}: {old.value} before, {one.outcome.value} now")
-        elif one.outcome is not old:
+        if _is_worse(one, old, now.demand):
+            outcome = one.outcome.value
+            said = (
+                f"{outcome}, and the baseline has no such cell" if old is None else f"{old.value} before, {outcome} now"
+            )
+            worse.append(f"{one.cell}: {said}")
+        elif old is not None and one.outcome is not old:
             better.append(f"{one.cell}: {old.value} before, {one.outcome.value} now")
     return worse, better
+
+
+def worse_cells(before: Survival, now: Survival) -> frozenset[Cell]:
+    """Return the cells that got worse since a baseline, as `changes` counts them."""
+    was = {one.cell: one.outcome for one in before.results}
+    return frozenset(one.cell for one in now.results if _is_worse(one, was.get(one.cell), now.demand))
+
+
+def _is_worse(one: Result, old: Outcome | None, demand: Demand) -> bool:
+    if old is None:
+        return demand.verdict(one.outcome) is not Verdict.PASS
+    order = list(Outcome)
+    return order.index(one.outcome) > order.index(old)

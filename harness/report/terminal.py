@@ -150,11 +150,7 @@ def findings(audit: Audit) -> Table | None:
     table.add_column("in words", max_width=READABLE)
     order = list(Verdict)
     for finding in sorted(audit.findings, key=lambda finding: -order.index(finding.verdict)):
-        words = finding.text
-        if finding.tasks:
-            more = " …" if finding.count > len(finding.tasks) else ""
-            words = f"{words.removesuffix('.')}: {', '.join(finding.tasks)}{more}"
-        words = "\n".join([words, *finding.reason_lines])
+        words = "\n".join([finding.sentence, *finding.reason_lines])
         style = _STYLES[finding.verdict]
         table.add_row(Text(finding.verdict.value, style=style), Text(finding.code), str(finding.count), Words(words))
     return table

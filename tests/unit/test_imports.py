@@ -31,6 +31,7 @@ FLOORS = (
     ),
     (
         "harness.command_exit",
+        "harness.conclusion",
         "harness.scenario_options",
         "harness.shared_options",
         "harness.celery_setup_asked",

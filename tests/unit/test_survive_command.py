@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import junitparser
 import pytest
 from click.testing import CliRunner, Result
 
@@ -173,3 +174,18 @@ def test_with_a_baseline_what_nobody_knows_is_no_pass(
     monkeypatch.setattr(survive, "survive", lambda *_, **__: survival)
     assert shell("--save").return_value == 1
     assert shell().return_value == 3
+
+
+def test_each_cell_is_a_check_in_the_junit_file(shell: Shell, subjects: list[survive.Subject]) -> None:
+    del subjects
+    Path("outcome").write_text("lost")
+    assert shell("--junit", "junit.xml").return_value == 1
+    (suite,) = junitparser.JUnitXml.fromfile("junit.xml")
+    (cell,) = suite
+    assert (suite.name, suite.failures) == ("survive.shop", 1)
+    assert (cell.classname, cell.name) == ("harness.survive.shop.shop.hello", "kill-worker at started")
+    assert cell.result[0].message == "lost: what was seen"
+    shell("--save")
+    assert shell("--junit", "junit.xml").return_value == 0
+    (suite,) = junitparser.JUnitXml.fromfile("junit.xml")
+    assert (suite.failures, suite.skipped) == (0, 1)

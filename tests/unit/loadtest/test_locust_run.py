@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import junitparser
 import psutil
 import pytest
 
@@ -30,9 +31,11 @@ from harness.load import Load
 from harness.loadtest import locust_run, stack_order
 from harness.loadtest.messages import Close, Closed, Done, Open, Opened
 from harness.loadtest.worker_messages import Offer
+from harness.records.check import Check
+from harness.records.verdict import Verdict
 from harness.scenario import Scenario
 
-OPENS_IN_S, CODE = 0.2, 0
+OPENS_IN_S, CODE, CHECKS = 0.2, 0, ()
 
 class StackProcess:
     def __init__(self, **_):
@@ -44,7 +47,7 @@ class StackProcess:
             return Opened(folder=Path("/no/such"), broker_url="", web_url=None)
         if isinstance(order, Close):
             assert self.is_up
-            return Closed(exit_code=CODE, report="the report\\n", left=None, folder=Path("/no/such"))
+            return Closed(exit_code=CODE, report="the report\\n", left=None, folder=Path("/no/such"), checks=CHECKS)
         return Done()
     def order(self, order):
         return 1
@@ -282,3 +285,35 @@ def test_tags_that_leave_no_class_are_a_wrong_use(start: Start, options: tuple[s
     assert (
         "error: --tags and --exclude-tags leave no class of the locustfile: give tags that one of them has." in done.err
     )
+
+
+def junit(path: Path) -> dict[str, str]:
+    """Return what became of each check that did not pass, and of the load test as a whole."""
+    (suite,) = junitparser.JUnitXml.fromfile(str(path))
+    assert suite.name == "load.nothing"
+    return {case.name: " ".join(type(one).__name__ for one in case.result) for case in suite}
+
+
+def test_the_checks_of_a_run_are_junit_too(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "junit.xml"
+    lines = """
+CODE = 1
+CHECKS = (
+    Check(name="every task is accounted for", verdict=Verdict.PASS),
+    Check(name="the load test passes", verdict=Verdict.FAIL, text="an objective was missed."),
+)
+"""
+    done = ended(start(lines, *HEADLESS, "--junit", str(file)))
+    assert done.code == 1, done.err
+    assert junit(file) == {"every task is accounted for": "", "the load test passes": "Failure"}
+
+
+def test_a_load_test_without_an_account_has_an_error_in_junit(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "junit.xml"
+    done = ended(start(shape(), "--headless", "--junit", str(file)))
+    assert (done.code, junit(file)) == (2, {"the run comes to its end": "Error"})
+
+
+def test_a_junit_file_that_cannot_be_written_ends_a_load_test_before_it_begins(start: Start, tmp_path: Path) -> None:
+    done = ended(start("", *HEADLESS, "--junit", str(tmp_path)))
+    assert (done.code, f"error: --junit: {tmp_path} is no file" in done.err) == (2, True)

@@ -38,10 +38,13 @@ from harness.loadtest.worker_messages import Frozen, Go, JournalPart, Offer, Win
 from harness.measure.figures import Bottleneck, Part
 from harness.measure.load_account import Asked, Counts, KneeFound, Quantiles, Sample, Search, WorkersFound
 from harness.measure.stages import Stage
+from harness.records.check import Check as RunCheck
 from harness.records.typed_json import Record
 from harness.records.values import Json
+from harness.records.verdict import Verdict
 from tests.fakes.leg import COUNTS, LEG, VALID
 
+CHECK = RunCheck(name="the load test passes", verdict=Verdict.FAIL, kind="fail", text="too slow")
 ORDER = Order(
     modules=("shop", "till"),
     app_folder=Path("/here"),
@@ -113,7 +116,13 @@ SAID: tuple[Said, ...] = (
             Done(),
             Opened(folder=Path("/runs/1"), broker_url="amqp://here", web_url=None),
             Measured(figures=VALID),
-            Closed(report="the report\n", folder=Path("/runs/1"), exit_code=3, left="worker-1 is still there."),
+            Closed(
+                report="the report\n",
+                folder=Path("/runs/1"),
+                exit_code=3,
+                left="worker-1 is still there.",
+                checks=(CHECK,),
+            ),
             Failed(text="no engine answers."),
         )
     ),

@@ -1,0 +1,30 @@
+"""The end of a command that has an audit: what it prints, and what it writes for CI systems."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from harness.audit.audit import Audit
+from harness.console import Console
+from harness.report import checks, junit, terminal
+from harness.report.junit import Suite
+
+
+def conclude(
+    name: str, audited: Audit, folder: Path, *, add: Callable[[Suite], None] = lambda _: None, lines: Iterable[str] = ()
+) -> int:
+    """Show an audit, write it for CI systems, and return the exit code.
+
+    Args:
+        name: of what was run, the same in each run.
+        audited: the audit.
+        folder: the run folder.
+        add: takes the suite for the JUnit file.
+        lines: more to print.
+    """
+    console = Console()
+    terminal.show(console, audited)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    console.print(f"run folder: {folder}", soft_wrap=True)
+    add(junit.suite(name, checks.of_audit(audited), verdict=audited.verdict, folder=folder, text=audited.text()))
+    return audited.verdict.exit_code
