@@ -28,7 +28,7 @@ from harness.faults.timetable import parse
 from harness.printable import printable
 from harness.project.settings import load
 from harness.records.values import Json
-from harness.report import progress, terminal
+from harness.report import markdown, progress, step_summary, terminal
 from harness.report.junit import written
 from harness.running import timelapse
 from harness.running.run import Plan, execute, for_faults, stack_for
@@ -157,6 +157,7 @@ def audit_(folder: Path) -> int:
     opened = RunFolder.open(folder)
     audited = audit(opened)
     terminal.show(Console(), audited)
+    step_summary.append(lambda: markdown.of_audit(audited.name, audited, str(opened.path)), complain)
     try:
         opened.write("audit.json", audited.to_json())
     except RunFolderError as error:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from harness.audit.audit import Audit
+from harness.command_exit import complain
 from harness.console import Console
-from harness.report import checks, junit, terminal
+from harness.report import checks, junit, markdown, step_summary, terminal
 from harness.report.junit import Suite
 
 
@@ -26,5 +27,6 @@ def conclude(
     for line in lines:
         console.print(line, soft_wrap=True)
     console.print(f"run folder: {folder}", soft_wrap=True)
+    step_summary.append(lambda: markdown.of_audit(name, audited, str(folder)), complain)
     add(junit.suite(name, checks.of_audit(audited), verdict=audited.verdict, folder=folder, text=audited.text()))
     return audited.verdict.exit_code

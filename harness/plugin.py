@@ -12,6 +12,7 @@ tasks afterwards, is settled at its end, and fails unless the audit passes.
 
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -32,7 +33,7 @@ from harness.errors import HarnessError, UsageError, told
 from harness.printable import printable
 from harness.project.settings import Settings, load
 from harness.records.expectation import Promise
-from harness.report import terminal
+from harness.report import markdown, step_summary, terminal
 from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
@@ -356,7 +357,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         no_color=not terminalreporter.hasmarkup,
     )
     console.print(terminal.ledger([(name, audit) for name, audit, _ in audits]))
-    console.print(f"run folders: {audits[-1][2].parent}", soft_wrap=True)
+    folders = audits[-1][2].parent
+    console.print(f"run folders: {folders}", soft_wrap=True)
+
+    def complain(text: str) -> None:
+        sys.stderr.write(f"harness: {printable(text)}\n")
+
+    rows = [(name, audit) for name, audit, _ in audits]
+    step_summary.append(lambda: markdown.of_session(rows, str(folders)), complain)
 
 
 def _slug(name: str) -> str:

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.audit.run_folder import RUNS
+from harness.command_exit import complain
 from harness.console import Console, Words
 from harness.printable import printable
 from harness.records.verdict import Verdict
-from harness.report import progress
+from harness.report import markdown, progress, step_summary
 from harness.selftest import selftest
 from harness.selftest.plant import Outcome, Result
 from harness.shared_options import FOLDER
@@ -49,6 +50,8 @@ def selftest_(*, as_json: bool, root: Path) -> int:
                 say(f"{outcome.result}: {outcome.name}")
     verdict = Verdict.worst([outcome.verdict for outcome in outcomes])
     took_s = time.monotonic() - began
+    summary = _summary(outcomes, verdict, took_s).plain
+    step_summary.append(lambda: f"### harness selftest\n\n{markdown.escaped(summary)}\n\n", complain)
     if as_json:
         click.echo(json.dumps(_to_json(outcomes, verdict, took_s), indent=2))
     else:

@@ -19,7 +19,7 @@ from harness.project.source_files import Sources
 from harness.records.survival import Demand, Survival
 from harness.records.values import Json
 from harness.records.verdict import Verdict
-from harness.report import checks, progress, survive_grid
+from harness.report import checks, markdown, progress, step_summary, survive_grid
 from harness.report.junit import Suite, suite, written
 from harness.running import sending, survive
 from harness.running.run import find_scenario, stack_for
@@ -197,6 +197,7 @@ def _conclude(
     for part in survive_grid.parts(survival):
         console.print(part)
     verdict = survival.verdict
+    worse: list[str] = []
     if before is not None:
         worse, better = survive_grid.changes(before, survival)
         for words, lines in (("worse", worse), ("better", better)):
@@ -212,6 +213,7 @@ def _conclude(
     cells = None if before is None else survive_grid.worse_cells(before, survival)
     found = checks.of_survival(survival, cells)
     add(suite(f"survive.{survival.name}", found, verdict=verdict, folder=folder.path, promise=survival.demand.value))
+    step_summary.append(lambda: markdown.of_survival(survival, verdict, str(folder.path), worse), complain)
     console.print("verdict: ", survive_grid.verdict_of(verdict), sep="")
     console.print(f"run folder: {folder.path}", soft_wrap=True)
     return verdict.exit_code

@@ -12,6 +12,7 @@ from harness.loadtest.messages import Closed
 from harness.loadtest.run_legs import say
 from harness.printable import printable
 from harness.records.verdict import Verdict
+from harness.report import step_summary
 from harness.report.junit import JUnitFile, suite
 
 _log = logging.getLogger("harness.load")
@@ -56,6 +57,7 @@ class LastWord:
         if self._junit is not None:
             verdict = next((one for one in Verdict if one.exit_code == closed.exit_code), Verdict.UNKNOWN)
             self._junit.add(suite(self._name, closed.checks, verdict=verdict, folder=closed.folder, text=closed.report))
+        step_summary.append(lambda: closed.summary, _complain)
         if closed.left is not None:
             _log.error("the stack was not taken down to its end: %s", printable(closed.left))
             self.exit_with(WRONG_USE)

@@ -203,6 +203,8 @@ class Closed(Record):
     """The error if the stack could not be taken down completely; None if it was."""
     checks: tuple[RunCheck, ...] = ()
     """The checks of the run, for CI systems."""
+    summary: str = ""
+    """The report as Markdown."""
 
 
 @dataclass(frozen=True, kw_only=True)

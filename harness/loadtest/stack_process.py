@@ -48,7 +48,7 @@ from harness.loadtest.messages import (
     line_of,
 )
 from harness.loadtest.stack_under_load import Account, StackUnderLoad
-from harness.report import checks, terminal
+from harness.report import checks, markdown, terminal
 from harness.stack.attached_urls import reach
 from harness.stack.shared_parts import SharedParts
 
@@ -159,6 +159,7 @@ class StackProcess:
             exit_code=exit_code,
             left=left,
             checks=tuple(checks.of_load(account.said, account.audited)),
+            summary=markdown.of_load(account.audited.name, account.said, account.audited, str(account.folder)),
         )
 
     def drop(self) -> None:

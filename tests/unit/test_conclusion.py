@@ -102,3 +102,16 @@ def test_a_junit_file_that_cannot_be_written_is_told_before_anything_starts(
     Path("file").touch()
     error = shell(*command, "--junit", "file/junit.xml").exception
     assert "--junit: file/junit.xml cannot be written" in str(error)
+
+
+@pytest.mark.parametrize("command", [RUN, TIMELAPSE])
+def test_a_run_has_a_summary_on_the_page_of_a_github_step(
+    shell: Shell, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "page.md"))
+    assert shell(*command).return_value == 1
+    assert "1 shop\\.pay\\: lost" in (tmp_path / "page.md").read_text()
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+    answer = shell(*command)
+    assert answer.return_value == 1
+    assert answer.stderr.count("the summary of this step cannot be written") == 1

@@ -29,9 +29,9 @@ FLOORS = (
         "harness.selftest_command",
         "harness.celery_setup_docker",
     ),
+    ("harness.conclusion",),
     (
         "harness.command_exit",
-        "harness.conclusion",
         "harness.scenario_options",
         "harness.shared_options",
         "harness.celery_setup_asked",

@@ -425,3 +425,25 @@ def test_a_stack_that_cannot_be_taken_down_is_an_error_beside_what_became_of_the
     ended.assert_outcomes(passed=1, errors=1)
     ended.stdout.fnmatch_lines(["the test passed, its tasks did not.", "worker-1 clings to life."])
     ended.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_session_has_one_summary_on_the_page_of_a_github_step(
+    run_pretended: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = pytester.path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    tests = "def test_good(stack): stack.pretend_to_send('a')\ndef test_bad(stack): stack.pretend_to_send('lost')"
+    assert run_pretended(Pretended, tests).ret == 1
+    text = page.read_text()
+    assert text.startswith("### ❌ 2 runs fails")
+    assert text.count("### ❌ 2 runs") == 1
+    assert "test\\_good" in text
+
+
+def test_a_summary_that_cannot_be_written_is_told_and_changes_nothing(
+    run_pretended: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path))
+    ended = run_pretended(Pretended, "def test_good(stack): stack.pretend_to_send('a')")
+    assert ended.ret == 0
+    ended.stderr.fnmatch_lines(["harness: the summary of this step cannot be written to *"])
