@@ -32,6 +32,7 @@ from harness.report import markdown, progress, step_summary, terminal
 from harness.report.junit import written
 from harness.running import timelapse
 from harness.running.run import Plan, execute, for_faults, stack_for
+from harness.runs_commands import compare, runs
 from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
 from harness.selftest_command import selftest_
@@ -148,6 +149,8 @@ cli.add_command(send)
 cli.add_command(down)
 cli.add_command(status)
 cli.add_command(selftest_)
+cli.add_command(runs)
+cli.add_command(compare)
 
 
 @cli.command("audit")
@@ -254,9 +257,9 @@ def image_(*, app_dir: Path, show: bool, rebuild: bool) -> None:
 @click.option(
     "--all", "everything", is_flag=True, help="Also what living runs have started, of anybody on this engine."
 )
-@click.option("--runs", is_flag=True, help="Also the run folders below .harness/runs.")
+@click.option("--runs", "with_runs", is_flag=True, help="Also the run folders below .harness/runs.")
 @click.option("--images", "with_images", is_flag=True, help="Also the images that the harness built.")
-def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
+def clean(*, everything: bool, with_runs: bool, with_images: bool) -> None:
     """Remove the containers, networks and volumes that killed runs left behind."""
     console = Console(soft_wrap=True)
     with closing(connect()) as engine:
@@ -267,8 +270,8 @@ def clean(*, everything: bool, runs: bool, with_images: bool) -> None:
             for tag in images.ours(engine):
                 engine.remove_image(tag)
                 console.print(f"removed image {tag}")
-    if runs and RUNS.is_dir():
+    if with_runs and RUNS.is_dir():
         shutil.rmtree(RUNS)
         console.print(f"removed {RUNS}")
-    if not (removed or runs or with_images):
+    if not (removed or with_runs or with_images):
         console.print("nothing was left behind.")

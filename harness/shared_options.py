@@ -42,6 +42,9 @@ JUNIT = click.option(
 )
 """The option for a JUnit file. What is not known is an error there."""
 
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs to read.")
+"""The option for JSON on standard output; what people read is then on standard error."""
+
 
 def settings_of(app_dir: Path | None, **said: object) -> Settings:
     """Return the settings of the project, and what the command line says over them, by key."""

@@ -110,6 +110,11 @@ def of_session(rows: Sequence[tuple[str, Audit]], folder: str) -> str:
     )
 
 
+def of_lines(name: str, verdict: Verdict, lines: Sequence[str]) -> str:
+    """Return a verdict with some lines as Markdown."""
+    return _page([f"### {_MARKS[verdict]} {escaped(name)}: {verdict.value}", *_list(lines)])
+
+
 def _title(name: str, verdict: Verdict) -> str:
     return f"### {_MARKS[verdict]} {escaped(name)} {_WORDS[verdict]}"
 

@@ -1,0 +1,165 @@
+"""The runs of a folder, newest first, as their folders say; a folder that cannot be read is listed as such."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from harness.audit.audit import Audit
+from harness.audit.journal_in_order import span_s
+from harness.audit.run_folder import RunFolder
+from harness.console import Words
+from harness.errors import HarnessError, RunFolderError
+from harness.measure.durations import write_duration
+from harness.measure.load_account import LoadAccount
+from harness.printable import printable, printable_name
+from harness.records.survival import Survival
+from harness.records.typed_json import Record
+from harness.records.verdict import Fate, Verdict
+
+_STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
+_STAMP = re.compile(r"(\d{8}T\d{6})-(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedRun(Record):
+    """One run folder, as a list shows it."""
+
+    name: str
+    """The name of the run, without its time."""
+    folder: str
+    begun: str | None
+    """The time when the folder was made, in ISO format; None if its name does not say it."""
+    verdict: Verdict | None
+    """None if the folder does not say it."""
+    entries: int = 0
+    """The tasks that were sent; of `survive`, the cells."""
+    fates: Mapping[str, int] = field(default_factory=dict)
+    """The fates that occurred, without `ok`; of `survive`, the outcomes."""
+    duration_s: float | None = None
+    """Seconds from the first to the last line of the journal."""
+    broken: str | None = None
+    """The reason why there is no verdict; None if there is one."""
+
+
+def runs_in(root: Path) -> list[ListedRun]:
+    """Return the runs in a folder, newest first. Raises RunFolderError if it cannot be read."""
+    try:
+        folders = [path for path in root.iterdir() if path.is_dir() and not path.is_symlink()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunFolderError(f"cannot look into {root}: {error.strerror}.") from error
+    return [listed(path) for path in sorted(folders, key=lambda path: path.name, reverse=True)]
+
+
+def listed(path: Path) -> ListedRun:
+    """Return the line of one folder. Nothing that lies there makes it fail."""
+    begun, name = _begun(path.name)
+    about = {"name": name, "folder": str(path), "begun": begun}
+    try:
+        is_survival = (path / "survive.json").exists()
+        return _survival(path, about) if is_survival else _run(path, about)
+    except (HarnessError, OSError) as error:
+        return ListedRun.from_json({**about, "verdict": None, "broken": str(error)})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return ListedRun.from_json(
+            {**about, "verdict": None, "broken": f"it has not what a run writes: {type(error).__name__}: {error}"}
+        )
+
+
+def verdict_in(folder: RunFolder, audited: Audit) -> Verdict:
+    """Return the verdict of a run: that of a load test has more to it than the audit of its tasks."""
+    if not (folder.path / "load.json").exists():
+        return audited.verdict
+    said = LoadAccount.from_json(folder.read("load.json"))
+    return next((one for one in Verdict if one.exit_code == said.exit_code), Verdict.UNKNOWN)
+
+
+def audit_in(folder: RunFolder) -> Audit:
+    """Return the audit that a run has written. Raises RunFolderError."""
+    if not (folder.path / "audit.json").exists():
+        raise RunFolderError(
+            f"{folder.path} has no audit.json: the run still goes on, or was killed; `harness audit` audits it."
+        )
+    try:
+        return Audit.from_json(folder.read("audit.json"))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{folder.path / 'audit.json'} is not what an audit writes: {error!r}.") from error
+
+
+def survival_in(folder: RunFolder) -> Survival:
+    """Return the outcome that `harness survive` has written. Raises RunFolderError."""
+    try:
+        return Survival.from_json(folder.read("survive.json"))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(
+            f"{folder.path / 'survive.json'} is not what `harness survive` writes: {error!r}."
+        ) from error
+
+
+def _begun(name: str) -> tuple[str | None, str]:
+    """Return the time in a folder's name, and the rest of it."""
+    found = _STAMP.fullmatch(name)
+    if found is None:
+        return None, name
+    try:
+        moment = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None, name
+    return moment.isoformat(), found[2]
+
+
+def _run(path: Path, about: Mapping[str, str | None]) -> ListedRun:
+    folder = RunFolder.open(path)
+    audited = audit_in(folder)
+    fates = {fate.value: count for fate, count in audited.fates.items() if count and fate is not Fate.OK}
+    return ListedRun(
+        name=str(about["name"]),
+        folder=str(about["folder"]),
+        begun=about["begun"],
+        verdict=verdict_in(folder, audited),
+        entries=audited.entries,
+        fates=fates,
+        duration_s=span_s(folder.journal),
+    )
+
+
+def _survival(path: Path, about: Mapping[str, str | None]) -> ListedRun:
+    survival = survival_in(RunFolder(path))
+    met = [one.outcome.value for one in survival.results]
+    return ListedRun(
+        name=str(about["name"]),
+        folder=str(about["folder"]),
+        begun=about["begun"],
+        verdict=survival.verdict,
+        entries=len(met),
+        fates={outcome: met.count(outcome) for outcome in dict.fromkeys(met) if outcome != "ok"},
+    )
+
+
+def table(runs: list[ListedRun]) -> Table:
+    """Return the runs as a table, a line each."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("begun (UTC)", "run", "verdict", "sent", "not ok", "took"):
+        made.add_column(column, no_wrap=column in {"begun (UTC)", "verdict", "took"})
+    for one in runs:
+        verdict = Text("broken", "yellow") if one.verdict is None else Text(one.verdict.value, _STYLES[one.verdict])
+        made.add_row(
+            "" if one.begun is None else one.begun[:19].replace("T", " "),
+            Words(printable_name(one.name)),
+            verdict,
+            "" if one.verdict is None else f"{one.entries:,}",
+            Words(printable(one.broken) if one.broken else ", ".join(_counts(one))),
+            "" if one.duration_s is None else write_duration(one.duration_s),
+        )
+    return made
+
+
+def _counts(run: ListedRun) -> Iterator[str]:
+    yield from (f"{count:,} {printable_name(name)}" for name, count in run.fates.items())
