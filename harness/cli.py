@@ -24,6 +24,7 @@ from harness.containers import app_image, app_image_facts, images
 from harness.containers.engine_choice import connect
 from harness.containers.ownership import remove_all, sweep
 from harness.errors import RunFolderError
+from harness.export_command import export
 from harness.faults.timetable import parse
 from harness.printable import printable
 from harness.project.settings import load
@@ -151,6 +152,7 @@ cli.add_command(status)
 cli.add_command(selftest_)
 cli.add_command(runs)
 cli.add_command(compare)
+cli.add_command(export)
 
 
 @cli.command("audit")

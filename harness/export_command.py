@@ -1,0 +1,103 @@
+"""The command `harness export`: a run for the tools that show traces."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from harness.audit.journal_in_order import JournalInOrder
+from harness.audit.run_folder import RUNS, RunFolder
+from harness.command_exit import complain
+from harness.console import Console
+from harness.errors import RunFolderError, UsageError
+from harness.measure.load_account import FaultAccount, LoadAccount
+from harness.records.verdict import Verdict
+from harness.report.otlp import OtlpTraces
+from harness.report.perfetto import PerfettoTrace, spans_of
+from harness.shared_options import AS_JSON, FOLDER
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("export")
+@click.argument("run", type=FOLDER, default=RUNS / "latest")
+@click.option("--perfetto", type=_FILE, metavar="FILE", help="As a trace for ui.perfetto.dev and chrome://tracing.")
+@click.option("--otlp", type=_FILE, metavar="FILE", help="As traces of OpenTelemetry: OTLP/JSON, a message a line.")
+@AS_JSON
+def export(*, run: Path, perfetto: Path | None, otlp: Path | None, as_json: bool) -> int:
+    """Write a RUN (the newest, unless given) for other tools: each publishing and each execution of its tasks.
+
+    \b
+    harness export --perfetto trace.json
+    harness export .harness/runs/latest --otlp traces.jsonl
+
+    The exit code is 0, or 3 if lines of the journal could not be read, so that something is not there.
+    """  # noqa: D301 - \b is click's.
+    if perfetto is None and otlp is None:
+        raise UsageError("say what to write: --perfetto FILE, --otlp FILE, or both.")
+    folder = RunFolder.open(run)
+    events = JournalInOrder(folder.journal)
+    about = {"run": folder.path.name}
+    with ExitStack() as files:
+        trace = None
+        if perfetto is not None:
+            trace = PerfettoTrace(files.enter_context(_whole(perfetto)), _faults(folder), about)
+            trace.begin()
+        traces = (
+            OtlpTraces(files.enter_context(_whole(otlp)), {"celery_harness.run": folder.path.name}) if otlp else None
+        )
+        count = 0
+        for span in spans_of(events, trace):
+            count += 1
+            if trace is not None:
+                trace.span(span)
+            if traces is not None:
+                traces.span(span)
+        if trace is not None:
+            trace.end()
+        if traces is not None:
+            traces.flush()
+    written = [str(path) for path in (perfetto, otlp) if path is not None]
+    if as_json:
+        sys.stdout.write(json.dumps({"format": 1, "files": written, "spans": count, "damaged": events.damaged}) + "\n")
+    Console(stderr=as_json, soft_wrap=True).print(f"wrote {count:,} spans to {' and '.join(written)}")
+    if events.damaged:
+        complain(f"{events.damaged:,} lines of the journal could not be read, so that what they said is not there.")
+        return Verdict.UNKNOWN.exit_code
+    return Verdict.PASS.exit_code
+
+
+def _faults(folder: RunFolder) -> list[FaultAccount]:
+    """Return the faults of a run. Raises RunFolderError."""
+    if (folder.path / "load.json").exists():
+        return list(LoadAccount.from_json(folder.read("load.json")).faults)
+    if not (folder.path / "faults.json").exists():
+        return []
+    faults = folder.read("faults.json").get("faults")
+    if not isinstance(faults, list):
+        raise RunFolderError(f"{folder.path / 'faults.json'} has no list of faults.")
+    return [FaultAccount.from_json(one) for one in faults]
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[TextIO]:
+    """Open a file that replaces `path` when it is complete, and is removed on an error. Raises RunFolderError."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file: give the name of one that is there, or of a new one.")
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                yield file
+            partial.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink()
+            raise
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error.strerror}.") from error
