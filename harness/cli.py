@@ -38,7 +38,7 @@ from harness.scenario import Drive
 from harness.scenario_options import RunCommand, scenario_of
 from harness.selftest_command import selftest_
 from harness.send_command import send
-from harness.shared_options import DEFAULT_FOLDER, FOLDER, JUNIT, SET, settings_of
+from harness.shared_options import AS_JSON, DEFAULT_FOLDER, FOLDER, JUNIT, SET, examples, print_json, settings_of
 from harness.stack.limits import TIMEOUT_S
 from harness.stack.project_stack import image_plan, spec_of
 from harness.stack.shared_parts import SharedParts
@@ -46,7 +46,10 @@ from harness.survive_command import survive_
 from harness.up_commands import down, status, up
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=examples("harness init", "harness run emails --count 500", "harness survive --quick", "harness runs"),
+)
 @click.version_option(__version__, prog_name="harness")
 def cli() -> None:
     """Do my tasks survive? Real RabbitMQ, real Celery workers, and every task accounted for."""
@@ -57,7 +60,14 @@ def main() -> NoReturn:
     command_exit.run(cli)
 
 
-@cli.command(cls=RunCommand)
+@cli.command(
+    cls=RunCommand,
+    epilog=examples(
+        "harness run emails --count 500 --workers 2",
+        "harness run emails --fault kill-worker@1s+5s --junit junit.xml",
+        "harness run emails --json",
+    ),
+)
 @click.argument("scenario")
 @click.option("--count", type=click.IntRange(min=1), help="How many steps to drive.  [default: the scenario's own]")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed sends the same tasks.")
@@ -88,6 +98,7 @@ def main() -> NoReturn:
     help="What to break, and when after the first step, such as kill-worker@1s or kill-worker@1s+5s; repeatable.",
 )
 @JUNIT
+@AS_JSON
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -105,6 +116,7 @@ def run(
     timeout_s: float,
     faults: tuple[str, ...],
     junit: Path | None,
+    as_json: bool,
     **own: Any,
 ) -> int:
     """Run SCENARIO on a stack of its own, and account for every task.
@@ -127,10 +139,10 @@ def run(
         )
         with progress.of_tasks() as (say, tell), SharedParts(say) as session:
             folder, audited = execute(session, plan, tell)
-        return conclude(found.name, audited, folder.path, add=add)
+        return conclude(found.name, audited, folder.path, add=add, as_json=as_json)
 
 
-@cli.command("init")
+@cli.command("init", epilog=examples("harness init", "harness init ../shop --app shop.app --dry-run"))
 @click.argument("folder", type=FOLDER, default=Path())
 @click.option("--app", help="The Celery app, as `celery -A` takes it, if there are several or none is found.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be written.")
@@ -155,13 +167,16 @@ cli.add_command(compare)
 cli.add_command(export)
 
 
-@cli.command("audit")
+@cli.command("audit", epilog=examples("harness audit", "harness audit .harness/runs/20261124T101500-emails --json"))
 @click.argument("folder", type=FOLDER, default=RUNS / "latest")
-def audit_(folder: Path) -> int:
+@AS_JSON
+def audit_(*, folder: Path, as_json: bool) -> int:
     """Audit a run again, from nothing but its FOLDER (the newest, unless given), and rewrite its audit.json."""
     opened = RunFolder.open(folder)
     audited = audit(opened)
-    terminal.show(Console(), audited)
+    terminal.show(Console(stderr=as_json), audited)
+    if as_json:
+        print_json({**audited.to_json(), "folder": str(opened.path)})
     step_summary.append(lambda: markdown.of_audit(audited.name, audited, str(opened.path)), complain)
     try:
         opened.write("audit.json", audited.to_json())
@@ -170,7 +185,13 @@ def audit_(folder: Path) -> int:
     return audited.verdict.exit_code
 
 
-@cli.command("timelapse")
+@cli.command(
+    "timelapse",
+    epilog=examples(
+        "harness timelapse shop.app --from 2026-10-24T12:00 --to 2026-10-26T12:00 --tz Europe/Berlin",
+        "harness timelapse --from 2026-12-31 --to 2027-01-02 --speed 5760 --json",
+    ),
+)
 @click.argument("app", required=False)
 @click.option("--from", "begin", required=True, metavar="TIME", help="Such as 2026-10-24T12:00.")
 @click.option("--to", "end", required=True, metavar="TIME", help="Later than --from; it does not count itself.")
@@ -181,6 +202,7 @@ def audit_(folder: Path) -> int:
 @click.option("--app-dir", type=FOLDER, help=f"The folder that the app is imported from.  {DEFAULT_FOLDER}")
 @click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folder is made.")
 @JUNIT
+@AS_JSON
 def timelapse_(
     *,
     app: str | None,
@@ -191,6 +213,7 @@ def timelapse_(
     app_dir: Path | None,
     root: Path,
     junit: Path | None,
+    as_json: bool,
 ) -> int:
     """Let beat live through some days in seconds, and account for every tick of APP's own schedule.
 
@@ -213,37 +236,37 @@ def timelapse_(
         lapsed = folder.read("run.json")["timelapse"]
         shown = timedelta(seconds=lapsed["to_t"] - lapsed["from_t"])
         lines = [f"{lapsed['from']} to {lapsed['to']}: {shown} in {took_s:.0f} s"]
-        return conclude("timelapse", audited, folder.path, add=add, lines=lines)
+        return conclude("timelapse", audited, folder.path, add=add, lines=lines, as_json=as_json)
 
 
-@cli.command("doctor")
+@cli.command("doctor", epilog=examples("harness doctor", "harness doctor --app shop.app --app-dir ../shop --json"))
 @click.option("--app", help="The Celery app, as `celery -A` takes it.  [default: the settings']")
 @click.option("--app-dir", type=FOLDER, default=Path(), help="The folder of the app's project.  [default: here]")
-def doctor_(*, app: str | None, app_dir: Path) -> int:
+@AS_JSON
+def doctor_(*, app: str | None, app_dir: Path, as_json: bool) -> int:
     """Look at what a run needs: settings, engine, images, their sources, disk. Says what to do about each red line.
 
     Of an app it reads the settings and tasks, and shows what may lose or double tasks, what that costs, and what to
     change. It runs nothing of the app.
     """
-    console = Console(soft_wrap=True)
-    healthy = True
-
-    def line(name: str, detail: str, *, ok: bool | None) -> None:
-        nonlocal healthy
-        healthy &= ok is not False
-        mark = {True: ("ok  ", "green"), None: ("note", "yellow"), False: ("bad ", "bold red")}[ok]
-        console.print(Text.assemble(mark, printable(f" {name}: {detail}")))
-
-    for name, ok, detail in doctor.facts(app_dir, app):
-        line(name, detail, ok=ok)
-    return 0 if healthy else WRONG_USE
+    console = Console(soft_wrap=True, stderr=as_json)
+    facts = []
+    for fact in doctor.facts(app_dir, app):
+        facts.append(fact)
+        mark = {True: ("ok  ", "green"), None: ("note", "yellow"), False: ("bad ", "bold red")}[fact.ok]
+        console.print(Text.assemble(mark, printable(f" {fact.name}: {fact.detail}")))
+    is_healthy = all(fact.ok is not False for fact in facts)
+    if as_json:
+        print_json({"healthy": is_healthy, "facts": [fact._asdict() for fact in facts]})
+    return 0 if is_healthy else WRONG_USE
 
 
-@cli.command("image")
+@cli.command("image", epilog=examples("harness image", "harness image --app-dir ../shop --show --json"))
 @click.option("--app-dir", type=FOLDER, default=Path(), help="The folder of the app's project.  [default: here]")
 @click.option("--show", is_flag=True, help="Only show what it is made of, and whether it is built.")
 @click.option("--rebuild", is_flag=True, help="Build it even if it is there.")
-def image_(*, app_dir: Path, show: bool, rebuild: bool) -> None:
+@AS_JSON
+def image_(*, app_dir: Path, show: bool, rebuild: bool, as_json: bool) -> None:
     """Build the image of your app, with its own Python and dependencies, unless it is there."""
     if show and rebuild:
         raise click.UsageError("--show builds nothing, and --rebuild builds: give one of the two.")
@@ -251,29 +274,40 @@ def image_(*, app_dir: Path, show: bool, rebuild: bool) -> None:
     with closing(connect()) as engine:
         if not show:
             app_image.ensure(engine, plan, say=Console(stderr=True, soft_wrap=True).print, rebuild=rebuild)
+        if as_json:
+            print_json(app_image_facts.to_json(engine, plan))
+            return
         for line in app_image_facts.lines(engine, plan):
             Console(soft_wrap=True).print(line)
 
 
-@cli.command()
+@cli.command(epilog=examples("harness clean", "harness clean --runs --images"))
 @click.option(
     "--all", "everything", is_flag=True, help="Also what living runs have started, of anybody on this engine."
 )
 @click.option("--runs", "with_runs", is_flag=True, help="Also the run folders below .harness/runs.")
 @click.option("--images", "with_images", is_flag=True, help="Also the images that the harness built.")
-def clean(*, everything: bool, with_runs: bool, with_images: bool) -> None:
+@AS_JSON
+def clean(*, everything: bool, with_runs: bool, with_images: bool, as_json: bool) -> None:
     """Remove the containers, networks and volumes that killed runs left behind."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, stderr=as_json)
+    removed = []
+
+    def tell(name: str) -> None:
+        removed.append(name)
+        console.print(f"removed {name}")
+
     with closing(connect()) as engine:
-        removed = remove_all(engine) if everything else sweep(engine)
-        for name in removed:
-            console.print(f"removed {name}")
+        for name in remove_all(engine) if everything else sweep(engine):
+            tell(name)
         if with_images:
             for tag in images.ours(engine):
                 engine.remove_image(tag)
-                console.print(f"removed image {tag}")
+                tell(f"image {tag}")
     if with_runs and RUNS.is_dir():
         shutil.rmtree(RUNS)
-        console.print(f"removed {RUNS}")
+        tell(str(RUNS))
     if not (removed or with_runs or with_images):
         console.print("nothing was left behind.")
+    if as_json:
+        print_json({"removed": removed})

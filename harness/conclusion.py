@@ -8,10 +8,17 @@ from harness.command_exit import complain
 from harness.console import Console
 from harness.report import checks, junit, markdown, step_summary, terminal
 from harness.report.junit import Suite
+from harness.shared_options import print_json
 
 
 def conclude(
-    name: str, audited: Audit, folder: Path, *, add: Callable[[Suite], None] = lambda _: None, lines: Iterable[str] = ()
+    name: str,
+    audited: Audit,
+    folder: Path,
+    *,
+    add: Callable[[Suite], None] = lambda _: None,
+    lines: Iterable[str] = (),
+    as_json: bool = False,
 ) -> int:
     """Show an audit, write it for CI systems, and return the exit code.
 
@@ -21,8 +28,11 @@ def conclude(
         folder: the run folder.
         add: takes the suite for the JUnit file.
         lines: more to print.
+        as_json: True to print the audit as JSON, and for people on standard error.
     """
-    console = Console()
+    console = Console(stderr=as_json)
+    if as_json:
+        print_json({**audited.to_json(), "folder": str(folder)})
     terminal.show(console, audited)
     for line in lines:
         console.print(line, soft_wrap=True)

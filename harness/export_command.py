@@ -1,8 +1,6 @@
 """The command `harness export`: a run for the tools that show traces."""
 
-import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -19,12 +17,17 @@ from harness.measure.load_account import FaultAccount, LoadAccount
 from harness.records.verdict import Verdict
 from harness.report.otlp import OtlpTraces
 from harness.report.perfetto import PerfettoTrace, spans_of
-from harness.shared_options import AS_JSON, FOLDER
+from harness.shared_options import AS_JSON, FOLDER, examples, print_json
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command("export")
+@click.command(
+    "export",
+    epilog=examples(
+        "harness export --perfetto trace.json", "harness export .harness/runs/latest --otlp traces.jsonl --json"
+    ),
+)
 @click.argument("run", type=FOLDER, default=RUNS / "latest")
 @click.option("--perfetto", type=_FILE, metavar="FILE", help="As a trace for ui.perfetto.dev and chrome://tracing.")
 @click.option("--otlp", type=_FILE, metavar="FILE", help="As traces of OpenTelemetry: OTLP/JSON, a message a line.")
@@ -32,12 +35,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 def export(*, run: Path, perfetto: Path | None, otlp: Path | None, as_json: bool) -> int:
     """Write a RUN (the newest, unless given) for other tools: each publishing and each execution of its tasks.
 
-    \b
-    harness export --perfetto trace.json
-    harness export .harness/runs/latest --otlp traces.jsonl
-
     The exit code is 0, or 3 if lines of the journal could not be read, so that something is not there.
-    """  # noqa: D301 - \b is click's.
+    """
     if perfetto is None and otlp is None:
         raise UsageError("say what to write: --perfetto FILE, --otlp FILE, or both.")
     folder = RunFolder.open(run)
@@ -64,7 +63,7 @@ def export(*, run: Path, perfetto: Path | None, otlp: Path | None, as_json: bool
             traces.flush()
     written = [str(path) for path in (perfetto, otlp) if path is not None]
     if as_json:
-        sys.stdout.write(json.dumps({"format": 1, "files": written, "spans": count, "damaged": events.damaged}) + "\n")
+        print_json({"files": written, "spans": count, "damaged": events.damaged})
     Console(stderr=as_json, soft_wrap=True).print(f"wrote {count:,} spans to {' and '.join(written)}")
     if events.damaged:
         complain(f"{events.damaged:,} lines of the journal could not be read, so that what they said is not there.")

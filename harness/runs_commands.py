@@ -1,7 +1,5 @@
 """The commands `harness runs` and `harness compare`: what there is, and what has changed."""
 
-import json
-import sys
 from pathlib import Path
 
 import click
@@ -11,32 +9,34 @@ from harness.command_exit import complain
 from harness.console import Console
 from harness.errors import RunFolderError
 from harness.report import markdown, run_comparison, run_list, step_summary
-from harness.shared_options import AS_JSON, FOLDER
+from harness.shared_options import AS_JSON, FOLDER, examples, print_json
 
 
-@click.command("runs")
+@click.command("runs", epilog=examples("harness runs", "harness runs --last 5 --json"))
 @click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folders are.")
 @click.option("--last", type=click.IntRange(min=1), help="Only so many, the newest.")
 @AS_JSON
 def runs(*, root: Path, last: int | None, as_json: bool) -> None:
     """List the runs, newest first: verdict, tasks, the fates that are not ok, duration.
 
-    \b
-    harness runs
-    harness runs --last 5 --json
-
     A folder that has no verdict is listed as broken, with the reason.
-    """  # noqa: D301 - \b is click's.
+    """
     listed = run_list.runs_in(root)[:last]
     if as_json:
-        sys.stdout.write(json.dumps({"format": 1, "runs": [one.to_json() for one in listed]}, indent=2) + "\n")
+        print_json({"runs": [one.to_json() for one in listed]})
     elif listed:
         Console().print(run_list.table(listed))
     else:
         Console(soft_wrap=True).print(f"there is no run in {root}.")
 
 
-@click.command("compare")
+@click.command(
+    "compare",
+    epilog=examples(
+        "harness compare .harness/runs/20261124T101500-emails .harness/runs/latest",
+        "harness compare baseline .harness/runs/latest --slower 1.5 --json",
+    ),
+)
 @click.argument("before", type=FOLDER)
 @click.argument("after", type=FOLDER)
 @click.option(
@@ -49,18 +49,14 @@ def runs(*, root: Path, last: int | None, as_json: bool) -> None:
 def compare(*, before: Path, after: Path, slower: float | None, as_json: bool) -> int:
     """Compare the run AFTER with the run BEFORE: fates, durations of the stages, findings.
 
-    \b
-    harness compare .harness/runs/20261124T101500-emails .harness/runs/latest
-    harness compare BEFORE AFTER --slower 1.5
-
     The exit code is 0 if AFTER is not worse, 1 if it is worse, 2 for wrong use, and 3 if nobody can say. Worse is: a
     larger share of tasks that are lost, duplicated, wrong or unrecorded, another broken promise, or one that more tasks
     broke; or, with --slower, a longer stage. Two runs of `harness survive` are compared cell by cell.
-    """  # noqa: D301 - \b is click's.
+    """
     said = run_comparison.compare(_opened(before), _opened(after), slower=slower)
     console = Console(stderr=as_json)
     if as_json:
-        sys.stdout.write(json.dumps(said.to_json(), indent=2) + "\n")
+        print_json(said.to_json())
     for part in run_comparison.parts(said):
         console.print(part)
     lines = [f"{word}: {one}" for word in ("worse", "unknown", "better") for one in getattr(said, word)]

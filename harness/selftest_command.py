@@ -19,13 +19,13 @@ from harness.records.verdict import Verdict
 from harness.report import markdown, progress, step_summary
 from harness.selftest import selftest
 from harness.selftest.plant import Outcome, Result
-from harness.shared_options import FOLDER
+from harness.shared_options import FOLDER, examples
 from harness.stack.shared_parts import SharedParts
 
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 
 
-@click.command("selftest")
+@click.command("selftest", epilog=examples("harness selftest", "harness selftest --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs to read.")
 @click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where run folders are made.")
 def selftest_(*, as_json: bool, root: Path) -> int:

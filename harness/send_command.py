@@ -10,13 +10,20 @@ from harness.console import Console
 from harness.errors import UsageError
 from harness.printable import printable
 from harness.records.event import Kind
+from harness.records.values import Json
 from harness.records.verdict import Verdict
 from harness.running import playground, sending
+from harness.shared_options import AS_JSON, examples, print_json
 
 _TIMEOUT_S = 60.0
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        """harness send shop.welcome '"zoe@example.com"' --count 20 --wait""",
+        """harness send shop.import --kwargs '{"rows": 3}' --queue slow --json""",
+    )
+)
 @click.argument("name")
 @click.argument("args", nargs=-1)
 @click.option("--kwargs", default="{}", help="The keyword arguments, a JSON object.")
@@ -32,6 +39,7 @@ _TIMEOUT_S = 60.0
     show_default=True,
     help="Seconds without any of them ending after which waiting ends.",
 )
+@AS_JSON
 def send(
     *,
     name: str,
@@ -42,6 +50,7 @@ def send(
     countdown_s: float | None,
     waits: bool,
     timeout_s: float,
+    as_json: bool,
 ) -> int:
     """Send the task NAME with ARGS to the stack that `harness up` brought up, and print its id.
 
@@ -61,10 +70,12 @@ def send(
         countdown_s=countdown_s,
     )
     ground = sending.ready(playground.read())
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, stderr=as_json)
     verdicts = [Verdict.PASS]
-    accepted = []
+    accepted: list[str] = []
+    tasks: dict[str, dict[str, Json]] = {}
     for sent in sending.send(ground, order):
+        tasks[sent.task] = {"task": sent.task, "outcome": "accepted" if sent.accepted else sent.outcome.value}
         if sent.accepted:
             accepted.append(sent.task)
             console.print(sent.task)
@@ -72,15 +83,24 @@ def send(
             verdicts.append(Verdict.FAIL if sent.outcome is Kind.REFUSED else Verdict.UNKNOWN)
             complain(f"{sent.task} is {sent.outcome.value}: {sent.reason}")
     if waits:
-        verdicts += _answers(console, ground, accepted, timeout_s)
+        verdicts += _answers(console, ground, tasks, accepted, timeout_s)
+    if as_json:
+        print_json({"verdict": Verdict.worst(verdicts).value, "tasks": list(tasks.values())})
     return Verdict.worst(verdicts).exit_code
 
 
-def _answers(console: Console, ground: playground.Playground, tasks: list[str], timeout_s: float) -> Iterator[Verdict]:
-    """Print the results as they come; yield a verdict on each task."""
-    waiting = set(tasks)
-    for answer in sending.answers(ground, tasks, timeout_s):
+def _answers(
+    console: Console,
+    ground: playground.Playground,
+    tasks: dict[str, dict[str, Json]],
+    accepted: list[str],
+    timeout_s: float,
+) -> Iterator[Verdict]:
+    """Print the results as they come, and add them to `tasks`; yield a verdict on each task."""
+    waiting = set(accepted)
+    for answer in sending.answers(ground, accepted, timeout_s):
         waiting.discard(answer.task)
+        tasks[answer.task] |= {"status": answer.status, "result": answer.text}
         has_succeeded = answer.status == "SUCCESS"
         style = "green" if has_succeeded else "bold red"
         console.print(
@@ -88,5 +108,5 @@ def _answers(console: Console, ground: playground.Playground, tasks: list[str], 
         )
         yield Verdict.PASS if has_succeeded else Verdict.FAIL
     if waiting:
-        complain(f"{len(waiting)} of {len(tasks)} have not ended: `harness status` shows what runs.")
+        complain(f"{len(waiting)} of {len(accepted)} have not ended: `harness status` shows what runs.")
         yield Verdict.UNKNOWN

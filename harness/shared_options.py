@@ -5,6 +5,7 @@ There are two kinds of settings: those of a project in the harness, and those of
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,16 @@ JUNIT = click.option(
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs to read.")
 """The option for JSON on standard output; what people read is then on standard error."""
+
+
+def examples(*lines: str) -> str:
+    """Return command lines as the end of a command's help. Each is one that can be given as it stands."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def print_json(value: Json) -> None:
+    """Print one JSON object on standard output, with a number for its format."""
+    sys.stdout.write(json.dumps({"format": 1, **value}, indent=2) + "\n")
 
 
 def settings_of(app_dir: Path | None, **said: object) -> Settings:

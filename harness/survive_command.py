@@ -24,7 +24,7 @@ from harness.report.junit import Suite, suite, written
 from harness.running import sending, survive
 from harness.running.run import find_scenario, stack_for
 from harness.scenario_options import scenario_folder
-from harness.shared_options import DEFAULT_FOLDER, FOLDER, JUNIT, SET, settings_of
+from harness.shared_options import DEFAULT_FOLDER, FOLDER, JUNIT, SET, examples, settings_of
 from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 
@@ -34,7 +34,14 @@ _SHOWN = 5
 """The number of tasks that an error names."""
 
 
-@click.command("survive")
+@click.command(
+    "survive",
+    epilog=examples(
+        "harness survive emails --quick",
+        """harness survive --task shop.welcome --args '["a@b.example"]' --junit junit.xml""",
+        "harness survive --quick --save",
+    ),
+)
 @click.argument("scenario", required=False)
 @click.option("--task", "tasks", multiple=True, metavar="NAME", help="A task to send instead; repeatable.")
 @click.option("--args", "args", multiple=True, metavar="JSON", help="Its arguments, a JSON array; one for each --task.")
@@ -84,13 +91,9 @@ def survive_(
     What is sent: SCENARIO, or the --task with its --args, or else those tasks of the app that need no arguments and
     touch nothing outside of themselves.
 
-    \b
-    harness survive emails --quick
-    harness survive --task shop.welcome --args '["a@b.example"]'
-
     Each broken promise is shown with its reason, and run again with the option that mends it, set from outside. The
     exit code is 1 if a promise is broken; with a baseline, only if a cell is worse than there.
-    """  # noqa: D301 - \b is click's.
+    """
     if is_quick and is_full:
         raise click.UsageError("--quick and --full exclude each other.")
     if scenario and tasks:

@@ -17,13 +17,13 @@ from harness.printable import printable
 from harness.records.verdict import Verdict
 from harness.report import terminal
 from harness.running import playground
-from harness.shared_options import DEFAULT_FOLDER, FOLDER, settings_of
+from harness.shared_options import AS_JSON, DEFAULT_FOLDER, FOLDER, examples, print_json, settings_of
 from harness.stack.project_stack import spec_of
 
 _OWN_APP = "scenarios.app"
 
 
-@click.command()
+@click.command(epilog=examples("harness up", "harness up shop.app --logs", "harness up shop.app --workers 4 -d"))
 @click.argument("app", required=False)
 @click.option("--workers", type=click.IntRange(min=0), help="How many workers.  [default: the settings', or 2]")
 @click.option("--web", "routes", help="The module with the web producer's own routes.  [default: scenarios.web]")
@@ -120,11 +120,14 @@ def _log_writer(console: Console, nodes: Sequence[str]) -> Callable[[str, str], 
     return write
 
 
-@click.command()
-def down() -> None:
+@click.command(epilog=examples("harness down", "harness down --json"))
+@AS_JSON
+def down(*, as_json: bool) -> None:
     """Take down what `harness up` brought up, wherever it runs."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, stderr=as_json)
     ground = playground.down()
+    if as_json:
+        _print_written(ground)
     if ground is None:
         console.print("nothing was up.")
         return
@@ -133,6 +136,18 @@ def down() -> None:
         return
     _show_written(console, Path(ground.folder))
     console.print(f"down. Its run folder: {ground.folder}")
+
+
+def _print_written(ground: playground.Playground | None) -> None:
+    """Print as JSON what was up, and the audit that it has written."""
+    folder = None if ground is None or not ground.is_complete else Path(ground.folder)
+    audit = None
+    try:
+        if folder is not None and (folder / "audit.json").exists():
+            audit = RunFolder.open(folder).read("audit.json")
+    except RunFolderError as error:
+        complain(str(error))
+    print_json({"was_up": ground is not None, "folder": None if folder is None else str(folder), "audit": audit})
 
 
 def _show_written(console: Console, folder: Path) -> None:
@@ -147,11 +162,15 @@ def _show_written(console: Console, folder: Path) -> None:
         complain(f"{written} is not what an audit writes: {error!r} is missing or wrong.")
 
 
-@click.command()
-def status() -> int:
+@click.command(epilog=examples("harness status", "harness status --json"))
+@AS_JSON
+def status(*, as_json: bool) -> int:
     """Show what `harness up` brought up: 0 if all of it runs, 1 if a node does not, 3 if nothing is up."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, stderr=as_json)
     ground = playground.read()
+    is_there = ground is not None and ground.lives() and ground.is_complete
+    if as_json and not is_there:
+        print_json({"up": False})
     if ground is None:
         console.print("nothing is up.")
     elif not ground.lives():
@@ -159,12 +178,16 @@ def status() -> int:
     elif not ground.is_complete:
         console.print("it is still being brought up.")
     else:
-        return _show_status(console, ground)
+        return _show_status(console, ground, as_json=as_json)
     return Verdict.UNKNOWN.exit_code
 
 
-def _show_status(console: Console, ground: playground.Playground) -> int:
+def _show_status(console: Console, ground: playground.Playground, *, as_json: bool) -> int:
     nodes, tasks = playground.status(ground)
+    if as_json:
+        names = ("app", "folder", "amqp", "management", "web", "mails", "results")
+        addresses = {name: getattr(ground, name) for name in names}
+        print_json({"up": True, **addresses, "nodes": dict(nodes), "tasks": dict(tasks)})
     _describe(console, ground)
     for name, state in nodes.items():
         console.print(

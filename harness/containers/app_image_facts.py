@@ -14,6 +14,7 @@ from harness.containers.packages import tail
 from harness.errors import ImageError
 from harness.project import dockerfile
 from harness.project.dependencies import Means, Plan
+from harness.records.values import Json
 
 _LOOK_S = 60.0
 
@@ -104,3 +105,18 @@ def lines(engine: Engine, plan: Plan) -> Iterator[str]:
     if known.is_built:
         yield "packages"
         yield from (f"  {name} {version}" for name, version in packages_in(engine, known.name).items())
+
+
+def to_json(engine: Engine, plan: Plan) -> dict[str, Json]:
+    """Return the same as `lines`, for programs. Raises what `facts` raises."""
+    known = facts(engine, plan)
+    return {
+        "source": known.source,
+        "python": plan.python.version,
+        "base": known.base,
+        "apt": list(plan.apt),
+        "image": known.name,
+        "is_built": known.is_built,
+        "left_out": list(plan.left_out),
+        "packages": packages_in(engine, known.name) if known.is_built else {},
+    }

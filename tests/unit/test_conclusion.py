@@ -1,5 +1,6 @@
 """What `harness run`, `timelapse` and `survive` leave for CI systems. Nothing is started."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,14 @@ def test_a_run_has_a_summary_on_the_page_of_a_github_step(
     answer = shell(*command)
     assert answer.return_value == 1
     assert answer.stderr.count("the summary of this step cannot be written") == 1
+
+
+@pytest.mark.parametrize("command", [RUN, TIMELAPSE])
+def test_with_json_the_standard_output_has_the_audit_alone(shell: Shell, command: tuple[str, ...]) -> None:
+    answer = shell(*command, "--json")
+    assert answer.return_value == 1
+    said = json.loads(answer.stdout)
+    assert (said["format"], said["verdict"], said["fates"]["lost"]) == (1, "fail", 1)
+    assert Audit.from_json(said).findings == (LOST,)
+    assert (Path(said["folder"]) / "run.json").exists()
+    assert "1 shop.pay: lost" in answer.stderr
