@@ -86,7 +86,7 @@ def said(answer: Result) -> dict[str, Any]:
 def test_the_doctor_says_what_is_wrong(
     *, shell: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, ok: bool | None, code: int
 ) -> None:
-    monkeypatch.setattr(doctor, "facts", lambda _: iter([Fact("engine", ok, "27.0")]))
+    monkeypatch.setattr(doctor, "facts", lambda *_: iter([Fact("engine", ok, "27.0")]))
     answer = shell("doctor", "--json")
     assert answer.return_value == code
     assert said(answer) == {
