@@ -4,7 +4,7 @@ The witnesses are loaded into tables and reconciled by set operations (`audit.sq
 seconds and bounded memory.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.audit import deleted_rows, worker_findings
@@ -139,10 +139,15 @@ def jain(counts: Iterable[int]) -> float | None:
     return sum(known) ** 2 / (len(known) * sum(count**2 for count in known))
 
 
-def audit(folder: RunFolder) -> Audit:
+def audit(folder: RunFolder, look: Callable[[Database], None] = lambda _: None) -> Audit:
     """Audit a run. Reads the folder, and writes nothing.
 
     A witness that cannot be read makes the verdict unknown; it does not end the audit.
+
+    Args:
+        folder: the run folder.
+        look: receives the database with the evidence and the fates at the end, to read more of it. A time-lapse has
+            none, because no task ran.
 
     Raises:
         RunFolderError: run.json is missing or not usable, or the database cannot process the evidence.
@@ -167,7 +172,9 @@ def audit(folder: RunFolder) -> Audit:
         witnesses = Witnesses(database, folder, unwitnessed)
         witnesses.load(nodes, row_kinds)
         ticked = tick_rules.account(folder.journal, without_beat=witnesses.without_beat)
-        return _judge(database, witnesses, promise, name, ticked)
+        audited = _judge(database, witnesses, promise, name, ticked)
+        look(database)
+        return audited
 
 
 def _of_timelapse(name: str, ticked: Ticks, lapse: Mapping[str, Json]) -> Audit:

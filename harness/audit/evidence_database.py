@@ -60,9 +60,12 @@ class Database:
         self.scratch = scratch
         self._queries: dict[str, str] = {}
         for file in ("witnesses.sql", "audit.sql"):
-            text = Path(__file__).with_name(file).read_text()
-            sections = (section.partition("\n") for section in text.split("-- name: ")[1:])
-            self._queries |= {name.strip(): body for name, _, body in sections}
+            self.add_queries(Path(__file__).with_name(file))
+
+    def add_queries(self, file: Path) -> None:
+        """Add the named queries of another file."""
+        sections = (section.partition("\n") for section in file.read_text(encoding="utf-8").split("-- name: ")[1:])
+        self._queries |= {name.strip(): body for name, _, body in sections}
 
     def run(self, query: str, **values: Json) -> None:
         """Run a query that creates or changes a table."""

@@ -13,6 +13,7 @@
     copy/               the app's folder as nodes may write to it, while the stack is up
     logs/<node>.log
     audit.json          the audit, with the verdict
+    report.html         the report, for people; `harness report` writes it anew
 <root>/latest           a link to the newest run folder
 """
 
@@ -175,7 +176,7 @@ class RunFolder:
         return {
             "format": 1,
             "name": self.path.name,
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": own_command(),
             **about,
             "versions": {"harness": __version__, "python": platform.python_version(), **versions},
         }
@@ -215,6 +216,11 @@ class RunFolder:
         if not isinstance(value, Mapping):
             raise RunFolderError(f"{target} holds no JSON object.")
         return dict(value)
+
+
+def own_command() -> str:
+    """Return the command line of this process, to be pasted into a shell."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def row_file(kind: str) -> str:
