@@ -31,6 +31,7 @@ from harness.project.settings import load
 from harness.records.values import Json
 from harness.report import markdown, progress, step_summary, terminal
 from harness.report.junit import written
+from harness.report_command import report
 from harness.running import timelapse
 from harness.running.run import Plan, execute, for_faults, stack_for
 from harness.runs_commands import compare, runs
@@ -161,6 +162,7 @@ cli.add_command(up)
 cli.add_command(send)
 cli.add_command(down)
 cli.add_command(status)
+cli.add_command(report)
 cli.add_command(selftest_)
 cli.add_command(runs)
 cli.add_command(compare)

@@ -1,4 +1,4 @@
-"""The end of a command that has an audit: what it prints, and what it writes for CI systems."""
+"""The end of a command that has an audit: what it prints, and what it writes for people and for CI systems."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,6 +8,7 @@ from harness.command_exit import complain
 from harness.console import Console
 from harness.report import checks, junit, markdown, step_summary, terminal
 from harness.report.junit import Suite
+from harness.report.write_report import try_to_write
 from harness.shared_options import print_json
 
 
@@ -20,7 +21,7 @@ def conclude(
     lines: Iterable[str] = (),
     as_json: bool = False,
 ) -> int:
-    """Show an audit, write it for CI systems, and return the exit code.
+    """Show an audit, write its report and what CI systems read, and return the exit code.
 
     Args:
         name: of what was run, the same in each run.
@@ -36,7 +37,10 @@ def conclude(
     terminal.show(console, audited)
     for line in lines:
         console.print(line, soft_wrap=True)
+    written = try_to_write(folder, complain)
     console.print(f"run folder: {folder}", soft_wrap=True)
+    if written is not None:
+        console.print(f"report: {written}", soft_wrap=True)
     step_summary.append(lambda: markdown.of_audit(name, audited, str(folder)), complain)
     add(junit.suite(name, checks.of_audit(audited), verdict=audited.verdict, folder=folder, text=audited.text()))
     return audited.verdict.exit_code

@@ -34,6 +34,7 @@ from harness.printable import printable
 from harness.project.settings import Settings, load
 from harness.records.expectation import Promise
 from harness.report import markdown, step_summary, terminal
+from harness.report.write_report import try_to_write
 from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
@@ -168,8 +169,19 @@ def _running(
     finally:
         with _noted(wrong):
             running.close()
+        if wrong or request.node.stash.get(_failed_key, False):
+            _report(request.node, running)
     if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)
+
+
+def _report(item: pytest.Item, running: Stack) -> None:
+    """Write the report of a test that failed, and show where it is. Of a passed test, nobody reads one."""
+    said: list[str] = []
+    written = try_to_write(running.folder.path, said.append)
+    item.add_report_section(
+        "teardown", "report of the run", printable("\n".join([*said, *([str(written)] if written else [])]))
+    )
 
 
 def _marked(request: pytest.FixtureRequest) -> tuple[StackSpec, Promise | None]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import click
 
-from harness.audit.run_folder import RUNS, RunFolder
+from harness.audit.run_folder import RUNS, RunFolder, own_command
 from harness.command_exit import complain
 from harness.console import Console
 from harness.errors import RunFolderError, UsageError
@@ -21,6 +21,7 @@ from harness.records.values import Json
 from harness.records.verdict import Verdict
 from harness.report import checks, markdown, progress, step_summary, survive_grid
 from harness.report.junit import Suite, suite, written
+from harness.report.write_report import write_survival
 from harness.running import sending, survive
 from harness.running.run import find_scenario, stack_for
 from harness.scenario_options import scenario_folder
@@ -186,7 +187,7 @@ def _conclude(
     add: Callable[[Suite], None],
 ) -> int:
     """Write and show the outcome, and return the exit code."""
-    said = survival.to_json()
+    said = {**survival.to_json(), "command": own_command()}
     folder.write("survive.json", said)
     (folder.path / "survive.md").write_text(survive_grid.markdown(survival), encoding="utf-8")
     if save_to is not None:
@@ -218,5 +219,13 @@ def _conclude(
     add(suite(f"survive.{survival.name}", found, verdict=verdict, folder=folder.path, promise=survival.demand.value))
     step_summary.append(lambda: markdown.of_survival(survival, verdict, str(folder.path), worse), complain)
     console.print("verdict: ", survive_grid.verdict_of(verdict), sep="")
-    console.print(f"run folder: {folder.path}", soft_wrap=True)
+    _show_places(console, folder, survival)
     return verdict.exit_code
+
+
+def _show_places(console: Console, folder: RunFolder, survival: Survival) -> None:
+    """Write the reports, and print where the whole one and its folder are."""
+    written = write_survival(folder.path, survival, complain)
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
+    if written is not None:
+        console.print(f"report: {written}", soft_wrap=True)

@@ -16,6 +16,7 @@ from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
 from harness.records.verdict import Verdict
 from harness.report import terminal
+from harness.report.write_report import REPORT, try_to_write
 from harness.running import playground
 from harness.shared_options import AS_JSON, DEFAULT_FOLDER, FOLDER, examples, print_json, settings_of
 from harness.stack.project_stack import spec_of
@@ -74,7 +75,10 @@ def up(
         interrupts.is_awaited = True
         say("settling; Ctrl-C skips this")
         terminal.show(console, playground.settle(stack))
+    written = try_to_write(Path(ground.folder), complain)
     console.print(f"run folder: {ground.folder}")
+    if written is not None:
+        console.print(f"report: {written}")
 
 
 def _own_app(folder: Path) -> str:
@@ -136,6 +140,8 @@ def down(*, as_json: bool) -> None:
         return
     _show_written(console, Path(ground.folder))
     console.print(f"down. Its run folder: {ground.folder}")
+    if (written := Path(ground.folder) / REPORT).exists():
+        console.print(f"report: {written}")
 
 
 def _print_written(ground: playground.Playground | None) -> None:

@@ -17,6 +17,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
 from types import FrameType
 from typing import Self, assert_never
 
@@ -49,6 +50,7 @@ from harness.loadtest.messages import (
 )
 from harness.loadtest.stack_under_load import Account, StackUnderLoad
 from harness.report import checks, markdown, terminal
+from harness.report.write_report import try_to_write
 from harness.stack.attached_urls import reach
 from harness.stack.shared_parts import SharedParts
 
@@ -153,8 +155,9 @@ class StackProcess:
         except HarnessError as error:
             left = _text_of(error)
         exit_code = account.said.exit_code
+        written = try_to_write(account.folder, lambda line: self.tell(Say(line=line)))
         return Closed(
-            report=self._report(account),
+            report=self._report(account, written),
             folder=account.folder,
             exit_code=exit_code,
             left=left,
@@ -169,7 +172,7 @@ class StackProcess:
                 loaded, self._under_load = self._under_load, None
                 loaded.down()
 
-    def _report(self, account: Account) -> str:
+    def _report(self, account: Account, written: Path | None) -> str:
         out = io.StringIO()
         is_colourful = self._order is not None and self._order.is_colourful
         console = Console(
@@ -178,7 +181,8 @@ class StackProcess:
             force_terminal=is_colourful,
             no_color=not is_colourful,
         )
-        for part in terminal.load(account.said, account.audited, str(account.folder)):
+        report = None if written is None else str(written)
+        for part in terminal.load(account.said, account.audited, str(account.folder), report):
             console.print(part, soft_wrap=isinstance(part, str))
         return out.getvalue()
 

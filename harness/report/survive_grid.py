@@ -52,7 +52,7 @@ def parts(survival: Survival) -> Iterator[RenderableType]:
             remedy = remedies[task]
             yield Text.assemble("remedy: ", (_lines(remedy), "bold"), ", set from outside and run again:")
             yield _table("", remedy.results, survival.demand)
-            yield Words(_proof(results, remedy.results, survival.demand))
+            yield Words(proof(results, remedy.results, survival.demand))
 
 
 def _lines(remedy: Remedy) -> str:
@@ -89,7 +89,7 @@ def _broken(results: Sequence[Result], demand: Demand) -> Iterator[RenderableTyp
         yield table
 
 
-def _proof(before: Sequence[Result], after: Sequence[Result], demand: Demand) -> str:
+def proof(before: Sequence[Result], after: Sequence[Result], demand: Demand) -> str:
     """Return what a remedy mended, what it did not, and what it costs."""
     was = {one.cell: one.outcome for one in before}
     broken = [one for one in after if demand.verdict(was[one.cell]) is Verdict.FAIL]
@@ -112,7 +112,7 @@ def markdown(survival: Survival) -> str:
         if task in remedies:
             remedy = remedies[task]
             lines += [f"With `{_lines(remedy)}`:", "", *markdown_table(remedy.results), ""]
-            lines += [_proof(results, remedy.results, survival.demand), ""]
+            lines += [proof(results, remedy.results, survival.demand), ""]
     return "\n".join(lines)
 
 

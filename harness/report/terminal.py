@@ -156,13 +156,14 @@ def findings(audit: Audit) -> Table | None:
     return table
 
 
-def load(said: LoadAccount, audit: Audit, folder: str) -> Iterator[RenderableType]:
+def load(said: LoadAccount, audit: Audit, folder: str, report: str | None = None) -> Iterator[RenderableType]:
     """Yield the parts of a load test's report: load, throughput, faults and verdict.
 
     Args:
         said: what load.json holds.
         audit: the audit of the tasks.
         folder: the run folder.
+        report: the page of the run; None if there is none.
     """
     # Histograms and samples are not shown.
     brief = replace(said, hdr={}, samples=())
@@ -186,6 +187,8 @@ def load(said: LoadAccount, audit: Audit, folder: str) -> Iterator[RenderableTyp
         yield Text(_CLOSED_LOOP, "yellow")
     # A path that is broken into two lines cannot be copied.
     yield f"run folder: {folder}"
+    if report is not None:
+        yield f"report: {printable_name(report)}"
     code = said.exit_code
     name, style = _CODES[code]
     yield Text.assemble((name, style), f" (exit code {code}): {said.reason}")

@@ -101,6 +101,7 @@ class Locust:
 
 
 def read(folder: Path) -> dict[str, Json]:
+    assert "<title>" in (folder / "report.html").read_text()
     said: dict[str, Json] = json.loads((folder / "load.json").read_text())
     said["audit"] = json.loads((folder / "audit.json").read_text())
     counts = said["counts"]

@@ -94,6 +94,10 @@ def test_a_failing_test_shows_logs_and_run_folder_and_unsettled_tasks_are_accoun
     assert "1 ok" in accounting
     assert "2 duplicated" in accounting
     assert (folders[0] / "logs" / "broker.log").stat().st_size
+    # Of the test that passed with its tasks, nobody reads one.
+    reports = {folder.name.partition("-")[2] for folder in folders if (folder / "report.html").exists()}
+    assert len(reports) == 2
+    assert all(str(folder / "report.html") in said for folder in folders if (folder / "report.html").exists())
 
 
 def test_with_settings_in_the_project_a_test_needs_neither_a_marker_nor_an_argument(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def test_a_run_passes_says_so_and_can_be_audited_again_elsewhere(tmp_path: Path)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder,) = (path for path in tmp_path.iterdir() if path.name != "latest")
     assert (tmp_path / "latest").resolve() == folder
-    assert str(folder) in done.stdout
+    assert f"report: {folder / 'report.html'}" in done.stdout
+    assert "Passed: all 30 tasks are ok." in (folder / "report.html").read_text()
     assert "verdict" in done.stdout
     first = (folder / "audit.json").read_bytes()
     assert json.loads(first)["fates"]["ok"] == 30

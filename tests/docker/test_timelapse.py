@@ -50,6 +50,7 @@ def test_celery_passes_over_the_hour_that_comes_twice(tmp_path: Path) -> None:
     assert "2:20:00 in" in done.stdout
     assert "nightly: " not in done.stdout
     assert str((tmp_path / "latest").resolve()) in done.stdout
+    assert "1 missing: 2026-10-25T02:00+01:00" in (tmp_path / "latest" / "report.html").read_text()
 
 
 def test_an_ordinary_hour_passes_and_can_be_judged_again(session: SharedParts, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 LONG_LINES = 400
 """The number of lines up to which nobody asks."""
-_OF_A_RUN = {"run.json", "results.sqlite3", "broker.json", "checks.json", "audit.json"}
+_OF_A_RUN = {"run.json", "results.sqlite3", "broker.json", "checks.json", "audit.json", "report.html"}
 """Files of a run folder, which this repository does not have."""
 
 

@@ -23,6 +23,7 @@ FLOORS = (
     ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
     (
         "harness.send_command",
+        "harness.report_command",
         "harness.survive_command",
         "harness.up_commands",
         "harness.init_command",
@@ -84,6 +85,7 @@ KNOWN_TO = {
         "harness.command_exit",
         "harness.export_command",
         "harness.init_command",
+        "harness.report_command",
         "harness.runs_commands",
         "harness.scenario_options",
         "harness.selftest_command",

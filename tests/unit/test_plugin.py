@@ -379,6 +379,18 @@ def test_an_assertion_on_an_audit_shows_the_verdict_and_the_report_all_of_it(run
     )
 
 
+def test_a_report_that_cannot_be_written_is_told_and_changes_no_outcome(run_pretended: Run) -> None:
+    # What only pretends to be a stack leaves no run.json, of which a report could be made.
+    lost = "def test_lost(stack): stack.pretend_to_send('lost')"
+    code = f"def test_fails(stack): assert False\n{lost}\ndef test_ok(stack): pass"
+    ended = run_pretended(Pretended, code)
+    ended.assert_outcomes(passed=2, failed=1, errors=1)
+    said = [line for line in ended.outlines if "could not be written; the verdict stands" in line]
+    assert ["test_fails" in line for line in said] == [False, True]
+    assert all("has no run.json" in line for line in said)
+    ended.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
 def test_logs_that_cannot_be_read_are_told_in_the_report_and_break_nothing(run_pretended: Run) -> None:
     ended = run_pretended(Mute, "def test_it(stack): assert False\ndef test_lost(stack): stack.pretend_to_send('lost')")
     ended.assert_outcomes(passed=1, failed=1, errors=1)

@@ -139,6 +139,8 @@ def test_a_broken_promise_is_exit_code_1_and_lies_in_the_run_folder(
     folder = Path(".harness/runs/latest")
     assert json.loads((folder / "survive.json").read_text()) == said
     assert "| started | lost |" in (folder / "survive.md").read_text()
+    assert "Failed: of 1 cell, 1 lost" in (folder / "report.html").read_text()
+    assert f"report: {folder.resolve() / 'report.html'}" in answer.stderr.replace("\n", "")
 
 
 @pytest.mark.usefixtures("subjects")

@@ -1,0 +1,94 @@
+"""Writes the report of a run into its folder, for every door."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from harness.errors import RunFolderError
+from harness.records.survival import Survival
+from harness.records.verdict import Verdict
+from harness.report.page import page
+from harness.report.run_view import RunView, view_of
+
+REPORT = "report.html"
+"""The name of the report in a run folder."""
+
+
+def write_report(folder: Path, target: Path | None = None) -> Path:
+    """Write the report of a run, whole or not at all, and return its path.
+
+    Args:
+        folder: the run folder, or the folder of a whole `harness survive`.
+        target: the file to write; the folder's own report.html, unless given.
+
+    Raises:
+        RunFolderError: there is no run, its evidence cannot be read, or the report cannot be written.
+    """
+    view = view_of(folder)
+    written = target or folder / REPORT
+    _replace(written, page(view, _reports_of_cells(folder, written, view)))
+    return written
+
+
+def try_to_write(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """Write the report of a run that has its verdict; whatever goes wrong is said, and changes nothing else.
+
+    Returns:
+        The path of the report; None if it could not be written.
+    """
+    try:
+        return write_report(folder)
+    except Exception as error:  # noqa: BLE001 - the verdict stands, whatever the report meets.
+        why = str(error) if isinstance(error, RunFolderError) else f"{type(error).__name__}: {error}"
+        say(f"the report of {folder} could not be written; the verdict stands. {why}")
+        return None
+
+
+def write_survival(folder: Path, survival: Survival, say: Callable[[str], None]) -> Path | None:
+    """Write the report of a whole `harness survive`, and those of the cells that break the promise.
+
+    Returns:
+        The path of the whole one; None if it could not be written, which is said.
+    """
+    for name in _broken(survival):
+        if (folder / name / "run.json").is_file():
+            try_to_write(folder / name, say)
+    return try_to_write(folder, say)
+
+
+def _broken(survival: Survival) -> Iterable[str]:
+    every = [*survival.results, *(result for remedy in survival.remedies for result in remedy.results)]
+    broken = (one for one in every if survival.demand.verdict(one.outcome) is not Verdict.PASS)
+    return dict.fromkeys(one.folder for one in broken)
+
+
+def _reports_of_cells(folder: Path, written: Path, view: RunView) -> dict[str, str]:
+    """Return the addresses of the reports of cells, seen from where the whole one is written."""
+    if view.survival is None:
+        return {}
+    named = (one for remedy in view.survival.remedies for one in remedy.results)
+    names = dict.fromkeys(one.folder for one in (*view.survival.results, *named))
+    # A name from the file could lead out of the folder.
+    inside = (name for name in names if name == Path(name).name)
+    found = {name: folder / name / REPORT for name in inside}
+    start = written.absolute().parent
+    return {
+        name: Path(os.path.relpath(path.absolute(), start)).as_posix() for name, path in found.items() if path.is_file()
+    }
+
+
+def _replace(target: Path, text: str) -> None:
+    """Write a file that replaces an older one when it is complete. Raises RunFolderError."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        try:
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+            partial.replace(target)
+        except BaseException:
+            # If the removal fails too, the first error is the one to report.
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+    except OSError as error:
+        raise RunFolderError(f"cannot write {target}: {error.strerror}.") from error
