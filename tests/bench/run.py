@@ -27,7 +27,7 @@ from harness.running.run import Plan, execute, stack_for
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 from scenarios.bulk_data.scenario import scenario as bulk_data
-from tests.bench import load, worker_cost
+from tests.bench import load, report, worker_cost
 from tests.bench.load import Figure
 from tests.bench.messages import publish as publish_message
 
@@ -153,6 +153,7 @@ BENCHMARKS = {
     "publish": publish,
     **worker_cost.BENCHMARKS,
     "audit": audit,
+    "report": report.report,
     "bulk": bulk,
     **load.BENCHMARKS,
 }
