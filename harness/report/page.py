@@ -9,7 +9,7 @@ from pathlib import Path
 from harness import __version__
 from harness.measure.durations import write_duration
 from harness.records.verdict import Fate
-from harness.report import page_plots, page_sections
+from harness.report import page_plots, page_sections, page_survive
 from harness.report.html import Html, details, table, tag
 from harness.report.page_data import lives_of, packed, plain, timeline_of
 from harness.report.page_sections import section
@@ -41,7 +41,7 @@ def page(view: RunView, cell_reports: Mapping[str, str] | None = None) -> str:
     sections = [
         page_sections.findings(view),
         page_sections.accounting(view),
-        page_sections.survival(view, cell_reports or {}),
+        page_survive.survival(view, cell_reports or {}),
         page_sections.load(view),
         _timeline(view),
         page_sections.faults(view),

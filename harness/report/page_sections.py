@@ -2,14 +2,13 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote
 
 from harness.measure.durations import write_duration
-from harness.records.moment import Moment
-from harness.records.survival import Demand, Result
+from harness.printable import printable
 from harness.records.values import Json
 from harness.records.verdict import Fate, Finding, Reason, Verdict
-from harness.report import survive_grid
 from harness.report.html import Html, details, table, tag
 from harness.report.run_view import RunView
 
@@ -36,7 +35,7 @@ def section(name: str, head: str, *children: object) -> Html:
 
 def task_link(task: str, text: str | None = None) -> Html:
     """Return a link to the life of a task."""
-    return tag("a", tag("code", text or task), href=f"#task={task}")
+    return tag("a", tag("code", text or task), href=f"#task={quote(printable(task), safe='')}")
 
 
 def accounting(view: RunView) -> Html:
@@ -105,7 +104,7 @@ def _finding(number: int, finding: Finding, lives: Mapping[str, str]) -> Html:
             f" {finding.code}",
             f" ({finding.count:,})" if finding.count > 1 else None,
         ),
-        tag("p", _sentence(finding.text)),
+        tag("p", sentence(finding.text)),
         map(_reason, finding.reasons),
         tasks,
         class_=f"finding {finding.verdict.value}",
@@ -123,7 +122,8 @@ def _reason(reason: Reason) -> Html:
     )
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """Return a text as a sentence: with a capital, and an end."""
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
@@ -159,7 +159,7 @@ def faults(view: RunView) -> Html:
 
 def _fault_words(text: str, missing: str | None, error: str | None) -> str:
     more = [f"it did not land: {missing}" if missing and missing not in text else "", error or ""]
-    return " ".join(filter(None, [_sentence(text), *map(_sentence, filter(None, more))]))
+    return " ".join(filter(None, [sentence(text), *map(sentence, filter(None, more))]))
 
 
 def workers(view: RunView) -> Html:
@@ -295,61 +295,6 @@ def load(view: RunView) -> Html:
         table("Objectives", ("objective", "result", "figure"), goals) if goals else None,
         table("Search", ("workers", "rate", "completed", "p99", "sustained"), probes) if probes else None,
     )
-
-
-def survival(view: RunView, has_report: Mapping[str, str]) -> Html:
-    """Return the grid of `harness survive`, and each remedy with its proof.
-
-    Args:
-        view: of the run.
-        has_report: the addresses of the cells' own reports, by their folders.
-    """
-    said = view.survival
-    if said is None:
-        return Html()
-    remedies = {remedy.task: remedy for remedy in said.remedies}
-    parts: list[Html] = []
-    for task, results in survive_grid.by_task(said.results).items():
-        parts += [tag("h3", tag("code", task)), _grid(task, results, said.demand, has_report)]
-        broken = [one for one in results if said.demand.verdict(one.outcome) is not Verdict.PASS]
-        parts.append(
-            tag("ul", (tag("li", _broken(one)) for one in broken))
-            if broken
-            else tag("p", "Every cell keeps the promise.")
-        )
-        if task in remedies:
-            lines = tag("pre", "\n".join(remedies[task].lines))
-            after = remedies[task].results
-            parts += [
-                tag("h4", "Remedy, and its proof"),
-                lines,
-                tag("p", survive_grid.proof(results, after, said.demand)),
-                _grid(f"{task} with the remedy", after, said.demand, has_report),
-            ]
-    return section("survive", "What survives", tag("p", f"The promise: {said.demand.value}."), parts)
-
-
-def _broken(result: Result) -> str:
-    # The finding's own words may tell the reasons already.
-    more = [f"Reason: {reason}." for reason in result.reasons if reason not in result.why]
-    place = f"{result.cell.fault} at {result.cell.moment.value}: {result.outcome.value}."
-    return " ".join(filter(None, [place, result.why and _sentence(result.why), *more]))
-
-
-def _grid(title: str, results: Sequence[Result], demand: Demand, has_report: Mapping[str, str]) -> Html:
-    faults = list(dict.fromkeys(one.cell.fault for one in results))
-    by_cell = {(one.cell.moment, one.cell.fault): one for one in results}
-
-    def cell(moment: Moment, fault: str) -> object:
-        one = by_cell.get((moment, fault))
-        if one is None:
-            return "-"
-        shown = tag("span", one.outcome.value, class_=f"badge {demand.verdict(one.outcome).value}")
-        address = has_report.get(one.folder)
-        return tag("a", shown, href=address) if address else shown
-
-    rows = [(moment.value, *(cell(moment, fault) for fault in faults)) for moment in survive_grid.grid_of(results)]
-    return table(title, ("held at", *faults), rows)
 
 
 def about(view: RunView) -> Html:

@@ -20,7 +20,7 @@ from harness.report.run_view import view_of
 from tests.browser import READY_S, chromium, is_ready
 from tests.fakes.world import World
 
-HOSTILE = "</script><img src=x onerror=document.title='taken'>"
+HOSTILE = "100%20</script><img src=x onerror=document.title='taken'>"
 LOST = "00000000-1111-4222-8333-lost00000000"
 PHONE, DESKTOP = (390, 844), (1_280, 900)
 
@@ -164,6 +164,13 @@ def test_a_link_in_a_finding_opens_the_life_and_a_fate_chooses_its_tasks(chrome:
     WebDriverWait(chrome, READY_S).until(lambda _: LOST in text_of(chrome, "#life"))
     chrome.find_element(By.CSS_SELECTOR, '#accounting a[href="#fate=ok"]').send_keys(Keys.ENTER)
     WebDriverWait(chrome, READY_S).until(lambda _: text_of(chrome, "#found") == "30 tasks found.")
+
+
+def test_a_link_to_an_odd_id_opens_its_life(chrome: webdriver.Chrome, report: str) -> None:
+    show(chrome, report)
+    link = next(one for one in chrome.find_elements(By.CSS_SELECTOR, "#findings a") if one.text == HOSTILE)
+    link.send_keys(Keys.ENTER)
+    WebDriverWait(chrome, READY_S).until(lambda _: HOSTILE in text_of(chrome, "#life-head"))
 
 
 def test_a_hostile_name_is_shown_as_it_is_and_runs_nothing(chrome: webdriver.Chrome, report: str) -> None:
