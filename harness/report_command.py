@@ -8,8 +8,9 @@ import click
 from harness.audit.run_folder import RUNS
 from harness.command_exit import complain
 from harness.console import Console
-from harness.report.write_report import REPORT, write_report
-from harness.shared_options import FOLDER, examples
+from harness.report.run_view import view_of
+from harness.report.write_report import REPORT, write_view
+from harness.shared_options import AS_JSON, FOLDER, examples, print_json
 
 
 @click.command(
@@ -23,12 +24,18 @@ from harness.shared_options import FOLDER, examples
     help=f"The file to write.  [default: {REPORT} in the run folder]",
 )
 @click.option("--open", "is_opened", is_flag=True, help="Open it in a browser.")
-def report(*, folder: Path, output: Path | None, is_opened: bool) -> None:
+@AS_JSON
+def report(*, folder: Path, output: Path | None, is_opened: bool, as_json: bool) -> None:
     """Write the report of the run in FOLDER (the newest, unless given): one HTML file that needs no network.
 
     The exit code is 0 if the report was written, whatever its verdict; `harness audit` has that for its exit code.
     """
-    written = write_report(folder.resolve(), output)
-    Console(soft_wrap=True).print(f"report: {written}")
+    view = view_of(folder.resolve())
+    written = write_view(view, folder.resolve(), output)
+    if as_json:
+        said = {"report": str(written), "name": view.name, "verdict": view.verdict.value, "sentence": view.sentence}
+        print_json({**said, "notes": list(view.notes)})
+    else:
+        Console(soft_wrap=True).print(f"report: {written}")
     if is_opened and not webbrowser.open(written.absolute().as_uri()):
         complain(f"no browser could be started. Open {written.absolute()} in one.")

@@ -25,7 +25,11 @@ def write_report(folder: Path, target: Path | None = None) -> Path:
     Raises:
         RunFolderError: there is no run, its evidence cannot be read, or the report cannot be written.
     """
-    view = view_of(folder)
+    return write_view(view_of(folder), folder, target)
+
+
+def write_view(view: RunView, folder: Path, target: Path | None = None) -> Path:
+    """Write the report of a view, as `write_report` does. Raises RunFolderError."""
     written = target or folder / REPORT
     _replace(written, page(view, _reports_of_cells(folder, written, view)))
     return written

@@ -1,5 +1,6 @@
 """`harness report` in the shell: what it writes, where, and what it refuses."""
 
+import json
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,17 @@ def test_the_newest_run_is_written_unless_another_is_given(shell: Shell, folder:
     again = shell(str(folder), "--output", "elsewhere.html")
     assert again.output == "report: elsewhere.html\n"
     assert Path("elsewhere.html").read_text() == written.read_text()
+
+
+def test_as_json_it_says_where_the_report_is_and_what_it_says(shell: Shell, folder: Path) -> None:
+    assert json.loads(shell("--json").stdout) == {
+        "format": 1,
+        "report": str(folder / "report.html"),
+        "name": "test",
+        "verdict": "fail",
+        "sentence": "Failed: of 1 task sent, 1 lost; 1 finding says so: lost.",
+        "notes": [],
+    }
 
 
 def test_it_does_not_touch_the_audit(shell: Shell, folder: Path) -> None:
