@@ -277,16 +277,24 @@ SELECT owner.node, sum(kb * tasks) / sum(tasks) * 1000 / 1024 AS mb, sum(tasks):
 FROM process JOIN owner USING (file) GROUP BY owner.node ORDER BY owner.node;
 
 -- name: early_runs
--- Executions that began before their due time. Each execution belongs to the last publish before it; a retry has its
--- own due time. The margin of 0.001 s is for the worker's timer, which may be up to a millisecond early by Python's
+-- Executions that began before their due time. Each retry has its own. An execution belongs to a publish before it with
+-- as many retries: the first message may be delivered again when that of the retry waits already, because the worker
+-- died in between. If there is no such publish, it belongs to the last one before it. The margin of 0.001 s is for the worker's timer, which may be up to a millisecond early by Python's
 -- rounding. A smaller margin would call such an execution early; a larger one would hide a clock that is wrong.
 CREATE TABLE early_run AS
-WITH intent AS (SELECT task, t, due FROM line WHERE kind = 'intended'
-                    AND task IN (SELECT task FROM line WHERE due IS NOT NULL))
-SELECT DISTINCT start.task
-FROM (SELECT task, t FROM line WHERE kind = 'started') AS start
-ASOF JOIN intent ON start.task = intent.task AND start.t >= intent.t
-WHERE start.t < intent.due - 0.001;
+WITH intent AS (SELECT task, t, due, coalesce(retries, 0) AS retries FROM line WHERE kind = 'intended'
+                    AND task IN (SELECT task FROM line WHERE due IS NOT NULL)),
+     start AS (SELECT file, n, task, t, coalesce(retries, 0) AS retries FROM line WHERE kind = 'started'
+                    AND task IN (SELECT task FROM intent)),
+     own AS (
+         SELECT start.file, start.n, start.task, start.t, min(coalesce(intent.due, intent.t)) AS due
+         FROM start JOIN intent USING (task, retries) WHERE start.t >= intent.t GROUP BY ALL
+     ),
+     other AS (SELECT * FROM start ANTI JOIN own USING (file, n))
+SELECT task FROM own WHERE t < due - 0.001
+UNION
+SELECT other.task FROM other ASOF JOIN intent ON other.task = intent.task AND other.t >= intent.t
+WHERE other.t < intent.due - 0.001;
 
 -- name: wants
 -- The effects expected of each task; a task that declared none has no row here. Most tasks have one effect and were

@@ -621,6 +621,43 @@ def test_a_task_that_began_too_early_twice_is_counted_once(world: World) -> None
     assert finding(world.audit(), "early").count == 1
 
 
+@pytest.mark.parametrize(("retries", "is_early"), [(0, False), (1, True), (7, True)])
+def test_the_first_message_that_comes_again_is_not_held_against_the_time_of_a_retry(
+    world: World, retries: int, *, is_early: bool
+) -> None:
+    world.intend("x")
+    world.say("worker-1", "started", "x", retries=0)
+    world.say("worker-1", "intended", "x", name="mail", retries=1, due=2_000.0)
+    world.say("worker-1", "accepted", "x", confirmed=True)
+    # Here the worker died, before it acknowledged the first message. A number that nobody published is held against the
+    # last publish.
+    world.say("worker-2", "started", "x", t=1_900.0, retries=retries)
+    world.say("worker-2", "finished", "x", state="RETRY", t=1_901.0)
+    world.say("worker-2", "started", "x", t=2_001.0, retries=1)
+    world.say("worker-2", "finished", "x", state="SUCCESS", t=2_002.0)
+    world.nodes.append("worker-2")
+    world.record("x")
+    world.mail("x")
+    assert ("early" in codes(world.audit(), Verdict.FAIL)) is is_early
+
+
+@pytest.mark.parametrize(("began_t", "is_early"), [(1_900.0, True), (2_100.0, False)])
+def test_of_two_messages_of_one_retry_the_first_that_is_due_may_begin(
+    world: World, began_t: float, *, is_early: bool
+) -> None:
+    world.intend("x")
+    for node, due in (("worker-1", 2_000.0), ("worker-2", 2_500.0)):
+        world.say(node, "started", "x", retries=0)
+        world.say(node, "intended", "x", name="mail", retries=1, due=due)
+        world.say(node, "accepted", "x", confirmed=True)
+    world.say("worker-2", "started", "x", t=began_t, retries=1)
+    world.say("worker-2", "finished", "x", state="SUCCESS", t=2_600.0)
+    world.nodes.append("worker-2")
+    world.record("x")
+    world.mail("x")
+    assert ("early" in codes(world.audit(), Verdict.FAIL)) is is_early
+
+
 def test_a_worker_may_begin_a_task_a_millisecond_early(world: World) -> None:
     world.intend("x", due=2_000.001)
     world.say("worker-1", "started", "x", t=2_000.0)
