@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 from rich.text import Text
 
-from harness import __version__, command_exit, doctor, init_command
+from harness import __version__, chaos_command, command_exit, doctor, init_command
 from harness.audit.audit import audit
 from harness.audit.run_folder import RUNS, RunFolder
 from harness.command_exit import WRONG_USE, complain
@@ -26,9 +26,11 @@ from harness.containers.ownership import remove_all, sweep
 from harness.errors import RunFolderError
 from harness.export_command import export
 from harness.faults.timetable import parse
+from harness.measure.durations import parse_duration_s
 from harness.printable import printable
 from harness.project.settings import load
 from harness.records.values import Json
+from harness.records.verdict import Verdict
 from harness.report import markdown, progress, step_summary, terminal
 from harness.report.junit import written
 from harness.report_command import report
@@ -66,6 +68,7 @@ def main() -> NoReturn:
     epilog=examples(
         "harness run emails --count 500 --workers 2",
         "harness run emails --fault kill-worker@1s+5s --junit junit.xml",
+        "harness run emails --chaos --seed 7 --shrink",
         "harness run emails --json",
     ),
 )
@@ -96,7 +99,19 @@ def main() -> NoReturn:
     "faults",
     multiple=True,
     metavar="FAULT@WHEN",
-    help="What to break, and when after the first step, such as kill-worker@1s or kill-worker@1s+5s; repeatable.",
+    help="What to break, and when after the first step or at which moment of a task, such as kill-worker@1s, "
+    "kill-worker@1s+5s or kill-worker@started:3; repeatable.",
+)
+@click.option("--over", metavar="DURATION", help="Spread the steps evenly over this time, such as 5s.")
+@click.option("--chaos", "is_chaotic", is_flag=True, help="Break several things at once, which the seed draws.")
+@click.option(
+    "--shrink", "shrinks", is_flag=True, help="If it fails, find the smallest set of faults that still fails."
+)
+@click.option(
+    "--write-test",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write what --shrink finds as a test for pytest, into a new file.",
 )
 @JUNIT
 @AS_JSON
@@ -118,29 +133,58 @@ def run(
     faults: tuple[str, ...],
     junit: Path | None,
     as_json: bool,
+    over: str | None,
+    is_chaotic: bool,
+    shrinks: bool,
+    write_test: Path | None,
     **own: Any,
 ) -> int:
     """Run SCENARIO on a stack of its own, and account for every task.
 
     SCENARIO is the name of a module in scenarios/, such as `emails`, or any dotted module. Some have options of their
     own: `harness run SCENARIO --help`.
+
+    With --chaos, the same seed breaks the same things.
     """
+    if is_chaotic and faults:
+        raise click.UsageError("--chaos draws the faults, and --fault names them: give one of the two.")
+    if shrinks and not (is_chaotic or faults):
+        raise click.UsageError("--shrink leaves out faults: give --chaos, or some --fault.")
+    chaos_command.check(write_test, shrinks=shrinks)
     with written(junit, scenario, complain) as add:
         found = scenario_of(ctx, scenario, app_dir)
         said = {"app": app, "folder": app_dir, "workers": workers, "options": options or None}
-        planned = [parse(text) for text in faults]
-        stack = replace(stack_for(found, load(app_dir or Path()), said), settings=dict(overrides))
+        planned, over_s = [parse(text) for text in faults], parse_duration_s(over) if over else 0.0
+        spec = replace(stack_for(found, load(app_dir or Path()), said), settings=dict(overrides))
+        drive = Drive(count=count or found.count, seed=seed, options=own)
+        console = Console(stderr=as_json)
+        if is_chaotic:
+            spec = replace(spec, workers=workers or max(spec.workers, chaos_command.LEAST_WORKERS))
+            drawn = chaos_command.drawn(seed, spec, drive.count)
+            planned, over_s = list(drawn.planned), over_s or drawn.over_s
+            console.print(f"chaos, seed {seed}: {', '.join(map(str, planned))}", soft_wrap=True)
         plan = Plan(
             scenario=found,
-            drive=Drive(count=count or found.count, seed=seed, options=own),
-            stack=for_faults(stack, planned),
+            drive=drive,
+            stack=for_faults(spec, planned),
             faults=planned,
+            over_s=over_s,
+            about={"chaos": is_chaotic} if is_chaotic else {},
             root=root,
             timeout_s=timeout_s,
         )
         with progress.of_tasks() as (say, tell), SharedParts(say) as session:
             folder, audited = execute(session, plan, tell)
-        return conclude(found.name, audited, folder.path, add=add, as_json=as_json)
+            code = conclude(found.name, audited, folder.path, add=add, as_json=as_json)
+            if shrinks and audited.verdict is Verdict.FAIL:
+                asked = chaos_command.Asked(
+                    scenario=scenario, said=chaos_command.said_of(ctx.params), app_dir=app_dir, write_test=write_test
+                )
+                found_with = chaos_command.shrunk(
+                    console, asked, plan, spec, lambda other: execute(session, other, tell)[1]
+                )
+                code = found_with.exit_code
+        return code
 
 
 @cli.command("init", epilog=examples("harness init", "harness init ../shop --app shop.app --dry-run"))

@@ -56,7 +56,8 @@ class KillPoolProcess(NodeFault):
         """
         super().__init__(node)
         self.signal = signal
-        self._task = task
+        self.task = task
+        """The id or the name of the task; None for any."""
         self._parent = 0
         self._processes = 0
         self.pid: int | None = None
@@ -104,11 +105,11 @@ class KillPoolProcess(NodeFault):
         if not children:
             raise UsageError(f"{victim.name} has no pool of processes, so none could be {self.doing}.")
         busy = sorted((one for one in pool if one.begun), key=lambda one: one.since_t)
-        if self._task is not None:
-            running = [one for one in busy if self._task in one.begun | one.names]
+        if self.task is not None:
+            running = [one for one in busy if self.task in one.begun | one.names]
             if not running:
                 runs = ", ".join(sorted(name for one in busy for name in one.names)) or "none"
-                raise UsageError(f"no process of {victim.name} runs the task {self._task}; it runs: {runs}.")
+                raise UsageError(f"no process of {victim.name} runs the task {self.task}; it runs: {runs}.")
             return running[0].pid
         return busy[0].pid if busy else min(children)
 

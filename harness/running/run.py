@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -18,12 +18,14 @@ from harness.measure.recovery import Signs
 from harness.measure.stages import Stages
 from harness.project.settings import COMMAND_LINE, Settings
 from harness.records.finding_codes import Code
+from harness.records.values import Json
 from harness.records.verdict import Finding, Verdict
 from harness.scenario import Drive, Scenario
 from harness.stack.limits import TIMEOUT_S
 from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import Say, SharedParts
 from harness.stack.stack import Stack, StackSpec
+from harness.wait import REAL
 
 Progress = Callable[[str, int, int], None]
 """Receives the phase (`sent` or `ended`), the number done, and the total."""
@@ -102,6 +104,10 @@ class Plan:
     """Seconds without the end of any task after which the wait for rest ends."""
     faults: Sequence[Planned] = ()
     """The faults while the steps are taken; the times count from the first step."""
+    over_s: float = 0.0
+    """Seconds over which the steps are spread evenly; 0 for one after another."""
+    about: Mapping[str, Json] = field(default_factory=dict)
+    """More for run.json."""
 
 
 def stack_for(scenario: Scenario, settings: Settings, said: Mapping[str, object] | None = None) -> StackSpec:
@@ -139,9 +145,17 @@ def execute(session: SharedParts, plan: Plan, progress: Progress = lambda *_: No
     session.start()
     folder = RunFolder.create(plan.root, scenario.name)
     options = {name: str(value) if isinstance(value, Path) else value for name, value in plan.drive.options.items()}
-    about = {"scenario": scenario.name, "count": plan.drive.count, "seed": plan.drive.seed, "options": options}
+    about: dict[str, Json] = {
+        "scenario": scenario.name,
+        "count": plan.drive.count,
+        "seed": plan.drive.seed,
+        "options": options,
+    }
     if plan.faults:
         about["faults"] = [str(one) for one in plan.faults]
+    if plan.over_s:
+        about["over_s"] = plan.over_s
+    about |= plan.about
     stack = Stack(session, plan.stack, folder, promise=scenario.promise, about=about)
     signs = Signs(stages := Stages(lambda _: None))
     if plan.faults:
@@ -155,6 +169,7 @@ def execute(session: SharedParts, plan: Plan, progress: Progress = lambda *_: No
             plan.drive,
             timeout_s=plan.timeout_s,
             timetable=timetable,
+            over_s=plan.over_s,
             say=session.say,
             progress=progress,
         )
@@ -168,6 +183,7 @@ def play(
     *,
     timeout_s: float = TIMEOUT_S,
     timetable: FaultTimetable | None = None,
+    over_s: float = 0.0,
     say: Say = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> Audit:
@@ -179,6 +195,7 @@ def play(
         drive: the number of steps, the seed and the options.
         timeout_s: seconds without the end of any task after which the wait for rest ends.
         timetable: the faults, which all come and go before the wait for rest begins; None for none.
+        over_s: seconds over which the steps are spread evenly; 0 for one after another.
         say: receives a message at the start of each phase.
         progress: receives how many tasks were sent and have ended.
     """
@@ -187,7 +204,10 @@ def play(
     if timetable is not None:
         timetable.start(time.time())
     try:
+        begin_s = REAL.now()
         for done, number in enumerate(drive.numbers, start=1):
+            # A step that took long does not delay those that follow.
+            REAL.sleep(max(0.0, begin_s + over_s * (done - 1) / drive.count - REAL.now()))
             scenario.step(stack.producer, number, drive.seed)
             progress("sent", done, drive.count)
         scenario.finish(stack, drive)

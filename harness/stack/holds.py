@@ -28,7 +28,9 @@ _SHOWN = 5
 class Hold:
     """The task that is held, or is to be held, at one moment. A context manager: it is let go at its end."""
 
-    def __init__(self, holds: "Holds", moment: Moment, *, name: str | None, task: str | None, nth: int) -> None:
+    def __init__(
+        self, holds: "Holds", moment: Moment, *, name: str | None, task: str | None, nth: int, node: str | None
+    ) -> None:
         """Describe whom to hold; see `Holds.hold`."""
         self.moment = moment
         self.held: Arrival | None = None
@@ -36,6 +38,7 @@ class Hold:
         self._holds = holds
         self._name = name
         self._task = task
+        self._node = node
         self._left = nth
         self._asked_by = threading.get_ident()
         self._is_here = False
@@ -62,7 +65,7 @@ class Hold:
         return f"<Hold of {self._whom()} at {self.moment}: {self.held or 'not yet'}>"
 
     def _whom(self) -> str:
-        return " ".join(filter(None, (self._name or "any task", self._task)))
+        return " ".join(filter(None, (self._name or "any task", self._task, self._node and f"on {self._node}")))
 
     @property
     def is_over(self) -> bool:
@@ -128,6 +131,7 @@ class Hold:
             and arrival.moment is self.moment
             and self._name in {None, arrival.name}
             and self._task in {None, arrival.task}
+            and self._node in {None, arrival.node}
         )
         if is_meant and is_here and threading.get_ident() == self._asked_by:
             self._has_passed = True
@@ -174,7 +178,9 @@ class Holds:
         self._holds: list[Hold] = []
         self._server: socket.socket | None = None
 
-    def hold(self, name: str | None, moment: Moment, *, task: str | None = None, nth: int = 1) -> Hold:
+    def hold(
+        self, name: str | None, moment: Moment, *, task: str | None = None, nth: int = 1, node: str | None = None
+    ) -> Hold:
         """Hold the next task that reaches a moment, and return a handle at once.
 
         Args:
@@ -182,6 +188,7 @@ class Holds:
             moment: the moment.
             task: its id; None for any.
             nth: which one of those that reach the moment from now on, from 1.
+            node: the node on which it is held; None for any.
 
         Raises:
             UsageError: `nth` is less than 1, or the run folder takes no socket.
@@ -190,7 +197,7 @@ class Holds:
             raise UsageError(f"nth is {nth}; the first task that comes is number 1.")
         self.listen()
         with self.changed:
-            held = Hold(self, Moment(moment), name=name, task=task, nth=nth)
+            held = Hold(self, Moment(moment), name=name, task=task, nth=nth, node=node)
             self._holds.append(held)
         return held
 

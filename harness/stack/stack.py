@@ -239,10 +239,12 @@ class Stack(AccountedSystem):
         url = self._running_login().amqp_url_outside
         return url if self._link is None else self._link.url_outside(url)
 
-    def hold(self, name: str | None, moment: Moment, *, task: str | None = None, nth: int = 1) -> Hold:
+    def hold(
+        self, name: str | None, moment: Moment, *, task: str | None = None, nth: int = 1, node: str | None = None
+    ) -> Hold:
         """Hold the next task that reaches a moment, until `settle` or the handle lets it go on; see `Holds.hold`."""
         self._running_login()
-        return self.holds.hold(name, moment, task=task, nth=nth)
+        return self.holds.hold(name, moment, task=task, nth=nth, node=node)
 
     def inject(self, fault: AnyFault) -> AnyFault:
         """Break something, and return the fault when it is seen broken; it is a context manager that heals.

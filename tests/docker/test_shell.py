@@ -73,6 +73,60 @@ def test_a_run_is_broken_at_a_set_time_and_waits_until_the_fault_is_over(tmp_pat
     assert "no stack has a node 'wroker'" in refused.stderr
 
 
+SHOPPING = """
+from celery import Celery
+from harness import Expect, Scenario
+
+app = Celery("shop")
+app.conf.worker_prefetch_multiplier = 1
+
+
+@app.task(name="shop.pay")
+def pay(amount):
+    return amount
+
+
+class Shopping(Scenario):
+    name = "shopping"
+    app = "shop"
+    count = 20
+
+    def step(self, producer, number, seed):
+        producer.send("shop.pay", [number], expect=Expect(result=number))
+
+
+scenario = Shopping()
+"""
+
+
+def test_chaos_that_a_safe_app_bears_passes_with_the_faults_of_its_seed(tmp_path: Path) -> None:
+    ran = harness("run", "emails", "--count", "30", "--chaos", "--seed", "13", "--runs", tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    about = json.loads((tmp_path / "latest" / "run.json").read_text())
+    assert about["chaos"] is True
+    assert f"chaos, seed 13: {', '.join(about['faults'])}\n" in ran.stdout
+    accounts = json.loads((tmp_path / "latest" / "faults.json").read_text())["faults"]
+    assert sorted(one["planned"] for one in accounts) == sorted(about["faults"])
+    assert [one["missing"] for one in accounts] == [None] * len(accounts)
+
+
+@pytest.mark.catalogue
+def test_chaos_that_an_unsafe_app_does_not_bear_shrinks_to_a_test_that_fails(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOPPING)
+    written = tmp_path / "test_shopping.py"
+    said = ("--chaos", "--seed", "3", "--app-dir", tmp_path, "--runs", tmp_path / "runs")
+    ran = harness("run", "shop", *said, "--shrink", "--write-test", written)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "and none of them can be left out" in ran.stdout
+    (again,) = [line for line in ran.stdout.splitlines() if line.startswith("harness run shop ")]
+    assert again.count("--fault") == 1
+    assert "kill-worker" in again
+    pytest_ = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(written), f"--rootdir={tmp_path}"]
+    tested = subprocess.run(pytest_, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert tested.returncode == 1, tested.stdout + tested.stderr
+    assert "lost" in tested.stdout
+
+
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 20)])
 def test_an_interrupted_run_takes_everything_down(
     started_by: StartedBy, tmp_path: Path, number: signal.Signals, times: int

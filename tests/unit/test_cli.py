@@ -310,6 +310,30 @@ TIMELAPSE = ("timelapse", "--from=2026-11-10T12:00", "--to=2026-11-10T14:00", "-
 
 
 @pytest.mark.usefixtures("_a_scenario_with_options")
+def test_chaos_has_two_workers_and_says_what_it_breaks(shell: Shell, planned: list[StackSpec]) -> None:
+    first, second = (shell("run", "depot.loads", "--app=shop", "--chaos", "--seed=4") for _ in range(2))
+    assert first.out.startswith("chaos, seed 4: ")
+    assert first.out == second.out != shell("run", "depot.loads", "--app=shop", "--chaos", "--seed=5").out
+    assert planned[0].workers == 2
+
+
+@pytest.mark.usefixtures("_a_scenario_with_options")
+@pytest.mark.parametrize(
+    ("arguments", "seen"),
+    [
+        (("--chaos", "--fault=noop@1s"), "give one of the two"),
+        (("--shrink",), "give --chaos, or some --fault"),
+        (("--chaos", "--write-test=test_x.py"), "give both"),
+        (("--fault=noop@started", "--over=soon"), "'soon' is no duration"),
+    ],
+)
+def test_faults_that_exclude_each_other_are_a_wrong_use(shell: Shell, arguments: tuple[str, ...], seen: str) -> None:
+    ended = shell("run", "depot.loads", *arguments)
+    assert ended.code == 2
+    assert seen in ended.err
+
+
+@pytest.mark.usefixtures("_a_scenario_with_options")
 @pytest.mark.parametrize(
     ("arguments", "app_and_workers"),
     [

@@ -22,6 +22,7 @@ FLOORS = (
     ("harness.__main__",),
     ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
     (
+        "harness.chaos_command",
         "harness.send_command",
         "harness.report_command",
         "harness.survive_command",

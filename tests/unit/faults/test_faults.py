@@ -49,6 +49,7 @@ from harness.faults.kill import signal_of
 from harness.faults.timetable import FaultTimetable, Planned, parse
 from harness.records.event import Kind
 from harness.records.journal import Writer
+from harness.records.moment import Arrival, Moment
 from harness.records.verdict import Finding, Verdict
 from tests.fakes.container import PAUSED, UP, FakeContainer, Program, Reaction, fake_engine
 
@@ -69,6 +70,23 @@ class Time:
 
 
 @dataclass
+class FakeHold:
+    """A task that is held as soon as a test says so."""
+
+    moment: Moment
+    nth: int
+    node: str | None
+    held: Arrival | None = None
+    is_over: bool = False
+
+    def let_go(self) -> None:
+        self.is_over = True
+
+    def arrive(self, node: str, task: str = "task-1") -> None:
+        self.held = Arrival(moment=self.moment, task=task, name="act", node=node, pid=7)
+
+
+@dataclass
 class FakeStack:
     """As many workers as wanted, a broker, and a journal."""
 
@@ -81,6 +99,7 @@ class FakeStack:
     login: Login = LOGIN
     owns_broker: bool = False
     link: TcpLink = NO_LINK
+    holds: list[FakeHold] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         results.create(self.folder.results)
@@ -91,6 +110,13 @@ class FakeStack:
 
     def nodes(self) -> Sequence[Node]:
         return [*self.workers, *self.beats, *self.others]
+
+    def hold(
+        self, name: str | None, moment: Moment, *, task: str | None = None, nth: int = 1, node: str | None = None
+    ) -> FakeHold:
+        assert (name, task) == (None, None)
+        self.holds.append(FakeHold(moment, nth, node))
+        return self.holds[-1]
 
     def add(self, one: Node) -> None:
         one.start()
@@ -687,6 +713,12 @@ def test_a_fault_is_planned_as_its_name_its_time_and_how_long() -> None:
     assert parse("kill-worker@20s") == Planned(fault="kill-worker", at_s=20.0, for_s=5.0)
     assert parse(" pause-broker@1m30s+500ms ") == Planned(fault="pause-broker", at_s=90.0, for_s=0.5)
     assert str(parse("noop@7+2")) == "noop@7s+2s"
+    at_moment = Planned(fault="kill-worker-2", moment=Moment.RETURNED, nth=3, for_s=2.0)
+    assert parse("kill-worker-2@returned:3+2s") == at_moment
+    assert str(at_moment) == "kill-worker-2@returned:3+2s"
+    assert parse("kill-worker@started") == Planned(fault="kill-worker", moment=Moment.STARTED)
+    with pytest.raises(UsageError, match="counted from 1"):
+        Planned(fault="kill-worker", moment=Moment.SENDING)
 
 
 @pytest.mark.parametrize(
@@ -697,7 +729,10 @@ def test_a_fault_is_planned_as_its_name_its_time_and_how_long() -> None:
         ("killer@20s", "no fault 'killer'; there are .*kill, .*noop.*, as in kill-worker"),
         ("@20s", "no fault ''"),
         ("kill-worker@", "'' is no duration"),
-        ("kill-worker@soon", "'soon' is no duration"),
+        ("kill-worker@soon", "'soon' is neither a time nor a moment; a moment is received, started, effect"),
+        ("kill-worker@sending", "'sending' is neither a time nor a moment"),
+        ("kill-worker@started:0", "'started:0' is neither"),
+        ("kill-worker@started:x", "'started:x' is neither"),
         ("kill-worker@20s+", "'' is no duration"),
         ("kill-worker@-5s", "'-5s' is no duration"),
         ("kill-worker@20s+0s", "last more than 0s"),
@@ -730,6 +765,91 @@ def test_a_plan_is_carried_out_in_time_also_where_faults_overlap(stack: FakeStac
         "1 begun and not finished, 1 received and not begun; from 5.0 s until 15.0 s of the run."
     )
     assert said[0].tasks == ("begun", "waiting")
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize(
+    ("plan", "meant", "broken"),
+    [
+        ("pause-worker@started:3+2s", None, "worker-2"),
+        ("pause-worker-2@started:3+2s", "worker-2", "worker-2"),
+        ("pause-broker@started:3+2s", None, "broker"),
+    ],
+)
+def test_a_fault_at_a_moment_waits_for_its_task_and_lets_it_go_on_when_it_is_broken(
+    stack: FakeStack, time: Time, plan: str, meant: str | None, broken: str
+) -> None:
+    stack.with_workers(2)
+    timetable = FaultTimetable(stack, [parse(plan)], now=time)
+    timetable.arm()
+    (hold,) = stack.holds
+    assert (hold.moment, hold.nth, hold.node) == (Moment.STARTED, 3, meant)
+    for _ in range(3):
+        next_t = timetable.advance(BEGIN_T)
+        assert next_t is not None
+        assert time.t < next_t < time.t + 1, "it looks again soon"
+        time.t = next_t
+    assert timetable.records[0].injected_t is None
+    hold.arrive("worker-2")
+    assert timetable.advance(BEGIN_T) == time.t + 2
+    assert (timetable.records[0].fault.node, hold.is_over) == (broken, True)
+    time.t += 2
+    assert timetable.advance(BEGIN_T) is None
+    assert timetable.records[0].healed_t == time.t
+
+
+def test_a_moment_that_no_task_reaches_is_waited_for_until_it_is_given_up(stack: FakeStack, time: Time) -> None:
+    timetable = FaultTimetable(stack, [parse("pause-worker@returned:9"), parse("noop@30s+1s")], now=time)
+    timetable.arm()
+    timetable.give_up(20.0)
+    time.t += 19.9
+    assert timetable.advance(BEGIN_T) is not None
+    assert [one.is_over for one in stack.holds] == [False]
+    time.t += 0.2
+    assert timetable.advance(BEGIN_T) == BEGIN_T + 30, "the others go on"
+    assert [one.is_over for one in stack.holds] == [True]
+    assert timetable.records[0].missing == "no task was number 9 to come to the moment returned."
+    assert [one.verdict for one in timetable.findings()] == [Verdict.UNKNOWN] * 2
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_fault_that_can_be_healed_only_after_another_one_does_not_keep_that_from_being_healed(
+    stack: FakeStack, worker: FakeContainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, is_healed = box(cast("Node", stack.broker)), threading.Event()
+    unpause = broker.unpause
+
+    def unpaused() -> None:
+        unpause()
+        is_healed.set()
+
+    monkeypatch.setattr(broker, "unpause", unpaused)
+    # The worker is up again only when the broker is.
+    worker.on_start.append(lambda: is_healed.wait(30))
+    timetable = FaultTimetable(stack, [parse("kill-worker@0s+10ms"), parse("pause-broker@1ms+20ms")])
+    timetable.start(wall_time())
+    timetable.finish()
+    assert is_healed.is_set()
+    assert [one.healed_t is not None for one in timetable.records] == [True, True]
+    assert not any(thread.name == "healing" for thread in threading.enumerate())
+
+
+def test_a_task_that_is_held_for_a_fault_goes_on_when_the_run_is_stopped(stack: FakeStack, time: Time) -> None:
+    timetable = FaultTimetable(stack, [parse("pause-worker@started")], now=time)
+    timetable.start(BEGIN_T)
+    timetable.stop()
+    assert stack.holds[0].is_over
+    assert "the run ended before it was due" in by_code(timetable)["fault-not-landed"].text
+
+
+def test_the_process_that_is_killed_at_a_moment_is_that_of_the_held_task(stack: FakeStack, pool: Pool) -> None:
+    timetable = FaultTimetable(stack, [parse("kill-pool-process-worker@started")], now=stack.time)
+    timetable.arm()
+    stack.holds[0].arrive("worker-1", "younger")
+    timetable.advance(BEGIN_T)
+    fault = timetable.records[0].fault
+    assert isinstance(fault, KillPoolProcess)
+    assert fault.tasks == ("younger",), pool
 
 
 @pytest.mark.usefixtures("journal")
