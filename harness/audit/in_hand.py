@@ -41,6 +41,9 @@ class NodeJournal:
         Earlier events could mislead: one file may show that a task was received, while the other no longer shows its
         end.
         """
+        # A process of a pool opens its file at its first task, which may have begun since.
+        for path in self._folder.glob(self._pattern):
+            self._tails.setdefault(path, Tail(path))
         said = {path: tail.read() for path, tail in self._tails.items()}
         whole_t = max((said[path][0].t for path in self._cut if said[path]), default=0.0)
         return _in_order(event for events in said.values() for event in events if event.t >= whole_t)

@@ -46,6 +46,7 @@ from harness.faults.fault import Fault
 from harness.faults.fault_text import fault_of
 from harness.faults.injections import Injections
 from harness.faults.kill import signal_of
+from harness.faults.silence import JournalSilence
 from harness.faults.timetable import FaultTimetable, Planned, parse
 from harness.records.event import Kind
 from harness.records.journal import Writer
@@ -483,6 +484,19 @@ def test_without_a_worker_that_runs_there_is_nothing_to_break(
 
 
 # ------------------------------------------------------------------------------------------------- no proof
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_process_whose_first_task_begins_while_its_worker_is_being_killed_wrote_before_it_was_dead(
+    stack: FakeStack,
+) -> None:
+    silence = JournalSilence(stack.folder, "worker-1")
+    line = {"n": 0, "t": BEGIN_T, "kind": "started", "task": "first", "name": "act"}
+    (stack.folder.journal / "worker-1.71.1.jsonl").write_text(json.dumps(line) + "\n")
+    silence.begin(BEGIN_T)
+    silence.end()
+    assert silence.broken_by("killed") is None
+    assert "first" in silence.tasks
 
 
 @pytest.mark.parametrize("fault", [Kill, Pause])
