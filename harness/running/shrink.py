@@ -10,6 +10,7 @@ from harness.containers.app_node import overriding
 from harness.faults.timetable import Planned
 from harness.running.run import Plan
 
+_FEW = 4
 Fails = Callable[[Sequence[Planned]], bool]
 """Runs the scenario with some of the faults, and returns whether a promise was broken."""
 
@@ -50,8 +51,11 @@ def shrink(planned: Sequence[Planned], fails: Fails) -> Shrunk:
 
 
 def _smallest(every: tuple[Planned, ...], failed: Fails) -> tuple[Planned, ...]:
-    """Return the smallest failing set by halves, then by what is left without each part, then by smaller parts."""
-    parts = 2
+    """Return the smallest failing set: by parts, by what is left without each part, and then by smaller parts.
+
+    A few faults are tried one by one: a single one that is enough is worth more than some runs.
+    """
+    parts = len(every) if len(every) <= _FEW else 2
     while len(every) > 1:
         cuts = [len(every) * number // parts for number in range(parts + 1)]
         chunks = [every[begin:end] for begin, end in pairwise(cuts)]
