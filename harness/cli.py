@@ -31,6 +31,7 @@ from harness.printable import printable
 from harness.project.settings import load
 from harness.records.values import Json
 from harness.records.verdict import Verdict
+from harness.rehearse_command import rehearse_
 from harness.report import markdown, progress, step_summary, terminal
 from harness.report.junit import written
 from harness.report_command import report
@@ -202,6 +203,7 @@ def init_(*, folder: Path, app: str | None, dry_run: bool, yes: bool) -> None:
 
 
 cli.add_command(survive_)
+cli.add_command(rehearse_)
 cli.add_command(up)
 cli.add_command(send)
 cli.add_command(down)

@@ -92,6 +92,8 @@ class Producer:
         self._results_url = results_url
         self.routes = Routes()
         """The app's routes, as the workers tell them."""
+        self.serializer: str | None = None
+        """The serializer of what is sent by name; None for JSON."""
         self._queues: dict[Route, kombu.Queue | None] = {}
         self._bindings: dict[int, AppBinding] = {}
         self._origin = anon_nodename()
@@ -206,7 +208,8 @@ class Producer:
             raise UsageError(f"{name} is one task: give `expect` as one Expect.")
         route = self.routes.of(name) if queue is None else Route.to_queue(queue)
         message = self._message(task, name, args, kwargs, eta=times.eta, expires=times.expires)
-        options = _given({"priority": route.priority if priority is None else priority, "expiration": expires_s})
+        given_priority = route.priority if priority is None else priority
+        options = _given({"priority": given_priority, "expiration": expires_s, "serializer": self.serializer})
         self._intend(task, name, expect, times, route)
         self._reach(Moment.SENDING, task, name)
         sent = self._publish(task, name, message, route, options)

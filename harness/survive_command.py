@@ -2,37 +2,30 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import click
 
+from harness import subjects
 from harness.audit.run_folder import RUNS, RunFolder, own_command
 from harness.command_exit import complain
 from harness.console import Console
 from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
-from harness.project.app_tasks import tasks_in
-from harness.project.settings import Settings, load
-from harness.project.source_files import Sources
 from harness.records.survival import Demand, Survival
 from harness.records.values import Json
 from harness.records.verdict import Verdict
 from harness.report import checks, markdown, progress, step_summary, survive_grid
 from harness.report.junit import Suite, suite, written
 from harness.report.write_report import write_survival
-from harness.running import sending, survive
-from harness.running.run import find_scenario, stack_for
-from harness.scenario_options import scenario_folder
+from harness.running import survive
 from harness.shared_options import DEFAULT_FOLDER, FOLDER, JUNIT, SET, examples, settings_of
-from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 
 BASELINE = Path("survive.json")
 """The baseline of a project, if it is there."""
-_SHOWN = 5
-"""The number of tasks that an error names."""
 
 
 @click.command(
@@ -102,14 +95,17 @@ def survive_(
     with written(junit, "survive", complain) as add:
         settings = settings_of(app_dir, app=app)
         before = _baseline(baseline, must_exist=baseline is not None)
-        found = _of_scenario(scenario, app, app_dir) if scenario else _of_tasks(settings, tasks, args, kwargs)
-        subjects = [replace(one, stack=replace(one.stack, settings=dict(overrides))) for one in found]
+        if scenario:
+            found = subjects.of_scenario(scenario, app, app_dir)
+        else:
+            found = subjects.of_tasks(settings, tasks, args, kwargs)
+        sent = [replace(one, stack=replace(one.stack, settings=dict(overrides))) for one in found]
         name = scenario or settings.app or "the app"
         folder = RunFolder.create(root, f"survive-{name}")
         wanted = survive.QUICK if is_quick else survive.MEETS
         with progress.of_tasks() as (say, tell), SharedParts(say) as session:
             trials = []
-            for subject in subjects:
+            for subject in sent:
                 say(f"{subject.name}: once without a fault")
                 trials.append(survive.trial(session, subject, folder.path, wanted))
             survival = survive.survive(
@@ -122,46 +118,6 @@ def survive_(
             )
         save_to = (baseline or BASELINE) if save else None
         return _conclude(survival, folder, before, save_to=save_to, as_json=as_json, add=add)
-
-
-def _of_scenario(name: str, app: str | None, app_dir: Path | None) -> list[survive.Subject]:
-    scenario = find_scenario(name, scenario_folder(app_dir))
-    said = {"app": app, "folder": app_dir}
-    stack = stack_for(scenario, load(app_dir or Path()), said)
-    return [survive.Subject(name=name, stack=stack, scenario=scenario)]
-
-
-def _of_tasks(
-    settings: Settings, tasks: Sequence[str], args: Sequence[str], kwargs: Sequence[str]
-) -> list[survive.Subject]:
-    if len(args) > len(tasks) or len(kwargs) > len(tasks):
-        raise UsageError("there are more --args or --kwargs than --task: each belongs to the task in its place.")
-    named = list(tasks) or list(_harmless(settings))
-    stack = spec_of(settings, workers=1, mailbox=True)
-    subjects = []
-    for number, task in enumerate(named):
-        given = sending.parsed(args[number]) if number < len(args) else []
-        by_name = sending.parsed(kwargs[number]) if number < len(kwargs) else {}
-        if not isinstance(given, list):
-            raise UsageError(f"--args {args[number]} is no JSON array, such as '[\"a@b.example\", 3]'.")
-        if not isinstance(by_name, dict):
-            raise UsageError(f"--kwargs {kwargs[number]} is no JSON object, such as '{{\"amount\": 3}}'.")
-        subjects.append(survive.Subject(name=task, stack=stack, scenario=survive.OneTask(task, given, by_name)))
-    return subjects
-
-
-def _harmless(settings: Settings) -> Iterator[str]:
-    """Yield the tasks in the app's sources that anybody can send. Raises UsageError if there is none."""
-    sources = Sources(settings.folder)
-    found = tasks_in(sources)
-    yield from (harmless := [task.name(PurePosixPath()) for task in found if task.is_harmless])
-    if not harmless:
-        seen = [f"{task.name(PurePosixPath())}({', '.join(task.arguments)})" for task in found[:_SHOWN]]
-        there = ", ".join(seen) or f"no tasks in the files of {settings.folder}"
-        raise UsageError(
-            "say what to send: --task NAME --args JSON, or a scenario. No task was found that needs no arguments and "
-            f"touches nothing outside of itself; there are {there}."
-        )
 
 
 def _baseline(path: Path | None, *, must_exist: bool) -> Survival | None:

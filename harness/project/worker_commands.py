@@ -14,7 +14,7 @@ from harness.project.command_line import Command, commands_in
 from harness.project.source_files import Sources, is_test
 
 COMPOSE = r"(docker-)?compose.*\.ya?ml"
-_DOCKERFILE = r"(.*\.)?(Dockerfile|Containerfile)(\..*)?"
+DOCKERFILE = r"(.*\.)?(Dockerfile|Containerfile)(\..*)?"
 _PROSE = r".*\.(md|rst)"
 _SHELL = re.compile(r"#!.*\b(ba|da|z|)sh\b")
 _IN_A_SENTENCE = re.compile(r"(`+)([^`]+)\1")
@@ -133,9 +133,9 @@ def _shell(said: Any) -> str:
 
 
 def _in_dockerfiles(sources: Sources) -> Iterator[Line]:
-    for path in sources.named(_DOCKERFILE):
+    for path in sources.named(DOCKERFILE):
         said: dict[str, str] = {}
-        for number, line in _lines(sources.text(path)):
+        for number, line in numbered_lines(sources.text(path)):
             found = re.match(r"\s*(CMD|ENTRYPOINT)\s+(.*)", line, re.IGNORECASE)
             if found:
                 said[found[1].upper()] = _exec_form(found[2])
@@ -154,7 +154,7 @@ def _exec_form(text: str) -> str:
     return _shell(words) if isinstance(words, list) else text
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield lines with their numbers; a line that ends with a backslash goes on."""
     begin, whole = 0, ""
     for number, line in enumerate(text.splitlines(), start=1):
@@ -187,7 +187,7 @@ def _in_text(sources: Sources, path: PurePosixPath, prefix: str) -> Iterator[Lin
     begins = re.compile(prefix)
     env: dict[str, str] = {}
     is_code = not is_prose(path)
-    for number, line in _lines(sources.text(path)):
+    for number, line in numbered_lines(sources.text(path)):
         if is_prose(path) and _FENCE.match(line):
             is_code = not is_code
         quoted = [] if is_code or _BLOCK.match(line) else [code for _, code in _IN_A_SENTENCE.findall(line)]

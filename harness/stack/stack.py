@@ -183,7 +183,14 @@ class Stack(AccountedSystem):
 
     def _worker(self, name: str) -> Worker:
         app, spec = self._app_node(name), self.spec
-        return Worker(self._session.engine, app, name=name, options=spec.options, queues=spec.queues)
+        return Worker(
+            self._session.engine,
+            app,
+            name=name,
+            options=spec.options,
+            queues=spec.queues,
+            entrypoint=spec.entrypoint,
+        )
 
     def _app_node(self, name: str) -> AppNode:
         """Return the settings of a node that runs the app. Raises UsageError if the stack is not running."""

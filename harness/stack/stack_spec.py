@@ -35,6 +35,9 @@ class StackSpec:
     workers: int = 1
     options: Sequence[str] | None = None
     """Options of `celery worker`; None takes DEFAULT_OPTIONS of `harness.containers.worker`."""
+    entrypoint: Sequence[str] = ()
+    """The command that starts a worker in the project's own image, such as `sh -c "celery -A shop worker"`: whatever it
+    runs as `celery` is run by the agent. Empty for the harness's own command, with `options` and `queues`."""
     queues: Sequence[str] = ()
     """The queues that the workers consume, unless the options say it; empty for the app's own queues."""
     mailbox: bool = False
@@ -78,7 +81,7 @@ class StackSpec:
             raise UsageError(f"{self.workers} workers cannot be started; give 0 or more.")
         if not self.app_folder.is_dir():
             raise UsageError(f"{self.app_folder} is no folder, so no app can be imported from it.")
-        for name in ("pythonpath", "queues", "prepare", "writable"):
+        for name in ("pythonpath", "queues", "prepare", "writable", "entrypoint"):
             if isinstance(given := getattr(self, name), str):
                 raise UsageError(f"{name} is {given!r}; give a list, such as [{given!r}].")
         for folder in self.pythonpath:
@@ -146,6 +149,8 @@ class StackSpec:
             "build": None if self.build is None else self.build.source,
             "workers": self.workers,
             "options": None if self.options is None else list(self.options),
+            # Its arguments may be secrets.
+            "entrypoint": list(self.entrypoint[:1]),
             "queues": list(self.queues),
             "mailbox": self.mailbox,
             "env": sorted(self.env),

@@ -23,6 +23,7 @@ FLOORS = (
     ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
     (
         "harness.chaos_command",
+        "harness.rehearse_command",
         "harness.send_command",
         "harness.report_command",
         "harness.survive_command",
@@ -33,7 +34,7 @@ FLOORS = (
         "harness.export_command",
         "harness.celery_setup_docker",
     ),
-    ("harness.conclusion",),
+    ("harness.conclusion", "harness.subjects"),
     (
         "harness.command_exit",
         "harness.scenario_options",
@@ -87,6 +88,7 @@ KNOWN_TO = {
         "harness.export_command",
         "harness.init_command",
         "harness.report_command",
+        "harness.rehearse_command",
         "harness.runs_commands",
         "harness.scenario_options",
         "harness.selftest_command",

@@ -1,6 +1,8 @@
 """What the nodes decide before any container is there."""
 
 import json
+import os
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -31,6 +33,7 @@ def make_worker(tmp_path: Path) -> MakeWorker:
         env: dict[str, str] | None = None,
         pythonpath: Sequence[str] = (),
         queues: Sequence[str] = (),
+        entrypoint: Sequence[str] = (),
     ) -> Worker:
         node = AppNode(
             image="image",
@@ -42,9 +45,34 @@ def make_worker(tmp_path: Path) -> MakeWorker:
             env=env or {},
             pythonpath=pythonpath,
         )
-        return Worker(ENGINE, node, name="worker", options=options, queues=queues)
+        return Worker(ENGINE, node, name="worker", options=options, queues=queues, entrypoint=entrypoint)
 
     return make
+
+
+def test_a_worker_that_starts_as_its_image_does_finds_the_agent_as_celery(
+    make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    entrypoint = ("sh", "-c", "echo ready && exec celery -A 'shop.app' worker -c 2")
+    worker = make_worker(entrypoint=entrypoint)
+    shell, flag, script, name, folder, *command = worker.spec.command
+    assert tuple(command) == entrypoint
+    # What a container does, here: the agent says with which arguments it was called.
+    program = tmp_path / "run" / "bin" / "celery"
+    said = program.read_text()
+    agent = "python /harness-code/harness/inside/start.py agent"
+    assert agent in said
+    program.write_text(said.replace(agent, "printf '%s\\n'"))
+    ran = subprocess.run(
+        [shell, flag, script, name, str(program.parent), *command],
+        env={"PATH": os.environ["PATH"], "HARNESS_NODE": "worker-1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert folder == "/harness/run/bin"
+    assert ran.stdout.split() == ["ready", "-A", "shop.app", "worker", "-c", "2", "--hostname=worker-1@%h"]
 
 
 @pytest.fixture

@@ -1,0 +1,94 @@
+"""A load that keeps workers busy for as long as it is wanted, and no more than busy."""
+
+import threading
+from types import TracebackType
+from typing import Self
+
+from harness.audit.ledger import Ledger
+from harness.scenario import Drive, Scenario
+from harness.stack.stack import Stack
+from harness.wait import wait_until
+
+_MOST_PER_S = 20.0
+"""The most steps per second. Faster tasks are met as well, and the audit has less to read."""
+_IN_FLIGHT = 2
+"""Tasks in flight for each process of a worker: one that runs, and one that waits for it."""
+_LOOK_S = 0.02
+
+
+class SteadyLoad:
+    """Takes the steps of a scenario in a thread, as long as the workers keep up. A context manager."""
+
+    def __init__(self, stack: Stack, scenario: Scenario, drive: Drive, *, workers: int) -> None:
+        """Describe the load.
+
+        Args:
+            stack: gets the tasks.
+            scenario: has the steps.
+            drive: its steps are the most that are taken.
+            workers: how many are kept busy.
+        """
+        self._stack, self._scenario, self._drive, self._workers = stack, scenario, drive, workers
+        # The stack's own belongs to whoever adds and settles.
+        self._ledger = Ledger(stack.folder.journal)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="steady load", daemon=True)
+        self._error: Exception | None = None
+        self.taken = 0
+        """The number of steps that were taken."""
+        self.ended = 0
+        """The number of tasks that have ended."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, and raise what a step has raised, unless something else was raised."""
+        self._stopped.set()
+        self._thread.join()
+        if error is None and self._error is not None:
+            raise self._error
+
+    @property
+    def is_exhausted(self) -> bool:
+        """True if all steps were taken, so that nothing more is sent."""
+        return self.taken >= self._drive.count
+
+    def wait_for(self, more: int, timeout_s: float) -> None:
+        """Wait until so many more tasks have ended, or nothing more is sent. Raises WaitTimeout."""
+        goal = self.ended + more
+        wait_until(
+            lambda: self.ended >= goal or self.is_exhausted or not self._thread.is_alive(),
+            what=f"{more} more tasks have ended",
+            timeout_s=timeout_s,
+        )
+
+    @property
+    def busy(self) -> int:
+        """The number of tasks in flight that keep all workers busy."""
+        said = [one.get("concurrency") or 1 for one in self._ledger.settings.values()]
+        return _IN_FLIGHT * self._workers * max(said, default=1)
+
+    def _run(self) -> None:
+        try:
+            for number in self._drive.numbers:
+                while not self._has_room():
+                    if self._stopped.wait(_LOOK_S):
+                        return
+                self._scenario.step(self._stack.producer, number, self._drive.seed)
+                self.taken += 1
+                if self._stopped.wait(1 / _MOST_PER_S):
+                    return
+            while not self._stopped.wait(_LOOK_S):
+                self._has_room()
+        except Exception as error:  # noqa: BLE001 - whoever waits for the load raises it.
+            self._error = error
+
+    def _has_room(self) -> bool:
+        self._ledger.update()
+        self.ended = self._ledger.ended
+        return self._ledger.sent - self._ledger.ended < self.busy

@@ -1,0 +1,107 @@
+"""A rolling deploy of a real app: a grace that is too short, a shell at process 1, and a right one."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.records.rehearsal import Rehearsed
+from harness.records.verdict import Verdict
+from harness.running import rehearse, version_skew
+from harness.running.survive import OneTask, Subject
+from harness.stack.shared_parts import SharedParts
+from harness.stack.stack import StackSpec
+
+pytestmark = pytest.mark.docker
+
+APP = """
+import time
+from celery import Celery
+app = Celery("shop")
+app.conf.update(worker_prefetch_multiplier=1, task_acks_late=True)
+
+
+@app.task(name="shop.invoice")
+def invoice(seconds):
+    time.sleep(seconds)
+    return seconds
+"""
+BEHIND_A_SHELL = ("sh", "-c", "celery -A shop worker --concurrency=2 --without-mingle; echo over")
+
+
+@pytest.fixture
+def session(_harness_session: SharedParts) -> SharedParts:
+    return _harness_session
+
+
+def rolled(
+    session: SharedParts, folder: Path, *, grace_s: float, takes_s: float, entrypoint: tuple[str, ...] = ()
+) -> Rehearsed:
+    (folder / "shop.py").write_text(APP)
+    subject = Subject(
+        name="shop.invoice",
+        stack=StackSpec(app="shop", app_folder=folder, workers=1, entrypoint=entrypoint),
+        scenario=OneTask("shop.invoice", [takes_s], {}),
+    )
+    return rehearse.rolling(session, subject, folder / "runs", rehearse.Deploy(grace_s=grace_s))
+
+
+def test_a_grace_that_is_long_enough_cuts_nothing_and_the_gap_is_told(session: SharedParts, tmp_path: Path) -> None:
+    run = rolled(session, tmp_path, grace_s=30.0, takes_s=0.5)
+    assert run.verdict is Verdict.PASS, run
+    (one,) = run.replaced
+    assert (one.heard, one.was_killed, one.exit_code, one.cut) == (True, False, 0, ())
+    assert (run.lost, run.ran_again, run.failed) == (0, 0, 0)
+    # The only worker was down until the other one was ready.
+    assert run.untaken_s > 0.5
+    assert run.longest_s is not None
+    assert run.longest_s >= 0.5
+    assert run.longest_task == "shop.invoice"
+
+
+def test_a_shell_at_process_1_that_passes_no_signal_on_is_found(session: SharedParts, tmp_path: Path) -> None:
+    run = rolled(session, tmp_path, grace_s=2.0, takes_s=0.5, entrypoint=BEHIND_A_SHELL)
+    (one,) = run.replaced
+    assert one.first_process.startswith("sh -c celery")
+    assert (one.heard, one.was_killed, one.is_deaf) == (False, True, True)
+    assert run.verdict is Verdict.FAIL
+    assert rehearse.needed_grace_s(run) is None
+
+
+@pytest.mark.catalogue
+def test_a_task_that_the_old_workers_do_not_know_and_a_serializer_that_they_do_not_read_are_found(
+    session: SharedParts, tmp_path: Path
+) -> None:
+    changes = {"old": "", "new": 'app.conf.update(task_serializer="pickle", accept_content=["pickle", "json"])'}
+    versions = dict[str, version_skew.Version]()
+    for name, change in changes.items():
+        (folder := tmp_path / name).mkdir()
+        known = APP if name == "old" else APP.replace("shop.invoice", "shop.bill")
+        (folder / "shop.py").write_text(f"{known}\n{change}\n@app.task(name='shop.same')\ndef same():\n    return 1\n")
+        own = "shop.invoice" if name == "old" else "shop.bill"
+        stack = StackSpec(app="shop", app_folder=folder)
+        sent = [(own, [0]), ("shop.same", [])]
+        subjects = [Subject(name=task, stack=stack, scenario=OneTask(task, args, {})) for task, args in sent]
+        versions[name] = version_skew.Version(name=name, subjects=subjects)
+    old_old, new_new, new_old, old_new = version_skew.skew(session, versions["old"], versions["new"], tmp_path / "runs")
+    assert (old_old.verdict, new_new.verdict) == (Verdict.PASS, Verdict.PASS)
+    assert new_old.verdict is Verdict.FAIL
+    # A name that is not known is told before the arguments are read.
+    assert (new_old.lost, new_old.failed) == (version_skew.STEPS, version_skew.STEPS)
+    assert "ContentDisallowed" in " ".join(new_old.findings)
+    assert old_new.verdict is Verdict.FAIL
+    assert old_new.failed == version_skew.STEPS
+    assert "NotRegistered: shop.invoice" in " ".join(old_new.findings)
+
+
+@pytest.mark.catalogue
+def test_a_grace_that_is_too_short_cuts_tasks_and_one_that_is_named_does_not(
+    session: SharedParts, tmp_path: Path
+) -> None:
+    run = rolled(
+        session, tmp_path, grace_s=1.0, takes_s=4.0, entrypoint=("sh", "-c", "exec celery -A shop worker -c 2")
+    )
+    assert run.verdict is Verdict.FAIL
+    assert [(one.heard, one.was_killed, len(one.cut)) for one in run.replaced] == [(True, True, 2)]
+    needed_s = rehearse.needed_grace_s(run)
+    assert needed_s in {5, 6}
+    assert rolled(session, tmp_path, grace_s=needed_s, takes_s=4.0).cut == 0

@@ -1,0 +1,168 @@
+"""A rolling deploy: how a worker is stopped, what a run means, and which grace period is the shortest."""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from harness.audit.audit import Audit
+from harness.audit.run_folder import RunFolder
+from harness.containers.engine import NodeSpec
+from harness.containers.node import Node
+from harness.records.event import Kind
+from harness.records.journal import Writer
+from harness.records.rehearsal import Rehearsal, Rehearsed, Replaced
+from harness.records.verdict import Fate, Finding, Verdict
+from harness.running import rehearse
+from harness.stack.stack import Stack
+from tests.fakes.container import FakeContainer, Program, Reaction, fake_engine
+
+FOLDER = RunFolder(path=Path("runs/one"))
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    return cast("Stack", SimpleNamespace(folder=RunFolder.create(tmp_path, "run")))
+
+
+def worker(program: Program) -> tuple[Node, FakeContainer]:
+    engine = fake_engine()
+    node = Node(engine, NodeSpec(name="worker-1", image="image"))
+    node.start()
+    box = cast("FakeContainer", node.container)
+    box.program = program
+    return node, box
+
+
+def busy(stack: Stack) -> Writer:
+    """Return the journal of worker-1, which runs a task."""
+    journal = Writer(stack.folder.journal, node="worker-1", role="worker")
+    journal.write(Kind.UP)
+    journal.write(Kind.RECEIVED, "a")
+    journal.write(Kind.STARTED, "a")
+    return journal
+
+
+def test_a_worker_that_ends_its_task_is_not_killed(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = busy(stack)
+    node, box = worker(Program(executes=lambda _: "celery worker"))
+    kill = box.kill
+
+    def ends(name: str) -> None:
+        journal.write(Kind.FINISHED, "a", state="SUCCESS")
+        box._lines.append("worker: Warm shutdown (MainProcess)")  # noqa: SLF001 - what Celery says then.
+        kill(name)
+
+    monkeypatch.setattr(box, "kill", ends)
+    one = rehearse.stop(stack, node, grace_s=10.0)
+    assert (one.node, one.first_process, one.heard, one.was_killed, one.begun, one.cut) == (
+        "worker-1",
+        "celery worker",
+        True,
+        False,
+        1,
+        (),
+    )
+    assert not one.is_deaf
+
+
+def test_a_worker_behind_a_shell_never_hears_and_is_killed_with_its_task(stack: Stack) -> None:
+    busy(stack)
+    node, box = worker(Program(executes=lambda _: "sh -c celery", reacts={"SIGTERM": Reaction()}))
+    one = rehearse.stop(stack, node, grace_s=0.0)
+    assert (one.heard, one.was_killed, one.cut, one.is_deaf) == (False, True, ("a",), True)
+    assert one.exit_code == 128 + signal.SIGKILL == box.now.exit_code
+
+
+def replaced(*cut: str, heard: bool = True, was_killed: bool = False) -> Replaced:
+    return Replaced(
+        node="worker-1",
+        first_process="sh",
+        heard=heard,
+        was_killed=was_killed,
+        exit_code=0,
+        took_s=1.0,
+        begun=2,
+        cut=cut,
+    )
+
+
+def audit(*findings: Finding, **fates: int) -> Audit:
+    counts = {fate: fates.get(fate.value, 0) for fate in Fate}
+    return Audit(
+        name="run", entries=9, fates=counts, findings=findings, e2e_ms={}, workers={}, memory_mb={}, witnesses={}
+    )
+
+
+@pytest.mark.parametrize(
+    ("audited", "workers", "verdict"),
+    [
+        (audit(), [replaced()], Verdict.PASS),
+        # It had no task any more, and took long to end.
+        (audit(), [replaced(was_killed=True)], Verdict.PASS),
+        (audit(), [replaced("a", was_killed=True)], Verdict.FAIL),
+        (audit(), [replaced(heard=False, was_killed=True)], Verdict.FAIL),
+        (audit(Finding(code="lost", verdict=Verdict.FAIL, count=1, text="x")), [replaced()], Verdict.FAIL),
+        (audit(Finding(code="x", verdict=Verdict.UNKNOWN, count=1, text="x")), [replaced()], Verdict.UNKNOWN),
+    ],
+)
+def test_a_deploy_is_right_if_it_keeps_the_promise_and_cuts_no_task(
+    audited: Audit, workers: Sequence[Replaced], verdict: Verdict
+) -> None:
+    assert rehearse.rehearsed("t", FOLDER, audited, workers).verdict is verdict
+
+
+def test_what_became_of_the_tasks_is_counted() -> None:
+    findings = [
+        Finding(code="ran-again", verdict=Verdict.PASS, count=4, text="x"),
+        Finding(code="had-again", verdict=Verdict.PASS, count=2, text="x"),
+        Finding(code="failed-unexpectedly", verdict=Verdict.FAIL, count=1, text="one failed."),
+    ]
+    run = rehearse.rehearsed("t", FOLDER, audit(*findings, lost=1, duplicated=1, failed=5, wrong=1, pending=3))
+    assert (run.lost, run.ran_again, run.doubled, run.failed, run.pending) == (1, 4, 3, 2, 3)
+    assert run.findings == ("failed-unexpectedly: one failed.",)
+    assert run.folder == "one"
+
+
+def run(longest_s: float | None = 3.2, *workers: Replaced) -> Rehearsed:
+    one = rehearse.rehearsed("t", FOLDER, audit(), workers or [replaced()])
+    return Rehearsed(**{**vars(one), "longest_s": longest_s, "longest_task": "pay"})
+
+
+def test_the_shortest_grace_is_that_of_the_longest_task_and_is_proven() -> None:
+    asked = []
+
+    def run_with(grace_s: float) -> Rehearsed:
+        asked.append(grace_s)
+        return run()
+
+    rehearsal = rehearse.with_proof(run(), Rehearsal(name="shop", what="rolling"), run_with)
+    assert (asked, rehearsal.shortest_grace_s, rehearsal.is_proven) == ([4], 4, True)
+
+
+def test_a_grace_that_cuts_a_task_all_the_same_is_followed_by_a_longer_one() -> None:
+    asked = []
+
+    def run_with(grace_s: float) -> Rehearsed:
+        asked.append(grace_s)
+        return run(3.2, replaced("long")) if grace_s < 9 else run(8.1)
+
+    rehearsal = rehearse.with_proof(run(), Rehearsal(name="shop", what="rolling"), run_with)
+    assert (asked, rehearsal.shortest_grace_s, rehearsal.is_proven) == ([4, 8, 16], 16, True)
+
+
+def test_a_grace_that_never_suffices_is_not_proven() -> None:
+    rehearsal = rehearse.with_proof(run(), Rehearsal(name="s", what="rolling"), lambda _: run(3.2, replaced("a")))
+    assert rehearsal.is_proven is False
+
+
+@pytest.mark.parametrize("first", [run(None), run(3.2, replaced(heard=False, was_killed=True))])
+def test_no_grace_helps_where_none_is_heard_or_no_task_ended(first: Rehearsed) -> None:
+    def never(_grace_s: float) -> Rehearsed:
+        raise AssertionError("there is nothing to prove")
+
+    rehearsal = rehearse.with_proof(first, Rehearsal(name="shop", what="rolling"), never)
+    assert (rehearsal.shortest_grace_s, rehearsal.is_proven, rehearsal.proof) == (None, None, None)

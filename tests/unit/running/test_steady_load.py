@@ -1,0 +1,87 @@
+"""A load that keeps workers busy, and no more than busy."""
+
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from harness.audit.run_folder import RunFolder
+from harness.records.event import Kind
+from harness.records.journal import Writer
+from harness.running.steady_load import SteadyLoad
+from harness.scenario import Drive, Scenario
+from harness.wait import wait_until
+
+if TYPE_CHECKING:
+    from harness.stack.stack import Stack
+
+
+class World:
+    """A stack whose worker runs two tasks at once, and ends one when it is told to."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Let the worker say how many tasks it runs at once."""
+        self.stack = cast("Stack", SimpleNamespace(folder=folder, producer=self))
+        self.producer = Writer(folder.journal, node="producer", role="producer")
+        self.worker = Writer(folder.journal, node="worker-1", role="worker")
+        self.worker.write(Kind.SETTINGS, concurrency=2)
+        self.sent: list[str] = []
+
+    def send(self, task: str) -> None:
+        self.producer.write(Kind.INTENDED, task, name="pay")
+        self.producer.write(Kind.ACCEPTED, task, confirmed=True)
+        self.sent.append(task)
+
+    def end(self, task: str) -> None:
+        self.worker.write(Kind.STARTED, task, name="pay")
+        self.worker.write(Kind.FINISHED, task, state="SUCCESS")
+
+
+class Paying(Scenario):
+    """Each step sends one task; step 9 fails."""
+
+    name = "paying"
+
+    def step(self, producer: Any, number: int, seed: int) -> None:
+        del seed
+        if number == 9:
+            raise ValueError("no more money")
+        producer.send(f"task-{number}")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(RunFolder.create(tmp_path, "run"))
+
+
+def load_of(world: World, steps: int) -> SteadyLoad:
+    return SteadyLoad(world.stack, Paying(), Drive(count=steps, seed=1), workers=1)
+
+
+def test_a_step_is_taken_only_while_the_workers_keep_up(world: World) -> None:
+    with load_of(world, 8) as load:
+        wait_until(lambda: load.taken == 4, what="twice as many as run at once", timeout_s=30)
+        assert not load.is_exhausted
+        for task in ("task-0", "task-1"):
+            world.end(task)
+        load.wait_for(2, 30)
+        wait_until(lambda: load.taken == 6, what="two more", timeout_s=30)
+        for number in range(2, 6):
+            world.end(f"task-{number}")
+        wait_until(lambda: load.is_exhausted, what="the rest", timeout_s=30)
+    assert load.taken == len(world.sent) == 8
+
+
+def test_what_a_step_raises_is_raised_at_the_end(world: World) -> None:
+    def play() -> None:
+        with load_of(world, 20) as load:
+            for number in range(9):
+                task = f"task-{number}"
+                wait_until(partial(world.sent.__contains__, task), what="it is sent", timeout_s=30)
+                world.end(task)
+            load.wait_for(100, 30)
+
+    with pytest.raises(ValueError, match="no more money"):
+        play()
