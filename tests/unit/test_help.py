@@ -28,7 +28,8 @@ NO_REPORT = {"init", "up"}
 
 def examples(command: click.Command) -> list[str]:
     """Return the examples of a command's help."""
-    with click.Context(command, info_name="harness") as context:
+    # click keeps the help option that it makes here. It is to be that of the shell, which has two names.
+    with click.Context(command, info_name="harness", **cli.context_settings) as context:
         _, _, text = command.get_help(context).partition("Examples:\n")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
