@@ -24,12 +24,23 @@ from harness.stack.project_stack import spec_of
 _OWN_APP = "scenarios.app"
 
 
-@click.command(epilog=examples("harness up", "harness up shop.app --logs", "harness up shop.app --workers 4 -d"))
+@click.command(
+    epilog=examples(
+        "harness up", "harness up --ports fixed", "harness up shop.app --logs", "harness up shop.app --workers 4 -d"
+    )
+)
 @click.argument("app", required=False)
 @click.option("--workers", type=click.IntRange(min=0), help="How many workers.  [default: the settings', or 2]")
 @click.option("--web", "routes", help="The module with the web producer's own routes.  [default: scenarios.web]")
 @click.option("--app-dir", type=FOLDER, help=f"The folder that APP is imported from.  {DEFAULT_FOLDER}")
 @click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folder is made.")
+@click.option(
+    "--ports",
+    type=click.Choice(["free", "fixed"]),
+    default="free",
+    show_default=True,
+    help="Ports of this machine: any that are free, or the usual ones (5672, 15672 and 8000), as far as they are free.",
+)
 @click.option("--logs", is_flag=True, help="Show what every node says.")
 @click.option("-d", "--detach", is_flag=True, help="Return when it is up; `harness down` ends it.")
 def up(
@@ -39,6 +50,7 @@ def up(
     routes: str | None,
     app_dir: Path | None,
     root: Path,
+    ports: str,
     logs: bool,
     detach: bool,
 ) -> None:
@@ -55,13 +67,13 @@ def up(
     spec = spec_of(settings, workers=2, mailbox=True)
     if routes is None:
         routes = "scenarios.web" if spec.app == _OWN_APP else ""
-    plan = playground.Plan(stack=spec, routes=routes, root=root)
+    plan = playground.Plan(stack=spec, routes=routes, root=root, usual_ports=ports == "fixed")
 
     def say(line: str) -> None:
         Console(stderr=True, soft_wrap=True).print(line)
 
     if detach:
-        own = [spec.app, f"--workers={spec.workers}", f"--web={routes}", f"--runs={root}"]
+        own = [spec.app, f"--workers={spec.workers}", f"--web={routes}", f"--runs={root}", f"--ports={ports}"]
         own += [] if app_dir is None else [f"--app-dir={app_dir}"]
         _describe(console, playground.detach(own, say))
         return

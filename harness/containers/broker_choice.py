@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from harness.containers.broker_node import BrokerNode
 from harness.containers.engine import Engine
 from harness.containers.image_recipes import Image, is_replaced
-from harness.containers.rabbitmq import HOSTNAME, SAMPLED_S, SAMPLED_S_OF_OURS, Broker
+from harness.containers.rabbitmq import AMQP_PORT, HOSTNAME, MANAGEMENT_PORT, SAMPLED_S, SAMPLED_S_OF_OURS, Broker
 
 IMAGE = Image.RABBITMQ
 """The image of the broker."""
+USUAL_PORTS = (AMQP_PORT, MANAGEMENT_PORT)
+"""The ports at which people expect the broker and its page on their machine."""
 
 
 def new_broker(
@@ -21,8 +23,8 @@ def new_broker(
         image: the image of IMAGE's kind.
         network: the network of the nodes that use it.
         name: the node's name there.
-        kept_ports: a port of this machine for each that it publishes; a restart does not change them. By default, the
-            engine picks others at each start.
+        kept_ports: a port of this machine for each that it publishes; a restart does not change them. By default, and
+            for one that is 0, the engine picks another at each start.
     """
     # A user's own image may not have our setting.
     sampled_s = SAMPLED_S if is_replaced(IMAGE) else SAMPLED_S_OF_OURS

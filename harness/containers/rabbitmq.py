@@ -72,7 +72,7 @@ class Broker(BrokerNode):
             name: the node's name, and its host's.
             sampled_s: the interval, in seconds, at which quorum queues report how many messages they hold.
             kept_ports: the ports of this machine for AMQP and for the management API, which a restart does not change;
-                by default, the engine picks others at each start.
+                by default, and for one that is 0, the engine picks another at each start.
         """
         self._sampled_s = sampled_s
         self._password = secrets.token_urlsafe(24)
@@ -81,7 +81,9 @@ class Broker(BrokerNode):
             image=image,
             env={"RABBITMQ_DEFAULT_USER": _ADMIN, "RABBITMQ_DEFAULT_PASS": self._password},
             ports=(AMQP_PORT, MANAGEMENT_PORT),
-            kept_ports=dict(zip((AMQP_PORT, MANAGEMENT_PORT), kept_ports, strict=False)),
+            kept_ports={
+                inside: port for inside, port in zip((AMQP_PORT, MANAGEMENT_PORT), kept_ports, strict=False) if port
+            },
             # RabbitMQ keeps its data under the host name. Under another one, a restart would lose the data.
             hostname=name,
             user=None,

@@ -1,5 +1,7 @@
 """The web producer as a node: it sends a task for each HTTP request that asks for one."""
 
+from dataclasses import replace
+
 import requests
 
 from harness.containers.app_node import AppNode
@@ -15,16 +17,19 @@ _PROBE_TIMEOUT_S = 3
 class WebNode(Node):
     """The web producer, on loopback and on its network; ready when it answers."""
 
-    def __init__(self, engine: Engine, app: AppNode, *, routes: str = "") -> None:
+    def __init__(self, engine: Engine, app: AppNode, *, routes: str = "", port: int = 0) -> None:
         """Create the node without starting it.
 
         Args:
             engine: runs it.
             app: the app's settings, with FastAPI and uvicorn in its image. The app's name is shown; it is not imported.
             routes: the module with the app's own routes; see `harness.inside.web`. Empty for none.
+            port: its port on this machine, which a restart does not change; if it is 0, the engine picks one.
         """
         command = (routes,) if routes else ()
         spec = app.spec(NAME, command, module="web", env={"HARNESS_APP": app.app}, ports=(HTTP_PORT,))
+        if port:
+            spec = replace(spec, kept_ports={HTTP_PORT: port})
         super().__init__(engine, spec, network=app.network, missing=self._lacks)
 
     @property

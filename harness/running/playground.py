@@ -10,6 +10,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,9 +23,11 @@ import harness
 from harness.audit.audit import Audit
 from harness.audit.ledger import Ledger
 from harness.audit.run_folder import HOME, RunFolder, dump, keep_out_of_version_control
-from harness.containers.engine import Status
+from harness.containers.broker_choice import USUAL_PORTS
+from harness.containers.engine import LOOPBACK, Status
 from harness.containers.engine_choice import connect
 from harness.containers.ownership import Owner
+from harness.containers.web_node import HTTP_PORT
 from harness.errors import HarnessError, RunFolderError, StartError, UsageError
 from harness.records.values import Json
 from harness.stack.shared_parts import Say, SharedParts
@@ -40,6 +43,7 @@ USER = PASSWORD = "guest"  # noqa: S105 - it is in RabbitMQ's own manual.
 """RabbitMQ's well-known default login. Every user of this machine knows it, so it has rights on the stack's vhost
 alone."""
 
+_USUAL_PORTS = (*USUAL_PORTS, HTTP_PORT)
 _START_TIMEOUT_S = 900
 """Seconds. The first start builds images."""
 _END_TIMEOUT_S = 120
@@ -65,6 +69,8 @@ class Plan:
     """The module with the web producer's own routes; empty for none."""
     root: Path
     """The folder in which the run folder is created."""
+    usual_ports: bool = False
+    """True if the broker, its page and the web producer have the usual ports of this machine, where these are free."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +143,9 @@ def up(plan: Plan, say: Say) -> Iterator[tuple[Playground, Stack]]:
         UsageError: a stack is up already, or starting.
         HarnessError: a part of it does not start.
     """
-    with claimed(plan.stack.app) as state, SharedParts(say) as session:
+    ports = list(_usual_ports(say)) if plan.usual_ports else [0] * len(_USUAL_PORTS)
+    *broker_ports, web_port = ports
+    with claimed(plan.stack.app) as state, SharedParts(say, broker_ports=broker_ports) as session:
         session.start()
         folder = RunFolder.create(plan.root, "up")
         with Stack(session, plan.stack, folder) as stack:
@@ -146,10 +154,25 @@ def up(plan: Plan, say: Say) -> Iterator[tuple[Playground, Stack]]:
             keep_secret(*stack.broker.administrator)
             say("starting beat and the web producer")
             stack.add_beat()
-            stack.add_web(plan.routes)
+            stack.add_web(plan.routes, port=web_port)
             ground = _describe(plan, stack)
             state.write(STATE.name, asdict(ground))
             yield ground, stack
+
+
+def _usual_ports(say: Say) -> Iterator[int]:
+    """Yield each usual port, or 0 and say so if another program has it."""
+    for port in _USUAL_PORTS:
+        with socket.socket() as probe:
+            # As the engine does it: what another connection has left behind is no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                say(f"port {port} is in use, so that another one is taken")
+                yield 0
+                continue
+        yield port
 
 
 def refuse_a_second() -> None:

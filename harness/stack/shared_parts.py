@@ -1,6 +1,6 @@
 """The parts that stacks share: the engine, the images, a network, and one broker."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,10 +39,16 @@ class _Started:
 class SharedParts:
     """Starts all parts at the first use of one, and takes them down with `close`. A context manager."""
 
-    def __init__(self, say: Say = lambda _: None) -> None:
-        """Create it without starting anything; `say` gets a line about each thing that takes long."""
+    def __init__(self, say: Say = lambda _: None, *, broker_ports: Sequence[int] = ()) -> None:
+        """Create it without starting anything.
+
+        Args:
+            say: gets a line about each thing that takes long.
+            broker_ports: the ports of this machine for the broker; see `harness.containers.broker_choice.new_broker`.
+        """
         self.say = say
         """Takes a line of progress."""
+        self._broker_ports = broker_ports
         self._started: _Started | None = None
         self._open_network: str | None = None
         self._joining = Lock()
@@ -200,7 +206,7 @@ class SharedParts:
         self._closing.callback(self._remove_open_network, engine)
         services = Services(engine, network, self.say)
         self._closing.callback(services.close)
-        broker = broker_choice.new_broker(engine, image=broker_image, network=network)
+        broker = broker_choice.new_broker(engine, image=broker_image, network=network, kept_ports=self._broker_ports)
         self._closing.callback(broker.remove)
         broker.start()
         broker.wait_ready()

@@ -297,11 +297,12 @@ class Stack(AccountedSystem):
         self.add(beat)
         return beat
 
-    def add_web(self, routes: str = "") -> WebNode:
+    def add_web(self, routes: str = "", *, port: int = 0) -> WebNode:
         """Start the web producer, and return it when it answers.
 
         Args:
             routes: the module with the app's own routes, such as `scenarios.web`; see `harness.inside.web`.
+            port: its port on this machine; if it is 0, the engine picks one.
 
         Raises:
             UsageError: this stack has a web producer already.
@@ -309,7 +310,7 @@ class Stack(AccountedSystem):
         if self._web is not None:
             raise UsageError("this stack has a web producer already.")
         app = replace(self._app_node(WEB), image=self._session.mailbox_image)
-        self._web = WebNode(self._session.engine, app, routes=routes)
+        self._web = WebNode(self._session.engine, app, routes=routes, port=port)
         self.add(self._web)
         return self._web
 

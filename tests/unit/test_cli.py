@@ -384,10 +384,10 @@ def test_a_stack_that_is_left_running_has_the_same_settings(
     monkeypatch.setattr("harness.up_commands.playground.detach", lambda arguments, _say: given.extend(arguments))
     monkeypatch.setattr("harness.up_commands._describe", lambda *_: None)
     assert shell("up", "-d", "--workers=1").code == 0
-    assert given == ["shop.app", "--workers=1", "--web=", "--runs=.harness/runs"]
+    assert given == ["shop.app", "--workers=1", "--web=", "--runs=.harness/runs", "--ports=free"]
     given.clear()
-    assert shell("up", "-d", "--app-dir", "depot").code == 0
-    assert given == ["shop.app", "--workers=3", "--web=", "--runs=.harness/runs", "--app-dir=depot"]
+    assert shell("up", "-d", "--app-dir", "depot", "--ports", "fixed").code == 0
+    assert given == ["shop.app", "--workers=3", "--web=", "--runs=.harness/runs", "--ports=fixed", "--app-dir=depot"]
 
 
 @pytest.mark.usefixtures("_a_scenario_with_options")

@@ -14,6 +14,8 @@ from harness.containers.beat import Beat
 from harness.containers.engine import Engine, NodeSpec, State, Status, network_leads_out
 from harness.containers.mailbox import Mailbox
 from harness.containers.node import Node
+from harness.containers.rabbitmq import Broker
+from harness.containers.web_node import WebNode
 from harness.containers.worker import DEFAULT_OPTIONS, Worker
 from harness.errors import EngineError, StartError, UsageError
 from harness.records.event import Kind
@@ -261,3 +263,24 @@ def test_a_mail_whose_line_is_not_complete_has_not_arrived_yet(mailbox: Mailbox,
     (mail,) = mailbox.messages()
     assert (mail.key, mail.task, mail.recipients) == ("mail:1", None, ("a@b.example",))
     assert mail.parsed["Subject"] == "one"
+
+
+@pytest.mark.parametrize(
+    ("ports", "kept"), [((), {}), ((0, 0), {}), ((0, 15672), {15672: 15672}), ((1, 2), {5672: 1, 15672: 2})]
+)
+def test_a_broker_keeps_the_ports_that_are_named(ports: Sequence[int], kept: dict[int, int]) -> None:
+    assert Broker(ENGINE, image="image", network="network", kept_ports=ports).spec.kept_ports == kept
+
+
+@pytest.mark.parametrize(("port", "kept"), [(0, {}), (8000, {8000: 8000})])
+def test_a_web_producer_keeps_the_port_that_is_named(tmp_path: Path, port: int, kept: dict[int, int]) -> None:
+    app = AppNode(
+        image="image",
+        app="shop",
+        app_folder=tmp_path / "app",
+        run_folder=tmp_path / "run",
+        network="network",
+        broker_url="amqp://inside",
+        env={},
+    )
+    assert WebNode(ENGINE, app, port=port).spec.kept_ports == kept

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -239,3 +240,13 @@ def test_each_node_that_ends_is_told_once_the_broker_too(monkeypatch: pytest.Mon
     stack = SimpleNamespace(broker=Ends("broker"), nodes=lambda: workers)
     playground.watch(cast("Stack", stack), told.append)
     assert told == [f"{name} is down. Its last words: the last 3 lines" for name in ("broker", "worker-1")]
+
+
+def test_a_usual_port_that_another_program_has_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as other:
+        free = other.getsockname()[1]
+        other.close()
+        monkeypatch.setattr(playground, "_USUAL_PORTS", (taken.getsockname()[1], free))
+        said: list[str] = []
+        assert list(playground._usual_ports(said.append)) == [0, free]  # noqa: SLF001 - a whole stack would be started.
+        assert said == [f"port {taken.getsockname()[1]} is in use, so that another one is taken"]

@@ -1,7 +1,8 @@
 """What a session does when something is wrong. The engine and the broker of these tests only keep a diary."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pytest
 
@@ -54,7 +55,7 @@ class FakeBroker:
     network: str
     sampled_s: float = 0.0
     name: str = "broker"
-    kept_ports: tuple[int, ...] = ()
+    kept_ports: Sequence[int] = ()
 
     def start(self) -> None:
         self.engine.diary.note("start broker")
@@ -93,6 +94,12 @@ def test_everything_is_started_once_and_taken_down_once_the_engine_last(diary: D
     assert diary == UP + DOWN
     session.close()
     assert diary == UP + DOWN
+
+
+@pytest.mark.usefixtures("diary")
+def test_the_broker_has_the_ports_that_are_asked_for() -> None:
+    with SharedParts(broker_ports=[5672, 15672]) as session:
+        assert cast("FakeBroker", session.broker).kept_ports == [5672, 15672]
 
 
 def test_a_session_that_was_never_used_takes_nothing_down(diary: Diary) -> None:
