@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from harness.project.celery_apps import Names
 from harness.project.source_files import Module, Sources, dotted, text_of
 from harness.records.values import Json
 
@@ -23,12 +24,16 @@ _OLD_NAMES = {
 }
 """Names of Celery 3, which later versions still read, and the names of today. The others follow from their prefix."""
 _PREFIX = "CELERY_"
+ANYTHING = "*"
+"""Stands for the settings that nobody can name from the sources, such as those of `conf.update(**OTHER)`."""
 _ARITHMETIC: Mapping[type[ast.operator], Callable[[float, float], float]] = {
     ast.Mult: operator.mul,
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Div: operator.truediv,
 }
+_DJANGO = ("django.conf", "django.conf.settings")
+"""Django's settings are of any module. There they are known by their prefix."""
 _SECONDS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1, "weeks": 604_800}
 
 
@@ -48,13 +53,23 @@ class Said:
 
 
 def celery_settings(sources: Sources) -> dict[str, list[Said]]:
-    """Return what a project's modules, without its tests, say of each setting of Celery, in the order of the files."""
+    """Return what a project's modules, without its tests, say of each setting of Celery, in the order of the files.
+
+    Places that may say any setting are listed under ANYTHING.
+    """
     modules = [module for module in sources.modules if not module.is_test]
-    configured = {name for module in modules for name in _configuration_modules(module)}
     found: dict[str, list[Said]] = {}
+    configurations: set[PurePosixPath] = set()
     for module in modules:
-        is_configuration = any(is_module(module.path, name) for name in configured)
-        for name, node in _pairs(module, is_configuration=is_configuration):
+        for node, name in _configurations(module):
+            named = {one.path for one in modules if name and is_module(one.path, name)}
+            if name and any(isinstance(one, ast.ClassDef) and one.name == name for one in module.tree.body):
+                named.add(module.path)
+            if not named and name not in _DJANGO:
+                found.setdefault(ANYTHING, []).append(Said(setting=ANYTHING, node=node, path=module.path))
+            configurations |= named
+    for module in modules:
+        for name, node in _pairs(module, is_configuration=module.path in configurations):
             said = Said(setting=name, node=node, path=module.path)
             found.setdefault(name, []).append(said)
     return found
@@ -117,26 +132,38 @@ def _pairs(module: Module, *, is_configuration: bool) -> Iterator[tuple[str, ast
     if is_configuration:
         classes = (node.body for node in module.tree.body if isinstance(node, ast.ClassDef))
         for statement in (one for body in (module.tree.body, *classes) for one in body):
-            if isinstance(statement, ast.Assign):
-                names = (target.id for target in statement.targets if isinstance(target, ast.Name))
-                yield from ((name, statement.value) for name in names if name.islower())
+            targets, value = _assignment(statement)
+            names = (target.id for target in targets if isinstance(target, ast.Name))
+            yield from ((name, value) for name in names if name.islower())
 
 
 def _said_by(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     """Yield the settings that a statement or call names: of `conf`, of a new app, or of a dictionary `CELERY`."""
     match node:
-        case ast.Assign(targets=targets, value=value):
+        case ast.Assign() | ast.AnnAssign():
+            targets, value = _assignment(node)
             for target in targets:
                 yield from _assigned(target, value)
         case ast.Call(func=ast.Attribute(attr="update", value=holder), args=args, keywords=keywords) if _is_conf(
             holder
         ):
             yield from (pair for one in args for pair in entries(one))
-            yield from ((one.arg, one.value) for one in keywords if one.arg)
+            yield from ((ANYTHING, one) for one in args if not _is_written_out(one))
+            yield from ((one.arg or ANYTHING, one.value) for one in keywords)
         case ast.Call(func=func, keywords=keywords) if (dotted(func) or "").rpartition(".")[2] == "Celery":
-            yield from ((one.arg, one.value) for one in keywords if one.arg)
+            yield from ((one.arg or ANYTHING, one.value) for one in keywords)
         case ast.keyword(arg="CELERY", value=value):
             yield from entries(value)
+
+
+def _assignment(node: ast.AST) -> tuple[list[ast.expr], ast.expr]:
+    """Return the targets of an assignment and its value; of one without a value the target, which is no literal."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            return targets, value
+        case ast.AnnAssign(target=target, value=given):
+            return [target], given or target
+    return [], ast.Constant(value=None)
 
 
 def _assigned(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
@@ -162,14 +189,34 @@ def _is_conf(node: ast.expr) -> bool:
     return isinstance(node, ast.Attribute) and node.attr == "conf"
 
 
-def _configuration_modules(module: Module) -> Iterator[str]:
-    """Yield the modules that an app of this module takes its settings from, as they are named."""
+def _is_written_out(node: ast.expr) -> bool:
+    """Return whether `entries` yields each entry that a dictionary has."""
+    match node:
+        case ast.Dict(keys=keys):
+            return all(text_of(key) is not None for key in keys)
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
+            return all(one.arg for one in keywords)
+    return False
+
+
+def _configurations(module: Module) -> Iterator[tuple[ast.expr, str | None]]:
+    """Yield each call that takes an app's settings from a module or class, and its name; None if nobody knows it."""
+    names = Names.of(module)
     for node in module.nodes:
         match node:
-            case ast.Call(func=ast.Attribute(attr="config_from_object"), args=[first, *_]):
-                name = text_of(first) or dotted(first)
-                if name is not None:
-                    yield name.partition(":")[0]
+            case ast.Call(func=ast.Attribute(attr="config_from_envvar")):
+                yield node, None
+            case ast.Call(func=ast.Attribute(attr="config_from_object"), args=[ast.Subscript(slice=key), *_]) if (
+                text_of(key) == "CELERY"
+            ):
+                # Flask's way. The dictionary is read where it is written.
+                pass
+            case ast.Call(func=ast.Attribute(attr="config_from_object"), args=[first, *_], keywords=keywords):
+                made = first.func if isinstance(first, ast.Call) and not first.args and not first.keywords else first
+                name = text_of(first) or names.full(made) or dotted(made)
+                name = name.partition(":")[0] if name else None
+                prefix = next((one.value for one in keywords if one.arg == "namespace"), None)
+                yield node, None if prefix is not None and text_of(prefix) != "CELERY" else name
 
 
 def is_module(path: PurePosixPath, name: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.project.app_tasks import Task, tasks_in
 from harness.project.celery_apps import import_folder
-from harness.project.celery_settings import Said, celery_settings, entries, literal
+from harness.project.celery_settings import ANYTHING, Said, celery_settings, entries, literal
 from harness.project.source_files import Sources, dotted, text_of
 from harness.records.values import Json
 
@@ -44,9 +44,13 @@ class _Project:
     settings: Mapping[str, Sequence[Said]]
     tasks: Sequence[Task]
 
+    def _places(self, setting: str) -> Sequence[Said]:
+        """Return who says a setting; if nobody surely does, who may."""
+        return self.settings.get(setting) or self.settings.get(ANYTHING, ())
+
     def said(self, setting: str) -> Json:
         """Return the value of a setting; None if nobody says it, `...` if nobody knows it before the app runs."""
-        places = self.settings.get(setting, ())
+        places = self._places(setting)
         values = [literal(one.node) for one in places]
         if not values:
             return None
@@ -54,7 +58,7 @@ class _Project:
 
     def where(self, setting: str) -> str:
         """Return who says a setting, in words."""
-        places = self.settings.get(setting, ())
+        places = self._places(setting)
         return ", ".join(one.where for one in places) or "not set"
 
     def named(self, tasks: Sequence[Task]) -> str:

@@ -161,10 +161,21 @@ def mail(): ...
         ('app.config_from_object("configuration:Live")\n', "class Live:\n    task_acks_late = True\n"),
         ('app.config_from_object("configuration.Live")\n', "class Live:\n    task_acks_late = True\n"),
         ("app.config_from_object(configuration)\n", "task_acks_late = True\n"),
+        ('app.config_from_object("configuration")\n', "task_acks_late: bool = True\n"),
+        ("CELERY_TASK_ACKS_LATE: bool = True\n", ""),
+        ("class Live:\n    task_acks_late = True\napp.config_from_object(Live)\n", ""),
+        (
+            "from configuration import Live\napp.config_from_object(Live())\n",
+            "class Live:\n    task_acks_late = True\n",
+        ),
         ('app.config_from_object("django.conf:settings", namespace="CELERY")\n', "CELERY_TASK_ACKS_LATE = True\n"),
         ('app.config_from_object("django.conf:settings")\n', "CELERY_ACKS_LATE = True\n"),
+        (
+            'from django.conf import settings\napp.config_from_object(settings, namespace="CELERY")\n',
+            "CELERY_TASK_ACKS_LATE = True\n",
+        ),
         ("flask.config.from_mapping(CELERY=dict(task_acks_late=True))\n", ""),
-        ('flask.config["CELERY"] = {"task_acks_late": True}\n', ""),
+        ('flask.config["CELERY"] = {"task_acks_late": True}\napp.config_from_object(flask.config["CELERY"])\n', ""),
     ],
 )
 def test_a_setting_is_found_wherever_it_is_said(tmp_path: Path, configured: str, settings: str) -> None:
@@ -172,6 +183,25 @@ def test_a_setting_is_found_wherever_it_is_said(tmp_path: Path, configured: str,
     found = risks(tmp_path, BARE.format(configured=configured), configuration=settings)
     assert "task_acks_late" not in found
     assert "task_reject_on_worker_lost" in found
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        "app.conf.update(**OTHER)\n",
+        "app.conf.update(OTHER)\n",
+        'app.conf.update({"timezone": "UTC", **OTHER})\n',
+        "app.conf.update(dict(OTHER))\n",
+        'app.config_from_envvar("SETTINGS")\n',
+        "app.config_from_object(choose())\n",
+        'app.config_from_object("of_another_project")\n',
+        'app.config_from_object("django.conf:settings", namespace="SHOP")\n',
+    ],
+)
+def test_a_setting_that_may_be_said_where_nobody_can_read_it_is_not_known(tmp_path: Path, configured: str) -> None:
+    assert "task_acks_late" in risks(tmp_path, BARE.format(configured=""))
+    assert risks(tmp_path, BARE.format(configured=configured)) == {}
+    assert "task_acks_late (shop.py:4)" in calculated_in(Sources(tmp_path))
 
 
 def test_a_name_elsewhere_is_no_setting(tmp_path: Path) -> None:
