@@ -200,17 +200,30 @@ def _differences(old: Audit, new: Audit) -> tuple[list[str], list[str]]:
             worse.append(said)
         elif now < was:
             better.append(said)
-    broken = {str(one.code): one for one in old.findings if one.verdict is Verdict.FAIL}
+    # A code can have several findings, such as one for each entry of a schedule.
+    was_broken, is_broken = _broken(old), _broken(new)
     fates = {fate.value for fate in _BAD}
-    for one in new.findings:
-        code = str(one.code)
-        if one.verdict is Verdict.FAIL and code not in fates:
-            was_count = broken[code].count if code in broken else 0
-            if one.count > was_count:
-                worse.append(f"{code}: {one.text}")
-    still = {str(one.code) for one in new.findings if one.verdict is Verdict.FAIL}
-    better += [f"{code}: it is gone" for code in broken if code not in still | fates]
+    worse += [
+        f"{code}: {one.text}"
+        for code, found in is_broken.items()
+        if code not in fates and _count(found) > _count(was_broken.get(code, ()))
+        for one in found
+    ]
+    better += [f"{code}: it is gone" for code in was_broken if code not in is_broken.keys() | fates]
     return worse, better
+
+
+def _broken(audit: Audit) -> dict[str, list[Finding]]:
+    """Return the findings that break a promise, by their codes."""
+    found: dict[str, list[Finding]] = {}
+    for one in audit.findings:
+        if one.verdict is Verdict.FAIL:
+            found.setdefault(str(one.code), []).append(one)
+    return found
+
+
+def _count(findings: Sequence[Finding]) -> int:
+    return sum(one.count for one in findings)
 
 
 def _share(audit: Audit, fate: Fate) -> float:

@@ -59,6 +59,12 @@ def lost(count: int = 1) -> Finding:
 
 
 BROKEN = Finding(code="own-check", verdict=Verdict.FAIL, count=1, text="the sum is wrong.")
+
+
+def missed(entry: str, count: int) -> Finding:
+    return Finding(code="tick-missing", verdict=Verdict.FAIL, count=count, text=f"{entry}: {count} are missing.")
+
+
 UNSURE = Finding(code="journal-torn-off", verdict=Verdict.UNKNOWN, count=1, text="lines are missing.")
 
 
@@ -156,6 +162,9 @@ def test_without_runs_it_says_so(shell: Shell) -> None:
         ({"findings": [lost()], "ok": 199, "lost": 1}, {"findings": [lost(2)], "ok": 198, "lost": 2}, (), 1),
         ({"ok": 200}, {"findings": [BROKEN], "ok": 200}, (), 1),
         ({"findings": [BROKEN], "ok": 200}, {"findings": [BROKEN], "ok": 200}, (), 0),
+        # A code has a finding for each entry: all of them count, not the last.
+        ({"findings": [missed("a", 9), missed("b", 1)]}, {"findings": [missed("a", 9), missed("b", 1)]}, (), 0),
+        ({"findings": [missed("a", 1), missed("b", 9)]}, {"findings": [missed("a", 8), missed("b", 9)]}, (), 1),
         ({"ok": 200}, {"findings": [UNSURE], "ok": 200}, (), 3),
         ({"findings": [UNSURE], "ok": 200}, {"ok": 200}, (), 0),
         ({"ok": 200}, {"findings": [UNSURE, BROKEN], "ok": 200}, (), 1),
