@@ -37,8 +37,7 @@ def export(*, run: Path, perfetto: Path | None, otlp: Path | None, as_json: bool
 
     The exit code is 0, or 3 if lines of the journal could not be read, so that something is not there.
     """
-    if perfetto is None and otlp is None:
-        raise UsageError("say what to write: --perfetto FILE, --otlp FILE, or both.")
+    _check(perfetto, otlp)
     folder = RunFolder.open(run)
     events = JournalInOrder(folder.journal)
     about = {"run": folder.path.name}
@@ -69,6 +68,14 @@ def export(*, run: Path, perfetto: Path | None, otlp: Path | None, as_json: bool
         complain(f"{events.damaged:,} lines of the journal could not be read, so that what they said is not there.")
         return Verdict.UNKNOWN.exit_code
     return Verdict.PASS.exit_code
+
+
+def _check(perfetto: Path | None, otlp: Path | None) -> None:
+    """Raise UsageError if there is nothing to write, or one file for two formats."""
+    if perfetto is None and otlp is None:
+        raise UsageError("say what to write: --perfetto FILE, --otlp FILE, or both.")
+    if perfetto is not None and otlp is not None and perfetto.resolve() == otlp.resolve():
+        raise UsageError(f"--perfetto and --otlp both name {perfetto}: give each a file of its own.")
 
 
 def _faults(folder: RunFolder) -> list[FaultAccount]:

@@ -294,6 +294,7 @@ def test_a_wrong_use_is_told_and_leaves_nothing(run: Path, tmp_path: Path) -> No
     assert isinstance(export(tmp_path, "--otlp", tmp_path / "t").exception, RunFolderError)
     assert isinstance(export(run, "--otlp", tmp_path / "no" / "t").exception, RunFolderError)
     assert isinstance(export(run, "--perfetto", "/dev/null").exception, UsageError)
+    assert isinstance(export(run, "--perfetto", tmp_path / "t", "--otlp", tmp_path / "." / "t").exception, UsageError)
     (run / "faults.json").write_text('{"faults": 1}')
     assert isinstance(export(run, "--perfetto", tmp_path / "t").exception, RunFolderError)
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
