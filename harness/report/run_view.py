@@ -110,7 +110,8 @@ def view_of(path: Path, *, most_lives: int = MOST_LIVES) -> RunView:
     faults = load.faults if load is not None else _faults(folder, notes)
     tables = found[0]
     windows = [(fault.injected_t - 1, (fault.healed_t or fault.injected_t) + 2) for fault in faults if fault.injected_t]
-    verdict, sentence = _judged(shown, load)
+    is_load = (folder.path / "load.json").exists()
+    verdict, sentence = _judged(shown, load) if load is not None or not is_load else _without_load(shown)
     return RunView(
         name=shown.name,
         kind=_kind(about, load),
@@ -187,6 +188,13 @@ def _judged(audited: Audit, load: LoadAccount | None) -> tuple[Verdict, str]:
         entries = _plural(len(audited.ticks), "entry", "entries")
         return audited.verdict, f"{_OPENINGS[audited.verdict]}: beat sent {sent:,} ticks of {entries}{_worst(audited)}."
     return audited.verdict, f"{_OPENINGS[audited.verdict]}: {_lower(_of_tasks(audited))}{_worst(audited)}."
+
+
+def _without_load(audited: Audit) -> tuple[Verdict, str]:
+    """Return the verdict on a load test whose own file cannot be read: its tasks alone prove nothing of the load."""
+    verdict = Verdict.worst([audited.verdict, Verdict.UNKNOWN])
+    sentence = f"{_OPENINGS[verdict]}: {_lower(_of_tasks(audited))}{_worst(audited)}; load.json cannot be read."
+    return verdict, sentence
 
 
 _OPENINGS = {Verdict.PASS: "Passed", Verdict.FAIL: "Failed", Verdict.UNKNOWN: "Unknown"}
