@@ -69,9 +69,25 @@ class _Project:
 
     def with_option(self, option: str, setting: str, wanted: Callable[[Json], bool]) -> list[Task]:
         """Return the tasks for which an option surely has such a value: their own, or else the app's."""
-        app = self.said(setting)
-        values = ((task, literal(task.options[option]) if option in task.options else app) for task in self.tasks)
-        return [task for task, value in values if value is not ... and wanted(value)]
+        return [
+            task for task in self.tasks if (value := self._option(task, option, setting)) is not ... and wanted(value)
+        ]
+
+    def _option(self, task: Task, option: str, setting: str) -> Json:
+        """Return the value of a task's option; `...` if nobody knows it before the app runs."""
+        annotations = self.said("task_annotations")
+        if not isinstance(annotations, Mapping | None):
+            return ...
+        # Celery sets those of the name first and then those of all, so that the last ones stay.
+        for name in ("*", task.name(import_folder(self.sources, task.path))):
+            given = (annotations or {}).get(name, {})
+            if not isinstance(given, Mapping):
+                return ...
+            if option in given:
+                return given[option]
+        own = literal(task.options[option]) if option in task.options else None
+        # To Celery, an option of None is one that was not given.
+        return self.said(setting) if own is None else own
 
 
 def risks_in(sources: Sources) -> tuple[Risk, ...]:
@@ -182,6 +198,8 @@ def _expiring(project: _Project) -> Iterator[Risk]:
 
 
 def _held_long(project: _Project) -> Iterator[Risk]:
+    if project.said("task_default_queue_type") not in (None, "classic"):
+        return
     for module in (one for one in project.sources.modules if not one.is_test):
         for node in module.nodes:
             match node:
@@ -270,6 +288,8 @@ _MATTER = (
     "task_reject_on_worker_lost",
     "task_retry_on_worker_lost",
     "worker_prefetch_multiplier",
+    "task_annotations",
+    "task_default_queue_type",
     "broker_transport_options",
     "task_time_limit",
     "result_expires",

@@ -129,12 +129,32 @@ def test_each_is_named_with_its_place(tmp_path: Path, old: str, new: str, settin
         ("accept_content=", 'result_expires=timedelta(days=7), timezone="Europe/Berlin", accept_content='),
         ("accept_content=", 'result_expires=timedelta(fortnights=1), timezone="Europe/Berlin", accept_content='),
         ("countdown=60", "countdown=delay"),
+        ("max_retries=3", "acks_late=None, max_retries=3"),
+        ("task_acks_late=True", 'task_annotations={"*": {"acks_late": True}}'),
+        ("task_acks_late=True", 'task_annotations={"shop.mail": {"acks_late": True}}'),
+        ("task_acks_late=True", "task_annotations=annotations()"),
+        ("task_acks_late=True", 'task_annotations={"*": annotation()}'),
         ("worker_prefetch_multiplier=1", "worker_prefetch_multiplier=1 / 0"),
     ],
 )
 def test_what_is_calculated_or_harmless_is_none(tmp_path: Path, old: str, new: str) -> None:
     assert SAFE.count(old) == 1
     assert risks(tmp_path, SAFE.replace(old, new)) == {}
+
+
+def test_an_annotation_counts_more_than_the_tasks_own_option_and_the_one_of_all_the_most(tmp_path: Path) -> None:
+    early = '{"shop.mail": {"acks_late": True}, "*": {"acks_late": False}}'
+    text = SAFE.replace("task_acks_late=True", f"task_annotations={early}").replace("max_", "acks_late=True, max_")
+    assert list(risks(tmp_path, text)) == ["task_acks_late"]
+    other = text.replace('shop.mail": {', 'shop.other": {').replace('"*"', '"shop.third"')
+    assert risks(tmp_path, other) == {}
+
+
+def test_a_quorum_queue_has_no_long_countdown_to_fear(tmp_path: Path) -> None:
+    text = SAFE.replace("countdown=60", "countdown=2 * 3600")
+    assert list(risks(tmp_path, text)) == ["countdown"]
+    quorum = text.replace("accept_content", 'task_default_queue_type="quorum", accept_content')
+    assert risks(tmp_path, quorum) == {}
 
 
 def test_the_tests_of_a_project_are_not_read(tmp_path: Path) -> None:
