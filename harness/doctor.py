@@ -67,16 +67,18 @@ def _risks(app: str, folder: Path) -> Iterator[Fact]:
     """Yield what may lose or double the app's tasks, as far as its files tell. Nothing of the app is run."""
     try:
         sources = Sources(folder)
-        modules = sources.modules
+        risks = risks_in(sources)
     except HarnessError as error:
         yield Fact(name="app", ok=False, detail=str(error))
         return
+    # What is in such a file is not known, and may be the setting that is missed below.
+    yield from (Fact(name="app", ok=None, detail=note) for note in sources.notes)
     name = app.partition(":")[0]
-    if not any(is_module(module.path, name) for module in modules):
+    if not any(is_module(path, name) for path in sources.files if path.suffix == ".py"):
         detail = f"no file in {folder} is the module {name}: correct the app, or name its folder with --app-dir"
         yield Fact(name="app", ok=False, detail=detail)
         return
-    for risk in risks_in(sources):
+    for risk in risks:
         shown = f" Shown by `{risk.shown_by}`." if risk.shown_by else ""
         detail = f"{risk.seen}: {risk.cost}. Change: {risk.remedy}.{shown}"
         yield Fact(name=f"risk {risk.setting}", ok=None, detail=detail)

@@ -666,6 +666,15 @@ def test_the_doctor_says_that_there_is_no_such_app(shell: Shell, tmp_path: Path)
     assert f"bad  app: {wrong}" in lines
 
 
+def test_the_doctor_names_the_file_that_is_no_python_and_does_not_miss_it(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("from celery import Celery\ndef app(:\n")
+    out = shell("doctor", "--app", "shop").out
+    assert "note app: shop.py was skipped, because it is no valid Python, line 2: " in out
+    assert "is the module" not in out
+    (tmp_path / "shop.py").write_text("from celery import Celery\n")
+    assert "was skipped" not in shell("doctor", "--app", "shop").out
+
+
 # --------------------------------------------------------------------------------------------- where no engine is
 
 
