@@ -12,6 +12,8 @@ from harness.faults.silence import RECENT_BYTES, Silence, Unwatched
 from harness.records.event import Event, Exited, Kind
 
 _ROOM_MB = 16.0
+_MOST_MB = 2**30
+"""More than this is no number that an engine takes."""
 _KILLED = -9
 _LOOK = """
 cd /sys/fs/cgroup
@@ -25,10 +27,10 @@ fi
 
 
 def megabytes(text: str) -> float:
-    """Return a number of MiB. Raises ValueError for a text that is none, or not above zero."""
+    """Return a number of MiB. Raises ValueError for a text that is none, not above zero, or more than any node has."""
     value = float(text)
-    if not value > 0:
-        raise ValueError(f"{text} is not above 0.")
+    if not 0 < value < _MOST_MB:
+        raise ValueError(f"{text} is not above 0 and below {_MOST_MB}.")
     return value
 
 

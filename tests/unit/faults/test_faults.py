@@ -1286,7 +1286,9 @@ def test_a_broker_that_others_use_too_is_not_left_without_memory(stack: FakeStac
         fault.inject()
 
 
-@pytest.mark.parametrize("text", ["out-of-memory-worker,room_mb=0", "out-of-memory-worker,room_mb=much"])
+@pytest.mark.parametrize(
+    "text", [f"out-of-memory-worker,room_mb={room}" for room in ("0", "much", "inf", "nan", "1e300")]
+)
 def test_the_room_is_a_number_above_zero(text: str) -> None:
     with pytest.raises(UsageError, match="room_mb"):
         fault_of(text)
