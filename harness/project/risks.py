@@ -17,6 +17,7 @@ _SHOWN = 3
 _DAY_S = 86_400
 _CONSUMER_TIMEOUT_S = 1_800
 """RabbitMQ's default: a message that a worker holds for longer ends the worker's channel."""
+_NONE = ast.Constant(value=None)
 _UNIVERSAL = frozenset({"UTC", "Etc/UTC", "GMT"})
 
 
@@ -60,6 +61,18 @@ class _Project:
         """Return who says a setting, in words."""
         places = self._places(setting)
         return ", ".join(one.where for one in places) or "not set"
+
+    def where_of(self, tasks: Sequence[Task], option: str, setting: str) -> str:
+        """Return who says an option of some tasks, in words: their decorators, their annotations, or the app."""
+        if "task_annotations" in self.settings:
+            return f"{self.where(setting)}; annotations: {self.where('task_annotations')}"
+        own = [(task, task.options[option]) for task in tasks if literal(task.options.get(option, _NONE)) is not None]
+        places = [f"{task.path}:{node.lineno}" for task, node in own]
+        more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+        decorators = f"{', '.join(places[:_SHOWN])}{more}"
+        if len(own) == len(tasks):
+            return decorators
+        return f"{self.where(setting)}; {decorators}" if own else self.where(setting)
 
     def named(self, tasks: Sequence[Task]) -> str:
         """Return the names of some tasks, shortened."""
@@ -110,7 +123,7 @@ def _early(project: _Project) -> Iterator[Risk]:
     if early := project.with_option("acks_late", "task_acks_late", lambda value: not value):
         yield Risk(
             setting="task_acks_late",
-            seen=f"False for {project.named(early)} ({project.where('task_acks_late')})",
+            seen=f"False for {project.named(early)} ({project.where_of(early, 'acks_late', 'task_acks_late')})",
             cost="a task whose worker dies or is stopped while it runs is lost",
             remedy="app.conf.task_acks_late = True",
             shown_by="harness survive: kill-worker at started",
@@ -126,7 +139,7 @@ def _late_without_reject(project: _Project) -> Iterator[Risk]:
         yield Risk(
             setting="task_reject_on_worker_lost",
             seen=f"False with late acknowledgement for {project.named(both)} "
-            f"({project.where('task_reject_on_worker_lost')})",
+            f"({project.where_of(both, 'reject_on_worker_lost', 'task_reject_on_worker_lost')})",
             cost="a task whose pool process dies, as for want of memory, ends as a failure and does not run again",
             remedy="app.conf.task_reject_on_worker_lost = True",
             shown_by="harness survive: kill-pool-process at started",
@@ -164,7 +177,7 @@ def _unlimited(project: _Project) -> Iterator[Risk]:
     if endless := project.with_option("time_limit", "task_time_limit", lambda value: value is None):
         yield Risk(
             setting="task_time_limit",
-            seen=f"none for {project.named(endless)} ({project.where('task_time_limit')})",
+            seen=f"none for {project.named(endless)} ({project.where_of(endless, 'time_limit', 'task_time_limit')})",
             cost="a task that hangs keeps its process for ever",
             remedy="app.conf.task_time_limit = 300",
             shown_by="",

@@ -46,7 +46,7 @@ def test_a_careful_project_has_none(tmp_path: Path) -> None:
     [
         ("task_acks_late=True", "task_acks_late=False", "task_acks_late", "False for shop.mail (shop.py:7)"),
         ("    task_acks_late=True,\n", "", "task_acks_late", "False for shop.mail (not set)"),
-        ("max_retries=3", "acks_late=False", "task_acks_late", "False for shop.mail (shop.py:7)"),
+        ("max_retries=3", "acks_late=False", "task_acks_late", "False for shop.mail (shop.py:17)"),
         (
             "    task_reject_on_worker_lost=True,\n",
             "",
@@ -239,6 +239,12 @@ def test_a_setting_that_differs_from_place_to_place_is_not_known(tmp_path: Path)
 def test_what_is_calculated_is_named(tmp_path: Path) -> None:
     risks(tmp_path, SAFE.replace("task_acks_late=True", "task_acks_late=settings.LATE"))
     assert calculated_in(Sources(tmp_path)) == ("task_acks_late (shop.py:7)",)
+
+
+def test_a_risk_of_the_app_and_of_decorators_has_the_places_of_both(tmp_path: Path) -> None:
+    tasks = "@app.task\ndef one(): ...\n@app.task(acks_late=False)\ndef two(): ...\n"
+    text = BARE.format(configured=f"app.conf.task_acks_late = False\n{tasks}")
+    assert risks(tmp_path, text)["task_acks_late"] == "False for shop.one, shop.two, shop.mail (shop.py:4; shop.py:7)"
 
 
 def test_many_tasks_are_shortened(tmp_path: Path) -> None:
