@@ -120,6 +120,7 @@ def compare(before: RunFolder, after: RunFolder, *, slower: float | None = None)
     worse, better = _differences(old, new)
     worse += _slower(runs[0].stages, runs[1].stages, slower) if slower is not None else []
     unknown = [f"{one.code}: {one.text}" for one in new.findings if one.verdict is Verdict.UNKNOWN]
+    unknown += _unjudged(runs[0].stages, runs[1].stages) if slower is not None else []
     if runs[1].verdict is Verdict.FAIL and runs[0].verdict is not Verdict.FAIL and not worse:
         worse.append(f"the verdict is {runs[1].verdict.value}, and was {runs[0].verdict.value}")
     if runs[1].verdict is Verdict.UNKNOWN and not unknown:
@@ -236,6 +237,19 @@ def _slower(old: Mapping[Stage, Summary], new: Mapping[Stage, Summary], most: fl
         f"{stage.value}: p95 {write_duration(new[stage].p95_s)}, and was {write_duration(was.p95_s)}"
         for stage, was in old.items()
         if stage in new and min(was.count, new[stage].count) >= _FEWEST_TASKS and new[stage].p95_s > was.p95_s * most
+    ]
+
+
+def _unjudged(old: Mapping[Stage, Summary], new: Mapping[Stage, Summary]) -> list[str]:
+    """Return the stages that were to be judged and cannot be; if there is none to judge at all, that."""
+    known = {stage for stage, was in old.items() if was.count >= _FEWEST_TASKS}
+    if not known:
+        return [f"durations: no stage of the first run has {_FEWEST_TASKS} tasks, so that none can be judged"]
+    counts = {stage: new[stage].count if stage in new else 0 for stage in Stage if stage in known}
+    return [
+        f"{stage.value}: {count:,} tasks of the second run passed it; {_FEWEST_TASKS} are needed to judge durations"
+        for stage, count in counts.items()
+        if count < _FEWEST_TASKS
     ]
 
 

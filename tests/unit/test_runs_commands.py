@@ -189,6 +189,19 @@ def test_a_run_is_worse_if_more_is_broken(
     assert bool(said["worse"]) == (code == 1)
 
 
+@pytest.mark.parametrize("emptied", [0, 1])
+def test_durations_that_nobody_knows_are_not_judged_as_good(shell: Shell, emptied: int) -> None:
+    folders = [run_folder(f"2026010{n}T000000-emails", ok=200) for n in (1, 2)]
+    arguments = ("compare", *map(str, folders), "--json")
+    assert shell(*arguments, "--slower", "2").return_value == 0
+    (folders[emptied] / "journal" / "worker-1.7.1.jsonl").unlink()
+    (folders[emptied] / "journal" / "producer.1.1.jsonl").unlink()
+    assert shell(*arguments).return_value == 0
+    answer = shell(*arguments, "--slower", "2")
+    assert answer.return_value == 3
+    assert "tasks" in json.loads(answer.stdout)["unknown"][0]
+
+
 def test_what_is_new_and_what_is_gone_is_told_with_the_durations(shell: Shell) -> None:
     one = run_folder("20260101T000000-emails", lost(), ok=199, lost=1)
     two = run_folder("20260102T000000-emails", BROKEN, ok=200, run_s=0.2)
