@@ -99,6 +99,9 @@ class _Project:
             if option in given:
                 return given[option]
         own = literal(task.options[option]) if option in task.options else None
+        if own is None and ("base" in task.options or "task_cls" in self.settings):
+            # A class of its own may say it.
+            return ...
         # To Celery, an option of None is one that was not given.
         return self.said(setting) if own is None else own
 

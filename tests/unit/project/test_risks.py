@@ -150,6 +150,17 @@ def test_an_annotation_counts_more_than_the_tasks_own_option_and_the_one_of_all_
     assert risks(tmp_path, other) == {}
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("max_retries=3", "base=Late, max_retries=3"), ('Celery("shop")', 'Celery("shop", task_cls=Late)')]
+)
+def test_what_a_class_of_its_own_may_say_is_not_known(tmp_path: Path, old: str, new: str) -> None:
+    early = SAFE.replace("task_acks_late=True", "task_acks_late=False")
+    assert "task_acks_late" in risks(tmp_path, early)
+    assert risks(tmp_path, early.replace(old, new)) == {}
+    own = early.replace(old, new).replace("max_retries=3", "acks_late=False, max_retries=3")
+    assert "task_acks_late" in risks(tmp_path, own)
+
+
 def test_a_quorum_queue_has_no_long_countdown_to_fear(tmp_path: Path) -> None:
     text = SAFE.replace("countdown=60", "countdown=2 * 3600")
     assert list(risks(tmp_path, text)) == ["countdown"]
