@@ -1,4 +1,4 @@
-"""Escaping of text from other programs, for display."""
+"""Text from other programs, for display: escaped, and without secrets."""
 
 import re
 
@@ -6,6 +6,10 @@ import re
 # Characters that join letters and emoji stay.
 _UNSEEN = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
 _LINES = re.compile(f"[{_UNSEEN}]")
+_SECRET = ("password", "secret", "key", "credential", "token", "url", "backend")
+_PASSWORD = re.compile(r"(\w://[^\s/:@]*:)[^\s/@]+@")
+HIDDEN = "****"
+"""What stands in the place of a secret."""
 _ONE_LINE = re.compile(rf"[{_UNSEEN}\t\n]")
 
 
@@ -17,6 +21,18 @@ def printable(text: str) -> str:
 def printable_name(text: str) -> str:
     """Escape line breaks and tabs too, for text that must be one line, such as a name or an id."""
     return _ONE_LINE.sub(_escape, text)
+
+
+def is_secret(name: str) -> bool:
+    """Return whether the name of a setting tells that its value may be a secret."""
+    return any(word in name.lower() for word in _SECRET)
+
+
+def without_secret(argument: str) -> str:
+    """Return an argument of a command line without the password of a URL, and without the value of a secret setting."""
+    shown = _PASSWORD.sub(rf"\g<1>{HIDDEN}@", argument)
+    name, separator, value = shown.partition("=")
+    return f"{name}={HIDDEN}" if separator and is_secret(name) and "://" not in value else shown
 
 
 def _escape(found: re.Match[str]) -> str:

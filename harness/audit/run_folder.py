@@ -33,6 +33,7 @@ from typing import TextIO
 
 from harness import __version__
 from harness.errors import RunFolderError
+from harness.printable import without_secret
 from harness.records.expectation import Effect
 from harness.records.regular_file import open_regular
 from harness.records.values import Json
@@ -219,8 +220,8 @@ class RunFolder:
 
 
 def own_command() -> str:
-    """Return the command line of this process, to be pasted into a shell."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """Return the command line of this process without secrets, to be pasted into a shell."""
+    return shlex.join([Path(sys.argv[0]).name, *map(without_secret, sys.argv[1:])])
 
 
 def row_file(kind: str) -> str:

@@ -53,7 +53,8 @@ class OutOfMemory(NodeFault):
 
         Args:
             node: see `Fault`.
-            room_mb: how much more memory than now the node may use, in MiB.
+            room_mb: how much more memory than now the node may use, in MiB. Cached files count as used, and the kernel
+                gives them up before it kills.
         """
         super().__init__(node)
         self._room_bytes = int(room_mb * 2**20)
@@ -124,8 +125,8 @@ class OutOfMemory(NodeFault):
         if not self.kills:
             room_mb = self._room_bytes / 2**20
             return (
-                f"the kernel killed no process of {self.node}: none asked for more than the {room_mb:g} MiB that were "
-                f"left; it was seen {before}."
+                f"the kernel killed no process of {self.node}: none asked for more than it could get, {room_mb:g} MiB "
+                f"and what cached files took; it was seen {before}."
             )
         return None
 

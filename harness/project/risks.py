@@ -18,6 +18,8 @@ _DAY_S = 86_400
 _CONSUMER_TIMEOUT_S = 1_800
 """RabbitMQ's default: a message that a worker holds for longer ends the worker's channel."""
 _NONE = ast.Constant(value=None)
+_SENDS = frozenset({"apply_async", "send_task", "retry", "signature", "set"})
+"""The methods that take a countdown."""
 _UNIVERSAL = frozenset({"UTC", "Etc/UTC", "GMT"})
 
 
@@ -177,7 +179,9 @@ def _unconfirmed(project: _Project) -> Iterator[Risk]:
 
 
 def _unlimited(project: _Project) -> Iterator[Risk]:
-    if endless := project.with_option("time_limit", "task_time_limit", lambda value: value is None):
+    soft = project.with_option("soft_time_limit", "task_soft_time_limit", lambda value: value is None)
+    hard = project.with_option("time_limit", "task_time_limit", lambda value: value is None)
+    if endless := [task for task in hard if task in soft]:
         yield Risk(
             setting="task_time_limit",
             seen=f"none for {project.named(endless)} ({project.where_of(endless, 'time_limit', 'task_time_limit')})",
@@ -219,9 +223,10 @@ def _held_long(project: _Project) -> Iterator[Risk]:
     for module in (one for one in project.sources.modules if not one.is_test):
         for node in module.nodes:
             match node:
-                case ast.keyword(arg="countdown", value=value):
+                case ast.Call(func=ast.Attribute(attr=method), keywords=keywords) if method in _SENDS:
+                    value = next((one.value for one in keywords if one.arg == "countdown"), None)
                     seconds = literal(value)
-                    if isinstance(seconds, int | float) and seconds > _CONSUMER_TIMEOUT_S:
+                    if value is not None and isinstance(seconds, int | float) and seconds > _CONSUMER_TIMEOUT_S:
                         yield Risk(
                             setting="countdown",
                             seen=f"{seconds:g} s ({module.path}:{value.lineno})",
@@ -308,6 +313,7 @@ _MATTER = (
     "task_default_queue_type",
     "broker_transport_options",
     "task_time_limit",
+    "task_soft_time_limit",
     "result_expires",
     "timezone",
     "enable_utc",

@@ -105,7 +105,9 @@ def view_of(path: Path, *, most_lives: int = MOST_LIVES) -> RunView:
         notes.append(
             "audit.json has other counts than the evidence gives today; what stands here of a single task is today's."
         )
-    shown = stored or audited
+    shown = audited
+    if stored is not None and Verdict.worst([stored.verdict, audited.verdict]) is stored.verdict:
+        shown = stored
     load = _load(folder, notes)
     faults = load.faults if load is not None else _faults(folder, notes)
     tables = found[0]

@@ -18,13 +18,13 @@ def append(text: Callable[[], str], complain: Callable[[str], None]) -> None:
     path = os.environ.get(VARIABLE)
     if not path:
         return
-    made = text().encode("utf-8", "backslashreplace")
     try:
+        made = text().encode("utf-8", "backslashreplace")
         # Not the path's size: a pipe or a device has none.
         with open(path, "ab") as file:  # noqa: PTH123 - the path is somebody else's, as it is.
             if file.seekable() and file.tell() + len(made) > _LARGEST_BYTES:
                 complain(f"the summary of this step is full: {path} would have more than {_LARGEST_BYTES:,} bytes.")
                 return
             file.write(made)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - the verdict stands, whatever its summary meets.
         complain(f"the summary of this step cannot be written to {path}: {error}.")

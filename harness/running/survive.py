@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.audit.audit import Audit
+from harness.audit.live_settings import LiveSettings
 from harness.audit.run_folder import RunFolder
 from harness.errors import HarnessError, UsageError, WaitTimeout
 from harness.faults.fault_text import fault_of
@@ -86,6 +87,8 @@ class Life:
     """The moments that it passed, in the order of a task's life."""
     has_own_process: bool
     """True if a process of the pool runs it, which can die without the worker."""
+    is_acknowledged_early: bool = False
+    """True if its message is acknowledged when it begins."""
 
     def cells(self, wanted: Mapping[str, Sequence[Moment]]) -> list[Cell]:
         """Return what can be done to it, by fault and moment."""
@@ -93,8 +96,18 @@ class Life:
             Cell(task=self.task, moment=moment, fault=fault)
             for fault, moments in wanted.items()
             for moment in moments
-            if moment in self.moments and (fault == KILL_WORKER or self.has_own_process)
+            if moment in self.moments
+            and (fault == KILL_WORKER or self.has_own_process)
+            and not (moment is Moment.ACKNOWLEDGED and self.is_beside_its_run)
         ]
+
+    @property
+    def is_beside_its_run(self) -> bool:
+        """True if the worker acknowledges while a process of the pool runs the task.
+
+        What is done to the worker at this moment meets the task anywhere, so that the outcome says nothing.
+        """
+        return self.is_acknowledged_early and self.has_own_process
 
 
 def trial(session: SharedParts, subject: Subject, root: Path, wanted: Mapping[str, Sequence[Moment]]) -> "Trial":
@@ -115,14 +128,20 @@ def trial(session: SharedParts, subject: Subject, root: Path, wanted: Mapping[st
         stack.holds.listen()
         audit = _play(stack, subject, steps=1, strike=lambda: None)
         arrivals = list(stack.holds.arrivals)
+    live = LiveSettings.read(folder.journal)
     if not audit.passed:
         raise UsageError(
             f"without any fault, this does not pass already, so that no fault can show anything: {audit.text()}"
         )
-    lives = tuple(lives_of(arrivals))
+    lives = tuple(replace(life, is_acknowledged_early=_is_early(live, life.task)) for life in lives_of(arrivals))
     if not lives:
         raise UsageError(f"no task of {subject.name} ran, so that nothing can be held.")
     return Trial(subject=subject, lives=lives, wanted=wanted)
+
+
+def _is_early(live: LiveSettings, task: str) -> bool:
+    late = live.option("acks_late", task)
+    return late is not None and not late.value
 
 
 def lives_of(arrivals: Sequence[Arrival]) -> Iterable[Life]:

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.containers.app_links import outside_folder
 from harness.errors import UsageError
+from harness.printable import HIDDEN, is_secret
 from harness.project import templates
 from harness.project.dependencies import Plan
 from harness.project.needs import APP_INSIDE, EffectQuery, Mount, Network, ResultsIn, Service
@@ -14,8 +15,6 @@ from harness.stack import preparation
 
 _OURS = ("/harness", "/harness-code")
 _ADDRESSES = frozenset({"broker_url", "broker_read_url", "broker_write_url", "result_backend"})
-_SECRET = ("password", "secret", "key", "credential", "url", "backend")
-_HIDDEN = "****"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +153,7 @@ class StackSpec:
             "queues": list(self.queues),
             "mailbox": self.mailbox,
             "env": sorted(self.env),
-            "settings": {name: _HIDDEN if _is_secret(name) else value for name, value in self.settings.items()},
+            "settings": {name: HIDDEN if is_secret(name) else value for name, value in self.settings.items()},
             # The arguments of a command may be secrets.
             "prepare": [preparation.words_of(command)[0] for command in self.prepare],
             "writable": self.writable if isinstance(self.writable, bool) else list(self.writable),
@@ -168,8 +167,3 @@ class StackSpec:
             "effects": sorted(self.effects),
             "link": self.link,
         }
-
-
-def _is_secret(setting: str) -> bool:
-    """Return whether the name of a Celery setting tells that its value may be a secret."""
-    return any(word in setting.lower() for word in _SECRET)

@@ -43,6 +43,7 @@ def test_what_early_acknowledgement_loses_is_found_and_the_remedy_is_proven(
     (life,) = trial.lives
     assert life.has_own_process
     # Early: the message is acknowledged before the task begins.
+    assert life.is_acknowledged_early
     assert {Moment.RECEIVED, Moment.ACKNOWLEDGED, Moment.STARTED, Moment.RETURNED, Moment.STORED} <= set(life.moments)
     survival = survive.survive(session, [trial], runs, name="shop", demand=Demand.AT_LEAST_ONCE)
     seen = {(one.cell.fault, one.cell.moment): one for one in survival.results}

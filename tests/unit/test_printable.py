@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from harness.printable import printable, printable_name
+from harness.printable import printable, printable_name, without_secret
 
 HARMLESS = ["Zoë", "注文", "👩\u200d💻", "ක්\u200dෂ", "a [b] {c} \\x1b", "e\u0301"]
 
@@ -47,3 +47,19 @@ def test_no_control_character_of_unicode_is_forgotten() -> None:
         if printable_name(character) == character
     ]
     assert forgotten == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [
+        ("redis_password=hush", "redis_password=****"),
+        ("task_acks_late=true", "task_acks_late=true"),
+        ("--broker-url=amqp://me:hush@broker:5672/shop", "--broker-url=amqp://me:****@broker:5672/shop"),
+        ("amqp://me:hush@broker/", "amqp://me:****@broker/"),
+        ("amqp://broker:5672/", "amqp://broker:5672/"),
+        ('["ada@shop.example"]', '["ada@shop.example"]'),
+        ("emails", "emails"),
+    ],
+)
+def test_a_secret_of_a_command_line_is_not_shown(argument: str, shown: str) -> None:
+    assert without_secret(argument) == shown

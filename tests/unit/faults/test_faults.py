@@ -1249,7 +1249,7 @@ def test_a_limit_that_nobody_reaches_shows_nothing(stack: FakeStack, worker: Fak
     fault = OutOfMemory().on(stack, now=time)
     strike(fault, time)
     assert "the kernel killed no process of worker-1" in str(fault.landed())
-    assert "the 16 MiB that were left" in str(fault.landed())
+    assert "16 MiB and what cached files took" in str(fault.landed())
     assert (worker.limit_bytes, fault.tasks) == (None, ())
 
 

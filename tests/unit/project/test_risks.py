@@ -129,6 +129,8 @@ def test_each_is_named_with_its_place(tmp_path: Path, old: str, new: str, settin
         ("accept_content=", 'result_expires=timedelta(days=7), timezone="Europe/Berlin", accept_content='),
         ("accept_content=", 'result_expires=timedelta(fortnights=1), timezone="Europe/Berlin", accept_content='),
         ("countdown=60", "countdown=delay"),
+        ("mail.apply_async(countdown=60)", "Game(countdown=3600)"),
+        ("    task_time_limit=5 * 60,\n", "    task_soft_time_limit=60,\n"),
         ("max_retries=3", "acks_late=None, max_retries=3"),
         ("task_acks_late=True", 'task_annotations={"*": {"acks_late": True}}'),
         ("task_acks_late=True", 'task_annotations={"shop.mail": {"acks_late": True}}'),

@@ -255,6 +255,19 @@ def test_an_audit_that_counted_otherwise_is_told_and_stands(world: World) -> Non
     assert "other counts than the evidence" in view.notes[0]
 
 
+def test_an_audit_that_was_better_than_todays_does_not_stand(world: World) -> None:
+    world.fine("a")
+    world.intend("b")
+    said = seen(world).audit
+    assert said is not None
+    assert said.verdict is Verdict.FAIL
+    fates = {**said.to_json()["fates"], "ok": 2, "lost": 0}
+    world.folder.write("audit.json", {**said.to_json(), "fates": fates, "findings": []})
+    view = seen(world)
+    assert view.verdict is Verdict.FAIL
+    assert "other counts than the evidence" in view.notes[0]
+
+
 def test_a_run_without_tasks_has_no_timeline_and_is_unknown(world: World) -> None:
     for node in world.nodes:
         world.say(node, "up")

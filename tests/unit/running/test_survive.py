@@ -48,6 +48,16 @@ def test_a_task_that_the_worker_itself_runs_has_no_pool_process_to_kill() -> Non
     ]
 
 
+def test_a_worker_that_acknowledges_while_the_task_runs_is_not_met_there() -> None:
+    late = Life(task="pay", moments=(Moment.STARTED, Moment.ACKNOWLEDGED), has_own_process=True)
+    early = replace(late, is_acknowledged_early=True)
+    assert Moment.ACKNOWLEDGED in {cell.moment for cell in late.cells(survive.MEETS)}
+    assert {cell.moment for cell in early.cells(survive.MEETS)} == {Moment.STARTED}
+    # The only process of such a worker acknowledges first, and then runs it.
+    alone = replace(early, has_own_process=False)
+    assert Moment.ACKNOWLEDGED in {cell.moment for cell in alone.cells(survive.MEETS)}
+
+
 def test_the_quick_cells_are_eight() -> None:
     assert len(Life(task="pay", moments=ALL, has_own_process=True).cells(survive.QUICK)) == 8
 
