@@ -9,8 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 _WRITING = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
-_KEY = "harness.sent"
-"""The key of a connection's `info` under which the tasks are kept that were sent since it wrote."""
 
 
 class _Open(threading.local):
@@ -21,7 +19,10 @@ class _Open(threading.local):
 
 
 class OpenTransactions:
-    """Watches the connections of SQLAlchemy. There is one per process; pool children inherit it by fork."""
+    """Watches the connections of SQLAlchemy. Pool children inherit it by fork.
+
+    In the `info` of a connection it is itself the key of the tasks that were sent since that connection wrote.
+    """
 
     def __init__(self, say: Callable[[str, bool], None]) -> None:
         """Prepare to watch.
@@ -46,14 +47,14 @@ class OpenTransactions:
     def sending(self, task: str) -> None:
         """Note that this thread sends a task."""
         for info in self._open.infos:
-            info[_KEY].append(task)
+            info[self].append(task)
 
     def _on_execute(self, connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement[:7].lstrip().partition(" ")[0].upper() not in _WRITING or _KEY in connection.info:
+        if statement[:7].lstrip().partition(" ")[0].upper() not in _WRITING or self in connection.info:
             return
         # Without a transaction a row is there at once. The coroutines of a thread share what belongs to the thread.
         if not _commits_at_once(connection) and not getattr(connection.dialect, "is_async", False):
-            connection.info[_KEY] = []
+            connection.info[self] = []
             self._open.infos.append(connection.info)
 
     def _on_commit(self, connection: Any) -> None:
@@ -63,7 +64,7 @@ class OpenTransactions:
         self._end(connection, was_rolled_back=True)
 
     def _end(self, connection: Any, *, was_rolled_back: bool) -> None:
-        sent = connection.info.pop(_KEY, None)
+        sent = connection.info.pop(self, None)
         if sent is not None:
             # By identity: two connections may have equal ones.
             self._open.infos[:] = [info for info in self._open.infos if info is not connection.info]

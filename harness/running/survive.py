@@ -229,13 +229,9 @@ def survive(
 def without_repetition(lines: Iterable[str], task: str) -> tuple[str, ...]:
     """Return the lines without those of which another one does all, and possibly more."""
     does = {line: settings_of_lines([line], task) for line in dict.fromkeys(lines)}
-
-    def is_repeated(line: str, others: Iterable[str]) -> bool:
-        return bool(does[line]) and any(_is_part(does[line], does[other]) for other in others)
-
-    kept: list[str] = list(does)
-    for line in does:
-        if is_repeated(line, (other for other in kept if other != line)):
+    kept = list(does)
+    for line, settings in does.items():
+        if settings and any(_is_part(settings, does[other]) for other in kept if other != line):
             kept.remove(line)
     return tuple(kept)
 

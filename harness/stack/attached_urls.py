@@ -1,9 +1,9 @@
 """The URLs of a broker and of results that run elsewhere: are they valid, and does somebody answer there?"""
 
-import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from harness import printable
 from harness.audit.results import Results
 from harness.broker_connection import connect, shown
 from harness.errors import BrokerError, UsageError
@@ -11,8 +11,6 @@ from harness.records.values import Json
 
 _CONNECT_TIMEOUT_S = 10.0
 _SCHEMES = frozenset({"amqp", "amqps", "pyamqp"})
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*(?=@)|([?&]password=)[^&\s'\"]*")
-"""Matches in a URL up to the last @, because a password may contain one too; or a password given as an option."""
 
 
 def check_broker_url(url: str) -> None:
@@ -64,7 +62,7 @@ def check_broker(url: str) -> None:
 def without_passwords(value: Json) -> Json:
     """Return the value with the password hidden in every URL within it."""
     if isinstance(value, str):
-        return _PASSWORD.sub(r"\1\2***", value)
+        return printable.without_passwords(value)
     if isinstance(value, Mapping):
         return {key: without_passwords(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

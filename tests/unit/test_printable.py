@@ -52,10 +52,10 @@ def test_no_control_character_of_unicode_is_forgotten() -> None:
 @pytest.mark.parametrize(
     ("argument", "shown"),
     [
-        ("redis_password=hush", "redis_password=****"),
+        ("redis_password=hush", "redis_password=***"),
         ("task_acks_late=true", "task_acks_late=true"),
-        ("--broker-url=amqp://me:hush@broker:5672/shop", "--broker-url=amqp://me:****@broker:5672/shop"),
-        ("amqp://me:hush@broker/", "amqp://me:****@broker/"),
+        ("--broker-url=amqp://me:hush@broker:5672/shop", "--broker-url=amqp://me:***@broker:5672/shop"),
+        ("amqp://me:hush@broker/", "amqp://me:***@broker/"),
         ("amqp://broker:5672/", "amqp://broker:5672/"),
         ('["ada@shop.example"]', '["ada@shop.example"]'),
         ("emails", "emails"),

@@ -106,3 +106,15 @@ def test_a_task_that_is_sent_outside_of_a_transaction_that_wrote_is_not_told(
         connection.execute(INSERT)
         transactions.sending("without a transaction")
     assert ended == []
+
+
+def test_two_watchers_are_not_in_each_others_way(
+    request: pytest.FixtureRequest, engine: Engine, ended: list[tuple[str, bool]]
+) -> None:
+    other = OpenTransactions(lambda *_: pytest.fail("nothing was sent to it"))
+    other.connect()
+    transactions: OpenTransactions = request.getfixturevalue("transactions")
+    with engine.begin() as connection:
+        connection.execute(INSERT)
+        transactions.sending("a")
+    assert ended == [("a", False)]

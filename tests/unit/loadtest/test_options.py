@@ -74,7 +74,7 @@ def test_what_goes_together_is_let_through_and_has_its_defaults() -> None:
     ("given", "reason"),
     [
         (["--fault", "kill-worker"], "'kill-worker' says no time; write FAULT@WHEN"),
-        (["--fault", "kill-worker@soon"], "'soon' is no duration"),
+        (["--fault", "kill-worker@soon"], "'soon' is neither a time nor a moment"),
         (["--fault", "noop@1s", "--fault", "fell@1s"], "there is no fault 'fell'"),
         (["--fault", "noop@1s", *ATTACHED], "faults are for a stack of one's own"),
         (["--objective", "e2e:p98<1s"], "'p98' in 'e2e:p98<1s' is no figure of a stage"),

@@ -170,9 +170,8 @@ def test_no_file_holds_a_password(elsewhere: Elsewhere, tmp_path: Path, monkeypa
     assert {"run.json", "broker.json", "audit.json", "results.sqlite3"} <= {path.name for path in files}
     assert [path for path in files if b"secret" in path.read_bytes() or b"sec@ret" in path.read_bytes()] == []
     run = folder.read("run.json")
-    assert run["command"] == "locust --broker-url amqp://somebody:***@broker.example:5672/shop --results " + (
-        "'postgresql://u:***@h/d'" if "'" in run["command"] else "postgresql://u:***@h/d"
-    )
+    urls = ["'amqp://somebody:***@broker.example:5672/shop'", "'postgresql://u:***@h/d'"]
+    assert run["command"] == f"locust --broker-url {urls[0]} --results {urls[1]}"
     assert run["attached"]["broker"] == "broker.example:5672/shop"
     assert run["load"]["urls"][1] == "postgresql://h/d?user=u&password=***&x=1"
     assert (run["nodes"], run["unwitnessed"]) == (["producer"], ["executions", "broker", "effects"])

@@ -130,7 +130,7 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         "queues": ["mails"],
         "mailbox": False,
         "env": ["KEY"],
-        "settings": {"task_acks_late": True, "security_key_password": "****"},
+        "settings": {"task_acks_late": True, "security_key_password": "***"},
         "prepare": ["python"],
         "writable": ["media"],
         "mounts": ["/etc/shop.conf"],
