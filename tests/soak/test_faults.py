@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from harness.stack.stack import Stack
 
 pytestmark = pytest.mark.docker
-TIMES = 2
+TIMES = 20
 STACK = {
     "app": "surroundings",
     "app_folder": "tests/docker/apps",
