@@ -1,8 +1,7 @@
 """The command `harness export`: a run for the tools that show traces."""
 
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -14,6 +13,7 @@ from harness.command_exit import complain
 from harness.console import Console
 from harness.errors import RunFolderError, UsageError
 from harness.measure.load_account import FaultAccount, LoadAccount
+from harness.records.regular_file import replacing
 from harness.records.verdict import Verdict
 from harness.report.otlp import OtlpTraces
 from harness.report.perfetto import PerfettoTrace, spans_of
@@ -95,15 +95,8 @@ def _whole(path: Path) -> Iterator[TextIO]:
     """Open a file that replaces `path` when it is complete, and is removed on an error. Raises RunFolderError."""
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is no file: give the name of one that is there, or of a new one.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                yield file
-            partial.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                partial.unlink()
-            raise
+        with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+            yield file
     except OSError as error:
         raise RunFolderError(f"cannot write {path}: {error.strerror}.") from error

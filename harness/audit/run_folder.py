@@ -35,7 +35,7 @@ from harness import __version__
 from harness.errors import RunFolderError
 from harness.printable import without_secret
 from harness.records.expectation import Effect
-from harness.records.regular_file import open_regular
+from harness.records.regular_file import open_regular, replacing
 from harness.records.values import Json
 
 _LEAST_FREE_MB = 50
@@ -152,17 +152,9 @@ class RunFolder:
         Raises RunFolderError.
         """
         target = self.path / name
-        partial = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            try:
-                with partial.open("w", encoding="utf-8", errors="surrogatepass") as file:
-                    yield file
-                partial.replace(target)
-            except BaseException:
-                # If the removal fails too, the first error is the one to report.
-                with contextlib.suppress(OSError):
-                    partial.unlink()
-                raise
+            with replacing(target) as partial, partial.open("w", encoding="utf-8", errors="surrogatepass") as file:
+                yield file
         except OSError as error:
             raise RunFolderError(f"cannot write {target}: {error}") from error
 

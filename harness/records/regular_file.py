@@ -1,8 +1,13 @@
-"""Reading of files that may be of any type. Runs in every container: standard library only."""
+"""Files that are read whatever their type may be, and files that are written whole or not at all.
 
+Runs in every container: standard library only.
+"""
+
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -19,3 +24,20 @@ def open_regular(path: Path) -> BufferedReader:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "no regular file", os.fspath(path))
     return os.fdopen(descriptor, "rb")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a file beside `path`, which replaces it at the end, and is removed on an error.
+
+    Raises OSError.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        # If the removal fails too, the first error is the one to report.
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise

@@ -4,11 +4,10 @@ The file is written when a command begins, and then says that nothing is known y
 ends with an error, leaves no file of an earlier run, and none that looks as if all was well.
 """
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from xml.etree import ElementTree as ET
 from harness.errors import HarnessError, UsageError, told
 from harness.printable import printable
 from harness.records.check import Check
+from harness.records.regular_file import replacing
 from harness.records.verdict import Verdict
 
 _NO_XML = re.compile("[\ufffe\uffff]")
@@ -83,14 +83,8 @@ class JUnitFile:
             root.set(name, str(sum(int(suite.get(name, "0")) for suite in suites)))
         root.extend(suites)
         ET.indent(root)
-        partial = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        try:
+        with replacing(self._path) as partial:
             ET.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
-            partial.replace(self._path)
-        except BaseException:
-            with suppress(OSError):
-                partial.unlink()
-            raise
 
     def _element(self, suite: Suite) -> ET.Element:
         took_s, began = time.monotonic() - self._began_s, self._began_t.isoformat(timespec="seconds")

@@ -1,11 +1,11 @@
 """Writes the report of a run into its folder, for every door."""
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from harness.errors import RunFolderError
+from harness.records.regular_file import replacing
 from harness.records.survival import Survival
 from harness.records.verdict import Verdict
 from harness.report.page import page
@@ -84,15 +84,8 @@ def _reports_of_cells(folder: Path, written: Path, view: RunView) -> dict[str, s
 
 def _replace(target: Path, text: str) -> None:
     """Write a file that replaces an older one when it is complete. Raises RunFolderError."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        try:
+        with replacing(target) as partial:
             partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-            partial.replace(target)
-        except BaseException:
-            # If the removal fails too, the first error is the one to report.
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise
     except OSError as error:
         raise RunFolderError(f"cannot write {target}: {error.strerror}.") from error
