@@ -1,9 +1,7 @@
 """The tabs in Locust's own page, in a real browser, while a real stack is under load."""
 
 import json
-import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,14 +15,13 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from harness.errors import WaitTimeout
 from harness.records.event import Kind
 from harness.records.journal import read
 from harness.wait import wait_until
+from tests.browser import chromium
 
 pytestmark = pytest.mark.docker
 
@@ -43,29 +40,9 @@ STAGES = ["publish", "queue", "run", "store", "e2e"]
 @pytest.fixture
 def browser() -> Iterator[webdriver.Chrome]:
     """Chromium, which has to be installed; in CI it has to be there."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        reason = "no Chromium with its driver was found: install the packages chromium and chromium-driver"
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    options = Options()
-    options.binary_location = chromium
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--window-size=1280,900",
-        "--no-proxy-server",
-        "--disable-background-networking",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    try:
+    with chromium() as chrome:
+        chrome.set_window_size(1280, 900)
         yield chrome
-    finally:
-        chrome.quit()
 
 
 @dataclass(frozen=True, kw_only=True)

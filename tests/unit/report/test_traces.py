@@ -4,9 +4,7 @@ import base64
 import functools
 import http.server
 import json
-import os
 import re
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,14 +16,12 @@ import viztracer
 from click.testing import CliRunner, Result
 from google.protobuf import json_format
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 
 from harness.audit.journal_in_order import JournalInOrder
 from harness.cli import cli
 from harness.errors import RunFolderError, UsageError
 from harness.wait import wait_until
+from tests.browser import chromium
 
 A, B, C, LOST = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abcd")
 HOSTILE = "shop.<img src=x>\ud800\x00\x1b[31m\"'"
@@ -114,21 +110,6 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-def chromium() -> webdriver.Chrome:
-    """Start Chromium, which has to be installed; in CI it has to be there."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        reason = "no Chromium with its driver was found: install the packages chromium and chromium-driver"
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    options = Options()
-    options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-proxy-server"):
-        options.add_argument(argument)
-    return webdriver.Chrome(options=options, service=Service(driver))
-
-
 @pytest.fixture
 def perfetto(run: Path, tmp_path: Path) -> Iterator[Query]:
     """Open the run in Perfetto's page, and yield a function that asks its trace processor."""
@@ -137,26 +118,25 @@ def perfetto(run: Path, tmp_path: Path) -> Iterator[Query]:
     for path in Path(viztracer.__file__).with_name("web_dist").iterdir():
         (site / path.name).symlink_to(path)
     assert export(run, "--perfetto", site / "trace.json").return_value == 0
-    browser = chromium()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        browser.set_script_timeout(60)
-        here = f"http://127.0.0.1:{server.server_port}"
-        browser.get(f"{here}/index.html#!/?url={here}/trace.json")
-        is_open = "return Boolean(window.app && window.app.trace)"
-        wait_until(lambda: browser.execute_script(is_open), what="Perfetto opens the trace", timeout_s=60)
+    with chromium() as browser:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            browser.set_script_timeout(60)
+            here = f"http://127.0.0.1:{server.server_port}"
+            browser.get(f"{here}/index.html#!/?url={here}/trace.json")
+            is_open = "return Boolean(window.app && window.app.trace)"
+            wait_until(lambda: browser.execute_script(is_open), what="Perfetto opens the trace", timeout_s=60)
 
-        def query(sql: str) -> list[list[str]]:
-            rows = browser.execute_async_script(QUERY, sql)
-            assert isinstance(rows, list), rows
-            return rows
+            def query(sql: str) -> list[list[str]]:
+                rows = browser.execute_async_script(QUERY, sql)
+                assert isinstance(rows, list), rows
+                return rows
 
-        yield query
-    finally:
-        browser.quit()
-        server.shutdown()
-        server.server_close()
+            yield query
+        finally:
+            server.shutdown()
+            server.server_close()
 
 
 def test_perfetto_opens_the_trace_and_finds_nothing_wrong(perfetto: Query) -> None:
