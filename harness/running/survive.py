@@ -4,9 +4,8 @@ First the tasks run once undisturbed: this shows which tasks there are, and whic
 cell for each task, moment and fault: a stack of its own, one held task, some bystanders, one fault, rest, and an audit.
 """
 
-import ast
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from harness.records.moment import Arrival, Moment
 from harness.records.survival import Cell, Demand, Outcome, Remedy, Result, Survival
 from harness.records.values import Json
 from harness.records.verdict import Fate, Finding, Reason, Verdict
+from harness.running.remedy_lines import settings_of_lines, without_repetition
 from harness.scenario import Drive, Scenario
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
@@ -199,11 +199,10 @@ def survive(
     def tried(subject: Subject, cells: Sequence[Cell]) -> list[Result]:
         nonlocal done
         results = []
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for result in pool.map(lambda cell: try_cell(session, subject, cell, root), cells):
-                results.append(result)
-                done += 1
-                progress(done, total)
+        for result in try_cells(session, subject, cells, root):
+            results.append(result)
+            done += 1
+            progress(done, total)
         return results
 
     for trial in trials:
@@ -226,66 +225,10 @@ def survive(
     return survival
 
 
-def without_repetition(lines: Iterable[str], task: str) -> tuple[str, ...]:
-    """Return the lines without those of which another one does all, and possibly more."""
-    does = {line: settings_of_lines([line], task) for line in dict.fromkeys(lines)}
-    kept = list(does)
-    for line, settings in does.items():
-        if settings and any(_is_part(settings, does[other]) for other in kept if other != line):
-            kept.remove(line)
-    return tuple(kept)
-
-
-def _is_part(some: Mapping[str, Json], every: Mapping[str, Json]) -> bool:
-    """Return whether settings contain others; of the options of a task, each counts."""
-    return all(
-        _is_part(value, every[name])
-        if isinstance(value, Mapping) and isinstance(every.get(name), Mapping)
-        else name in every and every[name] == value
-        for name, value in some.items()
-    )
-
-
-def settings_of_lines(lines: Iterable[str], task: str) -> dict[str, Json]:
-    """Return the Celery settings that do what some lines would do if they were pasted into the app.
-
-    Args:
-        lines: such as `@app.task(acks_late=True)`, `app.conf.task_acks_late = True` or `app.conf.update(...)`. Others
-            do nothing.
-        task: the task whose decorator is meant.
-    """
-    settings: dict[str, Json] = {}
-    options: dict[str, Json] = {}
-    for line in lines:
-        for statement in _parsed(line.removeprefix("@")):
-            match statement:
-                case ast.Expr(value=ast.Call(func=called, keywords=keywords)):
-                    said = {one.arg: _value(one.value) for one in keywords if one.arg and _is_literal(one.value)}
-                    if ast.unparse(called) == "app.conf.update":
-                        settings |= said
-                    else:
-                        options |= said
-                case ast.Assign(targets=[ast.Attribute(attr=name)], value=value) if _is_literal(value):
-                    settings[name] = _value(value)
-    return settings | ({"task_annotations": {task: options}} if options else {})
-
-
-def _parsed(line: str) -> Sequence[ast.stmt]:
-    try:
-        return ast.parse(line).body
-    except SyntaxError:
-        return ()
-
-
-def _is_literal(node: ast.expr) -> bool:
-    try:
-        return _value(node) is not ...
-    except ValueError:
-        return False
-
-
-def _value(node: ast.expr) -> Json:
-    return ast.literal_eval(node)
+def try_cells(session: SharedParts, subject: Subject, cells: Iterable[Cell], root: Path) -> Iterator[Result]:
+    """Try some cells, two at a time, and yield the result of each in their order; see `try_cell`."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(lambda cell: try_cell(session, subject, cell, root), cells)
 
 
 def try_cell(session: SharedParts, subject: Subject, cell: Cell, root: Path) -> Result:

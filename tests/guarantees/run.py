@@ -12,7 +12,6 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
@@ -49,8 +48,6 @@ TITLES = {
 }
 QUEUE_TYPES = ("classic", "quorum")
 TIMES = 3
-_AT_ONCE = 2
-"""Cells that are tried at the same time. Most of a cell is waiting for processes to start."""
 _FAILED, _UNKNOWN = 1, 3
 
 Outcomes = Mapping[Cell, Outcome]
@@ -126,8 +123,7 @@ def _measured(session: SharedParts, setting: Setting, root: Path) -> Outcomes:
     stack = replace(stack_for(scenario, load(ROOT)), settings=setting.celery)
     subject = survive.Subject(name=scenario.name, stack=stack, scenario=scenario)
     cells = survive.trial(session, subject, root, survive.MEETS).cells
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        results = list(pool.map(lambda cell: survive.try_cell(session, subject, cell, root), cells))
+    results = list(survive.try_cells(session, subject, cells, root))
     for one in results:
         if one.outcome is Outcome.UNKNOWN:
             _say(f"{setting.name}: {one.cell} is unknown: {one.why}")

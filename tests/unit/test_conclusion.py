@@ -17,6 +17,7 @@ from harness.errors import StartError
 from harness.records.finding_codes import Code
 from harness.records.verdict import Fate, Finding, Verdict
 from harness.running import timelapse
+from tests.fakes.no_parts import NoParts
 
 ROOT = Path(__file__).parents[2]
 Shell = Callable[..., Result]
@@ -29,19 +30,6 @@ def audit(*findings: Finding, **about: Any) -> Audit:
 
 
 LOST = Finding(code=Code.LOST, verdict=Verdict.FAIL, count=1, text="1 shop.pay: lost.", tasks=("t-1",))
-
-
-class NoParts:
-    """Shared parts that start nothing."""
-
-    def __init__(self, _say: object) -> None:
-        """Start nothing."""
-
-    def __enter__(self) -> None:
-        """Start nothing."""
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture

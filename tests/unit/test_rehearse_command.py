@@ -15,6 +15,7 @@ from harness.records.rehearsal import Rehearsal, Rehearsed
 from harness.records.verdict import Verdict
 from harness.running import rehearse, version_skew
 from harness.running.survive import Subject
+from tests.fakes.no_parts import NoParts
 
 APP = """
 from celery import Celery
@@ -67,16 +68,6 @@ def made(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Made:
     ) -> Rehearsed:
         made.append((subject, deploy))
         return rehearsed(subject.name, most_steps)
-
-    class NoParts:
-        def __init__(self, _say: object) -> None:
-            pass
-
-        def __enter__(self) -> None:
-            return None
-
-        def __exit__(self, *_: object) -> None:
-            pass
 
     monkeypatch.setattr(rehearse, "rolling", rolling)
     monkeypatch.setattr(rehearse_command, "SharedParts", NoParts)

@@ -16,6 +16,7 @@ from harness.records.moment import Moment
 from harness.records.survival import Cell, Demand, Outcome, Survival
 from harness.records.survival import Result as Tried
 from harness.running import survive
+from tests.fakes.no_parts import NoParts
 
 APP = """
 from celery import Celery
@@ -58,16 +59,6 @@ def subjects(monkeypatch: pytest.MonkeyPatch) -> list[survive.Subject]:
         outcome = Outcome(Path("outcome").read_text())
         result = Tried(cell=cell, outcome=outcome, why="what was seen", folder="cell")
         return Survival(name=str(about["name"]), demand=Demand(str(about["demand"])), results=[result])
-
-    class NoParts:
-        def __init__(self, _say: object) -> None:
-            pass
-
-        def __enter__(self) -> None:
-            return None
-
-        def __exit__(self, *_: object) -> None:
-            pass
 
     monkeypatch.setattr(survive, "trial", trial)
     monkeypatch.setattr(survive, "survive", survived)

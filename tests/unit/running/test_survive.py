@@ -11,7 +11,7 @@ from harness.audit.audit import Audit
 from harness.records.moment import Arrival, Moment
 from harness.records.survival import Cell, Demand, Outcome, Result, Survival
 from harness.records.verdict import Fate, Finding, Verdict
-from harness.running import survive
+from harness.running import remedy_lines, survive
 from harness.running.survive import KILL_POOL_PROCESS, KILL_WORKER, Life, OneTask, Subject, Trial
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import StackSpec
@@ -222,7 +222,7 @@ def test_where_nothing_broke_nothing_is_run_again(tmp_path: Path, asked: list[tu
     ],
 )
 def test_a_remedy_is_what_its_lines_would_do(lines: list[str], settings: dict[str, object]) -> None:
-    assert survive.settings_of_lines(lines, "pay") == settings
+    assert remedy_lines.settings_of_lines(lines, "pay") == settings
 
 
 @pytest.mark.parametrize(
@@ -239,4 +239,4 @@ def test_a_remedy_is_what_its_lines_would_do(lines: list[str], settings: dict[st
     ],
 )
 def test_a_line_that_another_one_says_as_well_is_left_out(lines: list[str], kept: list[int]) -> None:
-    assert survive.without_repetition(lines, "pay") == tuple(lines[number] for number in kept)
+    assert remedy_lines.without_repetition(lines, "pay") == tuple(lines[number] for number in kept)

@@ -1,0 +1,68 @@
+"""The lines to paste into an app that a remedy has, read as the settings of Celery that they would set."""
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+
+from harness.records.values import Json
+
+
+def without_repetition(lines: Iterable[str], task: str) -> tuple[str, ...]:
+    """Return the lines without those of which another one does all, and possibly more."""
+    does = {line: settings_of_lines([line], task) for line in dict.fromkeys(lines)}
+    kept = list(does)
+    for line, settings in does.items():
+        if settings and any(_is_part(settings, does[other]) for other in kept if other != line):
+            kept.remove(line)
+    return tuple(kept)
+
+
+def _is_part(some: Mapping[str, Json], every: Mapping[str, Json]) -> bool:
+    """Return whether settings contain others; of the options of a task, each counts."""
+    return all(
+        _is_part(value, every[name])
+        if isinstance(value, Mapping) and isinstance(every.get(name), Mapping)
+        else name in every and every[name] == value
+        for name, value in some.items()
+    )
+
+
+def settings_of_lines(lines: Iterable[str], task: str) -> dict[str, Json]:
+    """Return the Celery settings that do what some lines would do if they were pasted into the app.
+
+    Args:
+        lines: such as `@app.task(acks_late=True)`, `app.conf.task_acks_late = True` or `app.conf.update(...)`. Others
+            do nothing.
+        task: the task whose decorator is meant.
+    """
+    settings: dict[str, Json] = {}
+    options: dict[str, Json] = {}
+    for line in lines:
+        for statement in _parsed(line.removeprefix("@")):
+            match statement:
+                case ast.Expr(value=ast.Call(func=called, keywords=keywords)):
+                    said = {one.arg: _value(one.value) for one in keywords if one.arg and _is_literal(one.value)}
+                    if ast.unparse(called) == "app.conf.update":
+                        settings |= said
+                    else:
+                        options |= said
+                case ast.Assign(targets=[ast.Attribute(attr=name)], value=value) if _is_literal(value):
+                    settings[name] = _value(value)
+    return settings | ({"task_annotations": {task: options}} if options else {})
+
+
+def _parsed(line: str) -> Sequence[ast.stmt]:
+    try:
+        return ast.parse(line).body
+    except SyntaxError:
+        return ()
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        return _value(node) is not ...
+    except ValueError:
+        return False
+
+
+def _value(node: ast.expr) -> Json:
+    return ast.literal_eval(node)
