@@ -11,9 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from harness.containers import packages
 from harness.containers.engine import Engine
 from harness.containers.image_recipes import Image
 from harness.containers.images import ensure
@@ -119,13 +116,15 @@ def _distribution_with(engine: Engine, python: str) -> Iterator[str]:
     if engine.has_image(tag):
         yield tag
         return
-    with pytest.MonkeyPatch.context() as patch:
-        # The harness's own images are of one release.
-        patch.setattr(packages, "SUITE", "bookworm")
-        with bootstrapped(
-            _DEBIAN_12, architecture=engine.architecture(), name="versions", otherwise="install it", say=print
-        ) as tree:
-            engine.import_image(tree, reference=tag, labels=_LABELS)
+    with bootstrapped(
+        _DEBIAN_12,
+        architecture=engine.architecture(),
+        name="versions",
+        otherwise="install it",
+        say=print,
+        suite="bookworm",
+    ) as tree:
+        engine.import_image(tree, reference=tag, labels=_LABELS)
     try:
         yield tag
     finally:
