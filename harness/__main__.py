@@ -9,7 +9,7 @@ def main() -> None:
     """Import the command, which takes a while, and run it."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
-    from harness.cli import main as run  # noqa: PLC0415 - a Ctrl-C meanwhile has to find somebody who takes it.
+    from harness.commands.cli import main as run  # noqa: PLC0415 - a Ctrl-C meanwhile has to find somebody who takes it.
 
     run()
 

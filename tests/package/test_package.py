@@ -155,7 +155,7 @@ def test_every_module_is_imported_where_it_is_to_be(
     built: Built, environments: Mapping[str, Future[Environment]], tmp_path: Path, extra: str
 ) -> None:
     names = [name for name in modules(built.wheel) if extra in extras_of(name)]
-    assert "harness.cli" in names
+    assert "harness.commands.cli" in names
     importing = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
     # Locust patches what others import, so that it wants to be the first.
     names.sort(key=lambda name: name != "harness.load")

@@ -8,7 +8,7 @@ import pytest
 
 from harness import Drive, Verdict
 from harness.audit.audit import Audit
-from harness.chaos_command import drawn, with_faults
+from harness.commands.run_chaos import drawn, with_faults
 from harness.records.values import Json
 from harness.running.run import Plan, execute
 from harness.running.shrink import shrink

@@ -41,10 +41,10 @@ def test_each_file_that_the_page_names_exists() -> None:
 @pytest.mark.parametrize(
     ("text", "missing"),
     [
-        ("| `harness/cli.py`, `gone.py` |", ["gone.py"]),
+        ("| `harness/commands/cli.py`, `gone.py` |", ["gone.py"]),
         ("`harness/stack/settling.py` asks `stack.py`.", []),
         ("`harness/stack/settling.py` decides.\n\nThen `stack.py` follows.", ["stack.py"]),
-        ("| `harness/cli.py` |\n| `plugin.py` |", ["plugin.py"]),
+        ("| `harness/commands/cli.py` |\n| `plugin.py` |", ["plugin.py"]),
         ("in `harness/nowhere/`", ["harness/nowhere/"]),
     ],
 )

@@ -20,35 +20,11 @@ ROOT = Path(__file__).parents[2]
 # A module may import what stands in a line below its own, and its neighbours within one package.
 FLOORS = (
     ("harness.__main__",),
-    ("harness.cli", "harness.plugin", "harness.celery_setup", "harness.load"),
-    (
-        "harness.chaos_command",
-        "harness.rehearse_command",
-        "harness.send_command",
-        "harness.report_command",
-        "harness.survive_command",
-        "harness.up_commands",
-        "harness.init_command",
-        "harness.selftest_command",
-        "harness.runs_commands",
-        "harness.export_command",
-        "harness.celery_setup_docker",
-    ),
-    ("harness.conclusion", "harness.subjects"),
-    (
-        "harness.command_exit",
-        "harness.scenario_options",
-        "harness.shared_options",
-        "harness.celery_setup_asked",
-        "harness.celery_setup_container",
-        "harness.celery_setup_image",
-        "harness.celery_setup_servers",
-        "harness.celery_setup_worker",
-    ),
+    ("harness.commands", "harness.plugin", "harness.celery_setup", "harness.load"),
     ("harness.selftest",),
     ("harness.loadtest",),
     ("harness.running",),
-    ("harness.scenario", "harness.stack", "harness.doctor"),
+    ("harness.scenario", "harness.stack"),
     ("harness.faults",),
     ("harness.producer", "harness.containers"),
     ("harness.project",),
@@ -82,21 +58,7 @@ KNOWN_TO = {
         "harness.selftest.app",
         "scenarios",
     ),
-    "click": (
-        "harness.cli",
-        "harness.command_exit",
-        "harness.export_command",
-        "harness.init_command",
-        "harness.report_command",
-        "harness.rehearse_command",
-        "harness.runs_commands",
-        "harness.scenario_options",
-        "harness.selftest_command",
-        "harness.send_command",
-        "harness.shared_options",
-        "harness.survive_command",
-        "harness.up_commands",
-    ),
+    "click": ("harness.commands",),
     "cronsim": ("harness.audit.beat.crontab",),
     "docker": ("harness.containers.docker_engine",),
     "duckdb": ("harness.audit.evidence_database",),
@@ -150,11 +112,7 @@ KNOWN_TO = {
     "rich": (
         "harness.report",
         "harness.console",
-        "harness.cli",
-        "harness.command_exit",
-        "harness.selftest_command",
-        "harness.send_command",
-        "harness.up_commands",
+        "harness.commands",
     ),
     "sqlalchemy": (
         "harness.audit.results",
@@ -165,7 +123,7 @@ KNOWN_TO = {
     ),
     "testcontainers": ("harness.containers.docker_engine",),
     "uvicorn": ("harness.inside.web",),
-    "yaml": ("harness.project.worker_commands", "harness.shared_options"),
+    "yaml": ("harness.project.worker_commands", "harness.commands.shared_options"),
 }
 
 # What is one of several that do the same; everybody else uses their interface.
@@ -173,8 +131,8 @@ CHOSEN_BY = {
     "harness.containers.docker_engine": ("harness.containers.engine_choice",),
     "harness.containers.rabbitmq": (
         "harness.containers.broker_choice",
-        "harness.celery_setup_docker",
-        "harness.celery_setup_servers",
+        "harness.celery_setup.docker",
+        "harness.celery_setup.servers",
     ),
     "harness.containers.postgresql": ("harness.stack.services",),
     "harness.containers.redis": ("harness.stack.services",),
@@ -357,7 +315,7 @@ def test_every_module_was_read_and_has_its_place(imports: Imports) -> None:
     placed = {module for module in imports if floor(module) is not None}
     elsewhere = {module for module in imports if within(module, ("harness.inside", "scenarios"))}
     assert imports.keys() - placed - elsewhere == {"harness"}
-    assert {"harness.cli", "harness.audit.audit", "harness.containers.engine", "harness.stack.stack"} <= placed
+    assert {"harness.commands.cli", "harness.audit.audit", "harness.containers.engine", "harness.stack.stack"} <= placed
 
 
 def test_imports_point_down_and_libraries_stay_where_they_belong(imports: Imports) -> None:
@@ -371,7 +329,7 @@ def test_imports_point_down_and_libraries_stay_where_they_belong(imports: Import
         ("harness/audit/audit.py", "from harness.producer import Producer", "imports point down"),
         ("harness/errors.py", "import harness.wait", "imports point down"),
         ("harness/producer.py", "from harness.containers.rabbitmq import Login", "imports point down"),
-        ("harness/plugin.py", "from harness import cli", "imports point down"),
+        ("harness/plugin.py", "from harness.commands import cli", "imports point down"),
         ("harness/running/run.py", "import scenarios.emails", "the harness knows no scenario"),
         ("harness/stack/stack.py", "from harness.inside import agent", "what is inside is never imported from outside"),
         (
@@ -396,10 +354,10 @@ def test_imports_point_down_and_libraries_stay_where_they_belong(imports: Import
         (
             "harness/stack/stack.py",
             "from harness.containers.rabbitmq import Broker",
-            "only harness.containers.broker_choice, harness.celery_setup_docker",
+            "only harness.containers.broker_choice, harness.celery_setup.docker",
         ),
         ("harness/stack/stack.py", "import pytest", "only harness.plugin, harness.celery_setup may"),
-        ("harness/plugin.py", "import click", "only harness.cli, harness.command_exit, harness.export_command"),
+        ("harness/plugin.py", "import click", "only harness.commands may"),
         ("harness/stack/stack.py", "import numpy", "nobody may"),
         ("harness/stack/stack.py", "from .nodes import images", "nobody may"),
         ("scenarios/emails/tasks.py", "from harness.stack.stack import Stack", "scenarios may import"),
@@ -510,7 +468,7 @@ def test_what_runs_inside_a_container_loads_nothing_that_is_not_there() -> None:
 
 DOORS = {
     # By the extra that brings what it needs; the empty one is what everybody has.
-    "": ("harness", "harness.__main__", "harness.cli"),
+    "": ("harness", "harness.__main__", "harness.commands.cli"),
     "pytest": ("harness.plugin",),
     "pytest-celery": ("harness.celery_setup",),
     # The second is a process of its own.
@@ -596,7 +554,7 @@ def test_every_module_that_runs_on_the_users_side_is_behind_a_door(imports: Impo
     ("extra", "gone", "said"),
     [
         ("", "hdrhistogram", "harness.measure.stages imports hdrh, which [] does not bring"),
-        ("", "rich", "harness.cli imports rich, which [] does not bring"),
+        ("", "rich", "harness.console imports rich, which [] does not bring"),
         ("", "amqp", "harness.containers.rabbitmq imports amqp, which [] does not bring"),
         ("pytest", "pytest", "harness.plugin imports pytest, which [pytest] does not bring"),
         ("load", "flask", "harness.loadtest.locust_page imports flask, which [load] does not bring"),

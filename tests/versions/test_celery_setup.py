@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.celery_setup_image import image_for
+from harness.celery_setup.image import image_for
 from harness.containers.engine import Engine
 from harness.stack.shared_parts import SharedParts
 

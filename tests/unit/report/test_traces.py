@@ -18,7 +18,7 @@ from google.protobuf import json_format
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from harness.audit.journal_in_order import JournalInOrder
-from harness.cli import cli
+from harness.commands.cli import cli
 from harness.errors import RunFolderError, UsageError
 from harness.wait import wait_until
 from tests.browser import chromium

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness import cli
 from harness.audit.run_folder import RunFolder
+from harness.commands import cli
 from harness.containers.beat import FastClock
 from harness.errors import StartError, UsageError
 from harness.records.expectation import Promise

@@ -1,0 +1,1 @@
+"""The commands of `harness`: a file each, and what they share."""

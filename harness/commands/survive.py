@@ -1,0 +1,187 @@
+"""The command `harness survive`: do the tasks of an app survive? Without a test written for it."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from harness.audit.run_folder import RUNS, RunFolder, own_command
+from harness.commands import subjects
+from harness.commands.command_exit import complain
+from harness.commands.shared_options import DEFAULT_FOLDER, FOLDER, JUNIT, SET, examples, settings_of
+from harness.console import Console
+from harness.errors import RunFolderError, UsageError
+from harness.printable import printable
+from harness.records.survival import Demand, Survival
+from harness.records.values import Json
+from harness.records.verdict import Verdict
+from harness.report import checks, markdown, progress, step_summary, survive_grid
+from harness.report.junit import Suite, suite, written
+from harness.report.write_report import write_survival
+from harness.running import survive
+from harness.stack.shared_parts import SharedParts
+
+BASELINE = Path("survive.json")
+"""The baseline of a project, if it is there."""
+
+
+@click.command(
+    "survive",
+    epilog=examples(
+        "harness survive emails --quick",
+        """harness survive --task shop.welcome --args '["a@b.example"]' --junit junit.xml""",
+        "harness survive --quick --save",
+    ),
+)
+@click.argument("scenario", required=False)
+@click.option("--task", "tasks", multiple=True, metavar="NAME", help="A task to send instead; repeatable.")
+@click.option("--args", "args", multiple=True, metavar="JSON", help="Its arguments, a JSON array; one for each --task.")
+@click.option("--kwargs", "kwargs", multiple=True, metavar="JSON", help="Its keyword arguments, a JSON object.")
+@click.option("--quick", "is_quick", is_flag=True, help="Only the eight cells that break most apps.")
+@click.option("--full", "is_full", is_flag=True, help="All moments and faults.  [default]")
+@click.option(
+    "--promise",
+    "demand",
+    type=click.Choice([one.value for one in Demand]),
+    default=Demand.AT_LEAST_ONCE.value,
+    show_default=True,
+    help="What is demanded of every task under every fault.",
+)
+@SET
+@click.option("--app", help="The Celery app, as `celery -A` takes it.  [default: the scenario's, or the settings']")
+@click.option("--app-dir", type=FOLDER, help=f"The folder that app and scenario are imported from.  {DEFAULT_FOLDER}")
+@click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folders are made.")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"Fail only on what got worse since this file.  [default: {BASELINE}, if it is there]",
+)
+@click.option("--save", is_flag=True, help="Write the outcome as the new baseline.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
+@JUNIT
+def survive_(
+    *,
+    scenario: str | None,
+    tasks: tuple[str, ...],
+    args: tuple[str, ...],
+    kwargs: tuple[str, ...],
+    is_quick: bool,
+    is_full: bool,
+    demand: str,
+    overrides: tuple[tuple[str, Json], ...],
+    app: str | None,
+    app_dir: Path | None,
+    root: Path,
+    baseline: Path | None,
+    save: bool,
+    as_json: bool,
+    junit: Path | None,
+) -> int:
+    """Do my tasks survive? Hold each task at each moment of its life, do the worst to it, and account for all.
+
+    What is sent: SCENARIO, or the --task with its --args, or else those tasks of the app that need no arguments and
+    touch nothing outside of themselves.
+
+    Each broken promise is shown with its reason, and run again with the option that mends it, set from outside. The
+    exit code is 1 if a promise is broken; with a baseline, only if a cell is worse than there.
+    """
+    if is_quick and is_full:
+        raise click.UsageError("--quick and --full exclude each other.")
+    if scenario and tasks:
+        raise click.UsageError("give a scenario or tasks, not both.")
+    with written(junit, "survive", complain) as add:
+        settings = settings_of(app_dir, app=app)
+        before = _baseline(baseline, must_exist=baseline is not None)
+        if scenario:
+            found = subjects.of_scenario(scenario, app, app_dir)
+        else:
+            found = subjects.of_tasks(settings, tasks, args, kwargs)
+        sent = [replace(one, stack=replace(one.stack, settings=dict(overrides))) for one in found]
+        name = scenario or settings.app or "the app"
+        folder = RunFolder.create(root, f"survive-{name}")
+        wanted = survive.QUICK if is_quick else survive.MEETS
+        with progress.of_tasks() as (say, tell), SharedParts(say) as session:
+            trials = []
+            for subject in sent:
+                say(f"{subject.name}: once without a fault")
+                trials.append(survive.trial(session, subject, folder.path, wanted))
+            survival = survive.survive(
+                session,
+                trials,
+                folder.path,
+                name=name,
+                demand=Demand(demand),
+                progress=lambda done, total: tell("cells", done, total),
+            )
+        save_to = (baseline or BASELINE) if save else None
+        return _conclude(survival, folder, before, save_to=save_to, as_json=as_json, add=add)
+
+
+def _baseline(path: Path | None, *, must_exist: bool) -> Survival | None:
+    """Return the outcome in a baseline; None if there is none."""
+    path = path or BASELINE
+    if not path.exists() and not must_exist:
+        return None
+    try:
+        return Survival.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"the baseline {path} cannot be read: {error.strerror}. --save writes one.") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path} is no outcome of `harness survive` ({error!r}); --save writes one.") from None
+
+
+def _conclude(
+    survival: Survival,
+    folder: RunFolder,
+    before: Survival | None,
+    *,
+    save_to: Path | None,
+    as_json: bool,
+    add: Callable[[Suite], None],
+) -> int:
+    """Write and show the outcome, and return the exit code."""
+    said = {**survival.to_json(), "command": own_command()}
+    folder.write("survive.json", said)
+    (folder.path / "survive.md").write_text(survive_grid.markdown(survival), encoding="utf-8")
+    if save_to is not None:
+        try:
+            save_to.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"{save_to} cannot be written: {error.strerror}.") from error
+    console = Console(stderr=as_json)
+    if as_json:
+        sys.stdout.write(json.dumps(said) + "\n")
+    for part in survive_grid.parts(survival):
+        console.print(part)
+    verdict = survival.verdict
+    worse: list[str] = []
+    if before is not None:
+        worse, better = survive_grid.changes(before, survival)
+        for words, lines in (("worse", worse), ("better", better)):
+            for line in lines:
+                console.print(f"{words}: {printable(line)}", soft_wrap=True)
+        # What was broken before is no news, and what is not known is none either.
+        if verdict is Verdict.FAIL and not worse:
+            is_unknown = any(survival.demand.verdict(one.outcome) is Verdict.UNKNOWN for one in survival.results)
+            verdict = Verdict.UNKNOWN if is_unknown else Verdict.PASS
+            console.print("nothing is worse than in the baseline.")
+        elif worse:
+            verdict = Verdict.FAIL
+    cells = None if before is None else survive_grid.worse_cells(before, survival)
+    found = checks.of_survival(survival, cells)
+    add(suite(f"survive.{survival.name}", found, verdict=verdict, folder=folder.path, promise=survival.demand.value))
+    step_summary.append(lambda: markdown.of_survival(survival, verdict, str(folder.path), worse), complain)
+    console.print("verdict: ", survive_grid.verdict_of(verdict), sep="")
+    _show_places(console, folder, survival)
+    return verdict.exit_code
+
+
+def _show_places(console: Console, folder: RunFolder, survival: Survival) -> None:
+    """Write the reports, and print where the whole one and its folder are."""
+    written = write_survival(folder.path, survival, complain)
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
+    if written is not None:
+        console.print(f"report: {written}", soft_wrap=True)

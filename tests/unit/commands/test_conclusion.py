@@ -1,0 +1,117 @@
+"""What `harness run`, `timelapse` and `survive` leave for CI systems. Nothing is started."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import junitparser
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.audit.audit import Audit
+from harness.audit.run_folder import RunFolder
+from harness.commands import run as door
+from harness.commands.cli import cli
+from harness.errors import StartError
+from harness.records.finding_codes import Code
+from harness.records.verdict import Fate, Finding, Verdict
+from harness.running import timelapse
+from tests.fakes.no_parts import NoParts
+
+ROOT = Path(__file__).parents[3]
+Shell = Callable[..., Result]
+
+
+def audit(*findings: Finding, **about: Any) -> Audit:
+    fates = {fate: int(fate is Fate.LOST) for fate in Fate}
+    given: dict[str, Any] = {"e2e_ms": {}, "workers": {}, "memory_mb": {}, "witnesses": {}, "entries": 1}
+    return Audit(name="20260101T000000-emails", fates=fates, findings=findings, **{**given, **about})
+
+
+LOST = Finding(code=Code.LOST, verdict=Verdict.FAIL, count=1, text="1 shop.pay: lost.", tasks=("t-1",))
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setattr(door, "SharedParts", NoParts)
+
+    def execute(*_: object) -> tuple[RunFolder, Audit]:
+        folder = RunFolder.create(tmp_path / "runs", "emails")
+        folder.write("run.json", {"timelapse": {"from": "a", "from_t": 0, "to": "b", "to_t": 86400}})
+        return folder, audit(LOST)
+
+    monkeypatch.setattr(door, "execute", execute)
+    monkeypatch.setattr(timelapse, "execute", execute)
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, arguments, standalone_mode=False)
+
+    return run
+
+
+RUN = ("run", "emails", "--app-dir", str(ROOT))
+TIMELAPSE = ("timelapse", "shop", "--from=2026-11-10T12:00", "--to=2026-11-10T14:00", "--tz=UTC")
+
+
+@pytest.mark.parametrize(("command", "name"), [(RUN, "emails"), (TIMELAPSE, "timelapse")])
+def test_a_run_leaves_its_checks_as_junit(shell: Shell, command: tuple[str, ...], name: str) -> None:
+    answer = shell(*command, "--junit", "reports/junit.xml")
+    assert answer.return_value == 1
+    (suite,) = junitparser.JUnitXml.fromfile("reports/junit.xml")
+    assert (suite.name, suite.failures, suite.errors) == (name, 1, 0)
+    (failed,) = [case for case in suite if case.result]
+    assert (failed.classname, failed.name) == (f"harness.{name}", "every task is accounted for")
+    assert failed.result[0].text == "lost: 1 shop.pay: lost: t-1"
+
+
+@pytest.mark.parametrize("command", [RUN, TIMELAPSE])
+def test_a_stack_that_does_not_come_up_is_an_error_in_junit(
+    shell: Shell, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StartError("worker-1 died before it was ready")
+
+    monkeypatch.setattr(door, "execute", refuse)
+    monkeypatch.setattr(timelapse, "execute", refuse)
+    assert isinstance(shell(*command, "--junit", "junit.xml").exception, StartError)
+    (suite,) = junitparser.JUnitXml.fromfile("junit.xml")
+    (case,) = suite
+    assert (suite.errors, case.result[0].text) == (1, "worker-1 died before it was ready")
+
+
+@pytest.mark.parametrize("command", [RUN, TIMELAPSE])
+def test_a_junit_file_that_cannot_be_written_is_told_before_anything_starts(
+    shell: Shell, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "execute", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(timelapse, "execute", lambda *_: pytest.fail("it ran"))
+    Path("file").touch()
+    error = shell(*command, "--junit", "file/junit.xml").exception
+    assert "--junit: file/junit.xml cannot be written" in str(error)
+
+
+@pytest.mark.parametrize("command", [RUN, TIMELAPSE])
+def test_a_run_has_a_summary_on_the_page_of_a_github_step(
+    shell: Shell, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "page.md"))
+    assert shell(*command).return_value == 1
+    assert "1 shop\\.pay\\: lost" in (tmp_path / "page.md").read_text()
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+    answer = shell(*command)
+    assert answer.return_value == 1
+    assert answer.stderr.count("the summary of this step cannot be written") == 1
+
+
+@pytest.mark.parametrize("command", [RUN, TIMELAPSE])
+def test_with_json_the_standard_output_has_the_audit_alone(shell: Shell, command: tuple[str, ...]) -> None:
+    answer = shell(*command, "--json")
+    assert answer.return_value == 1
+    said = json.loads(answer.stdout)
+    assert (said["format"], said["verdict"], said["fates"]["lost"]) == (1, "fail", 1)
+    assert Audit.from_json(said).findings == (LOST,)
+    assert (Path(said["folder"]) / "run.json").exists()
+    assert "1 shop.pay: lost" in answer.stderr

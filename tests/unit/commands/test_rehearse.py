@@ -1,0 +1,156 @@
+"""`harness rehearse` in the shell: what it refuses, how workers start, and what it says and writes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.commands import rehearse as command
+from harness.commands.cli import cli
+from harness.errors import UsageError
+from harness.records.rehearsal import Rehearsal, Rehearsed
+from harness.records.verdict import Verdict
+from harness.running import rehearse, version_skew
+from harness.running.survive import Subject
+from tests.fakes.no_parts import NoParts
+
+APP = """
+from celery import Celery
+app = Celery("shop")
+
+@app.task
+def hello():
+    return "hello"
+"""
+Shell = Callable[..., Result]
+Made = list[tuple[Subject, rehearse.Deploy]]
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    Path("shop.py").write_text(APP)
+    Path("harness.toml").write_text('app = "shop"\n')
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["rehearse", *arguments], standalone_mode=False)
+
+    return run
+
+
+def rehearsed(title: str, sent: int) -> Rehearsed:
+    return Rehearsed(
+        title=title,
+        folder="one",
+        verdict=Verdict(Path("verdict").read_text()),
+        sent=sent,
+        lost=0,
+        ran_again=0,
+        doubled=0,
+        failed=0,
+        pending=0,
+        longest_s=3.0,
+        longest_task="x",
+    )
+
+
+@pytest.fixture
+def made(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """Return the runs that were made. Each has the verdict of the file `verdict`, and a longest task of 3 s."""
+    del shell
+    made: Made = []
+
+    def rolling(
+        _session: object, subject: Subject, _root: Path, deploy: rehearse.Deploy, *, most_steps: int
+    ) -> Rehearsed:
+        made.append((subject, deploy))
+        return rehearsed(subject.name, most_steps)
+
+    monkeypatch.setattr(rehearse, "rolling", rolling)
+    monkeypatch.setattr(command, "SharedParts", NoParts)
+    Path("verdict").write_text("pass")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seen"),
+    [
+        (["emails", "--task", "shop.hello"], "a scenario or tasks, not both"),
+        (["--grace", "soon"], "'soon' is no duration"),
+        (["--entrypoint", "sh -c 'celery"], "is no command"),
+        (["--args", "[]"], "more --args"),
+        (["--old", "."], "belong together"),
+        (["--rolling", "--old", ".", "--new", "."], "--rolling replaces workers of one version"),
+        (["--old", "./gone", "--new", "."], "--old ./gone is no folder"),
+        (["emails", "--old", ".", "--new", "."], "a scenario is imported once"),
+    ],
+)
+@pytest.mark.usefixtures("made")
+def test_what_cannot_be_rehearsed_is_a_wrong_use(shell: Shell, arguments: list[str], seen: str) -> None:
+    error = shell(*arguments).exception
+    assert isinstance(error, UsageError | click.UsageError)
+    assert seen in str(error)
+
+
+def test_the_run_that_was_asked_for_decides_and_is_followed_by_its_proof(shell: Shell, made: Made) -> None:
+    answer = shell("--grace", "30s", "--workers", "3", "--surge", "--count", "9")
+    assert answer.return_value == 0
+    assert [(deploy.grace_s, deploy.surge, subject.stack.workers) for subject, deploy in made] == [
+        (30.0, True, 3),
+        (4, True, 3),
+    ]
+    assert "The shortest grace period that cuts no task: 4 s" in answer.stdout
+    (folder,) = Path(".harness/runs").glob("2*-rehearse-shop")
+    written = Rehearsal.from_json(json.loads((folder / "rehearsal.json").read_text()))
+    assert (written.shortest_grace_s, written.verdict) == (4, Verdict.PASS)
+    assert "Verdict: pass" in (folder / "rehearsal.md").read_text()
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 1), ("unknown", 3)])
+def test_the_exit_code_is_the_verdict_and_json_stands_alone(shell: Shell, made: Made, verdict: str, code: int) -> None:
+    Path("verdict").write_text(verdict)
+    answer = shell("--no-proof", "--json")
+    assert answer.return_value == code
+    assert json.loads(answer.stdout)["verdict"] == verdict
+    assert len(made) == 1
+
+
+def test_two_versions_are_folders_or_images(shell: Shell, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[version_skew.Version] = []
+
+    def skew(_session: object, *versions: version_skew.Version) -> list[Rehearsed]:
+        seen.extend(versions[:2])
+        return [rehearsed("old producers, old workers", 3)]
+
+    monkeypatch.setattr(version_skew, "skew", skew)
+    for name, text in {"before": APP, "next": APP.replace("hello", "welcome")}.items():
+        Path(name).mkdir()
+        Path(name, "shop.py").write_text(text)
+    assert shell("--old", "before", "--new", "next", "--app", "shop").return_value == 0
+    assert [[one.name for one in version.subjects] for version in seen] == [["shop.hello"], ["shop.welcome"]]
+    seen.clear()
+    answer = shell("--old", "shop:1", "--new", "shop:2", "--json")
+    assert json.loads(answer.stdout)["what"] == "skew"
+    assert [version.subjects[0].stack.image for version in seen] == ["shop:1", "shop:2"]
+    assert not made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ("/bin/sh", "-c", "celery -A shop worker")),
+        (["--entrypoint", "harness"], ()),
+        (["--entrypoint", "tini -- celery -A shop worker"], ("tini", "--", "celery", "-A", "shop", "worker")),
+    ],
+)
+def test_workers_start_as_the_project_starts_them_unless_something_else_is_said(
+    shell: Shell, made: Made, arguments: list[str], words: tuple[str, ...]
+) -> None:
+    Path("Dockerfile").write_text("FROM python\nCMD celery -A shop worker\n")
+    answer = shell(*arguments, "--no-proof")
+    assert answer.return_value == 0
+    assert made[0][0].stack.entrypoint == words
+    assert ("workers start as in Dockerfile: line 2" in answer.stdout) is (not arguments)
