@@ -2,7 +2,7 @@
 
 from harness.audit.in_hand import lines_of
 from harness.faults.fault import Fault, counted
-from harness.faults.results_lock import ResultsLock, lock
+from harness.faults.write_lock import ResultsLock, lock
 from harness.records.event import Kind
 
 

@@ -116,7 +116,7 @@ KNOWN_TO = {
     ),
     "sqlalchemy": (
         "harness.audit.results",
-        "harness.faults.results_lock",
+        "harness.faults.write_lock",
         "harness.stack.row_effects",
         "harness.inside",
         "scenarios",

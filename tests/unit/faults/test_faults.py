@@ -704,7 +704,7 @@ def test_results_that_somebody_wrote_meanwhile_were_not_locked(stack: FakeStack,
 def test_results_that_are_locked_already_cannot_be_locked(
     stack: FakeStack, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.faults.results_lock._WAIT_S", 0.0)
+    monkeypatch.setattr("harness.faults.write_lock._WAIT_S", 0.0)
     with LockResults().on(stack, now=time) as first:
         first.inject()
         second = LockResults().on(stack, now=time)
