@@ -18,7 +18,8 @@ def test_welcomes_survive_a_killed_worker(stack: Stack, mailbox: Mailbox) -> Non
     mailbox.answer("customer.0@*", delay_s=5, times=1)
     for number in range(20):
         address = f"customer.{number}@example.com"
-        stack.producer.send("shop.welcome", [address], expect=Expect(result=address, effects=[mail(to=address)]))
+        expect = Expect(result=address, effects=[mail(to=address)])
+        stack.producer.send("shop.welcome", [address], expect=expect)
 
     wait_until(lambda: stack.ledger.ended == 19, what="all but the slow mail are out", timeout_s=20)
     stack.workers[0].kill()
