@@ -121,6 +121,17 @@ def upstream(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation as a site in build/site; a warning, or a link to nowhere, fails it."""
+    _install(session, "docs")
+    session.run("python", "-m", "docs.site.prepare", "build/pages")
+    # Warnings are errors, and all pages are read anew: a link breaks when the page changes that it leads to.
+    warnings = ("--fail-on-warning", "--keep-going", "--fresh-env")
+    session.run("sphinx-build", "--quiet", *warnings, "--conf-dir", "docs/site", "build/pages", "build/site")
+    session.run("python", "-m", "docs.site.outside", "build/site")
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Small changes in what decides a verdict: do the unit tests notice each? ``-- --help`` shows the options."""
     _install(session, "test")

@@ -39,7 +39,7 @@ from harness.stack.project_stack import spec_of
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
 
-_MARKER = (
+MARKER = (
     "stack(app=None, app_folder=None, workers=None, options=None, env=None, promise=None, own_broker=False, "
     "link=False, movable_clocks=False): what the `stack` fixture starts. What it leaves out is taken from the "
     "project's settings. app: what `celery -A` gets; app_folder: where it is imported from, relative to the rootdir; "
@@ -58,7 +58,7 @@ _ATTRIBUTE = "celery_harness"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; let SIGTERM clean up as Ctrl-C does."""
-    config.addinivalue_line("markers", _MARKER)
+    config.addinivalue_line("markers", MARKER)
     config.stash[_audits_key] = []
     config.pluginmanager.register(_Accountant(config.stash[_audits_key]), "celery-harness-accountant")
     config.stash[_interrupts_key] = _Interrupts()
@@ -192,7 +192,7 @@ def _marked(request: pytest.FixtureRequest) -> tuple[StackSpec, Promise | None]:
         return _spec(request, *args, **said)
     except TypeError as error:
         said = str(error).removeprefix("_spec() ")
-        raise UsageError(f"{request.node.nodeid} has a marker that cannot be: {said}. There is {_MARKER}") from error
+        raise UsageError(f"{request.node.nodeid} has a marker that cannot be: {said}. There is {MARKER}") from error
 
 
 def _spec(

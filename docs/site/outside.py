@@ -1,0 +1,61 @@
+"""Find what a browser would load from elsewhere when it shows a page of the site: there must be nothing.
+
+`python -m docs.site.outside FOLDER` looks at each page and style sheet, and exits with 1 if it finds any.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+_LOADED = {
+    "audio": "src",
+    "embed": "src",
+    "iframe": "src",
+    "img": "src",
+    "link": "href",
+    "object": "data",
+    "script": "src",
+    "source": "src",
+    "video": "src",
+}
+"""The attribute by which an element names what the browser loads for it. A link to follow, `a`, loads nothing."""
+_IN_STYLE = re.compile(r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^\"')\s;]+)")
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        address = values.get(_LOADED.get(tag, "")) or ""
+        # The canonical address of a page is told, and not loaded.
+        if re.match(r"(https?:)?//", address) and values.get("rel") != "canonical":
+            self.found.append(address)
+
+
+def loaded_from_outside(text: str, *, style: bool = False) -> list[str]:
+    """Return the addresses that a page, or a style sheet, makes the browser load."""
+    page = _Page()
+    if not style:
+        page.feed(text)
+    return page.found + _IN_STYLE.findall(text)
+
+
+def look(site: Path) -> Iterator[str]:
+    """Yield each such address of a site, after the file that has it. Raises ValueError if there is no page."""
+    pages = sorted(site.rglob("*.html"))
+    if not pages:
+        raise ValueError(f"{site} has no page: was the site built?")
+    for path in (*pages, *sorted(site.rglob("*.css"))):
+        for address in loaded_from_outside(path.read_text(), style=path.suffix == ".css"):
+            yield f"{path.relative_to(site)} loads {address}"
+
+
+if __name__ == "__main__":
+    found = list(look(Path(sys.argv[1])))
+    sys.stderr.writelines(f"{line}\n" for line in found)
+    sys.exit(1 if found else 0)
