@@ -19,13 +19,17 @@ CREATE TABLE line (
 -- name: lines
 INSERT INTO line BY NAME
 SELECT parse_filename(filename) AS file,
-       * EXCLUDE (filename, format, result_expires, timezone, enable_utc, concurrency) REPLACE (
-    CASE WHEN n BETWEEN 0 AND $highest AND isfinite(t)
+       * EXCLUDE (filename, format, result_expires, timezone, enable_utc, concurrency, "at", "until", "next",
+                  took_s, planned_s) REPLACE (
+    CASE WHEN n BETWEEN 0 AND $highest AND t BETWEEN 0 AND $latest_t
               AND (task IS NOT NULL OR list_contains($taskless, kind))
               AND (kind <> 'opened' OR (n = 0 AND node IS NOT NULL AND coalesce(format, $format) = $format))
               AND (kind <> 'finished' OR state IS NOT NULL)
               AND (expect IS NULL OR json_type(expect) = 'OBJECT')
-              AND coalesce(isfinite(due), true) AND coalesce(isfinite(expires), true)
+              AND coalesce(due BETWEEN 0 AND $latest_t, true) AND coalesce(expires BETWEEN 0 AND $latest_t, true)
+              AND coalesce(eta BETWEEN 0 AND $latest_t, true) AND coalesce("at" BETWEEN 0 AND $latest_t, true)
+              AND coalesce("until" BETWEEN 0 AND $latest_t, true) AND coalesce("next" BETWEEN 0 AND $latest_t, true)
+              AND coalesce(greatest(abs(store_s), abs(since_store_s), abs(took_s), abs(planned_s)) <= $latest_t, true)
          THEN TRY_CAST(kind AS word) END AS kind,
     -- A long expectation is kept as a digest of its text. If that differs from the result's, the expectation is read
     -- again. 32 hexadecimal digits are 128 bits: two texts do not have them in common by chance. Half of the length of
@@ -49,7 +53,8 @@ FROM read_json($files, format = 'newline_delimited', maximum_object_size = $long
     reason: 'VARCHAR', traceback: 'VARCHAR', store_s: 'DOUBLE', since_store_s: 'DOUBLE',
     returned: 'JSON', start: 'VARCHAR', digest: 'VARCHAR',
     format: 'BIGINT', result_expires: 'DOUBLE', timezone: 'VARCHAR', enable_utc: 'BOOLEAN', concurrency: 'BIGINT',
-    eta: 'DOUBLE', rolled_back: 'BOOLEAN', rss_kb: 'BIGINT', ran: 'BIGINT', retries: 'BIGINT'
+    eta: 'DOUBLE', rolled_back: 'BOOLEAN', rss_kb: 'BIGINT', ran: 'BIGINT', retries: 'BIGINT',
+    "at": 'DOUBLE', "until": 'DOUBLE', "next": 'DOUBLE', took_s: 'DOUBLE', planned_s: 'DOUBLE'
 });
 
 -- name: forget_file

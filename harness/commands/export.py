@@ -39,6 +39,8 @@ def export(*, run: Path, perfetto: Path | None, otlp: Path | None, as_json: bool
     """
     _check(perfetto, otlp)
     folder = RunFolder.open(run)
+    if not any(folder.journal.glob("*.jsonl")):
+        raise RunFolderError(f"{folder.path} has no journal, so that there is nothing to export.")
     events = JournalInOrder(folder.journal)
     about = {"run": folder.path.name}
     with ExitStack() as files:

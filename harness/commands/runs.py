@@ -21,6 +21,8 @@ def runs(*, root: Path, last: int | None, as_json: bool) -> None:
 
     A folder that has no verdict is listed as broken, with the reason.
     """
+    if root != RUNS and not root.exists():
+        raise RunFolderError(f"there is no folder {root}: --runs names the one in which the run folders are.")
     listed = run_list.runs_in(root)[:last]
     if as_json:
         print_json({"runs": [one.to_json() for one in listed]})

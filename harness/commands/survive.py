@@ -17,7 +17,6 @@ from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
 from harness.records.survival import Demand, Survival
 from harness.records.values import Json
-from harness.records.verdict import Verdict
 from harness.report import checks, markdown, progress, step_summary, survive_grid
 from harness.report.junit import Suite, suite, written
 from harness.report.write_report import write_survival
@@ -143,12 +142,16 @@ def _conclude(
     add: Callable[[Suite], None],
 ) -> int:
     """Write and show the outcome, and return the exit code."""
+    if before is not None:
+        survival.baseline = survival.against(before)
     said = {**survival.to_json(), "command": own_command()}
     folder.write("survive.json", said)
     (folder.path / "survive.md").write_text(survive_grid.markdown(survival), encoding="utf-8")
     if save_to is not None:
         try:
-            save_to.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+            # What an older baseline said is no part of the new one.
+            new = {**said, "verdict": survival.promise.value, "baseline": None}
+            save_to.write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise RunFolderError(f"{save_to} cannot be written: {error.strerror}.") from error
     console = Console(stderr=as_json)
@@ -157,23 +160,15 @@ def _conclude(
     for part in survive_grid.parts(survival):
         console.print(part)
     verdict = survival.verdict
-    worse: list[str] = []
-    if before is not None:
-        worse, better = survive_grid.changes(before, survival)
-        for words, lines in (("worse", worse), ("better", better)):
-            for line in lines:
-                console.print(f"{words}: {printable(line)}", soft_wrap=True)
-        # What was broken before is no news, and what is not known is none either.
-        if verdict is Verdict.FAIL and not worse:
-            is_unknown = any(survival.demand.verdict(one.outcome) is Verdict.UNKNOWN for one in survival.results)
-            verdict = Verdict.UNKNOWN if is_unknown else Verdict.PASS
-            console.print("nothing is worse than in the baseline.")
-        elif worse:
-            verdict = Verdict.FAIL
-    cells = None if before is None else survive_grid.worse_cells(before, survival)
-    found = checks.of_survival(survival, cells)
+    if survival.baseline is not None:
+        for words, changes in (("worse", survival.baseline.worse), ("better", survival.baseline.better)):
+            for change in changes:
+                console.print(f"{words}: {printable(str(change))}", soft_wrap=True)
+        if not survival.baseline.worse:
+            console.print(f"baseline: {printable(survive_grid.compared(survival))}.", soft_wrap=True)
+    found = checks.of_survival(survival)
     add(suite(f"survive.{survival.name}", found, verdict=verdict, folder=folder.path, promise=survival.demand.value))
-    step_summary.append(lambda: markdown.of_survival(survival, verdict, str(folder.path), worse), complain)
+    step_summary.append(lambda: markdown.of_survival(survival, str(folder.path)), complain)
     console.print("verdict: ", survive_grid.verdict_of(verdict), sep="")
     _show_places(console, folder, survival)
     return verdict.exit_code

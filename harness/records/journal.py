@@ -10,7 +10,6 @@ The first line of a file names the writer: ``{"n": 0, "t": ..., "kind": "opened"
 
 import itertools
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,9 @@ from harness.records.values import Json
 FORMAT = 1
 HIGHEST = 1_000_000_000
 """The highest line number accepted. No process writes more lines."""
+LATEST_T = 1e11
+"""The latest time accepted, Unix time in seconds, in the year 5138. No clock of a node shows a later one, and calendars
+end at the year 9999."""
 KINDS = frozenset(kind.value for kind in Kind)
 TASKLESS = KINDS - {
     *(Kind.INTENDED, Kind.EXPECTED, Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN),
@@ -32,6 +34,8 @@ TASKLESS = KINDS - {
 }
 """The kinds of lines that need no task."""
 _MOST_GAPS = 100_000
+_TIMES = ("due", "expires", "eta", "at", "until", "next")
+_DURATIONS = ("store_s", "since_store_s", "took_s", "planned_s")
 _TEXTS = ("node", "role", "name", "entry", "state", "error", "reason")
 encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 """Encodes a value for a line. Raises TypeError, ValueError or RecursionError if it is not JSON."""
@@ -218,8 +222,10 @@ def parsed(line: bytes) -> dict[str, Json]:
         raise ValueError(f"its kind is {kind!r}, which this version does not know")
     if type(n) is not int or not 0 <= n <= HIGHEST:
         raise ValueError(f"its number is {n!r}")
-    if isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t):
+    if isinstance(t, bool) or not isinstance(t, int | float) or not 0 <= t <= LATEST_T:
         raise ValueError(f"its time is {t!r}")
+    if wrong := _absurd(value):
+        raise ValueError(f"its {wrong} is {value[wrong]!r}, which is no time")
     if not isinstance(task, str) and not (task is None and kind in TASKLESS):
         raise ValueError(f"its task is {task!r}")
     if wrong := next((name for name in _TEXTS if not isinstance(value.get(name, ""), str | None)), None):
@@ -227,6 +233,18 @@ def parsed(line: bytes) -> dict[str, Json]:
     if lacks := _lacks(value):
         raise ValueError(lacks)
     return value
+
+
+def _absurd(value: dict[str, Json]) -> str | None:
+    """Return which time or duration of a line no clock can have shown; None if there is none.
+
+    Whoever needs such a member refuses what is no number. A duration is below 0 if the clock was set back meanwhile.
+    """
+    for names, least in ((_TIMES, 0.0), (_DURATIONS, -LATEST_T)):
+        for name in names:
+            if isinstance(one := value.get(name), int | float) and not least <= one <= LATEST_T:
+                return name
+    return None
 
 
 def first_fault(path: Path) -> tuple[int, str] | None:

@@ -76,6 +76,34 @@ class Remedy:
     results: tuple[Result, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A cell whose outcome is another one than in the baseline."""
+
+    cell: Cell
+    before: Outcome | None
+    """The outcome in the baseline; None if it has no such cell."""
+    now: Outcome
+
+    def __str__(self) -> str:
+        if self.before is None:
+            return f"{self.cell}: {self.now.value}, and the baseline has no such cell"
+        return f"{self.cell}: {self.before.value} before, {self.now.value} now"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What is worse and what is better than in an earlier outcome, which is the measure."""
+
+    worse: tuple[Change, ...] = ()
+    better: tuple[Change, ...] = ()
+
+    @property
+    def worse_cells(self) -> frozenset[Cell]:
+        """The cells that are worse."""
+        return frozenset(one.cell for one in self.worse)
+
+
 @dataclass(kw_only=True)
 class Survival:
     """The outcome of all cells."""
@@ -84,11 +112,43 @@ class Survival:
     demand: Demand
     results: list[Result] = field(default_factory=list)
     remedies: list[Remedy] = field(default_factory=list)
+    baseline: Baseline | None = None
+    """What is worse and better than in the baseline; None without a baseline."""
+
+    @property
+    def promise(self) -> Verdict:
+        """The worst verdict of all cells, without the remedies, whatever the baseline says."""
+        return Verdict.worst([self.demand.verdict(one.outcome) for one in self.results])
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of all cells, without the remedies."""
-        return Verdict.worst([self.demand.verdict(one.outcome) for one in self.results])
+        """The verdict on the whole: on the promise, or with a baseline on what is worse than there."""
+        if self.baseline is None:
+            return self.promise
+        if self.baseline.worse:
+            return Verdict.FAIL
+        if self.promise is not Verdict.FAIL:
+            return self.promise
+        # What was broken before is no news, and what is not known is none either.
+        is_unknown = any(self.demand.verdict(one.outcome) is Verdict.UNKNOWN for one in self.results)
+        return Verdict.UNKNOWN if is_unknown else Verdict.PASS
+
+    def against(self, before: "Survival") -> Baseline:
+        """Return which cells got worse and which got better since an earlier outcome.
+
+        A cell that the earlier one does not have counts as worse if it breaks the demand.
+        """
+        order, was = list(Outcome), {one.cell: one.outcome for one in before.results}
+        worse: list[Change] = []
+        better: list[Change] = []
+        for one in self.results:
+            old = was.get(one.cell)
+            change = Change(cell=one.cell, before=old, now=one.outcome)
+            if old is None:
+                worse += [change] if self.demand.verdict(one.outcome) is not Verdict.PASS else []
+            elif one.outcome is not old:
+                (worse if order.index(one.outcome) > order.index(old) else better).append(change)
+        return Baseline(worse=tuple(worse), better=tuple(better))
 
     def to_json(self) -> dict[str, Json]:
         """Return what survive.json holds."""
@@ -102,6 +162,7 @@ class Survival:
                 {"task": one.task, "lines": list(one.lines), "cells": [_to_json(result) for result in one.results]}
                 for one in self.remedies
             ],
+            "baseline": None if self.baseline is None else _of_baseline(self.baseline),
         }
 
     @classmethod
@@ -119,15 +180,22 @@ class Survival:
                 )
                 for one in value["remedies"]
             ],
+            # Files that were written before there was this member do not have it.
+            baseline=None if value.get("baseline") is None else _baseline(value["baseline"]),
         )
 
 
+def _of_cell(cell: Cell) -> dict[str, Json]:
+    return {"task": cell.task, "moment": cell.moment.value, "fault": cell.fault}
+
+
+def _cell(value: Mapping[str, Json]) -> Cell:
+    return Cell(task=str(value["task"]), moment=Moment(value["moment"]), fault=str(value["fault"]))
+
+
 def _to_json(result: Result) -> dict[str, Json]:
-    cell = result.cell
     return {
-        "task": cell.task,
-        "moment": cell.moment.value,
-        "fault": cell.fault,
+        **_of_cell(result.cell),
         "outcome": result.outcome.value,
         "why": result.why,
         "folder": result.folder,
@@ -138,10 +206,28 @@ def _to_json(result: Result) -> dict[str, Json]:
 
 def _result(value: Mapping[str, Json]) -> Result:
     return Result(
-        cell=Cell(task=str(value["task"]), moment=Moment(value["moment"]), fault=str(value["fault"])),
+        cell=_cell(value),
         outcome=Outcome(value["outcome"]),
         why=str(value["why"]),
         folder=str(value["folder"]),
         reasons=tuple(map(str, value["reasons"])),
         remedies=tuple(map(str, value["remedies"])),
     )
+
+
+def _of_baseline(baseline: Baseline) -> dict[str, Json]:
+    return {"worse": list(map(_of_change, baseline.worse)), "better": list(map(_of_change, baseline.better))}
+
+
+def _of_change(change: Change) -> dict[str, Json]:
+    before = None if change.before is None else change.before.value
+    return {**_of_cell(change.cell), "before": before, "now": change.now.value}
+
+
+def _baseline(value: Mapping[str, Json]) -> Baseline:
+    return Baseline(worse=tuple(map(_change, value["worse"])), better=tuple(map(_change, value["better"])))
+
+
+def _change(value: Mapping[str, Json]) -> Change:
+    before = None if value["before"] is None else Outcome(value["before"])
+    return Change(cell=_cell(value), before=before, now=Outcome(value["now"]))

@@ -109,6 +109,8 @@ class Finding:
     """One sentence that says what was seen."""
     tasks: tuple[str, ...] = ()
     """The ids of the tasks concerned, in order, at most ten."""
+    subject: str = ""
+    """What it is about, if a code can have several findings, such as an entry of beat's schedule; else empty."""
     reasons: tuple[Reason, ...] = ()
     """The reasons of a broken promise, that of the most tasks first; empty if the workers' settings are not known."""
 
@@ -138,6 +140,8 @@ class Finding:
         code, verdict = str(self.code), self.verdict.value
         value = {**asdict(self), "code": code, "verdict": verdict, "tasks": list(self.tasks)}
         reasons = value.pop("reasons")
+        if not self.subject:
+            del value["subject"]
         return {**value, "reasons": [{**one, "tasks": list(one["tasks"])} for one in reasons]} if reasons else value
 
     @classmethod
@@ -149,5 +153,6 @@ class Finding:
             count=int(value["count"]),
             text=str(value["text"]),
             tasks=tuple(str(task) for task in value["tasks"]),
+            subject=str(value.get("subject", "")),
             reasons=tuple(map(Reason.from_json, value.get("reasons", ()))),
         )

@@ -3,14 +3,14 @@
 Every finding of an audit belongs to exactly one check, so that the worst check has the verdict of the audit.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 from harness.audit.audit import Audit
 from harness.measure.load_account import LoadAccount
 from harness.records.check import Check
 from harness.records.finding_codes import Code
-from harness.records.survival import Cell, Result, Survival
+from harness.records.survival import Result, Survival
 from harness.records.verdict import Finding, Verdict
 
 
@@ -186,13 +186,9 @@ def of_load(said: LoadAccount, audit: Audit) -> Iterator[Check]:
     yield Check(name="the load test passes", verdict=verdict, kind=verdict.value, text=said.reason)
 
 
-def of_survival(survival: Survival, worse: Collection[Cell] | None) -> Iterator[Check]:
-    """Yield the checks of `harness survive`, one for each cell.
-
-    Args:
-        survival: the outcome.
-        worse: the cells that are worse than in a baseline; None without a baseline.
-    """
+def of_survival(survival: Survival) -> Iterator[Check]:
+    """Yield the checks of `harness survive`, one for each cell; with a baseline, what is worse than there fails."""
+    worse = None if survival.baseline is None else survival.baseline.worse_cells
     remedies = {remedy.task: remedy for remedy in survival.remedies}
     for one in survival.results:
         cell, verdict = one.cell, survival.demand.verdict(one.outcome)

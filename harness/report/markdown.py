@@ -68,10 +68,15 @@ def of_load(name: str, said: LoadAccount, audit: Audit, folder: str) -> str:
     )
 
 
-def of_survival(survival: Survival, verdict: Verdict, folder: str, worse: Sequence[str] = ()) -> str:
+def of_survival(survival: Survival, folder: str) -> str:
     """Return the outcome of `harness survive` as Markdown: its grids, what broke, and the remedies."""
-    parts = [_title(f"Do the tasks of {survival.name} survive?", verdict), f"Promise: {survival.demand.value}."]
-    parts += [f"Worse than the baseline: {escaped(line)}" for line in worse[:_MOST_FINDINGS]]
+    name, promise = f"Do the tasks of {survival.name} survive?", f"Promise: {survival.demand.value}."
+    if survival.baseline is None:
+        parts = [_title(name, survival.verdict), promise]
+    else:
+        # A pass does not say that everything is accounted for: what was broken before still is.
+        said = f"Baseline: {escaped(survive_grid.compared(survival))}."
+        parts = [f"### {_MARKS[survival.verdict]} {escaped(name)} {survival.verdict.value}", said, promise]
     remedies = {remedy.task: remedy for remedy in survival.remedies}
     for task, results in survive_grid.by_task(survival.results).items():
         grid = survive_grid.grid_of(results)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from harness.records.moment import Moment
-from harness.records.survival import Demand, Result
+from harness.records.survival import Demand, Result, Survival
 from harness.records.verdict import Verdict
 from harness.report import survive_grid
-from harness.report.html import Html, table, tag
+from harness.report.html import Html, join, table, tag
 from harness.report.page_sections import section, sentence
 from harness.report.run_view import RunView
 
@@ -40,7 +40,25 @@ def survival(view: RunView, has_report: Mapping[str, str]) -> Html:
                 tag("p", survive_grid.proof(results, after, said.demand)),
                 _grid(f"{task} with the remedy", after, said.demand, has_report),
             ]
-    return section("survive", "What survives", tag("p", f"The promise: {said.demand.value}."), parts)
+    return section("survive", "What survives", tag("p", f"The promise: {said.demand.value}."), _changes(said), parts)
+
+
+def _changes(survival: Survival) -> Html:
+    """Return what is worse and what is better than in the baseline, each cell of it."""
+    said = survival.baseline
+    if said is None:
+        return Html()
+    lines = [(word, one) for word, some in (("worse", said.worse), ("better", said.better)) for one in some]
+    rows = [
+        (word, str(one.cell), "not there" if one.before is None else one.before.value, one.now.value)
+        for word, one in lines
+    ]
+    return join(
+        [
+            tag("p", sentence(survive_grid.compared(survival))),
+            table("Other than in the baseline", ("", "cell", "before", "now"), rows) if rows else None,
+        ]
+    )
 
 
 def _broken(result: Result) -> str:

@@ -1,5 +1,7 @@
 """Two runs side by side: fates, durations of the stages, findings; and whether the second is worse."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +22,6 @@ from harness.measure.stages import Histogram, Passed, Stage, Stages, Summary
 from harness.printable import printable
 from harness.records.verdict import Fate, Finding, Verdict
 from harness.report.run_list import audit_in, survival_in, verdict_in
-from harness.report.survive_grid import changes
 
 if TYPE_CHECKING:
     from harness.records.values import Json
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _BAD = (Fate.LOST, Fate.DUPLICATED, Fate.WRONG, Fate.UNRECORDED)
 _FEWEST_TASKS = 100
 """The fewest tasks of a stage whose p95 is compared: of fewer, a few slow ones decide."""
+_NUMBER = re.compile(r"\d+")
 _FORGET_EVERY = 100_000
 """The events after which what nobody has intended is forgotten, which bounds the memory."""
 _EARLIEST_S = 60.0
@@ -60,7 +62,7 @@ class Comparison:
     unknown: tuple[str, ...]
     """What is not known of the second run, or keeps the two from being compared."""
     new: tuple[Finding, ...] = ()
-    """The findings of the second run whose codes the first does not have."""
+    """The findings of the second run that the first does not have, by their codes and subjects."""
     gone: tuple[Finding, ...] = ()
 
     @property
@@ -116,7 +118,8 @@ def compare(before: RunFolder, after: RunFolder, *, slower: float | None = None)
     runs = [_compared(one) for one in (before, after)]
     old, new = (_audit(one) for one in runs)
     names = [_scenario(one) for one in (before, after)]
-    codes = [{str(finding.code) for finding in one.findings} for one in (old, new)]
+    keys = _Keys(old, new)
+    found = [keys.sorted(one.findings) for one in (old, new)]
     worse, better = _differences(old, new)
     worse += _slower(runs[0].stages, runs[1].stages, slower) if slower is not None else []
     unknown = [f"{one.code}: {one.text}" for one in new.findings if one.verdict is Verdict.UNKNOWN]
@@ -133,8 +136,8 @@ def compare(before: RunFolder, after: RunFolder, *, slower: float | None = None)
         worse=tuple(worse),
         better=tuple(better),
         unknown=tuple(unknown),
-        new=tuple(one for one in new.findings if str(one.code) not in codes[0]),
-        gone=tuple(one for one in old.findings if str(one.code) not in codes[1]),
+        new=tuple(one for key, some in found[1].items() if key not in found[0] for one in some),
+        gone=tuple(one for key, some in found[0].items() if key not in found[1] for one in some),
     )
 
 
@@ -146,17 +149,18 @@ def _audit(run: Compared) -> Audit:
 
 def _of_survivals(before: RunFolder, after: RunFolder) -> Comparison:
     old, new = survival_in(before), survival_in(after)
-    worse, better = changes(old, new)
+    changed = new.against(old)
     gone = {one.cell for one in old.results} - {one.cell for one in new.results}
     unknown = [f"{one.cell}: unknown" for one in new.results if new.demand.verdict(one.outcome) is Verdict.UNKNOWN]
     unknown += [f"{cell}: it was not tried again" for cell in sorted(gone, key=str)]
     if old.demand is not new.demand:
         unknown.append(f"the promises differ: {old.demand.value} and {new.demand.value}")
+    worse, better = (tuple(map(str, some)) for some in (changed.worse, changed.better))
     runs = [
         Compared(name=one.name, folder=str(folder.path), verdict=one.verdict, audit=None, stages={})
         for one, folder in ((old, before), (new, after))
     ]
-    return Comparison(before=runs[0], after=runs[1], worse=tuple(worse), better=tuple(better), unknown=tuple(unknown))
+    return Comparison(before=runs[0], after=runs[1], worse=worse, better=better, unknown=tuple(unknown))
 
 
 def _compared(folder: RunFolder) -> Compared:
@@ -201,26 +205,54 @@ def _differences(old: Audit, new: Audit) -> tuple[list[str], list[str]]:
             worse.append(said)
         elif now < was:
             better.append(said)
-    # A code can have several findings, such as one for each entry of a schedule.
-    was_broken, is_broken = _broken(old), _broken(new)
-    fates = {fate.value for fate in _BAD}
-    worse += [
-        f"{code}: {one.text}"
-        for code, found in is_broken.items()
-        if code not in fates and _count(found) > _count(was_broken.get(code, ()))
-        for one in found
-    ]
-    better += [f"{code}: it is gone" for code in was_broken if code not in is_broken.keys() | fates]
+    keys = _Keys(old, new)
+    was_broken, is_broken = (keys.sorted(_broken(one)) for one in (old, new))
+    for key, found in is_broken.items():
+        was, now = _count(was_broken.get(key, ())), _count(found)
+        if now > was:
+            worse += [f"{one.code}: {one.text}" for one in found]
+        elif now < was:
+            better.append(f"{_name(key)}: {now:,}, and was {was:,}")
+    better += [f"{_name(key)}: it is gone" for key in was_broken if key not in is_broken]
     return worse, better
 
 
-def _broken(audit: Audit) -> dict[str, list[Finding]]:
-    """Return the findings that break a promise, by their codes."""
-    found: dict[str, list[Finding]] = {}
-    for one in audit.findings:
-        if one.verdict is Verdict.FAIL:
-            found.setdefault(str(one.code), []).append(one)
-    return found
+def _broken(audit: Audit) -> list[Finding]:
+    """Return the findings that break a promise, without those that are fates, which are compared by their shares."""
+    fates = {fate.value for fate in _BAD}
+    return [one for one in audit.findings if one.verdict is Verdict.FAIL and str(one.code) not in fates]
+
+
+_Key = tuple[str, str]
+"""What a finding is recognised by in another run: its code, and its subject, if the code has several findings."""
+
+
+class _Keys:
+    """The keys of the findings of two audits."""
+
+    def __init__(self, *audits: Audit) -> None:
+        counts = [Counter(str(one.code) for one in audit.findings) for audit in audits]
+        self._several = {code for count in counts for code, times in count.items() if times > 1}
+        # An audit of an older version names no subjects.
+        self._without = {str(one.code) for audit in audits for one in audit.findings if not one.subject}
+
+    def of(self, finding: Finding) -> _Key:
+        code = str(finding.code)
+        if code not in self._without:
+            return code, finding.subject
+        # A scenario's own check need not name a subject. Its text does, beside numbers that differ from run to run.
+        return code, _NUMBER.sub("#", finding.text) if code in self._several else ""
+
+    def sorted(self, findings: Sequence[Finding]) -> dict[_Key, list[Finding]]:
+        found: dict[_Key, list[Finding]] = {}
+        for one in findings:
+            found.setdefault(self.of(one), []).append(one)
+        return found
+
+
+def _name(key: _Key) -> str:
+    code, subject = key
+    return f"{code} ({subject})" if subject else code
 
 
 def _count(findings: Sequence[Finding]) -> int:
@@ -278,7 +310,9 @@ def parts(said: Comparison) -> Iterator[RenderableType]:
             yield Words(f"{word}: {printable(line)}")
     for word, findings in (("new", said.new), ("gone", said.gone)):
         if findings:
-            yield Words(f"findings that are {word}: {printable(', '.join(str(one.code) for one in findings))}")
+            yield Words(
+                f"findings that are {word}: {printable(', '.join(_name((one.code, one.subject)) for one in findings))}"
+            )
     yield Text.assemble("the second run against the first: ", (_WORDS[said.verdict], _STYLES[said.verdict]))
 
 

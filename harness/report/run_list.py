@@ -1,7 +1,7 @@
 """The runs of a folder, newest first, as their folders say; a folder that cannot be read is listed as such."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from harness.printable import printable, printable_name
 from harness.records.survival import Survival
 from harness.records.typed_json import Record
 from harness.records.verdict import Fate, Verdict
+from harness.report.survive_grid import compared
 
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 _STAMP = re.compile(r"(\d{8}T\d{6})-(.+)", re.DOTALL)
@@ -43,6 +44,8 @@ class ListedRun(Record):
     """The fates that occurred, without `ok`; of `survive`, the outcomes."""
     duration_s: float | None = None
     """Seconds from the first to the last line of the journal."""
+    note: str | None = None
+    """What the verdict does not tell, in a sentence, such as what the baseline of `survive` said; None for nothing."""
     broken: str | None = None
     """The reason why there is no verdict; None if there is one."""
 
@@ -140,6 +143,7 @@ def _survival(path: Path, about: Mapping[str, str | None]) -> ListedRun:
         verdict=survival.verdict,
         entries=len(met),
         fates={outcome: met.count(outcome) for outcome in dict.fromkeys(met) if outcome != "ok"},
+        note=compared(survival) or None,
     )
 
 
@@ -155,11 +159,15 @@ def table(runs: list[ListedRun]) -> Table:
             Words(printable_name(one.name)),
             verdict,
             "" if one.verdict is None else f"{one.entries:,}",
-            Words(printable(one.broken) if one.broken else ", ".join(_counts(one))),
+            Words(words(one)),
             "" if one.duration_s is None else write_duration(one.duration_s),
         )
     return made
 
 
-def _counts(run: ListedRun) -> Iterator[str]:
-    yield from (f"{count:,} {printable_name(name)}" for name, count in run.fates.items())
+def words(run: ListedRun) -> str:
+    """Return why a run has no verdict, or else the fates that are not ok, and what the verdict does not tell."""
+    if run.broken:
+        return printable(run.broken)
+    fates = ", ".join(f"{count:,} {name}" for name, count in run.fates.items())
+    return printable_name("; ".join(filter(None, [fates, run.note])))

@@ -15,6 +15,7 @@ from harness.measure.load_account import FaultAccount, LoadAccount
 from harness.records.survival import Outcome, Survival
 from harness.records.values import Json
 from harness.records.verdict import Fate, Verdict
+from harness.report import survive_grid
 from harness.report.lives import Lives
 from harness.report.run_logs import NodeLog, read_logs
 from harness.report.view_tables import Tables, Timeline, read_tables
@@ -241,11 +242,12 @@ def _of_survival(folder: RunFolder) -> RunView:
     met = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     verdict = survival.verdict
     said = f"{_OPENINGS[verdict]}: of {_plural(len(outcomes), 'cell', 'cells')}, {met or 'none was tried'}"
+    parts = [said, f"the promise was {survival.demand.value}", survive_grid.compared(survival)]
     return RunView(
         name=folder.path.name,
         kind="survive",
         verdict=verdict,
-        sentence=f"{said}; the promise was {survival.demand.value}.",
+        sentence=f"{'; '.join(filter(None, parts))}.",
         about={"command": stored["command"]} if "command" in stored else {},
         audit=None,
         survival=survival,

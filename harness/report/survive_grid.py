@@ -10,10 +10,12 @@ from rich.text import Text
 from harness.console import READABLE, Words
 from harness.printable import printable, printable_name
 from harness.records.moment import Moment
-from harness.records.survival import Cell, Demand, Outcome, Remedy, Result, Survival
+from harness.records.survival import Change, Demand, Outcome, Remedy, Result, Survival
 from harness.records.verdict import Verdict
 
 _NOT_TRIED = "-"
+_MOST_CHANGES = 5
+"""The most cells that a sentence names. The page and the file have all of them."""
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 Grid = Mapping[Moment, Mapping[str, Outcome]]
 
@@ -106,6 +108,8 @@ def proof(before: Sequence[Result], after: Sequence[Result], demand: Demand) -> 
 def markdown(survival: Survival) -> str:
     """Return the grids as Markdown, for a page or a pull request."""
     lines = [f"# Do the tasks of {survival.name} survive?", "", f"Promise: {survival.demand.value}.", ""]
+    if survival.baseline is not None:
+        lines += [f"Baseline: {printable_name(compared(survival))}.", ""]
     remedies = {remedy.task: remedy for remedy in survival.remedies}
     for task, results in by_task(survival.results).items():
         lines += [f"## `{task}`", "", *markdown_table(results), ""]
@@ -126,34 +130,25 @@ def markdown_table(results: Sequence[Result]) -> Iterator[str]:
         yield f"| {moment.value} | {cells} |"
 
 
-def changes(before: Survival, now: Survival) -> tuple[list[str], list[str]]:
-    """Return the cells that got worse and those that got better since a baseline, a line each.
-
-    A cell that the baseline does not have counts as worse if it breaks the demand.
-    """
-    was = {one.cell: one.outcome for one in before.results}
-    worse, better = [], []
-    for one in now.results:
-        old = was.get(one.cell)
-        if _is_worse(one, old, now.demand):
-            outcome = one.outcome.value
-            said = (
-                f"{outcome}, and the baseline has no such cell" if old is None else f"{old.value} before, {outcome} now"
-            )
-            worse.append(f"{one.cell}: {said}")
-        elif old is not None and one.outcome is not old:
-            better.append(f"{one.cell}: {old.value} before, {one.outcome.value} now")
-    return worse, better
+def compared(survival: Survival) -> str:
+    """Return in one sentence what the baseline says of an outcome, with the cells; empty without a baseline."""
+    said = survival.baseline
+    if said is None:
+        return ""
+    if said.worse:
+        first = f"worse than in the baseline: {_first(said.worse)}"
+    elif survival.promise is Verdict.FAIL:
+        first = "promises are broken, but nothing is worse than in the baseline"
+    else:
+        first = "nothing is worse than in the baseline"
+    return f"{first}; better: {_first(said.better)}" if said.better else first
 
 
-def worse_cells(before: Survival, now: Survival) -> frozenset[Cell]:
-    """Return the cells that got worse since a baseline, as `changes` counts them."""
-    was = {one.cell: one.outcome for one in before.results}
-    return frozenset(one.cell for one in now.results if _is_worse(one, was.get(one.cell), now.demand))
+def _first(changes: Sequence[Change]) -> str:
+    more = len(changes) - _MOST_CHANGES
+    shown = ", ".join(f"{one.cell} ({_way(one)})" for one in changes[:_MOST_CHANGES])
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def _is_worse(one: Result, old: Outcome | None, demand: Demand) -> bool:
-    if old is None:
-        return demand.verdict(one.outcome) is not Verdict.PASS
-    order = list(Outcome)
-    return order.index(one.outcome) > order.index(old)
+def _way(change: Change) -> str:
+    return change.now.value if change.before is None else f"{change.before.value} before, {change.now.value} now"

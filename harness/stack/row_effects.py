@@ -105,7 +105,7 @@ class RowEffects:
             # A file of an earlier look would show that these are all rows.
             (folder.path / file).unlink(missing_ok=True)
             text = f"the rows of effects.{kind} in {self._name_of(query)} are not known: {error}"
-            yield Finding(code=Code.EFFECTS_UNSEEN, verdict=Verdict.UNKNOWN, count=1, text=text)
+            yield Finding(code=Code.EFFECTS_UNSEEN, verdict=Verdict.UNKNOWN, count=1, text=text, subject=kind)
 
     def _new(self, kind: str, query: EffectQuery) -> Iterator[Effect]:
         before = self._before[kind]

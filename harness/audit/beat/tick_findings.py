@@ -70,13 +70,13 @@ def _death_findings(starts: Sequence[Start]) -> Iterator[Finding]:
         whose = f"the beat of {start.node}" if start.is_embedded else start.node
         if start.error is not None:
             text = f"{whose} ended with an error, so that nothing more of its schedule was sent: {start.error}"
-            yield Finding(code=Code.BEAT_DIED, verdict=Verdict.FAIL, count=1, text=text)
+            yield Finding(code=Code.BEAT_DIED, verdict=Verdict.FAIL, count=1, text=text, subject=start.node)
         elif start.silent_s is not None:
             text = f"{whose} was not heard of any more, and {start.silent_s:.0f} s later its worker still took tasks."
-            yield Finding(code=Code.BEAT_DIED, verdict=Verdict.FAIL, count=1, text=text)
+            yield Finding(code=Code.BEAT_DIED, verdict=Verdict.FAIL, count=1, text=text, subject=start.node)
         elif start.is_embedded and start.ready_at is None:
             text = f"{whose} began, and never said that it was ready, so nothing is known about its ticks."
-            yield Finding(code=Code.TICKS_UNWATCHED, verdict=Verdict.UNKNOWN, count=1, text=text)
+            yield Finding(code=Code.TICKS_UNWATCHED, verdict=Verdict.UNKNOWN, count=1, text=text, subject=start.node)
 
 
 def _schedule_findings(beats: Beats) -> Iterator[Finding]:
@@ -86,7 +86,7 @@ def _schedule_findings(beats: Beats) -> Iterator[Finding]:
         advice = "" if shadow.named else "; give each one a `name`"
         text = f"{shadow.entry}: {shadow.kept} took the place of {shadow.lost}, which is never sent{advice}."
         verdict = Verdict.PASS if shadow.named else Verdict.FAIL
-        yield Finding(code=Code.ENTRY_SHADOWED, verdict=verdict, count=1, text=text)
+        yield Finding(code=Code.ENTRY_SHADOWED, verdict=verdict, count=1, text=text, subject=shadow.entry)
     gone = {
         entry: None
         for start in starts
@@ -115,10 +115,14 @@ def _entry_findings(record: EntryTicks, skipped: Times, *, is_whole: bool) -> It
         yield _unpredictable_finding(record)
     if skipped.count:
         text = f"{record.entry}: {skipped} (due while no beat was there; Celery makes up for one at most)"
-        yield Finding(code=Code.TICKS_SKIPPED, verdict=Verdict.PASS, count=skipped.count, text=text)
+        yield Finding(
+            code=Code.TICKS_SKIPPED, verdict=Verdict.PASS, count=skipped.count, text=text, subject=record.entry
+        )
     if (out := record.unscheduled).count:
         text = f"{record.entry}: {out} (due while it was not in beat's schedule, in which it was before and after)"
-        yield Finding(code=Code.TICKS_UNSCHEDULED, verdict=Verdict.UNKNOWN, count=out.count, text=text)
+        yield Finding(
+            code=Code.TICKS_UNSCHEDULED, verdict=Verdict.UNKNOWN, count=out.count, text=text, subject=record.entry
+        )
 
 
 def _failure_findings(record: EntryTicks, *, is_whole: bool) -> Iterator[Finding]:
@@ -130,14 +134,14 @@ def _failure_findings(record: EntryTicks, *, is_whole: bool) -> Iterator[Finding
         text = f"{record.entry}: {times} ({words.format(record.lateness_s.get('max', 0.0))}{said})"
         # The line of a tick that seems missing or late may be lost.
         verdict = Verdict.FAIL if is_whole or name not in {"missing", "late"} else Verdict.UNKNOWN
-        yield Finding(code=Code(f"tick-{name}"), verdict=verdict, count=times.count, text=text)
+        yield Finding(code=Code(f"tick-{name}"), verdict=verdict, count=times.count, text=text, subject=record.entry)
 
 
 def _unpredictable_finding(record: EntryTicks) -> Finding:
     text = f"{record.entry}: when it is due cannot be calculated ({record.rule}); it was sent {record.sent} times."
     # A rule that cannot be calculated is a remark; one that was not journaled is missing evidence.
     verdict = Verdict.UNKNOWN if record.rule == UNTOLD else Verdict.PASS
-    return Finding(code=Code.TICK_UNPREDICTABLE, verdict=verdict, count=1, text=text)
+    return Finding(code=Code.TICK_UNPREDICTABLE, verdict=verdict, count=1, text=text, subject=record.entry)
 
 
 def _kept_findings(records: Sequence[EntryTicks], window: Window | None) -> Iterator[Finding]:

@@ -821,6 +821,15 @@ LINE = '{"n":2,"t":1003.0,"kind":"finished","task":"a","state":"SUCCESS"}'
         ),
         (LINE, LINE.replace("1003.0", "NaN"), "line 3: its time is nan"),
         (LINE, LINE.replace("1003.0", "1e999"), "line 3: its time is inf"),
+        (LINE, LINE.replace("1003.0", "1e308"), "line 3: its time is 1e+308"),
+        (LINE, LINE.replace("1003.0", "-1e308"), "line 3: its time is -1e+308"),
+        *(
+            (LINE, LINE.replace('"task"', f'"{name}":{value},"task"'), f"line 3: its {name} is {float(value)!r}")
+            for name, value in (
+                *((name, "1e308") for name in ("due", "expires", "eta", "at", "until", "next")),
+                *((name, "-1e308") for name in ("store_s", "since_store_s", "took_s", "planned_s")),
+            )
+        ),
         (LINE, LINE.replace(',"state":"SUCCESS"', ""), "line 3: it does not say its state"),
         (LINE, LINE.replace(',"task":"a"', ""), "line 3: its task is None"),
         (LINE, LINE.replace('"n":2', '"n":1'), "line 3: its number 1 has come before"),

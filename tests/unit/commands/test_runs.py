@@ -10,12 +10,14 @@ from click.testing import CliRunner, Result
 
 from harness.audit.audit import Audit
 from harness.audit.journal_in_order import JournalInOrder, span_s
+from harness.audit.run_folder import RunFolder
 from harness.commands.cli import cli
 from harness.errors import RunFolderError, UsageError
 from harness.records.moment import Moment
 from harness.records.survival import Cell, Demand, Outcome, Survival
 from harness.records.survival import Result as Tried
 from harness.records.verdict import Fate, Finding, Verdict
+from harness.report.run_list import survival_in
 
 Shell = Callable[..., Result]
 
@@ -61,8 +63,9 @@ def lost(count: int = 1) -> Finding:
 BROKEN = Finding(code="own-check", verdict=Verdict.FAIL, count=1, text="the sum is wrong.")
 
 
-def missed(entry: str, count: int) -> Finding:
-    return Finding(code="tick-missing", verdict=Verdict.FAIL, count=count, text=f"{entry}: {count} are missing.")
+def missed(entry: str, count: int, subject: str = "") -> Finding:
+    text = f"{entry}: {count} are missing."
+    return Finding(code="tick-missing", verdict=Verdict.FAIL, count=count, text=text, subject=subject)
 
 
 UNSURE = Finding(code="journal-torn-off", verdict=Verdict.UNKNOWN, count=1, text="lines are missing.")
@@ -148,6 +151,25 @@ def test_without_runs_it_says_so(shell: Shell) -> None:
     assert json.loads(shell("runs", "--json").stdout) == {"format": 1, "runs": []}
 
 
+def test_a_folder_of_runs_that_is_named_and_not_there_is_a_wrong_use(shell: Shell) -> None:
+    error = shell("runs", "--runs", "typo").exception
+    assert isinstance(error, RunFolderError)
+    assert "there is no folder typo" in str(error)
+    Path("typo").mkdir()
+    assert shell("runs", "--runs", "typo").stdout == "there is no run in typo.\n"
+
+
+def test_what_a_baseline_said_is_told_in_the_list(shell: Shell) -> None:
+    path = survive_folder("20260102T000000-survive-shop", Outcome.OK, Outcome.LOST)
+    before = survival_in(RunFolder(path))
+    before.baseline = before.against(before)
+    (path / "survive.json").write_text(json.dumps(before.to_json()))
+    (listed,) = json.loads(shell("runs", "--json").stdout)["runs"]
+    assert (listed["verdict"], listed["fates"]) == ("pass", {"lost": 1})
+    assert listed["note"] == "promises are broken, but nothing is worse than in the baseline"
+    assert listed["note"] in shell("runs").stdout
+
+
 # ---------------------------------------------------------------------------------------------------------- compare
 
 
@@ -165,6 +187,14 @@ def test_without_runs_it_says_so(shell: Shell) -> None:
         # A code has a finding for each entry: all of them count, not the last.
         ({"findings": [missed("a", 9), missed("b", 1)]}, {"findings": [missed("a", 9), missed("b", 1)]}, (), 0),
         ({"findings": [missed("a", 1), missed("b", 9)]}, {"findings": [missed("a", 8), missed("b", 9)]}, (), 1),
+        # What got better with one entry does not make up for what got worse with another.
+        ({"findings": [missed("a", 9), missed("b", 1)]}, {"findings": [missed("a", 1), missed("b", 9)]}, (), 1),
+        ({"findings": [missed("a", 9, "a"), missed("b", 1, "b")]}, {"findings": [missed("b", 9, "b")]}, (), 1),
+        ({"findings": [missed("a", 9, "a"), missed("b", 9, "b")]}, {"findings": [missed("b", 9, "b")]}, (), 0),
+        ({"findings": [missed("a", 9)]}, {"findings": [missed("b", 9)]}, (), 0),
+        ({"findings": [missed("a", 9, "a")]}, {"findings": [missed("b", 9, "b")]}, (), 1),
+        # An older version did not name what a finding is about.
+        ({"findings": [missed("a", 9)]}, {"findings": [missed("a", 9, "a")]}, (), 0),
         ({"ok": 200}, {"findings": [UNSURE], "ok": 200}, (), 3),
         ({"findings": [UNSURE], "ok": 200}, {"ok": 200}, (), 0),
         ({"ok": 200}, {"findings": [UNSURE, BROKEN], "ok": 200}, (), 1),

@@ -152,6 +152,21 @@ def test_with_a_baseline_only_what_got_worse_fails(shell: Shell, before: str, no
     answer = shell()
     assert words in answer.output
     assert answer.return_value == code
+    said = json.loads(Path(".harness/runs/latest/survive.json").read_text())
+    assert said["verdict"] == {0: "pass", 1: "fail"}[code]
+    assert [one["now"] for one in said["baseline"]["worse"]] == ([now] if code else [])
+    page = Path(".harness/runs/latest/report.html").read_text()
+    assert f"{'Failed' if code else 'Passed'}: of 1 cell" in page
+    assert ("promises are broken, but nothing is worse than in the baseline" in page) is (before == now)
+
+
+def test_a_new_baseline_holds_nothing_of_the_one_before(shell: Shell, subjects: list[survive.Subject]) -> None:
+    del subjects
+    Path("outcome").write_text("lost")
+    for _ in range(2):
+        shell("--save")
+    said = json.loads(Path("survive.json").read_text())
+    assert (said["verdict"], said["baseline"]) == ("fail", None)
 
 
 def test_with_a_baseline_what_nobody_knows_is_no_pass(

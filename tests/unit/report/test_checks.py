@@ -166,7 +166,7 @@ def survival(*outcomes: Outcome) -> Survival:
 
 
 def test_each_cell_is_a_check_of_its_task() -> None:
-    ok, lost, unknown = checks.of_survival(survival(Outcome.OK, Outcome.LOST, Outcome.UNKNOWN), None)
+    ok, lost, unknown = checks.of_survival(survival(Outcome.OK, Outcome.LOST, Outcome.UNKNOWN))
     assert (lost.group, lost.name, lost.verdict) == ("shop.pay", "fault-1 at started", Verdict.FAIL)
     assert (ok.verdict, unknown.verdict) == (Verdict.PASS, Verdict.UNKNOWN)
     assert lost.text.splitlines() == [
@@ -179,8 +179,8 @@ def test_each_cell_is_a_check_of_its_task() -> None:
 
 def test_what_was_broken_in_the_baseline_is_known_and_what_is_unknown_never_is() -> None:
     seen = survival(Outcome.LOST, Outcome.LOST, Outcome.UNKNOWN, Outcome.RAN_TWICE)
-    worse = {seen.results[1].cell, seen.results[3].cell}
-    found = list(checks.of_survival(seen, worse))
+    seen.baseline = seen.against(survival(Outcome.LOST, Outcome.OK, Outcome.UNKNOWN, Outcome.OK))
+    found = list(checks.of_survival(seen))
     assert [one.known is not None for one in found] == [True, False, False, False]
     # The last one keeps the promise, and is worse than it was.
     assert [one.verdict.value for one in found] == ["fail", "fail", "unknown", "fail"]

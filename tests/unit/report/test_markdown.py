@@ -1,5 +1,6 @@
 """Runs as Markdown, as a parser of Markdown reads them, and the summary of a step of GitHub Actions."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,12 @@ def test_hostile_names_stay_names_everywhere() -> None:
     result = Result(cell=cell, outcome=Outcome.LOST, why=HOSTILE, folder=HOSTILE)
     remedy = Remedy(task=HOSTILE, lines=(HOSTILE,), results=(result,))
     survival = Survival(name=HOSTILE, demand=Demand.AT_LEAST_ONCE, results=[result], remedies=[remedy])
+    unbroken = Survival(name=HOSTILE, demand=Demand.AT_LEAST_ONCE)
     for text in (
         markdown.of_audit(HOSTILE, audit(finding), HOSTILE),
         markdown.of_session([(HOSTILE, audit(finding))], HOSTILE),
-        markdown.of_survival(survival, Verdict.FAIL, HOSTILE, [HOSTILE]),
+        markdown.of_survival(survival, HOSTILE),
+        markdown.of_survival(replace(survival, baseline=survival.against(unbroken)), HOSTILE),
     ):
         assert "onerror" in read(text)
 

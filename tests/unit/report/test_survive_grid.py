@@ -1,10 +1,14 @@
 """The grids of `harness survive`, for a terminal and as Markdown, and what changed since a baseline."""
 
 import io
+import json
+
+import pytest
 
 from harness.console import Console
 from harness.records.moment import Moment
 from harness.records.survival import Cell, Demand, Outcome, Remedy, Result, Survival
+from harness.records.verdict import Verdict
 from harness.report import survive_grid
 
 
@@ -82,9 +86,46 @@ def test_what_got_worse_and_what_got_better_is_told() -> None:
             result(Moment.RETURNED, "kill-worker", Outcome.RAN_TWICE),
         ],
     )
-    worse, better = survive_grid.changes(SURVIVAL, now)
-    assert worse == [
+    now.baseline = now.against(SURVIVAL)
+    assert list(map(str, now.baseline.worse)) == [
         "pay received kill-worker: ok before, hung now",
         "pay stored kill-worker: lost, and the baseline has no such cell",
     ]
-    assert better == ["pay started kill-worker: lost before, ok now"]
+    assert list(map(str, now.baseline.better)) == ["pay started kill-worker: lost before, ok now"]
+    assert survive_grid.compared(now) == (
+        "worse than in the baseline: pay received kill-worker (ok before, hung now), pay stored kill-worker (lost); "
+        "better: pay started kill-worker (lost before, ok now)"
+    )
+    assert (now.promise, now.verdict) == (Verdict.FAIL, Verdict.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "verdict", "words"),
+    [
+        (Outcome.LOST, Outcome.LOST, "pass", "promises are broken, but nothing is worse than in the baseline"),
+        (Outcome.LOST, Outcome.HUNG, "pass", "promises are broken, but nothing is worse than in the baseline; better:"),
+        (Outcome.LOST, Outcome.OK, "pass", "nothing is worse than in the baseline; better: pay started"),
+        (Outcome.OK, Outcome.RAN_TWICE, "fail", "worse than in the baseline: pay started kill-worker (ok before,"),
+        (Outcome.UNKNOWN, Outcome.UNKNOWN, "unknown", "nothing is worse than in the baseline"),
+    ],
+)
+def test_a_baseline_is_told_in_a_sentence_and_is_in_the_record(
+    before: Outcome, now: Outcome, verdict: str, words: str
+) -> None:
+    old, new = (
+        Survival(name="shop", demand=Demand.AT_LEAST_ONCE, results=[result(Moment.STARTED, "kill-worker", one, "seen")])
+        for one in (before, now)
+    )
+    assert survive_grid.compared(new) == ""
+    new.baseline = new.against(old)
+    assert survive_grid.compared(new).startswith(words)
+    assert new.verdict.value == verdict
+    assert f"Baseline: {words}" in survive_grid.markdown(new)
+    again = Survival.from_json(json.loads(json.dumps(new.to_json())))
+    assert (again, again.verdict) == (new, new.verdict)
+
+
+def test_a_record_of_an_older_version_has_no_baseline() -> None:
+    said = SURVIVAL.to_json()
+    del said["baseline"]
+    assert Survival.from_json(said) == SURVIVAL

@@ -20,6 +20,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 from harness.audit.journal_in_order import JournalInOrder
 from harness.commands.cli import cli
 from harness.errors import RunFolderError, UsageError
+from harness.records.expectation import Promise
+from harness.report.page import page
+from harness.report.run_view import view_of
 from harness.wait import wait_until
 from tests.browser import chromium
 
@@ -267,6 +270,32 @@ def test_lines_that_cannot_be_read_make_it_unknown(run: Path, tmp_path: Path) ->
     answer = export(run, "--otlp", tmp_path / "traces", "--json")
     assert answer.return_value == 3
     assert json.loads(answer.stdout)["damaged"] == 1
+
+
+@pytest.mark.parametrize("member", ["t", "due", "store_s"])
+def test_a_line_with_an_absurd_time_is_a_damaged_line_for_export_and_report(
+    run: Path, tmp_path: Path, member: str
+) -> None:
+    (run / "run.json").write_text(json.dumps({"name": "a", "promise": Promise().to_json(), "nodes": ["producer"]}))
+    journal = run / "journal" / "producer.1.1.jsonl"
+    last = json.loads(journal.read_text().splitlines()[-1])
+    with journal.open("a") as file:
+        file.write(json.dumps({**last, "n": last["n"] + 1, member: 1e308}) + "\n")
+    answer = export(run, "--perfetto", tmp_path / "trace", "--otlp", tmp_path / "traces", "--json")
+    assert (answer.return_value, json.loads(answer.stdout)["damaged"]) == (3, 1)
+    view = view_of(run)
+    assert view.audit is not None
+    assert "journal-incomplete" in {one.code for one in view.audit.findings}
+    assert "</html>" in page(view)
+
+
+def test_a_run_without_a_journal_is_refused(run: Path, tmp_path: Path) -> None:
+    for path in (run / "journal").iterdir():
+        path.unlink()
+    error = export(run, "--otlp", tmp_path / "t").exception
+    assert isinstance(error, RunFolderError)
+    assert "has no journal, so that there is nothing to export" in str(error)
+    assert not (tmp_path / "t").exists()
 
 
 def test_a_wrong_use_is_told_and_leaves_nothing(run: Path, tmp_path: Path) -> None:
