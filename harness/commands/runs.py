@@ -1,5 +1,6 @@
 """The commands `harness runs` and `harness compare`: what there is, and what has changed."""
 
+import webbrowser
 from pathlib import Path
 
 import click
@@ -10,13 +11,25 @@ from harness.commands.shared_options import AS_JSON, FOLDER, examples, print_jso
 from harness.console import Console
 from harness.errors import RunFolderError
 from harness.report import markdown, run_comparison, run_list, step_summary
+from harness.report.write_report import write_history
+
+_HISTORY = "history.html"
 
 
-@click.command("runs", epilog=examples("harness runs", "harness runs --last 5 --json"))
+@click.command("runs", epilog=examples("harness runs", "harness runs --last 5 --json", "harness runs --open"))
 @click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folders are.")
 @click.option("--last", type=click.IntRange(min=1), help="Only so many, the newest.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write them as a page instead: verdicts, fates and durations over time, with links to the reports.",
+)
+@click.option(
+    "--open", "is_opened", is_flag=True, help=f"Open the page in a browser. Without --html, it is {_HISTORY} there."
+)
 @AS_JSON
-def runs(*, root: Path, last: int | None, as_json: bool) -> None:
+def runs(*, root: Path, last: int | None, html: Path | None, is_opened: bool, as_json: bool) -> None:
     """List the runs, newest first: verdict, tasks, the fates that are not ok, duration.
 
     A folder that has no verdict is listed as broken, with the reason.
@@ -24,12 +37,19 @@ def runs(*, root: Path, last: int | None, as_json: bool) -> None:
     if root != RUNS and not root.exists():
         raise RunFolderError(f"there is no folder {root}: --runs names the one in which the run folders are.")
     listed = run_list.runs_in(root)[:last]
+    page = html or (root / _HISTORY if is_opened else None)
+    if page is not None:
+        write_history(listed, root, page)
     if as_json:
-        print_json({"runs": [one.to_json() for one in listed]})
+        print_json({"runs": [one.to_json() for one in listed]} | ({} if page is None else {"page": str(page)}))
+    elif page is not None:
+        Console(soft_wrap=True).print(f"page: {page}")
     elif listed:
         Console().print(run_list.table(listed))
     else:
         Console(soft_wrap=True).print(f"there is no run in {root}.")
+    if page is not None and is_opened and not webbrowser.open(page.absolute().as_uri()):
+        complain(f"no browser could be started. Open {page.absolute()} in one.")
 
 
 @click.command(

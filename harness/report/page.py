@@ -1,21 +1,17 @@
 """The report: one HTML file of a run, which needs no network and no other file."""
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 
 from harness import __version__
 from harness.measure.durations import write_duration
 from harness.records.verdict import Fate
 from harness.report import page_plots, page_sections, page_survive
+from harness.report.document import asset, document
 from harness.report.html import Html, details, table, tag
 from harness.report.page_data import lives_of, packed, plain, timeline_of
 from harness.report.page_sections import section
 from harness.report.run_view import RunView
-
-_ASSETS = Path(__file__).with_name("assets")
 
 
 def page(view: RunView, cell_reports: Mapping[str, str] | None = None) -> str:
@@ -26,18 +22,7 @@ def page(view: RunView, cell_reports: Mapping[str, str] | None = None) -> str:
         cell_reports: of `harness survive`, the addresses of the cells' own reports, by their folders.
     """
     plots = timeline_of(view)
-    scripts = [_asset("uPlot.iife.min.js"), _asset("report.js")] if view.audit is not None else []
-    style = _asset("uPlot.min.css") + _asset("report.css")
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy(scripts, style)),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{view.verdict.value}: {view.name}"),
-        tag("link", rel="icon", href="data:,"),
-        tag("style", Html(style)),
-    )
+    scripts = [asset("uPlot.iife.min.js"), asset("report.js")] if view.audit is not None else []
     sections = [
         page_sections.findings(view),
         page_sections.accounting(view),
@@ -52,8 +37,8 @@ def page(view: RunView, cell_reports: Mapping[str, str] | None = None) -> str:
         page_plots.ticks(view),
         page_sections.about(view),
     ]
-    body = tag(
-        "body",
+    return document(
+        f"{view.verdict.value}: {view.name}",
         tag("a", "To the findings", href="#findings", class_="skip") if view.audit is not None else None,
         _header(view),
         _navigation(sections),
@@ -61,24 +46,9 @@ def page(view: RunView, cell_reports: Mapping[str, str] | None = None) -> str:
         _footer(view),
         tag("script", Html(plain(plots)), type="application/json", id="plots"),
         tag("script", Html(packed(lives_of(view))), type="text/plain", id="lives") if scripts else None,
-        (tag("script", Html(script)) for script in scripts),
+        scripts=scripts,
+        style=asset("uPlot.min.css") + asset("report.css"),
     )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def _asset(name: str) -> str:
-    return (_ASSETS / name).read_text(encoding="utf-8")
-
-
-def _policy(scripts: list[str], style: str) -> str:
-    """Return a policy under which the page loads nothing and runs these scripts alone."""
-    allowed = " ".join(map(_hashed, scripts)) or "'none'"
-    rest = "img-src data:; base-uri 'none'; form-action 'none'"
-    return f"default-src 'none'; script-src {allowed}; style-src {_hashed(style)}; {rest}"
-
-
-def _hashed(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _header(view: RunView) -> Html:
@@ -225,5 +195,5 @@ def _footer(view: RunView) -> Html:
         if logs
         else None,
         tag("p", f"Made by Celery Harness {__version__} from the run folder alone. The plots are drawn by uPlot."),
-        details("Licence of uPlot", tag("pre", _asset("uPlot.LICENSE.txt"))),
+        details("Licence of uPlot", tag("pre", asset("uPlot.LICENSE.txt"))),
     )

@@ -42,6 +42,8 @@ class ListedRun(Record):
     """The tasks that were sent; of `survive`, the cells."""
     fates: Mapping[str, int] = field(default_factory=dict)
     """The fates that occurred, without `ok`; of `survive`, the outcomes."""
+    e2e_ms: Mapping[str, float] = field(default_factory=dict)
+    """The quantiles of the time from due to success in milliseconds, by names such as `p95`; empty if none is known."""
     duration_s: float | None = None
     """Seconds from the first to the last line of the journal."""
     note: str | None = None
@@ -129,6 +131,7 @@ def _run(path: Path, about: Mapping[str, str | None]) -> ListedRun:
         verdict=verdict_in(folder, audited),
         entries=audited.entries,
         fates=fates,
+        e2e_ms={str(key): float(value) for key, value in audited.e2e_ms.items()},
         duration_s=span_s(folder.journal),
     )
 

@@ -1,14 +1,17 @@
 """Writes the report of a run into its folder, for every door."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from harness.errors import RunFolderError
 from harness.records.regular_file import replacing
 from harness.records.survival import Survival
 from harness.records.verdict import Verdict
+from harness.report import history
 from harness.report.page import page
+from harness.report.run_list import ListedRun
 from harness.report.run_view import RunView, view_of
 
 REPORT = "report.html"
@@ -31,7 +34,7 @@ def write_report(folder: Path, target: Path | None = None) -> Path:
 def write_view(view: RunView, folder: Path, target: Path | None = None) -> Path:
     """Write the report of a view, as `write_report` does. Raises RunFolderError."""
     written = target or folder / REPORT
-    _replace(written, page(view, _reports_of_cells(folder, written, view)))
+    write_page(written, page(view, _reports_of_cells(folder, written, view)))
     return written
 
 
@@ -82,8 +85,20 @@ def _reports_of_cells(folder: Path, written: Path, view: RunView) -> dict[str, s
     }
 
 
-def _replace(target: Path, text: str) -> None:
-    """Write a file that replaces an older one when it is complete. Raises RunFolderError."""
+def write_history(runs: Sequence[ListedRun], root: Path, target: Path) -> None:
+    """Write the history of the runs in a folder, with links to their reports. Raises RunFolderError."""
+    start = target.absolute().parent
+    reports = {}
+    for one in runs:
+        path = Path(one.folder).absolute() / REPORT
+        if path.is_file():
+            # A colon at the begin of a folder's name must not make an address of another kind.
+            reports[one.folder] = quote(Path(os.path.relpath(path, start)).as_posix(), errors="surrogateescape")
+    write_page(target, history.page(runs, str(root), reports))
+
+
+def write_page(target: Path, text: str) -> None:
+    """Write a page that replaces an older one when it is complete. Raises RunFolderError."""
     try:
         with replacing(target) as partial:
             partial.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -15,8 +15,11 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from harness.audit.run_folder import RunFolder
+from harness.records.verdict import Verdict
 from harness.report.page import page
+from harness.report.run_list import ListedRun
 from harness.report.run_view import view_of
+from harness.report.write_report import write_history
 from tests.browser import READY_S, chromium, is_ready
 from tests.fakes.world import World
 
@@ -65,8 +68,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     return target.as_uri()
 
 
-def show(chrome: webdriver.Chrome, address: str, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> None:
-    """Open a page anew, and wait until its script is done."""
+def show(
+    chrome: webdriver.Chrome,
+    address: str,
+    size: tuple[int, int] = DESKTOP,
+    scheme: str = "light",
+    *,
+    has_script: bool = True,
+) -> None:
+    """Open a page anew, and wait until its script is done, if it has one."""
     width, height = size
     chrome.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -78,7 +88,8 @@ def show(chrome: webdriver.Chrome, address: str, size: tuple[int, int] = DESKTOP
     for kind in ("browser", "performance"):
         chrome.get_log(kind)  # type: ignore[no-untyped-call] # Selenium's own.
     chrome.get(address)
-    WebDriverWait(chrome, READY_S).until(is_ready)
+    if has_script:
+        WebDriverWait(chrome, READY_S).until(is_ready)
 
 
 def complaints(chrome: webdriver.Chrome) -> list[str]:
@@ -201,6 +212,37 @@ def test_a_task_that_is_not_there_is_told(chrome: webdriver.Chrome, report: str)
 def test_axe_finds_nothing_serious(chrome: webdriver.Chrome, report: str, size: tuple[int, int], scheme: str) -> None:
     show(chrome, f"{report}#task={LOST}", size, scheme)
     chrome.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; });")
+    assert serious(chrome) == []
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "dark"), (DESKTOP, "light")])
+def test_the_history_is_readable_and_asks_for_nothing(
+    chrome: webdriver.Chrome, tmp_path: Path, size: tuple[int, int], scheme: str
+) -> None:
+    verdicts = (*Verdict, None)
+    runs = [
+        ListedRun(
+            name=HOSTILE if number % 2 else "emails",
+            folder=str(number),
+            begun=f"2026-01-{30 - number:02}T10:00:00+00:00",
+            verdict=verdicts[number % 4],
+            entries=1_000,
+            fates={"lost": number},
+            e2e_ms={"p50": 5.0 + number, "p95": 50.0, "p99": 700.0 / (number + 1)},
+            broken="no audit" if verdicts[number % 4] is None else None,
+        )
+        for number in range(20)
+    ]
+    target = tmp_path / "history.html"
+    write_history(runs, tmp_path, target)
+    show(chrome, target.as_uri(), size, scheme, has_script=False)
+    assert text_of(chrome, "h1") == "20 runs: 5 pass, 5 unknown, 5 fail, 5 broken"
+    assert len(chrome.find_elements(By.CSS_SELECTOR, "svg polyline")) == 6
+    assert len(chrome.find_elements(By.CSS_SELECTOR, "tbody tr")) == 20
+    assert chrome.find_elements(By.TAG_NAME, "img") == []
+    assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert complaints(chrome) == []
+    assert {one for one in requested(chrome) if not one.startswith("data:")} == {target.as_uri()}
     assert serious(chrome) == []
 
 
