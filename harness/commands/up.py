@@ -56,6 +56,8 @@ def up(
 ) -> None:
     """Bring up a stack to play with: broker, workers, beat, a mailbox and a web producer. Ctrl-C takes it down.
 
+    Its page shows nodes, queues and tasks as they live, sends and holds tasks, and kills workers.
+
     APP is what `celery -A` takes; the default is the settings' app, or scenarios.app, where there is one.
     """
     if logs and detach:
@@ -77,12 +79,13 @@ def up(
         own += [] if app_dir is None else [f"--app-dir={app_dir}"]
         _describe(console, playground.detach(own, say))
         return
-    with playground.up(plan, say) as (ground, stack):
+    with playground.up(plan, say) as (ground, stack, live):
         _describe(console, ground)
         if logs:
             playground.follow(stack, _log_writer(console, ground.nodes))
         with suppress(KeyboardInterrupt):
             playground.watch(stack, say)
+        live.end()
         # A second Ctrl-C from here on skips the settling, and only takes everything down.
         interrupts.is_awaited = True
         say("settling; Ctrl-C skips this")
@@ -108,6 +111,7 @@ def _describe(console: Console, ground: playground.Playground) -> None:
     login = f"login {playground.USER}, password {playground.PASSWORD}"
     for name, value in (
         ("app", ground.app),
+        ("page", ground.page),
         ("broker", ground.amqp),
         ("management page", f"{ground.management}  {login}"),
         ("administrator", f"name and password in {ground.administrator}"),
@@ -203,7 +207,7 @@ def status(*, as_json: bool) -> int:
 def _show_status(console: Console, ground: playground.Playground, *, as_json: bool) -> int:
     nodes, tasks = playground.status(ground)
     if as_json:
-        names = ("app", "folder", "amqp", "management", "web", "mails", "results")
+        names = ("app", "folder", "page", "amqp", "management", "web", "mails", "results")
         addresses = {name: getattr(ground, name) for name in names}
         print_json({"up": True, **addresses, "nodes": dict(nodes), "tasks": dict(tasks)})
     _describe(console, ground)

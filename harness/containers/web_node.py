@@ -8,10 +8,14 @@ from harness.containers.app_node import AppNode
 from harness.containers.engine import Engine
 from harness.containers.node import Node
 from harness.errors import EngineError
+from harness.records.values import Json
 
 HTTP_PORT = 8000
 NAME = "web"
 _PROBE_TIMEOUT_S = 3
+_POST_TIMEOUT_S = 10
+_SHOWN = 300
+"""The most characters of an answer that are shown."""
 
 
 class WebNode(Node):
@@ -37,6 +41,16 @@ class WebNode(Node):
         """Its URL, such as ``http://127.0.0.1:32768``; a restart may change it."""
         host, port = self.container.host_port(HTTP_PORT)
         return f"http://{host}:{port}"
+
+    def post(self, path: str, body: Json) -> tuple[int, str]:
+        """Post a JSON value to a path, and return the status and the beginning of the answer. Raises EngineError."""
+        try:
+            with requests.Session() as http:
+                http.trust_env = False
+                answer = http.post(f"{self.url}{path}", json=body, timeout=_POST_TIMEOUT_S)
+        except requests.RequestException as error:
+            raise EngineError(f"{self.name} does not answer: {error}") from error
+        return answer.status_code, answer.text[:_SHOWN]
 
     def _lacks(self) -> str | None:
         try:

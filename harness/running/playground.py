@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import harness
@@ -30,6 +31,9 @@ from harness.containers.ownership import Owner
 from harness.containers.web_node import HTTP_PORT
 from harness.errors import HarnessError, RunFolderError, StartError, UsageError
 from harness.records.values import Json
+from harness.running.first_step import FIRST_STEPS
+from harness.running.live_server import serving
+from harness.running.live_stack import LiveStack
 from harness.stack.shared_parts import Say, SharedParts
 from harness.stack.stack import Stack, StackSpec
 from harness.wait import wait_until
@@ -49,15 +53,6 @@ _START_TIMEOUT_S = 900
 _END_TIMEOUT_S = 120
 _SETTLE_S = 10
 _WATCH_S = 2.0
-
-_FIRST_STEPS = {
-    "scenarios.web": (
-        "curl -i {web}/emails -H 'Content-Type: application/json' -d "
-        '\'{{"customer": {{"name": "Zoë", "email": "zoe@example.com"}}, "currency": "EUR", '
-        '"lines": [{{"sku": "TEA-01", "title": "Sencha tea", "quantity": 2, "unit_price_cents": 1250}}]}}\''
-    ),
-}
-"""A first request to the routes that come with the harness."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +86,8 @@ class Playground:
     """The folder of the received mails."""
     results: str = ""
     """The SQLite file of the result tables."""
+    page: str = ""
+    """The address of the page that shows it."""
     nodes: Sequence[str] = ()
     first: str = ""
     """The first shell command to try."""
@@ -136,8 +133,8 @@ def read() -> Playground | None:
 
 
 @contextmanager
-def up(plan: Plan, say: Say) -> Iterator[tuple[Playground, Stack]]:
-    """Start everything, and take it down at the end.
+def up(plan: Plan, say: Say) -> Iterator[tuple[Playground, Stack, LiveStack]]:
+    """Start everything with its page, and take it down at the end.
 
     Raises:
         UsageError: a stack is up already, or starting.
@@ -156,8 +153,16 @@ def up(plan: Plan, say: Say) -> Iterator[tuple[Playground, Stack]]:
             stack.add_beat()
             stack.add_web(plan.routes, port=web_port)
             ground = _describe(plan, stack)
-            state.write(STATE.name, asdict(ground))
-            yield ground, stack
+            live = LiveStack(stack, FIRST_STEPS.get(plan.routes))
+            links = {f"RabbitMQ ({USER}, {PASSWORD})": ground.management, "Web producer": f"{ground.web}/docs"}
+            with serving(live, partial(live.page, links), say) as address:
+                ground = replace(ground, page=address)
+                state.write(STATE.name, asdict(ground))
+                try:
+                    yield ground, stack, live
+                finally:
+                    # Whatever is started by an order must be there when the stack is taken down.
+                    live.end()
 
 
 def _usual_ports(say: Say) -> Iterator[int]:
@@ -231,7 +236,7 @@ def keep_secret(user: str, password: str) -> None:
 
 
 def _describe(plan: Plan, stack: Stack) -> Playground:
-    web = stack.web.url
+    web, step = stack.web.url, FIRST_STEPS.get(plan.routes)
     return Playground(
         owner=str(Owner.here()),
         app=plan.stack.app,
@@ -243,7 +248,7 @@ def _describe(plan: Plan, stack: Stack) -> Playground:
         mails=str(stack.folder.path / "effects" / "mail"),
         results=str(stack.folder.results),
         nodes=[stack.broker.name, *(node.name for node in stack.nodes())],
-        first=_FIRST_STEPS.get(plan.routes, "curl {web}/openapi.json").format(web=web),
+        first=step.command(web) if step is not None else f"curl {web}/openapi.json",
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -97,6 +98,7 @@ def test_a_detached_stack_takes_orders_until_it_is_taken_down_and_accounted_for(
         look_at_rights(http, there["management"], place / ".harness" / "up.administrator.json")
         assert http.post(f"{there['web']}/emails", json=ORDER, timeout=10).status_code == 202
     wait_until(lambda: any(Path(there["mails"]).glob("*.eml")), what="the receipt arrives", timeout_s=30)
+    press_the_buttons(there["page"])
 
     shown = harness(place, "status")
     assert shown.returncode == 0, shown.stdout + shown.stderr
@@ -110,6 +112,45 @@ def test_a_detached_stack_takes_orders_until_it_is_taken_down_and_accounted_for(
     assert started_by(pid) == []
     assert not (place / ".harness" / "up.administrator.json").exists()
     assert harness(place, "status").returncode == 3
+    with pytest.raises(requests.ConnectionError):
+        requests.get(there["page"], timeout=10, proxies={"http": ""})
+
+
+def press_the_buttons(page: str) -> None:
+    """Send, hold and let go, kill and start with the page of the stack, as its script does."""
+    with requests.Session() as http:
+        http.trust_env = False
+        text = http.get(page, timeout=10).text
+        (token,) = re.findall(r'"token":"([^"]+)"', text)
+
+        def order(**what: object) -> str:
+            headers = {"Origin": page, "X-Harness-Token": token}
+            answer = http.post(f"{page}/order", json=what, headers=headers, timeout=60)
+            assert answer.ok, answer.text
+            return answer.text
+
+        def state() -> dict[str, Any]:
+            said: dict[str, Any] = http.get(f"{page}/state", timeout=20).json()
+            return said
+
+        assert http.post(f"{page}/order", json={"do": "kill", "node": "worker-1"}, timeout=10).status_code == 403
+        order(do="hold", moment="started")
+        assert "answered 202" in order(do="first")
+        wait_until(lambda: state()["holds"][0]["held"], what="the task is held", timeout_s=30)
+        held = state()
+        assert held["running"] >= 1
+        order(do="let-go", hold=held["holds"][0]["number"])
+        wait_until(lambda: state()["tasks"][0]["state"] == "SUCCESS", what="it goes on", timeout_s=30)
+        order(do="kill", node="worker-2")
+        wait_until(lambda: worker_2(state()) == "exited", what="it is seen dead", timeout_s=20)
+        order(do="start", node="worker-2")
+        wait_until(lambda: worker_2(state()) == "running", what="it is back", timeout_s=20)
+        assert "Celery Harness" in http.get(f"{page}/report", timeout=60).text
+
+
+def worker_2(state: dict[str, Any]) -> str:
+    (said,) = [str(node["state"]) for node in state["nodes"] if node["name"] == "worker-2"]
+    return said
 
 
 def look_at_rights(http: requests.Session, management: str, secret: Path) -> None:
