@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from harness.audit.run_folder import RUNS
-from harness.commands import run_chaos
+from harness.commands import ci_output, run_chaos
 from harness.commands.command_exit import complain
 from harness.commands.conclusion import conclude
 from harness.commands.scenario_options import RunCommand, scenario_of
@@ -18,7 +18,6 @@ from harness.measure.durations import parse_duration_s
 from harness.project.settings import load
 from harness.records.values import Json
 from harness.records.verdict import Verdict
-from harness.report import progress
 from harness.report.junit import written
 from harness.running.run import Plan, execute, for_faults, stack_for
 from harness.scenario import Drive
@@ -33,6 +32,7 @@ from harness.stack.shared_parts import SharedParts
         "harness run emails --fault kill-worker@1s+5s --junit junit.xml",
         "harness run emails --chaos --seed 7 --shrink",
         "harness run emails --json",
+        "harness run emails --ci",
     ),
 )
 @click.argument("scenario")
@@ -77,6 +77,13 @@ from harness.stack.shared_parts import SharedParts
     help="Write what --shrink finds as a test for pytest, into a new file.",
 )
 @JUNIT
+@click.option(
+    "--ci",
+    "is_ci",
+    is_flag=True,
+    help="Write for a CI system: progress as plain lines, junit.xml in the run folder, and annotations of the job on "
+    "GitHub and GitLab.",
+)
 @AS_JSON
 @click.pass_context
 def run(
@@ -95,6 +102,7 @@ def run(
     timeout_s: float,
     faults: tuple[str, ...],
     junit: Path | None,
+    is_ci: bool,
     as_json: bool,
     over: str | None,
     is_chaotic: bool,
@@ -114,7 +122,7 @@ def run(
     if shrinks and not (is_chaotic or faults):
         raise click.UsageError("--shrink leaves out faults: give --chaos, or some --fault.")
     run_chaos.check(write_test, shrinks=shrinks)
-    with written(junit, scenario, complain) as add:
+    with written(junit, scenario, complain) as add, ci_output.around(scenario, is_asked=is_ci, as_json=as_json) as ci:
         found = scenario_of(ctx, scenario, app_dir)
         said = {"app": app, "folder": app_dir, "workers": workers, "options": options or None}
         planned, over_s = [parse(text) for text in faults], parse_duration_s(over) if over else 0.0
@@ -136,9 +144,10 @@ def run(
             root=root,
             timeout_s=timeout_s,
         )
-        with progress.of_tasks() as (say, tell), SharedParts(say) as session:
-            folder, audited = execute(session, plan, tell)
-            code = conclude(found.name, audited, folder.path, add=add, as_json=as_json)
+        with ci.progress() as (say, tell), SharedParts(say) as session:
+            folder, audited = execute(session, plan, tell, ci.begin)
+            code = conclude(found.name, audited, folder.path, add=ci.adding(add), as_json=as_json)
+            ci.conclude(audited, folder.path)
             if shrinks and audited.verdict is Verdict.FAIL:
                 asked = run_chaos.Asked(
                     scenario=scenario, said=run_chaos.said_of(ctx.params), app_dir=app_dir, write_test=write_test

@@ -135,8 +135,19 @@ def for_faults(spec: StackSpec, planned: Sequence[Planned]) -> StackSpec:
     )
 
 
-def execute(session: SharedParts, plan: Plan, progress: Progress = lambda *_: None) -> tuple[RunFolder, Audit]:
+def execute(
+    session: SharedParts,
+    plan: Plan,
+    progress: Progress = lambda *_: None,
+    begun: Callable[[RunFolder], None] = lambda _: None,
+) -> tuple[RunFolder, Audit]:
     """Run a plan, and return the run folder and the audit.
+
+    Args:
+        session: has the broker.
+        plan: what to run.
+        progress: receives how many tasks were sent and have ended.
+        begun: receives the new run folder before anything of the run is started.
 
     Raises:
         HarnessError: the stack could not be started, or a run folder could not be written.
@@ -144,6 +155,7 @@ def execute(session: SharedParts, plan: Plan, progress: Progress = lambda *_: No
     scenario = plan.scenario
     session.start()
     folder = RunFolder.create(plan.root, scenario.name)
+    begun(folder)
     options = {name: str(value) if isinstance(value, Path) else value for name, value in plan.drive.options.items()}
     about: dict[str, Json] = {
         "scenario": scenario.name,

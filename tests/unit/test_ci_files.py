@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.report.ci_annotations import GITLAB_FILE
+
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / "action.yml"
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
@@ -120,7 +122,8 @@ def test_both_keep_the_run_folders_whatever_happened() -> None:
     assert ".harness/runs" in keeps["with"]["path"]
     assert keeps["with"]["include-hidden-files"] is True
     kept = loaded(TEMPLATE)[".celery-harness"]["artifacts"]
-    assert (kept["when"], kept["reports"]["junit"]) == ("always", "reports/*.xml")
+    assert (kept["when"], kept["reports"]["junit"]) == ("always", ["reports/*.xml", ".harness/runs/*/junit.xml"])
+    assert kept["reports"]["annotations"] == str(GITLAB_FILE)
     assert ".harness/runs" in kept["paths"]
 
 

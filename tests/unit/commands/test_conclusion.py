@@ -38,8 +38,11 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.setattr(door, "SharedParts", NoParts)
 
-    def execute(*_: object) -> tuple[RunFolder, Audit]:
+    def execute(*given: object) -> tuple[RunFolder, Audit]:
         folder = RunFolder.create(tmp_path / "runs", "emails")
+        _, _, _, begun = (*given, None, None, None, None)[:4]
+        if callable(begun):
+            begun(folder)
         folder.write("run.json", {"timelapse": {"from": "a", "from_t": 0, "to": "b", "to_t": 86400}})
         return folder, audit(LOST)
 
@@ -115,3 +118,101 @@ def test_with_json_the_standard_output_has_the_audit_alone(shell: Shell, command
     assert Audit.from_json(said).findings == (LOST,)
     assert (Path(said["folder"]) / "run.json").exists()
     assert "1 shop.pay: lost" in answer.stderr
+
+
+# ------------------------------------------------------------------------------------------------------------ --ci
+
+
+@pytest.fixture
+def no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITLAB_CI", "CI_JOB_URL", "CI_PROJECT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_ci")
+def test_for_ci_the_checks_are_in_the_run_folder_too(shell: Shell, tmp_path: Path) -> None:
+    answer = shell(*RUN, "--ci", "--junit", "junit.xml")
+    assert answer.return_value == 1
+    (suite,) = junitparser.JUnitXml.fromfile(str(tmp_path / "runs" / "latest" / "junit.xml"))
+    (other,) = junitparser.JUnitXml.fromfile("junit.xml")
+    assert (suite.name, suite.failures) == (other.name, other.failures) == ("emails", 1)
+    assert "::" not in answer.stdout
+    assert not Path(".harness/gitlab-annotations.json").exists()
+    # Without the option there is none.
+    shell(*RUN)
+    assert not (tmp_path / "runs" / "latest" / "junit.xml").exists()
+
+
+@pytest.mark.usefixtures("no_ci")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_on_github_a_finding_is_an_annotation_and_nothing_else_is_a_command(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, *, as_json: bool
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    answer = shell(*RUN, "--ci", *(["--json"] if as_json else []))
+    if as_json:
+        assert json.loads(answer.stdout)["verdict"] == "fail"
+    lines = (answer.stderr if as_json else answer.stdout).splitlines()
+    commands = [line for line in lines if line.startswith("::")]
+    stop, resume, error = commands
+    assert stop.startswith("::stop-commands::")
+    # What a task has written stands between the two.
+    assert resume == f"::{stop.removeprefix('::stop-commands::')}::"
+    assert lines[0] == stop
+    assert lines[-2:] == [resume, error]
+    assert error.startswith("::error title=emails%3A lost::1 shop.pay: lost: t-1%0Arun folder: ")
+    assert "::" not in shell(*RUN).stdout
+
+
+@pytest.mark.usefixtures("no_ci")
+def test_on_github_an_error_is_an_annotation_and_what_it_quotes_is_no_command(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(_session: object, _plan: object, _tell: object, begun: Callable[[RunFolder], None]) -> None:
+        begun(RunFolder.create(tmp_path / "runs", "emails"))
+        raise StartError("worker-1 died:\n::error::taken")
+
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setattr(door, "execute", refuse)
+    answer = shell(*RUN, "--ci")
+    assert isinstance(answer.exception, StartError)
+    stop, resume, error, again = answer.stdout.splitlines()
+    assert error == "::error title=emails::worker-1 died:%0A::error::taken"
+    assert resume == f"::{stop.removeprefix('::stop-commands::')}::"
+    # The shell shows the error after this.
+    assert again.startswith("::stop-commands::")
+    assert again != stop
+    (suite,) = junitparser.JUnitXml.fromfile(str(tmp_path / "runs" / "latest" / "junit.xml"))
+    assert suite.errors == 1
+
+
+@pytest.mark.usefixtures("no_ci")
+def test_on_gitlab_the_job_has_a_link_to_the_report(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def reported(folder: Path, _complain: object) -> Path:
+        (folder / "report.html").touch()
+        return folder / "report.html"
+
+    monkeypatch.setattr("harness.commands.conclusion.try_to_write", reported)
+    monkeypatch.setenv("GITLAB_CI", "true")
+    monkeypatch.setenv("CI_JOB_URL", "https://git.example/shop/-/jobs/7")
+    monkeypatch.setenv("CI_PROJECT_DIR", str(tmp_path))
+    assert shell(*RUN, "--ci").return_value == 1
+    name = (tmp_path / "runs" / "latest").resolve().name
+    said = json.loads(Path(".harness/gitlab-annotations.json").read_text())
+    assert said == {
+        "Celery Harness": [
+            {
+                "external_link": {
+                    "label": "emails: fail",
+                    "url": f"https://git.example/shop/-/jobs/7/artifacts/file/runs/{name}/report.html",
+                }
+            }
+        ]
+    }
+    Path(".harness/gitlab-annotations.json").unlink()
+    Path(".harness/gitlab-annotations.json").mkdir()
+    answer = shell(*RUN, "--ci")
+    assert answer.return_value == 1
+    assert "the links for GitLab cannot be written" in answer.stderr
