@@ -2,9 +2,11 @@
 
 import re
 import shlex
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,7 +23,8 @@ from harness.project.source_files import Sources
 from harness.records.rehearsal import Rehearsal, Rehearsed
 from harness.records.values import Json
 from harness.report import progress, rehearsal_report, survive_grid
-from harness.running import rehearse, version_skew
+from harness.running import rehearse, scaling, version_skew
+from harness.running.deploying import GRACE_S, MOST_STEPS
 from harness.running.survive import Subject
 from harness.stack.shared_parts import SharedParts
 
@@ -34,6 +37,7 @@ _OURS = "harness"
     epilog=examples(
         "harness rehearse emails --rolling --grace 10s",
         "harness rehearse --task shop.invoice --args '[7]' --grace 30s --json",
+        "harness rehearse emails --scale 1-4-1 --grace 30s",
         "harness rehearse --old ../shop-1.4 --new . --app shop",
     ),
 )
@@ -43,8 +47,13 @@ _OURS = "harness"
 @click.option("--kwargs", "kwargs", multiple=True, metavar="JSON", help="Its keyword arguments, a JSON object.")
 @click.option("--rolling", is_flag=True, help="Replace the workers one by one under load.  [default]")
 @click.option(
+    "--scale",
+    metavar="N-N-N",
+    help="Instead: add workers and take them away under load, such as 1-4-1 for one, then four, then one again.",
+)
+@click.option(
     "--grace",
-    default=f"{rehearse.GRACE_S:g}s",
+    default=f"{GRACE_S:g}s",
     show_default=True,
     help="How long a worker may take to end after SIGTERM, until it gets SIGKILL.",
 )
@@ -60,11 +69,11 @@ _OURS = "harness"
     help=f"How a worker's container starts, such as 'sh -c \"celery -A shop worker\"'; `{_OURS}` for the harness's own "
     "way.  [default: as a compose file or a Dockerfile says it for this app]",
 )
-@click.option("--workers", type=click.IntRange(min=1), default=rehearse.WORKERS, show_default=True, help="How many.")
+@click.option("--workers", type=click.IntRange(min=1), help=f"How many there are.  [default: {rehearse.WORKERS}]")
 @click.option(
     "--count",
     type=click.IntRange(min=1),
-    default=rehearse.MOST_STEPS,
+    default=MOST_STEPS,
     show_default=True,
     help="The most steps to drive.",
 )
@@ -73,101 +82,132 @@ _OURS = "harness"
 @click.option("--app-dir", type=FOLDER, help=f"The folder that app and scenario are imported from.  {DEFAULT_FOLDER}")
 @click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folders are made.")
 @AS_JSON
-def rehearse_(
-    *,
-    scenario: str | None,
-    tasks: tuple[str, ...],
-    args: tuple[str, ...],
-    kwargs: tuple[str, ...],
-    rolling: bool,
-    grace: str,
-    old: str | None,
-    new: str | None,
-    surge: bool,
-    no_proof: bool,
-    entrypoint: str | None,
-    workers: int,
-    count: int,
-    overrides: tuple[tuple[str, Json], ...],
-    app: str | None,
-    app_dir: Path | None,
-    root: Path,
-    as_json: bool,
-) -> int:
-    """Rehearse a deploy: replace the workers one by one under load, as an orchestrator does, and account for all.
+def rehearse_(**said: Any) -> int:
+    """Rehearse a deploy under load, as an orchestrator does it, and account for all: replace the workers one by one.
 
     What is sent: SCENARIO, or the --task with its --args, or else those tasks of the app that need no arguments and
     touch nothing outside of themselves.
 
     It says what was lost, doubled and delayed, for how long no worker took tasks, and the shortest grace period that
-    cuts no task, proven by a second run. With --old and --new, no worker is replaced: what the producers of each
-    version send is run by the workers of the other one. The exit code is 1 if a promise was broken or a task was cut.
+    cuts no task, proven by a second run. With --scale, workers are added and taken away instead. With --old and --new,
+    what the producers of each version send is run by the workers of the other one. The exit code is 1 if a promise was
+    broken or a task was cut.
     """
-    if (old is None) is not (new is None):
-        raise click.UsageError("--old and --new belong together.")
-    if rolling and old is not None:
-        raise click.UsageError("--rolling replaces workers of one version: give it, or --old and --new.")
-    if scenario and tasks:
-        raise click.UsageError("give a scenario or tasks, not both.")
-    console = Console(stderr=as_json)
-    if old is not None and new is not None:
-        what = partial(_version, scenario=scenario, tasks=tasks, args=args, kwargs=kwargs, app=app, app_dir=app_dir)
-        versions = [_with_settings(one, overrides) for one in (what("old", old), what("new", new))]
-        folder = RunFolder.create(root, "rehearse-skew")
-        rehearsal = Rehearsal(name=f"{old} and {new}", what="skew")
-        with progress.of_tasks() as (say, _), SharedParts(say) as session:
-            rehearsal.runs += version_skew.skew(session, versions[0], versions[1], folder.path, say)
-        return _conclude(rehearsal, folder, console, as_json=as_json)
-    deploy = rehearse.Deploy(grace_s=parse_duration_s(grace), surge=surge)
-    settings = settings_of(app_dir, app=app)
-    sent = (
-        subjects.of_scenario(scenario, app, app_dir) if scenario else subjects.of_tasks(settings, tasks, args, kwargs)
-    )
-    name = scenario or settings.app or "the app"
-    sent = [_started(subject, settings, entrypoint, workers, console) for subject in sent]
-    sent = [replace(one, stack=replace(one.stack, settings=dict(overrides))) for one in sent]
-    folder = RunFolder.create(root, f"rehearse-{name}")
-    rehearsal = Rehearsal(name=name, what="rolling")
+    asked = _Asked(**said)
+    asked.check()
+    console = Console(stderr=asked.as_json)
+    if asked.old is not None and asked.new is not None:
+        return _two_versions(asked, asked.old, asked.new, console)
+    run, what = _deploy(asked)
+    settings = settings_of(asked.app_dir, app=asked.app)
+    if asked.scenario:
+        found = subjects.of_scenario(asked.scenario, asked.app, asked.app_dir)
+    else:
+        found = subjects.of_tasks(settings, asked.tasks, asked.args, asked.kwargs)
+    name = asked.scenario or settings.app or "the app"
+    workers = asked.workers or rehearse.WORKERS
+    sent = [_started(one, settings, asked.entrypoint, workers, console) for one in found]
+    sent = [replace(one, stack=replace(one.stack, settings=dict(asked.overrides))) for one in sent]
+    folder = RunFolder.create(asked.root, f"rehearse-{name}")
+    rehearsal = Rehearsal(name=name, what=what)
     with progress.of_tasks() as (say, _), SharedParts(say) as session:
         for subject in sent:
-
-            def run_with(grace_s: float, subject: Subject = subject) -> Rehearsed:
-                changed = replace(deploy, grace_s=grace_s)
-                return rehearse.rolling(session, subject, folder.path, changed, most_steps=count)
-
-            say(f"{subject.name}: the workers are replaced one by one")
-            first = run_with(deploy.grace_s)
+            run_with = partial(run, session, subject, folder.path)
+            say(f"{subject.name}: {_DOING[what]}")
+            first = run_with(parse_duration_s(asked.grace))
             rehearsal.runs.append(first)
-            if not no_proof:
-                own = rehearse.with_proof(first, Rehearsal(name=subject.name, what="rolling"), run_with, say)
+            if not asked.no_proof:
+                own = rehearse.with_proof(first, Rehearsal(name=subject.name, what=what), run_with, say)
                 rehearsal.take_grace(own)
-    return _conclude(rehearsal, folder, console, as_json=as_json)
+    return _conclude(rehearsal, folder, console, as_json=asked.as_json)
 
 
-def _version(
-    name: str,
-    place: str,
-    *,
-    scenario: str | None,
-    tasks: tuple[str, ...],
-    args: tuple[str, ...],
-    kwargs: tuple[str, ...],
-    app: str | None,
-    app_dir: Path | None,
-) -> version_skew.Version:
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the command line says."""
+
+    scenario: str | None
+    tasks: tuple[str, ...]
+    args: tuple[str, ...]
+    kwargs: tuple[str, ...]
+    rolling: bool
+    scale: str | None
+    grace: str
+    old: str | None
+    new: str | None
+    surge: bool
+    no_proof: bool
+    entrypoint: str | None
+    workers: int | None
+    count: int
+    overrides: tuple[tuple[str, Json], ...]
+    app: str | None
+    app_dir: Path | None
+    root: Path
+    as_json: bool
+
+    def check(self) -> None:
+        """Raise click.UsageError for what does not go together."""
+        if (self.old is None) is not (self.new is None):
+            raise click.UsageError("--old and --new belong together.")
+        kinds = {"--rolling": self.rolling, "--scale": self.scale, "--old with --new": self.old}
+        if len(given := [name for name, value in kinds.items() if value]) > 1:
+            raise click.UsageError(f"{' and '.join(given)} are different deploys: rehearse them one at a time.")
+        if self.scale and (self.workers or self.surge):
+            raise click.UsageError("--scale says itself when there are how many workers: no --workers and no --surge.")
+        if self.scenario and self.tasks:
+            raise click.UsageError("give a scenario or tasks, not both.")
+
+
+_Run = Callable[[SharedParts, Subject, Path, float], Rehearsed]
+"""Rehearses what a subject sends, in a folder, with a grace period in seconds."""
+_DOING = {"rolling": "the workers are replaced one by one", "scale": "workers are added and taken away"}
+
+
+def _deploy(asked: _Asked) -> tuple[_Run, str]:
+    """Return what rehearses the deploy that was asked for, and its kind."""
+    if asked.scale is not None:
+        sizes = scaling.sizes_of(asked.scale)
+
+        def scaled(session: SharedParts, subject: Subject, root: Path, grace_s: float) -> Rehearsed:
+            how = scaling.Scaling(sizes=sizes, grace_s=grace_s)
+            return scaling.scaled(session, subject, root, how, most_steps=asked.count)
+
+        return scaled, "scale"
+
+    def rolling(session: SharedParts, subject: Subject, root: Path, grace_s: float) -> Rehearsed:
+        how = rehearse.Deploy(grace_s=grace_s, surge=asked.surge)
+        return rehearse.rolling(session, subject, root, how, most_steps=asked.count)
+
+    return rolling, "rolling"
+
+
+def _two_versions(asked: _Asked, old: str, new: str, console: Console) -> int:
+    """Let two versions of the app meet, and return the exit code."""
+    versions = [_with_settings(_version(asked, *one), asked.overrides) for one in (("old", old), ("new", new))]
+    folder = RunFolder.create(asked.root, "rehearse-skew")
+    rehearsal = Rehearsal(name=f"{old} and {new}", what="skew")
+    with progress.of_tasks() as (say, _), SharedParts(say) as session:
+        rehearsal.runs += version_skew.skew(session, versions[0], versions[1], folder.path, say)
+    return _conclude(rehearsal, folder, console, as_json=asked.as_json)
+
+
+def _version(asked: _Asked, name: str, place: str) -> version_skew.Version:
     """Return one version of the app: a folder, or an image for the folder of the app."""
     is_folder = Path(place).is_dir()
     if not is_folder and re.match(r"[./~]", place):
         raise UsageError(f"--{name} {place} is no folder.")
-    if is_folder and scenario:
+    if is_folder and asked.scenario:
         raise UsageError(
             f"a scenario is imported once, and --{name} {place} is a folder of its own: give --task, or nothing for "
             "the tasks that anybody can send, or two images."
         )
-    where = Path(place) if is_folder else app_dir
-    settings = settings_of(where, app=app)
-    named = partial(subjects.of_scenario, scenario, app, where) if scenario else None
-    sent = named() if named else subjects.of_tasks(settings, tasks, args, kwargs)
+    where = Path(place) if is_folder else asked.app_dir
+    settings = settings_of(where, app=asked.app)
+    if asked.scenario:
+        sent = subjects.of_scenario(asked.scenario, asked.app, where)
+    else:
+        sent = subjects.of_tasks(settings, asked.tasks, asked.args, asked.kwargs)
     if not is_folder:
         sent = [replace(one, stack=replace(one.stack, image=place, build=None)) for one in sent]
     return version_skew.Version(name=name, subjects=sent)

@@ -1,6 +1,7 @@
-"""Figures of a deploy, from the journal: the longest execution, the waits of tasks, the time without a worker."""
+"""Figures of a deploy, from the journal: the longest execution, the waits of tasks, the times without work."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.records.event import UNWOUND, Event, Finished, Intended, Kind, Started
 
@@ -54,6 +55,31 @@ def untaken_s(open_s: Iterable[tuple[float, float]], begin_s: float, end_s: floa
         gone_s += max(0.0, min(first_s, end_s) - now_s)
         now_s = max(now_s, min(last_s, end_s))
     return gone_s + max(0.0, end_s - now_s)
+
+
+def begun_by(events: Iterable[Event], begin_t: float, end_t: float) -> Mapping[str, int]:
+    """Return the number of tasks that each node began between two times, if it began any."""
+    return Counter(event.node for event in events if event.kind is Kind.STARTED and begin_t <= event.t < end_t)
+
+
+def longest_gap_s(events: Iterable[Event], begin_t: float, end_t: float) -> float | None:
+    """Return the longest time between two times in which no task began; None if none began before its end.
+
+    The gap that the second time cuts counts until the next task began, and one that the first time cuts from there.
+
+    Args:
+        events: in time order.
+        begin_t: the first of the two times.
+        end_t: the other one.
+    """
+    found, last_t = None, begin_t
+    for event in events:
+        if event.kind is not Kind.STARTED or event.t < begin_t:
+            continue
+        found, last_t = max(found or 0.0, event.t - last_t), event.t
+        if event.t >= end_t:
+            break
+    return found
 
 
 def overhead_s(events: Sequence[Event], node: str, asked_t: float, ended_t: float) -> float:

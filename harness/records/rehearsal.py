@@ -34,6 +34,21 @@ class Replaced:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Share:
+    """A time in which nothing was changed, and the tasks that each worker began in it."""
+
+    took_s: float
+    """Its length in seconds."""
+    begun: Mapping[str, int]
+    """The number of tasks by worker, the oldest worker first."""
+
+    @property
+    def total(self) -> int:
+        """The number of tasks that all workers began."""
+        return sum(self.begun.values())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rehearsed:
     """One run of a deploy."""
 
@@ -59,12 +74,18 @@ class Rehearsed:
     """The longest wait of a task that was sent meanwhile until it began; None if none was sent."""
     waited_before_s: float | None = None
     """The longest wait of a task before; None if none began."""
+    gap_s: float | None = None
+    """The longest time in which no task began, from the beginning of the deploy until its end; None if none began."""
+    gap_before_s: float | None = None
+    """The longest time before in which no task began; None if none began."""
     longest_s: float | None = None
     """The longest execution of a task that was seen to end; None if none was."""
     longest_task: str = ""
     """The name of that task."""
     overhead_s: float = 0.0
     """The longest time from the last task's end to that of its worker."""
+    shares: tuple[Share, ...] = ()
+    """What each worker did while nothing was changed: before the deploy, and at each number of workers."""
 
     @property
     def killed(self) -> int:
@@ -83,7 +104,7 @@ class Rehearsal:
 
     name: str
     what: str
-    """The kind of deploy: `rolling`, `skew` or `scale`."""
+    """The kind of deploy: `rolling`, `scale`, `broker-upgrade` or `skew`."""
     runs: list[Rehearsed] = field(default_factory=list)
     shortest_grace_s: int | None = None
     """The shortest grace period, in whole seconds, that cuts no task; None if none is known."""
@@ -130,12 +151,17 @@ class Rehearsal:
 
 def _to_json(run: Rehearsed) -> dict[str, Json]:
     replaced = [{**asdict(one), "cut": list(one.cut)} for one in run.replaced]
-    return {**asdict(run), "verdict": run.verdict.value, "findings": list(run.findings), "replaced": replaced}
+    shares = [asdict(one) for one in run.shares]
+    said = asdict(run) | {"shares": shares}
+    return {**said, "verdict": run.verdict.value, "findings": list(run.findings), "replaced": replaced}
 
 
 def _rehearsed(value: Mapping[str, Json]) -> Rehearsed:
     replaced = tuple(Replaced(**(one | {"cut": tuple(one["cut"])})) for one in value["replaced"])
-    findings = tuple(map(str, value["findings"]))
-    return Rehearsed(
-        **(dict(value) | {"verdict": Verdict(value["verdict"]), "findings": findings, "replaced": replaced})
-    )
+    told = {
+        "verdict": Verdict(value["verdict"]),
+        "findings": tuple(map(str, value["findings"])),
+        "replaced": replaced,
+        "shares": tuple(Share(**one) for one in value["shares"]),
+    }
+    return Rehearsed(**(dict(value) | told))

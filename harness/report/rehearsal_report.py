@@ -1,6 +1,6 @@
 """What a deploy did, for a terminal and as Markdown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
@@ -10,30 +10,46 @@ from rich.text import Text
 from harness.console import Words
 from harness.measure.durations import write_duration
 from harness.printable import printable
-from harness.records.rehearsal import Rehearsal, Rehearsed, Replaced
+from harness.records.rehearsal import Rehearsal, Rehearsed, Replaced, Share
 from harness.records.verdict import Verdict
 
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
+_SHARE_HEADS = ("workers", "for", "begun", "by each")
 _HEADS = ("worker", "process 1", "ended after", "how", "begun", "cut")
 _LONGEST_COMMAND = 40
 _NOTABLE_S = 1.0
+_UNEVEN = 2
+"""How many times as many tasks as another worker one may begin before it is told."""
+_ENOUGH = 4
+"""Fewer tasks for each worker than this show nothing."""
 
 
 def parts(rehearsal: Rehearsal) -> Iterator[RenderableType]:
     """Yield what each run did, and what follows from all of them."""
     for run in rehearsal.runs:
         yield Text.assemble((printable(run.title), "bold"), ": ", (run.verdict.value, _STYLES[run.verdict]))
-        if run.replaced:
-            table = Table(box=SIMPLE_HEAD, pad_edge=False)
-            for head in _HEADS:
-                table.add_column(head)
-            for one in run.replaced:
-                table.add_row(*_row(one))
+        for heads, rows in _tables(run):
+            table = Table(*heads, box=SIMPLE_HEAD, pad_edge=False)
+            for row in rows:
+                table.add_row(*row)
             yield table
         for line in lines_of(run):
             yield Words(f"  {printable(line)}")
     for line in conclusions(rehearsal):
         yield Words(printable(line))
+
+
+def _tables(run: Rehearsed) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
+    """Yield the heads and the rows of each table of a run: who was asked to stop, and who took how many tasks."""
+    if run.replaced:
+        yield _HEADS, [_row(one) for one in run.replaced]
+    if len({len(one.begun) for one in run.shares}) > 1:
+        yield _SHARE_HEADS, [_share_row(one) for one in run.shares]
+
+
+def _share_row(one: Share) -> tuple[str, ...]:
+    by_each = ", ".join(f"{name} {count}" for name, count in one.begun.items())
+    return str(len(one.begun)), write_duration(one.took_s), str(one.total), by_each
 
 
 def _row(one: Replaced) -> tuple[str, ...]:
@@ -60,9 +76,27 @@ def lines_of(run: Rehearsed) -> Iterator[str]:
     if run.waited_s is not None:
         before = f"; before it, {write_duration(run.waited_before_s)}" if run.waited_before_s is not None else ""
         yield f"The longest wait of a task during the deploy: {write_duration(run.waited_s)}{before}."
+    if run.gap_s is not None:
+        before = f"; before it, {write_duration(run.gap_before_s)}" if run.gap_before_s is not None else ""
+        yield f"The longest time in which no task began during the deploy: {write_duration(run.gap_s)}{before}."
+    yield from filter(None, map(_unevenness, run.shares))
     yield from (_deaf(one) for one in run.replaced if one.is_deaf)
     yield from run.findings
     yield f"run folder: {run.folder}"
+
+
+def _unevenness(one: Share) -> str:
+    """Return a sentence about workers that took much less than another one; empty if none did."""
+    if len(one.begun) == 1 or one.total < _ENOUGH * len(one.begun):
+        return ""
+    most, least = max(one.begun, key=one.begun.__getitem__), min(one.begun, key=one.begun.__getitem__)
+    if one.begun[most] <= _UNEVEN * one.begun[least]:
+        return ""
+    return (
+        f"Of {len(one.begun)} workers, {most} began {one.begun[most]} tasks and {least} {one.begun[least]}: messages "
+        "that a worker has fetched stay with it (worker_prefetch_multiplier), and a worker takes only from the queues "
+        "that it consumes."
+    )
 
 
 def _deaf(one: Replaced) -> str:
@@ -101,9 +135,9 @@ def markdown(rehearsal: Rehearsal) -> str:
     lines = [f"# What a deploy of {rehearsal.name} does", ""]
     for run in rehearsal.runs:
         lines += [f"## {run.title}: {run.verdict.value}", ""]
-        if run.replaced:
-            lines += [f"| {' | '.join(_HEADS)} |", f"|{'---|' * len(_HEADS)}"]
-            lines += [f"| {' | '.join(_row(one))} |" for one in run.replaced] + [""]
+        for heads, rows in _tables(run):
+            lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+            lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
         lines += [f"- {printable(line)}" for line in lines_of(run)] + [""]
     lines += [printable(line) for line in conclusions(rehearsal)]
     return "\n".join([*lines, "", f"Verdict: {rehearsal.verdict.value}", ""])

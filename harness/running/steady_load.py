@@ -28,7 +28,9 @@ class SteadyLoad:
             drive: its steps are the most that are taken.
             workers: how many are kept busy.
         """
-        self._stack, self._scenario, self._drive, self._workers = stack, scenario, drive, workers
+        self._stack, self._scenario, self._drive = stack, scenario, drive
+        self.workers = workers
+        """The number of workers that are kept busy. It may be changed at any time."""
         # The stack's own belongs to whoever adds and settles.
         self._ledger = Ledger(stack.folder.journal)
         self._stopped = threading.Event()
@@ -38,6 +40,8 @@ class SteadyLoad:
         """The number of steps that were taken."""
         self.ended = 0
         """The number of tasks that have ended."""
+        self.given_up = 0
+        """The number of tasks that may never end, so that others are sent in their place."""
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -71,7 +75,7 @@ class SteadyLoad:
     def busy(self) -> int:
         """The number of tasks in flight that keep all workers busy."""
         said = [one.get("concurrency") or 1 for one in self._ledger.settings.values()]
-        return _IN_FLIGHT * self._workers * max(said, default=1)
+        return _IN_FLIGHT * self.workers * max(said, default=1)
 
     def _run(self) -> None:
         try:
@@ -91,4 +95,4 @@ class SteadyLoad:
     def _has_room(self) -> bool:
         self._ledger.update()
         self.ended = self._ledger.ended
-        return self._ledger.sent - self._ledger.ended < self.busy
+        return self._ledger.sent - self._ledger.ended - self.given_up < self.busy

@@ -9,7 +9,7 @@ from harness.records.event import Settings
 from harness.records.rehearsal import Rehearsed
 from harness.records.route import Routes
 from harness.records.verdict import Finding
-from harness.running.rehearse import rehearsed
+from harness.running.deploying import rehearsed
 from harness.running.run import checked
 from harness.running.survive import Subject
 from harness.stack.shared_parts import Say, SharedParts

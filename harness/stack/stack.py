@@ -267,10 +267,15 @@ class Stack(AccountedSystem):
 
     def add_worker(self) -> Worker:
         """Start one more worker of the same kind, and return it when it is ready."""
-        worker = self._worker(f"worker-{len(self.workers) + 1}")
-        self.workers.append(worker)
-        self.add(worker)
-        return worker
+        return self.add_workers(1)[0]
+
+    def add_workers(self, count: int) -> list[Worker]:
+        """Start more workers of the same kind at once, and return them when all are ready."""
+        first = len(self.workers) + 1
+        added = [self._worker(f"worker-{number}") for number in range(first, first + count)]
+        self.workers += added
+        self._add(added)
+        return added
 
     def add_beat(
         self, *, ahead_s: float = 0.0, clock: FastClock | None = None, settings: Mapping[str, Json] | None = None
@@ -316,10 +321,12 @@ class Stack(AccountedSystem):
 
     def add(self, node: Node) -> None:
         """Start one more node, and return when it is ready. Workers and beats must be in their lists by then."""
-        self._closing.callback(self._remove, [node])
-        self._write_run_file([*self.folder.read("run.json")["nodes"], node.name])
-        node.start()
-        node.wait_ready()
+        self._add([node])
+
+    def _add(self, nodes: Sequence[Node]) -> None:
+        self._closing.callback(self._remove, nodes)
+        self._write_run_file([*self.folder.read("run.json")["nodes"], *(node.name for node in nodes)])
+        self._bring_up(nodes)
         self._learn_routes()
 
     @property

@@ -6,7 +6,7 @@ import pytest
 
 from harness.records.rehearsal import Rehearsed
 from harness.records.verdict import Verdict
-from harness.running import rehearse, version_skew
+from harness.running import rehearse, scaling, version_skew
 from harness.running.survive import OneTask, Subject
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import StackSpec
@@ -33,15 +33,19 @@ def session(_harness_session: SharedParts) -> SharedParts:
     return _harness_session
 
 
-def rolled(
-    session: SharedParts, folder: Path, *, grace_s: float, takes_s: float, entrypoint: tuple[str, ...] = ()
-) -> Rehearsed:
-    (folder / "shop.py").write_text(APP)
-    subject = Subject(
+def invoices(folder: Path, takes_s: float, app: str = APP, entrypoint: tuple[str, ...] = ()) -> Subject:
+    (folder / "shop.py").write_text(app)
+    return Subject(
         name="shop.invoice",
         stack=StackSpec(app="shop", app_folder=folder, workers=1, entrypoint=entrypoint),
         scenario=OneTask("shop.invoice", [takes_s], {}),
     )
+
+
+def rolled(
+    session: SharedParts, folder: Path, *, grace_s: float, takes_s: float, entrypoint: tuple[str, ...] = ()
+) -> Rehearsed:
+    subject = invoices(folder, takes_s, entrypoint=entrypoint)
     return rehearse.rolling(session, subject, folder / "runs", rehearse.Deploy(grace_s=grace_s))
 
 
@@ -65,6 +69,34 @@ def test_a_shell_at_process_1_that_passes_no_signal_on_is_found(session: SharedP
     assert (one.heard, one.was_killed, one.is_deaf) == (False, True, True)
     assert run.verdict is Verdict.FAIL
     assert rehearse.needed_grace_s(run) is None
+
+
+def test_workers_that_are_taken_away_within_less_than_a_task_lose_what_was_acknowledged_early(
+    session: SharedParts, tmp_path: Path
+) -> None:
+    early = APP.replace("task_acks_late=True", "task_acks_late=False")
+    subject = invoices(tmp_path, 1.0, early)
+    run = scaling.scaled(session, subject, tmp_path / "runs", scaling.Scaling(sizes=(2, 1), grace_s=0.2))
+    assert run.verdict is Verdict.FAIL
+    (one,) = run.replaced
+    assert (one.node, one.heard, one.was_killed) == ("worker-2", True, True)
+    assert run.lost == len(one.cut) == 2
+    assert "task_acks_late" in " ".join(run.findings)
+
+
+@pytest.mark.catalogue
+def test_workers_that_come_and_go_with_time_to_end_lose_nothing_and_share_the_tasks(
+    session: SharedParts, tmp_path: Path
+) -> None:
+    subject = invoices(tmp_path, 0.5)
+    run = scaling.scaled(session, subject, tmp_path / "runs", scaling.Scaling(sizes=(1, 4, 1), grace_s=30))
+    assert run.verdict is Verdict.PASS, run
+    assert (run.lost, run.ran_again, run.cut, run.untaken_s) == (0, 0, 0, 0.0)
+    assert [one.node for one in run.replaced] == ["worker-2", "worker-3", "worker-4"]
+    assert [len(one.begun) for one in run.shares] == [1, 4, 1]
+    # Each process takes one message at a time, so that none can take much more than another one.
+    shares = run.shares[1].begun.values()
+    assert max(shares) <= 2 * min(shares)
 
 
 @pytest.mark.catalogue

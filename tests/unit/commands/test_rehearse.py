@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -13,7 +14,7 @@ from harness.commands.cli import cli
 from harness.errors import UsageError
 from harness.records.rehearsal import Rehearsal, Rehearsed
 from harness.records.verdict import Verdict
-from harness.running import rehearse, version_skew
+from harness.running import rehearse, scaling, version_skew
 from harness.running.survive import Subject
 from tests.fakes.no_parts import NoParts
 
@@ -26,7 +27,7 @@ def hello():
     return "hello"
 """
 Shell = Callable[..., Result]
-Made = list[tuple[Subject, rehearse.Deploy]]
+Made = list[tuple[Subject, Any]]
 
 
 @pytest.fixture
@@ -70,6 +71,12 @@ def made(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Made:
         return rehearsed(subject.name, most_steps)
 
     monkeypatch.setattr(rehearse, "rolling", rolling)
+
+    def scaled(_session: object, subject: Subject, _root: Path, how: scaling.Scaling, *, most_steps: int) -> Rehearsed:
+        made.append((subject, how))
+        return rehearsed(str(how), most_steps)
+
+    monkeypatch.setattr(scaling, "scaled", scaled)
     monkeypatch.setattr(command, "SharedParts", NoParts)
     Path("verdict").write_text("pass")
     return made
@@ -83,7 +90,14 @@ def made(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Made:
         (["--entrypoint", "sh -c 'celery"], "is no command"),
         (["--args", "[]"], "more --args"),
         (["--old", "."], "belong together"),
-        (["--rolling", "--old", ".", "--new", "."], "--rolling replaces workers of one version"),
+        (["--rolling", "--old", ".", "--new", "."], "--rolling and --old with --new are different deploys"),
+        (["--rolling", "--scale", "1-2"], "--rolling and --scale are different deploys"),
+        (["--scale", "1-2", "--workers", "3"], "no --workers and no --surge"),
+        (["--scale", "1-2", "--surge"], "no --workers and no --surge"),
+        (["--scale", "4"], "'4' says no numbers of workers; give two or more, such as 1-4-1"),
+        (["--scale", "1-many"], "'1-many' says no numbers"),
+        (["--scale", "1-0-1"], "asks for 0 to 1 workers; give numbers from 1 to 32"),
+        (["--scale", "1-2-2-1"], "changes nothing from 2 to 2"),
         (["--old", "./gone", "--new", "."], "--old ./gone is no folder"),
         (["emails", "--old", ".", "--new", "."], "a scenario is imported once"),
     ],
@@ -107,6 +121,17 @@ def test_the_run_that_was_asked_for_decides_and_is_followed_by_its_proof(shell: 
     written = Rehearsal.from_json(json.loads((folder / "rehearsal.json").read_text()))
     assert (written.shortest_grace_s, written.verdict) == (4, Verdict.PASS)
     assert "Verdict: pass" in (folder / "rehearsal.md").read_text()
+
+
+def test_workers_are_scaled_with_the_grace_that_was_asked_for_and_again_with_the_shortest(
+    shell: Shell, made: Made
+) -> None:
+    answer = shell("--scale", "1-4-1", "--grace", "2s")
+    assert answer.return_value == 0
+    assert [how for _, how in made] == [scaling.Scaling(sizes=(1, 4, 1), grace_s=grace_s) for grace_s in (2.0, 4)]
+    assert "The shortest grace period that cuts no task: 4 s" in answer.stdout
+    (folder,) = Path(".harness/runs").glob("2*-rehearse-shop")
+    assert json.loads((folder / "rehearsal.json").read_text())["what"] == "scale"
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 1), ("unknown", 3)])

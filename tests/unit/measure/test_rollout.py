@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.measure.rollout import longest, overhead_s, untaken_s, waits
+from harness.measure.rollout import begun_by, longest, longest_gap_s, overhead_s, untaken_s, waits
 from harness.records.event import UNWOUND, Event, Kind
 
 
@@ -57,3 +57,32 @@ def test_a_worker_ends_after_its_last_task_or_after_it_was_asked() -> None:
     assert overhead_s(said, "worker-1", 1.0, 4.5) == 1.5
     assert overhead_s(said, "worker-1", 4.0, 4.5) == 0.5
     assert overhead_s(said, "worker-3", 4.0, 5.0) == 1.0
+
+
+def test_what_each_node_began_between_two_times_is_counted() -> None:
+    said = [
+        event(1.0, Kind.STARTED, "a"),
+        event(2.0, Kind.STARTED, "b"),
+        event(2.0, Kind.STARTED, "c", node="worker-2"),
+        event(2.5, Kind.FINISHED, "b"),
+        event(3.0, Kind.STARTED, "d"),
+    ]
+    assert begun_by(said, 1.5, 3.0) == {"worker-1": 1, "worker-2": 1}
+
+
+@pytest.mark.parametrize(
+    ("begins", "expected_s"),
+    [
+        ([], None),
+        ([9.0], None),
+        ([9.0, 12.0], 2.0),
+        ([11.0, 16.0, 19.0], 5.0),
+        # The gap at the end goes on until the next task begins, and no further.
+        ([11.0, 19.0, 28.0, 90.0], 9.0),
+        ([11.0], 1.0),
+    ],
+)
+def test_the_longest_gap_is_between_the_begins_of_tasks(begins: list[float], expected_s: float | None) -> None:
+    said = [event(t, Kind.STARTED, str(t)) for t in begins]
+    said.insert(1, event(11.5, Kind.FINISHED, "other"))
+    assert longest_gap_s(sorted(said, key=lambda one: one.t), 10.0, 20.0) == expected_s

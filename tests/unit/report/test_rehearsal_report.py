@@ -4,7 +4,7 @@ import io
 import json
 
 from harness.console import Console
-from harness.records.rehearsal import Rehearsal, Rehearsed, Replaced
+from harness.records.rehearsal import Rehearsal, Rehearsed, Replaced, Share
 from harness.records.verdict import Verdict
 from harness.report import rehearsal_report
 
@@ -72,3 +72,36 @@ def test_a_grace_that_was_not_proven_says_so() -> None:
     assert "no run has shown it" in shown(unproven)
     unproven.is_proven = False
     assert "cut some all the same" in shown(unproven)
+
+
+ONE = Share(took_s=2.0, begun={"worker-1": 9})
+
+
+def test_who_took_how_many_tasks_at_each_number_of_workers_is_a_table() -> None:
+    three = Share(took_s=4.0, begun={"worker-1": 12, "worker-2": 7, "worker-3": 6})
+    scaled = run(Verdict.PASS, ENDED, shares=(ONE, three), gap_s=0.5, gap_before_s=0.25)
+    rehearsal = Rehearsal(name="shop", what="scale", runs=[scaled])
+    said = shown(rehearsal)
+    assert "1 2 s 9 worker-1 9" in said
+    assert "3 4 s 25 worker-1 12, worker-2 7, worker-3 6" in said
+    assert "The longest time in which no task began during the deploy: 500 ms; before it, 250 ms." in said
+    assert "stay with it" not in said
+    assert Rehearsal.from_json(json.loads(json.dumps(rehearsal.to_json()))) == rehearsal
+    assert "| 3 | 4 s | 25 | worker-1 12, worker-2 7, worker-3 6 |" in rehearsal_report.markdown(rehearsal)
+
+
+def test_a_worker_that_took_much_less_than_another_one_is_told_if_there_was_enough_to_do() -> None:
+    uneven = Share(took_s=4.0, begun={"worker-1": 13, "worker-2": 0})
+    scaled = run(Verdict.PASS, ENDED, shares=(ONE, uneven))
+    assert "Of 2 workers, worker-1 began 13 tasks and worker-2 0: messages" in shown(
+        Rehearsal(name="s", what="scale", runs=[scaled])
+    )
+    few = Share(took_s=4.0, begun={"worker-1": 6, "worker-2": 1})
+    scaled = run(Verdict.PASS, ENDED, shares=(ONE, few))
+    assert "stay with it" not in shown(Rehearsal(name="s", what="scale", runs=[scaled]))
+
+
+def test_workers_that_are_replaced_one_by_one_need_no_table_of_their_shares() -> None:
+    assert "by each" not in shown(
+        Rehearsal(name="s", what="rolling", runs=[run(Verdict.PASS, ENDED, shares=(ONE, ONE))])
+    )

@@ -16,7 +16,7 @@ from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.rehearsal import Rehearsal, Rehearsed, Replaced
 from harness.records.verdict import Fate, Finding, Verdict
-from harness.running import rehearse
+from harness.running import deploying, rehearse
 from harness.stack.stack import Stack
 from tests.fakes.container import FakeContainer, Program, Reaction, fake_engine
 
@@ -57,7 +57,7 @@ def test_a_worker_that_ends_its_task_is_not_killed(stack: Stack, monkeypatch: py
         kill(name)
 
     monkeypatch.setattr(box, "kill", ends)
-    one = rehearse.stop(stack, node, grace_s=10.0)
+    one = deploying.stop(stack, node, grace_s=10.0)
     assert (one.node, one.first_process, one.heard, one.was_killed, one.begun, one.cut) == (
         "worker-1",
         "celery worker",
@@ -72,7 +72,7 @@ def test_a_worker_that_ends_its_task_is_not_killed(stack: Stack, monkeypatch: py
 def test_a_worker_behind_a_shell_never_hears_and_is_killed_with_its_task(stack: Stack) -> None:
     busy(stack)
     node, box = worker(Program(executes=lambda _: "sh -c celery", reacts={"SIGTERM": Reaction()}))
-    one = rehearse.stop(stack, node, grace_s=0.0)
+    one = deploying.stop(stack, node, grace_s=0.0)
     assert (one.heard, one.was_killed, one.cut, one.is_deaf) == (False, True, ("a",), True)
     assert one.exit_code == 128 + signal.SIGKILL == box.now.exit_code
 
@@ -112,7 +112,7 @@ def audit(*findings: Finding, **fates: int) -> Audit:
 def test_a_deploy_is_right_if_it_keeps_the_promise_and_cuts_no_task(
     audited: Audit, workers: Sequence[Replaced], verdict: Verdict
 ) -> None:
-    assert rehearse.rehearsed("t", FOLDER, audited, workers).verdict is verdict
+    assert deploying.rehearsed("t", FOLDER, audited, workers).verdict is verdict
 
 
 def test_what_became_of_the_tasks_is_counted() -> None:
@@ -121,14 +121,14 @@ def test_what_became_of_the_tasks_is_counted() -> None:
         Finding(code="had-again", verdict=Verdict.PASS, count=2, text="x"),
         Finding(code="failed-unexpectedly", verdict=Verdict.FAIL, count=1, text="one failed."),
     ]
-    run = rehearse.rehearsed("t", FOLDER, audit(*findings, lost=1, duplicated=1, failed=5, wrong=1, pending=3))
+    run = deploying.rehearsed("t", FOLDER, audit(*findings, lost=1, duplicated=1, failed=5, wrong=1, pending=3))
     assert (run.lost, run.ran_again, run.doubled, run.failed, run.pending) == (1, 4, 3, 2, 3)
     assert run.findings == ("failed-unexpectedly: one failed.",)
     assert run.folder == "one"
 
 
 def run(longest_s: float | None = 3.2, *workers: Replaced) -> Rehearsed:
-    one = rehearse.rehearsed("t", FOLDER, audit(), workers or [replaced()])
+    one = deploying.rehearsed("t", FOLDER, audit(), workers or [replaced()])
     return Rehearsed(**{**vars(one), "longest_s": longest_s, "longest_task": "pay"})
 
 

@@ -74,6 +74,16 @@ def test_a_step_is_taken_only_while_the_workers_keep_up(world: World) -> None:
     assert load.taken == len(world.sent) == 8
 
 
+def test_more_workers_get_more_tasks_and_what_never_ends_is_replaced(world: World) -> None:
+    with load_of(world, 9) as load:
+        wait_until(lambda: load.taken == 4, what="twice as many as run at once", timeout_s=30)
+        load.workers = 2
+        wait_until(lambda: load.taken == 8, what="twice as many again", timeout_s=30)
+        assert not load.is_exhausted
+        load.given_up = 1
+        wait_until(lambda: load.taken == 9, what="as many more as never end", timeout_s=30)
+
+
 def test_what_a_step_raises_is_raised_at_the_end(world: World) -> None:
     def play() -> None:
         with load_of(world, 20) as load:
