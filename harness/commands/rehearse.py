@@ -23,7 +23,7 @@ from harness.project.source_files import Sources
 from harness.records.rehearsal import Rehearsal, Rehearsed
 from harness.records.values import Json
 from harness.report import progress, rehearsal_report, survive_grid
-from harness.running import rehearse, scaling, version_skew
+from harness.running import broker_upgrade, rehearse, scaling, version_skew
 from harness.running.deploying import GRACE_S, MOST_STEPS
 from harness.running.survive import Subject
 from harness.stack.shared_parts import SharedParts
@@ -38,6 +38,7 @@ _OURS = "harness"
         "harness rehearse emails --rolling --grace 10s",
         "harness rehearse --task shop.invoice --args '[7]' --grace 30s --json",
         "harness rehearse emails --scale 1-4-1 --grace 30s",
+        "harness rehearse emails --broker-upgrade --old-broker rabbitmq:4.1-management",
         "harness rehearse --old ../shop-1.4 --new . --app shop",
     ),
 )
@@ -51,6 +52,13 @@ _OURS = "harness"
     metavar="N-N-N",
     help="Instead: add workers and take them away under load, such as 1-4-1 for one, then four, then one again.",
 )
+@click.option(
+    "--broker-upgrade",
+    is_flag=True,
+    help="Instead: stop the broker under load, and start the next one with its data.",
+)
+@click.option("--old-broker", metavar="IMAGE", help="The broker before.  [default: the harness's, as for other stacks]")
+@click.option("--new-broker", metavar="IMAGE", help="The broker after.  [default: RabbitMQ of the next series]")
 @click.option(
     "--grace",
     default=f"{GRACE_S:g}s",
@@ -89,9 +97,9 @@ def rehearse_(**said: Any) -> int:
     touch nothing outside of themselves.
 
     It says what was lost, doubled and delayed, for how long no worker took tasks, and the shortest grace period that
-    cuts no task, proven by a second run. With --scale, workers are added and taken away instead. With --old and --new,
-    what the producers of each version send is run by the workers of the other one. The exit code is 1 if a promise was
-    broken or a task was cut.
+    cuts no task, proven by a second run. With --scale, workers are added and taken away instead; with
+    --broker-upgrade, the broker is replaced; with --old and --new, what the producers of each version send is run by
+    the workers of the other one. The exit code is 1 if a promise was broken or a task was cut.
     """
     asked = _Asked(**said)
     asked.check()
@@ -116,7 +124,8 @@ def rehearse_(**said: Any) -> int:
             say(f"{subject.name}: {_DOING[what]}")
             first = run_with(parse_duration_s(asked.grace))
             rehearsal.runs.append(first)
-            if not asked.no_proof:
+            # No worker is asked to stop where the broker is replaced.
+            if first.replaced and not asked.no_proof:
                 own = rehearse.with_proof(first, Rehearsal(name=subject.name, what=what), run_with, say)
                 rehearsal.take_grace(own)
     return _conclude(rehearsal, folder, console, as_json=asked.as_json)
@@ -132,6 +141,9 @@ class _Asked:
     kwargs: tuple[str, ...]
     rolling: bool
     scale: str | None
+    broker_upgrade: bool
+    old_broker: str | None
+    new_broker: str | None
     grace: str
     old: str | None
     new: str | None
@@ -150,18 +162,31 @@ class _Asked:
         """Raise click.UsageError for what does not go together."""
         if (self.old is None) is not (self.new is None):
             raise click.UsageError("--old and --new belong together.")
-        kinds = {"--rolling": self.rolling, "--scale": self.scale, "--old with --new": self.old}
+        kinds = {
+            "--rolling": self.rolling,
+            "--scale": self.scale,
+            "--broker-upgrade": self.broker_upgrade,
+            "--old with --new": self.old,
+        }
         if len(given := [name for name, value in kinds.items() if value]) > 1:
             raise click.UsageError(f"{' and '.join(given)} are different deploys: rehearse them one at a time.")
         if self.scale and (self.workers or self.surge):
             raise click.UsageError("--scale says itself when there are how many workers: no --workers and no --surge.")
+        if (self.old_broker or self.new_broker) and not self.broker_upgrade:
+            raise click.UsageError("--old-broker and --new-broker belong to --broker-upgrade.")
+        if self.broker_upgrade and self.surge:
+            raise click.UsageError("--broker-upgrade replaces no worker: no --surge.")
         if self.scenario and self.tasks:
             raise click.UsageError("give a scenario or tasks, not both.")
 
 
 _Run = Callable[[SharedParts, Subject, Path, float], Rehearsed]
 """Rehearses what a subject sends, in a folder, with a grace period in seconds."""
-_DOING = {"rolling": "the workers are replaced one by one", "scale": "workers are added and taken away"}
+_DOING = {
+    "rolling": "the workers are replaced one by one",
+    "scale": "workers are added and taken away",
+    "broker-upgrade": "the broker is upgraded with its data",
+}
 
 
 def _deploy(asked: _Asked) -> tuple[_Run, str]:
@@ -175,11 +200,27 @@ def _deploy(asked: _Asked) -> tuple[_Run, str]:
 
         return scaled, "scale"
 
+    if asked.broker_upgrade:
+
+        def upgraded(session: SharedParts, subject: Subject, root: Path, _grace_s: float) -> Rehearsed:
+            return broker_upgrade.upgraded(session, subject, root, _brokers(session, asked), most_steps=asked.count)
+
+        return upgraded, "broker-upgrade"
+
     def rolling(session: SharedParts, subject: Subject, root: Path, grace_s: float) -> Rehearsed:
         how = rehearse.Deploy(grace_s=grace_s, surge=asked.surge)
         return rehearse.rolling(session, subject, root, how, most_steps=asked.count)
 
     return rolling, "rolling"
+
+
+def _brokers(session: SharedParts, asked: _Asked) -> broker_upgrade.Upgrade:
+    """Return the brokers that were asked for. Raises UsageError if that is no upgrade, ImageError."""
+    old = session.broker_image_of(asked.old_broker)
+    new = session.broker_image_of(asked.new_broker, is_next=True)
+    return broker_upgrade.Upgrade(
+        old_image=old, new_image=new, old=session.broker_version(old), new=session.broker_version(new)
+    )
 
 
 def _two_versions(asked: _Asked, old: str, new: str, console: Console) -> int:

@@ -1,11 +1,22 @@
 """The choice of the broker."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from harness.containers import images
 from harness.containers.broker_node import BrokerNode
 from harness.containers.engine import Engine
-from harness.containers.image_recipes import Image, is_replaced
-from harness.containers.rabbitmq import AMQP_PORT, HOSTNAME, MANAGEMENT_PORT, SAMPLED_S, SAMPLED_S_OF_OURS, Broker
+from harness.containers.image_recipes import NEXT_RABBITMQ, Image, is_replaced
+from harness.containers.rabbitmq import (
+    AMQP_PORT,
+    HOSTNAME,
+    MANAGEMENT_PORT,
+    SAMPLED_S,
+    SAMPLED_S_OF_OURS,
+    Broker,
+    version_of,
+)
+
+__all__ = ["IMAGE", "USUAL_PORTS", "new_broker", "next_image", "version_of"]
 
 IMAGE = Image.RABBITMQ
 """The image of the broker."""
@@ -14,7 +25,13 @@ USUAL_PORTS = (AMQP_PORT, MANAGEMENT_PORT)
 
 
 def new_broker(
-    engine: Engine, *, image: str, network: str, name: str = HOSTNAME, kept_ports: Sequence[int] = ()
+    engine: Engine,
+    *,
+    image: str,
+    network: str,
+    name: str = HOSTNAME,
+    kept_ports: Sequence[int] = (),
+    volume: str | None = None,
 ) -> BrokerNode:
     """Return the node of a new broker without starting it.
 
@@ -25,7 +42,15 @@ def new_broker(
         name: the node's name there.
         kept_ports: a port of this machine for each that it publishes; a restart does not change them. By default, and
             for one that is 0, the engine picks another at each start.
+        volume: keeps its data, so that it can be upgraded; None to keep them in its container.
     """
     # A user's own image may not have our setting.
     sampled_s = SAMPLED_S if is_replaced(IMAGE) else SAMPLED_S_OF_OURS
-    return Broker(engine, image=image, network=network, name=name, sampled_s=sampled_s, kept_ports=kept_ports)
+    return Broker(
+        engine, image=image, network=network, name=name, sampled_s=sampled_s, kept_ports=kept_ports, volume=volume
+    )
+
+
+def next_image(engine: Engine, *, say: Callable[[str], None]) -> str:
+    """Return an image of the broker's next series, which is built if it is not present. Raises ImageError."""
+    return images.ensure(engine, IMAGE, say=say, ours=True, release=NEXT_RABBITMQ)

@@ -159,6 +159,14 @@ class BrokerNode(Node, ABC):
         """Write to disk what was declared until now, so that it outlives a SIGKILL of the broker. Takes seconds."""
 
     @abstractmethod
+    def upgrade(self, image: str) -> None:
+        """Start it anew from another image, with the data that it had. It is down before, and not ready yet on return.
+
+        Its volume has the data, its name and its kept ports are the same, and its log is another one. Raises UsageError
+        if its data are in the container alone.
+        """
+
+    @abstractmethod
     def queues(self, vhost: str) -> Sequence[QueueCount]:
         """Return all queues of a vhost with the messages that they hold now, sorted by name."""
 

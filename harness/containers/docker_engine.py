@@ -246,6 +246,17 @@ class _DockerEngine:
             if not _remove_held(self._client.api.remove_network, name):
                 raise EngineError(f"The network {name} cannot be removed: a container is still on it.")
 
+    def create_volume(self, name: str) -> str:
+        full_name = f"celery-harness-{name}-{secrets.token_hex(4)}"
+        with _explained(f"creating the volume {full_name}"):
+            self._client.volumes.create(full_name, labels=self._labels())
+        return full_name
+
+    def remove_volume(self, name: str) -> None:
+        with _explained(f"removing the volume {name}"):
+            if not _remove_held(self._client.api.remove_volume, name):
+                raise EngineError(f"The volume {name} cannot be removed: a container still has it.")
+
     def has_image(self, reference: str) -> bool:
         with _explained(f"looking for the image {reference}"):
             try:

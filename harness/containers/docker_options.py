@@ -45,7 +45,8 @@ def options_of(spec: NodeSpec, host: Host, *, user_of_image: str = "root") -> di
         "mounts": [
             {"Target": mount.inside, "Source": str(mount.host.absolute()), "Type": "bind", "ReadOnly": mount.read_only}
             for mount in spec.mounts
-        ],
+        ]
+        + [{"Target": inside, "Source": name, "Type": "volume"} for inside, name in spec.volumes.items()],
         **_limits(spec, host, user_of_image),
         **spec.processors,
     }

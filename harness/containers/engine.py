@@ -126,6 +126,8 @@ class NodeSpec:
     """The user inside; None for the image's own. The default is the caller, who can delete all files that it leaves."""
     labels: Mapping[str, str] = field(default_factory=dict)
     working_dir: str | None = None
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """By their places inside: volumes from `Engine.create_volume`, whose data outlive the container."""
     read_only: bool = False
     """True if only its mounts and /tmp, which is in memory, are writable; ignored for images of others."""
     processors: Mapping[str, int | str] = field(default_factory=dict)
@@ -149,7 +151,7 @@ class PullError(ImageError):
 
 
 class Engine(Protocol):
-    """Starts and removes containers and networks, each with the label of the current process, and keeps images.
+    """Starts and removes containers, networks and volumes, each with the label of this process, and keeps images.
 
     Threads may share an engine. A process that forks makes a new one in the child. At the interpreter's exit, what is
     left is removed. Every method may raise EngineError.
@@ -234,6 +236,16 @@ class Engine(Protocol):
 
         Raises:
             EngineError: after two seconds there is still a container on it.
+        """
+
+    def create_volume(self, name: str) -> str:
+        """Make a place for data that outlive a container, and return its full name, which contains `name`."""
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume that no container has any more; nothing happens if it is gone.
+
+        Raises:
+            EngineError: after two seconds there is still a container that has it.
         """
 
     def has_image(self, reference: str) -> bool:

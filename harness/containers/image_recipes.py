@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from harness.containers.packages import KEEP_SMALL, SUITE, digest
+from harness.containers.packages import KEEP_SMALL, SUITE, TESTING, digest
 from harness.errors import ImageError, UsageError
 
 REPOSITORY = "celery-harness"
@@ -61,6 +61,19 @@ class Recipe:
     replaced_by: str
     """The variable that names an image to use instead."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A release of what an image has, other than that of its recipe."""
+
+    official: str
+    """The base that a registry has."""
+    suite: str
+    """The release of Debian that its packages are from."""
+
+
+NEXT_RABBITMQ = Release(official="rabbitmq:4.3-management", suite=TESTING)
+"""A RabbitMQ of a later series than that of the recipe."""
 
 _SERVICES = ("postgresql", "redis-server")
 """The packages of all services. One base for all takes half the time of two, and lies on the disk once."""
@@ -133,6 +146,8 @@ class Plan:
     files: Mapping[str, bytes]
     """The build context without the wheels."""
     pins: tuple[str, ...]
+    suite: str = SUITE
+    """The release of Debian that the base is made of, if it is made."""
 
 
 def allowed_sources() -> list[Source]:
@@ -152,14 +167,20 @@ def allowed_sources() -> list[Source]:
         ) from None
 
 
-def plan_image(which: Image, source: Source, *, architecture: str, context: Path) -> Plan:
-    """Gather the ingredients of an image, and name it by them.
+def plan_image(
+    which: Image, source: Source, *, architecture: str, context: Path, release: Release | None = None
+) -> Plan:
+    """Gather the ingredients of an image, and name it by them. Its release is that of its recipe, or another one.
 
     Raises:
         ImageError: a file of the build context is missing, or a requirement has no version.
     """
     recipe = RECIPES[which]
-    base = _base_reference(which, source, architecture)
+    release = release or Release(official=recipe.official, suite=SUITE)
+    if source is Source.PULL:
+        base = official_reference(release.official)
+    else:
+        base = bootstrapped_reference(which, architecture, release.suite)
     names = (recipe.dockerfile, *recipe.files)
     try:
         files = {name: (context / name).read_bytes() for name in names}
@@ -174,7 +195,16 @@ def plan_image(which: Image, source: Source, *, architecture: str, context: Path
         *(f"wheel {pin}" for pin in pins),
     ]
     tag = f"{REPOSITORY}/{which}:{source}-{digest(ingredients)}"
-    return Plan(which=which, source=source, base=base, tag=tag, architecture=architecture, files=files, pins=pins)
+    return Plan(
+        which=which,
+        source=source,
+        base=base,
+        tag=tag,
+        architecture=architecture,
+        files=files,
+        pins=pins,
+        suite=release.suite,
+    )
 
 
 def official_reference(official: str) -> str:
@@ -187,12 +217,6 @@ def bootstrapped_reference(which: Image, architecture: str, suite: str = SUITE) 
     """Return the reference of a base that is made from the packages of a release of Debian."""
     ingredients = [f"recipe {_RECIPE_VERSION}", suite, architecture, *RECIPES[which].packages, *KEEP_SMALL]
     return f"{REPOSITORY}/{RECIPES[which].base}:{digest(ingredients)}"
-
-
-def _base_reference(which: Image, source: Source, architecture: str) -> str:
-    if source is Source.PULL:
-        return official_reference(RECIPES[which].official)
-    return bootstrapped_reference(which, architecture)
 
 
 def own_context() -> Path:

@@ -22,6 +22,7 @@ from harness.containers.image_recipes import (
     RECIPES,
     Image,
     Plan,
+    Release,
     allowed_sources,
     is_ours,
     own_context,
@@ -57,7 +58,15 @@ class Fact(NamedTuple):
 # ------------------------------------------------------------------------------------------------ the way in
 
 
-def ensure(engine: Engine, which: Image, *, say: Say, context: Path | None = None, ours: bool = False) -> str:
+def ensure(
+    engine: Engine,
+    which: Image,
+    *,
+    say: Say,
+    context: Path | None = None,
+    ours: bool = False,
+    release: Release | None = None,
+) -> str:
     """Make sure that an image is present, building it if necessary, and return its reference.
 
     Any number of processes may do so at once: one builds, the others wait for it.
@@ -68,6 +77,7 @@ def ensure(engine: Engine, which: Image, *, say: Say, context: Path | None = Non
         say: gets a line for each step, and another every few seconds of a long one.
         context: the folder of the Dockerfiles; None for the project's own.
         ours: ignore a replacement that the environment names.
+        release: of what it has; None for that of its recipe.
 
     Raises:
         UsageError: ``HARNESS_IMAGES`` names no source.
@@ -77,7 +87,7 @@ def ensure(engine: Engine, which: Image, *, say: Say, context: Path | None = Non
     """
     if not ours and (reference := os.environ.get(RECIPES[which].replaced_by)):
         return _replacement(engine, which, reference, say)
-    plans = plans_of(engine, which, context or own_context())
+    plans = plans_of(engine, which, context or own_context(), release)
     return candidates.built_once(
         which,
         f"image-{which}",
@@ -155,7 +165,7 @@ def _replacement(engine: Engine, which: Image, reference: str, say: Say) -> str:
 # ------------------------------------------------------------------------------------------------ what to build
 
 
-def plans_of(engine: Engine, which: Image, context: Path) -> list[Plan]:
+def plans_of(engine: Engine, which: Image, context: Path, release: Release | None = None) -> list[Plan]:
     """Return the plans of one of the harness's own images, one for each allowed source, in the order to try them.
 
     Raises:
@@ -169,7 +179,10 @@ def plans_of(engine: Engine, which: Image, context: Path) -> list[Plan]:
             f"The engine runs on {architecture}; images are made for {' and '.join(MACHINES)}. "
             f"Name images of your own: {' and '.join(recipe.replaced_by for recipe in RECIPES.values())}."
         )
-    return [plan_image(which, source, architecture=architecture, context=context) for source in allowed_sources()]
+    return [
+        plan_image(which, source, architecture=architecture, context=context, release=release)
+        for source in allowed_sources()
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ doing it
@@ -181,7 +194,7 @@ def _provide(engine: Engine, plans: Sequence[Plan], say: Say) -> str:
         engine,
         plans,
         who=plans[0].which,
-        bootstrap=lambda one: bootstrap(engine, one.which, one.base, say),
+        bootstrap=lambda one: bootstrap(engine, one.which, one.base, say, suite=one.suite),
         refused=_nothing_to_pull,
         say=say,
     )

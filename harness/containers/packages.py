@@ -28,6 +28,8 @@ Say = Callable[[str], None]
 
 SUITE = "trixie"
 """The release of Debian that the packages are from, unless another one is named."""
+TESTING = "forky"
+"""The release of Debian after that. It is still being made."""
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 """The architectures with packages: Docker's name, and the name in wheels."""
 KEEP_SMALL = (
@@ -78,6 +80,9 @@ def bootstrapped(
             "--variant=minbase",
             f"--architectures={architecture}",
             *(f"--dpkgopt={option}" for option in KEEP_SMALL),
+            # The list of a release that is being made is good for a week. A mirror that is a snapshot would not do
+            # then. Its signature is checked all the same.
+            *(['--aptopt=Acquire::Check-Valid-Until "false"'] if suite == TESTING else []),
             f"--include={','.join(packages)}",
             suite,
             str(tree),

@@ -18,7 +18,8 @@ from amqp.exceptions import AMQPError, NotFound, ResourceLocked
 
 from harness.containers.broker_node import Alarm, BrokerNode, Death, Login, QueueCount, QueueLook, Waiting
 from harness.containers.engine import Engine, NodeSpec
-from harness.errors import BrokerError, EngineError, WaitTimeout
+from harness.containers.one_off import run_to_end
+from harness.errors import BrokerError, EngineError, UsageError, WaitTimeout
 from harness.records.message import about
 from harness.records.values import Json
 from harness.wait import wait_until
@@ -43,6 +44,9 @@ _LIMITS = {
 machine keeps."""
 _RESOURCES = {Alarm.MEMORY: "memory", Alarm.DISK: "disk space"}
 """The names of the alarms' resources in the management API."""
+_DATA = "/srv/rabbitmq/mnesia"
+"""The place of its data, as in the harness's own image."""
+_ONE_OFF_TIMEOUT_S = 60.0
 _GUEST = Login(user="guest", password="guest", vhost="/", amqp_url_inside="", amqp_url_outside="")  # noqa: S106 - its default.
 
 
@@ -62,6 +66,7 @@ class Broker(BrokerNode):
         name: str = HOSTNAME,
         sampled_s: float = SAMPLED_S,
         kept_ports: Sequence[int] = (),
+        volume: str | None = None,
     ) -> None:
         """Create the node without starting it.
 
@@ -73,13 +78,19 @@ class Broker(BrokerNode):
             sampled_s: the interval, in seconds, at which quorum queues report how many messages they hold.
             kept_ports: the ports of this machine for AMQP and for the management API, which a restart does not change;
                 by default, and for one that is 0, the engine picks another at each start.
+            volume: keeps its data, which then outlive its container; None to keep them in it.
         """
         self._sampled_s = sampled_s
         self._password = secrets.token_urlsafe(24)
         spec = NodeSpec(
             name=name,
             image=image,
-            env={"RABBITMQ_DEFAULT_USER": _ADMIN, "RABBITMQ_DEFAULT_PASS": self._password},
+            env={
+                "RABBITMQ_DEFAULT_USER": _ADMIN,
+                "RABBITMQ_DEFAULT_PASS": self._password,
+                **({"RABBITMQ_MNESIA_BASE": _DATA} if volume else {}),
+            },
+            volumes={_DATA: volume} if volume else {},
             ports=(AMQP_PORT, MANAGEMENT_PORT),
             kept_ports={
                 inside: port for inside, port in zip((AMQP_PORT, MANAGEMENT_PORT), kept_ports, strict=False) if port
@@ -93,6 +104,34 @@ class Broker(BrokerNode):
         self._http.auth = (_ADMIN, self._password)
         # A proxy that the environment names cannot reach this machine's loopback.
         self._http.trust_env = False
+
+    def start(self) -> None:
+        """Start it, or start it again if it exited. Raises EngineError if the engine refuses."""
+        if self._container is None and self.spec.volumes:
+            self._let_all_write()
+        super().start()
+
+    def upgrade(self, image: str) -> None:
+        """Start it anew from another image, with the data that it had. It must be down."""
+        if not self.spec.volumes:
+            raise UsageError(f"the data of {self.name} are in its container alone, so that no other one can have them.")
+        self._let_all_write()
+        super().remove()
+        self.spec = replace(self.spec, image=image)
+        super().start()
+
+    def _let_all_write(self) -> None:
+        """Let every user write the data: the server of another image may run as another one."""
+        one_off = NodeSpec(
+            name=f"{self.name}-data",
+            image=self.spec.image,
+            command=("chmod", "-R", "a+rwX", _DATA),
+            volumes=self.spec.volumes,
+            user=None,
+        )
+        code, said = run_to_end(self._engine, one_off, timeout_s=_ONE_OFF_TIMEOUT_S)
+        if code:
+            raise EngineError(f"the data of {self.name} cannot be made writable for every server: {said.strip()}")
 
     def remove(self) -> None:
         """Kill and remove it, with all its vhosts."""
@@ -402,6 +441,16 @@ class Broker(BrokerNode):
         except BrokerError as error:
             return str(error)
         return None
+
+
+def version_of(engine: Engine, image: str) -> str:
+    """Return the version of RabbitMQ in an image, such as `4.0.5`. Raises UsageError if there is none."""
+    spec = NodeSpec(name="broker-version", image=image, command=("rabbitmqctl", "version"), user=None)
+    code, said = run_to_end(engine, spec, timeout_s=_ONE_OFF_TIMEOUT_S)
+    found = re.findall(r"^\d+\.\d+\.\d+\S*$", said, re.MULTILINE)
+    if code or not found:
+        raise UsageError(f"the image {image} has no RabbitMQ that tells its version; it says {said.strip()[-300:]!r}.")
+    return str(found[-1])
 
 
 def _arguments(queue: Mapping[str, Json], policies: Sequence[Mapping[str, Json]]) -> dict[str, Json]:

@@ -65,6 +65,8 @@ class Rehearsed:
     failed: int
     """The number of tasks that failed, or whose result is wrong or missing."""
     pending: int
+    refused: int = 0
+    """The number of tasks that the broker did not take, as their sender was told."""
     findings: tuple[str, ...] = ()
     """What broke or is unknown, each with its reasons."""
     replaced: tuple[Replaced, ...] = ()
@@ -84,6 +86,8 @@ class Rehearsed:
     """The name of that task."""
     overhead_s: float = 0.0
     """The longest time from the last task's end to that of its worker."""
+    broker_down_s: float = 0.0
+    """The seconds from the request that the broker stop until the next one was ready; 0 if it was not stopped."""
     shares: tuple[Share, ...] = ()
     """What each worker did while nothing was changed: before the deploy, and at each number of workers."""
 

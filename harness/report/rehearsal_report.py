@@ -67,12 +67,15 @@ def lines_of(run: Rehearsed) -> Iterator[str]:
         "still pending": run.pending,
         "had their effect twice": run.doubled,
         "ran twice": run.ran_again,
+        "refused, as their sender was told": run.refused,
     }
     met = ", ".join(f"{count} {words}" for words, count in counts.items() if count)
     yield f"{run.sent} sent: {met or 'none was lost, failed or ran twice'}."
     if run.replaced or run.untaken_s:
         taken = f"For {write_duration(run.untaken_s)}, no worker took tasks." if run.untaken_s else ""
         yield taken or "A worker took tasks at every time."
+    if run.broker_down_s:
+        yield f"The broker was down for {write_duration(run.broker_down_s)}."
     if run.waited_s is not None:
         before = f"; before it, {write_duration(run.waited_before_s)}" if run.waited_before_s is not None else ""
         yield f"The longest wait of a task during the deploy: {write_duration(run.waited_s)}{before}."
@@ -93,9 +96,9 @@ def _unevenness(one: Share) -> str:
     if one.begun[most] <= _UNEVEN * one.begun[least]:
         return ""
     return (
-        f"Of {len(one.begun)} workers, {most} began {one.begun[most]} tasks and {least} {one.begun[least]}: messages "
-        "that a worker has fetched stay with it (worker_prefetch_multiplier), and a worker takes only from the queues "
-        "that it consumes."
+        f"Of {len(one.begun)} workers, {most} began {one.begun[most]} tasks and {least} {one.begun[least]}: what a "
+        "worker has fetched stays with it (worker_prefetch_multiplier); or they consume other queues, or one connected "
+        "to the broker later than the other."
     )
 
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -63,6 +63,10 @@ class Deploying:
     replaced: list[Replaced] = field(default_factory=list)
     """The workers that were asked to stop."""
     phases: list[_Phase] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    """What was seen that no audit can see."""
+    broker_down_s: float = 0.0
+    """The seconds during which the broker was down."""
     alive: list[Node] = field(init=False)
     """The workers that take tasks, the oldest first."""
     _opened: dict[str, float] = field(init=False)
@@ -161,7 +165,9 @@ def under_load(
             ready_t = time.time()
             is_exhausted = load.is_exhausted
             go_on(load)
-        audit = settled(stack, subject, drive, load.taken, is_exhausted=is_exhausted)
+        if is_exhausted:
+            deploying.findings.append(_exhausted(load.taken))
+        audit = settled(stack, subject, drive, load.taken, deploying.findings)
     events = sorted(read(folder.journal), key=lambda event: event.t)
     waited = list(waits(events))
     length_s, name = longest(events) or (None, "")
@@ -175,6 +181,7 @@ def under_load(
         longest_s=length_s,
         longest_task=name,
         overhead_s=deploying.overhead_s(events),
+        broker_down_s=round(deploying.broker_down_s, 1),
         shares=tuple(_share(events, phase) for phase in deploying.phases),
     )
 
@@ -206,16 +213,19 @@ def go_on(load: SteadyLoad) -> None:
         return
 
 
-def settled(stack: Stack, subject: Subject, drive: Drive, taken: int, *, is_exhausted: bool) -> Audit:
-    """Demand rest and return the audit, with the scenario's own checks of the steps that were taken."""
+def _exhausted(taken: int) -> Finding:
+    text = f"all {taken} steps were taken before the deploy was over, so that it had no load at its end"
+    return Finding(code=EXHAUSTED, verdict=Verdict.UNKNOWN, count=taken, text=text)
+
+
+def settled(stack: Stack, subject: Subject, drive: Drive, taken: int, findings: Iterable[Finding]) -> Audit:
+    """Demand rest and return the audit, with the scenario's own checks of the steps that were taken, and findings."""
     scenario = subject.scenario
     driven = Drive(count=taken, seed=drive.seed, options=drive.options)
     scenario.finish(stack, driven)
 
     def checks() -> Iterator[Finding]:
-        if is_exhausted:
-            text = f"all {taken} steps were taken before the deploy was over, so that it had no load at its end"
-            yield Finding(code=EXHAUSTED, verdict=Verdict.UNKNOWN, count=taken, text=text)
+        yield from findings
         yield from checked(scenario, stack, driven)
 
     return stack.settle(effects=lambda: scenario.effects(stack, driven), checks=checks)
@@ -284,6 +294,7 @@ def rehearsed(title: str, folder: RunFolder, audit: Audit, replaced: Sequence[Re
         doubled=audit.fates[Fate.DUPLICATED] + sum(had_again),
         failed=sum(audit.fates[fate] for fate in _FAILED) - _expected_failures(audit),
         pending=audit.fates[Fate.PENDING],
+        refused=audit.fates[Fate.REFUSED],
         findings=tuple(_words(one) for one in broken),
         replaced=tuple(replaced),
     )

@@ -95,4 +95,5 @@ class SteadyLoad:
     def _has_room(self) -> bool:
         self._ledger.update()
         self.ended = self._ledger.ended
-        return self._ledger.sent - self._ledger.ended - self.given_up < self.busy
+        # Without those that the broker refused, which never begin.
+        return len(self._ledger.unended) - self.given_up < self.busy

@@ -164,6 +164,25 @@ class SharedParts:
         images.ensure_present(self.engine, reference, say=self.say_once)
         return reference
 
+    def broker_image_of(self, reference: str | None, *, is_next: bool = False) -> str:
+        """Return the image of a broker.
+
+        Args:
+            reference: an image to use as it is, pulled if it is not present; None for the session's own.
+            is_next: without a reference, that of the next series, which is built if it is not present.
+
+        Raises:
+            ImageError: it is neither present, nor can be pulled or built.
+        """
+        if reference is not None:
+            images.ensure_present(self.engine, reference, say=self.say_once)
+            return reference
+        return broker_choice.next_image(self.engine, say=self.say) if is_next else self.broker.spec.image
+
+    def broker_version(self, image: str) -> str:
+        """Return the version of the broker in an image. Raises UsageError if it has none."""
+        return broker_choice.version_of(self.engine, image)
+
     def tell_concurrency(self, spec: StackSpec, settings: Iterable[Settings]) -> None:
         """Report it, once in a session, if the harness's default options win over the app's own concurrency.
 

@@ -235,6 +235,16 @@ class Stack(AccountedSystem):
         """True if no other stack uses the broker."""
         return self.spec.own_broker
 
+    def upgrade_broker(self, image: str, timeout_s: int = 60) -> None:
+        """Start the stack's own broker anew from another image, with its data, and return when it is ready.
+
+        Raises:
+            UsageError: it is not the stack's own, or the stack has no `broker_image`.
+            StartError: it does not come up with these data. Another upgrade, back to the image before, may succeed.
+        """
+        self._running_login()
+        self._broker.upgrade(image, timeout_s)
+
     @property
     def login(self) -> Login:
         """The user and the vhost of this stack. Raises UsageError if the stack is not running."""

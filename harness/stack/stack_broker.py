@@ -33,6 +33,9 @@ class StackBroker:
         self._spec = spec
         self._folder = folder
         self._own: BrokerNode | None = None
+        self._upgrades = 0
+        self._volume: str | None = None
+        """The volume of its data; None if they are in its container."""
         self._login: Login | None = None
 
     @property
@@ -55,6 +58,9 @@ class StackBroker:
         name = self._folder.path.name
         with ExitStack() as closing:
             if self._spec.own_broker:
+                if self._spec.broker_image is not None:
+                    self._volume = self._session.engine.create_volume("broker")
+                    closing.callback(self._session.engine.remove_volume, self._volume)
                 self._own = self._started(network)
                 closing.callback(self._own.remove)
                 self._own.wait_ready()
@@ -76,17 +82,35 @@ class StackBroker:
         if self._own is not None:
             self._own.make_durable()
 
+    def upgrade(self, image: str, timeout_s: int) -> None:
+        """Stop a broker of the stack's own, and start it anew from another image, with its data. See `BrokerNode`.
+
+        Args:
+            image: the other image, which must be present.
+            timeout_s: seconds within which it has to end before it is killed.
+        """
+        broker = self.node
+        if self._own is None:
+            raise UsageError(f"{broker.name} is shared by all stacks, so it cannot be upgraded.")
+        if broker.is_up():
+            broker.stop(timeout_s)
+        self._save_log(f"{broker.name}-{self._upgrades}")
+        self._upgrades += 1
+        broker.upgrade(image)
+        broker.wait_ready()
+
     def _started(self, network: str) -> BrokerNode:
         shared = self._session.broker
         self._session.say_once("a stack starts a broker of its own")
         for attempt in range(1, _ATTEMPTS + 1):
             broker = broker_choice.new_broker(
                 self._session.engine,
-                image=shared.spec.image,
+                image=self._spec.broker_image or shared.spec.image,
                 network=network,
                 # Stacks share the network. A number, so that a fault still finds it as `broker`.
                 name=f"{shared.name}-{secrets.randbelow(900_000) + 100_000}",
                 kept_ports=_free_ports(len(shared.spec.ports)),
+                volume=self._volume,
             )
             try:
                 broker.start()
@@ -97,10 +121,10 @@ class StackBroker:
                 break
         return broker
 
-    def _save_log(self) -> None:
+    def _save_log(self, name: str = "") -> None:
         # Stacks share the session's broker, so that only the end of its log concerns this one.
         broker = self.node
-        path = self._folder.logs / f"{broker.name}.log"
+        path = self._folder.logs / f"{name or broker.name}.log"
         try:
             path.write_text(broker.last_lines(_LOG_LINES) + "\n", encoding="utf-8")
         except OSError as error:

@@ -66,6 +66,9 @@ class StackSpec:
     """Celery settings that override the app's own, in every node that runs it. The app is not edited."""
     own_broker: bool = False
     """True for a broker that no other stack uses, so that faults may break it. It takes seconds to start."""
+    broker_image: str | None = None
+    """The image of its own broker, whose data are kept apart from its container, so that it can be upgraded; None for
+    that of the session's broker."""
     link: bool = False
     """True if workers, beats, the web producer and the producer reach the broker through a link, which can disturb
     their connections; see `harness.containers.tcp_link`."""
@@ -161,6 +164,7 @@ class StackSpec:
             "network": self.network.value,
             "services": [service.value for service in self.services],
             "own_broker": self.own_broker,
+            "broker_image": self.broker_image,
             "movable_clocks": self.movable_clocks,
             "results": self.results.value,
             # A query may have a secret in it.

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import UsageError
 from harness.records.rehearsal import Rehearsed
 from harness.records.verdict import Verdict
-from harness.running import rehearse, scaling, version_skew
+from harness.running import broker_upgrade, rehearse, scaling, version_skew
 from harness.running.survive import OneTask, Subject
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import StackSpec
@@ -97,6 +98,26 @@ def test_workers_that_come_and_go_with_time_to_end_lose_nothing_and_share_the_ta
     # Each process takes one message at a time, so that none can take much more than another one.
     shares = run.shares[1].begun.values()
     assert max(shares) <= 2 * min(shares)
+
+
+@pytest.mark.catalogue
+def test_a_broker_is_upgraded_to_the_next_series_with_its_data_and_nothing_is_lost(
+    session: SharedParts, tmp_path: Path
+) -> None:
+    old, new = session.broker_image_of(None), session.broker_image_of(None, is_next=True)
+    versions = [session.broker_version(image) for image in (old, new)]
+    with pytest.raises(UsageError, match="earlier series"):
+        broker_upgrade.Upgrade(old_image=new, new_image=old, old=versions[1], new=versions[0])
+    upgrade = broker_upgrade.Upgrade(old_image=old, new_image=new, old=versions[0], new=versions[1])
+    run = broker_upgrade.upgraded(session, invoices(tmp_path, 0.2), tmp_path / "runs", upgrade)
+    assert run.verdict is Verdict.PASS, run
+    assert (run.lost, run.failed, run.replaced) == (0, 0, ())
+    assert run.broker_down_s > 0
+    assert run.gap_s is not None
+    # Nothing could begin before the broker was back, but for what the worker had.
+    assert run.gap_s > run.broker_down_s / 2
+    logs = {path.name for path in (tmp_path / "runs").glob("*/logs/broker-*.log")}
+    assert len(logs) == 2
 
 
 @pytest.mark.catalogue

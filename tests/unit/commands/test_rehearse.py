@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import pytest
@@ -12,9 +13,9 @@ from click.testing import CliRunner, Result
 from harness.commands import rehearse as command
 from harness.commands.cli import cli
 from harness.errors import UsageError
-from harness.records.rehearsal import Rehearsal, Rehearsed
+from harness.records.rehearsal import Rehearsal, Rehearsed, Replaced
 from harness.records.verdict import Verdict
-from harness.running import rehearse, scaling, version_skew
+from harness.running import broker_upgrade, rehearse, scaling, version_skew
 from harness.running.survive import Subject
 from tests.fakes.no_parts import NoParts
 
@@ -26,6 +27,9 @@ app = Celery("shop")
 def hello():
     return "hello"
 """
+ENDED = Replaced(
+    node="worker-1", first_process="celery", heard=True, was_killed=False, exit_code=0, took_s=1.0, begun=1
+)
 Shell = Callable[..., Result]
 Made = list[tuple[Subject, Any]]
 
@@ -55,6 +59,7 @@ def rehearsed(title: str, sent: int) -> Rehearsed:
         pending=0,
         longest_s=3.0,
         longest_task="x",
+        replaced=(ENDED,),
     )
 
 
@@ -92,6 +97,9 @@ def made(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Made:
         (["--old", "."], "belong together"),
         (["--rolling", "--old", ".", "--new", "."], "--rolling and --old with --new are different deploys"),
         (["--rolling", "--scale", "1-2"], "--rolling and --scale are different deploys"),
+        (["--scale", "1-2", "--broker-upgrade"], "--scale and --broker-upgrade are different deploys"),
+        (["--new-broker", "rabbitmq:4"], "belong to --broker-upgrade"),
+        (["--broker-upgrade", "--surge"], "--broker-upgrade replaces no worker"),
         (["--scale", "1-2", "--workers", "3"], "no --workers and no --surge"),
         (["--scale", "1-2", "--surge"], "no --workers and no --surge"),
         (["--scale", "4"], "'4' says no numbers of workers; give two or more, such as 1-4-1"),
@@ -132,6 +140,47 @@ def test_workers_are_scaled_with_the_grace_that_was_asked_for_and_again_with_the
     assert "The shortest grace period that cuts no task: 4 s" in answer.stdout
     (folder,) = Path(".harness/runs").glob("2*-rehearse-shop")
     assert json.loads((folder / "rehearsal.json").read_text())["what"] == "scale"
+
+
+class TwoBrokers:
+    """Has images of brokers, and starts none."""
+
+    def __init__(self, _say: object) -> None:
+        """Start nothing."""
+
+    def __enter__(self) -> Self:
+        """Start nothing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def broker_image_of(self, reference: str | None, *, is_next: bool = False) -> str:
+        return reference or ("next:4.3.0" if is_next else "own:4.0.5")
+
+    def broker_version(self, image: str) -> str:
+        return image.partition(":")[2]
+
+
+@pytest.mark.usefixtures("made")
+def test_the_broker_is_upgraded_to_the_next_series_or_as_it_is_said_and_no_grace_is_looked_for(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[broker_upgrade.Upgrade] = []
+
+    def upgraded(_session: object, _subject: Subject, _root: Path, how: Any, *, most_steps: int) -> Rehearsed:
+        seen.append(how)
+        return replace(rehearsed("upgraded", most_steps), replaced=())
+
+    monkeypatch.setattr(broker_upgrade, "upgraded", upgraded)
+    monkeypatch.setattr(command, "SharedParts", TwoBrokers)
+    answer = shell("--broker-upgrade", "--json")
+    assert (answer.return_value, json.loads(answer.stdout)["what"]) == (0, "broker-upgrade")
+    shell("--broker-upgrade", "--old-broker", "mine:3.12.1", "--new-broker", "mine:3.13.0")
+    assert [(one.old_image, one.new) for one in seen] == [("own:4.0.5", "4.3.0"), ("mine:3.12.1", "3.13.0")]
+    error = shell("--broker-upgrade", "--new-broker", "mine:3.13.0").exception
+    assert isinstance(error, UsageError)
+    assert "earlier series" in str(error)
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 1), ("unknown", 3)])

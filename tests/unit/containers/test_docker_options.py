@@ -11,6 +11,11 @@ from harness.errors import UsageError
 SPEC = NodeSpec(name="node", image="image")
 
 
+def test_a_volume_has_its_place_beside_the_mounts() -> None:
+    spec = NodeSpec(name="broker", image="image", volumes={"/data": "kept"})
+    assert options_of(spec, Host())["mounts"] == [{"Target": "/data", "Source": "kept", "Type": "volume"}]
+
+
 def test_a_node_runs_as_the_caller() -> None:
     assert options_of(SPEC, Host())["user"] == f"{os.getuid()}:{os.getgid()}"
 

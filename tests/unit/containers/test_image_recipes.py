@@ -87,6 +87,17 @@ def test_source_and_architecture_are_part_of_the_name(context: Path, which: Imag
     assert len(bootstrapped) == 2
 
 
+@pytest.mark.parametrize("source", Source)
+def test_another_release_is_another_image_of_the_same_kind(context: Path, source: Source) -> None:
+    own = plan(Image.RABBITMQ, context, source)
+    other = plan_image(
+        Image.RABBITMQ, source, architecture="amd64", context=context, release=image_recipes.NEXT_RABBITMQ
+    )
+    assert (own.base == other.base, own.tag == other.tag) == (False, False)
+    assert other.tag.startswith(f"celery-harness/rabbitmq:{source}-")
+    assert (own.suite, other.suite) == ("trixie", "forky")
+
+
 def test_a_recipe_version_rebuilds_everything(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = plan(Image.NODE, context)
     monkeypatch.setattr(image_recipes, "_RECIPE_VERSION", -1)

@@ -85,7 +85,7 @@ def test_who_took_how_many_tasks_at_each_number_of_workers_is_a_table() -> None:
     assert "1 2 s 9 worker-1 9" in said
     assert "3 4 s 25 worker-1 12, worker-2 7, worker-3 6" in said
     assert "The longest time in which no task began during the deploy: 500 ms; before it, 250 ms." in said
-    assert "stay with it" not in said
+    assert "stays with it" not in said
     assert Rehearsal.from_json(json.loads(json.dumps(rehearsal.to_json()))) == rehearsal
     assert "| 3 | 4 s | 25 | worker-1 12, worker-2 7, worker-3 6 |" in rehearsal_report.markdown(rehearsal)
 
@@ -93,15 +93,22 @@ def test_who_took_how_many_tasks_at_each_number_of_workers_is_a_table() -> None:
 def test_a_worker_that_took_much_less_than_another_one_is_told_if_there_was_enough_to_do() -> None:
     uneven = Share(took_s=4.0, begun={"worker-1": 13, "worker-2": 0})
     scaled = run(Verdict.PASS, ENDED, shares=(ONE, uneven))
-    assert "Of 2 workers, worker-1 began 13 tasks and worker-2 0: messages" in shown(
+    assert "Of 2 workers, worker-1 began 13 tasks and worker-2 0: what a worker" in shown(
         Rehearsal(name="s", what="scale", runs=[scaled])
     )
     few = Share(took_s=4.0, begun={"worker-1": 6, "worker-2": 1})
     scaled = run(Verdict.PASS, ENDED, shares=(ONE, few))
-    assert "stay with it" not in shown(Rehearsal(name="s", what="scale", runs=[scaled]))
+    assert "stays with it" not in shown(Rehearsal(name="s", what="scale", runs=[scaled]))
 
 
 def test_workers_that_are_replaced_one_by_one_need_no_table_of_their_shares() -> None:
     assert "by each" not in shown(
         Rehearsal(name="s", what="rolling", runs=[run(Verdict.PASS, ENDED, shares=(ONE, ONE))])
     )
+
+
+def test_a_broker_that_was_down_and_what_it_refused_are_told() -> None:
+    upgraded = run(Verdict.PASS, refused=7, broker_down_s=9.5, gap_s=10.0, gap_before_s=0.5)
+    said = shown(Rehearsal(name="s", what="broker-upgrade", runs=[upgraded]))
+    assert "40 sent: 7 refused, as their sender was told. The broker was down for 9.5 s." in said
+    assert "A worker took tasks at every time" not in said

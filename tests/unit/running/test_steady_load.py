@@ -28,10 +28,14 @@ class World:
         self.worker = Writer(folder.journal, node="worker-1", role="worker")
         self.worker.write(Kind.SETTINGS, concurrency=2)
         self.sent: list[str] = []
+        self.refuses = False
 
     def send(self, task: str) -> None:
         self.producer.write(Kind.INTENDED, task, name="pay")
-        self.producer.write(Kind.ACCEPTED, task, confirmed=True)
+        if self.refuses:
+            self.producer.write(Kind.REFUSED, task, reason="nobody listens")
+        else:
+            self.producer.write(Kind.ACCEPTED, task, confirmed=True)
         self.sent.append(task)
 
     def end(self, task: str) -> None:
@@ -82,6 +86,13 @@ def test_more_workers_get_more_tasks_and_what_never_ends_is_replaced(world: Worl
         assert not load.is_exhausted
         load.given_up = 1
         wait_until(lambda: load.taken == 9, what="as many more as never end", timeout_s=30)
+
+
+def test_a_task_that_the_broker_refuses_is_not_waited_for(world: World) -> None:
+    world.refuses = True
+    with load_of(world, 9) as load:
+        wait_until(lambda: load.is_exhausted, what="more than could run at once", timeout_s=30)
+    assert load.ended == 0
 
 
 def test_what_a_step_raises_is_raised_at_the_end(world: World) -> None:

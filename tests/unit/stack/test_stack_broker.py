@@ -34,6 +34,15 @@ class FakeBroker:
     def wait_ready(self) -> None:
         self.done.append("wait")
 
+    def is_up(self) -> bool:
+        return True
+
+    def stop(self, timeout_s: int) -> None:
+        self.done.append(f"stop within {timeout_s}")
+
+    def upgrade(self, image: str) -> None:
+        self.done.append(f"upgrade to {image}")
+
     def create_vhost(self, name: str) -> Login:
         self.done.append("create vhost")
         return Login(user=name, password="", vhost=name, amqp_url_inside="", amqp_url_outside="")
@@ -56,7 +65,19 @@ class Session:
     """In the place of `SharedParts`."""
 
     broker: FakeBroker = field(default_factory=FakeBroker)
-    engine: None = None
+    volumes: list[str] = field(default_factory=list)
+
+    @property
+    def engine(self) -> "Session":
+        """Itself, as far as it makes volumes."""
+        return self
+
+    def create_volume(self, name: str) -> str:
+        self.volumes.append(name)
+        return name
+
+    def remove_volume(self, name: str) -> None:
+        self.volumes.remove(name)
 
     def say_once(self, line: str) -> None:
         assert line
@@ -112,3 +133,30 @@ def test_without_a_free_port_it_gives_up(folder: RunFolder, monkeypatch: pytest.
     )
     with pytest.raises(PortTakenError, match="in use"), broker_of(Session(), folder, own=True).opened("network"):
         pytest.fail("it was opened")
+
+
+def test_a_broker_whose_data_are_kept_apart_is_upgraded_and_both_logs_are_kept(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, made = Session(), list[tuple[FakeBroker, str, str | None]]()
+
+    def new_broker(_: object, *, name: str, image: str, volume: str | None, **__: object) -> FakeBroker:
+        made.append((FakeBroker(name), image, volume))
+        return made[-1][0]
+
+    monkeypatch.setattr("harness.stack.stack_broker.broker_choice.new_broker", new_broker)
+    spec = StackSpec(app="shop.app", own_broker=True, broker_image="rabbit:old")
+    broker = StackBroker(session, spec, folder)  # type: ignore[arg-type]
+    with broker.opened("network"):
+        broker.upgrade("rabbit:new", 60)
+        assert session.volumes == ["broker"]
+    ((own, image, volume),) = made
+    assert (image, volume, session.volumes) == ("rabbit:old", "broker", [])
+    assert own.done == ["start", "wait", "create vhost", "stop within 60", "upgrade to rabbit:new", "wait", "remove"]
+    assert {path.name for path in folder.logs.iterdir()} == {f"{own.name}-0.log", f"{own.name}.log"}
+
+
+def test_a_broker_that_stacks_share_is_not_upgraded(folder: RunFolder) -> None:
+    broker = broker_of(Session(), folder, own=False)
+    with broker.opened("network"), pytest.raises(UsageError, match="shared by all stacks, so it cannot be upgraded"):
+        broker.upgrade("rabbit:new", 60)

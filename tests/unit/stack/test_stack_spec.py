@@ -137,6 +137,7 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         "network": "open",
         "services": [],
         "own_broker": False,
+        "broker_image": None,
         "movable_clocks": False,
         "results": "sqlite",
         "effects": ["order"],

@@ -1,0 +1,102 @@
+"""An upgrade of the broker: what is none, and what is done where the new one does not start."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from harness.errors import StartError, UsageError
+from harness.records.verdict import Verdict
+from harness.running import broker_upgrade
+from harness.running.broker_upgrade import Upgrade
+
+if TYPE_CHECKING:
+    from harness.running.survive import Subject
+
+DIED = "broker-7 exited with 1 before it was ready. Its last log lines:\n=CRASH REPORT="
+
+
+def upgrade(old: str, new: str) -> Upgrade:
+    return Upgrade(old_image="rabbit:old", new_image="rabbit:new", old=old, new=new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "seen"),
+    [
+        ("4.0.5", "4.0.5", "both of version 4.0.5, so that nothing would be upgraded: name an image of a later one"),
+        (
+            "4.0.5",
+            "3.13.7",
+            r"\(3.13.7\) is of an earlier series than the old one \(4.0.5\), whose data it cannot read",
+        ),
+        ("3.13.0", "3.9.27", "earlier series"),
+    ],
+)
+def test_what_is_no_upgrade_is_a_wrong_use(old: str, new: str, seen: str) -> None:
+    with pytest.raises(UsageError, match=seen):
+        upgrade(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("3.9.27", "3.13.0"), ("3.13.7", "4.0.5"), ("4.0.5", "4.0.6"), ("4.0.6", "4.0.5")]
+)
+def test_a_later_series_and_another_patch_are_upgrades(old: str, new: str) -> None:
+    assert upgrade(old, new).new == new
+
+
+class Deploying:
+    """Under load, without any: the brokers of some images do not start."""
+
+    def __init__(self, *broken: str) -> None:
+        """Take the images whose broker does not start."""
+        self.broken = broken
+        self.stack = self
+        self.started: list[str] = []
+        self.findings: list[Any] = []
+        self.broker_down_s = 0.0
+        self.stayed = 0
+
+    def upgrade_broker(self, image: str) -> None:
+        self.started.append(image)
+        if image in self.broken:
+            raise StartError(DIED)
+
+    def stay(self, rounds: int) -> None:
+        self.stayed += rounds
+
+
+@pytest.fixture
+def change(monkeypatch: pytest.MonkeyPatch) -> Callable[[Deploying], None]:
+    """Return what is done while the load goes on."""
+    taken: list[Any] = []
+    monkeypatch.setattr(broker_upgrade, "under_load", lambda _session, _subject, _root, **said: taken.append(said))
+    stack = SimpleNamespace()
+    monkeypatch.setattr(broker_upgrade, "replace", lambda _one, **_changes: stack)
+    subject = cast("Subject", SimpleNamespace(stack=stack, name="pay"))
+    broker_upgrade.upgraded(cast("Any", None), subject, Path(), upgrade("4.0.5", "4.3.6"))
+    assert taken[0]["title"] == "the broker upgraded from RabbitMQ 4.0.5 to 4.3.6"
+    return cast("Callable[[Deploying], None]", taken[0]["change"])
+
+
+def test_a_broker_that_starts_is_no_finding(change: Callable[[Deploying], None]) -> None:
+    change(deploying := Deploying())
+    assert (deploying.started, deploying.findings) == (["rabbit:new"], [])
+    assert deploying.stayed
+    assert deploying.broker_down_s > 0
+
+
+def test_a_broker_that_does_not_start_is_a_finding_and_the_old_one_is_back(change: Callable[[Deploying], None]) -> None:
+    change(deploying := Deploying("rabbit:new"))
+    assert deploying.started == ["rabbit:new", "rabbit:old"]
+    (finding,) = deploying.findings
+    assert (finding.code, finding.verdict) == ("broker-not-started", Verdict.FAIL)
+    assert finding.text == (
+        "RabbitMQ 4.3.6 did not start with the data of 4.0.5: broker-7 exited with 1 before it was ready."
+    )
+
+
+def test_a_broker_that_never_starts_again_ends_the_rehearsal(change: Callable[[Deploying], None]) -> None:
+    with pytest.raises(StartError):
+        change(Deploying("rabbit:new", "rabbit:old"))
