@@ -41,12 +41,13 @@ from harness.stack.stack import Stack, StackSpec
 
 MARKER = (
     "stack(app=None, app_folder=None, workers=None, options=None, env=None, promise=None, own_broker=False, "
-    "link=False, movable_clocks=False): what the `stack` fixture starts. What it leaves out is taken from the "
-    "project's settings. app: what `celery -A` gets; app_folder: where it is imported from, relative to the rootdir; "
+    "link=False, movable_clocks=False, small_disk=False): what the `stack` fixture starts. What it leaves out is taken "
+    "from the project's settings. app: what `celery -A` gets; app_folder: where it is imported from, relative to the "
+    "rootdir; "
     "workers: how many, one unless said; options: of `celery worker`; env: more environment for the workers; promise: "
     "a harness.Promise; own_broker: True for a broker that no other test uses, which takes seconds to start; link: "
     "True if the broker is reached through a link, for the faults of connections; movable_clocks: True for the fault "
-    "ClockJump."
+    "ClockJump; small_disk: True, with own_broker=True, for the fault FullDisk."
 )
 _stack_key = pytest.StashKey[Stack]()
 _failed_key = pytest.StashKey[bool]()
@@ -207,6 +208,7 @@ def _spec(
     own_broker: bool = False,
     link: bool = False,
     movable_clocks: bool = False,
+    small_disk: bool = False,
 ) -> tuple[StackSpec, Promise | None]:
     """Return the stack and the promise of the marker; its arguments are the arguments of this function."""
     settings: Settings = request.getfixturevalue("_harness_settings")
@@ -219,7 +221,8 @@ def _spec(
             "[tool.harness]."
         )
     spec = spec_of(holding, workers=1, mailbox="mailbox" in request.fixturenames)
-    return replace(spec, own_broker=own_broker, link=link, movable_clocks=movable_clocks), promise
+    spec = replace(spec, own_broker=own_broker, link=link, movable_clocks=movable_clocks, small_disk=small_disk)
+    return spec, promise
 
 
 def _failed(error: HarnessError) -> BaseException:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 
 from harness.containers import images
+from harness.containers.broker_disk import BrokerDisk
 from harness.containers.broker_node import BrokerNode
 from harness.containers.engine import Engine
 from harness.containers.image_recipes import NEXT_RABBITMQ, Image, is_replaced
 from harness.containers.rabbitmq import (
     AMQP_PORT,
+    DATA,
     HOSTNAME,
     MANAGEMENT_PORT,
     SAMPLED_S,
@@ -16,7 +18,7 @@ from harness.containers.rabbitmq import (
     version_of,
 )
 
-__all__ = ["IMAGE", "USUAL_PORTS", "new_broker", "next_image", "version_of"]
+__all__ = ["IMAGE", "USUAL_PORTS", "new_broker", "new_disk", "next_image", "version_of"]
 
 IMAGE = Image.RABBITMQ
 """The image of the broker."""
@@ -49,6 +51,11 @@ def new_broker(
     return Broker(
         engine, image=image, network=network, name=name, sampled_s=sampled_s, kept_ports=kept_ports, volume=volume
     )
+
+
+def new_disk(engine: Engine, *, image: str, name: str, volume: str) -> BrokerDisk:
+    """Return a small disk for the broker's data without starting it. `image` is the broker's."""
+    return BrokerDisk(engine, image=image, name=name, volume=volume, inside=DATA)
 
 
 def next_image(engine: Engine, *, say: Callable[[str], None]) -> str:

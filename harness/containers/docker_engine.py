@@ -246,10 +246,11 @@ class _DockerEngine:
             if not _remove_held(self._client.api.remove_network, name):
                 raise EngineError(f"The network {name} cannot be removed: a container is still on it.")
 
-    def create_volume(self, name: str) -> str:
+    def create_volume(self, name: str, *, size_mb: int | None = None) -> str:
         full_name = f"celery-harness-{name}-{secrets.token_hex(4)}"
         with _explained(f"creating the volume {full_name}"):
-            self._client.volumes.create(full_name, labels=self._labels())
+            small = {"type": "tmpfs", "device": "tmpfs", "o": f"size={size_mb}m,mode=1777"}
+            self._client.volumes.create(full_name, driver_opts={} if size_mb is None else small, labels=self._labels())
         return full_name
 
     def remove_volume(self, name: str) -> None:

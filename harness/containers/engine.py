@@ -238,8 +238,14 @@ class Engine(Protocol):
             EngineError: after two seconds there is still a container on it.
         """
 
-    def create_volume(self, name: str) -> str:
-        """Make a place for data that outlive a container, and return its full name, which contains `name`."""
+    def create_volume(self, name: str, *, size_mb: int | None = None) -> str:
+        """Make a place for data that outlive a container, and return its full name, which contains `name`.
+
+        Args:
+            name: part of the full one.
+            size_mb: the most that it holds. It is in memory then, and empty as soon as no container that runs has it.
+                None for one on the engine's disk, without a limit of its own.
+        """
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume that no container has any more; nothing happens if it is gone.

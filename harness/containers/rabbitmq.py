@@ -44,7 +44,7 @@ _LIMITS = {
 machine keeps."""
 _RESOURCES = {Alarm.MEMORY: "memory", Alarm.DISK: "disk space"}
 """The names of the alarms' resources in the management API."""
-_DATA = "/srv/rabbitmq/mnesia"
+DATA = "/srv/rabbitmq/mnesia"
 """The place of its data, as in the harness's own image."""
 _ONE_OFF_TIMEOUT_S = 60.0
 _GUEST = Login(user="guest", password="guest", vhost="/", amqp_url_inside="", amqp_url_outside="")  # noqa: S106 - its default.
@@ -88,9 +88,9 @@ class Broker(BrokerNode):
             env={
                 "RABBITMQ_DEFAULT_USER": _ADMIN,
                 "RABBITMQ_DEFAULT_PASS": self._password,
-                **({"RABBITMQ_MNESIA_BASE": _DATA} if volume else {}),
+                **({"RABBITMQ_MNESIA_BASE": DATA} if volume else {}),
             },
-            volumes={_DATA: volume} if volume else {},
+            volumes={DATA: volume} if volume else {},
             ports=(AMQP_PORT, MANAGEMENT_PORT),
             kept_ports={
                 inside: port for inside, port in zip((AMQP_PORT, MANAGEMENT_PORT), kept_ports, strict=False) if port
@@ -125,7 +125,7 @@ class Broker(BrokerNode):
         one_off = NodeSpec(
             name=f"{self.name}-data",
             image=self.spec.image,
-            command=("chmod", "-R", "a+rwX", _DATA),
+            command=("chmod", "-R", "a+rwX", DATA),
             volumes=self.spec.volumes,
             user=None,
         )

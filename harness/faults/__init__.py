@@ -9,6 +9,7 @@ from harness.faults.close_connections import CloseConnections
 from harness.faults.disk_alarm import DiskAlarm
 from harness.faults.drop_confirms import DropConfirms
 from harness.faults.fault import Fault
+from harness.faults.full_disk import FullDisk
 from harness.faults.half_open import HalfOpen
 from harness.faults.hold_acks import HoldAcks
 from harness.faults.kill import Kill
@@ -33,6 +34,7 @@ __all__ = [
     "DiskAlarm",
     "DropConfirms",
     "Fault",
+    "FullDisk",
     "HalfOpen",
     "HoldAcks",
     "Kill",

@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol, Self
 from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
 from harness.containers.beat import Beat
+from harness.containers.broker_disk import BrokerDisk
 from harness.containers.broker_node import BrokerNode, Login
 from harness.containers.node import Node
 from harness.containers.tcp_link import TcpLink
@@ -43,6 +44,10 @@ class Target(Protocol):
     @property
     def owns_broker(self) -> bool:
         """True if no other stack uses the broker."""
+
+    @property
+    def broker_disk(self) -> BrokerDisk:
+        """The disk of the broker's data. Raises UsageError if it has no small one."""
 
     @property
     def login(self) -> Login:
@@ -84,6 +89,8 @@ class Fault(ABC):
     """True if a node can be named."""
     needs_link: ClassVar[bool] = False
     """True if it disturbs the stack's link, which the stack then needs."""
+    needs_small_disk: ClassVar[bool] = False
+    """True if it fills the small disk of the stack's own broker, which the stack then needs."""
     meets_tasks: ClassVar[bool] = True
     """True if it shows something only when it affects tasks."""
 

@@ -13,6 +13,7 @@ from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.errors import UsageError
 from harness.faults.fault_account import write_accounts
+from harness.faults.fault_text import fault_of
 from harness.faults.timetable import FaultTimetable, Planned, finding_of, needs_own_broker
 from harness.measure.recovery import Signs
 from harness.measure.stages import Stages
@@ -132,6 +133,7 @@ def for_faults(spec: StackSpec, planned: Sequence[Planned]) -> StackSpec:
         spec,
         link=spec.link or any(one.needs_link for one in planned),
         own_broker=spec.own_broker or needs_own_broker(planned),
+        small_disk=spec.small_disk or any(fault_of(one.fault).needs_small_disk for one in planned),
     )
 
 

@@ -14,6 +14,7 @@ from harness.audit.results import Results
 from harness.audit.run_folder import RunFolder
 from harness.containers.app_node import AppNode
 from harness.containers.beat import Beat, FastClock, ShiftedClock
+from harness.containers.broker_disk import BrokerDisk
 from harness.containers.broker_node import BrokerNode, Login, QueueCount, QueueLook, Waiting
 from harness.containers.mailbox import Mailbox
 from harness.containers.node import Node
@@ -234,6 +235,11 @@ class Stack(AccountedSystem):
     def owns_broker(self) -> bool:
         """True if no other stack uses the broker."""
         return self.spec.own_broker
+
+    @property
+    def broker_disk(self) -> BrokerDisk:
+        """The small disk of the broker's data. Raises UsageError if it has none."""
+        return self._broker.disk
 
     def upgrade_broker(self, image: str, timeout_s: int = 60) -> None:
         """Start the stack's own broker anew from another image, with its data, and return when it is ready.

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from harness.audit.run_folder import RunFolder
 from harness.containers import broker_choice
+from harness.containers.broker_disk import SIZE_MB, BrokerDisk
 from harness.containers.broker_node import BrokerNode, Login
 from harness.containers.engine import LOOPBACK, PortTakenError
 from harness.errors import RunFolderError, UsageError
@@ -36,6 +37,7 @@ class StackBroker:
         self._upgrades = 0
         self._volume: str | None = None
         """The volume of its data; None if they are in its container."""
+        self._disk: BrokerDisk | None = None
         self._login: Login | None = None
 
     @property
@@ -48,6 +50,16 @@ class StackBroker:
         return self._own
 
     @property
+    def disk(self) -> BrokerDisk:
+        """The small disk of its data. Raises UsageError if it has none."""
+        if self._disk is None:
+            raise UsageError(
+                "the broker of this stack has no small disk to fill; ask for one with "
+                "@pytest.mark.stack(own_broker=True, small_disk=True), or in its StackSpec."
+            )
+        return self._disk
+
+    @property
     def login(self) -> Login | None:
         """The user and the vhost; None before and after they exist."""
         return self._login
@@ -58,9 +70,7 @@ class StackBroker:
         name = self._folder.path.name
         with ExitStack() as closing:
             if self._spec.own_broker:
-                if self._spec.broker_image is not None:
-                    self._volume = self._session.engine.create_volume("broker")
-                    closing.callback(self._session.engine.remove_volume, self._volume)
+                self._make_disk(closing)
                 self._own = self._started(network)
                 closing.callback(self._own.remove)
                 self._own.wait_ready()
@@ -98,6 +108,21 @@ class StackBroker:
         self._upgrades += 1
         broker.upgrade(image)
         broker.wait_ready()
+
+    def _make_disk(self, closing: ExitStack) -> None:
+        """Make a place for the data, if they are to outlive the broker's container."""
+        spec, engine = self._spec, self._session.engine
+        if spec.broker_image is None and not spec.small_disk:
+            return
+        self._volume = engine.create_volume("broker", size_mb=SIZE_MB if spec.small_disk else None)
+        closing.callback(engine.remove_volume, self._volume)
+        if spec.small_disk:
+            image = spec.broker_image or self._session.broker.spec.image
+            self._disk = broker_choice.new_disk(
+                engine, image=image, name=f"disk-{secrets.token_hex(4)}", volume=self._volume
+            )
+            closing.callback(self._disk.remove)
+            self._disk.start()
 
     def _started(self, network: str) -> BrokerNode:
         shared = self._session.broker

@@ -69,6 +69,8 @@ class StackSpec:
     broker_image: str | None = None
     """The image of its own broker, whose data are kept apart from its container, so that it can be upgraded; None for
     that of the session's broker."""
+    small_disk: bool = False
+    """True if the data of its own broker are on a small disk, which can be filled; see `harness.faults.FullDisk`."""
     link: bool = False
     """True if workers, beats, the web producer and the producer reach the broker through a link, which can disturb
     their connections; see `harness.containers.tcp_link`."""
@@ -97,6 +99,7 @@ class StackSpec:
             self._check(mount)
         self._check_effects()
         self._check_settings()
+        self._check_broker()
         templates.check(self.env, "env")
 
     def _check(self, mount: Mount) -> None:
@@ -118,6 +121,11 @@ class StackSpec:
     def _check_settings(self) -> None:
         if taken := [name for name in self.settings if name in _ADDRESSES]:
             raise UsageError(f"the setting {taken[0]} cannot be overridden: it is the address of a part of the stack.")
+
+    def _check_broker(self) -> None:
+        for name in ("small_disk", "broker_image"):
+            if getattr(self, name) and not self.own_broker:
+                raise UsageError(f"{name} is for a broker of the stack's own: add own_broker=True.")
 
     def _check_effects(self) -> None:
         """Raise UsageError if no node can write to the SQLite file of a query, because it is in the app's folder."""
@@ -165,6 +173,7 @@ class StackSpec:
             "services": [service.value for service in self.services],
             "own_broker": self.own_broker,
             "broker_image": self.broker_image,
+            "small_disk": self.small_disk,
             "movable_clocks": self.movable_clocks,
             "results": self.results.value,
             # A query may have a secret in it.

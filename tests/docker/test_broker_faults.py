@@ -4,12 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.faults import CloseConnections, DiskAlarm, Kill, MemoryAlarm, Restart
+from harness.errors import UsageError
+from harness.faults import CloseConnections, DiskAlarm, FullDisk, Kill, MemoryAlarm, Restart
 from harness.records.expectation import Effects, Expect, Promise
 from harness.records.moment import Moment
 from harness.records.verdict import Fate, Verdict
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack
+from harness.wait import wait_until
 
 STACK = {
     "app": "faulty",
@@ -75,3 +77,25 @@ def test_what_a_broker_confirmed_outlives_everything_that_is_done_to_it(stack: S
     # Nobody else has noticed.
     assert stack.broker is not session.broker
     assert session.broker.is_up()
+
+
+@pytest.mark.stack(**STACK, own_broker=True, small_disk=True)
+def test_what_a_broker_confirmed_outlives_a_full_disk(stack: Stack) -> None:
+    with stack.hold("act", Moment.STARTED) as hold:
+        assert send(stack, "held")
+        hold.wait()
+        assert send(stack, "in the queue")
+        with stack.inject(FullDisk()) as full:
+            # It raises its disk alarm within ten seconds, and may end.
+            wait_until(lambda: not send(stack, "meanwhile"), what="the broker takes no more", timeout_s=60)
+            assert stack.broker_disk.is_full()
+    assert full.landed() is None, full.words()
+    assert not stack.broker_disk.is_full()
+    assert send(stack, "after")
+    audit = stack.settle()
+    assert (audit.fates[Fate.LOST], audit.fates[Fate.PENDING]) == (0, 0), audit
+
+
+def test_a_broker_without_a_small_disk_is_not_filled(stack: Stack) -> None:
+    with pytest.raises(UsageError, match="has no small disk to fill; ask for one with"):
+        stack.inject(FullDisk())

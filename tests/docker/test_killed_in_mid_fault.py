@@ -24,6 +24,7 @@ FAULTS = (
     "LockResults()",
     "MemoryAlarm()",
     "DiskAlarm()",
+    "FullDisk()",
     'ClockJump("worker-3", seconds=3600)',
     'Latency("worker-3", seconds=1)',
     "RejectMail(451)",
@@ -38,7 +39,7 @@ from harness.stack.stack import Stack, StackSpec
 
 spec = StackSpec(
     app="faulty", app_folder=Path("tests/docker/apps"), workers=3, mailbox=True,
-    own_broker=True, link=True, movable_clocks=True,
+    own_broker=True, small_disk=True, link=True, movable_clocks=True,
 )
 folder = RunFolder.create(Path(sys.argv[1]), "broken")
 with SharedParts(lambda line: None) as session, Stack(session, spec, folder) as stack:

@@ -12,6 +12,7 @@ from harness.faults import (
     DiskAlarm,
     DropConfirms,
     Fault,
+    FullDisk,
     HalfOpen,
     HoldAcks,
     Kill,
@@ -55,6 +56,7 @@ FAULTS: dict[str, Callable[[], Fault]] = {
     "close-connections": lambda: CloseConnections("worker"),
     "disk-alarm": DiskAlarm,
     "drop-confirms": lambda: DropConfirms("producer"),
+    "full-disk": FullDisk,
     "half-open": lambda: HalfOpen("worker"),
     "hold-acks": lambda: HoldAcks("worker"),
     "kill": Kill,
@@ -82,7 +84,7 @@ def needs(name: str) -> dict[str, object]:
     fault = FAULTS[name]()
     more: dict[str, object] = {"link": isinstance(fault, ON_A_LINK)}
     more["own_broker"] = isinstance(fault, ON_A_BROKER) or fault.needs_own_broker
-    return {**STACK, **more, "movable_clocks": isinstance(fault, ClockJump)}
+    return {**STACK, **more, "movable_clocks": isinstance(fault, ClockJump), "small_disk": fault.needs_small_disk}
 
 
 def test_every_kind_of_fault_is_here() -> None:

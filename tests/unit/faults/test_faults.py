@@ -20,6 +20,7 @@ from harness.audit import results
 from harness.audit.in_hand import NodeJournal, in_hand
 from harness.audit.run_folder import RunFolder
 from harness.containers.beat import Beat
+from harness.containers.broker_disk import BrokerDisk
 from harness.containers.broker_node import Alarm, BrokerNode, Login
 from harness.containers.engine import LOOPBACK, NodeSpec, State, Status
 from harness.containers.node import Node
@@ -28,6 +29,7 @@ from harness.errors import EngineError, ResultsError, UsageError, WaitTimeout
 from harness.faults import (
     CloseConnections,
     DiskAlarm,
+    FullDisk,
     Kill,
     KillPoolProcess,
     LockResults,
@@ -100,6 +102,7 @@ class FakeStack:
     login: Login = LOGIN
     owns_broker: bool = False
     link: TcpLink = NO_LINK
+    broker_disk: BrokerDisk = field(default_factory=lambda: cast("BrokerDisk", FakeDisk()))
     holds: list[FakeHold] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -137,6 +140,24 @@ class FakeStack:
 
     def journal(self, name: str, role: str = "worker") -> Writer:
         return Writer(self.folder.journal, node=name, role=role, now=self.time)
+
+
+@dataclass
+class FakeDisk:
+    """A disk that is full, or is not."""
+
+    refuses: bool = True
+    is_filled: bool = False
+
+    def fill(self) -> bool:
+        self.is_filled = self.refuses
+        return self.refuses
+
+    def is_full(self) -> bool:
+        return self.is_filled
+
+    def free(self) -> None:
+        self.is_filled = False
 
 
 class FakeNode(Node):
@@ -1082,6 +1103,43 @@ def test_an_alarm_lasts_until_it_is_healed_and_tells_what_was_sent_without_a_con
     broker_of(stack).raised.clear()
     one.heal()
     assert f"broker listed no {fault.alarm} alarm any more" in str(one.landed())
+
+
+def test_a_full_disk_refuses_until_it_is_healed_and_the_broker_that_ended_is_back(stack: FakeStack, time: Time) -> None:
+    stack.owns_broker = True
+    disk = cast("FakeDisk", stack.broker_disk)
+    one = FullDisk().on(stack, now=time)
+    assert (one.needs_own_broker, one.needs_small_disk) == (True, True)
+    one.inject()
+    assert disk.is_full()
+    time.t += 2
+    stack.journal("producer", role="producer").write(Kind.INTENDED, "left")
+    box(stack.broker).kill()
+    one.heal()
+    assert not disk.is_full()
+    assert stack.broker.is_up()
+    assert (one.landed(), one.tasks) == (None, ("left",))
+    assert one.words() == (
+        "broker was out of disk space, and ended by that; 1 task was sent meanwhile, 1 without a confirm"
+    )
+
+
+def test_a_disk_that_has_room_again_proves_nothing_and_one_that_cannot_be_filled_is_an_error(
+    stack: FakeStack, time: Time
+) -> None:
+    stack.owns_broker = True
+    disk = cast("FakeDisk", stack.broker_disk)
+    one = FullDisk().on(stack, now=time)
+    one.inject()
+    disk.free()
+    one.heal()
+    assert "had room again when it was to be healed" in str(one.landed())
+    assert "ended by that" not in one.words()
+    disk.refuses = False
+    with pytest.raises(UsageError, match="cannot be filled: no write to it was refused"):
+        FullDisk().on(stack, now=time).inject()
+    with pytest.raises(UsageError, match="worker-1 is no broker"):
+        FullDisk("worker").on(stack, now=time).inject()
 
 
 def test_an_alarm_that_is_not_raised_is_an_error_and_only_a_broker_has_one(

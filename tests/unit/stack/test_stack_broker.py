@@ -72,12 +72,13 @@ class Session:
         """Itself, as far as it makes volumes."""
         return self
 
-    def create_volume(self, name: str) -> str:
-        self.volumes.append(name)
+    def create_volume(self, name: str, *, size_mb: int | None) -> str:
+        self.volumes.append(name if size_mb is None else f"{name} of {size_mb} MB")
         return name
 
     def remove_volume(self, name: str) -> None:
-        self.volumes.remove(name)
+        assert name == "broker"
+        self.volumes.clear()
 
     def say_once(self, line: str) -> None:
         assert line
@@ -160,3 +161,19 @@ def test_a_broker_that_stacks_share_is_not_upgraded(folder: RunFolder) -> None:
     broker = broker_of(Session(), folder, own=False)
     with broker.opened("network"), pytest.raises(UsageError, match="shared by all stacks, so it cannot be upgraded"):
         broker.upgrade("rabbit:new", 60)
+
+
+def test_a_broker_with_a_small_disk_shares_it_with_a_container_that_outlives_its_end(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, disk = Session(), FakeBroker("disk")
+    monkeypatch.setattr("harness.stack.stack_broker.broker_choice.new_broker", lambda *_, **__: FakeBroker())
+    monkeypatch.setattr("harness.stack.stack_broker.broker_choice.new_disk", lambda *_, **__: disk)
+    broker = StackBroker(session, StackSpec(app="shop.app", own_broker=True, small_disk=True), folder)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="has no small disk to fill"):
+        _ = broker.disk
+    with broker.opened("network"):
+        shared: object = broker.disk
+        assert shared is disk
+        assert session.volumes == ["broker of 256 MB"]
+    assert (disk.done, session.volumes) == (["start", "remove"], [])

@@ -138,6 +138,7 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
         "services": [],
         "own_broker": False,
         "broker_image": None,
+        "small_disk": False,
         "movable_clocks": False,
         "results": "sqlite",
         "effects": ["order"],
@@ -150,3 +151,10 @@ def test_run_json_has_the_settings_without_paths_of_the_machine_and_without_secr
 def test_the_address_of_a_part_of_the_stack_cannot_be_overridden(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} cannot be overridden"):
         StackSpec(app="shop", app_folder=tmp_path, settings={name: "redis://elsewhere"})
+
+
+@pytest.mark.parametrize("more", [{"small_disk": True}, {"broker_image": "rabbitmq:4"}])
+def test_a_disk_or_an_image_of_a_broker_is_for_one_of_its_own(make: Make, more: Any) -> None:
+    make(own_broker=True, **more)
+    with pytest.raises(UsageError, match=r"is for a broker of the stack's own: add own_broker=True"):
+        make(**more)
