@@ -13,7 +13,11 @@ class HalfOpen(LinkFault):
     Even the end of a connection does not pass. New connections are accepted, and get no answer. Healing lets pass what
     was kept back, as TCP does after a short interruption. Only heartbeats can show either end that the other is gone.
 
-    Proof: bytes were kept back. A silent connection is the same with and without the fault.
+    In one direction, it is a partition that only one side notices: what a worker sends is gone, and it still gets
+    tasks; or it gets nothing, and the broker still hears its heartbeats.
+
+    Proof: bytes were kept back. A silent connection is the same with and without the fault. It is told how many bytes
+    passed in the other direction. It may be none, as where the broker waits for an acknowledgement that is kept back.
     """
 
     kind = "half-open"
@@ -40,4 +44,5 @@ class HalfOpen(LinkFault):
 
     def _did(self, report: Report) -> str:
         kept = counted(report.byte_count, "byte", "bytes")
-        return f"{kept} of {counted(report.connections, 'connection', 'connections')} were kept back"
+        other = f", and {counted(report.passed, 'byte', 'bytes')} passed the other way" if self.way is not None else ""
+        return f"{kept} of {counted(report.connections, 'connection', 'connections')} were kept back{other}"

@@ -9,7 +9,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
@@ -34,6 +34,7 @@ class Disturbed:
     what: Disturbance
     connections: int = 0
     byte_count: int = 0
+    passed: int = 0
     frames: int = 0
     gone: int = 0
     tasks: dict[str, None] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Disturbed:
         return Report(
             connections=self.connections,
             byte_count=self.byte_count,
+            passed=self.passed,
             frames=self.frames,
             gone=self.gone,
             tasks=tuple(self.tasks),
@@ -171,7 +173,10 @@ class Connection:
         if self._connecting is None and not is_cut and not self.client.is_gone:
             self._connecting = asyncio.create_task(self._connect())
         for flow in self._flows:
-            flow.obey(tuple(one for one in mine if one.meets(self.name, flow.way)))
+            rules = tuple(one for one in mine if one.meets(self.name, flow.way))
+            flow.obey(
+                rules, open_in=[one for one in mine if one not in rules and one.what.trouble is Trouble.HALF_OPEN]
+            )
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -313,6 +318,7 @@ class _Flow:
         self._queue: deque[_Piece] = deque()
         self._queued = 0
         self._rules: tuple[Disturbed, ...] = ()
+        self._open_in: Sequence[Disturbed] = ()
         self._held: list[tuple[Settled, bytes]] = []
         """Acknowledgements that are held, with their frames."""
         self._has_dropped: set[int] = set()
@@ -397,6 +403,8 @@ class _Flow:
     def _push(self, data: bytes) -> None:
         if not data:
             return
+        for one in self._open_in:
+            one.passed += len(data)
         if not self._rules and not self._queue and self.sink.takes:
             self.sink.write(data)
             return
@@ -410,9 +418,10 @@ class _Flow:
 
     # ------------------------------------------------------------------------------------------------ what goes out
 
-    def obey(self, rules: tuple[Disturbed, ...]) -> None:
-        """Obey these disturbances from now on."""
+    def obey(self, rules: tuple[Disturbed, ...], *, open_in: Sequence[Disturbed] = ()) -> None:
+        """Obey these disturbances from now on, and count what passes for others of the other direction alone."""
         self._rules = rules
+        self._open_in = open_in
         if self._held and not self._of(Trouble.HOLD_ACKS):
             held, self._held = self._held, []
             self._push(b"".join(data for _, data in held))

@@ -81,6 +81,8 @@ class Report(Record):
     """The number of connections that it met. For RESET, each of them was reset."""
     byte_count: int = 0
     """The number of bytes that came late (LATENCY), had to wait (BANDWIDTH) or were kept back (HALF_OPEN)."""
+    passed: int = 0
+    """For HALF_OPEN in one direction: the number of bytes that passed in the other one meanwhile."""
     frames: int = 0
     """The number of messages whose confirms were dropped, or whose acknowledgements were held."""
     gone: int = 0

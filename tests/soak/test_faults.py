@@ -33,6 +33,7 @@ from harness.faults import (
 )
 from harness.faults.fault_text import KINDS
 from harness.records.event import Kind
+from harness.records.link import Way
 from harness.records.verdict import Fate
 from harness.wait import wait_until
 
@@ -58,6 +59,7 @@ FAULTS: dict[str, Callable[[], Fault]] = {
     "drop-confirms": lambda: DropConfirms("producer"),
     "full-disk": FullDisk,
     "half-open": lambda: HalfOpen("worker"),
+    "half-open-one-way": lambda: HalfOpen("worker", way=Way.TO_BROKER),
     "hold-acks": lambda: HoldAcks("worker"),
     "kill": Kill,
     "kill-broker": lambda: Kill("broker"),

@@ -64,11 +64,12 @@ def stack(tmp_path: Path) -> FakeStack:
 
 
 BYTES = Report(connections=2, byte_count=70, tasks=("t-1",))
+ONE_WAY = Report(connections=2, byte_count=70, passed=9, tasks=("t-1",))
 FRAMES = Report(connections=2, frames=3, gone=1, tasks=("t-1",))
 EVERY = [
     ("latency-worker-1,seconds=0.5,way=to-client", Trouble.LATENCY, BYTES, "70 bytes came 0.5 s late"),
     ("bandwidth-worker,bytes_per_s=100", Trouble.BANDWIDTH, BYTES, "70 bytes waited for a line of 100 bytes a second"),
-    ("half-open-worker-1,way=to-broker", Trouble.HALF_OPEN, BYTES, "70 bytes of 2 connections were kept back"),
+    ("half-open-worker-1,way=to-broker", Trouble.HALF_OPEN, ONE_WAY, "were kept back, and 9 bytes passed the"),
     ("reset-worker,new_too=yes,way=to-client", Trouble.RESET, BYTES, "2 connections were reset"),
     ("drop-confirms-worker", Trouble.DROP_CONFIRMS, FRAMES, "the 3 confirms of the broker did not arrive"),
     ("hold-acks-worker", Trouble.HOLD_ACKS, FRAMES, "3 acknowledgements were held, 1 of them until"),
@@ -106,6 +107,26 @@ def test_a_disturbance_that_met_nothing_has_not_landed(text: str, trouble: Troub
     stack.link.reported = Report(connections=0 if trouble is Trouble.RESET else 2)
     fault.heal()
     assert "worker-1" in str(fault.landed())
+
+
+@pytest.mark.parametrize(
+    ("text", "report", "words"),
+    [
+        ("half-open-worker-1,way=to-client", ONE_WAY, "were kept back, and 9 bytes passed the other way"),
+        ("half-open-worker-1,way=to-client", BYTES, "were kept back, and 0 bytes passed the other way"),
+        ("half-open-worker-1", BYTES, "were kept back; it met"),
+    ],
+)
+def test_a_cut_in_one_direction_tells_what_passed_in_the_other_one(
+    text: str, report: Report, words: str, stack: FakeStack
+) -> None:
+    fault = fault_of(text)
+    assert isinstance(fault, HalfOpen)
+    stack.put(fault).inject()
+    stack.link.reported = report
+    fault.heal()
+    assert fault.landed() is None
+    assert words in fault.words()
 
 
 def test_parameters_reach_the_link(stack: FakeStack) -> None:

@@ -340,12 +340,17 @@ async def test_half_open_keeps_everything_back_until_it_ends_even_the_end_of_a_c
 @wired
 async def test_half_open_one_way_passes_the_other(wiring: Wiring) -> None:
     client, broker = await wiring.pair()
-    with disturbed(wiring.link, Trouble.HALF_OPEN, way=Way.TO_CLIENT):
+    with disturbed(wiring.link, Trouble.HALF_OPEN, way=Way.TO_CLIENT) as cut:
         await broker.say(ack(1))
+        await client.hears_nothing()
+        assert (cut.report().byte_count, cut.report().passed) == (len(ack(1)), 0)
         await client.say(ack(2))
         await broker.hears(ack(2))
-        await client.hears_nothing()
+        assert (cut.report().byte_count, cut.report().passed) == (len(ack(1)), len(ack(2)))
     await client.hears(ack(1))
+    await client.say(ack(3))
+    await broker.hears(ack(3))
+    assert cut.report().passed == len(ack(2))
 
 
 @wired
