@@ -93,8 +93,8 @@ def needs_of(sources: Sources, lines: Sequence[Line], commands: Sequence[Command
 def _imported(sources: Sources) -> frozenset[str]:
     """Return the top-level names of what the modules import, without tests and modules for production."""
     found: set[str] = set()
-    for module in sources.modules:
-        if not module.is_test and not is_for_production(module.path):
+    for module in sources.own_modules:
+        if not is_for_production(module.path):
             found.update(full.partition(".")[0] for full in Names.of(module).meanings.values())
     return frozenset(found)
 
@@ -108,8 +108,8 @@ def _framework(sources: Sources, imported: frozenset[str]) -> str:
 def _services(sources: Sources, imported: frozenset[str]) -> Iterator[str]:
     texts = [
         text
-        for module in sources.modules
-        if not module.is_test and not is_for_production(module.path)
+        for module in sources.own_modules
+        if not is_for_production(module.path)
         for node in module.nodes
         if isinstance(node, ast.expr) and (text := text_of(node)) is not None
     ]
@@ -138,8 +138,8 @@ def _django_settings(sources: Sources) -> Value | None:
 
 def _written(sources: Sources, commands: Sequence[Command]) -> Iterator[str]:
     """Yield what the app writes below its folder."""
-    for module in sources.modules:
-        if not module.is_test and not is_for_production(module.path):
+    for module in sources.own_modules:
+        if not is_for_production(module.path):
             yield from (f"{what} in {module.path}" for what in _written_by(module))
     for command in commands:
         # Beat's own schedule is not written where a worker runs.

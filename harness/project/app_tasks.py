@@ -79,14 +79,16 @@ class Traffic:
 
 
 def tasks_in(sources: Sources) -> tuple[Task, ...]:
-    """Return the tasks that the modules of a project define, without those of its tests."""
-    return tuple(task for module in sources.modules if not module.is_test for task in _tasks(module))
+    """Return the tasks that the modules of a project define, also inside of functions, without those of its tests."""
+    return tuple(task for module in sources.own_modules for task in _tasks(module))
 
 
 def _tasks(module: Module) -> Iterator[Task]:
     names = Names.of(module)
-    for node in module.tree.body:
-        if not isinstance(node, ast.FunctionDef):
+    top = set(module.tree.body)
+    methods = {one for node in module.nodes if isinstance(node, ast.ClassDef) for one in node.body}
+    for node in module.nodes:
+        if not isinstance(node, ast.FunctionDef) or node in methods:
             continue
         for decorator in node.decorator_list:
             said = decorator.func if isinstance(decorator, ast.Call) else decorator
@@ -102,8 +104,10 @@ def _tasks(module: Module) -> Iterator[Task]:
                 path=module.path,
                 function=node.name,
                 given_name=name,
-                # A name that is calculated is not known, and a class of its own may do anything.
-                is_harmless=("name" not in given or name is not None)
+                # One inside of a function may never be registered. A name that is calculated is not known, and a
+                # class of its own may do anything.
+                is_harmless=node in top
+                and ("name" not in given or name is not None)
                 and "base" not in given
                 and len(node.decorator_list) == 1
                 and not (arguments or keywords)
@@ -164,7 +168,7 @@ def _is_harmless_call(node: ast.Call) -> bool:
 
 def traffic_in(sources: Sources) -> Traffic:
     """Return what the modules of a project, without its tests, say of queues, serializers and a schedule."""
-    modules = [module.nodes for module in sources.modules if not module.is_test]
+    modules = [module.nodes for module in sources.own_modules]
     settings = [pair for nodes in modules for pair in settings_in(nodes)]
     calls = [node for nodes in modules for node in nodes if isinstance(node, ast.Call)]
     defaults = [text_of(value) for name, value in settings if name in _DEFAULT_QUEUES]

@@ -228,12 +228,7 @@ def source_folders(sources: Sources, folder: PurePosixPath) -> tuple[PurePosixPa
     beside = [one for parent in {folder, folder.parent} for name in SOURCE_FOLDERS if sources.has(one := parent / name)]
     if not beside:
         return ()
-    tops = {
-        full.partition(".")[0]
-        for module in sources.modules
-        if not module.is_test
-        for full in Names.of(module).meanings.values()
-    }
+    tops = {full.partition(".")[0] for module in sources.own_modules for full in Names.of(module).meanings.values()}
     outside = [top for top in tops if not _holds(sources, folder, top)]
     return tuple(sorted(one for one in beside if one != folder and any(_holds(sources, one, top) for top in outside)))
 
@@ -245,8 +240,8 @@ def _holds(sources: Sources, folder: PurePosixPath, top: str) -> bool:
 def _imports_from(sources: Sources, folder: PurePosixPath, path: PurePosixPath) -> int:
     """Return how many imports of modules beside or near `path` name something that lies in `folder`."""
     count = 0
-    for module in sources.modules:
-        if module.is_test or not module.path.is_relative_to(path.parent):
+    for module in sources.own_modules:
+        if not module.path.is_relative_to(path.parent):
             continue
         for node in module.nodes:
             if isinstance(node, ast.ImportFrom) and not node.level and node.module:

@@ -3,7 +3,9 @@
 import ast
 import contextlib
 import operator
-from collections.abc import Callable, Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -20,6 +22,7 @@ _OLD_NAMES = {
     "CELERYD_TASK_TIME_LIMIT": "task_time_limit",
     "CELERYD_TASK_SOFT_TIME_LIMIT": "task_soft_time_limit",
     "CELERYBEAT_SCHEDULE": "beat_schedule",
+    "BROKER_URL": "broker_url",
     "BROKER_TRANSPORT_OPTIONS": "broker_transport_options",
 }
 """Names of Celery 3, which later versions still read, and the names of today. The others follow from their prefix."""
@@ -34,6 +37,7 @@ _ARITHMETIC: Mapping[type[ast.operator], Callable[[float, float], float]] = {
 }
 _DJANGO = ("django.conf", "django.conf.settings")
 """Django's settings are of any module. There they are known by their prefix."""
+_LONGEST_CONDITION = 60
 _SECONDS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1, "weeks": 604_800}
 
 
@@ -45,11 +49,14 @@ class Said:
     """Its name of today, such as `task_acks_late`."""
     node: ast.expr
     path: PurePosixPath
+    condition: str = ""
+    """The condition under which it is said; empty if it is said in any case."""
 
     @property
     def where(self) -> str:
-        """Its place, as file and line."""
-        return f"{self.path}:{self.node.lineno}"
+        """Its place, as file and line, with the condition."""
+        short = textwrap.shorten(self.condition, _LONGEST_CONDITION, placeholder=" ...")
+        return f"{self.path}:{self.node.lineno}{f' if {short}' if short else ''}"
 
 
 def celery_settings(sources: Sources) -> dict[str, list[Said]]:
@@ -57,7 +64,7 @@ def celery_settings(sources: Sources) -> dict[str, list[Said]]:
 
     Places that may say any setting are listed under ANYTHING.
     """
-    modules = [module for module in sources.modules if not module.is_test]
+    modules = sources.own_modules
     found: dict[str, list[Said]] = {}
     configurations: set[PurePosixPath] = set()
     for module in modules:
@@ -68,11 +75,67 @@ def celery_settings(sources: Sources) -> dict[str, list[Said]]:
             if not named and name not in _DJANGO:
                 found.setdefault(ANYTHING, []).append(Said(setting=ANYTHING, node=node, path=module.path))
             configurations |= named
+    taken = _taken_over({module.path: module for module in modules}, configurations)
     for module in modules:
         for name, node in _pairs(module, is_configuration=module.path in configurations):
-            said = Said(setting=name, node=node, path=module.path)
-            found.setdefault(name, []).append(said)
+            found.setdefault(name, []).append(_said(module, name, node))
+        for name, node in _of_names(module, taken.get(module.path, frozenset())):
+            found.setdefault(name, []).append(_said(module, name, node))
     return found
+
+
+def _said(module: Module, name: str, node: ast.expr) -> Said:
+    return Said(setting=name, node=node, path=module.path, condition=module.conditions.get(node, ""))
+
+
+def _taken_over(
+    modules: Mapping[PurePosixPath, Module], configurations: AbstractSet[PurePosixPath]
+) -> Mapping[PurePosixPath, AbstractSet[str]]:
+    """Return the settings that configurations import from other modules of the project, by the file of the latter.
+
+    What a configuration says itself, in any case, is in the place of what it imports.
+    """
+    taken: dict[PurePosixPath, set[str]] = {}
+    ahead = [(path, frozenset[str]()) for path in sorted(configurations)]
+    seen = set[tuple[PurePosixPath, frozenset[str]]]()
+    while ahead:
+        path, hidden = ahead.pop()
+        if (path, hidden) in seen:
+            continue
+        seen.add((path, hidden))
+        module = modules[path]
+        own = {name for name, node in _of_names(module) if node not in module.conditions}
+        for source, names in _imports(module, modules):
+            said = {name for name, _ in _of_names(modules[source]) if names is None or name in names}
+            if source not in configurations:
+                taken.setdefault(source, set()).update(said - own - hidden)
+            if names is None:
+                ahead.append((source, hidden | own))
+    return taken
+
+
+def _imports(
+    module: Module, modules: Mapping[PurePosixPath, Module]
+) -> Iterator[tuple[PurePosixPath, frozenset[str] | None]]:
+    """Yield each module of the project that a module imports names from, with these; None for all of them."""
+    for node in module.nodes:
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        names = frozenset(alias.name for alias in node.names)
+        if node.level:
+            base = PurePosixPath(*module.path.parts[: -node.level], *(node.module or "").split("."))
+            found = [path for path in (base.with_suffix(".py"), base / "__init__.py") if path in modules]
+        else:
+            found = [path for path in modules if _ends_in(path, node.module or "")]
+        yield from ((path, None if "*" in names else names) for path in found if path != module.path)
+
+
+def _ends_in(path: PurePosixPath, name: str) -> bool:
+    """Return whether a file is the module of this name, imported from any folder."""
+    parts = path.with_suffix("").parts
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    wanted = tuple(name.split("."))
+    return bool(name) and parts[-len(wanted) :] == wanted
 
 
 def literal(node: ast.expr | None) -> Json:
@@ -130,11 +193,27 @@ def _pairs(module: Module, *, is_configuration: bool) -> Iterator[tuple[str, ast
         for name, value in _said_by(node):
             yield _today(name), value
     if is_configuration:
-        classes = (node.body for node in module.tree.body if isinstance(node, ast.ClassDef))
-        for statement in (one for body in (module.tree.body, *classes) for one in body):
-            targets, value = _assignment(statement)
-            names = (target.id for target in targets if isinstance(target, ast.Name))
-            yield from ((name, value) for name in names if name.islower())
+        yield from _of_names(module)
+
+
+def _of_names(module: Module, wanted: AbstractSet[str] | None = None) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the values of the names in small letters of a module and its classes, all of them or some."""
+    for statement in _statements(module.tree.body):
+        targets, value = _assignment(statement)
+        names = (target.id for target in targets if isinstance(target, ast.Name))
+        yield from ((name, value) for name in names if name.islower() and (wanted is None or name in wanted))
+
+
+def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements of a module that set its names, also in its classes and under a condition."""
+    for one in body:
+        match one:
+            case ast.ClassDef(body=inner):
+                yield from _statements(inner)
+            case ast.If(body=inner, orelse=other):
+                yield from _statements([*inner, *other])
+            case _:
+                yield one
 
 
 def _said_by(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
@@ -220,9 +299,5 @@ def _configurations(module: Module) -> Iterator[tuple[ast.expr, str | None]]:
 
 
 def is_module(path: PurePosixPath, name: str) -> bool:
-    """Return whether a file may be the module of this name, imported from any folder."""
-    parts = path.with_suffix("").parts
-    parts = parts[:-1] if parts[-1] == "__init__" else parts
-    wanted = tuple(name.split("."))
-    # A class or a variable of the module may be meant.
-    return parts[-len(wanted) :] == wanted or (len(wanted) > 1 and parts[-len(wanted) + 1 :] == wanted[:-1])
+    """Return whether a file may be the module of this name, or of a class or variable, imported from any folder."""
+    return _ends_in(path, name) or _ends_in(path, name.rpartition(".")[0])

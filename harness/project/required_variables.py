@@ -48,7 +48,7 @@ def variables_in(sources: Sources) -> tuple[Variable, ...]:
 
     What only tests read, or modules for production, is left out.
     """
-    modules = [one for one in sources.modules if not one.is_test and not is_for_production(one.path)]
+    modules = [one for one in sources.own_modules if not is_for_production(one.path)]
     names = {module.path: Names.of(module) for module in modules}
     env_objects = frozenset(name for module in modules for name in _env_objects(module, names[module.path]))
     found: dict[str, Variable] = {}

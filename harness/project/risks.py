@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from harness.project.app_tasks import Task, tasks_in
 from harness.project.celery_apps import import_folder
@@ -20,6 +21,8 @@ _CONSUMER_TIMEOUT_S = 1_800
 _NONE = ast.Constant(value=None)
 _SENDS = frozenset({"apply_async", "send_task", "retry", "signature", "set"})
 """The methods that take a countdown."""
+_WITHOUT_CONFIRMS = frozenset({"redis", "rediss", "redis+socket", "sentinel", "sqs", "memory", "filesystem"})
+"""The transports that have no confirms, so that the option is no option there."""
 _UNIVERSAL = frozenset({"UTC", "Etc/UTC", "GMT"})
 
 
@@ -55,8 +58,12 @@ class _Project:
         """Return the value of a setting; None if nobody says it, `...` if nobody knows it before the app runs."""
         places = self._places(setting)
         values = [literal(one.node) for one in places]
-        if not values:
-            return None
+        if all(one.condition for one in places):
+            # If no condition holds, it is Celery's default.
+            values.append(None)
+        if all(value in (None, False) for value in values):
+            # Neither is an effect of a setting that is off by default.
+            return values[0]
         return values[0] if all(value == values[0] for value in values) else ...
 
     def where(self, setting: str) -> str:
@@ -108,20 +115,25 @@ class _Project:
         return self.said(setting) if own is None else own
 
 
-def risks_in(sources: Sources) -> tuple[Risk, ...]:
-    """Return what may cost tasks, as far as the modules of a project, without its tests, tell.
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What the modules of a project, without its tests, tell before anything runs."""
 
-    A value that is calculated is not known here, and no risk is made of it.
-    """
-    project = _Project(sources=sources, settings=celery_settings(sources), tasks=tasks_in(sources))
-    return tuple(risk for rule in _RULES for risk in rule(project))
+    risks: tuple[Risk, ...]
+    """What may cost tasks. A value that is calculated, or is said under a condition, is not known here, and no risk is
+    made of it."""
+    unknown: tuple[str, ...]
+    """The settings that matter here and that nobody knows before the app runs, each with its places."""
 
-
-def calculated_in(sources: Sources) -> tuple[str, ...]:
-    """Return the settings that matter here and that nobody knows before the app runs, each with its places."""
-    settings = celery_settings(sources)
-    project = _Project(sources=sources, settings=settings, tasks=())
-    return tuple(f"{name} ({project.where(name)})" for name in sorted(_MATTER) if project.said(name) is ...)
+    @classmethod
+    def of(cls, sources: Sources) -> Self:
+        """Read a project."""
+        project = _Project(sources=sources, settings=celery_settings(sources), tasks=tasks_in(sources))
+        unknown = (name for name in sorted(_MATTER) if project.said(name) is ...)
+        return cls(
+            risks=tuple(risk for rule in _RULES for risk in rule(project)),
+            unknown=tuple(f"{name} ({project.where(name)})" for name in unknown),
+        )
 
 
 def _early(project: _Project) -> Iterator[Risk]:
@@ -167,6 +179,8 @@ def _prefetch(project: _Project) -> Iterator[Risk]:
 
 
 def _unconfirmed(project: _Project) -> Iterator[Risk]:
+    if _is_without_confirms(project):
+        return
     options = project.said("broker_transport_options")
     if options is None or (isinstance(options, Mapping) and options.get("confirm_publish") in (None, False)):
         yield Risk(
@@ -176,6 +190,15 @@ def _unconfirmed(project: _Project) -> Iterator[Risk]:
             remedy='app.conf.broker_transport_options = {"confirm_publish": True}',
             shown_by="harness run SCENARIO --fault reset@1s",
         )
+
+
+def _is_without_confirms(project: _Project) -> bool:
+    """Return whether every broker that the project names is of a kind that confirms nothing, such as Redis."""
+    nodes = [one.node for name in ("broker", "broker_url") for one in project.settings.get(name, ())]
+    # Also the default of a variable of the environment.
+    texts = (text_of(inner) for node in nodes for inner in ast.walk(node) if isinstance(inner, ast.expr))
+    kinds = {text.partition("://")[0].lower() for text in texts if text is not None and "://" in text}
+    return bool(kinds) and kinds <= _WITHOUT_CONFIRMS
 
 
 def _unlimited(project: _Project) -> Iterator[Risk]:
@@ -220,7 +243,7 @@ def _expiring(project: _Project) -> Iterator[Risk]:
 def _held_long(project: _Project) -> Iterator[Risk]:
     if project.said("task_default_queue_type") not in (None, "classic"):
         return
-    for module in (one for one in project.sources.modules if not one.is_test):
+    for module in project.sources.own_modules:
         for node in module.nodes:
             match node:
                 case ast.Call(func=ast.Attribute(attr=method), keywords=keywords) if method in _SENDS:
@@ -241,7 +264,7 @@ def _transient(project: _Project) -> Iterator[Risk]:
     mode = project.said("task_default_delivery_mode")
     if mode in (1, "transient"):
         yield _transient_risk("task_default_delivery_mode", f"{mode} ({project.where('task_default_delivery_mode')})")
-    for module in (one for one in project.sources.modules if not one.is_test):
+    for module in project.sources.own_modules:
         for node in module.nodes:
             if not isinstance(node, ast.Call) or (dotted(node.func) or "").rpartition(".")[2] != "Queue":
                 continue
@@ -265,7 +288,8 @@ def _transient_risk(setting: str, seen: str) -> Risk:
 
 def _twice_scheduled(project: _Project) -> Iterator[Risk]:
     places = project.settings.get("beat_schedule", ())
-    names = Counter(name for one in places for name, _ in entries(one.node))
+    # Of two branches, only one is run.
+    names = Counter(name for one in places if not one.condition for name, _ in entries(one.node))
     names.update(_periodic(project.sources))
     if twice := sorted(name for name, count in names.items() if count > 1):
         yield Risk(
@@ -279,7 +303,7 @@ def _twice_scheduled(project: _Project) -> Iterator[Risk]:
 
 def _periodic(sources: Sources) -> Iterator[str]:
     """Yield the names that calls of `add_periodic_task` give."""
-    for module in (one for one in sources.modules if not one.is_test):
+    for module in sources.own_modules:
         for node in module.nodes:
             if isinstance(node, ast.Call) and (dotted(node.func) or "").endswith("add_periodic_task"):
                 given = (text_of(one.value) for one in node.keywords if one.arg == "name")

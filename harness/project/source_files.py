@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,7 @@ _NOT_OURS = frozenset(
 """Folders of other people's code. Those whose name begins with a dot are left out as well."""
 _TELLING = re.compile(
     rb"celery|shared_task|\.task\b|acks_late|broker_|result_backend|beat_schedule|accept_content|environ|getenv"
+    rb"|prefetch_multiplier|time_limit|worker_lost|delivery_mode|result_expires|task_default_|task_annotations"
     rb"|BaseSettings|decouple|flask|fastapi|django|sqlite|postgres|psycopg|redis",
     re.IGNORECASE,
 )
@@ -41,6 +42,18 @@ class Module:
     def nodes(self) -> tuple[ast.AST, ...]:
         """All nodes of the tree: many questions are asked of them, and walking is most of the work."""
         return tuple(ast.walk(self.tree))
+
+    @cached_property
+    def conditions(self) -> Mapping[ast.AST, str]:
+        """The condition under which a node runs at all, as its source says it, for each that is in an `if`."""
+        found: dict[ast.AST, str] = {}
+        # The outer ones come first, so that the innermost condition stays.
+        for node in self.nodes:
+            if isinstance(node, ast.If):
+                test = ast.unparse(node.test)
+                for branch, words in ((node.body, test), (node.orelse, f"not ({test})")):
+                    found.update((inner, words) for statement in branch for inner in ast.walk(statement))
+        return found
 
     @property
     def is_test(self) -> bool:
@@ -128,6 +141,11 @@ class Sources:
     def modules(self) -> tuple[Module, ...]:
         """The Python files that say anything about Celery or the environment, parsed."""
         return tuple(module for path in self.files if path.suffix == ".py" and (module := self._parsed(path)))
+
+    @cached_property
+    def own_modules(self) -> tuple[Module, ...]:
+        """Those of them that are no tests."""
+        return tuple(module for module in self.modules if not module.is_test)
 
     def _parsed(self, path: PurePosixPath) -> Module | None:
         source = self._bytes(path)

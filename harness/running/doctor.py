@@ -14,7 +14,7 @@ from harness.containers.images import Fact
 from harness.errors import HarnessError
 from harness.project.celery_settings import is_module
 from harness.project.needs import Mount
-from harness.project.risks import calculated_in, risks_in
+from harness.project.risks import Outlook
 from harness.project.schema import KEYS
 from harness.project.settings import COMMAND_LINE, load
 from harness.project.source_files import Sources
@@ -67,7 +67,7 @@ def _risks(app: str, folder: Path) -> Iterator[Fact]:
     """Yield what may lose or double the app's tasks, as far as its files tell. Nothing of the app is run."""
     try:
         sources = Sources(folder)
-        risks = risks_in(sources)
+        outlook = Outlook.of(sources)
     except HarnessError as error:
         yield Fact(name="app", ok=False, detail=str(error))
         return
@@ -78,12 +78,12 @@ def _risks(app: str, folder: Path) -> Iterator[Fact]:
         detail = f"no file in {folder} is the module {name}: correct the app, or name its folder with --app-dir"
         yield Fact(name="app", ok=False, detail=detail)
         return
-    for risk in risks:
+    for risk in outlook.risks:
         shown = f" Shown by `{risk.shown_by}`." if risk.shown_by else ""
         detail = f"{risk.seen}: {risk.cost}. Change: {risk.remedy}.{shown}"
         yield Fact(name=f"risk {risk.setting}", ok=None, detail=detail)
-    if calculated := calculated_in(sources):
-        detail = f"nobody knows these before the app runs: {', '.join(calculated)}"
+    if outlook.unknown:
+        detail = f"nobody knows these before the app runs: {', '.join(outlook.unknown)}"
         yield Fact(name="settings of the app", ok=None, detail=detail)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.project.risks import calculated_in, risks_in
+from harness.project.app_tasks import tasks_in
+from harness.project.risks import Outlook
 from harness.project.source_files import Sources
 
 SAFE = """
@@ -34,7 +35,7 @@ def risks(tmp_path: Path, text: str = SAFE, **more: str) -> dict[str, str]:
     (tmp_path / "shop.py").write_text(text)
     for name, content in more.items():
         (tmp_path / f"{name}.py").write_text(content)
-    return {risk.setting: risk.seen for risk in risks_in(Sources(tmp_path))}
+    return {risk.setting: risk.seen for risk in Outlook.of(Sources(tmp_path)).risks}
 
 
 def test_a_careful_project_has_none(tmp_path: Path) -> None:
@@ -234,7 +235,7 @@ def test_a_setting_is_found_wherever_it_is_said(tmp_path: Path, configured: str,
 def test_a_setting_that_may_be_said_where_nobody_can_read_it_is_not_known(tmp_path: Path, configured: str) -> None:
     assert "task_acks_late" in risks(tmp_path, BARE.format(configured=""))
     assert risks(tmp_path, BARE.format(configured=configured)) == {}
-    assert "task_acks_late (shop.py:4)" in calculated_in(Sources(tmp_path))
+    assert "task_acks_late (shop.py:4)" in Outlook.of(Sources(tmp_path)).unknown
 
 
 def test_a_name_elsewhere_is_no_setting(tmp_path: Path) -> None:
@@ -246,12 +247,12 @@ def test_a_setting_that_differs_from_place_to_place_is_not_known(tmp_path: Path)
     text = BARE.format(configured="app.conf.task_acks_late = True\n")
     found = risks(tmp_path, text, other="app.conf.task_acks_late = False\n")
     assert not {"task_acks_late", "task_reject_on_worker_lost"} & found.keys()
-    assert calculated_in(Sources(tmp_path)) == ("task_acks_late (other.py:1, shop.py:4)",)
+    assert Outlook.of(Sources(tmp_path)).unknown == ("task_acks_late (other.py:1, shop.py:4)",)
 
 
 def test_what_is_calculated_is_named(tmp_path: Path) -> None:
     risks(tmp_path, SAFE.replace("task_acks_late=True", "task_acks_late=settings.LATE"))
-    assert calculated_in(Sources(tmp_path)) == ("task_acks_late (shop.py:7)",)
+    assert Outlook.of(Sources(tmp_path)).unknown == ("task_acks_late (shop.py:7)",)
 
 
 def test_a_risk_of_the_app_and_of_decorators_has_the_places_of_both(tmp_path: Path) -> None:
@@ -265,3 +266,146 @@ def test_many_tasks_are_shortened(tmp_path: Path) -> None:
     assert risks(tmp_path, BARE.format(configured=tasks))["task_acks_late"] == (
         "False for shop.mail0, shop.mail1, shop.mail2 and 3 more (not set)"
     )
+
+
+def unknown(tmp_path: Path) -> tuple[str, ...]:
+    return Outlook.of(Sources(tmp_path)).unknown
+
+
+@pytest.mark.parametrize(
+    ("configured", "seen"),
+    [
+        ("if DEBUG:\n    app.conf.task_acks_late = True\n", "task_acks_late (shop.py:5 if DEBUG)"),
+        ("if DEBUG:\n    pass\nelse:\n    app.conf.update(task_acks_late=True)\n", "(shop.py:7 if not (DEBUG))"),
+        (
+            "if DEBUG:\n    if FAST:\n        app.conf.task_acks_late = True\n",
+            "task_acks_late (shop.py:6 if FAST)",
+        ),
+        (
+            "app.conf.task_acks_late = True\nif DEBUG:\n    app.conf.task_acks_late = False\n",
+            "task_acks_late (shop.py:4, shop.py:6 if DEBUG)",
+        ),
+    ],
+)
+def test_a_setting_under_a_condition_is_not_certain_and_the_condition_is_named(
+    tmp_path: Path, configured: str, seen: str
+) -> None:
+    assert "task_acks_late" not in risks(tmp_path, BARE.format(configured=configured))
+    assert seen in " ".join(unknown(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        "if DEBUG:\n    app.conf.task_acks_late = False\n",
+        "if DEBUG:\n    print(1)\napp.conf.task_acks_late = False\n",
+        "if DEBUG:\n    app.conf.task_acks_late = False\nelse:\n    app.conf.task_acks_late = False\n",
+    ],
+)
+def test_a_condition_that_changes_nothing_leaves_a_risk_certain(tmp_path: Path, configured: str) -> None:
+    assert "task_acks_late" in risks(tmp_path, BARE.format(configured=configured))
+    assert unknown(tmp_path) == ()
+
+
+def test_entries_of_two_branches_do_not_replace_each_other(tmp_path: Path) -> None:
+    branches = 'if DEBUG:\n    app.conf.beat_schedule = {"a": 1}\nelse:\n    app.conf.beat_schedule = {"a": 2}\n'
+    assert "beat_schedule" not in risks(tmp_path, BARE.format(configured=branches))
+    twice = 'app.conf.beat_schedule = {"a": 1}\napp.conf.beat_schedule = {"a": 2}\n'
+    assert "beat_schedule" in risks(tmp_path, BARE.format(configured=twice))
+
+
+LIVE = 'app.config_from_object("live")\n'
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        "from base import *\n",
+        "from .base import *\n",
+        "from base import task_acks_late\n",
+        "from other import *\n",
+        "from base import *\ntask_acks_late = True\n",
+    ],
+)
+def test_a_configuration_has_what_it_imports_from_a_module_of_the_project(tmp_path: Path, live: str) -> None:
+    said = "task_acks_late = True\nimport celery\n"
+    found = risks(
+        tmp_path,
+        BARE.format(configured=LIVE),
+        live=f"import celery\n{live}",
+        base=said,
+        other=f"from base import *\n{said}",
+    )
+    assert "task_acks_late" not in found
+    assert unknown(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    ("live", "base"),
+    [
+        # What it says itself is in the place of what it imports.
+        ("from base import *\ntask_acks_late = False\n", "task_acks_late = True\n"),
+        ("from base import worker_prefetch_multiplier\n", "task_acks_late = True\nworker_prefetch_multiplier = 1\n"),
+        ("import base\n", "task_acks_late = True\n"),
+        ("from elsewhere import *\n", "task_acks_late = True\n"),
+    ],
+)
+def test_what_a_configuration_does_not_import_is_none_of_its_settings(tmp_path: Path, live: str, base: str) -> None:
+    found = risks(tmp_path, BARE.format(configured=LIVE), live=f"import celery\n{live}", base=base)
+    assert "task_acks_late" in found
+    assert unknown(tmp_path) == ()
+
+
+def test_what_is_imported_and_said_under_a_condition_is_not_known(tmp_path: Path) -> None:
+    live = "from base import *\nif DEBUG:\n    task_acks_late = False\n"
+    assert "task_acks_late" not in risks(
+        tmp_path, BARE.format(configured=LIVE), live=live, base="task_acks_late = True\n"
+    )
+    assert unknown(tmp_path) == ("task_acks_late (base.py:1, live.py:3 if DEBUG)",)
+
+
+FACTORY = """
+from celery import Celery
+
+def make():
+    app = Celery("shop")
+    app.conf.update(task_acks_late=False)
+
+    @app.task(max_retries=3)
+    def inner(): ...
+
+    @other.register
+    def neither(): ...
+
+    return app
+
+class Kept:
+    @app.task
+    def method(self): ...
+"""
+
+
+def test_a_task_inside_of_a_function_is_seen_and_is_not_sent_unasked(tmp_path: Path) -> None:
+    found = risks(tmp_path, FACTORY)
+    assert found["task_acks_late"] == "False for shop.inner (shop.py:6)"
+    (task,) = tasks_in(Sources(tmp_path))
+    assert (task.function, task.is_harmless) == ("inner", False)
+
+
+@pytest.mark.parametrize(
+    ("broker", "advised"),
+    [
+        ('"amqp://broker"', True),
+        ("BROKER", True),
+        ('os.environ["BROKER"]', True),
+        ('"redis://broker/0"', False),
+        ('os.environ.get("BROKER", "rediss://broker")', False),
+        ('"redis://a" if FAST else "amqp://b"', True),
+    ],
+)
+def test_confirms_are_advised_for_a_broker_that_has_them(tmp_path: Path, broker: str, *, advised: bool) -> None:
+    bare = BARE.format(configured=f"app.conf.broker_url = {broker}\n")
+    assert ("broker_transport_options" in risks(tmp_path, bare)) is advised
+    given = BARE.format(configured="").replace('Celery("shop")', f'Celery("shop", broker={broker})')
+    assert broker in given
+    assert ("broker_transport_options" in risks(tmp_path, given)) is advised
