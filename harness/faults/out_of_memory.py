@@ -19,11 +19,14 @@ _LOOK = """
 cd /sys/fs/cgroup
 if [ -e memory/memory.usage_in_bytes ]; then
     cat memory/memory.usage_in_bytes memory/memory.oom_control
+    grep -w inactive_file memory/memory.stat
 else
     cat memory.current memory.events
+    grep -w inactive_file memory.stat
 fi
 """
-"""Writes how many bytes the node uses, and how many of its processes the kernel killed: cgroups of version 1 or 2."""
+"""Writes how many bytes the node uses, how many of its processes the kernel killed, and how many of the bytes are
+cached files that were read only once: cgroups of version 1 or 2."""
 
 
 def megabytes(text: str) -> float:
@@ -53,8 +56,8 @@ class OutOfMemory(NodeFault):
 
         Args:
             node: see `Fault`.
-            room_mb: how much more memory than now the node may use, in MiB. Cached files count as used, and the kernel
-                gives them up before it kills.
+            room_mb: how much more memory than now the node may use, in MiB. Cached files that were read twice count as
+                used, and the kernel may give them up before it kills; others do not count.
         """
         super().__init__(node)
         self._room_bytes = int(room_mb * 2**20)
@@ -126,7 +129,7 @@ class OutOfMemory(NodeFault):
             room_mb = self._room_bytes / 2**20
             return (
                 f"the kernel killed no process of {self.node}: none asked for more than it could get, {room_mb:g} MiB "
-                f"and what cached files took; it was seen {before}."
+                f"and what cached files that were read twice took; it was seen {before}."
             )
         return None
 
@@ -139,11 +142,14 @@ class OutOfMemory(NodeFault):
 
 
 def _look(victim: Node) -> tuple[int, int]:
-    """Return how many bytes a node uses, and how many of its processes the kernel has killed so far."""
+    """Return how many bytes a node uses, and how many of its processes the kernel has killed so far.
+
+    Cached files that were read only once are left out: the kernel gives them up first.
+    """
     said = victim.container.execute("sh", "-c", _LOOK)
     first, *others = said.splitlines() or [""]
     counts = dict(line.split() for line in others if len(line.split()) == 2)  # noqa: PLR2004 - a name and its value.
     try:
-        return int(first), int(counts["oom_kill"])
+        return int(first) - int(counts["inactive_file"]), int(counts["oom_kill"])
     except (ValueError, KeyError):
         raise UsageError(f"the memory of {victim.name} cannot be read: its kernel says {said.strip()!r}.") from None
