@@ -18,6 +18,9 @@ from harness.errors import HarnessError, RunFolderError
 from harness.measure.durations import write_duration
 from harness.measure.load_account import LoadAccount
 from harness.printable import printable, printable_name
+from harness.records.event import Kind
+from harness.records.journal import parsed
+from harness.records.regular_file import open_regular
 from harness.records.survival import Survival
 from harness.records.typed_json import Record
 from harness.records.verdict import Fate, Verdict
@@ -89,6 +92,8 @@ def verdict_in(folder: RunFolder, audited: Audit) -> Verdict:
 def audit_in(folder: RunFolder) -> Audit:
     """Return the audit that a run has written. Raises RunFolderError."""
     if not (folder.path / "audit.json").exists():
+        if _sent_nothing(folder):
+            raise RunFolderError(f"{folder.path} has no audit.json: no task was sent, so that there was none to judge.")
         raise RunFolderError(
             f"{folder.path} has no audit.json: the run still goes on, or was killed; `harness audit` audits it."
         )
@@ -96,6 +101,27 @@ def audit_in(folder: RunFolder) -> Audit:
         return Audit.from_json(folder.read("audit.json"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{folder.path / 'audit.json'} is not what an audit writes: {error!r}.") from error
+
+
+def _sent_nothing(folder: RunFolder) -> bool:
+    """Return whether a run has ended without having sent a task, as one that only looks whether a worker starts."""
+    nodes = folder.read("run.json").get("nodes", [])
+    # A stack that is taken down saves the logs of its nodes.
+    has_ended = any(folder.logs.joinpath(f"{name}.log").exists() for name in nodes)
+    return has_ended and not any(_has_sent(path) for path in folder.journal.glob("*.jsonl"))
+
+
+def _has_sent(path: Path) -> bool:
+    with open_regular(path) as file:
+        # One line at a time: the journal of a load test is long, and its first lines tell already.
+        for line in file:
+            try:
+                kind = parsed(line)["kind"]
+            except ValueError:
+                continue
+            if kind == Kind.INTENDED:
+                return True
+    return False
 
 
 def survival_in(folder: RunFolder) -> Survival:

@@ -297,7 +297,7 @@ def ledger(rows: Sequence[tuple[str, Audit]]) -> Table:
     sent = sum(audit.entries for _, audit in rows)
     total = {fate: sum(audit.fates[fate] for _, audit in rows) for fate in Fate}
     table = Table(title="accounting", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_footer=True)
-    table.add_column("run", footer=f"{len(rows)} runs", ratio=1)
+    table.add_column("run", footer="1 run" if len(rows) == 1 else f"{len(rows)} runs", ratio=1)
     table.add_column("sent", justify="right", footer=str(sent))
     table.add_column("fates", footer=_fates(total))
     table.add_column("p95", justify="right", no_wrap=True)

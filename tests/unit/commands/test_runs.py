@@ -315,3 +315,27 @@ def test_a_folder_without_a_line_has_no_duration(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     (tmp_path / "pipe.jsonl").mkdir()
     assert (list(JournalInOrder(tmp_path)), span_s(tmp_path)) == ([], None)
+
+
+def test_a_run_that_only_started_a_worker_is_not_taken_for_a_killed_one(shell: Shell) -> None:
+    path = Path(".harness/runs/20261124T101500-init")
+    journal(path / "journal", "worker-1", (1.0, "ready", {"queues": {}}), (2.0, "down", {}))
+    (path / "run.json").write_text(json.dumps({"nodes": ["producer", "worker-1"]}))
+    (path / "logs").mkdir()
+    (path / "logs/worker-1.log").write_text("ready\n")
+    said = " ".join(shell("runs").output.split())
+    assert "no task was sent, so that there was none to judge" in said
+    assert "was killed" not in said
+
+
+@pytest.mark.parametrize("has_log", [True, False], ids=["its worker was taken down", "nobody took anything down"])
+def test_a_run_that_sent_a_task_and_has_no_audit_may_still_go_on(shell: Shell, *, has_log: bool) -> None:
+    path = Path(".harness/runs/20261124T101500-emails")
+    # Nothing was sent yet where nobody has taken anything down: that may come.
+    sent = [(1.0, "intended", {"task": "t-1", "name": "pay"})] if has_log else [(1.0, "up", {})]
+    journal(path / "journal", "producer", *sent)
+    (path / "run.json").write_text(json.dumps({"nodes": ["producer", "worker-1"]}))
+    if has_log:
+        (path / "logs").mkdir()
+        (path / "logs/worker-1.log").write_text("ready\n")
+    assert "the run still goes on, or was killed" in " ".join(shell("runs").output.split())
