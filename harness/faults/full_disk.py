@@ -2,7 +2,7 @@
 
 from harness.containers.engine import State
 from harness.containers.node import Node
-from harness.errors import UsageError
+from harness.errors import StartError, UsageError
 from harness.faults.node_fault import BROKER, NodeFault
 from harness.faults.silence import Silence, Unconfirmed
 
@@ -56,8 +56,17 @@ class FullDisk(NodeFault):
 
     def _mend(self, victim: Node) -> None:
         self._stack.broker_disk.free()
-        if not victim.is_up():
-            victim.start()
+        if victim.is_up():
+            try:
+                victim.wait_ready()
+            except StartError:
+                # It may have been about to end when room was made.
+                if victim.is_up():
+                    raise
+                self.has_ended = True
+            else:
+                return
+        victim.start()
         victim.wait_ready()
 
     def _unbroken(self, before: State | None) -> str | None:

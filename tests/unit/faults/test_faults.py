@@ -25,7 +25,7 @@ from harness.containers.broker_node import Alarm, BrokerNode, Login
 from harness.containers.engine import LOOPBACK, NodeSpec, State, Status
 from harness.containers.node import Node
 from harness.containers.tcp_link import TcpLink
-from harness.errors import EngineError, ResultsError, UsageError, WaitTimeout
+from harness.errors import EngineError, ResultsError, StartError, UsageError, WaitTimeout
 from harness.faults import (
     CloseConnections,
     DiskAlarm,
@@ -1122,6 +1122,41 @@ def test_a_full_disk_refuses_until_it_is_healed_and_the_broker_that_ended_is_bac
     assert one.words() == (
         "broker was out of disk space, and ended by that; 1 task was sent meanwhile, 1 without a confirm"
     )
+
+
+def test_a_broker_that_is_about_to_end_when_its_disk_has_room_again_is_started(
+    stack: FakeStack, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.owns_broker = True
+    one = FullDisk().on(stack, now=time)
+    one.inject()
+    waited = []
+
+    def wait_ready() -> None:
+        waited.append(stack.broker.is_up())
+        if len(waited) == 1:
+            box(stack.broker).kill()
+            raise StartError("it exited before it was ready.")
+
+    monkeypatch.setattr(stack.broker, "wait_ready", wait_ready)
+    one.heal()
+    assert (waited, stack.broker.is_up(), one.has_ended, one.landed()) == ([True, True], True, True, None)
+
+
+def test_a_broker_that_is_up_and_never_ready_again_is_an_error(
+    stack: FakeStack, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.owns_broker = True
+    one = FullDisk().on(stack, now=time)
+    one.inject()
+
+    def wait_ready() -> None:
+        raise StartError("it lacks everything.")
+
+    monkeypatch.setattr(stack.broker, "wait_ready", wait_ready)
+    with pytest.raises(StartError, match="lacks everything"):
+        one.heal()
+    assert one.healed_t is None
 
 
 def test_a_disk_that_has_room_again_proves_nothing_and_one_that_cannot_be_filled_is_an_error(
