@@ -29,6 +29,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         "docs/load.md",
         "docs/timelapse.md",
         "docs/web.md",
+        "docs/up.md",
         "docs/report.md",
         "docs/traces.md",
         "docs/ci.md",
