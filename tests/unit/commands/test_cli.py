@@ -301,7 +301,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[StackSpec]:
     monkeypatch.setattr(
         "harness.commands.timelapse.timelapse.execute", lambda _session, lapse, _tell: refuse(lapse.stack)
     )
-    monkeypatch.setattr("harness.commands.run.execute", lambda _session, plan, _tell: refuse(plan.stack))
+    monkeypatch.setattr("harness.commands.run.execute", lambda _session, plan, *_: refuse(plan.stack))
     for key in KEYS.values():
         if key.variable is not None:
             monkeypatch.delenv(key.variable, raising=False)
