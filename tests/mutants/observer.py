@@ -105,6 +105,7 @@ class Queries:
         from harness.audit.evidence_database import Database  # noqa: PLC0415 - only where there are queries to change.
 
         plain_all, plain_sample, plain_stream, plain_run = Database.all, Database.sample, Database.stream, Database.run
+        plain_keep_found = Database.keep_found
 
         def all_(database: "Database", query: str, **values: Json) -> list[tuple[Json, ...]]:
             found = plain_all(database, query, **values)
@@ -121,25 +122,39 @@ class Queries:
             self._compare(database, query, found, lambda: list(plain_stream(database, query, **values)))
             return iter(found)
 
+        def keep_found(database: "Database", query: str, **values: Json) -> None:
+            def kept() -> list[str]:
+                # Whose order has no meaning.
+                return sorted(map(repr, plain_all(database, query, **values)))
+
+            self._compare(database, query, kept(), kept)
+            plain_keep_found(database, query, **values)
+
         def run(database: "Database", query: str, **values: Json) -> None:
-            if self._open(query):
-                tables = sorted(set(_TABLE.findall(database._queries[query])))  # noqa: SLF001 - it observes.
-
-                def left() -> object:
-                    with _undone(database):
-                        plain_run(database, query, **values)
-                        return [_rows(database, table) for table in tables]
-
-                try:
-                    found = left()
-                except duckdb.Error:
-                    # What needs all the memory can do less in a transaction. Each change may be noticed, then.
-                    found = _Incomparable()
-                self._compare(database, query, found, left)
+            self._compare_left(database, query, lambda: plain_run(database, query, **values))
             plain_run(database, query, **values)
 
-        for name, method in (("all", all_), ("sample", sample), ("stream", stream), ("run", run)):
+        methods = {"all": all_, "sample": sample, "stream": stream, "keep_found": keep_found, "run": run}
+        for name, method in methods.items():
             setattr(Database, name, method)
+
+    def _compare_left(self, database: "Database", query: str, ask: Callable[[], None]) -> None:
+        """Compare what a query leaves in its tables."""
+        if not self._open(query):
+            return
+        tables = sorted(set(_TABLE.findall(database._queries[query])))  # noqa: SLF001 - it observes.
+
+        def left() -> object:
+            with _undone(database):
+                ask()
+                return [_rows(database, table) for table in tables]
+
+        try:
+            found = left()
+        except duckdb.Error:
+            # What needs all the memory can do less in a transaction. Each change may be noticed, then.
+            found = _Incomparable()
+        self._compare(database, query, found, left)
 
     def _open(self, query: str) -> list[Change]:
         """Return the changes of a query for which tests are still looked for."""

@@ -18,11 +18,11 @@ COUNTING = "SELECT count(*) FROM entry"
 
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """Open a database of two queries: `made` makes a table of one row, `found` counts the rows."""
-    for name in ("all", "sample", "stream", "run"):
+    """Open a database: `made` makes a table of one row, `found` counts the rows, `kept` tells what was kept."""
+    for name in ("all", "sample", "stream", "keep_found", "run"):
         monkeypatch.setattr(Database, name, getattr(Database, name))
     with open_database(tmp_path) as opened:
-        queries = {"made": "CREATE TABLE entry AS SELECT 1 AS a", "found": COUNTING}
+        queries = {"made": "CREATE TABLE entry AS SELECT 1 AS a", "found": COUNTING, "kept": "FROM found"}
         monkeypatch.setattr(opened, "_queries", queries)
         yield opened
 
@@ -51,6 +51,17 @@ def test_a_test_can_notice_a_query_that_finds_or_leaves_something_else(
 ) -> None:
     queries = observed(database, made, found)
     assert {number: tests for number, tests in queries.noticing.items() if tests} == noticing
+
+
+@pytest.mark.parametrize(("changed", "noticing"), [("SELECT 2", ["test_it"]), (f"{COUNTING} LIMIT 1", [])])
+def test_a_test_can_notice_a_query_whose_tasks_are_kept(database: Database, changed: str, noticing: list[str]) -> None:
+    database.run("made")
+    queries = Queries([Change(number=FOUND, query="found", text=changed)])
+    queries.observe()
+    queries.test = "test_it"
+    database.keep_found("found")
+    assert database.all("kept") == [(1,)]
+    assert queries.noticing[FOUND] == noticing
 
 
 def test_between_tests_nothing_is_noticed(database: Database) -> None:
