@@ -599,11 +599,11 @@ def test_where_no_worker_was_there_none_had_a_share(tmp_path: Path) -> None:
     assert finding(world.audit(), "fairness-unknown").text.endswith("there were not two workers with work: none.")
 
 
-@pytest.mark.parametrize("later_s", [1.0, 0.0])
-def test_an_execution_before_its_time_is_a_broken_promise(world: World, later_s: float) -> None:
+@pytest.mark.parametrize(("later_s", "retries"), [(1.0, 0), (0.0, 0), (0.0, 7)])
+def test_an_execution_before_its_time_is_a_broken_promise(world: World, later_s: float, retries: int) -> None:
     world.intend("x", due=2_000.0)
     (intended,) = (line for line in world.lines["producer"] if line.get("task") == "x" and line["kind"] == "intended")
-    world.say("worker-1", "started", "x", t=intended["t"] + later_s)
+    world.say("worker-1", "started", "x", t=intended["t"] + later_s, retries=retries)
     world.say("worker-1", "finished", "x", state="SUCCESS")
     world.record("x")
     world.mail("x")

@@ -170,6 +170,14 @@ def test_a_process_is_killed_by_what_ended_it_after_the_task_began(world: World)
     assert "mail (x) began 2 times, its process was killed by SIGKILL" in lost(world)
 
 
+def test_a_process_that_was_killed_while_it_unwound_its_task_is_told(world: World) -> None:
+    world.intend("x")
+    begin(world, "x")
+    end(world, "x", state="UNKNOWN")
+    world.say("worker-1", "exited", child=7, code=-15)
+    assert "mail (x) began once, its process was killed by SIGTERM on worker-1" in lost(world)
+
+
 def test_a_process_that_was_killed_as_soon_as_its_task_began_is_told(world: World) -> None:
     world.intend("x")
     begin(world, "x")

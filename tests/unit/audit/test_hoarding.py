@@ -111,6 +111,12 @@ def test_one_worker_alone_hoards_nothing(world: World) -> None:
     assert hoarded(world) == []
 
 
+def test_a_worker_that_does_not_say_how_many_tasks_it_runs_at_once_is_compared_with_none(world: World) -> None:
+    world.lines["worker-2"][1]["concurrency"] = 0
+    run(world, "y", 112, 116, 117, node="worker-2")
+    assert hoarded(world) == []
+
+
 def test_of_a_long_journal_one_task_of_several_stands_for_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.audit.witnesses._LINES_OF_LOADS", 50)
     for number in range(40):

@@ -369,10 +369,11 @@ def test_what_workers_send_is_told_from_what_is_sent_to_them(ledger: Ledger, say
     say("producer", "opened", node="producer", pid=1, role="producer")
     say("worker-1", "opened", node="worker-1", pid=1, role="worker")
     sends(say, "a")
+    sends(say, "c")
     say("worker-1", "intended", "b")
     say("worker-1", "intended", "a", retries=1)
     ledger.update()
-    assert (ledger.sent, ledger.sent_to_app) == (2, 1)
+    assert (ledger.sent, ledger.sent_to_app) == (3, 2)
 
 
 def test_who_sends_which_tasks_is_counted_by_their_names(ledger: Ledger, say: Say) -> None:

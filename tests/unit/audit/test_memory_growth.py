@@ -43,10 +43,14 @@ def test_without_the_promise_no_growth_breaks_it(world: World) -> None:
     assert world.audit().passed
 
 
-@pytest.mark.parametrize(("mb", "code"), [(3.5, {"memory-grows"}), (2.5, set())])
-def test_the_processes_of_a_worker_count_by_their_tasks(world: World, mb: float, code: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("mb", "other_mb", "code"), [(3.5, 0.0, {"memory-grows"}), (2.5, 0.0, set()), (2.5, 1.5, {"memory-grows"})]
+)
+def test_the_processes_of_a_worker_count_by_their_tasks(
+    world: World, mb: float, other_mb: float, code: set[str]
+) -> None:
     grow(world, "worker-1.7", mb, tasks=850)
-    grow(world, "worker-1.8", 0.0, tasks=550)
+    grow(world, "worker-1.8", other_mb, tasks=550)
     assert codes(world.audit(), Verdict.FAIL) == code
 
 

@@ -221,4 +221,60 @@ def test_of_several_members_one_is_named(world: World) -> None:
     run_body(world)
     world.say("worker-1", "finished", "a", state="SUCCESS")
     world.say("worker-1", "finished", "b", state="SUCCESS")
-    assert "mail (a) and 1 more had succeeded" in finding(world.audit(), "out-of-order").text
+    found = finding(world.audit(), "out-of-order")
+    assert "mail (a) and 1 more had succeeded" in found.text
+    assert (found.count, found.tasks) == (1, ("body",))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        ("a", "b", "mail (x), a step of a chain, began before pay (a) and 1 more had succeeded, and it never did"),
+        ("b", "a", "mail (x), the body of a chord, began before its member mail (a) and 1 more had succeeded"),
+    ],
+)
+def test_of_several_predecessors_the_first_is_told_with_what_it_was_to_the_task(
+    world: World, first: str, last: str, words: str
+) -> None:
+    intend(world, first, ("x", "next"), name="pay")
+    intend(world, last, ("x", "body"))
+    world.say("worker-1", "started", first)
+    world.say("worker-1", "started", last)
+    intend(world, "x")
+    world.execute("x", node="worker-2")
+    world.say("worker-1", "finished", last, state="SUCCESS")
+    # It ended otherwise, and its row says so.
+    world.say("worker-1", "finished", first, state="FAILURE")
+    world.rows[0] = (first, "FAILURE", b"{}")
+    text = finding(world.audit(), "out-of-order").text
+    assert words in text
+    assert ("never" in text) is ("never" in words)
+
+
+def test_of_many_tasks_that_are_out_of_order_three_are_told(world: World) -> None:
+    for task in "dbca":
+        intend(world, task, (f"{task}-next", "next"))
+        world.say("worker-1", "started", task)
+        intend(world, f"{task}-next")
+        world.execute(f"{task}-next", node="worker-2")
+        world.say("worker-1", "finished", task, state="SUCCESS")
+    found = finding(world.audit(), "out-of-order")
+    assert found.count == 4
+    assert [f"before mail ({task}) had succeeded" in found.text for task in "abcd"] == [True, True, True, False]
+
+
+def test_a_step_that_nobody_sent_is_out_of_order_too(world: World) -> None:
+    send_chain(world)
+    world.execute("b", node="worker-2")
+    world.say("worker-1", "finished", "a", state="SUCCESS")
+    text = finding(world.audit(), "out-of-order").text
+    assert "a task (b), a step of a chain, began before mail (a) had succeeded" in text
+
+
+def test_a_body_whose_member_was_never_sent_began_before_it(world: World) -> None:
+    intend(world, "a")
+    intend(world, "unlock", ("body", "body"), name="celery.chord_unlock", members=["a", "b"])
+    world.execute("a")
+    run_body(world)
+    text = finding(world.audit(), "out-of-order").text
+    assert "began before its member a task (b) had succeeded, and it never did" in text

@@ -277,6 +277,17 @@ def test_each_chord_has_members_of_its_own(world: World) -> None:
     assert "of the 3 members before sum (other), 1 were never sent: e" in text
 
 
+def test_a_chord_that_follows_another_one_has_not_its_members(world: World) -> None:
+    chord(world, "a", "b")
+    world.lines["producer"][-2]["steps"].append(step("later", "later", name="sum"))
+    for task, body in (("a", "body"), ("b", "body"), ("c", "later"), ("d", "later")):
+        member(world, task, body=body)
+    run(world, "body", name="sum")
+    end_chord(world)
+    text = finding(world.audit(), "chords-hopeless").text
+    assert "sum (later) was never sent, though all 2 members ended and are recorded" in text
+
+
 def test_a_member_that_was_sent_is_not_among_those_that_were_not(world: World) -> None:
     chord(world, "a", "b")
     world.intend("a", steps=[step("body", "body", name="sum")], expect={}, effects=None)

@@ -503,10 +503,16 @@ def test_a_chord_that_waits_for_ever_is_explained_by_its_member(world: World) ->
 def test_an_app_that_never_rests_is_explained_by_the_task_that_retries(world: World) -> None:
     settings(world, {"max_retries": None})
     retries(world)
+    world.intend("y")
+    world.execute("y", state="RETRY")
+    world.execute("y")
     assert world.remains
+    # One that ended after a retry does not ask any more, and one that waits has not asked.
+    world.remains["messages"] = ["x", "z"]
+    world.intend("z")
     world.remains["settled"] = {"how": "limit", "waited_s": 9.0, "sending": [["mail", "mail", 40]]}
     (reason,) = finding(world.audit(), "restless").reasons
-    assert reason.text == "max_retries is None (task mail)"
+    assert (reason.text, reason.count, reason.tasks) == ("max_retries is None (task mail)", 1, ("x",))
 
 
 def test_a_task_may_not_be_run_twice_where_that_is_promised(world: World) -> None:

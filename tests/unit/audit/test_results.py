@@ -307,10 +307,13 @@ def test_folding_leaves_one_file_that_holds_everything(tmp_path: Path) -> None:
 def test_a_copy_of_everything_has_the_rows_of_both_tables_as_they_are(dated: Results, tmp_path: Path) -> None:
     target = tmp_path / "copy.sqlite3"
     target.write_bytes(b"what was there before")
+    with closing(sqlite3.connect(tmp_path / "results.sqlite3")) as connection, connection:
+        connection.execute("CREATE TABLE celery_tasksetmeta (taskset_id TEXT, result BLOB)")
+        connection.execute("INSERT INTO celery_tasksetmeta VALUES ('g', x'5b5d')")
     copy_all(dated, target)
     theirs = Results.of_file(target)
     assert list(theirs.rows()) == list(dated.rows())
-    assert theirs.groups() == dated.groups()
+    assert theirs.groups() == [GroupRow(taskset="g", result=b"[]")]
     (ours,), (endings,) = theirs.endings(["f", "t-1"]), dated.endings(["f", "t-1"])
     assert sorted(ours) == sorted(endings)
 
