@@ -973,6 +973,17 @@ def test_where_the_row_does_not_say_the_error_the_journal_does(world: World, err
     assert world.audit().fates[fate] == 1
 
 
+def test_the_only_effect_of_a_task_that_was_sent_twice_is_missed(world: World) -> None:
+    world.intend("x")
+    world.execute("x", state="RETRY")
+    world.intend("x")
+    world.execute("x")
+    world.record("x")
+    found = world.audit()
+    assert found.fates[Fate.LOST] == 1
+    assert 'its effect "mail:x" never came' in finding(found, "lost").text
+
+
 def test_a_breach_counts_though_more_may_come(world: World) -> None:
     world.intend("x")
     world.execute("x", state=None)

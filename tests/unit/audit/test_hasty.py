@@ -72,6 +72,25 @@ def test_of_two_executions_before_the_commit_the_first_is_told(world: World) -> 
     assert "ship (a) began 4000 ms before the commit" in text
 
 
+def test_what_is_sent_meanwhile_and_what_is_sent_again_later_is_another_matter(world: World) -> None:
+    send(world, early=True)
+    world.lines["worker-2"].pop()
+    world.fine("y")
+    world.say("worker-2", "committed", "a")
+    world.say("worker-2", "intended", "a", name="ship", parent="z")
+    world.say("worker-2", "accepted", "a", confirmed=True)
+    world.execute("a")
+    assert len(told(world)) == 1
+
+
+def test_a_task_that_begins_before_its_sender_knows_that_the_broker_has_it_is_in_order(world: World) -> None:
+    world.say("worker-2", "intended", "a", name="ship", parent="z")
+    world.execute("a")
+    world.say("worker-2", "accepted", "a", confirmed=True)
+    world.record("a")
+    assert told(world) == []
+
+
 def test_a_task_whose_first_transaction_was_rolled_back_and_whose_second_was_not_is_told(world: World) -> None:
     send(world, early=True, rolled_back=True)
     send(world, early=True)

@@ -193,6 +193,18 @@ def test_a_body_after_all_its_members_is_in_order(world: World, announce: Callab
     check(world)
 
 
+def test_what_runs_because_a_member_failed_does_not_wait_for_the_others(world: World) -> None:
+    for task in "ab":
+        intend(world, task)
+    steps = (("body", "body"), ("sorry", "errback"))
+    intend(world, "unlock", *steps, name="celery.chord_unlock", members=["a", "b"])
+    world.say("worker-1", "started", "b")
+    intend(world, "sorry", parent="a")
+    world.execute("sorry", node="worker-2")
+    world.say("worker-1", "finished", "b", state="SUCCESS")
+    assert "out-of-order" not in {one.code for one in world.audit().findings}
+
+
 @pytest.mark.parametrize(("since_s", "early"), [(3.9, ()), (None, ("body",)), (0.5, ("body",))])
 def test_a_member_has_ended_when_its_result_is_stored(
     world: World, since_s: float | None, early: tuple[str, ...]
