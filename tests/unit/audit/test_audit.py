@@ -267,6 +267,17 @@ def test_a_refused_task_that_ran_is_a_lie_of_the_broker(world: World) -> None:
     assert codes(found, Verdict.FAIL) == {"refused-but-ran"}
 
 
+@pytest.mark.parametrize("unwitnessed", [["executions"], []])
+def test_the_row_of_a_refused_task_shows_that_it_ran_only_where_no_worker_left_a_journal(
+    world: World, unwitnessed: list[str]
+) -> None:
+    world.unwitnessed = unwitnessed
+    world.intend("x", "refused")
+    world.record("x")
+    world.mail("x")
+    assert ("refused-but-ran" in codes(world.audit(), Verdict.FAIL)) is bool(unwitnessed)
+
+
 def test_a_task_of_unknown_outcome_that_ran_is_recovered(world: World) -> None:
     world.intend("x", "unknown")
     world.execute("x")

@@ -496,8 +496,12 @@ def test_a_chord_that_waits_for_ever_is_explained_by_its_member(world: World) ->
     world.intend("x", expect={}, effects=[], steps=steps, follow=["body"])
     begin(world)
     end(world, ignored=True)
+    # Another chord waits for a member in the broker.
+    world.intend("y", expect={}, effects=[], steps=[{**steps[0], "task": "other"}], follow=["other"])
+    assert world.remains
+    world.remains["messages"] = ["y"]
     (reason,) = finding(world.audit(), "chords-hopeless").reasons
-    assert reason.text == "task_ignore_result is True (task mail)"
+    assert (reason.text, reason.tasks) == ("task_ignore_result is True (task mail)", ("x",))
 
 
 def test_an_app_that_never_rests_is_explained_by_the_task_that_retries(world: World) -> None:

@@ -209,6 +209,11 @@ def test_an_expectation_of_a_hundred_characters_is_shown_whole(run: Run, *, leng
     assert about(run.audit(), "wrong")[2].endswith(f"work (x): expected {shown}, came 1")
 
 
+def test_a_long_result_is_the_one_that_was_expected(run: Run) -> None:
+    run.work("x", json.dumps("x" * 1_000).encode(), Expect(result="x" * 1_000))
+    assert fates(run.audit()) == {Fate.OK: 1}
+
+
 def test_a_long_expectation_says_its_state_and_its_error_too(run: Run) -> None:
     for task, error in (("expected", "Refused"), ("other", "Lost")):
         run.intend(task, Expect(state="FAILURE", error=error, result="x" * 200))
@@ -1059,11 +1064,13 @@ def test_a_row_of_a_failure_that_is_gone_is_deleted_like_that_of_a_success(run: 
 
 
 def test_a_row_that_is_gone_is_told_with_the_worker_that_wrote_it(run: Run) -> None:
-    """A worker that retried the task before wrote a row as well, and not the last one."""
+    """A worker that retried the task before wrote a row as well, and one that ended it again later wrote none."""
     run.intend("x")
     run.say("worker-0", "started", "x", name="work")
     run.say("worker-0", "finished", "x", state="RETRY", store_s=0.01)
     run.run("x", store_s=0.01)
+    run.say("worker-2", "started", "x", name="work")
+    run.say("worker-2", "finished", "x", state="SUCCESS")
     assert "by worker-1, and gone at the end" in about(run.audit(), "row-deleted")[2]
 
 
