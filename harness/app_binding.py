@@ -27,7 +27,7 @@ from harness.errors import UsageError
 from harness.records.event import Kind
 from harness.records.expectation import Expect
 from harness.records.journal import Writer, encode
-from harness.records.message import Message, has_one_result, names_in, place_of
+from harness.records.message import Message, has_one_result, is_transient, names_in, place_of
 from harness.records.moment import Moment, Reach, go_on
 from harness.records.values import Json
 
@@ -146,6 +146,7 @@ def journal_sends(app: Any, journal: Writer, *, vhost: str | None = None, reach:
         mine = _sending.get()
         queue = options.get("queue")
         line = intent.to_json(queue if isinstance(queue, str) else place_of([queue], options.get("routing_key")))
+        line |= _delivery(app, queue, options.get("delivery_mode"))
         if mine is not None:
             if mine.task == intent.task and mine.due_t is not None:
                 line = {"due": mine.due_t} | line
@@ -172,6 +173,18 @@ def journal_sends(app: Any, journal: Writer, *, vhost: str | None = None, reach:
         return answer
 
     app.amqp.send_task_message = journaled
+
+
+def _delivery(app: Any, queue: Any, given: Any) -> dict[str, Json]:
+    """Return the member of a line that says that the broker need not keep a message on disk; empty if it must.
+
+    Args:
+        app: the app that sends it.
+        queue: its queue; a name, or None, decides nothing.
+        given: the delivery mode that the caller asked for, or the task.
+    """
+    of_queue = getattr(getattr(queue, "exchange", None), "delivery_mode", None)
+    return {"transient": True} if is_transient(given, of_queue, app.conf.task_default_delivery_mode) else {}
 
 
 @contextlib.contextmanager

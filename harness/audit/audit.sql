@@ -9,6 +9,7 @@ CREATE TABLE entry AS
 SELECT task,
        arg_min(name, t) FILTER (kind = 'intended') AS name,
        arg_max(queue, t) FILTER (kind = 'intended') AS queue,
+       arg_max(coalesce(transient, false), t) FILTER (kind = 'intended') AS is_transient,
        arg_min(coalesce(due, t), t) FILTER (kind = 'intended') AS due_t,
        max(t) FILTER (kind = 'intended') AS last_intended_t,
        max(expires) AS expires,
@@ -51,14 +52,17 @@ GROUP BY task;
 -- name: executions
 -- For each task that began more than once, or began and did not end: the outcome on each worker. `code` is the exit
 -- code of the last process that began it and did not end it, as far as its parent reported it (for a signal: its
--- number, negative). What a process dies of after it ended the task says nothing about the task.
+-- number, negative), and `is_starved` tells whether the kernel killed it for memory. `grown_kb` is the peak memory that
+-- such a process had before, if that had grown by half since its first task. What a process dies of after it ended the
+-- task says nothing about the task.
 CREATE TABLE execution AS
 WITH said AS (
          SELECT line.*, owner.node AS worker, owner.pid AS process FROM line JOIN owner USING (file)
          WHERE line.kind IN ('started', 'finished') AND line.task IN (SELECT task FROM run WHERE starts > 1 OR starts > ends)
      ),
      gone AS (
-         SELECT owner.node AS worker, line.child AS process, line.t, line.code FROM line JOIN owner USING (file)
+         SELECT owner.node AS worker, line.child AS process, line.t, line.code, line.out_of_memory IS true AS is_starved
+         FROM line JOIN owner USING (file)
          WHERE line.kind = 'exited'
      ),
      open AS (
@@ -67,9 +71,14 @@ WITH said AS (
          HAVING began_t > coalesce(max(t) FILTER (kind = 'finished' AND state <> 'UNKNOWN'), 0)
      ),
      dead AS (
-         SELECT open.task, open.worker, open.began_t, arg_min(gone.code, gone.t) AS code
+         SELECT open.task, open.worker, open.process, open.began_t, arg_min(gone.code, gone.t) AS code,
+                arg_min(gone.is_starved, gone.t) AS is_starved
          FROM open JOIN gone ON gone.worker = open.worker AND gone.process = open.process AND gone.t >= open.began_t
          GROUP BY open.task, open.worker, open.process, open.began_t
+     ),
+     grown AS (
+         SELECT owner.node AS worker, owner.pid AS process, max(line.peak_kb) AS kb FROM line JOIN owner USING (file)
+         WHERE line.peak_kb IS NOT NULL GROUP BY ALL HAVING kb > 1.5 * min(line.peak_kb)
      ),
      summed AS (
          SELECT task, worker,
@@ -79,8 +88,19 @@ WITH said AS (
                 arg_max(error, t) FILTER (kind = 'finished' AND error IS NOT NULL) AS error
          FROM said GROUP BY task, worker
      )
-SELECT summed.*, arg_max(dead.code, dead.began_t) AS code
-FROM summed LEFT JOIN dead USING (task, worker) GROUP BY ALL;
+SELECT summed.*, arg_max(dead.code, dead.began_t) AS code,
+       coalesce(arg_max(dead.is_starved, dead.began_t), false) AS is_starved,
+       arg_max(grown.kb, dead.began_t) FILTER (dead.is_starved) AS grown_kb
+FROM summed LEFT JOIN dead USING (task, worker) LEFT JOIN grown USING (worker, process) GROUP BY ALL;
+
+-- name: cuts
+-- The times at which a worker lost its connection to the broker. `overdue_ms` is the broker's time-out if it was the
+-- reason: the worker had held a message for longer without an acknowledgement.
+CREATE TABLE cut AS
+SELECT owner.node AS worker, line.t,
+       TRY_CAST(nullif(regexp_extract(line.reason, 'delivery acknowledgement .*imeout value used: (\d+) ms', 1), '') AS BIGINT)
+           AS overdue_ms
+FROM line JOIN owner USING (file) WHERE line.kind = 'disconnected';
 
 -- name: fanouts
 -- Tasks that one publish brought to several workers, as a broadcast does: each worker got a first delivery.
@@ -260,6 +280,20 @@ WITH slot AS (SELECT unnest(generate_series(0, (SELECT max(slot) FROM load))) AS
      )
 SELECT node, sum(least(idle_s, held_by_others_s)) AS idle_s, sum(least(held_s, idle_of_others_s)) AS held_s
 FROM compared GROUP BY node ORDER BY idle_s DESC, node;
+
+-- name: waits
+-- Tasks that waited in a worker for longer than $least_s seconds before it began them. A wait for the time before which
+-- a task must not run does not count. One task of $one_in is looked at.
+CREATE TABLE wait AS
+SELECT DISTINCT task FROM (
+    SELECT owner.node, line.task, max(greatest(line.t, coalesce(line.eta, 0))) FILTER (kind = 'received') AS from_t,
+           min(line.t) FILTER (kind = 'started') AS until_t
+    FROM line JOIN owner USING (file)
+    WHERE kind IN ('received', 'started') AND hash(line.task) % $one_in::UBIGINT = 0 GROUP BY owner.node, line.task
+) WHERE until_t - from_t > $least_s;
+
+-- name: waited
+SELECT task FROM wait;
 
 -- name: growths
 -- Per worker: by how many MiB its processes grew in 1,000 tasks, and over how many tasks that was measured. The slope of
@@ -722,12 +756,21 @@ SELECT task FROM fact WHERE again > 0 AND ending IS NULL;
 -- The tasks of a finding (`found`), in groups of the same evidence; see `Case` in reasons.py. A finding with more groups
 -- than 50 has too many causes to be explained.
 WITH death AS (
-    SELECT task, list_sort(list(worker)) AS workers, arg_max(code, starts) FILTER (code IS NOT NULL) AS code
+    SELECT task, list_sort(list(worker)) AS workers, arg_max(code, starts) FILTER (code IS NOT NULL) AS code,
+           bool_or(is_starved) AS is_starved, max(grown_kb) AS grown_kb
     FROM execution SEMI JOIN found USING (task) GROUP BY task
+),
+overdue AS (
+    SELECT execution.task, max(cut.overdue_ms) AS ms FROM execution SEMI JOIN found USING (task)
+    JOIN cut USING (worker) GROUP BY execution.task
 )
 SELECT count(*) AS size, min(task, 3) AS tasks, name, coalesce(queue, $default_queue) AS queue, ending, status, outcome,
        error, expect_state, expect_error, expects_result, ignored, row_expired,
        starts, starts > greatest(times, deliveries) AS redelivered, again > 0 AS is_retried, cut_short > 0 AS is_cut_short,
-       NOT ignored AND coalesce(success_t < last_start_t, false) AS stored_before, workers, code, left(discard.reason, 200) AS discarded
+       NOT ignored AND coalesce(success_t < last_start_t, false) AS stored_before, workers, code,
+       left(discard.reason, 200) AS discarded, overdue.ms AS overdue_ms,
+       coalesce(is_transient AND last_intended_t < (SELECT max(t) FROM cut), false) AS is_transient,
+       coalesce(is_starved, false) AS is_starved, grown_kb
 FROM found JOIN fact USING (task) LEFT JOIN death USING (task) LEFT JOIN discard USING (task)
+LEFT JOIN overdue USING (task)
 GROUP BY ALL ORDER BY size DESC, tasks LIMIT 50;

@@ -48,6 +48,14 @@ class Case(NamedTuple):
     """The exit code of the process of the last execution that was cut short, as far as its parent reported it."""
     discarded: str | None
     """The reason for which a worker discarded its message."""
+    overdue_ms: int | None
+    """The broker's time-out for an acknowledgement, in milliseconds, if it ended a connection of one of the workers."""
+    is_transient: bool
+    """True if it was sent as transient, and a worker lost its connection after that."""
+    is_starved: bool
+    """True if the kernel killed the process of its last execution for memory."""
+    grown_kb: int | None
+    """The peak memory of that process before, in KiB, if it had grown by half since its first task."""
 
 
 class Blame(NamedTuple):
@@ -105,7 +113,7 @@ class OfTask:
     @property
     def remedies(self) -> Sequence[str]:
         """The line for the app, and the line for a task."""
-        return (_app_line({f"task_{name}": value for name, value in self.change.items()}), _task_line(self.change))
+        return (app_line({f"task_{name}": value for name, value in self.change.items()}), task_line(self.change))
 
     def find(self, case: Case, live: LiveSettings, queues: Mapping[str, QueueLeft]) -> Blame | None:  # noqa: ARG002
         """Return it if its value is such, and the other options' too."""
@@ -123,7 +131,7 @@ class OfTask:
             return None
         change = {option if name == self.option else name: value for name, value in self.change.items()}
         app_change = {f"task_{name}": value for name, value in change.items()}
-        remedy = _app_line(app_change) if found.where == "app" else _task_line(change)
+        remedy = app_line(app_change) if found.where == "app" else task_line(change)
         return Blame(f"task_{option}", found.value, found.where, remedy)
 
 
@@ -162,7 +170,7 @@ class OfTaskAlone:
     @property
     def remedies(self) -> Sequence[str]:
         """The line for a task."""
-        return (_task_line({self.setting: self.new}),)
+        return (task_line({self.setting: self.new}),)
 
     def find(self, case: Case, live: LiveSettings, queues: Mapping[str, QueueLeft]) -> Blame | None:  # noqa: ARG002
         """Return it if the task sets it to such a value."""
@@ -185,7 +193,7 @@ class OfApp:
     @property
     def remedies(self) -> Sequence[str]:
         """The line for the app."""
-        return (_app_line({self.setting: self.new}),)
+        return (app_line({self.setting: self.new}),)
 
     def find(self, case: Case, live: LiveSettings, queues: Mapping[str, QueueLeft]) -> Blame | None:  # noqa: ARG002
         """Return it if its value is such."""
@@ -242,7 +250,7 @@ class OfQueue:
     @property
     def remedies(self) -> Sequence[str]:
         """The declaration of the queue, without the arguments that it has beside."""
-        return (_queue_line("...", {name: value for name, value in self.change.items() if value is not None}),)
+        return (queue_line("...", {name: value for name, value in self.change.items() if value is not None}),)
 
     def find(self, case: Case, live: LiveSettings, queues: Mapping[str, QueueLeft]) -> Blame | None:  # noqa: ARG002
         """Return it if the queue has such an argument."""
@@ -251,7 +259,7 @@ class OfQueue:
             return None
         arguments = {name: value for name, value in {**queue.arguments, **self.change}.items() if value is not None}
         value = queue.arguments[self.setting]
-        return Blame(self.setting, value, f"queue {queue.name}", _queue_line(queue.name, arguments))
+        return Blame(self.setting, value, f"queue {queue.name}", queue_line(queue.name, arguments))
 
 
 @dataclass(frozen=True)
@@ -312,18 +320,21 @@ class OfImports:
         )
 
 
-def _app_line(change: Mapping[str, Json]) -> str:
+def app_line(change: Mapping[str, Json]) -> str:
+    """Return the line that sets settings of the app."""
     if len(change) == 1:
         ((name, value),) = change.items()
         return f"app.conf.{name} = {value!r}"
     return f"app.conf.update({', '.join(f'{name}={value!r}' for name, value in change.items())})"
 
 
-def _task_line(change: Mapping[str, Json]) -> str:
+def task_line(change: Mapping[str, Json]) -> str:
+    """Return the line that sets options of a task."""
     return f"@app.task({', '.join(f'{name}={value!r}' for name, value in change.items())})"
 
 
-def _queue_line(name: str, arguments: Mapping[str, Json]) -> str:
+def queue_line(name: str, arguments: Mapping[str, Json]) -> str:
+    """Return the line that declares a queue with these arguments."""
     said = ", ".join(f'"{key}": {_literal(value)}' for key, value in arguments.items())
     return f'Queue("{name}", queue_arguments={{{said}}})'
 

@@ -23,6 +23,7 @@ from harness.audit.blamed_settings import (
     off,
     on,
 )
+from harness.audit.blamed_values import OfConsumerTimeout, OfDeliveryMode, OfMemory, OfPrefetch
 from harness.records.finding_codes import Code
 
 
@@ -97,6 +98,15 @@ RULES = (
         )
     ),
     Rule(
+        codes=_LOST,
+        seen="no worker ever began it, it was sent as transient, and then a worker lost its connection to the broker",
+        holds=lambda case: case.starts == 0 and case.ending is None and case.is_transient,
+        blamed=OfDeliveryMode(),
+        value="1 or transient",
+        price="the broker writes each message to its disk",
+        source=f"{_CONFIGURATION}: task_default_delivery_mode",
+    ),
+    Rule(
         codes=_LOST_OR_AWAITED,
         seen="a soft shutdown interrupted it after its message was acknowledged; its row says RETRY for ever",
         holds=lambda case: _is_unended(case) and case.status == "RETRY" and not case.is_retried,
@@ -113,6 +123,15 @@ RULES = (
         value="False",
         price="a task whose worker dies begins once more",
         source=f"{_CONFIGURATION}: task_acks_late",
+    ),
+    Rule(
+        codes=_FAILED,
+        seen="the kernel killed its pool process for memory, and that had grown by half in the tasks before",
+        holds=lambda case: case.ending == "FAILURE" and case.error == "WorkerLostError" and case.is_starved,
+        blamed=OfMemory(),
+        value="not set, or above what the process had",
+        price="a process is replaced more often, which takes time",
+        source=f"{_CONFIGURATION}: worker_max_memory_per_child",
     ),
     Rule(
         codes=_FAILED,
@@ -183,6 +202,15 @@ RULES = (
         value="threads or solo; for a soft limit any but prefork",
         price="each process needs memory of its own",
         source="celery/celery#9203",
+    ),
+    Rule(
+        codes=_DUPLICATED,
+        seen="its message came back because the broker waited no longer for the acknowledgement",
+        holds=lambda case: case.redelivered and case.overdue_ms is not None,
+        blamed=OfConsumerTimeout(),
+        value="less than the task takes; the broker's own consumer_timeout where the queue has none",
+        price="the message of a worker that hangs comes back later",
+        source="RabbitMQ's documentation, Consumers: Delivery Acknowledgement Timeout",
     ),
     Rule(
         codes=_DUPLICATED,
@@ -278,6 +306,15 @@ RULES = (
         value="None",
         price="after the third retry it ends as a FAILURE",
         source="Celery's documentation, Tasks: max_retries",
+    ),
+    Rule(
+        codes=frozenset({Code.HOARDED}),
+        seen="it waited in a worker, while a process of another one had nothing to do",
+        holds=lambda case: case.starts > 0,
+        blamed=OfPrefetch(),
+        value="any but 1",
+        price="a worker asks the broker for each message; a task whose worker dies begins once more",
+        source="Celery's documentation, Optimizing: Prefetch Limits",
     ),
 )
 """The table of rules, special ones before general ones."""

@@ -24,6 +24,7 @@ _FOUND_BY: Mapping[str, tuple[str, Mapping[str, Json]]] = {
     Code.LEFT_AFTER_END: ("left_after_end", {}),
     Code.CHORDS_HOPELESS: ("of_chord_members", {}),
     Code.RESTLESS: ("retrying", {}),
+    Code.HOARDED: ("waited", {}),
 }
 """The queries that find the tasks of a finding whose reason is looked for."""
 
@@ -43,8 +44,8 @@ class Reasons:
         return LiveSettings.read(self.journal)
 
     def explained(self, finding: Finding) -> Finding:
-        """Return the finding with its reasons, if it is one of a broken promise or of unknown tasks."""
-        if finding.verdict is Verdict.PASS or finding.code not in _FOUND_BY:
+        """Return the finding with its reasons, if it is one of a broken promise or of unknown tasks, or `hoarded`."""
+        if finding.code not in _FOUND_BY or (finding.verdict is Verdict.PASS and finding.code != Code.HOARDED):
             return finding
         query, values = _FOUND_BY[finding.code]
         self.database.keep_found(query, **values)

@@ -13,7 +13,8 @@ CREATE TABLE line (
     outside BOOLEAN, ignored BOOLEAN, peak_kb BIGINT, pid BIGINT, child BIGINT, code BIGINT,
     queue VARCHAR, parent VARCHAR, steps JSON, members VARCHAR[], redelivered BOOLEAN,
     reason VARCHAR, traceback VARCHAR, store_s DOUBLE, since_store_s DOUBLE, returned JSON, start VARCHAR, digest VARCHAR,
-    settings JSON, eta DOUBLE, rolled_back BOOLEAN, rss_kb BIGINT, ran BIGINT, retries BIGINT
+    settings JSON, eta DOUBLE, rolled_back BOOLEAN, rss_kb BIGINT, ran BIGINT, retries BIGINT, transient BOOLEAN,
+    out_of_memory BOOLEAN
 );
 
 -- name: lines
@@ -53,7 +54,8 @@ FROM read_json($files, format = 'newline_delimited', maximum_object_size = $long
     reason: 'VARCHAR', traceback: 'VARCHAR', store_s: 'DOUBLE', since_store_s: 'DOUBLE',
     returned: 'JSON', start: 'VARCHAR', digest: 'VARCHAR',
     format: 'BIGINT', result_expires: 'DOUBLE', timezone: 'VARCHAR', enable_utc: 'BOOLEAN', concurrency: 'BIGINT',
-    eta: 'DOUBLE', rolled_back: 'BOOLEAN', rss_kb: 'BIGINT', ran: 'BIGINT', retries: 'BIGINT',
+    eta: 'DOUBLE', rolled_back: 'BOOLEAN', rss_kb: 'BIGINT', ran: 'BIGINT', retries: 'BIGINT', transient: 'BOOLEAN',
+    out_of_memory: 'BOOLEAN',
     "at": 'DOUBLE', "until": 'DOUBLE', "next": 'DOUBLE', took_s: 'DOUBLE', planned_s: 'DOUBLE'
 });
 

@@ -7,7 +7,7 @@ from harness.records.expectation import Promise
 from harness.records.finding_codes import Code
 from harness.records.verdict import Finding, Verdict
 
-_HOARDED_S = 1.0
+HOARDED_S = 1.0
 """The least seconds of idle processes that are told. Fewer would be told of most runs: each message waits for a moment
 in the worker that got it."""
 
@@ -29,7 +29,7 @@ def of_remains(remains: Remains) -> Iterator[Finding]:
 
 def of_hoarding(hoarded: Sequence[tuple[str, float, float]]) -> Iterator[Finding]:
     """Yield the remark that workers had nothing to do while others held messages, if that was long enough to matter."""
-    idle = [(node, idle_s) for node, idle_s, _ in hoarded if idle_s >= _HOARDED_S]
+    idle = [(node, idle_s) for node, idle_s, _ in hoarded if idle_s >= HOARDED_S]
     if idle:
         who = ", ".join(f"{node} for {idle_s:.1f} s" for node, idle_s in idle)
         holder, *_ = max(hoarded, key=lambda one: one[2])

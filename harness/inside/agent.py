@@ -27,9 +27,10 @@ import runpy
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import celery
@@ -47,13 +48,14 @@ from harness.inside.app_settings import settings_in, tune_sqlite, use_settings, 
 from harness.inside.beat_watch import BeatWatch, in_short
 from harness.inside.breakpoints import Breakpoints
 from harness.inside.image_check import installed
+from harness.inside.kernel_kills import KernelKills
 from harness.inside.live_settings import confirms, options_of, plain, settings_of
 from harness.inside.missing_module import AppImport
 from harness.inside.node_clock import ClockWatch, real_time
 from harness.inside.open_transactions import OpenTransactions
 from harness.records.event import LATE_WORD_S, Kind
 from harness.records.journal import Writer
-from harness.records.message import Message, consumer_tag, place_of, task_of
+from harness.records.message import Message, consumer_tag, is_transient, place_of, task_of
 from harness.records.moment import Moment
 from harness.records.values import Json
 
@@ -78,6 +80,8 @@ class Agent:
         """The tasks whose execution has begun in this process and has not ended."""
         self._confirms = False
         self._is_worker = False
+        self._app: Celery | None = None
+        """The app of the worker or of beat; None before it is set up."""
         self._beat = BeatWatch(
             journal, speed=float(os.environ.get("HARNESS_CLOCK_SPEED", "1")), reach=breakpoints.reach
         )
@@ -131,13 +135,14 @@ class Agent:
 
     def watch_children(self) -> None:
         """Journal the exit of each child process: the death of a pool process may send no signal of Celery's."""
-        poll = Popen.poll
+        poll, kills = Popen.poll, KernelKills()
 
         def watched_poll(child: Any, *args: Any, **options: Any) -> Any:
             was_there = child.returncode is None
             code = poll(child, *args, **options)
             if was_there and code is not None:
-                self._say_aside(Kind.EXITED, child=child.pid, code=code)
+                said: dict[str, Json] = {"out_of_memory": True} if code == -SIGKILL and kills.is_more() else {}
+                self._say_aside(Kind.EXITED, child=child.pid, code=code, **said)
             return code
 
         Popen.poll = watched_poll
@@ -198,9 +203,20 @@ class Agent:
         Consumer.on_decode_error = watched_on_decode_error
 
     def watch_connection(self) -> None:
-        """Journal that the worker notices the loss of its connection, and that it consumes again."""
+        """Journal that the worker notices the loss of its connection, and that it consumes again.
+
+        An error that closes the channel alone ends the worker, unless `broker_channel_error_retry` is set.
+        """
         on_lost, on_ready = Consumer.on_connection_error_after_connected, Consumer.on_ready
+        start = Consumer.start
         is_lost = False
+
+        def watched_start(consumer: Consumer, *args: Any, **options: Any) -> Any:
+            try:
+                return start(consumer, *args, **options)
+            except getattr(consumer, "channel_errors", ()) as error:
+                self._say_aside(Kind.DISCONNECTED, reason=in_short(error))
+                raise
 
         def watched_on_lost(consumer: Consumer, exc: BaseException, *args: Any, **options: Any) -> Any:
             nonlocal is_lost
@@ -217,6 +233,7 @@ class Agent:
 
         Consumer.on_connection_error_after_connected = watched_on_lost
         Consumer.on_ready = watched_on_ready
+        Consumer.start = watched_start
 
     def watch_beat(self, schedule_file: Path | None) -> None:
         """Watch how beat begins, also the beat inside a worker. Must be called before the app is imported."""
@@ -234,12 +251,14 @@ class Agent:
     def _on_setup(self, instance: Any, **_: Any) -> None:
         self._confirms = confirms(instance.app)
         self._is_worker = True
+        self._app = instance.app
         self._journal.write(Kind.SETTINGS, **settings_of(instance))
         for options in options_of(instance.app):
             self._journal.write(Kind.OPTIONS, **options)
 
     def _on_beat(self, sender: Any, **_: Any) -> None:
         self._confirms = confirms(sender.app)
+        self._app = sender.app
         self._beat.begin(sender, confirm_publish=self._confirms, says_ready=not self._is_worker)
 
     def _on_ready(self, sender: Any = None, **_: Any) -> None:
@@ -353,9 +372,18 @@ class Agent:
                 # Celery's old protocol does not tell the parent of a task.
                 message = replace(message, parent=sender_task.request.id)
             queue = place_of(declare or (), routing_key)
-            self._journal.write(Kind.INTENDED, message.task, **message.to_json(queue), **self._beat.sending())
+            said = {"transient": True} if self._is_transient(message.name, declare or ()) else {}
+            self._journal.write(Kind.INTENDED, message.task, **message.to_json(queue), **said, **self._beat.sending())
             self._transactions.sending(message.task)
             self._breakpoints.reach(Moment.SENDING, message.task, message.name)
+
+    def _is_transient(self, name: str, declared: Iterable[Any]) -> bool:
+        """Return whether the broker need not keep a message on disk, by the task, its queue, and the app's settings."""
+        if self._app is None:
+            return False
+        of_queues = (getattr(getattr(queue, "exchange", None), "delivery_mode", None) for queue in declared)
+        of_task = getattr(self._app.tasks.get(name), "delivery_mode", None)
+        return is_transient(of_task, *of_queues, self._app.conf.task_default_delivery_mode)
 
     def _on_published(self, sender: str, headers: Mapping[str, Any], body: Any, **_: Any) -> None:
         task = task_of(headers, body)

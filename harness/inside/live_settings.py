@@ -80,6 +80,8 @@ def settings_of(worker: Any) -> dict[str, Json]:
     for name in ("prefetch_multiplier", "time_limit", "soft_time_limit"):
         if (value := getattr(worker, name, None)) is not None:
             said[name] = plain(value)
+    if (limit_kb := getattr(worker, "max_memory_per_child", None)) is not None:
+        said["worker_max_memory_per_child"] = plain(limit_kb)
     return said
 
 

@@ -243,6 +243,8 @@ class Intended(TypedDict, total=False):
     """The keys of the expected effects; left out if they are not checked."""
     queue: str
     """The queue that the task is sent to, or its routing key; left out for Celery's default queue."""
+    transient: bool
+    """True if the broker need not keep the message on disk (delivery mode 1); else left out."""
     parent: str
     """The id of the task that sends it."""
     follow: Sequence[str]
@@ -385,6 +387,8 @@ class Exited(TypedDict, total=False):
     """The process id of the child."""
     code: int
     """The exit code; for a signal its number, negative."""
+    out_of_memory: bool
+    """True if the kernel killed a process of this container for memory by then; else left out."""
 
 
 Line = (

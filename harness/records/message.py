@@ -124,6 +124,16 @@ class Message:
         }
 
 
+def is_transient(*modes: Any) -> bool:
+    """Return whether a message is one that the broker need not keep on disk.
+
+    Args:
+        modes: the delivery modes that may decide, in their order; None for one that does not.
+    """
+    decisive = next((mode for mode in modes if mode is not None), None)
+    return str(decisive) in {"1", "transient"}
+
+
 def task_of(headers: Mapping[str, Any], body: Any) -> str | None:
     """Return the id of the task that a message sends; None if there is none."""
     task = about(headers, body).get("id")

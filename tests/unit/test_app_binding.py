@@ -131,6 +131,19 @@ def test_in_a_binding_the_app_sends_to_the_stack_and_afterwards_all_is_as_before
     assert {one.__self__ for one in app.conf._observers} <= {vars(app).get("amqp")}  # noqa: SLF001 - nothing else shows it.
 
 
+def test_what_the_broker_need_not_keep_on_disk_is_told(
+    app: Celery, bind: Callable[[Celery], AppBinding], folder: Path
+) -> None:
+    with bind(app):
+        app.send_task("shop.add", (1, 2))
+        app.send_task("shop.add", (1, 2), delivery_mode="transient")
+        app.conf.task_default_delivery_mode = 1
+        app.send_task("shop.add", (1, 2))
+        app.send_task("shop.add", (1, 2), delivery_mode=2)
+    told = [event.data.get("transient", False) for event in journal.read(folder) if event.kind is Kind.INTENDED]
+    assert told == [False, True, True, False]
+
+
 def test_an_error_in_a_binding_undoes_it_too(app: Celery, bind: Callable[[Celery], AppBinding]) -> None:
     _ = app.conf.broker_url
     before = look(app)

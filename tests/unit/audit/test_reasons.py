@@ -22,6 +22,8 @@ DEFAULTS: dict[str, Any] = {
     "accept_content": ["json"],
     "result_expires": 86_400.0,
     "pool": "prefork",
+    "concurrency": 1,
+    "prefetch_multiplier": 4,
     "tasks": ["mail"],
     "timezone": "UTC",
     "enable_utc": True,
@@ -288,6 +290,108 @@ def waits(world: World) -> None:
     world.remains["messages"] = ["x"]
 
 
+def cut(world: World, reason: str = "ConnectionResetError: [Errno 104] Connection reset by peer") -> None:
+    world.say("worker-1", "disconnected", reason=reason)
+
+
+def dropped_with_its_broker(world: World) -> None:
+    world.intend("x", transient=True)
+    cut(world)
+    queue(world)
+
+
+def sent_after_the_cut(world: World) -> None:
+    cut(world)
+    world.intend("x", transient=True)
+    queue(world)
+
+
+def kept_on_disk_and_cut(world: World) -> None:
+    world.intend("x")
+    cut(world)
+    queue(world)
+
+
+def transient_in_a_quorum_queue(world: World) -> None:
+    dropped_with_its_broker(world)
+    queue(world, "quorum")
+
+
+def grow(world: World, *peaks_kb: int) -> None:
+    """Have a process end tasks, and grow by each to such a peak."""
+    for number, peak_kb in enumerate(peaks_kb):
+        world.intend(f"before-{number}", effects=[], expect={})
+        world.say("worker-1.7", "started", f"before-{number}", name="mail")
+        world.say("worker-1.7", "finished", f"before-{number}", state="SUCCESS", peak_kb=peak_kb)
+        world.record(f"before-{number}")
+
+
+def starved(world: World, *peaks_kb: int) -> None:
+    grow(world, *(peaks_kb or (50_000, 90_000, 137_000)))
+    world.intend("x", effects=[])
+    begin(world)
+    world.say("worker-1", "exited", child=7, code=-9, out_of_memory=True)
+    fail(world, "WorkerLostError")
+
+
+def starved_by_one_task(world: World) -> None:
+    starved(world, 50_000, 51_000)
+
+
+def grown_and_killed_by_somebody(world: World) -> None:
+    grow(world, 50_000, 90_000, 137_000)
+    killed_child(world)
+
+
+TOO_LATE = (
+    "PreconditionFailed: (0, 0): (406) PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. "
+    "Timeout value used: 1800000 ms. This timeout value can be configured"
+)
+
+
+def came_back_because_it_took_too_long(world: World) -> None:
+    world.intend("x")
+    begin(world)
+    cut(world, TOO_LATE)
+    begin(world, 8, redelivered=True)
+    end(world)
+    end(world, 8)
+    twice(world)
+
+
+def came_back_to_a_hurried_queue(world: World) -> None:
+    came_back_because_it_took_too_long(world)
+    queue(world, consumer_timeout=1_800_000)
+
+
+def another_channel_failed(world: World) -> None:
+    came_back_while_it_ran(world)
+    cut(world, "PreconditionFailed: (0, 0): (406) PRECONDITION_FAILED - unknown delivery tag 3")
+
+
+def waited_beside_an_idle_worker(world: World, wait_s: int = 9) -> None:
+    about = {key: value for key, value in world.lines["worker-1"][1].items() if key not in {"n", "t", "kind"}}
+    world.nodes.append("worker-2")
+    assert world.remains
+    world.remains["alive"] = ["worker-1", "worker-2"]
+    world.say("worker-2", "settings", **about)
+    for node in ("worker-1", "worker-2"):
+        world.say(node, "ready")
+    world.intend("x", effects=[])
+    world.say("worker-1", "received", "x", name="mail")
+    for _ in range(wait_s):
+        next(world.clock)
+    begin(world)
+    end(world)
+    world.record("x")
+
+
+def waited_for_its_time(world: World) -> None:
+    waited_beside_an_idle_worker(world)
+    received = world.lines["worker-1"][-1]
+    received["eta"] = received["t"] + 9.5
+
+
 class Pair(NamedTuple):
     """A rule's setting, its remedy, and another cause of the same finding."""
 
@@ -305,6 +409,8 @@ class Pair(NamedTuple):
 
 DEDUPLICATE = "worker_deduplicate_successful_tasks"
 CANCEL = "worker_cancel_long_running_tasks_on_connection_loss"
+DELIVERY = "task_default_delivery_mode"
+MEMORY = "worker_max_memory_per_child"
 PAIRS = [
     Pair(
         "lost", dropped, LATE, "x-delivery-limit is 2 (queue celery)",
@@ -413,6 +519,43 @@ PAIRS = [
     Pair(
         "pending", retries, {"task": {"max_retries": None}}, "max_retries is None (task mail)",
         "@app.task(max_retries=3)", {}, waits,
+    ),
+    Pair(
+        "lost", dropped_with_its_broker, {DELIVERY: 1}, f"{DELIVERY} is 1 (app)", f"app.conf.{DELIVERY} = 2",
+        {DELIVERY: 2}, sent_after_the_cut,
+    ),
+    Pair(
+        "lost", dropped_with_its_broker, {DELIVERY: "transient"}, f"{DELIVERY} is 'transient' (app)",
+        f"app.conf.{DELIVERY} = 2", {DELIVERY: 2}, kept_on_disk_and_cut,
+    ),
+    Pair(
+        "lost", dropped_with_its_broker, {DELIVERY: "1"}, f"{DELIVERY} is '1' (app)", f"app.conf.{DELIVERY} = 2",
+        {DELIVERY: 2}, transient_in_a_quorum_queue,
+    ),
+    Pair(
+        "failed-unexpectedly", starved, {}, f"{MEMORY} is None (app)", f"app.conf.{MEMORY} = 130000",
+        {MEMORY: 130_000}, grown_and_killed_by_somebody,
+    ),
+    Pair(
+        "failed-unexpectedly", starved, {MEMORY: 500_000}, f"{MEMORY} is 500000 (app)", f"app.conf.{MEMORY} = 130000",
+        {MEMORY: 90_000}, starved_by_one_task,
+    ),
+    Pair(
+        "duplicated", came_back_to_a_hurried_queue, LATE, "x-consumer-timeout is 1800000 (queue celery)",
+        'Queue("celery", queue_arguments={"x-consumer-timeout": 3600000})', LATE, came_back_because_it_took_too_long,
+    ),
+    Pair(
+        "duplicated", came_back_because_it_took_too_long, LATE, "consumer_timeout is 1800000 (broker)",
+        "consumer_timeout = 3600000", LATE, another_channel_failed,
+    ),
+    Pair(
+        "hoarded", waited_beside_an_idle_worker, LATE, "worker_prefetch_multiplier is 4 (app)",
+        "app.conf.worker_prefetch_multiplier = 1", {**LATE, "prefetch_multiplier": 1}, waited_for_its_time,
+    ),
+    Pair(
+        "hoarded", waited_beside_an_idle_worker, {}, "worker_prefetch_multiplier is 4 (app)",
+        "app.conf.update(worker_prefetch_multiplier=1, task_acks_late=True)", {"prefetch_multiplier": 1},
+        waited_for_its_time,
     ),
 ]  # fmt: skip
 IDS = [f"{pair.code}: {pair.reason}" for pair in PAIRS]

@@ -28,6 +28,7 @@ from harness.inside import agent as module
 from harness.inside.agent import Agent
 from harness.inside.app_settings import tune_sqlite
 from harness.inside.breakpoints import Breakpoints
+from harness.inside.kernel_kills import KernelKills
 from harness.records import journal
 from harness.records.event import Kind
 from harness.records.journal import Writer
@@ -294,6 +295,7 @@ def test_a_worker_says_that_it_lost_its_connection_and_that_it_consumes_again(
 ) -> None:
     monkeypatch.setattr(Consumer, "on_connection_error_after_connected", lambda _consumer, exc: f"lost {exc}")
     monkeypatch.setattr(Consumer, "on_ready", lambda _consumer: "ready")
+    monkeypatch.setattr(Consumer, "start", Consumer.start)
     agent.watch_connection()
     # The first time, `ready` says it.
     assert Consumer.on_ready(None) == "ready"
@@ -302,6 +304,48 @@ def test_a_worker_says_that_it_lost_its_connection_and_that_it_consumes_again(
     assert Consumer.on_ready(None) == "ready"
     assert Consumer.on_ready(None) == "ready"
     assert said(folder) == [("disconnected", None, {"reason": "OSError: gone"}), ("reconnected", None, {})]
+
+
+def test_a_worker_that_ends_with_its_channel_says_why(
+    agent: Agent, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(consumer: SimpleNamespace) -> None:
+        raise consumer.error
+
+    for name in ("on_connection_error_after_connected", "on_ready"):
+        monkeypatch.setattr(Consumer, name, getattr(Consumer, name))
+    monkeypatch.setattr(Consumer, "start", start)
+    agent.watch_connection()
+    for error in (LookupError("the channel is closed"), ValueError("another matter")):
+        with pytest.raises(type(error)):
+            Consumer.start(SimpleNamespace(error=error, channel_errors=(LookupError,)))
+    # Before Celery 5.3, a consumer did not tell them apart.
+    with pytest.raises(LookupError):
+        Consumer.start(SimpleNamespace(error=LookupError()))
+    assert said(folder) == [("disconnected", None, {"reason": "LookupError: the channel is closed"})]
+
+
+def test_a_child_process_that_the_kernel_killed_for_memory_is_told_from_others(
+    agent: Agent, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poll(child: SimpleNamespace) -> int:
+        child.returncode = child.code
+        return int(child.code)
+
+    monkeypatch.setattr(Popen, "poll", poll)
+    events = tmp_path / "memory.events"
+    events.write_text("oom 4\noom_kill 3\n")
+    monkeypatch.setattr("harness.inside.agent.KernelKills", lambda: KernelKills(tmp_path))
+    agent.watch_children()
+    for pid, code, kills in ((7, -9, 3), (8, -9, 4), (9, -9, 4), (10, -15, 5)):
+        events.write_text(f"oom 4\noom_kill {kills}\n")
+        Popen.poll(SimpleNamespace(pid=pid, code=code, returncode=None))
+    assert [(data["child"], data.get("out_of_memory", False)) for _, _, data in said(folder)] == [
+        (7, False),
+        (8, True),
+        (9, False),
+        (10, False),
+    ]
 
 
 def test_a_child_process_that_is_gone_is_told_once_with_what_ended_it(
@@ -394,6 +438,25 @@ def test_what_is_sent_names_its_queue_or_the_routing_key_that_leads_elsewhere(
 
 
 @pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize(
+    ("of_task", "of_queue", "of_app", "is_told"),
+    [(None, None, 1, True), (None, None, 2, False), (None, "transient", 2, True), (2, 1, 1, False), (1, 2, 2, True)],
+)
+def test_what_the_broker_need_not_keep_on_disk_is_told(
+    app: Celery, folder: Path, of_task: int | None, of_queue: str | None, of_app: int, *, is_told: bool
+) -> None:
+    worker = SimpleNamespace(app=app, concurrency=1, pool_cls=TaskPool)
+    signals.celeryd_after_setup.send(sender="w@w", instance=worker, conf=app.conf)
+    app.conf.task_default_delivery_mode = of_app
+    app.conf.task_queues = [
+        kombu.Queue("of-the-agents-tests", kombu.Exchange("of-the-agents-tests", delivery_mode=of_queue))
+    ]
+    app.tasks["pay"].delivery_mode = of_task
+    app.send_task("pay", (4,))
+    assert [about.get("transient", False) for kind, _, about in said(folder) if kind == "intended"] == [is_told]
+
+
+@pytest.mark.usefixtures("agent")
 @pytest.mark.parametrize("protocol", [1, 2])
 def test_what_a_task_sends_names_its_parent_in_either_protocol(
     app: Celery, run: Run, folder: Path, protocol: int
@@ -467,11 +530,13 @@ def test_a_worker_says_what_is_in_force_its_command_line_first_and_which_tasks_d
     app.task(pay, name="sure", autoretry_for=(OSError,), retry_kwargs={"max_retries": None}, shared=False)
     app.task(pay, name="same", acks_late=True, time_limit=60, max_retries=3, shared=False)
     worker = SimpleNamespace(app=app, concurrency=2, pool_cls=TaskPool, prefetch_multiplier=1, time_limit=30)
+    worker.max_memory_per_child = 90_000
     signals.celeryd_after_setup.send(sender="w@w", instance=worker, conf=app.conf)
     (_, _, settings), *options = said(folder)
     expected = {"pool": "threads", "prefetch_multiplier": 1, "worker_prefetch_multiplier": 4, "time_limit": 30}
     assert expected.items() <= settings.items()
     assert (settings["worker_soft_shutdown_timeout"], settings["result_expires"]) == (5, None)
+    assert settings["worker_max_memory_per_child"] == 90_000
     assert "task_acks_on_timeout" not in settings
     differing = {about.pop("name"): about for _, _, about in options}
     # An app also has the shared tasks of every module that another test of this process has imported.
