@@ -48,7 +48,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         "docs/versions.md",
         "CHANGELOG.md",
     ),
-    "Explanation": ("docs/accounting.md", "docs/reasons.md", "docs/guarantees.md"),
+    "Explanation": ("docs/accounting.md", "docs/reasons.md", "docs/guarantees.md", "docs/catalogue.md"),
     "Contributing": ("CONTRIBUTING.md", "docs/architecture.md"),
 }
 """The parts of the navigation, and their pages in order. Those in `reference/` are generated."""
