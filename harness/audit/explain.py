@@ -182,7 +182,7 @@ class Explainer:
     def _unrecorded(self, story: Story) -> str:
         if story.discarded is not None:
             return _discarded(story)
-        row = f"its row says {story.status}" if story.status else "there is no row"
+        row = "there is no row" if story.status is None else f"its row says {story.status or 'nothing of a state'}"
         return f"{of(story)} ended as {story.ending}, and {row}: look at the result backend in the worker's log"
 
     def _unknown(self, story: Story) -> str:

@@ -151,6 +151,8 @@ def test_an_unrecorded_ending_says_what_its_row_says() -> None:
     assert told(Fate.UNRECORDED, ending="SUCCESS") == f"mail (x) ended as SUCCESS, and there is no row{look}"
     started = told(Fate.UNRECORDED, ending="SUCCESS", status="STARTED")
     assert started == f"mail (x) ended as SUCCESS, and its row says STARTED{look}"
+    empty = told(Fate.UNRECORDED, ending="SUCCESS", status="")
+    assert empty == f"mail (x) ended as SUCCESS, and its row says nothing of a state{look}"
 
 
 NOBODY_KNOWS = "of mail (x) nobody knows whether the broker took it"
