@@ -27,8 +27,10 @@ SELECT parse_filename(filename) AS file,
               AND (kind <> 'opened' OR (n = 0 AND node IS NOT NULL AND coalesce(format, $format) = $format))
               AND (kind <> 'finished' OR state IS NOT NULL)
               AND (expect IS NULL OR json_type(expect) = 'OBJECT')
-              AND coalesce(due BETWEEN 0 AND $latest_t, true) AND coalesce(expires BETWEEN 0 AND $latest_t, true)
-              AND coalesce(eta BETWEEN 0 AND $latest_t, true) AND coalesce("at" BETWEEN 0 AND $latest_t, true)
+              AND coalesce(due BETWEEN $first_date AND $last_date, true)
+              AND coalesce(expires BETWEEN $first_date AND $last_date, true)
+              AND coalesce(eta BETWEEN $first_date AND $last_date, true)
+              AND coalesce("at" BETWEEN 0 AND $latest_t, true)
               AND coalesce("until" BETWEEN 0 AND $latest_t, true) AND coalesce("next" BETWEEN 0 AND $latest_t, true)
               AND coalesce(greatest(abs(store_s), abs(since_store_s), abs(took_s), abs(planned_s)) <= $latest_t, true)
          THEN TRY_CAST(kind AS word) END AS kind,

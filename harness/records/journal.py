@@ -25,8 +25,11 @@ FORMAT = 1
 HIGHEST = 1_000_000_000
 """The highest line number accepted. No process writes more lines."""
 LATEST_T = 1e11
-"""The latest time accepted, Unix time in seconds, in the year 5138. No clock of a node shows a later one, and calendars
-end at the year 9999."""
+"""The latest time of a clock that is accepted, Unix time in seconds, in the year 5138. No node's clock shows a later
+one."""
+CALENDAR_T = (-62_135_596_800.0, 253_402_300_799.0)
+"""The first and the last second of Python's calendar, in the years 1 and 9999, as Unix times. An app may say "never" by
+the last one."""
 KINDS = frozenset(kind.value for kind in Kind)
 TASKLESS = KINDS - {
     *(Kind.INTENDED, Kind.EXPECTED, Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN),
@@ -34,7 +37,8 @@ TASKLESS = KINDS - {
 }
 """The kinds of lines that need no task."""
 _MOST_GAPS = 100_000
-_TIMES = ("due", "expires", "eta", "at", "until", "next")
+_DATES = ("due", "expires", "eta")
+_TIMES = ("at", "until", "next")
 _DURATIONS = ("store_s", "since_store_s", "took_s", "planned_s")
 _TEXTS = ("node", "role", "name", "entry", "state", "error", "reason")
 encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -236,13 +240,17 @@ def parsed(line: bytes) -> dict[str, Json]:
 
 
 def _absurd(value: dict[str, Json]) -> str | None:
-    """Return which time or duration of a line no clock can have shown; None if there is none.
+    """Return which time or duration of a line no clock or calendar can have shown; None if there is none.
 
     Whoever needs such a member refuses what is no number. A duration is below 0 if the clock was set back meanwhile.
     """
-    for names, least in ((_TIMES, 0.0), (_DURATIONS, -LATEST_T)):
+    for names, (least, most) in (
+        (_DATES, CALENDAR_T),
+        (_TIMES, (0.0, LATEST_T)),
+        (_DURATIONS, (-LATEST_T, LATEST_T)),
+    ):
         for name in names:
-            if isinstance(one := value.get(name), int | float) and not least <= one <= LATEST_T:
+            if isinstance(one := value.get(name), int | float) and not least <= one <= most:
                 return name
     return None
 

@@ -34,8 +34,8 @@ FROM read_json($files, format = 'newline_delimited', maximum_object_size = $long
     "at": 'DOUBLE', parent: 'VARCHAR', follow: 'VARCHAR[]', redelivered: 'BOOLEAN', retries: 'BIGINT',
     confirmed: 'BOOLEAN', outside: 'BOOLEAN', due: 'DOUBLE', eta: 'DOUBLE', store_s: 'DOUBLE', child: 'BIGINT',
     code: 'BIGINT', signal: 'VARCHAR', offset_s: 'DOUBLE', rolled_back: 'BOOLEAN'
-}) WHERE kind IS NOT NULL AND t BETWEEN 0 AND $latest_t AND coalesce(due BETWEEN 0 AND $latest_t, true)
-     AND coalesce(eta BETWEEN 0 AND $latest_t, true) AND coalesce("at" BETWEEN 0 AND $latest_t, true)
+}) WHERE kind IS NOT NULL AND t BETWEEN 0 AND $latest_t AND coalesce(due BETWEEN $first_date AND $last_date, true)
+     AND coalesce(eta BETWEEN $first_date AND $last_date, true) AND coalesce("at" BETWEEN 0 AND $latest_t, true)
      AND coalesce(abs(store_s) <= $latest_t, true);
 
 -- name: view_processes

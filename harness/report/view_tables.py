@@ -11,7 +11,7 @@ from harness.audit.evidence_database import Database
 from harness.audit.json_lines import LineFiles
 from harness.audit.run_folder import RunFolder
 from harness.measure.stages import Stage, Summary
-from harness.records.journal import LATEST_T
+from harness.records.journal import CALENDAR_T, LATEST_T
 from harness.report.lives import Lives, Process
 
 LATENCY_BARS = 5
@@ -168,7 +168,8 @@ def _load(database: Database, folder: RunFolder) -> tuple[str, ...]:
     database.run("view_line_table")
     if journals.names:
         given = {"longest": journals.longest, "long": _LONG_CHARS, "latest_t": LATEST_T}
-        database.run("view_lines", files=journals.paths, **given)
+        dates = {"first_date": CALENDAR_T[0], "last_date": CALENDAR_T[1]}
+        database.run("view_lines", files=journals.paths, **given, **dates)
     effects = LineFiles(folder.effects, database.scratch / "view-effects")
     database.run("view_no_effects")
     if effects.names:

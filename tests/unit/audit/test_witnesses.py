@@ -28,6 +28,7 @@ from harness.records.expectation import Expect, Promise, mail
 from harness.records.journal import encode
 from harness.records.values import Json
 from harness.records.verdict import Fate, Verdict
+from harness.report.run_view import view_of
 
 LONE = "caf\udce9.csv"
 
@@ -854,6 +855,14 @@ def test_a_line_that_no_run_writes_is_unknown_with_its_file_and_line(run: Run, f
     assert number >= 1
     assert text.startswith("lines are missing in worker-1.1.1.jsonl (")
     assert where in text
+
+
+@pytest.mark.parametrize("date", ["253402300799.0", "-62135596800.0"], ids=["never", "the first day of the calendar"])
+@pytest.mark.parametrize("member", ["due", "expires", "eta"])
+def test_each_date_of_the_calendar_is_a_date(run: Run, member: str, date: str) -> None:
+    found = change(run, LINE, LINE.replace('"task"', f'"{member}":{date},"task"'))
+    assert found.verdict is Verdict.PASS
+    assert view_of(run.folder.path).audit == found
 
 
 def test_a_file_that_does_not_say_who_wrote_it_speaks_for_nobody(run: Run) -> None:
