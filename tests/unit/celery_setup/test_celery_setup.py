@@ -168,7 +168,8 @@ def journaled(folder: Path, message: Message, error: Exception | None = None) ->
         return "sent"
 
     app = SimpleNamespace(
-        amqp=SimpleNamespace(send_task_message=send), conf=SimpleNamespace(broker_transport_options={})
+        amqp=SimpleNamespace(send_task_message=send),
+        conf=SimpleNamespace(broker_transport_options={}, task_default_delivery_mode=2),
     )
     writer = Writer(folder, node="test", role="producer")
     app_binding.journal_sends(app, writer)

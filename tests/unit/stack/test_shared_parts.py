@@ -56,6 +56,7 @@ class FakeBroker:
     sampled_s: float = 0.0
     name: str = "broker"
     kept_ports: Sequence[int] = ()
+    volume: str | None = None
 
     def start(self) -> None:
         self.engine.diary.note("start broker")
