@@ -1,6 +1,7 @@
 """All set-up in one command: ``nox -s integration`` and ``nox -s tests``, with pytest's arguments after ``--``."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import nox
@@ -124,6 +125,8 @@ def upstream(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation as a site in build/site; a warning, or a link to nowhere, fails it."""
     _install(session, "docs")
+    # A page that is no more must not stay in the site.
+    shutil.rmtree(_ROOT / "build" / "site", ignore_errors=True)
     session.run("python", "-m", "docs.site.prepare", "build/pages")
     # Warnings are errors, and all pages are read anew: a link breaks when the page changes that it leads to.
     warnings = ("--fail-on-warning", "--keep-going", "--fresh-env")

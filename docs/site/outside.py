@@ -1,6 +1,6 @@
 """Find what a browser would load from elsewhere when it shows a page of the site: there must be nothing.
 
-`python -m docs.site.outside FOLDER` looks at each page and style sheet, and exits with 1 if it finds any.
+`python -m docs.site.outside FOLDER` looks at each page, style sheet and script, and exits with 1 if it finds any.
 """
 
 import re
@@ -11,6 +11,7 @@ from pathlib import Path
 
 _LOADED = {
     "audio": "src",
+    "base": "href",
     "embed": "src",
     "iframe": "src",
     "img": "src",
@@ -20,7 +21,10 @@ _LOADED = {
     "source": "src",
     "video": "src",
 }
-"""The attribute by which an element names what the browser loads for it. A link to follow, `a`, loads nothing."""
+"""The attribute by which an element names what the browser loads for it, or for all others as `base` does. A link to
+follow, `a`, loads nothing."""
+_IN_SCRIPT = re.compile(r"(?:(?<!@)\bimport|\bfetch|\.src\s*=|\bfrom)\s*\(?\s*[\"'`]((?:https?:)?//[^\"'`\s]+)")
+"""Where a script names what the browser loads."""
 _IN_STYLE = re.compile(r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^\"')\s;]+)")
 
 
@@ -31,18 +35,23 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
-        address = values.get(_LOADED.get(tag, "")) or ""
+        addresses = [values.get(_LOADED.get(tag, "")) or ""]
+        # One picture in several sizes: addresses with their widths, with commas between.
+        addresses += [one.split()[0] for one in (values.get("srcset") or "").split(",") if one.strip()]
         # The canonical address of a page is told, and not loaded.
-        if re.match(r"(https?:)?//", address) and values.get("rel") != "canonical":
-            self.found.append(address)
+        if values.get("rel") != "canonical":
+            self.found += [one for one in addresses if re.match(r"(https?:)?//", one)]
 
 
-def loaded_from_outside(text: str, *, style: bool = False) -> list[str]:
-    """Return the addresses that a page, or a style sheet, makes the browser load."""
+def loaded_from_outside(text: str, *, kind: str = ".html") -> list[str]:
+    """Return the addresses that a page makes the browser load, or a style sheet (`.css`), or a script (`.js`)."""
+    if kind == ".css":
+        return _IN_STYLE.findall(text)
+    if kind == ".js":
+        return _IN_SCRIPT.findall(text)
     page = _Page()
-    if not style:
-        page.feed(text)
-    return page.found + _IN_STYLE.findall(text)
+    page.feed(text)
+    return page.found + _IN_STYLE.findall(text) + _IN_SCRIPT.findall(text)
 
 
 def look(site: Path) -> Iterator[str]:
@@ -50,8 +59,8 @@ def look(site: Path) -> Iterator[str]:
     pages = sorted(site.rglob("*.html"))
     if not pages:
         raise ValueError(f"{site} has no page: was the site built?")
-    for path in (*pages, *sorted(site.rglob("*.css"))):
-        for address in loaded_from_outside(path.read_text(), style=path.suffix == ".css"):
+    for path in (*pages, *sorted(site.rglob("*.css")), *sorted(site.rglob("*.js"))):
+        for address in loaded_from_outside(path.read_text(), kind=path.suffix):
             yield f"{path.relative_to(site)} loads {address}"
 
 

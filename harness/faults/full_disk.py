@@ -63,9 +63,9 @@ class FullDisk(NodeFault):
                 # It may have been about to end when room was made.
                 if victim.is_up():
                     raise
-                self.has_ended = True
             else:
                 return
+        self.has_ended = True
         victim.start()
         victim.wait_ready()
 

@@ -13,8 +13,8 @@ class HalfOpen(LinkFault):
     Even the end of a connection does not pass. New connections are accepted, and get no answer. Healing lets pass what
     was kept back, as TCP does after a short interruption. Only heartbeats can show either end that the other is gone.
 
-    In one direction, it is a partition that only one side notices: what a worker sends is gone, and it still gets
-    tasks; or it gets nothing, and the broker still hears its heartbeats.
+    In one direction, it is a partition that only one side notices: what a worker sends is kept back, and it still
+    gets tasks; or it gets nothing, and the broker still hears its heartbeats.
 
     Proof: bytes were kept back. A silent connection is the same with and without the fault. It is told how many bytes
     passed in the other direction. It may be none, as where the broker waits for an acknowledgement that is kept back.

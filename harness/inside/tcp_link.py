@@ -403,8 +403,9 @@ class _Flow:
     def _push(self, data: bytes) -> None:
         if not data:
             return
-        for one in self._open_in:
-            one.passed += len(data)
+        if not self._of(Trouble.HALF_OPEN):
+            for one in self._open_in:
+                one.passed += len(data)
         if not self._rules and not self._queue and self.sink.takes:
             self.sink.write(data)
             return

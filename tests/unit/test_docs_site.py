@@ -105,6 +105,10 @@ def test_plain_text_is_shown_as_it_is() -> None:
         ('<img src="http://pictures.example/a.png">', ["http://pictures.example/a.png"]),
         ("<style>@import 'https://fonts.example/b.css';</style>", ["https://fonts.example/b.css"]),
         ('<div style="background: url(https://pictures.example/b.png)">', ["https://pictures.example/b.png"]),
+        ('<img srcset="a.png 1x, https://pictures.example/c.png 2x">', ["https://pictures.example/c.png"]),
+        ('<base href="https://elsewhere.example/">', ["https://elsewhere.example/"]),
+        ('<script>import("https://cdn.example/m.js")</script>', ["https://cdn.example/m.js"]),
+        ('<script>const docs = "https://docs.example/"; open(docs)</script>', []),
         ('<a href="https://locust.io">Locust</a><img src="a.png"><link rel="canonical" href="https://a.example/">', []),
     ],
 )
@@ -117,4 +121,8 @@ def test_a_whole_site_is_looked_through(tmp_path: Path) -> None:
         list(look(tmp_path))
     (tmp_path / "a.html").write_text("<p>plain</p>")
     (tmp_path / "a.css").write_text("a { color: red } b { background: url(//pictures.example/c.png) }")
-    assert list(look(tmp_path)) == ["a.css loads //pictures.example/c.png"]
+    (tmp_path / "a.js").write_text('fetch("https://figures.example/d.json")')
+    assert list(look(tmp_path)) == [
+        "a.css loads //pictures.example/c.png",
+        "a.js loads https://figures.example/d.json",
+    ]

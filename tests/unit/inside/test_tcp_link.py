@@ -354,6 +354,18 @@ async def test_half_open_one_way_passes_the_other(wiring: Wiring) -> None:
 
 
 @wired
+async def test_what_another_fault_keeps_back_did_not_pass(wiring: Wiring) -> None:
+    client, broker = await wiring.pair()
+    with (
+        disturbed(wiring.link, Trouble.HALF_OPEN, way=Way.TO_CLIENT) as back,
+        disturbed(wiring.link, Trouble.HALF_OPEN, way=Way.TO_BROKER) as forth,
+    ):
+        await broker.say(ack(1))
+        await client.hears_nothing()
+        assert [(one.report().byte_count, one.report().passed) for one in (back, forth)] == [(len(ack(1)), 0), (0, 0)]
+
+
+@wired
 async def test_a_reset_ends_both_sides_of_the_clients_connections_and_of_no_others(wiring: Wiring) -> None:
     (client, broker), (other, its_broker) = await wiring.pair(), await wiring.pair("worker-2")
     await broker.say(*delivered("t-1", 1))
