@@ -5,8 +5,7 @@ import contextlib
 import operator
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from harness.project.celery_apps import Names
@@ -75,59 +74,97 @@ def celery_settings(sources: Sources) -> dict[str, list[Said]]:
             if not named and name not in _DJANGO:
                 found.setdefault(ANYTHING, []).append(Said(setting=ANYTHING, node=node, path=module.path))
             configurations |= named
-    taken = _taken_over({module.path: module for module in modules}, configurations)
     for module in modules:
-        for name, node in _pairs(module, is_configuration=module.path in configurations):
-            found.setdefault(name, []).append(_said(module, name, node))
-        for name, node in _of_names(module, taken.get(module.path, frozenset())):
-            found.setdefault(name, []).append(_said(module, name, node))
-    return found
+        for inner in module.nodes:
+            for name, value in _said_by(inner):
+                said = _said(module, _today(name), value)
+                found.setdefault(said.setting, []).append(said)
+    namespaces = _Namespaces({module.path: module for module in modules})
+    for said in dict.fromkeys(one for path in sorted(configurations) for one in namespaces.said_in(path)):
+        found.setdefault(said.setting, []).append(said)
+    order = {module.path: number for number, module in enumerate(modules)}
+    return {name: sorted(places, key=lambda place: order[place.path]) for name, places in found.items()}
 
 
 def _said(module: Module, name: str, node: ast.expr) -> Said:
     return Said(setting=name, node=node, path=module.path, condition=module.conditions.get(node, ""))
 
 
-def _taken_over(
-    modules: Mapping[PurePosixPath, Module], configurations: AbstractSet[PurePosixPath]
-) -> Mapping[PurePosixPath, AbstractSet[str]]:
-    """Return the settings that configurations import from other modules of the project, by the file of the latter.
-
-    What a configuration says itself, in any case, is in the place of what it imports.
-    """
-    taken: dict[PurePosixPath, set[str]] = {}
-    ahead = [(path, frozenset[str]()) for path in sorted(configurations)]
-    seen = set[tuple[PurePosixPath, frozenset[str]]]()
-    while ahead:
-        path, hidden = ahead.pop()
-        if (path, hidden) in seen:
-            continue
-        seen.add((path, hidden))
-        module = modules[path]
-        own = {name for name, node in _of_names(module) if node not in module.conditions}
-        for source, names in _imports(module, modules):
-            said = {name for name, _ in _of_names(modules[source]) if names is None or name in names}
-            if source not in configurations:
-                taken.setdefault(source, set()).update(said - own - hidden)
-            if names is None:
-                ahead.append((source, hidden | own))
-    return taken
+_Names = dict[tuple[str, str], tuple[Said, ...]]
+"""What is said of names in small letters, by the class that they are in, empty for none, and the name."""
 
 
-def _imports(
-    module: Module, modules: Mapping[PurePosixPath, Module]
-) -> Iterator[tuple[PurePosixPath, frozenset[str] | None]]:
-    """Yield each module of the project that a module imports names from, with these; None for all of them."""
-    for node in module.nodes:
-        if not isinstance(node, ast.ImportFrom):
-            continue
-        names = frozenset(alias.name for alias in node.names)
-        if node.level:
-            base = PurePosixPath(*module.path.parts[: -node.level], *(node.module or "").split("."))
-            found = [path for path in (base.with_suffix(".py"), base / "__init__.py") if path in modules]
+@dataclass(frozen=True)
+class _Namespaces:
+    """The names that modules have, with those that they import from each other."""
+
+    modules: Mapping[PurePosixPath, Module]
+    _known: dict[PurePosixPath, _Names] = field(default_factory=dict)
+
+    def said_in(self, path: PurePosixPath) -> Iterator[Said]:
+        """Yield what a module says of its names, also by what it imports."""
+        return (one for places in self._names(path).values() for one in places)
+
+    def _names(self, path: PurePosixPath) -> _Names:
+        """Return what is said of a module's names when its last line has run.
+
+        What is said in any case takes the place of what was said above. A module that is imported in a circle has the
+        names that it has so far, as in Python.
+        """
+        if path in self._known:
+            return self._known[path]
+        found = self._known[path] = {}
+        module = self.modules[path]
+        for scope, statement in _statements(module.tree.body):
+            if isinstance(statement, ast.ImportFrom):
+                for key, places, is_certain in self._imported(module, scope, statement):
+                    found[key] = places if is_certain else (*found.get(key, ()), *places)
+                continue
+            targets, value = _assignment(statement)
+            for target in targets:
+                if isinstance(target, ast.Name) and target.id.islower():
+                    key, said = (scope, target.id), _said(module, target.id, value)
+                    found[key] = (*found.get(key, ()), said) if said.condition else (said,)
+        return found
+
+    def _imported(
+        self, module: Module, scope: str, statement: ast.ImportFrom
+    ) -> Iterator[tuple[tuple[str, str], tuple[Said, ...], bool]]:
+        """Yield what a statement imports, with whether it surely does."""
+        condition = module.conditions.get(statement, "")
+        # Several files may be meant: it depends on the folder that the app is started in.
+        sources = [self._names(path) for path in self._sources(module, statement)]
+        for key in dict.fromkeys(key for source in sources for key in source):
+            said = [source.get(key, ()) for source in sources]
+            places = dict.fromkeys(one for each in said for one in each)
+            is_certain = not condition and all(any(not one.condition for one in each) for each in said)
+            for to in _names_after(statement, scope, key):
+                moved = (replace(one, setting=to[1], condition=one.condition or condition) for one in places)
+                yield to, tuple(moved), is_certain
+
+    def _sources(self, module: Module, statement: ast.ImportFrom) -> list[PurePosixPath]:
+        """Return the other modules of the project that a statement may import from."""
+        name, level = statement.module or "", statement.level
+        if not level:
+            found = [path for path in self.modules if _ends_in(path, name)]
+        elif level > len(module.path.parts):
+            # It is above the project's folder.
+            found = []
         else:
-            found = [path for path in modules if _ends_in(path, node.module or "")]
-        yield from ((path, None if "*" in names else names) for path in found if path != module.path)
+            base = PurePosixPath(*module.path.parts[:-level], *name.split("."))
+            files = [base / "__init__.py", *([base.with_suffix(".py")] if name else [])]
+            found = [path for path in files if path in self.modules]
+        return [path for path in found if path != module.path]
+
+
+def _names_after(statement: ast.ImportFrom, scope: str, key: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the class and name that something of another module has after an import."""
+    holder, name = key
+    for alias in statement.names:
+        if alias.name == "*":
+            yield key
+        elif alias.name == name and not holder:
+            yield scope, alias.asname or name
 
 
 def _ends_in(path: PurePosixPath, name: str) -> bool:
@@ -143,16 +180,19 @@ def literal(node: ast.expr | None) -> Json:
 
     Anything else is `...`.
     """
-    match node:
-        case None:
-            return ...
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-            return _calculated(op, literal(left), literal(right))
-        case ast.Call(func=func, args=args, keywords=keywords) if (dotted(func) or "").endswith("timedelta"):
-            return _seconds(args, keywords)
-        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
-            return {one.arg: literal(one.value) for one in keywords if one.arg}
+    # A sum of a thousand numbers is too deep to be calculated, for example.
     with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        match node:
+            case None:
+                return ...
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+                return _calculated(op, literal(left), literal(right))
+            case ast.Call(func=func, args=args, keywords=keywords) if (dotted(func) or "").endswith("timedelta"):
+                return _seconds(args, keywords)
+            case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
+                given = {one.arg: literal(one.value) for one in keywords}
+                # One without a name, as in `dict(**OTHER)`, may give any.
+                return ... if None in given else given
         return ast.literal_eval(node)
     return ...
 
@@ -187,33 +227,21 @@ def entries(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
             yield from ((one.arg, one.value) for one in keywords if one.arg)
 
 
-def _pairs(module: Module, *, is_configuration: bool) -> Iterator[tuple[str, ast.expr]]:
-    """Yield each setting of a module with its value, under its name of today."""
-    for node in module.nodes:
-        for name, value in _said_by(node):
-            yield _today(name), value
-    if is_configuration:
-        yield from _of_names(module)
-
-
-def _of_names(module: Module, wanted: AbstractSet[str] | None = None) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the values of the names in small letters of a module and its classes, all of them or some."""
-    for statement in _statements(module.tree.body):
-        targets, value = _assignment(statement)
-        names = (target.id for target in targets if isinstance(target, ast.Name))
-        yield from ((name, value) for name in names if name.islower() and (wanted is None or name in wanted))
-
-
-def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements of a module that set its names, also in its classes and under a condition."""
+def _statements(body: Sequence[ast.stmt], scope: str = "") -> Iterator[tuple[str, ast.stmt]]:
+    """Yield the statements that set a module's names, in their order, each with the class that it is in."""
     for one in body:
         match one:
-            case ast.ClassDef(body=inner):
-                yield from _statements(inner)
+            case ast.ClassDef(name=name, body=inner):
+                yield from _statements(inner, f"{scope}.{name}")
             case ast.If(body=inner, orelse=other):
-                yield from _statements([*inner, *other])
+                yield from _statements([*inner, *other], scope)
+            case ast.Try() | ast.TryStar():
+                handled = (statement for handler in one.handlers for statement in handler.body)
+                yield from _statements([*one.body, *handled, *one.orelse, *one.finalbody], scope)
+            case ast.With(body=inner):
+                yield from _statements(inner, scope)
             case _:
-                yield one
+                yield scope, one
 
 
 def _said_by(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:

@@ -23,10 +23,11 @@ _NOT_OURS = frozenset(
 _TELLING = re.compile(
     rb"celery|shared_task|\.task\b|acks_late|broker_|result_backend|beat_schedule|accept_content|environ|getenv"
     rb"|prefetch_multiplier|time_limit|worker_lost|delivery_mode|result_expires|task_default_|task_annotations"
-    rb"|BaseSettings|decouple|flask|fastapi|django|sqlite|postgres|psycopg|redis",
+    rb"|import\s*\*|BaseSettings|decouple|flask|fastapi|django|sqlite|postgres|psycopg|redis",
     re.IGNORECASE,
 )
-"""The words of a Python file that says anything that is asked for here; the others are not parsed."""
+"""The words of a Python file that says anything that is asked for here, or may import it without a word of its own;
+the others are not parsed."""
 _TEST = re.compile(r"(^|/)(tests?|testing)/|(^|/)(test_[^/]*|[^/]*_test|conftest|tests)\.py$")
 
 
@@ -45,14 +46,12 @@ class Module:
 
     @cached_property
     def conditions(self) -> Mapping[ast.AST, str]:
-        """The condition under which a node runs at all, as its source says it, for each that is in an `if`."""
+        """The condition under which a node runs at all, in words, for each that is in an `if` or handles an error."""
         found: dict[ast.AST, str] = {}
         # The outer ones come first, so that the innermost condition stays.
         for node in self.nodes:
-            if isinstance(node, ast.If):
-                test = ast.unparse(node.test)
-                for branch, words in ((node.body, test), (node.orelse, f"not ({test})")):
-                    found.update((inner, words) for statement in branch for inner in ast.walk(statement))
+            for branch, words in _branches(node):
+                found.update((inner, words) for statement in branch for inner in ast.walk(statement))
         return found
 
     @property
@@ -163,6 +162,25 @@ class Sources:
         except (ValueError, RecursionError, MemoryError) as error:
             self.notes.append(f"{path} was skipped, because it is no valid Python: {error}.")
         return None
+
+
+def _branches(node: ast.AST) -> Iterator[tuple[list[ast.stmt], str]]:
+    """Yield the statements that a node runs in some cases only, with the case in words."""
+    match node:
+        case ast.If(test=test, body=body, orelse=orelse):
+            words = _source_of(test)
+            yield body, words
+            yield orelse, f"not ({words})"
+        case ast.ExceptHandler(type=kind, body=body):
+            yield body, f"{_source_of(kind) if kind else 'an error'} is raised"
+
+
+def _source_of(node: ast.expr) -> str:
+    try:
+        return ast.unparse(node)
+    except RecursionError:
+        # A sum of a thousand numbers, for example.
+        return "…"
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:
