@@ -23,6 +23,8 @@ _SENDS = frozenset({"apply_async", "send_task", "retry", "signature", "set"})
 """The methods that take a countdown."""
 _WITHOUT_CONFIRMS = frozenset({"redis", "rediss", "redis+socket", "sentinel", "sqs", "memory", "filesystem"})
 """The transports that have no confirms, so that the option is no option there."""
+_OFF_BY_DEFAULT = frozenset({"task_acks_late", "task_reject_on_worker_lost", "task_retry_on_worker_lost"})
+"""The settings to which False is the same as nothing said."""
 _UNIVERSAL = frozenset({"UTC", "Etc/UTC", "GMT"})
 
 
@@ -57,12 +59,11 @@ class _Project:
     def said(self, setting: str) -> Json:
         """Return the value of a setting; None if nobody says it, `...` if nobody knows it before the app runs."""
         places = self._places(setting)
-        values = [literal(one.node) for one in places]
+        values = [... if one.setting == ANYTHING else literal(one.node) for one in places]
         if all(one.condition for one in places):
             # If no condition holds, it is Celery's default.
             values.append(None)
-        if all(value in (None, False) for value in values):
-            # Neither is an effect of a setting that is off by default.
+        if setting in _OFF_BY_DEFAULT and all(value is None or value is False for value in values):
             return values[0]
         return values[0] if all(value == values[0] for value in values) else ...
 
@@ -193,12 +194,18 @@ def _unconfirmed(project: _Project) -> Iterator[Risk]:
 
 
 def _is_without_confirms(project: _Project) -> bool:
-    """Return whether every broker that the project names is of a kind that confirms nothing, such as Redis."""
-    nodes = [one.node for name in ("broker", "broker_url") for one in project.settings.get(name, ())]
-    # Also the default of a variable of the environment.
-    texts = (text_of(inner) for node in nodes for inner in ast.walk(node) if isinstance(inner, ast.expr))
-    kinds = {text.partition("://")[0].lower() for text in texts if text is not None and "://" in text}
-    return bool(kinds) and kinds <= _WITHOUT_CONFIRMS
+    """Return whether the broker surely is of a kind that confirms nothing, such as Redis, wherever it is named."""
+    named = [one for name in ("broker", "broker_url") for one in project.settings.get(name, ())]
+    places = [one for one in named if literal(one.node) is not None]
+    # If no condition holds, it is Celery's default, which is RabbitMQ.
+    is_named = any(not one.condition for one in places)
+    return is_named and all((kinds := _transports(one.node)) and kinds <= _WITHOUT_CONFIRMS for one in places)
+
+
+def _transports(node: ast.expr) -> set[str]:
+    """Return the transports of the addresses in an expression, also in the default of a variable; empty for none."""
+    texts = (text_of(inner) for inner in ast.walk(node) if isinstance(inner, ast.expr))
+    return {text.partition("://")[0].lower() for text in texts if text is not None and "://" in text}
 
 
 def _unlimited(project: _Project) -> Iterator[Risk]:

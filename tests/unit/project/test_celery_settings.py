@@ -146,6 +146,27 @@ def test_a_condition_holds_for_what_the_imported_module_imports(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("configured", "setting", "is_unknown"),
+    [
+        ("enable_utc = False", "enable_utc", True),
+        ("worker_prefetch_multiplier = 0", "worker_prefetch_multiplier", True),
+        ("task_acks_late = 0", "task_acks_late", True),
+        ("task_acks_late = False", "task_acks_late", False),
+        ("task_reject_on_worker_lost = False", "task_reject_on_worker_lost", False),
+    ],
+)
+def test_what_a_condition_turns_off_is_certain_only_if_it_is_off_by_default(
+    tmp_path: Path, configured: str, setting: str, *, is_unknown: bool
+) -> None:
+    shop = APP.format(configured=f"app.conf.result_expires = 3600\nif DEV:\n    app.conf.{configured}")
+    found, unknown = outlook(tmp_path, shop)
+    assert unknown == ((f"{setting} (shop.py:6 if DEV)",) if is_unknown else ())
+    assert "result_expires" not in found
+    certain, _ = outlook(tmp_path, shop.replace("if DEV:", "if_dev = 1").replace("    app", "app"))
+    assert ("result_expires" in certain) is (setting == "enable_utc")
+
+
+@pytest.mark.parametrize(
     ("live", "seen", "unknown"),
     [
         (f"try:\n    {EARLY}except ImportError:\n    pass\n", "live.py:3", ""),
@@ -187,6 +208,41 @@ def test_a_package_that_only_imports_all_of_another_module_is_read(
     assert "task_acks_late" not in found
     # What is not read may say anything.
     assert any(one.startswith("task_acks_late") for one in unknown) is not is_late
+
+
+@pytest.mark.parametrize(
+    ("brokers", "advised"),
+    [
+        ('if TESTING:\n    B = "memory://"\nelse:\n    B = os.environ["BROKER"]\n', True),
+        ('if TESTING:\n    B = "memory://"\n', True),
+        ('B = os.environ["BROKER"]\nif TESTING:\n    B = "memory://"\n', True),
+        ('B = "redis://broker"\nif PRODUCTION:\n    B = os.environ["BROKER"]\n', True),
+        ('B = "redis://broker"\nif PRODUCTION:\n    B = "amqp://broker"\n', True),
+        ('B = "redis://broker"\nif TESTING:\n    B = "memory://"\n', False),
+        ('B = f"redis://{HOST}"\n', False),
+        ('B = None\nB = "redis://broker"\n', False),
+        ("B = None\n", True),
+    ],
+)
+def test_a_broker_that_may_be_another_one_is_advised_to_confirm(tmp_path: Path, brokers: str, *, advised: bool) -> None:
+    shop = APP.format(configured=brokers.replace("B =", "app.conf.broker_url ="))
+    assert ("broker_transport_options" in outlook(tmp_path, shop)[0]) is advised
+
+
+@pytest.mark.parametrize(
+    ("configured", "known"),
+    [
+        ("app.conf.update(dict(**OTHER))", False),
+        ("app.conf.update(dict(timezone='UTC', **OTHER))", False),
+        ('app.conf.update([("task_acks_late", True)])', False),
+        ("app.conf.update(dict(timezone='UTC'))", True),
+        ("app.conf.update(dict())", True),
+    ],
+)
+def test_a_dictionary_of_unknown_keywords_may_say_any_setting(tmp_path: Path, configured: str, *, known: bool) -> None:
+    found, unknown = outlook(tmp_path, APP.format(configured=configured))
+    assert found.get("task_acks_late") == (BY_DEFAULT if known else None)
+    assert ("task_acks_late (shop.py:4)" in unknown) is not known
 
 
 @pytest.mark.parametrize(("options", "advised"), [("dict(**OTHER)", False), ("dict(max_retries=3)", True)])
