@@ -11,7 +11,7 @@ from harness.records.verdict import Verdict
 
 
 class Outcome(StrEnum):
-    """The fate of the tasks of one cell, from good to bad."""
+    """The fate of the tasks of one cell, from good to bad; `unknown` is neither."""
 
     OK = "ok"
     RAN_TWICE = "ran twice"
@@ -97,6 +97,15 @@ class Baseline:
 
     worse: tuple[Change, ...] = ()
     better: tuple[Change, ...] = ()
+    tried_again: int = 0
+    """The number of cells of the earlier outcome that were tried again."""
+    not_tried: int = 0
+    """The number of cells of the earlier outcome that were not."""
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether nothing that the earlier outcome has was tried again, so that it measures nothing."""
+        return self.not_tried > 0 and self.tried_again == 0
 
     @property
     def worse_cells(self) -> frozenset[Cell]:
@@ -127,6 +136,8 @@ class Survival:
             return self.promise
         if self.baseline.worse:
             return Verdict.FAIL
+        if self.baseline.is_apart:
+            return Verdict.UNKNOWN
         if self.promise is not Verdict.FAIL:
             return self.promise
         # What was broken before is no news, and what is not known is none either.
@@ -136,19 +147,25 @@ class Survival:
     def against(self, before: "Survival") -> Baseline:
         """Return which cells got worse and which got better since an earlier outcome.
 
-        A cell that the earlier one does not have counts as worse if it breaks the demand.
+        A cell that is unknown now is neither. One that the earlier outcome does not have, or not know, counts as worse
+        if it breaks the demand.
         """
         order, was = list(Outcome), {one.cell: one.outcome for one in before.results}
         worse: list[Change] = []
         better: list[Change] = []
         for one in self.results:
+            if one.outcome is Outcome.UNKNOWN:
+                continue
             old = was.get(one.cell)
             change = Change(cell=one.cell, before=old, now=one.outcome)
-            if old is None:
-                worse += [change] if self.demand.verdict(one.outcome) is not Verdict.PASS else []
+            if old is None or old is Outcome.UNKNOWN:
+                worse += [change] if self.demand.verdict(one.outcome) is Verdict.FAIL else []
             elif one.outcome is not old:
                 (worse if order.index(one.outcome) > order.index(old) else better).append(change)
-        return Baseline(worse=tuple(worse), better=tuple(better))
+        tried_again = len(was.keys() & {one.cell for one in self.results})
+        return Baseline(
+            worse=tuple(worse), better=tuple(better), tried_again=tried_again, not_tried=len(was) - tried_again
+        )
 
     def to_json(self) -> dict[str, Json]:
         """Return what survive.json holds."""
@@ -216,7 +233,12 @@ def _result(value: Mapping[str, Json]) -> Result:
 
 
 def _of_baseline(baseline: Baseline) -> dict[str, Json]:
-    return {"worse": list(map(_of_change, baseline.worse)), "better": list(map(_of_change, baseline.better))}
+    return {
+        "worse": list(map(_of_change, baseline.worse)),
+        "better": list(map(_of_change, baseline.better)),
+        "tried_again": baseline.tried_again,
+        "not_tried": baseline.not_tried,
+    }
 
 
 def _of_change(change: Change) -> dict[str, Json]:
@@ -225,7 +247,13 @@ def _of_change(change: Change) -> dict[str, Json]:
 
 
 def _baseline(value: Mapping[str, Json]) -> Baseline:
-    return Baseline(worse=tuple(map(_change, value["worse"])), better=tuple(map(_change, value["better"])))
+    return Baseline(
+        worse=tuple(map(_change, value["worse"])),
+        better=tuple(map(_change, value["better"])),
+        # Files that were written before there were these members do not have them.
+        tried_again=int(value.get("tried_again", 0)),
+        not_tried=int(value.get("not_tried", 0)),
+    )
 
 
 def _change(value: Mapping[str, Json]) -> Change:

@@ -252,6 +252,9 @@ def test_what_is_new_and_what_is_gone_is_told_with_the_durations(shell: Shell) -
         ([Outcome.OK, Outcome.LOST], [Outcome.OK, Outcome.LOST], 0),
         ([Outcome.OK, Outcome.OK], [Outcome.OK, Outcome.LOST], 1),
         ([Outcome.OK, Outcome.UNKNOWN], [Outcome.OK, Outcome.UNKNOWN], 3),
+        ([Outcome.OK, Outcome.LOST], [Outcome.UNKNOWN, Outcome.UNKNOWN], 3),
+        ([Outcome.OK, Outcome.UNKNOWN], [Outcome.OK, Outcome.LOST], 1),
+        ([Outcome.OK], [Outcome.OK, Outcome.UNKNOWN], 3),
         ([Outcome.OK, Outcome.OK], [Outcome.OK], 3),
     ],
 )
