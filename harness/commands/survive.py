@@ -93,7 +93,7 @@ def survive_(
         raise click.UsageError("give a scenario or tasks, not both.")
     with written(junit, "survive", complain) as add:
         settings = settings_of(app_dir, app=app)
-        before = _baseline(baseline, must_exist=baseline is not None)
+        before = _baseline(baseline or BASELINE, Demand(demand), must_exist=baseline is not None and not save)
         if scenario:
             found = subjects.of_scenario(scenario, app, app_dir)
         else:
@@ -119,17 +119,24 @@ def survive_(
         return _conclude(survival, folder, before, save_to=save_to, as_json=as_json, add=add)
 
 
-def _baseline(path: Path | None, *, must_exist: bool) -> Survival | None:
-    """Return the outcome in a baseline; None if there is none."""
-    path = path or BASELINE
+def _baseline(path: Path, demand: Demand, *, must_exist: bool) -> Survival | None:
+    """Return the outcome in a baseline; None if there is none. Raises UsageError."""
     if not path.exists() and not must_exist:
         return None
     try:
-        return Survival.from_json(json.loads(path.read_text(encoding="utf-8")))
+        before = Survival.from_json(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"the baseline {path} cannot be read: {error.strerror}. --save writes one.") from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{path} is no outcome of `harness survive` ({error!r}); --save writes one.") from None
+    except (AttributeError, ArithmeticError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(
+            f"{path} is no outcome of `harness survive` ({error!r}): remove it; --save writes a new one."
+        ) from None
+    if before.demand is not demand:
+        raise UsageError(
+            f"the baseline {path} is of another promise: give --promise {before.demand.value}, as it has, "
+            "or another --baseline."
+        )
+    return before
 
 
 def _conclude(

@@ -137,11 +137,16 @@ def compared(survival: Survival) -> str:
         return ""
     if said.worse:
         first = f"worse than in the baseline: {_first(said.worse)}"
+    elif said.is_apart:
+        first = "nothing of the baseline was tried again"
     elif survival.promise is Verdict.FAIL:
         first = "promises are broken, but nothing is worse than in the baseline"
     else:
         first = "nothing is worse than in the baseline"
-    return f"{first}; better: {_first(said.better)}" if said.better else first
+    more = [f"better: {_first(said.better)}"] if said.better else []
+    if said.not_tried:
+        more.append(f"cells of the baseline that were not tried again: {said.not_tried:,}")
+    return "; ".join([first, *more])
 
 
 def _first(changes: Sequence[Change]) -> str:

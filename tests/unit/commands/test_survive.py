@@ -184,6 +184,38 @@ def test_with_a_baseline_what_nobody_knows_is_no_pass(
     assert shell().return_value == 3
 
 
+def test_a_baseline_of_another_promise_is_refused_before_anything_runs(
+    shell: Shell, subjects: list[survive.Subject]
+) -> None:
+    Path("outcome").write_text("effect twice")
+    assert shell("--save").return_value == 0
+    subjects.clear()
+    error = shell("--promise", "exactly-once-effects").exception
+    assert isinstance(error, UsageError)
+    assert "survive.json is of another promise: give --promise at-least-once" in str(error)
+    assert subjects == []
+    assert shell("--promise", "at-least-once").return_value == 0
+
+
+def test_a_baseline_of_which_no_cell_was_tried_again_makes_no_pass(
+    shell: Shell, subjects: list[survive.Subject]
+) -> None:
+    del subjects
+    Path("outcome").write_text("ok")
+    shell("--save")
+    said = json.loads(Path("survive.json").read_text())
+    (cell,) = said["cells"]
+    other = {**cell, "fault": "stop-worker"}
+    Path("survive.json").write_text(json.dumps({**said, "cells": [other]}))
+    answer = shell()
+    assert answer.return_value == 3
+    assert "cells of the baseline that were not tried again: 1" in " ".join(answer.output.split())
+    Path("survive.json").write_text(json.dumps({**said, "cells": [cell, other]}))
+    answer = shell()
+    assert answer.return_value == 0
+    assert "not tried again: 1" in " ".join(answer.output.split())
+
+
 def test_each_cell_is_a_check_in_the_junit_file(shell: Shell, subjects: list[survive.Subject]) -> None:
     del subjects
     Path("outcome").write_text("lost")

@@ -5,6 +5,7 @@ import pytest
 from harness.records.moment import Moment
 from harness.records.survival import Cell, Demand, Outcome, Result, Survival
 from harness.records.verdict import Verdict
+from harness.report.survive_grid import compared
 
 
 def survival(outcomes: dict[str, Outcome]) -> Survival:
@@ -48,3 +49,35 @@ def test_a_cell_is_worse_or_better_only_if_both_outcomes_are_known(
     seen = survival({"same": OK, "cell": now})
     seen.baseline = seen.against(survival(old))
     assert (len(seen.baseline.worse), len(seen.baseline.better), seen.verdict) == (worse, better, verdict)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "counts", "verdict"),
+    [
+        ({"a": OK, "b": LOST}, {"a": OK, "b": LOST}, (2, 0), Verdict.PASS),
+        ({"a": OK, "b": LOST}, {"b": LOST}, (1, 1), Verdict.PASS),
+        # With nothing to compare, the baseline measures nothing.
+        ({"a": OK, "b": LOST}, {"c": OK}, (0, 2), Verdict.UNKNOWN),
+        ({"a": OK}, {"c": LOST}, (0, 1), Verdict.FAIL),
+        ({}, {"c": OK}, (0, 0), Verdict.PASS),
+    ],
+)
+def test_cells_that_were_not_tried_again_are_counted(
+    before: dict[str, Outcome], now: dict[str, Outcome], counts: tuple[int, int], verdict: Verdict
+) -> None:
+    seen = survival(now)
+    seen.baseline = seen.against(survival(before))
+    assert (seen.baseline.tried_again, seen.baseline.not_tried) == counts
+    assert (seen.verdict, Survival.from_json(seen.to_json())) == (verdict, seen)
+    said = compared(seen)
+    assert ("not tried again" in said) is (counts[1] > 0)
+    assert ("nothing of the baseline was tried again" in said) is (verdict is Verdict.UNKNOWN)
+
+
+def test_a_record_of_an_older_version_does_not_count_them() -> None:
+    seen = survival({"a": OK})
+    seen.baseline = seen.against(survival({"b": OK}))
+    said = seen.to_json()
+    for name in ("tried_again", "not_tried"):
+        del said["baseline"][name]
+    assert Survival.from_json(said).verdict is Verdict.PASS
