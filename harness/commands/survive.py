@@ -15,6 +15,7 @@ from harness.commands.shared_options import DEFAULT_FOLDER, FOLDER, JUNIT, SET, 
 from harness.console import Console
 from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
+from harness.records.regular_file import replacing
 from harness.records.survival import Demand, Survival
 from harness.records.values import Json
 from harness.report import checks, markdown, progress, step_summary, survive_grid
@@ -93,7 +94,7 @@ def survive_(
         raise click.UsageError("give a scenario or tasks, not both.")
     with written(junit, "survive", complain) as add:
         settings = settings_of(app_dir, app=app)
-        before = _baseline(baseline or BASELINE, Demand(demand), must_exist=baseline is not None and not save)
+        before = _baseline(baseline, Demand(demand), save=save)
         if scenario:
             found = subjects.of_scenario(scenario, app, app_dir)
         else:
@@ -115,13 +116,19 @@ def survive_(
                 demand=Demand(demand),
                 progress=lambda done, total: tell("cells", done, total),
             )
-        save_to = (baseline or BASELINE) if save else None
-        return _conclude(survival, folder, before, save_to=save_to, as_json=as_json, add=add)
+        code = _conclude(survival, folder, before, as_json=as_json, add=add)
+    if save:
+        # Last, so that an error of it costs nothing of the rest.
+        _save(survival, baseline or BASELINE)
+    return code
 
 
-def _baseline(path: Path, demand: Demand, *, must_exist: bool) -> Survival | None:
-    """Return the outcome in a baseline; None if there is none. Raises UsageError."""
-    if not path.exists() and not must_exist:
+def _baseline(named: Path | None, demand: Demand, *, save: bool) -> Survival | None:
+    """Return the outcome in a baseline; None if there is none, and none must be there. Raises UsageError."""
+    path = named or BASELINE
+    if not path.exists() and (save or named is None):
+        if not path.parent.is_dir():
+            raise UsageError(f"--baseline: there is no folder {path.parent}, into which --save could write.")
         return None
     try:
         before = Survival.from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -144,7 +151,6 @@ def _conclude(
     folder: RunFolder,
     before: Survival | None,
     *,
-    save_to: Path | None,
     as_json: bool,
     add: Callable[[Suite], None],
 ) -> int:
@@ -154,13 +160,6 @@ def _conclude(
     said = {**survival.to_json(), "command": own_command()}
     folder.write("survive.json", said)
     (folder.path / "survive.md").write_text(survive_grid.markdown(survival), encoding="utf-8")
-    if save_to is not None:
-        try:
-            # What an older baseline said is no part of the new one.
-            new = {**said, "verdict": survival.promise.value, "baseline": None}
-            save_to.write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RunFolderError(f"{save_to} cannot be written: {error.strerror}.") from error
     console = Console(stderr=as_json)
     if as_json:
         sys.stdout.write(json.dumps(said) + "\n")
@@ -179,6 +178,19 @@ def _conclude(
     console.print("verdict: ", survive_grid.verdict_of(verdict), sep="")
     _show_places(console, folder, survival)
     return verdict.exit_code
+
+
+def _save(survival: Survival, target: Path) -> None:
+    """Write an outcome as the new baseline, whole or not at all. Raises RunFolderError."""
+    # What an older baseline said is no part of the new one.
+    new = {**survival.to_json(), "command": own_command(), "verdict": survival.promise.value, "baseline": None}
+    try:
+        with replacing(target) as partial:
+            partial.write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(
+            f"the baseline {target} cannot be written: {error.strerror}. The run folder has the outcome."
+        ) from error
 
 
 def _show_places(console: Console, folder: RunFolder, survival: Survival) -> None:

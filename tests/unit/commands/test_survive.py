@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from harness.commands import survive as command
 from harness.commands.cli import cli
-from harness.errors import UsageError
+from harness.errors import RunFolderError, UsageError
 from harness.records.moment import Moment
 from harness.records.survival import Cell, Demand, Outcome, Survival
 from harness.records.survival import Result as Tried
@@ -81,6 +81,7 @@ def subjects(monkeypatch: pytest.MonkeyPatch) -> list[survive.Subject]:
         (["--set", "result_expires=2026-11-01"], "cannot be read: Object of type date"),
         (["--set", "broker_url=amqp://elsewhere"], "broker_url cannot be overridden"),
         (["--baseline", "gone.json"], "the baseline gone.json cannot be read"),
+        (["--baseline", "gone/new.json", "--save"], "there is no folder gone"),
         (["--baseline", "shop.py"], "shop.py is no outcome of `harness survive`"),
     ],
 )
@@ -214,6 +215,43 @@ def test_a_baseline_of_which_no_cell_was_tried_again_makes_no_pass(
     answer = shell()
     assert answer.return_value == 0
     assert "not tried again: 1" in " ".join(answer.output.split())
+
+
+def test_a_baseline_with_a_name_of_its_own_is_made_by_save(shell: Shell, subjects: list[survive.Subject]) -> None:
+    del subjects
+    Path("outcome").write_text("lost")
+    assert shell("--baseline", "new.json", "--save").return_value == 1
+    assert json.loads(Path("new.json").read_text())["cells"][0]["outcome"] == "lost"
+    assert not Path("survive.json").exists()
+    assert shell("--baseline", "new.json").return_value == 0
+
+
+def test_a_baseline_that_cannot_be_written_costs_nothing_of_the_rest(
+    shell: Shell, subjects: list[survive.Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del subjects
+    Path("outcome").write_text("lost")
+    shell("--save")
+    old = Path("survive.json").read_text()
+    replace = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if target.name == "survive.json" and not target.is_absolute() and target.parent == Path():
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    Path("outcome").write_text("ok")
+    answer = shell("--save", "--junit", "junit.xml", "--json")
+    assert isinstance(answer.exception, RunFolderError)
+    assert "the baseline survive.json cannot be written: No space left on device" in str(answer.exception)
+    assert json.loads(answer.stdout)["cells"][0]["outcome"] == "ok"
+    (suite,) = junitparser.JUnitXml.fromfile("junit.xml")
+    assert (suite.name, suite.errors) == ("survive.shop", 0)
+    assert Path(".harness/runs/latest/report.html").is_file()
+    # The one before is whole, and nothing lies beside it.
+    assert Path("survive.json").read_text() == old
+    assert list(Path().glob(".survive.json*")) == []
 
 
 def test_each_cell_is_a_check_in_the_junit_file(shell: Shell, subjects: list[survive.Subject]) -> None:
