@@ -27,6 +27,8 @@ from harness.records.verdict import Fate, Verdict
 from harness.report.survive_grid import compared
 
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
+_DAMAGED = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
+"""What the record of a damaged file raises; the first for a number that is infinite."""
 _STAMP = re.compile(r"(\d{8}T\d{6})-(.+)", re.DOTALL)
 
 
@@ -75,7 +77,7 @@ def listed(path: Path) -> ListedRun:
         return _survival(path, about) if is_survival else _run(path, about)
     except (HarnessError, OSError) as error:
         return ListedRun.from_json({**about, "verdict": None, "broken": str(error)})
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except _DAMAGED as error:
         return ListedRun.from_json(
             {**about, "verdict": None, "broken": f"it has not what a run writes: {type(error).__name__}: {error}"}
         )
@@ -99,7 +101,7 @@ def audit_in(folder: RunFolder) -> Audit:
         )
     try:
         return Audit.from_json(folder.read("audit.json"))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except _DAMAGED as error:
         raise RunFolderError(f"{folder.path / 'audit.json'} is not what an audit writes: {error!r}.") from error
 
 
@@ -128,7 +130,7 @@ def survival_in(folder: RunFolder) -> Survival:
     """Return the outcome that `harness survive` has written. Raises RunFolderError."""
     try:
         return Survival.from_json(folder.read("survive.json"))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except _DAMAGED as error:
         raise RunFolderError(
             f"{folder.path / 'survive.json'} is not what `harness survive` writes: {error!r}."
         ) from error

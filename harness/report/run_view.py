@@ -146,7 +146,7 @@ def _stored_audit(folder: RunFolder, notes: list[str]) -> Audit | None:
         return None
     try:
         return Audit.from_json(said)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         notes.append(f"audit.json is not what an audit writes ({error!r}), so that the run was audited anew.")
         return None
 
@@ -233,7 +233,7 @@ def _of_survival(folder: RunFolder) -> RunView:
     try:
         stored = folder.read("survive.json")
         survival = Survival.from_json(stored)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunFolderError(
             f"{folder.path / 'survive.json'} is no outcome of `harness survive`: {error!r}."
         ) from error

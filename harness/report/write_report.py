@@ -59,7 +59,7 @@ def write_survival(folder: Path, survival: Survival, say: Callable[[str], None])
         The path of the whole one; None if it could not be written, which is said.
     """
     for name in _broken(survival):
-        if (folder / name / "run.json").is_file():
+        if _is_file(folder / name / "run.json"):
             try_to_write(folder / name, say)
     return try_to_write(folder, say)
 
@@ -81,8 +81,16 @@ def _reports_of_cells(folder: Path, written: Path, view: RunView) -> dict[str, s
     found = {name: folder / name / REPORT for name in inside}
     start = written.absolute().parent
     return {
-        name: Path(os.path.relpath(path.absolute(), start)).as_posix() for name, path in found.items() if path.is_file()
+        name: Path(os.path.relpath(path.absolute(), start)).as_posix() for name, path in found.items() if _is_file(path)
     }
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is a file, as far as anybody may know: a folder may be one that nobody may look into."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def write_history(runs: Sequence[ListedRun], root: Path, target: Path) -> None:
@@ -91,7 +99,7 @@ def write_history(runs: Sequence[ListedRun], root: Path, target: Path) -> None:
     reports = {}
     for one in runs:
         path = Path(one.folder).absolute() / REPORT
-        if path.is_file():
+        if _is_file(path):
             # A colon at the begin of a folder's name must not make an address of another kind.
             reports[one.folder] = quote(Path(os.path.relpath(path, start)).as_posix(), errors="surrogateescape")
     write_page(target, history.page(runs, str(root), reports))

@@ -1,6 +1,7 @@
 """`harness runs` and `harness compare`: what they say of folders of all kinds."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from harness.records.moment import Moment
 from harness.records.survival import Cell, Demand, Outcome, Survival
 from harness.records.survival import Result as Tried
 from harness.records.verdict import Fate, Finding, Verdict
-from harness.report.run_list import survival_in
+from harness.report.run_list import audit_in, survival_in
 
 Shell = Callable[..., Result]
 
@@ -104,9 +105,17 @@ def test_runs_are_listed_newest_first_with_what_is_not_ok(shell: Shell) -> None:
     assert "emails" not in shown
 
 
+def write_endless(path: Path) -> None:
+    """Write an audit with a number that no counter can have."""
+    (path / "run.json").write_text("{}")
+    audit = {**json.loads(Path(".harness/runs/20260101T000000-emails/audit.json").read_text()), "entries": math.inf}
+    (path / "audit.json").write_text(json.dumps(audit))
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        write_endless,
         lambda path: path / "nothing is in it",
         lambda path: (path / "run.json").write_text("{}"),
         lambda path: (path / "run.json").write_text("no JSON"),
@@ -126,6 +135,49 @@ def test_a_folder_that_is_broken_is_listed_as_such(shell: Shell, make: Callable[
     assert (odd["verdict"], good["verdict"]) == (None, "pass")
     assert odd["broken"]
     assert "\x1b" not in shell("runs").stdout
+
+
+def test_a_damaged_number_is_told_by_each_reader(shell: Shell) -> None:
+    good = run_folder("20260101T000000-emails", ok=3)
+    path = Path(".harness/runs/20260102T000000-odd")
+    path.mkdir()
+    write_endless(path)
+    with pytest.raises(RunFolderError, match="OverflowError"):
+        audit_in(RunFolder(path))
+    assert isinstance(shell("compare", str(good), str(path)).exception, RunFolderError)
+    survived = survive_folder("20260103T000000-survive", Outcome.OK)
+    record = json.loads((survived / "survive.json").read_text())
+    baseline = {"worse": [], "better": [], "tried_again": math.inf}
+    (survived / "survive.json").write_text(json.dumps({**record, "baseline": baseline}))
+    with pytest.raises(RunFolderError, match="OverflowError"):
+        survival_in(RunFolder(survived))
+    for broken in (path, survived):
+        assert isinstance(shell("report", str(broken)).exception, RunFolderError)
+
+
+def test_a_folder_that_nobody_may_look_into_is_listed_and_the_page_is_written(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut = run_folder("20260101T000000-shut", ok=3)
+    (run_folder("20260102T000000-open", ok=3) / "report.html").touch()
+    is_there = {name: getattr(Path, name) for name in ("exists", "is_file")}
+
+    # Root, as which tests may run, may look into every folder.
+    for name, ask in is_there.items():
+
+        def refused(self: Path, ask: Callable[[Path], bool] = ask) -> bool:
+            if self.parent.name == shut.name:
+                raise PermissionError(13, "Permission denied", str(self))
+            return ask(self)
+
+        monkeypatch.setattr(Path, name, refused)
+    with pytest.raises(PermissionError):
+        (shut / "report.html").is_file()
+    assert shell("runs", "--html", "history.html").exception is None
+    text = Path("history.html").read_text()
+    assert "20260102T000000-open/report.html" in text
+    assert "20260101T000000-shut/report.html" not in text
+    assert "Permission denied" in text
 
 
 def test_a_load_test_has_the_verdict_of_its_objectives(shell: Shell) -> None:
