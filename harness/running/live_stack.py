@@ -124,10 +124,15 @@ class LiveStack:
             return self._does[order.do](order)
 
     def end(self) -> None:
-        """Carry out no more orders, and wait for one that is being carried out, for a bounded time."""
-        is_mine = self._ordering.acquire(timeout=_END_S)
+        """Carry out no more orders, and wait for one that is being carried out, for a bounded time.
+
+        Another call waits for nothing: what did not end in that time is not waited for again.
+        """
+        if self._is_over:
+            return
+        # Before the wait: an order of many steps stops at the next one.
         self._is_over = True
-        if is_mine:
+        if self._ordering.acquire(timeout=_END_S):
             self._ordering.release()
 
     def _look(self) -> LiveView:
@@ -174,12 +179,17 @@ class LiveStack:
             raise UsageError(f"no worker knows the task {order.name!r}; there are {', '.join(known)}.")
         if not 1 <= order.count <= _MOST_SENT:
             raise UsageError(f"{order.count} tasks cannot be sent at once: 1 to {_MOST_SENT} can.")
-        sent = [self._stack.producer.send(order.name, args, kwargs) for _ in range(order.count)]
-        failed = next((one for one in sent if not one.accepted), None)
-        accepted = sum(one.accepted for one in sent)
-        if failed is not None:
-            raise BrokerError(f"{accepted} of {len(sent)} were accepted; {failed.outcome.value}: {failed.reason}")
-        return f"Sent {order.name}: {sent[0].task}" if len(sent) == 1 else f"Sent {len(sent)} times {order.name}."
+        for accepted in range(order.count):
+            # One that the broker does not confirm takes seconds, and so would each of the rest.
+            if self._is_over:
+                raise UsageError(f"{accepted} of {order.count} were sent: the stack is being taken down.")
+            sent = self._stack.producer.send(order.name, args, kwargs)
+            if not sent.accepted:
+                raise BrokerError(
+                    f"{accepted} of {order.count} were accepted, then none was sent any more; "
+                    f"{sent.outcome.value}: {sent.reason}"
+                )
+        return f"Sent {order.name}: {sent.task}" if order.count == 1 else f"Sent {order.count} times {order.name}."
 
     def _send_first(self, _: Order) -> str:
         if self._first is None:

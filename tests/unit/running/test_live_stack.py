@@ -236,8 +236,61 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(
 
 def test_what_the_broker_does_not_take_is_an_error(live: LiveStack, world: World) -> None:
     world.outcome = Kind.REFUSED
-    with pytest.raises(BrokerError, match="0 of 2 were accepted; refused: it is full"):
+    with pytest.raises(BrokerError, match="0 of 2 were accepted, then none was sent any more; refused: it is full"):
         live.do(Order(do=Do.SEND, name="shop.pay", count=2))
+
+
+def test_after_one_that_is_not_accepted_nothing_more_is_sent(
+    live: LiveStack, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = world.send
+
+    def once(*what: Any) -> Sent:
+        sent = send(*what)
+        world.outcome = Kind.UNKNOWN if len(world.sent) == 2 else Kind.ACCEPTED
+        return sent
+
+    monkeypatch.setattr(world, "send", once)
+    with pytest.raises(BrokerError, match="2 of 1000 were accepted"):
+        live.do(Order(do=Do.SEND, name="shop.pay", count=1_000))
+    assert len(world.sent) == 3
+
+
+def test_an_order_of_many_stops_when_the_stack_is_taken_down(
+    live: LiveStack, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, lock, is_awaited = world.send, live._ordering, threading.Event()  # noqa: SLF001 - what the end waits for.
+
+    class Watched:
+        """The lock, which tells when the end begins to wait for it."""
+
+        def acquire(self, *, timeout: float) -> bool:
+            is_awaited.set()
+            return lock.acquire(timeout=timeout)
+
+        def release(self) -> None:
+            lock.release()
+
+        def __enter__(self) -> bool:
+            return lock.acquire(timeout=20)
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    monkeypatch.setattr(live, "_ordering", Watched())
+    ending = threading.Thread(target=live.end, daemon=True)
+
+    def slow(*what: Any) -> Sent:
+        if len(world.sent) == 4:
+            ending.start()
+            assert is_awaited.wait(20)
+        return send(*what)
+
+    monkeypatch.setattr(world, "send", slow)
+    with pytest.raises(UsageError, match="5 of 1000 were sent: the stack is being taken down"):
+        live.do(Order(do=Do.SEND, name="shop.pay", count=1_000))
+    ending.join(20)
+    assert (len(world.sent), ending.is_alive()) == (5, False)
 
 
 def test_holds_are_bounded_and_one_that_waits_has_no_process_to_kill(live: LiveStack) -> None:
@@ -280,6 +333,24 @@ def test_at_the_end_a_running_order_is_waited_for_and_no_other_is_taken(
     assert sorted(told) == ["The web producer answered 202: at last", "end"]
     with pytest.raises(UsageError, match="is being taken down"):
         live.do(Order(do=Do.FIRST))
+
+
+def test_an_end_that_has_waited_in_vain_is_not_repeated(
+    live: LiveStack, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    class Taken:
+        """A lock that an order has and keeps."""
+
+        def acquire(self, *, timeout: float) -> bool:
+            waits.append(timeout)
+            return False
+
+    monkeypatch.setattr(live, "_ordering", Taken())
+    live.end()
+    live.end()
+    assert (len(waits), world.sent) == (1, [])
 
 
 # ------------------------------------------------------------------------------------------------- the latest tasks
