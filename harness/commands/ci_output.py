@@ -11,7 +11,7 @@ import click
 
 from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
-from harness.commands.command_exit import complain
+from harness.commands.command_exit import at_end, complain
 from harness.errors import told
 from harness.report import ci_annotations, progress
 from harness.report.junit import JUnitFile, Suite
@@ -24,15 +24,17 @@ JUNIT = "junit.xml"
 class CiOutput:
     """What a run writes for the CI system around it; nothing, unless it is asked for."""
 
-    def __init__(self, name: str, *, is_asked: bool, as_json: bool) -> None:
+    def __init__(self, name: str, *, is_asked: bool, as_json: bool, has_junit: bool) -> None:
         """Begin the output.
 
         Args:
             name: of the scenario.
             is_asked: True for `--ci`.
             as_json: True if the standard output has JSON alone.
+            has_junit: True if a JUnit file is written elsewhere: a CI system that reads both would count all twice.
         """
         self._name, self._is_asked, self._to_stderr = name, is_asked, as_json
+        self._has_junit = has_junit
         self._is_github = is_asked and os.environ.get("GITHUB_ACTIONS") == "true"
         self._is_gitlab = is_asked and bool(os.environ.get("GITLAB_CI"))
         self._file: JUnitFile | None = None
@@ -44,8 +46,8 @@ class CiOutput:
         return progress.of_lines() if self._is_asked else progress.of_tasks()
 
     def begin(self, folder: RunFolder) -> None:
-        """Write the JUnit file into the new run folder; it says that nothing is known yet."""
-        if self._is_asked:
+        """Write the JUnit file into the new run folder, unless there is another; it says that nothing is known yet."""
+        if self._is_asked and not self._has_junit:
             self._file = JUnitFile(folder.path / JUNIT, self._name, complain)
 
     def adding(self, add: Callable[[Suite], None]) -> Callable[[Suite], None]:
@@ -81,6 +83,8 @@ class CiOutput:
             self._write(ci_annotations.command("error", self._name, text))
             # The error itself is shown after this, and may quote the log of a worker.
             self._stop()
+            # What other commands of the step say is taken for commands again.
+            at_end.callback(self._resume)
 
     def _stop(self) -> None:
         """Let GitHub take no line of the output for a command: a task may write any line into its error."""
@@ -99,9 +103,9 @@ class CiOutput:
 
 
 @contextmanager
-def around(name: str, *, is_asked: bool, as_json: bool) -> Iterator[CiOutput]:
-    """Yield the output for a CI system; an error is written there, and goes on."""
-    output = CiOutput(name, is_asked=is_asked, as_json=as_json)
+def around(name: str, *, is_asked: bool, as_json: bool, has_junit: bool) -> Iterator[CiOutput]:
+    """Yield the output for a CI system, with the arguments of `CiOutput`; an error is written there, and goes on."""
+    output = CiOutput(name, is_asked=is_asked, as_json=as_json, has_junit=has_junit)
     try:
         yield output
     except BaseException as error:

@@ -1,5 +1,6 @@
 """The command `harness`: its handling of signals and errors, and its exit code."""
 
+import contextlib
 import io
 import os
 import shlex
@@ -41,6 +42,9 @@ class _Interrupts:
 
 interrupts = _Interrupts()
 
+at_end = contextlib.ExitStack()
+"""What is called when the command has ended and its error was shown."""
+
 
 def run(command: click.Command) -> NoReturn:
     """Run the command with the arguments of its command line, and exit.
@@ -53,6 +57,7 @@ def run(command: click.Command) -> NoReturn:
     code = _exit_code(command)
     # The interpreter removes what is left when it ends, which must not be interrupted either.
     interrupts.is_awaited = False
+    at_end.close()
     if (lost := outputs.flush()) is not None:
         complain(lost)
         outputs.flush()

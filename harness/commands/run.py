@@ -81,8 +81,8 @@ from harness.stack.shared_parts import SharedParts
     "--ci",
     "is_ci",
     is_flag=True,
-    help="Write for a CI system: progress as plain lines, junit.xml in the run folder, and annotations of the job on "
-    "GitHub and GitLab.",
+    help="Write for a CI system: progress as plain lines, junit.xml in the run folder (in its place --junit FILE), and "
+    "annotations of the job on GitHub and GitLab.",
 )
 @AS_JSON
 @click.pass_context
@@ -122,7 +122,11 @@ def run(
     if shrinks and not (is_chaotic or faults):
         raise click.UsageError("--shrink leaves out faults: give --chaos, or some --fault.")
     run_chaos.check(write_test, shrinks=shrinks)
-    with written(junit, scenario, complain) as add, ci_output.around(scenario, is_asked=is_ci, as_json=as_json) as ci:
+    has_junit = junit is not None
+    with (
+        written(junit, scenario, complain) as add,
+        ci_output.around(scenario, is_asked=is_ci, as_json=as_json, has_junit=has_junit) as ci,
+    ):
         found = scenario_of(ctx, scenario, app_dir)
         said = {"app": app, "folder": app_dir, "workers": workers, "options": options or None}
         planned, over_s = [parse(text) for text in faults], parse_duration_s(over) if over else 0.0

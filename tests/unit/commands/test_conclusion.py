@@ -1,6 +1,9 @@
 """What `harness run`, `timelapse` and `survive` leave for CI systems. Nothing is started."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.commands import run as door
 from harness.commands.cli import cli
+from harness.commands.command_exit import at_end
 from harness.errors import StartError
 from harness.records.finding_codes import Code
 from harness.records.verdict import Fate, Finding, Verdict
@@ -130,17 +134,26 @@ def no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_ci")
-def test_for_ci_the_checks_are_in_the_run_folder_too(shell: Shell, tmp_path: Path) -> None:
-    answer = shell(*RUN, "--ci", "--junit", "junit.xml")
+def test_for_ci_the_checks_are_in_the_run_folder_unless_there_is_another_file(shell: Shell, tmp_path: Path) -> None:
+    answer = shell(*RUN, "--ci")
     assert answer.return_value == 1
-    (suite,) = junitparser.JUnitXml.fromfile(str(tmp_path / "runs" / "latest" / "junit.xml"))
-    (other,) = junitparser.JUnitXml.fromfile("junit.xml")
-    assert (suite.name, suite.failures) == (other.name, other.failures) == ("emails", 1)
+    # The pattern of the template for GitLab finds each once, and not through the link `latest`.
+    patterns = ("runs/2*/junit.xml", "reports/*.xml")
+    (path,) = [path for pattern in patterns for path in tmp_path.glob(pattern)]
+    assert len(list(tmp_path.glob("runs/*/junit.xml"))) == 2
+    (suite,) = junitparser.JUnitXml.fromfile(str(path))
+    assert (suite.name, suite.failures) == ("emails", 1)
     assert "::" not in answer.stdout
     assert not Path(".harness/gitlab-annotations.json").exists()
+    path.unlink()
+    assert shell(*RUN, "--ci", "--junit", "reports/x.xml").return_value == 1
+    (path,) = [path for pattern in patterns for path in tmp_path.glob(pattern)]
+    (suite,) = junitparser.JUnitXml.fromfile(str(path))
+    assert (path.name, suite.name, suite.failures) == ("x.xml", "emails", 1)
     # Without the option there is none.
+    path.unlink()
     shell(*RUN)
-    assert not (tmp_path / "runs" / "latest" / "junit.xml").exists()
+    assert not [path for pattern in patterns for path in tmp_path.glob(pattern)]
 
 
 @pytest.mark.usefixtures("no_ci")
@@ -175,6 +188,7 @@ def test_on_github_an_error_is_an_annotation_and_what_it_quotes_is_no_command(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setattr(door, "execute", refuse)
     answer = shell(*RUN, "--ci")
+    at_end.pop_all()
     assert isinstance(answer.exception, StartError)
     stop, resume, error, again = answer.stdout.splitlines()
     assert error == "::error title=emails::worker-1 died:%0A::error::taken"
@@ -184,6 +198,29 @@ def test_on_github_an_error_is_an_annotation_and_what_it_quotes_is_no_command(
     assert again != stop
     (suite,) = junitparser.JUnitXml.fromfile(str(tmp_path / "runs" / "latest" / "junit.xml"))
     assert suite.errors == 1
+
+
+@pytest.mark.usefixtures("no_ci")
+def test_on_github_commands_are_taken_again_after_the_error_was_shown(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness", *RUN, "--ci", "--fault", "typo@1s"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "GITHUB_ACTIONS": "true", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    lines = done.stdout.splitlines()
+    stops = [n for n, line in enumerate(lines) if line.startswith("::stop-commands::")]
+    shown = [n for n, line in enumerate(lines) if line.startswith("error: ")]
+    # The error itself, which may quote anything, stands before the last line, which lets commands through again.
+    assert len(stops) == 2
+    assert stops[-1] < shown[0] < len(lines) - 1
+    assert lines[-1] == f"::{lines[stops[-1]].removeprefix('::stop-commands::')}::"
 
 
 @pytest.mark.usefixtures("no_ci")
