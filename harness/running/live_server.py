@@ -61,24 +61,23 @@ class _Site:
 
 
 @contextmanager
-def serving(served: Served, page: Callable[[str], str], say: Callable[[str], None], *, port: int = 0) -> Iterator[str]:
-    """Serve a page until the end, and yield its address.
+def serving(served: Served, page: Callable[[str], str], say: Callable[[str], None]) -> Iterator[str]:
+    """Serve a page on a port that is free until the end, and yield its address.
 
     Args:
         served: what the page shows and does.
         page: makes the page from the token that its orders have to show.
         say: receives errors that nobody expected.
-        port: on this machine; if it is 0, any that is free.
 
     Raises:
-        UsageError: the port is taken.
+        UsageError: there is no port for it.
     """
     token = secrets.token_urlsafe(32)
     site = _Site(served=served, page=page(token), token=token, say=say)
     try:
-        server = _Server((LOOPBACK, port), partial(_Handler, site))
+        server = _Server((LOOPBACK, 0), partial(_Handler, site))
     except OSError as error:
-        raise UsageError(f"the page cannot be served on port {port} of {LOOPBACK}: {error.strerror}.") from error
+        raise UsageError(f"the page cannot be served on {LOOPBACK}: {error.strerror}.") from error
     thread = threading.Thread(target=server.serve_forever, args=(_STOP_S,), name="page", daemon=True)
     thread.start()
     try:
@@ -120,8 +119,13 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Let go of a client that has left or is silent; show any other error."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+        # The base class reads the begin of the request by itself.
+        if not isinstance(sys.exception(), _DepartedError | ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
+
+
+class _DepartedError(Exception):
+    """The client has left, or is silent."""
 
 
 class _RefusedError(Exception):
@@ -193,9 +197,15 @@ class _Handler(BaseHTTPRequestHandler):
         if len(length) > len(str(_LARGEST_BODY)) or int(length) > _LARGEST_BODY:
             raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"an order has at most {_LARGEST_BODY} bytes.")
         try:
-            return json.loads(self.rfile.read(int(length)))
+            return json.loads(self._read(int(length)))
         except (ValueError, RecursionError):
             raise _RefusedError(HTTPStatus.BAD_REQUEST, "an order is a JSON object.") from None
+
+    def _read(self, length: int) -> bytes:
+        try:
+            return self.rfile.read(length)
+        except (ConnectionError, TimeoutError) as error:
+            raise _DepartedError from error
 
     def _answer(self, make: Callable[[], tuple[str, str]]) -> None:
         try:
@@ -207,8 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
             kind, text, status = _TEXT, str(error), HTTPStatus.BAD_REQUEST
         except HarnessError as error:
             kind, text, status = _TEXT, str(error), HTTPStatus.BAD_GATEWAY
-        except (ConnectionError, TimeoutError):
-            # The client has left, or is silent.
+        except _DepartedError:
             raise
         except Exception as error:  # noqa: BLE001 - the page goes on, whatever one request meets.
             kind, text, status = _TEXT, f"{type(error).__name__}: {error}", HTTPStatus.INTERNAL_SERVER_ERROR

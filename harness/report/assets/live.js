@@ -6,7 +6,7 @@
   const about = JSON.parse(byId("about").textContent);
   const GOOD = new Set(["running", "SUCCESS"]), BAD = new Set(["exited", "gone", "FAILURE", "refused", "discarded", "revoked"]);
   const badge = byId("badge"), said = byId("said");
-  let isGone = false, isBusy = false;
+  let told = "", isBusy = false;
 
   // A row stays as long as what it shows does, and a cell that says the same is left alone, so that nobody loses the focus.
   function fill(table, items, keyOf, cellsOf) {
@@ -72,7 +72,9 @@
       one.name, state(one.state), one.node, one.starts, `${Math.max(one.t - one.sent_t, 0).toFixed(3)} s`,
     ]);
     const names = byId("names");
-    if (names.childElementCount !== view.names.length) {
+    const mark = JSON.stringify(view.names);
+    if (names.dataset.mark !== mark) {
+      names.dataset.mark = mark;
       names.replaceChildren(...view.names.map((name) => Object.assign(document.createElement("option"), { value: name })));
     }
   }
@@ -88,26 +90,33 @@
     said.className = isBad ? "fail" : "";
   }
 
-  function gone() {
-    isGone = true;
-    badge.textContent = "gone";
-    badge.className = "badge large fail";
-    tell("The stack does not answer: it is being taken down, or it is gone.", true);
-    document.querySelectorAll("button").forEach((one) => { one.disabled = true; });
+  // Tell what keeps the stack from being shown; an empty text ends it.
+  function trouble(word, text) {
+    if (text) {
+      badge.textContent = word;
+      badge.className = "badge large fail";
+      // The answer to an order stays as long as nothing else is to be told.
+      if (text !== told) tell(text, true);
+    } else if (said.textContent === told) {
+      tell("");
+    }
+    told = text;
+    document.querySelectorAll("button").forEach((one) => { one.disabled = word === "gone"; });
   }
 
   async function look() {
     try {
       const answer = await fetch("/state", { cache: "no-store" });
-      if (!answer.ok) throw new Error(await answer.text());
-      show(await answer.json());
-      if (isGone) {
-        isGone = false;
-        tell("");
-        document.querySelectorAll("button").forEach((one) => { one.disabled = false; });
+      const text = await answer.text();
+      if (answer.ok) {
+        show(JSON.parse(text));
+        trouble("up", "");
+      } else {
+        // The server is there, and says what is wrong with the stack.
+        trouble("error", text || `The server answered ${answer.status}.`);
       }
     } catch {
-      gone();
+      trouble("gone", "The stack does not answer: it is being taken down, or it is gone.");
     }
     document.documentElement.dataset.ready = "yes";
   }

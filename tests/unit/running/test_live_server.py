@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import socket
+import struct
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -58,8 +59,12 @@ class Stack:
     orders: list[Order] = field(default_factory=list)
     error: Exception | None = None
     shown: LiveView = VIEW
+    blind: Exception | None = None
+    """What keeps the stack from being shown."""
 
     def view(self) -> LiveView:
+        if self.blind is not None:
+            raise self.blind
         return self.shown
 
     def report(self) -> str:
@@ -228,6 +233,31 @@ def test_an_error_that_nobody_expected_is_told_to_both_sides(site: Site) -> None
     site.said.clear()
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError("the engine is gone"), TimeoutError("no answer")])
+def test_a_connection_of_the_stack_that_fails_is_no_client_that_has_left(site: Site, error: Exception) -> None:
+    site.stack.error = site.stack.blind = error
+    said = f"{type(error).__name__}: {error}"
+    assert site.order({"do": "first"}) == (500, said)
+    assert site.ask("GET", "/state")[:2] == (500, said)
+    assert site.said == [f"the page met an error, please report it: {said}"] * 2
+    site.said.clear()
+
+
+def test_a_client_that_leaves_while_it_orders_is_no_error(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    head = (
+        f"POST /order HTTP/1.1\r\nHost: {site.host}\r\nOrigin: {site.address}\r\n{TOKEN_HEADER}: {site.token()}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
+    )
+    host, port = site.host.split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as leaving:
+        leaving.sendall(head.encode())
+        # With this, the end of the connection is a reset.
+        leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert site.order({"do": "first"}) == (200, "done: first")
+    assert [one.do for one in site.stack.orders] == [Do.FIRST]
+    assert capsys.readouterr().err == ""
+
+
 def test_clients_that_say_nothing_take_no_more_threads_than_there_are(site: Site) -> None:
     host, port = site.host.split(":")
     silent = [socket.create_connection((host, int(port)), timeout=20) for _ in range(live_server._MOST_REQUESTS)]  # noqa: SLF001
@@ -238,16 +268,6 @@ def test_clients_that_say_nothing_take_no_more_threads_than_there_are(site: Site
     assert threading.active_count() <= before + live_server._MOST_REQUESTS  # noqa: SLF001
     for one in silent:
         one.close()
-
-
-def test_a_port_that_is_taken_is_a_wrong_use() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with (
-            pytest.raises(UsageError, match=f"cannot be served on port {port}"),
-            serving(Stack(), lambda _: "", print, port=port),
-        ):
-            pytest.fail("it was served")
 
 
 def test_at_its_end_nobody_listens_any_more() -> None:
@@ -334,6 +354,30 @@ def test_a_refusal_is_shown_and_a_change_keeps_the_focus(chrome: webdriver.Chrom
     WebDriverWait(chrome, READY_S).until(lambda _: text_of(chrome, "#counts").startswith("4 sent"))
     assert chrome.find_elements(By.CSS_SELECTOR, "#table-queues tbody tr") == []
     assert chrome.switch_to.active_element.get_attribute("aria-label") == "Start worker-2"
+
+
+def test_what_the_server_says_is_shown_and_the_stack_is_not_called_gone(chrome: webdriver.Chrome, site: Site) -> None:
+    show(chrome, site.address)
+    site.stack.blind = BrokerError("the broker does not answer.")
+    WebDriverWait(chrome, READY_S).until(lambda _: text_of(chrome, "#badge") == "ERROR")
+    assert text_of(chrome, "#said") == "the broker does not answer."
+    assert chrome.find_element(By.CSS_SELECTOR, "#send button").is_enabled()
+    site.stack.blind = None
+    WebDriverWait(chrome, READY_S).until(lambda _: text_of(chrome, "#badge") == "UP")
+    assert text_of(chrome, "#said") == ""
+    # The browser itself logs each answer that is an error.
+    assert all("502" in one for one in complaints(chrome))
+
+
+def test_names_that_change_are_offered_also_if_they_are_as_many(chrome: webdriver.Chrome, site: Site) -> None:
+    show(chrome, site.address)
+
+    def names() -> list[str | None]:
+        return [one.get_attribute("value") for one in chrome.find_elements(By.CSS_SELECTOR, "#names option")]
+
+    assert names() == list(VIEW.names)
+    site.stack.shown = LiveView.from_json({**VIEW.to_json(), "names": ["shop.a", "shop.b"]})
+    WebDriverWait(chrome, READY_S).until(lambda _: names() == ["shop.a", "shop.b"])
 
 
 def test_when_the_stack_is_gone_the_page_says_so(chrome: webdriver.Chrome) -> None:
