@@ -1,8 +1,7 @@
 """What CI systems show beside a job: commands in the log for GitHub Actions, and a file of links for GitLab."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,7 +18,8 @@ _SECTION = "Celery Harness"
 _MOST = 9
 """The most findings of a kind. GitHub shows ten of a kind for a step; the tenth says that there are more."""
 _LONGEST = 4_000
-"""The most characters of a message; GitHub cuts off what is longer than 4 KB."""
+"""The most bytes of a title or a message as it is written; GitHub cuts off what is longer than 4 KB."""
+_CUT = "…"
 _COMMANDS = {Verdict.FAIL: "error", Verdict.UNKNOWN: "warning"}
 
 
@@ -43,13 +43,25 @@ def _words(finding: Finding, folder: Path) -> str:
 
 def command(kind: str, title: str, text: str) -> str:
     """Return a command of GitHub Actions in one line, in which nothing of the texts can begin another one."""
-    shown = printable(text)
-    cut = shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
-    return f"::{kind} title={_escaped(printable(title), ':,')}::{_escaped(cut)}"
+    return f"::{kind} title={_escaped(printable(title), ':,')}::{_escaped(printable(text))}"
 
 
 def _escaped(text: str, more: str = "") -> str:
-    return re.sub(f"[%\r\n{more}]", lambda found: f"%{ord(found[0]):02X}", text)
+    """Return a text as it stands in a command; one that would be too long is cut off, between two characters."""
+    made = [f"%{ord(one):02X}" if one in f"%\r\n{more}" else one for one in text]
+    if _bytes(made) <= _LONGEST:
+        return "".join(made)
+    left, kept = _LONGEST - len(_CUT.encode()), list[str]()
+    for one in made:
+        left -= _bytes([one])
+        if left < 0:
+            break
+        kept.append(one)
+    return "".join([*kept, _CUT])
+
+
+def _bytes(parts: Iterable[str]) -> int:
+    return sum(len(one.encode()) for one in parts)
 
 
 def link_for_gitlab(name: str, verdict: Verdict, report: Path, environ: Mapping[str, str]) -> None:

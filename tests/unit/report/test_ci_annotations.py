@@ -55,6 +55,24 @@ def test_nothing_in_a_text_begins_another_command_or_line(text: str) -> None:
     assert len(made) < 60_000
 
 
+@pytest.mark.parametrize("one", ["x", "%", "\n", "é", "漢", "🙂", ":", ","])
+def test_a_text_is_cut_off_as_it_is_written_and_in_no_middle_of_a_character(one: str) -> None:
+    made = command("error", one * 5_000, one * 5_000)
+    title, _, message = made.removeprefix("::error title=").partition("::")
+    for part, is_title in ((title, True), (message, False)):
+        escape = one in "%\n" or (is_title and one in ":,")
+        written = f"%{ord(one):02X}" if escape else one
+        assert part == written * (len(part[:-1]) // len(written)) + "…"
+        # Not one more would have had room.
+        assert 4_000 - len(written.encode()) < len(part.encode()) <= 4_000
+
+
+def test_a_text_that_is_short_enough_as_it_is_written_is_whole() -> None:
+    assert command("error", "a", "x" * 4_000) == f"::error title=a::{'x' * 4_000}"
+    assert command("error", "a", "\n" * 1_333).endswith("%0A" * 1_333)
+    assert command("error", "a", "\n" * 1_334).endswith("%0A…")
+
+
 def test_a_link_for_gitlab_leads_to_the_artefact_and_stands_beside_those_of_the_same_job(tmp_path: Path) -> None:
     environ = {"CI_JOB_URL": JOB, "CI_PROJECT_DIR": str(tmp_path)}
     target = tmp_path / GITLAB_FILE
