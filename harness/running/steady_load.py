@@ -36,6 +36,8 @@ class SteadyLoad:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="steady load", daemon=True)
         self._error: Exception | None = None
+        self._processes = 1
+        """The processes of the worker that has the most; the ledger itself is the thread's alone."""
         self.taken = 0
         """The number of steps that were taken."""
         self.ended = 0
@@ -74,8 +76,7 @@ class SteadyLoad:
     @property
     def busy(self) -> int:
         """The number of tasks in flight that keep all workers busy."""
-        said = [one.get("concurrency") or 1 for one in self._ledger.settings.values()]
-        return _IN_FLIGHT * self.workers * max(said, default=1)
+        return _IN_FLIGHT * self.workers * self._processes
 
     def _run(self) -> None:
         try:
@@ -95,5 +96,7 @@ class SteadyLoad:
     def _has_room(self) -> bool:
         self._ledger.update()
         self.ended = self._ledger.ended
+        said = [one.get("concurrency") or 1 for one in self._ledger.settings.values()]
+        self._processes = max(said, default=1)
         # Without those that the broker refused, which never begin.
         return len(self._ledger.unended) - self.given_up < self.busy

@@ -1,5 +1,6 @@
 """A load that keeps workers busy, and no more than busy."""
 
+import threading
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,6 +87,22 @@ def test_more_workers_get_more_tasks_and_what_never_ends_is_replaced(world: Worl
         assert not load.is_exhausted
         load.given_up = 1
         wait_until(lambda: load.taken == 9, what="as many more as never end", timeout_s=30)
+
+
+class OfOneThread(dict[str, Any]):
+    """Settings of workers that may be read only by the thread that adds to them."""
+
+    def __getattribute__(self, name: str) -> Any:
+        assert threading.current_thread() is not threading.main_thread(), f"{name} of what another thread changes"
+        return super().__getattribute__(name)
+
+
+def test_how_many_keep_all_busy_can_be_asked_while_workers_come(world: World) -> None:
+    load = load_of(world, 8)
+    load._ledger.settings = OfOneThread()  # noqa: SLF001 - what the thread of the load adds to.
+    with load:
+        wait_until(lambda: load.taken == 4, what="twice as many as run at once", timeout_s=30)
+        assert load.busy == 4
 
 
 def test_a_task_that_the_broker_refuses_is_not_waited_for(world: World) -> None:
