@@ -166,6 +166,6 @@ def _rehearsed(value: Mapping[str, Json]) -> Rehearsed:
         "verdict": Verdict(value["verdict"]),
         "findings": tuple(map(str, value["findings"])),
         "replaced": replaced,
-        "shares": tuple(Share(**one) for one in value["shares"]),
+        "shares": tuple(Share(**one) for one in value.get("shares", ())),
     }
     return Rehearsed(**(dict(value) | told))

@@ -21,6 +21,7 @@ from harness.printable import printable, printable_name
 from harness.records.event import Kind
 from harness.records.journal import parsed
 from harness.records.regular_file import open_regular
+from harness.records.rehearsal import Rehearsal
 from harness.records.survival import Survival
 from harness.records.typed_json import Record
 from harness.records.verdict import Fate, Verdict
@@ -29,6 +30,8 @@ from harness.report.survive_grid import compared
 _STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 _DAMAGED = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
 """What the record of a damaged file raises; the first for a number that is infinite."""
+_COUNTED = ("lost", "doubled", "failed", "pending", "refused", "cut")
+"""What is counted of the runs of a rehearsal."""
 _STAMP = re.compile(r"(\d{8}T\d{6})-(.+)", re.DOTALL)
 
 
@@ -44,9 +47,9 @@ class ListedRun(Record):
     verdict: Verdict | None
     """None if the folder does not say it."""
     entries: int = 0
-    """The tasks that were sent; of `survive`, the cells."""
+    """The tasks that were sent, of `rehearse` by all runs; of `survive`, the cells."""
     fates: Mapping[str, int] = field(default_factory=dict)
-    """The fates that occurred, without `ok`; of `survive`, the outcomes."""
+    """The fates that occurred, without `ok`; of `survive`, the outcomes; of `rehearse`, what its report counts."""
     e2e_ms: Mapping[str, float] = field(default_factory=dict)
     """The quantiles of the time from due to success in milliseconds, by names such as `p95`; empty if none is known."""
     duration_s: float | None = None
@@ -73,8 +76,9 @@ def listed(path: Path) -> ListedRun:
     begun, name = _begun(path.name)
     about = {"name": name, "folder": str(path), "begun": begun}
     try:
-        is_survival = (path / "survive.json").exists()
-        return _survival(path, about) if is_survival else _run(path, about)
+        if (path / "survive.json").exists():
+            return _survival(path, about)
+        return _rehearsal(path, about) if (path / "rehearsal.json").exists() else _run(path, about)
     except (HarnessError, OSError) as error:
         return ListedRun.from_json({**about, "verdict": None, "broken": str(error)})
     except _DAMAGED as error:
@@ -175,6 +179,21 @@ def _survival(path: Path, about: Mapping[str, str | None]) -> ListedRun:
         entries=len(met),
         fates={outcome: met.count(outcome) for outcome in dict.fromkeys(met) if outcome != "ok"},
         note=compared(survival) or None,
+    )
+
+
+def _rehearsal(path: Path, about: Mapping[str, str | None]) -> ListedRun:
+    rehearsal = Rehearsal.from_json(RunFolder(path).read("rehearsal.json"))
+    counted = {name: sum(getattr(one, name) for one in rehearsal.runs) for name in _COUNTED}
+    grace_s = rehearsal.shortest_grace_s
+    return ListedRun(
+        name=str(about["name"]),
+        folder=str(about["folder"]),
+        begun=about["begun"],
+        verdict=rehearsal.verdict,
+        entries=sum(one.sent for one in rehearsal.runs),
+        fates={name: count for name, count in counted.items() if count},
+        note=None if grace_s is None else f"the shortest grace period is {grace_s} s",
     )
 
 

@@ -15,6 +15,7 @@ from harness.audit.run_folder import RunFolder
 from harness.commands.cli import cli
 from harness.errors import RunFolderError, UsageError
 from harness.records.moment import Moment
+from harness.records.rehearsal import Rehearsal, Rehearsed
 from harness.records.survival import Cell, Demand, Outcome, Survival
 from harness.records.survival import Result as Tried
 from harness.records.verdict import Fate, Finding, Verdict
@@ -112,6 +113,26 @@ def write_endless(path: Path) -> None:
     (path / "audit.json").write_text(json.dumps(audit))
 
 
+def rehearsed(sent: int, verdict: Verdict = Verdict.PASS, **counts: int) -> Rehearsed:
+    none = {"lost": 0, "ran_again": 0, "doubled": 0, "failed": 0, "pending": 0}
+    return Rehearsed(title="t", folder="one", verdict=verdict, sent=sent, **(none | counts))  # type: ignore[arg-type]
+
+
+def test_a_rehearsal_is_listed_with_what_became_of_the_tasks_of_all_runs(shell: Shell) -> None:
+    path = Path(".harness/runs/20260101T000000-rehearse-shop")
+    path.mkdir(parents=True)
+    runs = [rehearsed(40, lost=1, ran_again=3), rehearsed(2, Verdict.FAIL, lost=1, refused=4)]
+    said = Rehearsal(name="shop", what="rolling", runs=runs, shortest_grace_s=4).to_json()
+    # One that was written before the tasks of each worker were counted.
+    said["runs"][0].pop("shares")
+    (path / "rehearsal.json").write_text(json.dumps(said))
+    (one,) = json.loads(shell("runs", "--json").stdout)["runs"]
+    assert (one["name"], one["verdict"], one["entries"]) == ("rehearse-shop", "fail", 42)
+    assert (one["fates"], one["broken"]) == ({"lost": 2, "refused": 4}, None)
+    assert one["note"] == "the shortest grace period is 4 s"
+    assert "2 lost, 4 refused; the shortest" in " ".join(shell("runs").stdout.split())
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -122,6 +143,8 @@ def write_endless(path: Path) -> None:
         lambda path: [(path / name).write_text("{}") for name in ("run.json", "audit.json")],
         lambda path: (path / "survive.json").write_text("[]"),
         lambda path: (path / "survive.json").write_text('{"name": 1}'),
+        lambda path: (path / "rehearsal.json").write_text('{"name": 1}'),
+        lambda path: (path / "rehearsal.json").write_text("[]"),
         lambda path: [(path / name).mkdir() for name in ("run.json", "audit.json")],
     ],
 )
