@@ -1,9 +1,10 @@
 """The common part of all rehearsals: a stack under load, whose workers come and go, and what became of all tasks."""
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -86,15 +87,12 @@ class Deploying:
 
     def end(self, workers: Sequence[Node], grace_s: float) -> None:
         """Ask some workers to stop at the same time, and return when all are down. See `stop`."""
-        self._asked |= dict.fromkeys((worker.name for worker in workers), time.time())
         self.alive = [worker for worker in self.alive if worker not in workers]
-        with ThreadPoolExecutor(len(workers)) as pool:
-            ended = list(pool.map(lambda worker: stop(self.stack, worker, grace_s), workers))
-        self.replaced += ended
-        for one in ended:
+        for asked_t, one in _stop_all(self.stack, workers, grace_s):
+            self.replaced.append(one)
+            self._asked[one.node] = asked_t
             # If they are lost, whoever waits for their end would send nothing any more.
             self.load.given_up += len(one.cut)
-            asked_t = self._asked[one.node]
             # Who has not heard that it is to end takes tasks until then.
             self._closed[one.node] = asked_t if one.heard else asked_t + one.took_s
 
@@ -231,26 +229,57 @@ def settled(stack: Stack, subject: Subject, drive: Drive, taken: int, findings: 
     return stack.settle(effects=lambda: scenario.effects(stack, driven), checks=checks)
 
 
-def stop(stack: Stack, node: Node, grace_s: float) -> Replaced:
+def _stop_all(stack: Stack, workers: Sequence[Node], grace_s: float) -> list[tuple[float, Replaced]]:
+    """Stop some workers at the same time. See `stop`."""
+    given_up = threading.Event()
+    if len(workers) == 1:
+        # In this thread, where an interrupt ends the wait.
+        return [stop(stack, workers[0], grace_s, given_up)]
+    with ThreadPoolExecutor(len(workers)) as pool:
+        try:
+            return list(pool.map(lambda worker: stop(stack, worker, grace_s, given_up), workers))
+        except BaseException:
+            # The pool waits for its threads, and each of them otherwise for the whole grace period.
+            given_up.set()
+            raise
+
+
+def stop(stack: Stack, node: Node, grace_s: float, given_up: threading.Event) -> tuple[float, Replaced]:
     """Ask a worker to stop, and kill it after its grace period. It is not started again.
+
+    Args:
+        stack: has the journal.
+        node: the worker.
+        grace_s: its grace period in seconds.
+        given_up: ends the wait when it is set.
+
+    Returns:
+        When it was asked, Unix time in seconds, and how it ended.
 
     Raises:
         EngineError: the engine does not answer, or the worker has ended before.
+        CancelledError: `given_up` was set before the worker had ended.
     """
+
+    def is_down() -> bool:
+        if given_up.is_set():
+            raise CancelledError
+        return not node.is_up()
+
     first_process = node.container.execute("python", "-c", _FIRST_PROCESS).strip()
     journal = NodeJournal(stack.folder.journal, node.name, recent_bytes=_RECENT_BYTES)
     events = journal.recent()
     had = in_hand(events)
-    begin_s = time.monotonic()
+    asked_t, begin_s = time.time(), time.monotonic()
     node.kill("SIGTERM")
     was_killed = False
     try:
-        wait_until(lambda: not node.is_up(), what=f"{node.name} has ended", timeout_s=grace_s)
+        wait_until(is_down, what=f"{node.name} has ended", timeout_s=grace_s)
     except WaitTimeout:
         was_killed = _kill(node)
     took_s = time.monotonic() - begin_s
     events += journal.read()
-    return Replaced(
+    return asked_t, Replaced(
         node=node.name,
         first_process=first_process,
         heard=_HEARD.search(node.container.logs()) is not None,

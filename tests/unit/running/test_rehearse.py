@@ -1,10 +1,12 @@
 """A rolling deploy: how a worker is stopped, what a run means, and which grace period is the shortest."""
 
 import signal
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -12,12 +14,14 @@ from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.containers.engine import NodeSpec
 from harness.containers.node import Node
+from harness.errors import EngineError
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.rehearsal import Rehearsal, Rehearsed, Replaced
 from harness.records.verdict import Fate, Finding, Verdict
 from harness.running import deploying, rehearse
 from harness.stack.stack import Stack
+from harness.wait import wait_until
 from tests.fakes.container import FakeContainer, Program, Reaction, fake_engine
 
 FOLDER = RunFolder(path=Path("runs/one"))
@@ -28,9 +32,9 @@ def stack(tmp_path: Path) -> Stack:
     return cast("Stack", SimpleNamespace(folder=RunFolder.create(tmp_path, "run")))
 
 
-def worker(program: Program) -> tuple[Node, FakeContainer]:
+def worker(program: Program, name: str = "worker-1") -> tuple[Node, FakeContainer]:
     engine = fake_engine()
-    node = Node(engine, NodeSpec(name="worker-1", image="image"))
+    node = Node(engine, NodeSpec(name=name, image="image"))
     node.start()
     box = cast("FakeContainer", node.container)
     box.program = program
@@ -48,16 +52,23 @@ def busy(stack: Stack) -> Writer:
 
 def test_a_worker_that_ends_its_task_is_not_killed(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = busy(stack)
-    node, box = worker(Program(executes=lambda _: "celery worker"))
+    prepared, signalled = list[float](), list[float]()
+
+    def first_process(_command: Sequence[str]) -> str:
+        prepared.append(time.time())
+        return "celery worker"
+
+    node, box = worker(Program(executes=first_process))
     kill = box.kill
 
     def ends(name: str) -> None:
+        signalled.append(time.time())
         journal.write(Kind.FINISHED, "a", state="SUCCESS")
         box._lines.append("worker: Warm shutdown (MainProcess)")  # noqa: SLF001 - what Celery says then.
         kill(name)
 
     monkeypatch.setattr(box, "kill", ends)
-    one = deploying.stop(stack, node, grace_s=10.0)
+    asked_t, one = deploying.stop(stack, node, 10.0, threading.Event())
     assert (one.node, one.first_process, one.heard, one.was_killed, one.begun, one.cut) == (
         "worker-1",
         "celery worker",
@@ -67,14 +78,67 @@ def test_a_worker_that_ends_its_task_is_not_killed(stack: Stack, monkeypatch: py
         (),
     )
     assert not one.is_deaf
+    # What is looked up before the signal takes long, and is no part of what the worker needs to end.
+    assert prepared[0] < asked_t <= signalled[0]
 
 
 def test_a_worker_behind_a_shell_never_hears_and_is_killed_with_its_task(stack: Stack) -> None:
     busy(stack)
     node, box = worker(Program(executes=lambda _: "sh -c celery", reacts={"SIGTERM": Reaction()}))
-    one = deploying.stop(stack, node, grace_s=0.0)
+    _, one = deploying.stop(stack, node, 0.0, threading.Event())
     assert (one.heard, one.was_killed, one.cut, one.is_deaf) == (False, True, ("a",), True)
     assert one.exit_code == 128 + signal.SIGKILL == box.now.exit_code
+
+
+class Load:
+    """In the place of a `SteadyLoad`."""
+
+    given_up = 0
+
+
+def changing(stack: Stack, *workers: Node) -> deploying.Deploying:
+    """Return a deploy that goes on with some workers."""
+    stack_ = cast("Any", SimpleNamespace(folder=stack.folder, workers=workers))
+    return deploying.Deploying(stack_, cast("Any", Load()), begin_t=100.0)
+
+
+def test_one_worker_is_waited_for_where_an_interrupt_is_seen(stack: Stack) -> None:
+    seen = []
+
+    def interrupted(_command: Sequence[str]) -> str:
+        seen.append(threading.current_thread())
+        raise KeyboardInterrupt
+
+    node, _ = worker(Program(executes=interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        changing(stack, node).end([node], 600.0)
+    assert seen == [threading.main_thread()]
+
+
+def test_who_gives_up_does_not_wait_for_the_grace_of_the_other_workers(stack: Stack) -> None:
+    deaf, box = worker(Program(executes=lambda _: "sh", reacts={"SIGTERM": Reaction()}), "worker-2")
+
+    def fails(_command: Sequence[str]) -> str:
+        wait_until(lambda: "kill with SIGTERM" in box.done, what="the other one is asked", timeout_s=30)
+        raise EngineError("the engine does not answer.")
+
+    broken, _ = worker(Program(executes=fails))
+    with pytest.raises(EngineError, match="does not answer"):
+        changing(stack, broken, deaf).end([broken, deaf], 5.0)
+    # Whoever waits out the grace period kills it then.
+    assert "kill" not in box.done
+
+
+def test_workers_that_are_stopped_took_tasks_until_each_was_asked_itself(stack: Stack) -> None:
+    nodes, boxes = zip(*(worker(Program(executes=lambda _: "c"), f"worker-{n}") for n in (1, 2)), strict=True)
+    goes_on = changing(stack, *nodes)
+    for box in boxes:
+        box._lines.append("worker: Warm shutdown (MainProcess)")  # noqa: SLF001 - what Celery says then.
+    before_t = time.time()
+    goes_on.end(nodes, 10.0)
+    assert [one.node for one in goes_on.replaced] == ["worker-1", "worker-2"]
+    assert goes_on.alive == []
+    assert all(begin == 100.0 and before_t < end <= time.time() for begin, end in goes_on.spans(0.0))
 
 
 def replaced(*cut: str, heard: bool = True, was_killed: bool = False) -> Replaced:
