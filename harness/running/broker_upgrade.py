@@ -5,15 +5,19 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import StartError, UsageError
+from harness.errors import EngineError, HarnessError, StartError, UsageError, WaitTimeout
 from harness.records.rehearsal import Rehearsed
 from harness.records.verdict import Finding, Verdict
-from harness.running.deploying import MOST_STEPS, Deploying, under_load
+from harness.running.deploying import MOST_STEPS, Deploying, HaltError, under_load
 from harness.running.survive import Subject
 from harness.stack.shared_parts import SharedParts
 
 NOT_STARTED = "broker-not-started"
 """The code of the finding that the new broker did not start with the data of the old one."""
+NOT_BACK = "broker-not-back"
+"""The code of the finding that the old broker did not start again either."""
+_NOT_UP = (EngineError, StartError, WaitTimeout)
+"""What is raised if a broker does not start."""
 _ROUNDS = 3
 """How often each worker could have as many tasks as it runs at once, until the rehearsal ends."""
 
@@ -51,7 +55,8 @@ def upgraded(
 ) -> Rehearsed:
     """Stop a stack's own broker and start another one with its data, while tasks are sent. Return what became of all.
 
-    If the new one does not start, that is a finding, and the old one is started again.
+    If the new one does not start, that is a finding, and the old one is started again. If that does not start either,
+    that is another finding, and the rehearsal ends.
 
     Args:
         session: has the images.
@@ -62,18 +67,18 @@ def upgraded(
 
     Raises:
         UsageError: no task ends even before the upgrade.
-        HarnessError: the stack does not start, or the old broker does not start again.
+        HarnessError: the stack does not start.
     """
 
     def change(deploying: Deploying) -> None:
         begin_t = time.time()
         try:
             deploying.stack.upgrade_broker(upgrade.new_image)
-        except StartError as error:
-            seen = str(error).partition(" Its last log lines")[0]
-            text = f"RabbitMQ {upgrade.new} did not start with the data of {upgrade.old}: {seen}"
+            deploying.if_dead = Verdict.FAIL
+        except _NOT_UP as error:
+            text = f"RabbitMQ {upgrade.new} did not start with the data of {upgrade.old}: {_seen(error)}"
             deploying.findings.append(Finding(code=NOT_STARTED, verdict=Verdict.FAIL, count=1, text=text))
-            deploying.stack.upgrade_broker(upgrade.old_image)
+            _go_back(deploying, upgrade)
         deploying.broker_down_s = time.time() - begin_t
         deploying.stay(_ROUNDS)
 
@@ -87,3 +92,17 @@ def upgraded(
         change=change,
         most_steps=most_steps,
     )
+
+
+def _go_back(deploying: Deploying, upgrade: Upgrade) -> None:
+    """Start the old broker again. Raises HaltError, after a finding, if it does not start either."""
+    try:
+        deploying.stack.upgrade_broker(upgrade.old_image)
+    except _NOT_UP as error:
+        text = f"RabbitMQ {upgrade.old} did not start again with its data after {upgrade.new}: {_seen(error)}"
+        deploying.findings.append(Finding(code=NOT_BACK, verdict=Verdict.FAIL, count=1, text=text))
+        raise HaltError from error
+
+
+def _seen(error: HarnessError) -> str:
+    return str(error).partition(" Its last log lines")[0]

@@ -5,11 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.audit.audit import Audit
+from harness.audit.audit import Audit, audit
 from harness.audit.in_hand import NodeJournal, in_hand
 from harness.audit.run_folder import RunFolder
 from harness.containers.node import Node
@@ -43,6 +42,12 @@ _HEARD = re.compile(r"\b(Warm|Soft|Cold) shutdown\b")
 _FIRST_PROCESS = "import pathlib; print(pathlib.Path('/proc/1/cmdline').read_text().replace(chr(0), ' ').strip())"
 EXHAUSTED = "load-exhausted"
 """The code of the finding that a rehearsal went on without load."""
+STALLED = "load-stalled"
+"""The code of the finding that too few tasks ended, or none began, although the workers were up."""
+
+
+class HaltError(Exception):
+    """The deploy cannot go on, because the stack has no broker any more; its findings say why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +73,12 @@ class Deploying:
     """What was seen that no audit can see."""
     broker_down_s: float = 0.0
     """The seconds during which the broker was down."""
+    if_dead: Verdict = Verdict.UNKNOWN
+    """The verdict if no task is taken, or none begins, after a change."""
+    is_exhausted: bool = False
+    """True if the load was over before the change was."""
+    is_halted: bool = False
+    """True if the change was not made, and there is no broker any more."""
     alive: list[Node] = field(init=False)
     """The workers that take tasks, the oldest first."""
     _opened: dict[str, float] = field(init=False)
@@ -99,12 +110,50 @@ class Deploying:
     def stay(self, rounds: int) -> None:
         """Change nothing until each worker could have had as many tasks as it runs at once, so many times.
 
-        If that takes too long, the audit tells why.
+        If that takes too long, that is a finding.
         """
-        begin_t = time.time()
-        with suppress(WaitTimeout):
-            self.load.wait_for(rounds * self.load.busy, _FIRST_S)
+        begin_t, wanted = time.time(), rounds * self.load.busy
+        try:
+            self.load.wait_for(wanted, _FIRST_S)
+        except WaitTimeout:
+            if not self.note_if_dead(begin_t):
+                text = (
+                    f"fewer than {wanted} tasks ended within {_FIRST_S:g} s in which nothing was changed, so that the "
+                    "stack was not seen under its load: shorten the tasks"
+                )
+                self.findings.append(Finding(code=STALLED, verdict=Verdict.UNKNOWN, count=wanted, text=text))
         self.note_phase(begin_t, time.time())
+
+    def note_if_dead(self, since_t: float) -> bool:
+        """Return whether no task was taken by the broker, or none began, since a time; if so, that is a finding."""
+        if self.load.last_taken_t < since_t:
+            seen = "the broker took no task"
+        elif self.load.last_begun_t < since_t:
+            seen = "no task began"
+        else:
+            return False
+        text = f"{seen} in the {time.time() - since_t:.0f} s after the change"
+        self.findings.append(Finding(code=STALLED, verdict=self.if_dead, count=1, text=text))
+        return True
+
+    def make(self, change: Callable[["Deploying"], None]) -> tuple[float, float]:
+        """Make the change, go on until tasks end after it, and return when it began and was over."""
+        begin_t = time.time()
+        self.note_phase(self.begin_t, begin_t)
+        try:
+            change(self)
+        except HaltError:
+            self.is_halted = True
+            return begin_t, time.time()
+        end_t = time.time()
+        self.is_exhausted = self.load.is_exhausted
+        try:
+            self.load.wait_for(self.load.busy, _FIRST_S)
+        except WaitTimeout:
+            # If tasks begin and take long, the audit tells why. What was found before needs no second finding.
+            if all(one.code != STALLED for one in self.findings):
+                self.note_if_dead(end_t)
+        return begin_t, end_t
 
     def note_phase(self, begin_t: float, end_t: float) -> None:
         """Note that nothing was changed between two times."""
@@ -157,20 +206,18 @@ def under_load(
         with SteadyLoad(stack, scenario, drive, workers=subject.stack.workers) as load:
             deploying = Deploying(stack, load)
             warm_up(load, subject.name)
-            asked_t = time.time()
-            deploying.note_phase(deploying.begin_t, asked_t)
-            change(deploying)
-            ready_t = time.time()
-            is_exhausted = load.is_exhausted
-            go_on(load)
-        if is_exhausted:
+            asked_t, ready_t = deploying.make(change)
+        if deploying.is_exhausted:
             deploying.findings.append(_exhausted(load.taken))
-        audit = settled(stack, subject, drive, load.taken, deploying.findings)
+        if deploying.is_halted:
+            audited = _audited_as_it_is(folder, deploying.findings)
+        else:
+            audited = settled(stack, subject, drive, load.taken, deploying.findings)
     events = sorted(read(folder.journal), key=lambda event: event.t)
     waited = list(waits(events))
     length_s, name = longest(events) or (None, "")
     return replace(
-        rehearsed(title, folder, audit, deploying.replaced),
+        rehearsed(title, folder, audited, deploying.replaced),
         untaken_s=round(untaken_s(deploying.spans(ready_t), asked_t, ready_t), 1),
         waited_s=max((s for t, s in waited if asked_t <= t <= ready_t), default=None),
         waited_before_s=max((s for t, s in waited if t + s < asked_t), default=None),
@@ -203,14 +250,6 @@ def warm_up(load: SteadyLoad, name: str) -> None:
         ) from None
 
 
-def go_on(load: SteadyLoad) -> None:
-    """Wait until tasks end with the new workers. If that takes too long, the audit tells why."""
-    try:
-        load.wait_for(load.busy, _FIRST_S)
-    except WaitTimeout:
-        return
-
-
 def _exhausted(taken: int) -> Finding:
     text = f"all {taken} steps were taken before the deploy was over, so that it had no load at its end"
     return Finding(code=EXHAUSTED, verdict=Verdict.UNKNOWN, count=taken, text=text)
@@ -227,6 +266,14 @@ def settled(stack: Stack, subject: Subject, drive: Drive, taken: int, findings: 
         yield from checked(scenario, stack, driven)
 
     return stack.settle(effects=lambda: scenario.effects(stack, driven), checks=checks)
+
+
+def _audited_as_it_is(folder: RunFolder, findings: Iterable[Finding]) -> Audit:
+    """Return the audit, with findings, of a stack that cannot come to rest because it has no broker."""
+    folder.write("checks.json", {"findings": [finding.to_json() for finding in findings]})
+    audited = audit(folder)
+    folder.write("audit.json", audited.to_json())
+    return audited
 
 
 def _stop_all(stack: Stack, workers: Sequence[Node], grace_s: float) -> list[tuple[float, Replaced]]:
@@ -307,32 +354,32 @@ def _kill(node: Node) -> bool:
 _FAILED = (Fate.FAILED, Fate.WRONG, Fate.UNRECORDED)
 
 
-def rehearsed(title: str, folder: RunFolder, audit: Audit, replaced: Sequence[Replaced] = ()) -> Rehearsed:
-    """Return a run by its audit. A task that was cut breaks the deploy, whatever became of it afterwards."""
-    broken = [one for one in audit.findings if one.verdict is not Verdict.PASS]
-    again = [one.count for one in audit.findings if one.code == Code.RAN_AGAIN]
-    had_again = [one.count for one in audit.findings if one.code == Code.HAD_AGAIN]
-    verdict = Verdict.worst([audit.verdict, *(Verdict.FAIL for one in replaced if one.cut or one.is_deaf)])
+def rehearsed(title: str, folder: RunFolder, audited: Audit, replaced: Sequence[Replaced] = ()) -> Rehearsed:
+    """Return a run by its audited. A task that was cut breaks the deploy, whatever became of it afterwards."""
+    broken = [one for one in audited.findings if one.verdict is not Verdict.PASS]
+    again = [one.count for one in audited.findings if one.code == Code.RAN_AGAIN]
+    had_again = [one.count for one in audited.findings if one.code == Code.HAD_AGAIN]
+    verdict = Verdict.worst([audited.verdict, *(Verdict.FAIL for one in replaced if one.cut or one.is_deaf)])
     return Rehearsed(
         title=title,
         folder=folder.path.name,
         verdict=verdict,
-        sent=audit.entries,
-        lost=audit.fates[Fate.LOST],
+        sent=audited.entries,
+        lost=audited.fates[Fate.LOST],
         ran_again=sum(again),
-        doubled=audit.fates[Fate.DUPLICATED] + sum(had_again),
-        failed=sum(audit.fates[fate] for fate in _FAILED) - _expected_failures(audit),
-        pending=audit.fates[Fate.PENDING],
-        refused=audit.fates[Fate.REFUSED],
+        doubled=audited.fates[Fate.DUPLICATED] + sum(had_again),
+        failed=sum(audited.fates[fate] for fate in _FAILED) - _expected_failures(audited),
+        pending=audited.fates[Fate.PENDING],
+        refused=audited.fates[Fate.REFUSED],
         findings=tuple(_words(one) for one in broken),
         replaced=tuple(replaced),
     )
 
 
-def _expected_failures(audit: Audit) -> int:
+def _expected_failures(audited: Audit) -> int:
     """Return the number of tasks that failed as their sender expected."""
-    unexpected = sum(one.count for one in audit.findings if one.code == Code.FAILED_UNEXPECTEDLY)
-    return audit.fates[Fate.FAILED] - min(unexpected, audit.fates[Fate.FAILED])
+    unexpected = sum(one.count for one in audited.findings if one.code == Code.FAILED_UNEXPECTEDLY)
+    return audited.fates[Fate.FAILED] - min(unexpected, audited.fates[Fate.FAILED])
 
 
 def _words(finding: Finding) -> str:

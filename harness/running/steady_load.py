@@ -5,7 +5,9 @@ from types import TracebackType
 from typing import Self
 
 from harness.audit.ledger import Ledger
+from harness.records.event import OUTCOMES, Event, Kind
 from harness.scenario import Drive, Scenario
+from harness.stack.accounted_system import PRODUCER
 from harness.stack.stack import Stack
 from harness.wait import wait_until
 
@@ -25,7 +27,7 @@ class SteadyLoad:
         Args:
             stack: gets the tasks.
             scenario: has the steps.
-            drive: its steps are the most that are taken.
+            drive: its steps are the most that are taken, without those that the broker refuses.
             workers: how many are kept busy.
         """
         self._stack, self._scenario, self._drive = stack, scenario, drive
@@ -38,8 +40,17 @@ class SteadyLoad:
         self._error: Exception | None = None
         self._processes = 1
         """The processes of the worker that has the most; the ledger itself is the thread's alone."""
+        self._outcomes = set[Kind]()
+        """What became of what the present step sent."""
+        self._ledger.listeners.append(self._hear)
         self.taken = 0
         """The number of steps that were taken."""
+        self.refused = 0
+        """The number of steps of which the broker took nothing."""
+        self.last_taken_t = 0.0
+        """When the last task was sent that the broker took, or may have taken, Unix time in seconds."""
+        self.last_begun_t = 0.0
+        """When the last task began, Unix time in seconds."""
         self.ended = 0
         """The number of tasks that have ended."""
         self.given_up = 0
@@ -61,8 +72,8 @@ class SteadyLoad:
 
     @property
     def is_exhausted(self) -> bool:
-        """True if all steps were taken, so that nothing more is sent."""
-        return self.taken >= self._drive.count
+        """True if all steps were taken, so that nothing more is sent. One that is refused makes room for another."""
+        return self.taken - self.refused >= self._drive.count
 
     def wait_for(self, more: int, timeout_s: float) -> None:
         """Wait until so many more tasks have ended, or nothing more is sent. Raises WaitTimeout."""
@@ -80,18 +91,33 @@ class SteadyLoad:
 
     def _run(self) -> None:
         try:
-            for number in self._drive.numbers:
+            while not self.is_exhausted:
                 while not self._has_room():
                     if self._stopped.wait(_LOOK_S):
                         return
-                self._scenario.step(self._stack.producer, number, self._drive.seed)
-                self.taken += 1
+                self._take_step()
                 if self._stopped.wait(1 / _MOST_PER_S):
                     return
             while not self._stopped.wait(_LOOK_S):
                 self._has_room()
         except Exception as error:  # noqa: BLE001 - whoever waits for the load raises it.
             self._error = error
+
+    def _take_step(self) -> None:
+        self._outcomes.clear()
+        self._scenario.step(self._stack.producer, self.taken, self._drive.seed)
+        self._ledger.update()
+        # In this order: nobody sees all steps taken because of one that was refused.
+        self.refused += self._outcomes == {Kind.REFUSED}
+        self.taken += 1
+
+    def _hear(self, event: Event) -> None:
+        if event.kind is Kind.STARTED:
+            self.last_begun_t = max(self.last_begun_t, event.t)
+        elif event.node == PRODUCER and event.kind in OUTCOMES:
+            self._outcomes.add(event.kind)
+            if event.kind is not Kind.REFUSED:
+                self.last_taken_t = max(self.last_taken_t, event.t)
 
     def _has_room(self) -> bool:
         self._ledger.update()

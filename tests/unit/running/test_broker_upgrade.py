@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from harness.errors import StartError, UsageError
+from harness.errors import EngineError, HarnessError, StartError, UsageError
 from harness.records.verdict import Verdict
 from harness.running import broker_upgrade
 from harness.running.broker_upgrade import Upgrade
+from harness.running.deploying import HaltError
 
 if TYPE_CHECKING:
     from harness.running.survive import Subject
@@ -49,8 +50,10 @@ def test_a_later_series_and_another_patch_are_upgrades(old: str, new: str) -> No
 class Deploying:
     """Under load, without any: the brokers of some images do not start."""
 
-    def __init__(self, *broken: str) -> None:
-        """Take the images whose broker does not start."""
+    def __init__(self, *broken: str, error: HarnessError | None = None) -> None:
+        """Take the images whose broker does not start, and what is raised then."""
+        self.error = error or StartError(DIED)
+        self.if_dead = Verdict.UNKNOWN
         self.broken = broken
         self.stack = self
         self.started: list[str] = []
@@ -61,7 +64,7 @@ class Deploying:
     def upgrade_broker(self, image: str) -> None:
         self.started.append(image)
         if image in self.broken:
-            raise StartError(DIED)
+            raise self.error
 
     def stay(self, rounds: int) -> None:
         self.stayed += rounds
@@ -84,6 +87,7 @@ def test_a_broker_that_starts_is_no_finding(change: Callable[[Deploying], None])
     change(deploying := Deploying())
     assert (deploying.started, deploying.findings) == (["rabbit:new"], [])
     assert deploying.stayed
+    assert deploying.if_dead is Verdict.FAIL
     assert deploying.broker_down_s > 0
 
 
@@ -97,6 +101,20 @@ def test_a_broker_that_does_not_start_is_a_finding_and_the_old_one_is_back(chang
     )
 
 
-def test_a_broker_that_never_starts_again_ends_the_rehearsal(change: Callable[[Deploying], None]) -> None:
-    with pytest.raises(StartError):
-        change(Deploying("rabbit:new", "rabbit:old"))
+def test_a_broker_that_the_engine_does_not_start_is_a_finding_as_well(change: Callable[[Deploying], None]) -> None:
+    change(deploying := Deploying("rabbit:new", error=EngineError("the data cannot be made writable.")))
+    assert deploying.started == ["rabbit:new", "rabbit:old"]
+    assert [one.text.partition(": ")[2] for one in deploying.findings] == ["the data cannot be made writable."]
+
+
+def test_a_broker_that_never_starts_again_ends_the_rehearsal_with_both_findings(
+    change: Callable[[Deploying], None],
+) -> None:
+    deploying = Deploying("rabbit:new", "rabbit:old")
+    with pytest.raises(HaltError):
+        change(deploying)
+    assert [(one.code, one.verdict) for one in deploying.findings] == [
+        ("broker-not-started", Verdict.FAIL),
+        ("broker-not-back", Verdict.FAIL),
+    ]
+    assert not deploying.stayed

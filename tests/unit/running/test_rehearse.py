@@ -14,8 +14,9 @@ from harness.audit.audit import Audit
 from harness.audit.run_folder import RunFolder
 from harness.containers.engine import NodeSpec
 from harness.containers.node import Node
-from harness.errors import EngineError
+from harness.errors import EngineError, WaitTimeout
 from harness.records.event import Kind
+from harness.records.expectation import Promise
 from harness.records.journal import Writer
 from harness.records.rehearsal import Rehearsal, Rehearsed, Replaced
 from harness.records.verdict import Fate, Finding, Verdict
@@ -91,9 +92,15 @@ def test_a_worker_behind_a_shell_never_hears_and_is_killed_with_its_task(stack: 
 
 
 class Load:
-    """In the place of a `SteadyLoad`."""
+    """In the place of a `SteadyLoad` that waits for ever, if it is to wait."""
 
     given_up = 0
+    busy = 2
+    is_exhausted = False
+    last_taken_t = last_begun_t = 0.0
+
+    def wait_for(self, more: int, timeout_s: float) -> None:
+        raise WaitTimeout(f"{more} more: not within {timeout_s:g} s.")
 
 
 def changing(stack: Stack, *workers: Node) -> deploying.Deploying:
@@ -139,6 +146,59 @@ def test_workers_that_are_stopped_took_tasks_until_each_was_asked_itself(stack: 
     assert [one.node for one in goes_on.replaced] == ["worker-1", "worker-2"]
     assert goes_on.alive == []
     assert all(begin == 100.0 and before_t < end <= time.time() for begin, end in goes_on.spans(0.0))
+
+
+@pytest.mark.parametrize(
+    ("taken_s", "begun_s", "verdict", "seen"),
+    [
+        (-1, -1, Verdict.FAIL, "the broker took no task in the"),
+        (-1, 60, Verdict.FAIL, "the broker took no task in the"),
+        (60, -1, Verdict.FAIL, "no task began in the"),
+        (60, 60, Verdict.UNKNOWN, "fewer than 6 tasks ended within 120 s"),
+    ],
+)
+def test_a_load_that_stalls_is_one_finding(
+    stack: Stack, taken_s: float, begun_s: float, verdict: Verdict, seen: str
+) -> None:
+    goes_on = changing(stack)
+    goes_on.if_dead = Verdict.FAIL
+    goes_on.load.last_taken_t, goes_on.load.last_begun_t = time.time() + taken_s, time.time() + begun_s
+    goes_on.make(lambda one: one.stay(3))
+    (finding,) = goes_on.findings
+    assert (finding.code, finding.verdict) == ("load-stalled", verdict)
+    assert finding.text.startswith(seen)
+
+
+def test_a_deploy_after_which_no_task_begins_is_not_known_to_be_right(stack: Stack) -> None:
+    goes_on = changing(stack)
+    goes_on.make(lambda _: None)
+    assert [(one.code, one.verdict) for one in goes_on.findings] == [("load-stalled", Verdict.UNKNOWN)]
+    goes_on = changing(stack)
+    goes_on.load.last_taken_t = goes_on.load.last_begun_t = time.time() + 60
+    goes_on.make(lambda _: None)
+    assert goes_on.findings == []
+
+
+def test_a_deploy_that_has_no_broker_any_more_waits_for_nothing(stack: Stack) -> None:
+    def halts(_: deploying.Deploying) -> None:
+        raise deploying.HaltError
+
+    goes_on = changing(stack)
+    begin_t, end_t = goes_on.make(halts)
+    assert goes_on.is_halted
+    assert begin_t <= end_t
+    assert goes_on.findings == []
+
+
+def test_a_stack_that_has_no_broker_any_more_is_audited_with_what_was_found(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run")
+    folder.write("run.json", {"name": "run", "nodes": [], "promise": Promise().to_json()})
+    found = Finding(code="broker-not-back", verdict=Verdict.FAIL, count=1, text="it did not start again")
+    audited = deploying._audited_as_it_is(folder, [found])  # noqa: SLF001 - a stack is needed for what calls it.
+    run = deploying.rehearsed("t", folder, audited)
+    assert run.verdict is Verdict.FAIL
+    assert "broker-not-back: it did not start again." in run.findings
+    assert Audit.from_json(folder.read("audit.json")).verdict is Verdict.FAIL
 
 
 def replaced(*cut: str, heard: bool = True, was_killed: bool = False) -> Replaced:

@@ -45,13 +45,14 @@ class World:
 
 
 class Paying(Scenario):
-    """Each step sends one task; step 9 fails."""
+    """Each step sends one task; one step fails."""
 
     name = "paying"
+    fails_at = 9
 
     def step(self, producer: Any, number: int, seed: int) -> None:
         del seed
-        if number == 9:
+        if number == self.fails_at:
             raise ValueError("no more money")
         producer.send(f"task-{number}")
 
@@ -72,6 +73,7 @@ def test_a_step_is_taken_only_while_the_workers_keep_up(world: World) -> None:
         for task in ("task-0", "task-1"):
             world.end(task)
         load.wait_for(2, 30)
+        assert load.last_begun_t > 0
         wait_until(lambda: load.taken == 6, what="two more", timeout_s=30)
         for number in range(2, 6):
             world.end(f"task-{number}")
@@ -105,11 +107,19 @@ def test_how_many_keep_all_busy_can_be_asked_while_workers_come(world: World) ->
         assert load.busy == 4
 
 
-def test_a_task_that_the_broker_refuses_is_not_waited_for(world: World) -> None:
+def test_what_the_broker_refuses_is_not_waited_for_and_leaves_its_place_to_other_tasks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Paying, "fails_at", -1)
     world.refuses = True
-    with load_of(world, 9) as load:
-        wait_until(lambda: load.is_exhausted, what="more than could run at once", timeout_s=30)
-    assert load.ended == 0
+    with load_of(world, 3) as load:
+        wait_until(lambda: load.taken >= 5, what="more than could run at once, and than are to be sent", timeout_s=30)
+        assert not load.is_exhausted
+        assert load.last_taken_t == 0.0
+        world.refuses = False
+        wait_until(lambda: load.is_exhausted, what="as many as are to be sent", timeout_s=30)
+    assert (load.taken - load.refused, load.ended) == (3, 0)
+    assert load.last_taken_t > load.last_begun_t == 0.0
 
 
 def test_what_a_step_raises_is_raised_at_the_end(world: World) -> None:
