@@ -16,6 +16,8 @@ NOT_STARTED = "broker-not-started"
 """The code of the finding that the new broker did not start with the data of the old one."""
 NOT_BACK = "broker-not-back"
 """The code of the finding that the old broker did not start again either."""
+KILLED = "broker-killed"
+"""The code of the finding that the old broker did not end by itself, as it is to in an upgrade."""
 _NOT_UP = (EngineError, StartError, WaitTimeout)
 """What is raised if a broker does not start."""
 _ROUNDS = 3
@@ -73,7 +75,10 @@ def upgraded(
     def change(deploying: Deploying) -> None:
         begin_t = time.time()
         try:
-            deploying.stack.upgrade_broker(upgrade.new_image)
+            try:
+                deploying.stack.upgrade_broker(upgrade.new_image)
+            finally:
+                _note_if_killed(deploying, upgrade.old)
             deploying.if_dead = Verdict.FAIL
         except _NOT_UP as error:
             text = f"RabbitMQ {upgrade.new} did not start with the data of {upgrade.old}: {_seen(error)}"
@@ -92,6 +97,13 @@ def upgraded(
         change=change,
         most_steps=most_steps,
     )
+
+
+def _note_if_killed(deploying: Deploying, version: str) -> None:
+    """Note as a finding that the broker was killed, instead of ending by itself."""
+    if deploying.stack.broker_was_killed:
+        text = f"RabbitMQ {version} had not ended in time after it was asked to stop, so that it was killed (SIGKILL)"
+        deploying.findings.append(Finding(code=KILLED, verdict=Verdict.UNKNOWN, count=1, text=text))
 
 
 def _go_back(deploying: Deploying, upgrade: Upgrade) -> None:

@@ -252,6 +252,11 @@ class Stack(AccountedSystem):
         self._broker.upgrade(image, timeout_s)
 
     @property
+    def broker_was_killed(self) -> bool:
+        """True if the broker had not ended in time at the last upgrade, also at one that failed, and was killed."""
+        return self._broker.was_killed
+
+    @property
     def login(self) -> Login:
         """The user and the vhost of this stack. Raises UsageError if the stack is not running."""
         return self._running_login()

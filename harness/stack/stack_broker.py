@@ -1,6 +1,7 @@
 """The broker of one stack: its part of the session's broker, or a broker of the stack's own."""
 
 import secrets
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,8 @@ _PORTS = range(20_000, 30_000)
 """The ports that a broker of a stack's own may keep. Systems choose ports for outgoing connections above them, so that
 nobody takes one while the broker is down."""
 _ATTEMPTS = 10
+_KILLED = 128 + signal.SIGKILL
+"""The exit code of what was killed."""
 
 
 class StackBroker:
@@ -35,6 +38,8 @@ class StackBroker:
         self._folder = folder
         self._own: BrokerNode | None = None
         self._upgrades = 0
+        self.was_killed = False
+        """True if the broker did not end within its time at the last upgrade, so that it was killed."""
         self._volume: str | None = None
         """The volume of its data; None if they are in its container."""
         self._disk: BrokerDisk | None = None
@@ -102,8 +107,10 @@ class StackBroker:
         broker = self.node
         if self._own is None:
             raise UsageError(f"{broker.name} is shared by all stacks, so it cannot be upgraded.")
+        self.was_killed = False
         if broker.is_up():
             broker.stop(timeout_s)
+            self.was_killed = broker.container.state().exit_code == _KILLED
         self._save_log(f"{broker.name}-{self._upgrades}")
         self._upgrades += 1
         broker.upgrade(image)

@@ -54,6 +54,7 @@ class Deploying:
         """Take the images whose broker does not start, and what is raised then."""
         self.error = error or StartError(DIED)
         self.if_dead = Verdict.UNKNOWN
+        self.broker_was_killed = False
         self.broken = broken
         self.stack = self
         self.started: list[str] = []
@@ -99,6 +100,17 @@ def test_a_broker_that_does_not_start_is_a_finding_and_the_old_one_is_back(chang
     assert finding.text == (
         "RabbitMQ 4.3.6 did not start with the data of 4.0.5: broker-7 exited with 1 before it was ready."
     )
+
+
+@pytest.mark.parametrize("broken", [[], ["rabbit:new"]])
+def test_an_old_broker_that_had_to_be_killed_is_told(change: Callable[[Deploying], None], broken: list[str]) -> None:
+    deploying = Deploying(*broken)
+    deploying.broker_was_killed = True
+    change(deploying)
+    first = deploying.findings[0]
+    assert (first.code, first.verdict) == ("broker-killed", Verdict.UNKNOWN)
+    assert first.text.startswith("RabbitMQ 4.0.5 had not ended in time")
+    assert len(deploying.findings) == 1 + len(broken)
 
 
 def test_a_broker_that_the_engine_does_not_start_is_a_finding_as_well(change: Callable[[Deploying], None]) -> None:

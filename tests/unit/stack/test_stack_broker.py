@@ -10,7 +10,7 @@ import pytest
 
 from harness.audit.run_folder import RunFolder
 from harness.containers.broker_node import Login
-from harness.containers.engine import PortTakenError
+from harness.containers.engine import PortTakenError, State, Status
 from harness.errors import UsageError
 from harness.stack.stack_broker import StackBroker
 from harness.stack.stack_spec import StackSpec
@@ -24,6 +24,8 @@ class FakeBroker:
     kept_ports: Sequence[int] = ()
     taken: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)
+    exit_code: int = 0
+    """The exit code with which it stops."""
     spec: Any = field(default_factory=lambda: SimpleNamespace(image="image", ports=(5672, 15672)))
 
     def start(self) -> None:
@@ -39,6 +41,11 @@ class FakeBroker:
 
     def stop(self, timeout_s: int) -> None:
         self.done.append(f"stop within {timeout_s}")
+
+    @property
+    def container(self) -> Any:
+        """Its container, as far as it says how it ended."""
+        return SimpleNamespace(state=lambda: State(status=Status.EXITED, exit_code=self.exit_code))
 
     def upgrade(self, image: str) -> None:
         self.done.append(f"upgrade to {image}")
@@ -155,6 +162,22 @@ def test_a_broker_whose_data_are_kept_apart_is_upgraded_and_both_logs_are_kept(
     assert (image, volume, session.volumes) == ("rabbit:old", "broker", [])
     assert own.done == ["start", "wait", "create vhost", "stop within 60", "upgrade to rabbit:new", "wait", "remove"]
     assert {path.name for path in folder.logs.iterdir()} == {f"{own.name}-0.log", f"{own.name}.log"}
+
+
+@pytest.mark.parametrize(("exit_code", "was_killed"), [(0, False), (143, False), (137, True)])
+def test_a_broker_that_does_not_end_in_time_at_an_upgrade_is_told(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, exit_code: int, *, was_killed: bool
+) -> None:
+    own = FakeBroker(exit_code=exit_code)
+    monkeypatch.setattr("harness.stack.stack_broker.broker_choice.new_broker", lambda *_, **__: own)
+    broker = broker_of(Session(), folder, own=True)
+    with broker.opened("network"):
+        assert not broker.was_killed
+        broker.upgrade("rabbit:new", 60)
+        assert broker.was_killed is was_killed
+        own.exit_code = 0
+        broker.upgrade("rabbit:newer", 60)
+        assert not broker.was_killed
 
 
 def test_a_broker_that_stacks_share_is_not_upgraded(folder: RunFolder) -> None:
