@@ -6,14 +6,12 @@ from harness.containers import images
 from harness.containers.broker_disk import BrokerDisk
 from harness.containers.broker_node import BrokerNode
 from harness.containers.engine import Engine
-from harness.containers.image_recipes import NEXT_RABBITMQ, Image, is_replaced
+from harness.containers.image_recipes import NEXT_RABBITMQ, Image
 from harness.containers.rabbitmq import (
     AMQP_PORT,
     DATA,
     HOSTNAME,
     MANAGEMENT_PORT,
-    SAMPLED_S,
-    SAMPLED_S_OF_OURS,
     Broker,
     version_of,
 )
@@ -46,11 +44,7 @@ def new_broker(
             for one that is 0, the engine picks another at each start.
         volume: keeps its data, so that it can be upgraded; None to keep them in its container.
     """
-    # A user's own image may not have our setting.
-    sampled_s = SAMPLED_S if is_replaced(IMAGE) else SAMPLED_S_OF_OURS
-    return Broker(
-        engine, image=image, network=network, name=name, sampled_s=sampled_s, kept_ports=kept_ports, volume=volume
-    )
+    return Broker(engine, image=image, network=network, name=name, kept_ports=kept_ports, volume=volume)
 
 
 def new_disk(engine: Engine, *, image: str, name: str, volume: str) -> BrokerDisk:

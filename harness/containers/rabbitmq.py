@@ -18,6 +18,7 @@ from amqp.exceptions import AMQPError, NotFound, ResourceLocked
 
 from harness.containers.broker_node import Alarm, BrokerNode, Death, Login, QueueCount, QueueLook, Waiting
 from harness.containers.engine import Engine, NodeSpec
+from harness.containers.image_recipes import is_ours
 from harness.containers.one_off import run_to_end
 from harness.errors import BrokerError, EngineError, UsageError, WaitTimeout
 from harness.records.message import about
@@ -31,9 +32,9 @@ _ADMIN = "harness"
 _ALL_RIGHTS = {"configure": ".*", "write": ".*", "read": ".*"}
 _TIMEOUT_S = 10
 _PROBE_TIMEOUT_S = 3
-SAMPLED_S = 5.0
+_SAMPLED_S = 5.0
 """The interval, in seconds, at which quorum queues report their counts, by RabbitMQ's default."""
-SAMPLED_S_OF_OURS = 0.5
+_SAMPLED_S_OF_OURS = 0.5
 """The same interval as `advanced.config` in the harness's own image sets it."""
 _RETURN_TIMEOUT_S = 2
 _LIMITS = {
@@ -46,6 +47,10 @@ _RESOURCES = {Alarm.MEMORY: "memory", Alarm.DISK: "disk space"}
 """The names of the alarms' resources in the management API."""
 DATA = "/srv/rabbitmq/mnesia"
 """The place of its data, as in the harness's own image."""
+_LET_ALL_WRITE = (
+    f'if [ "$(id -u)" = 0 ]; then chmod -R a+rwX {DATA}; else find {DATA} -user "$(id -u)" -exec chmod a+rwX {{}} +; fi'
+)
+"""Only root may change what another user owns. The server of the image before has changed what was its own."""
 _ONE_OFF_TIMEOUT_S = 60.0
 _GUEST = Login(user="guest", password="guest", vhost="/", amqp_url_inside="", amqp_url_outside="")  # noqa: S106 - its default.
 
@@ -64,7 +69,6 @@ class Broker(BrokerNode):
         image: str,
         network: str,
         name: str = HOSTNAME,
-        sampled_s: float = SAMPLED_S,
         kept_ports: Sequence[int] = (),
         volume: str | None = None,
     ) -> None:
@@ -75,12 +79,10 @@ class Broker(BrokerNode):
             image: RabbitMQ with the management plugin enabled.
             network: the network of the nodes that use it.
             name: the node's name, and its host's.
-            sampled_s: the interval, in seconds, at which quorum queues report how many messages they hold.
             kept_ports: the ports of this machine for AMQP and for the management API, which a restart does not change;
                 by default, and for one that is 0, the engine picks another at each start.
             volume: keeps its data, which then outlive its container; None to keep them in it.
         """
-        self._sampled_s = sampled_s
         self._password = secrets.token_urlsafe(24)
         spec = NodeSpec(
             name=name,
@@ -117,15 +119,20 @@ class Broker(BrokerNode):
             raise UsageError(f"the data of {self.name} are in its container alone, so that no other one can have them.")
         self._let_all_write()
         super().remove()
-        self.spec = replace(self.spec, image=image)
-        super().start()
+        before, self.spec = self.spec, replace(self.spec, image=image)
+        try:
+            super().start()
+        except EngineError:
+            # It wrote nothing, so that the data still belong to the server before.
+            self.spec = before
+            raise
 
     def _let_all_write(self) -> None:
         """Let every user write the data: the server of another image may run as another one."""
         one_off = NodeSpec(
             name=f"{self.name}-data",
             image=self.spec.image,
-            command=("chmod", "-R", "a+rwX", DATA),
+            command=("sh", "-c", _LET_ALL_WRITE),
             volumes=self.spec.volumes,
             user=None,
         )
@@ -244,6 +251,11 @@ class Broker(BrokerNode):
     def _evaluate(self, expression: str) -> None:
         """Let the broker evaluate an expression of Erlang. Raises EngineError."""
         self.container.execute("rabbitmqctl", "eval", expression)
+
+    @property
+    def _sampled_s(self) -> float:
+        """The interval, in seconds, at which quorum queues report their counts. Only our own image has our setting."""
+        return _SAMPLED_S_OF_OURS if is_ours(self.spec.image) else _SAMPLED_S
 
     def make_durable(self) -> None:
         """Write to disk what was declared until now. Without it, RabbitMQ 4.0 takes up to two seconds."""

@@ -53,7 +53,6 @@ class FakeBroker:
     engine: FakeEngine
     image: str
     network: str
-    sampled_s: float = 0.0
     name: str = "broker"
     kept_ports: Sequence[int] = ()
     volume: str | None = None
