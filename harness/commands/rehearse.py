@@ -61,9 +61,8 @@ _OURS = "harness"
 @click.option("--new-broker", metavar="IMAGE", help="The broker after.  [default: RabbitMQ of the next series]")
 @click.option(
     "--grace",
-    default=f"{GRACE_S:g}s",
-    show_default=True,
-    help="How long a worker may take to end after SIGTERM, until it gets SIGKILL.",
+    metavar="DURATION",
+    help=f"How long a worker may take to end after SIGTERM, until it gets SIGKILL.  [default: {GRACE_S:g}s]",
 )
 @click.option(
     "--old", metavar="FOLDER|IMAGE", help="The version that runs, and --new the one that replaces it: instead."
@@ -78,13 +77,7 @@ _OURS = "harness"
     "way.  [default: as a compose file or a Dockerfile says it for this app]",
 )
 @click.option("--workers", type=click.IntRange(min=1), help=f"How many there are.  [default: {rehearse.WORKERS}]")
-@click.option(
-    "--count",
-    type=click.IntRange(min=1),
-    default=MOST_STEPS,
-    show_default=True,
-    help="The most steps to drive.",
-)
+@click.option("--count", type=click.IntRange(min=1), help=f"The most steps to drive.  [default: {MOST_STEPS}]")
 @SET
 @click.option("--app", help="The Celery app, as `celery -A` takes it.  [default: the scenario's, or the settings']")
 @click.option("--app-dir", type=FOLDER, help=f"The folder that app and scenario are imported from.  {DEFAULT_FOLDER}")
@@ -106,7 +99,6 @@ def rehearse_(**said: Any) -> int:
     console = Console(stderr=asked.as_json)
     if asked.old is not None and asked.new is not None:
         return _two_versions(asked, asked.old, asked.new, console)
-    run, what = _deploy(asked)
     settings = settings_of(asked.app_dir, app=asked.app)
     if asked.scenario:
         found = subjects.of_scenario(asked.scenario, asked.app, asked.app_dir)
@@ -116,13 +108,15 @@ def rehearse_(**said: Any) -> int:
     workers = asked.workers or rehearse.WORKERS
     sent = [_started(one, settings, asked.entrypoint, workers, console) for one in found]
     sent = [replace(one, stack=replace(one.stack, settings=dict(asked.overrides))) for one in sent]
-    folder = RunFolder.create(asked.root, f"rehearse-{name}")
-    rehearsal = Rehearsal(name=name, what=what)
     with progress.of_tasks() as (say, _), SharedParts(say) as session:
+        run, what = _deploy(asked, session)
+        # Only here: what is refused leaves no folder behind.
+        folder = RunFolder.create(asked.root, f"rehearse-{name}")
+        rehearsal = Rehearsal(name=name, what=what)
         for subject in sent:
             run_with = partial(run, session, subject, folder.path)
             say(f"{subject.name}: {_DOING[what]}")
-            first = run_with(parse_duration_s(asked.grace))
+            first = run_with(asked.grace_s)
             rehearsal.runs.append(first)
             # No worker is asked to stop where the broker is replaced.
             if first.replaced and not asked.no_proof:
@@ -144,22 +138,32 @@ class _Asked:
     broker_upgrade: bool
     old_broker: str | None
     new_broker: str | None
-    grace: str
+    grace: str | None
     old: str | None
     new: str | None
     surge: bool
     no_proof: bool
     entrypoint: str | None
     workers: int | None
-    count: int
+    count: int | None
     overrides: tuple[tuple[str, Json], ...]
     app: str | None
     app_dir: Path | None
     root: Path
     as_json: bool
 
+    @property
+    def grace_s(self) -> float:
+        """The grace period in seconds. Raises UsageError."""
+        return GRACE_S if self.grace is None else parse_duration_s(self.grace)
+
+    @property
+    def most_steps(self) -> int:
+        """The most steps to drive."""
+        return self.count or MOST_STEPS
+
     def check(self) -> None:
-        """Raise click.UsageError for what does not go together."""
+        """Raise click.UsageError for what does not go together, and UsageError for what is no value."""
         if (self.old is None) is not (self.new is None):
             raise click.UsageError("--old and --new belong together.")
         kinds = {
@@ -170,16 +174,43 @@ class _Asked:
         }
         if len(given := [name for name, value in kinds.items() if value]) > 1:
             raise click.UsageError(f"{' and '.join(given)} are different deploys: rehearse them one at a time.")
-        if self.scale and (self.workers or self.surge):
-            raise click.UsageError("--scale says itself when there are how many workers: no --workers and no --surge.")
+        self._refuse_unused(next(iter(given), ""))
         if (self.old_broker or self.new_broker) and not self.broker_upgrade:
             raise click.UsageError("--old-broker and --new-broker belong to --broker-upgrade.")
-        if self.broker_upgrade and self.surge:
-            raise click.UsageError("--broker-upgrade replaces no worker: no --surge.")
+        if self.old_broker and self.old_broker == self.new_broker:
+            raise click.UsageError(
+                "--old-broker and --new-broker are the same image, so that nothing would be upgraded."
+            )
         if self.scenario and self.tasks:
             raise click.UsageError("give a scenario or tasks, not both.")
+        _ = self.grace_s
+        if self.scale is not None:
+            scaling.sizes_of(self.scale)
+
+    def _refuse_unused(self, kind: str) -> None:
+        """Raise click.UsageError for options that a kind of deploy does not use."""
+        why, unused = _UNUSED.get(kind, ("", ()))
+        said = {
+            "--surge": self.surge,
+            "--no-proof": self.no_proof,
+            "--workers": self.workers,
+            "--entrypoint": self.entrypoint,
+            "--count": self.count,
+            "--grace": self.grace,
+        }
+        if given := [f"no {name}" for name in unused if said[name]]:
+            raise click.UsageError(f"{why}: {' and '.join(given)}.")
 
 
+_UNUSED = {
+    "--scale": ("--scale says itself when there are how many workers", ("--workers", "--surge")),
+    "--broker-upgrade": ("--broker-upgrade asks no worker to stop", ("--surge", "--no-proof", "--grace")),
+    "--old with --new": (
+        "--old with --new lets each version send a few tasks to workers that are not stopped",
+        ("--surge", "--no-proof", "--workers", "--entrypoint", "--count", "--grace"),
+    ),
+}
+"""By kind of deploy: why it does not use some options, and these."""
 _Run = Callable[[SharedParts, Subject, Path, float], Rehearsed]
 """Rehearses what a subject sends, in a folder, with a grace period in seconds."""
 _DOING = {
@@ -189,27 +220,28 @@ _DOING = {
 }
 
 
-def _deploy(asked: _Asked) -> tuple[_Run, str]:
-    """Return what rehearses the deploy that was asked for, and its kind."""
+def _deploy(asked: _Asked, session: SharedParts) -> tuple[_Run, str]:
+    """Return what rehearses the deploy that was asked for, and its kind. Raises UsageError, ImageError."""
     if asked.scale is not None:
         sizes = scaling.sizes_of(asked.scale)
 
         def scaled(session: SharedParts, subject: Subject, root: Path, grace_s: float) -> Rehearsed:
             how = scaling.Scaling(sizes=sizes, grace_s=grace_s)
-            return scaling.scaled(session, subject, root, how, most_steps=asked.count)
+            return scaling.scaled(session, subject, root, how, most_steps=asked.most_steps)
 
         return scaled, "scale"
 
     if asked.broker_upgrade:
+        brokers = _brokers(session, asked)
 
         def upgraded(session: SharedParts, subject: Subject, root: Path, _grace_s: float) -> Rehearsed:
-            return broker_upgrade.upgraded(session, subject, root, _brokers(session, asked), most_steps=asked.count)
+            return broker_upgrade.upgraded(session, subject, root, brokers, most_steps=asked.most_steps)
 
         return upgraded, "broker-upgrade"
 
     def rolling(session: SharedParts, subject: Subject, root: Path, grace_s: float) -> Rehearsed:
         how = rehearse.Deploy(grace_s=grace_s, surge=asked.surge)
-        return rehearse.rolling(session, subject, root, how, most_steps=asked.count)
+        return rehearse.rolling(session, subject, root, how, most_steps=asked.most_steps)
 
     return rolling, "rolling"
 

@@ -30,6 +30,7 @@ def hello():
 ENDED = Replaced(
     node="worker-1", first_process="celery", heard=True, was_killed=False, exit_code=0, took_s=1.0, begun=1
 )
+TWO = ("--old", "shop:1", "--new", "shop:2")
 Shell = Callable[..., Result]
 Made = list[tuple[Subject, Any]]
 
@@ -99,9 +100,17 @@ def made(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Made:
         (["--rolling", "--scale", "1-2"], "--rolling and --scale are different deploys"),
         (["--scale", "1-2", "--broker-upgrade"], "--scale and --broker-upgrade are different deploys"),
         (["--new-broker", "rabbitmq:4"], "belong to --broker-upgrade"),
-        (["--broker-upgrade", "--surge"], "--broker-upgrade replaces no worker"),
-        (["--scale", "1-2", "--workers", "3"], "no --workers and no --surge"),
-        (["--scale", "1-2", "--surge"], "no --workers and no --surge"),
+        (["--broker-upgrade", "--surge"], "--broker-upgrade asks no worker to stop: no --surge."),
+        (["--broker-upgrade", "--no-proof", "--grace", "10s"], "no --no-proof and no --grace."),
+        (["--broker-upgrade", "--old-broker", "r:4", "--new-broker", "r:4"], "are the same image"),
+        (["--scale", "1-2", "--workers", "3", "--surge"], "how many workers: no --workers and no --surge."),
+        (["--scale", "1-2", "--surge"], "how many workers: no --surge."),
+        ([*TWO, "--surge"], "workers that are not stopped: no --surge."),
+        ([*TWO, "--no-proof"], "not stopped: no --no-proof."),
+        ([*TWO, "--workers", "2"], "not stopped: no --workers."),
+        ([*TWO, "--entrypoint", "harness"], "not stopped: no --entrypoint."),
+        ([*TWO, "--count", "9"], "not stopped: no --count."),
+        ([*TWO, "--grace", "10s"], "not stopped: no --grace."),
         (["--scale", "4"], "'4' says no numbers of workers; give two or more, such as 1-4-1"),
         (["--scale", "1-many"], "'1-many' says no numbers"),
         (["--scale", "1-0-1"], "asks for 0 to 1 workers; give numbers from 1 to 32"),
@@ -115,6 +124,7 @@ def test_what_cannot_be_rehearsed_is_a_wrong_use(shell: Shell, arguments: list[s
     error = shell(*arguments).exception
     assert isinstance(error, UsageError | click.UsageError)
     assert seen in str(error)
+    assert not Path(".harness").exists()
 
 
 def test_the_run_that_was_asked_for_decides_and_is_followed_by_its_proof(shell: Shell, made: Made) -> None:
@@ -178,9 +188,12 @@ def test_the_broker_is_upgraded_to_the_next_series_or_as_it_is_said_and_no_grace
     assert (answer.return_value, json.loads(answer.stdout)["what"]) == (0, "broker-upgrade")
     shell("--broker-upgrade", "--old-broker", "mine:3.12.1", "--new-broker", "mine:3.13.0")
     assert [(one.old_image, one.new) for one in seen] == [("own:4.0.5", "4.3.0"), ("mine:3.12.1", "3.13.0")]
-    error = shell("--broker-upgrade", "--new-broker", "mine:3.13.0").exception
-    assert isinstance(error, UsageError)
-    assert "earlier series" in str(error)
+    made = sorted(Path(".harness/runs").iterdir())
+    for new, wrong in {"mine:3.13.0": "earlier series", "mine:4.0.5": "both of version 4.0.5"}.items():
+        error = shell("--broker-upgrade", "--new-broker", new).exception
+        assert isinstance(error, UsageError)
+        assert wrong in str(error)
+    assert sorted(Path(".harness/runs").iterdir()) == made
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 1), ("unknown", 3)])
