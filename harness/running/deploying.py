@@ -125,9 +125,10 @@ class Deploying:
         self.note_phase(begin_t, time.time())
 
     def note_if_dead(self, since_t: float) -> bool:
-        """Return whether no task was taken by the broker, or none began, since a time; if so, that is a finding."""
-        if self.load.last_taken_t < since_t:
-            seen = "the broker took no task"
+        """Return whether the broker refused all tasks, or none began, since a time; if so, that is a finding."""
+        # While all workers are busy, nothing is sent, and so nothing is taken.
+        if self.load.last_taken_t < since_t <= self.load.last_refused_t:
+            seen = "the broker refused every task"
         elif self.load.last_begun_t < since_t:
             seen = "no task began"
         else:

@@ -49,6 +49,8 @@ class SteadyLoad:
         """The number of steps of which the broker took nothing."""
         self.last_taken_t = 0.0
         """When the last task was sent that the broker took, or may have taken, Unix time in seconds."""
+        self.last_refused_t = 0.0
+        """When the broker refused the last task that it refused, Unix time in seconds."""
         self.last_begun_t = 0.0
         """When the last task began, Unix time in seconds."""
         self.ended = 0
@@ -116,7 +118,9 @@ class SteadyLoad:
             self.last_begun_t = max(self.last_begun_t, event.t)
         elif event.node == PRODUCER and event.kind in OUTCOMES:
             self._outcomes.add(event.kind)
-            if event.kind is not Kind.REFUSED:
+            if event.kind is Kind.REFUSED:
+                self.last_refused_t = max(self.last_refused_t, event.t)
+            else:
                 self.last_taken_t = max(self.last_taken_t, event.t)
 
     def _has_room(self) -> bool:

@@ -97,7 +97,7 @@ class Load:
     given_up = 0
     busy = 2
     is_exhausted = False
-    last_taken_t = last_begun_t = 0.0
+    last_taken_t = last_refused_t = last_begun_t = 0.0
 
     def wait_for(self, more: int, timeout_s: float) -> None:
         raise WaitTimeout(f"{more} more: not within {timeout_s:g} s.")
@@ -149,20 +149,25 @@ def test_workers_that_are_stopped_took_tasks_until_each_was_asked_itself(stack: 
 
 
 @pytest.mark.parametrize(
-    ("taken_s", "begun_s", "verdict", "seen"),
+    ("taken_s", "refused_s", "begun_s", "verdict", "seen"),
     [
-        (-1, -1, Verdict.FAIL, "the broker took no task in the"),
-        (-1, 60, Verdict.FAIL, "the broker took no task in the"),
-        (60, -1, Verdict.FAIL, "no task began in the"),
-        (60, 60, Verdict.UNKNOWN, "fewer than 6 tasks ended within 120 s"),
+        (-1, 60, -1, Verdict.FAIL, "the broker refused every task in the"),
+        (-1, 60, 60, Verdict.FAIL, "the broker refused every task in the"),
+        (60, 60, -1, Verdict.FAIL, "no task began in the"),
+        (-1, -1, -1, Verdict.FAIL, "no task began in the"),
+        # All workers are busy with what takes long, so that nothing more was sent.
+        (-1, -1, 60, Verdict.UNKNOWN, "fewer than 6 tasks ended within 120 s"),
+        (60, 60, 60, Verdict.UNKNOWN, "fewer than 6 tasks ended within 120 s"),
     ],
 )
 def test_a_load_that_stalls_is_one_finding(
-    stack: Stack, taken_s: float, begun_s: float, verdict: Verdict, seen: str
+    stack: Stack, taken_s: float, refused_s: float, begun_s: float, *, verdict: Verdict, seen: str
 ) -> None:
     goes_on = changing(stack)
     goes_on.if_dead = Verdict.FAIL
-    goes_on.load.last_taken_t, goes_on.load.last_begun_t = time.time() + taken_s, time.time() + begun_s
+    load, now_t = goes_on.load, time.time()
+    load.last_taken_t, load.last_refused_t = now_t + taken_s, now_t + refused_s
+    load.last_begun_t = now_t + begun_s
     goes_on.make(lambda one: one.stay(3))
     (finding,) = goes_on.findings
     assert (finding.code, finding.verdict) == ("load-stalled", verdict)

@@ -119,7 +119,7 @@ def test_what_the_broker_refuses_is_not_waited_for_and_leaves_its_place_to_other
         world.refuses = False
         wait_until(lambda: load.is_exhausted, what="as many as are to be sent", timeout_s=30)
     assert (load.taken - load.refused, load.ended) == (3, 0)
-    assert load.last_taken_t > load.last_begun_t == 0.0
+    assert load.last_taken_t > load.last_refused_t > load.last_begun_t == 0.0
 
 
 def test_what_a_step_raises_is_raised_at_the_end(world: World) -> None:
