@@ -180,7 +180,7 @@ def _show_written(console: Console, folder: Path) -> None:
             terminal.show(console, Audit.from_json(RunFolder.open(folder).read(written.name)))
     except RunFolderError as error:
         complain(str(error))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         complain(f"{written} is not what an audit writes: {error!r} is missing or wrong.")
 
 
