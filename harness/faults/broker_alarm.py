@@ -5,14 +5,13 @@ from typing import ClassVar
 from harness.containers.broker_node import Alarm
 from harness.containers.engine import State
 from harness.containers.node import Node
-from harness.errors import UsageError
+from harness.faults.broker_fault import BrokerFault
 from harness.faults.fault import SETTLED_S
-from harness.faults.node_fault import BROKER, NodeFault, refuse_shared
-from harness.faults.silence import Silence, Unconfirmed
+from harness.faults.node_fault import BROKER, refuse_shared
 from harness.wait import wait_until
 
 
-class BrokerAlarm(NodeFault):
+class BrokerAlarm(BrokerFault):
     """A broker of the stack's own that says that it runs out of something, because its limit was changed.
 
     While the alarm lasts, it reads no more from a connection on which something is published. The first message of
@@ -32,19 +31,9 @@ class BrokerAlarm(NodeFault):
         """True if the limit may have been changed."""
         self._lasted = False
 
-    @property
-    def needs_own_broker(self) -> bool:
-        """True: an alarm is for all vhosts."""
-        return True
-
     def _choose(self) -> Node:
-        victim = super()._choose()
-        if victim is not self._stack.broker:
-            raise UsageError(f"{victim.name} is no broker, so it cannot be {self.doing}.")
-        return refuse_shared(self._stack, victim, self.doing)
-
-    def _silence_of(self, victim: Node) -> Silence:
-        return Unconfirmed(self._stack.folder, victim.name, self._now)
+        # An alarm is for all vhosts.
+        return refuse_shared(self._stack, super()._choose(), self.doing)
 
     def _break(self, victim: Node) -> None:
         self._is_raised = True

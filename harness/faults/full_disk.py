@@ -3,11 +3,11 @@
 from harness.containers.engine import State
 from harness.containers.node import Node
 from harness.errors import StartError, UsageError
-from harness.faults.node_fault import BROKER, NodeFault
-from harness.faults.silence import Silence, Unconfirmed
+from harness.faults.broker_fault import BrokerFault
+from harness.faults.node_fault import BROKER
 
 
-class FullDisk(NodeFault):
+class FullDisk(BrokerFault):
     """A disk on which nothing can be written any more, below the data of the stack's own broker.
 
     The broker finds it out by itself: it raises its disk alarm, and it may end when it cannot write what it must.
@@ -29,21 +29,14 @@ class FullDisk(NodeFault):
         self.has_ended = False
         """True if the broker had ended by the time it was healed."""
 
-    @property
-    def needs_own_broker(self) -> bool:
-        """True: the disk is that of the stack's own broker."""
-        return True
-
     def _choose(self) -> Node:
         victim = super()._choose()
-        if victim is not self._stack.broker:
-            raise UsageError(f"{victim.name} is no broker; only the disk of one can be filled.")
         # Without a small disk, the stack says so.
         _ = self._stack.broker_disk
         return victim
 
-    def _silence_of(self, victim: Node) -> Silence:
-        return Unconfirmed(self._stack.folder, victim.name, self._now)
+    def _refusal(self) -> str:
+        return "; only the disk of one can be filled"
 
     def _break(self, victim: Node) -> None:
         if not self._stack.broker_disk.fill():
