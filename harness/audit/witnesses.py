@@ -30,7 +30,7 @@ from harness.errors import ResultsError, RunFolderError
 from harness.records import values
 from harness.records.event import LATE_WORD_S
 from harness.records.finding_codes import Code
-from harness.records.journal import CALENDAR_T, FORMAT, HIGHEST, KINDS, LATEST_T, TASKLESS, first_fault, parsed
+from harness.records.journal import FORMAT, HIGHEST, KINDS, TASKLESS, TIME_BOUNDS, first_fault, parsed
 from harness.records.message import result_ids
 from harness.records.regular_file import open_regular
 from harness.records.values import Json
@@ -245,9 +245,7 @@ class Witnesses:
             "taskless": sorted(TASKLESS),
             "format": FORMAT,
             "highest": HIGHEST,
-            "latest_t": LATEST_T,
-            "first_date": CALENDAR_T[0],
-            "last_date": CALENDAR_T[1],
+            **TIME_BOUNDS,
             "short": _SHORT_CHARS,
         }
         longest = self._journals.longest

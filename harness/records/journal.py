@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.errors import JournalError
 from harness.records.event import MEMBERS, Event, Kind
@@ -30,6 +31,8 @@ one."""
 CALENDAR_T = (-62_135_596_800.0, 253_402_300_799.0)
 """The first and the last second of Python's calendar, in the years 1 and 9999, as Unix times. An app may say "never" by
 the last one."""
+TIME_BOUNDS = MappingProxyType({"latest_t": LATEST_T, "first_date": CALENDAR_T[0], "last_date": CALENDAR_T[1]})
+"""The same as parameters of the queries that read journal lines."""
 KINDS = frozenset(kind.value for kind in Kind)
 TASKLESS = KINDS - {
     *(Kind.INTENDED, Kind.EXPECTED, Kind.ACCEPTED, Kind.REFUSED, Kind.UNKNOWN),

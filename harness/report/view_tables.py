@@ -11,7 +11,7 @@ from harness.audit.evidence_database import Database
 from harness.audit.json_lines import LineFiles
 from harness.audit.run_folder import RunFolder
 from harness.measure.stages import Stage, Summary
-from harness.records.journal import CALENDAR_T, LATEST_T
+from harness.records.journal import TIME_BOUNDS
 from harness.report.lives import Lives, Process
 
 LATENCY_BARS = 5
@@ -167,9 +167,8 @@ def _load(database: Database, folder: RunFolder) -> tuple[str, ...]:
     journals = LineFiles(folder.journal, database.scratch / "view-journal")
     database.run("view_line_table")
     if journals.names:
-        given = {"longest": journals.longest, "long": _LONG_CHARS, "latest_t": LATEST_T}
-        dates = {"first_date": CALENDAR_T[0], "last_date": CALENDAR_T[1]}
-        database.run("view_lines", files=journals.paths, **given, **dates)
+        given = {"longest": journals.longest, "long": _LONG_CHARS, **TIME_BOUNDS}
+        database.run("view_lines", files=journals.paths, **given)
     effects = LineFiles(folder.effects, database.scratch / "view-effects")
     database.run("view_no_effects")
     if effects.names:
