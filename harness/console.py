@@ -21,7 +21,10 @@ from rich.segment import Segment
 from rich.text import Text
 
 from harness.printable import printable
+from harness.records.verdict import Verdict
 
+STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
+"""The style in which each verdict is shown."""
 WIDE = 400
 """Columns of a log. No name is longer, so that each stays in one piece."""
 READABLE = 100

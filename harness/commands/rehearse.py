@@ -10,9 +10,18 @@ from typing import Any
 
 import click
 
-from harness.audit.run_folder import RUNS, RunFolder
+from harness.audit.run_folder import RunFolder
 from harness.commands import subjects
-from harness.commands.shared_options import AS_JSON, DEFAULT_FOLDER, FOLDER, SET, examples, print_json, settings_of
+from harness.commands.shared_options import (
+    AS_JSON,
+    DEFAULT_FOLDER,
+    FOLDER,
+    SET,
+    examples,
+    print_json,
+    runs_option,
+    settings_of,
+)
 from harness.console import Console
 from harness.errors import UsageError
 from harness.measure.durations import parse_duration_s
@@ -81,7 +90,7 @@ _OURS = "harness"
 @SET
 @click.option("--app", help="The Celery app, as `celery -A` takes it.  [default: the scenario's, or the settings']")
 @click.option("--app-dir", type=FOLDER, help=f"The folder that app and scenario are imported from.  {DEFAULT_FOLDER}")
-@click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folders are made.")
+@runs_option("Where the run folders are made.")
 @AS_JSON
 def rehearse_(**said: Any) -> int:
     """Rehearse a deploy under load, as an orchestrator does it, and account for all: replace the workers one by one.

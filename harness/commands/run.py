@@ -6,12 +6,11 @@ from typing import Any
 
 import click
 
-from harness.audit.run_folder import RUNS
 from harness.commands import ci_output, run_chaos
 from harness.commands.command_exit import complain
 from harness.commands.conclusion import conclude
 from harness.commands.scenario_options import RunCommand, scenario_of
-from harness.commands.shared_options import AS_JSON, DEFAULT_FOLDER, FOLDER, JUNIT, SET, examples
+from harness.commands.shared_options import AS_JSON, DEFAULT_FOLDER, FOLDER, JUNIT, SET, examples, runs_option
 from harness.console import Console
 from harness.faults.timetable import parse
 from harness.measure.durations import parse_duration_s
@@ -48,7 +47,7 @@ from harness.stack.shared_parts import SharedParts
 @SET
 @click.option("--app", help="Another Celery app than the scenario's, as `celery -A` takes it.")
 @click.option("--app-dir", type=FOLDER, help=f"The folder that scenario and app are imported from.  {DEFAULT_FOLDER}")
-@click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folder is made.")
+@runs_option("Where the run folder is made.")
 @click.option(
     "--timeout",
     "timeout_s",

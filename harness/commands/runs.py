@@ -7,7 +7,7 @@ import click
 
 from harness.audit.run_folder import RUNS, RunFolder
 from harness.commands.command_exit import complain
-from harness.commands.shared_options import AS_JSON, FOLDER, examples, print_json
+from harness.commands.shared_options import AS_JSON, FOLDER, examples, print_json, runs_option
 from harness.console import Console
 from harness.errors import RunFolderError
 from harness.report import markdown, run_comparison, run_list, step_summary
@@ -17,7 +17,7 @@ _HISTORY = "history.html"
 
 
 @click.command("runs", epilog=examples("harness runs", "harness runs --last 5 --json", "harness runs --open"))
-@click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folders are.")
+@runs_option("Where the run folders are.")
 @click.option("--last", type=click.IntRange(min=1), help="Only so many, the newest.")
 @click.option(
     "--html",

@@ -11,10 +11,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from harness.audit.run_folder import RUNS
 from harness.commands.command_exit import complain
-from harness.commands.shared_options import FOLDER, examples
-from harness.console import Console, Words
+from harness.commands.shared_options import AS_JSON, examples, runs_option
+from harness.console import STYLES, Console, Words
 from harness.printable import printable
 from harness.records.verdict import Verdict
 from harness.report import markdown, progress, step_summary
@@ -22,12 +21,10 @@ from harness.selftest import selftest
 from harness.selftest.plant import Outcome, Result
 from harness.stack.shared_parts import SharedParts
 
-_STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
-
 
 @click.command("selftest", epilog=examples("harness selftest", "harness selftest --json"))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs to read.")
-@click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where run folders are made.")
+@AS_JSON
+@runs_option("Where run folders are made.")
 def selftest_(*, as_json: bool, root: Path) -> int:
     """Plant every defect that the audit claims to see, one at a time, and show what it found.
 
@@ -81,7 +78,7 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
         table.add_row(
             Words(outcome.defect),
             Words(printable(_found(outcome))),
-            Text(outcome.result.value, style=_STYLES[outcome.verdict]),
+            Text(outcome.result.value, style=STYLES[outcome.verdict]),
         )
     return table
 
@@ -103,5 +100,5 @@ def _summary(outcomes: Sequence[Outcome], verdict: Verdict, took_s: float) -> Te
         else f", with {len(selftest.fates())} fates and {len(selftest.codes())} findings"
     )
     return Text.assemble(
-        (verdict.value, _STYLES[verdict]), f": {found} of {len(outcomes)} found in {took_s:.0f} s{more}."
+        (verdict.value, STYLES[verdict]), f": {found} of {len(outcomes)} found in {took_s:.0f} s{more}."
     )

@@ -6,16 +6,19 @@ There are two kinds of settings: those of a project in the harness, and those of
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import yaml
 
+from harness.audit.run_folder import RUNS
 from harness.printable import printable
 from harness.project.settings import COMMAND_LINE, Settings, load
 from harness.records.values import Json
 
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
 DEFAULT_FOLDER = "[default: the settings', or here]"
 """The default of an option for the app's folder, as its help shows it."""
 
@@ -45,6 +48,11 @@ JUNIT = click.option(
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs to read.")
 """The option for JSON on standard output; what people read is then on standard error."""
+
+
+def runs_option(text: str) -> Callable[[_Decorated], _Decorated]:
+    """Return the option for the folder of the run folders. `text` is its help."""
+    return click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help=text)
 
 
 def examples(*lines: str) -> str:

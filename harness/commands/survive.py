@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from harness.audit.run_folder import RUNS, RunFolder, own_command
+from harness.audit.run_folder import RunFolder, own_command
 from harness.commands import subjects
 from harness.commands.command_exit import complain
-from harness.commands.shared_options import DEFAULT_FOLDER, FOLDER, JUNIT, SET, examples, settings_of
+from harness.commands.shared_options import DEFAULT_FOLDER, FOLDER, JUNIT, SET, examples, runs_option, settings_of
 from harness.console import Console
 from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
@@ -53,7 +53,7 @@ BASELINE = Path("survive.json")
 @SET
 @click.option("--app", help="The Celery app, as `celery -A` takes it.  [default: the scenario's, or the settings']")
 @click.option("--app-dir", type=FOLDER, help=f"The folder that app and scenario are imported from.  {DEFAULT_FOLDER}")
-@click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folders are made.")
+@runs_option("Where the run folders are made.")
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path, dir_okay=False),

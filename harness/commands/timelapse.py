@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from harness.audit.run_folder import RUNS
 from harness.commands.command_exit import complain
 from harness.commands.conclusion import conclude
-from harness.commands.shared_options import AS_JSON, DEFAULT_FOLDER, FOLDER, JUNIT, examples, settings_of
+from harness.commands.shared_options import AS_JSON, DEFAULT_FOLDER, FOLDER, JUNIT, examples, runs_option, settings_of
 from harness.report import progress
 from harness.report.junit import written
 from harness.running import timelapse
@@ -32,7 +31,7 @@ from harness.stack.shared_parts import SharedParts
     "--speed", type=float, default=2880.0, show_default=True, help="How many times as fast beat's clock runs."
 )
 @click.option("--app-dir", type=FOLDER, help=f"The folder that the app is imported from.  {DEFAULT_FOLDER}")
-@click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folder is made.")
+@runs_option("Where the run folder is made.")
 @JUNIT
 @AS_JSON
 def timelapse_(

@@ -9,12 +9,21 @@ import click
 from rich.text import Text
 
 from harness.audit.audit import Audit
-from harness.audit.run_folder import RUNS, RunFolder
+from harness.audit.run_folder import RunFolder
 from harness.commands.command_exit import complain, interrupts
-from harness.commands.shared_options import AS_JSON, DEFAULT_FOLDER, FOLDER, examples, print_json, settings_of
+from harness.commands.shared_options import (
+    AS_JSON,
+    DEFAULT_FOLDER,
+    FOLDER,
+    examples,
+    print_json,
+    runs_option,
+    settings_of,
+)
 from harness.console import Console
 from harness.errors import RunFolderError, UsageError
 from harness.printable import printable
+from harness.records.typed_json import DAMAGED
 from harness.records.verdict import Verdict
 from harness.report import terminal
 from harness.report.write_report import REPORT, try_to_write
@@ -33,7 +42,7 @@ _OWN_APP = "scenarios.app"
 @click.option("--workers", type=click.IntRange(min=0), help="How many workers.  [default: the settings', or 2]")
 @click.option("--web", "routes", help="The module with the web producer's own routes.  [default: scenarios.web]")
 @click.option("--app-dir", type=FOLDER, help=f"The folder that APP is imported from.  {DEFAULT_FOLDER}")
-@click.option("--runs", "root", type=FOLDER, default=RUNS, show_default=True, help="Where the run folder is made.")
+@runs_option("Where the run folder is made.")
 @click.option(
     "--ports",
     type=click.Choice(["free", "fixed"]),
@@ -180,7 +189,7 @@ def _show_written(console: Console, folder: Path) -> None:
             terminal.show(console, Audit.from_json(RunFolder.open(folder).read(written.name)))
     except RunFolderError as error:
         complain(str(error))
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except DAMAGED as error:
         complain(f"{written} is not what an audit writes: {error!r} is missing or wrong.")
 
 

@@ -12,6 +12,8 @@ from typing import Any, Self
 from harness.errors import RecordError
 from harness.records.values import Json
 
+DAMAGED = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
+"""What the `from_json` of a damaged record raises; the first for a number that is infinite."""
 _SHOWN = 200
 """The most characters of a value that an error shows."""
 LEFT_OUT = types.MappingProxyType({"left out": True})

@@ -7,13 +7,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.console import Words
+from harness.console import STYLES, Words
 from harness.measure.durations import write_duration
 from harness.printable import printable
 from harness.records.rehearsal import Rehearsal, Rehearsed, Replaced, Share
-from harness.records.verdict import Verdict
 
-_STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 _SHARE_HEADS = ("workers", "for", "begun", "by each")
 _HEADS = ("worker", "process 1", "ended after", "how", "begun", "cut")
 _LONGEST_COMMAND = 40
@@ -27,7 +25,7 @@ _ENOUGH = 4
 def parts(rehearsal: Rehearsal) -> Iterator[RenderableType]:
     """Yield what each run did, and what follows from all of them."""
     for run in rehearsal.runs:
-        yield Text.assemble((printable(run.title), "bold"), ": ", (run.verdict.value, _STYLES[run.verdict]))
+        yield Text.assemble((printable(run.title), "bold"), ": ", (run.verdict.value, STYLES[run.verdict]))
         for heads, rows in _tables(run):
             table = Table(*heads, box=SIMPLE_HEAD, pad_edge=False)
             for row in rows:

@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.audit.audit import Audit
 from harness.audit.journal_in_order import JournalInOrder
 from harness.audit.run_folder import RunFolder
-from harness.console import Words
+from harness.console import STYLES, Words
 from harness.errors import UsageError
 from harness.measure.durations import write_duration
 from harness.measure.load_account import LoadAccount
@@ -35,7 +35,6 @@ _FORGET_EVERY = 100_000
 _EARLIEST_S = 60.0
 """Seconds for which an event may be before the intent of its task, for clocks that were moved."""
 _WORDS = {Verdict.PASS: "not worse", Verdict.FAIL: "worse", Verdict.UNKNOWN: "unknown"}
-_STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,7 +289,7 @@ def parts(said: Comparison) -> Iterator[RenderableType]:
     runs = (said.before, said.after)
     if said.before.audit is not None and said.after.audit is not None:
         made = _table("", [one.name for one in runs])
-        made.add_row("verdict", *(Text(one.verdict.value, _STYLES[one.verdict]) for one in runs))
+        made.add_row("verdict", *(Text(one.verdict.value, STYLES[one.verdict]) for one in runs))
         made.add_row("sent", f"{said.before.audit.entries:,}", f"{said.after.audit.entries:,}")
         for fate in Fate:
             counts = [one.fates[fate] for one in (said.before.audit, said.after.audit)]
@@ -313,7 +312,7 @@ def parts(said: Comparison) -> Iterator[RenderableType]:
             yield Words(
                 f"findings that are {word}: {printable(', '.join(_name((one.code, one.subject)) for one in findings))}"
             )
-    yield Text.assemble("the second run against the first: ", (_WORDS[said.verdict], _STYLES[said.verdict]))
+    yield Text.assemble("the second run against the first: ", (_WORDS[said.verdict], STYLES[said.verdict]))
 
 
 def _durations(summaries: Sequence[Summary | None]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from harness.audit.audit import Audit
 from harness.audit.journal_in_order import span_s
 from harness.audit.run_folder import RunFolder
-from harness.console import Words
+from harness.console import STYLES, Words
 from harness.errors import HarnessError, RunFolderError
 from harness.measure.durations import write_duration
 from harness.measure.load_account import LoadAccount
@@ -23,13 +23,10 @@ from harness.records.journal import parsed
 from harness.records.regular_file import open_regular
 from harness.records.rehearsal import Rehearsal
 from harness.records.survival import Survival
-from harness.records.typed_json import Record
+from harness.records.typed_json import DAMAGED, Record
 from harness.records.verdict import Fate, Verdict
 from harness.report.survive_grid import compared
 
-_STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
-_DAMAGED = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
-"""What the record of a damaged file raises; the first for a number that is infinite."""
 _COUNTED = ("lost", "doubled", "failed", "pending", "refused", "cut")
 """What is counted of the runs of a rehearsal."""
 _STAMP = re.compile(r"(\d{8}T\d{6})-(.+)", re.DOTALL)
@@ -81,7 +78,7 @@ def listed(path: Path) -> ListedRun:
         return _rehearsal(path, about) if (path / "rehearsal.json").exists() else _run(path, about)
     except (HarnessError, OSError) as error:
         return ListedRun.from_json({**about, "verdict": None, "broken": str(error)})
-    except _DAMAGED as error:
+    except DAMAGED as error:
         return ListedRun.from_json(
             {**about, "verdict": None, "broken": f"it has not what a run writes: {type(error).__name__}: {error}"}
         )
@@ -105,7 +102,7 @@ def audit_in(folder: RunFolder) -> Audit:
         )
     try:
         return Audit.from_json(folder.read("audit.json"))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise RunFolderError(f"{folder.path / 'audit.json'} is not what an audit writes: {error!r}.") from error
 
 
@@ -134,7 +131,7 @@ def survival_in(folder: RunFolder) -> Survival:
     """Return the outcome that `harness survive` has written. Raises RunFolderError."""
     try:
         return Survival.from_json(folder.read("survive.json"))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise RunFolderError(
             f"{folder.path / 'survive.json'} is not what `harness survive` writes: {error!r}."
         ) from error
@@ -203,7 +200,7 @@ def table(runs: list[ListedRun]) -> Table:
     for column in ("begun (UTC)", "run", "verdict", "sent", "not ok", "took"):
         made.add_column(column, no_wrap=column in {"begun (UTC)", "verdict", "took"})
     for one in runs:
-        verdict = Text("broken", "yellow") if one.verdict is None else Text(one.verdict.value, _STYLES[one.verdict])
+        verdict = Text("broken", "yellow") if one.verdict is None else Text(one.verdict.value, STYLES[one.verdict])
         made.add_row(
             "" if one.begun is None else one.begun[:19].replace("T", " "),
             Words(printable_name(one.name)),

@@ -13,6 +13,7 @@ from harness.audit.run_folder import RunFolder
 from harness.errors import RecordError, RunFolderError
 from harness.measure.load_account import FaultAccount, LoadAccount
 from harness.records.survival import Outcome, Survival
+from harness.records.typed_json import DAMAGED
 from harness.records.values import Json
 from harness.records.verdict import Fate, Verdict
 from harness.report import survive_grid
@@ -146,7 +147,7 @@ def _stored_audit(folder: RunFolder, notes: list[str]) -> Audit | None:
         return None
     try:
         return Audit.from_json(said)
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except DAMAGED as error:
         notes.append(f"audit.json is not what an audit writes ({error!r}), so that the run was audited anew.")
         return None
 
@@ -233,7 +234,7 @@ def _of_survival(folder: RunFolder) -> RunView:
     try:
         stored = folder.read("survive.json")
         survival = Survival.from_json(stored)
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except DAMAGED as error:
         raise RunFolderError(
             f"{folder.path / 'survive.json'} is no outcome of `harness survive`: {error!r}."
         ) from error

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.console import READABLE, Words
+from harness.console import READABLE, STYLES, Words
 from harness.printable import printable, printable_name
 from harness.records.moment import Moment
 from harness.records.survival import Change, Demand, Outcome, Remedy, Result, Survival
@@ -16,7 +16,6 @@ from harness.records.verdict import Verdict
 _NOT_TRIED = "-"
 _MOST_CHANGES = 5
 """The most cells that a sentence names. The page and the file have all of them."""
-_STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 Grid = Mapping[Moment, Mapping[str, Outcome]]
 
 
@@ -41,7 +40,7 @@ def _faults(results: Sequence[Result]) -> list[str]:
 
 def verdict_of(verdict: Verdict) -> Text:
     """Return a verdict in its colour."""
-    return Text(verdict.value, _STYLES[verdict])
+    return Text(verdict.value, STYLES[verdict])
 
 
 def parts(survival: Survival) -> Iterator[RenderableType]:
@@ -69,7 +68,7 @@ def _table(title: str, results: Sequence[Result], demand: Demand) -> Table:
         table.add_column(fault)
     for moment, outcomes in grid_of(results).items():
         cells = [
-            Text(outcomes[fault].value, _STYLES[demand.verdict(outcomes[fault])]) if fault in outcomes else _NOT_TRIED
+            Text(outcomes[fault].value, STYLES[demand.verdict(outcomes[fault])]) if fault in outcomes else _NOT_TRIED
             for fault in faults
         ]
         table.add_row(moment.value, *cells)

@@ -11,7 +11,7 @@ from rich.text import Text
 from harness.audit.audit import Audit
 from harness.audit.beat.crontab import RULE
 from harness.audit.beat.tick_records import EntryTicks
-from harness.console import READABLE, Console, Words
+from harness.console import READABLE, STYLES, Console, Words
 from harness.measure.durations import write_duration
 from harness.measure.figures import Figures
 from harness.measure.load_account import FaultAccount, LoadAccount, ObjectiveAccount, Probe
@@ -21,7 +21,6 @@ from harness.records.finding_codes import Code
 from harness.records.values import Json
 from harness.records.verdict import Fate, Reason, Verdict
 
-_STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "bold red"}
 _UNWANTED = frozenset({Fate.LOST, Fate.DUPLICATED, Fate.WRONG, Fate.UNRECORDED, Fate.UNKNOWN, Fate.PENDING})
 
 
@@ -64,7 +63,7 @@ def _shown_json(value: Json) -> Json:
 
 def verdict(audit: Audit) -> Text:
     """Return the verdict in its colour."""
-    return Text(audit.verdict.value, style=_STYLES[audit.verdict])
+    return Text(audit.verdict.value, style=STYLES[audit.verdict])
 
 
 def show(console: Console, audited: Audit) -> None:
@@ -151,7 +150,7 @@ def findings(audit: Audit) -> Table | None:
     order = list(Verdict)
     for finding in sorted(audit.findings, key=lambda finding: -order.index(finding.verdict)):
         words = "\n".join([finding.sentence, *finding.reason_lines])
-        style = _STYLES[finding.verdict]
+        style = STYLES[finding.verdict]
         table.add_row(Text(finding.verdict.value, style=style), Text(finding.code), str(finding.count), Words(words))
     return table
 
@@ -194,7 +193,7 @@ def load(said: LoadAccount, audit: Audit, folder: str, report: str | None = None
     yield Text.assemble((name, style), f" (exit code {code}): {said.reason}")
 
 
-_CODES = {code: (one.value, _STYLES[one]) for one in Verdict for code in [one.exit_code]}
+_CODES = {code: (one.value, STYLES[one]) for one in Verdict for code in [one.exit_code]}
 _CLOSED_LOOP = (
     "Closed loop: each sender sent when its last send was done. A stall held the senders up as well, so that what "
     "would have been due meanwhile is in no figure: the latencies are too good, and no rate was asked for."
