@@ -365,8 +365,25 @@ def test_on_a_machine_of_many_processors_no_more_threads_share_the_memory(
     monkeypatch.setattr(os, "cpu_count", lambda: processors)
     monkeypatch.setattr(duckdb, "connect", connected)
     run.work("a", b"1")
+    with (run.folder.path / "much").open("wb") as much:
+        much.truncate(11_000_000)
     assert run.audit().verdict is Verdict.PASS
     assert given == [threads]
+
+
+def test_little_evidence_is_audited_by_one_thread_which_is_as_fast(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, given = duckdb.connect, []
+
+    def connected(database: str, *, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+        given.append(config["threads"])
+        return connect(database, config=config)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(duckdb, "connect", connected)
+    run.work("a", b"1")
+    (run.folder.path / "gone").symlink_to("nowhere")
+    assert run.audit().verdict is Verdict.PASS
+    assert given == ["1"]
 
 
 def test_evidence_that_is_too_much_for_the_memory_is_said_with_its_folder(
