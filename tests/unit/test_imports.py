@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import harness
+from harness.commands.cli import PLACES
 
 ROOT = Path(__file__).parents[2]
 
@@ -470,7 +471,13 @@ def test_what_runs_inside_a_container_loads_nothing_that_is_not_there() -> None:
 
 DOORS = {
     # By the extra that brings what it needs; the empty one is what everybody has.
-    "": ("harness", "harness.__main__", "harness.commands.cli"),
+    # The shell imports the module of a command by its name.
+    "": (
+        "harness",
+        "harness.__main__",
+        "harness.commands.cli",
+        *sorted({f"harness.commands.{place.partition(':')[0]}" for place in PLACES.values()}),
+    ),
     "pytest": ("harness.plugin",),
     "pytest-celery": ("harness.celery_setup",),
     # The second is a process of its own.

@@ -100,7 +100,7 @@ def folder(tmp_path: Path) -> RunFolder:
 # ------------------------------------------------------------------------------------------------ how it is used
 
 
-@pytest.mark.parametrize("name", ["", *cli.commands])
+@pytest.mark.parametrize("name", ["", *cli.every()])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_every_command_explains_itself(shell: Shell, name: str, flag: str) -> None:
     ended = shell(*([name] if name else []), flag)

@@ -34,10 +34,10 @@ def examples(command: click.Command) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-@pytest.mark.parametrize("name", ["", *cli.commands])
+@pytest.mark.parametrize("name", ["", *cli.every()])
 def test_each_command_has_examples_that_can_be_given_as_they_stand(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    command = cli.commands[name] if name else cli
+    command = cli.every()[name] if name else cli
     lines = examples(command)
     assert lines, f"{name} has no example"
     for line in lines:
@@ -61,7 +61,7 @@ def test_an_example_that_cannot_be_given_is_noticed() -> None:
 
 def test_each_command_that_reports_can_report_as_json() -> None:
     without = {
-        name for name, command in cli.commands.items() if all("--json" not in param.opts for param in command.params)
+        name for name, command in cli.every().items() if all("--json" not in param.opts for param in command.params)
     }
     assert without == NO_REPORT
 
