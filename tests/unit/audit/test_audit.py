@@ -208,6 +208,13 @@ def test_the_reasons_of_unexpected_failures_are_not_those_of_other_failures(worl
     assert "Refused" not in text
 
 
+def test_a_failure_without_a_word_is_told_by_its_class_alone(world: World) -> None:
+    world.intend("x")
+    world.execute("x", state="FAILURE")
+    world.record("x", "FAILURE", {"exc_type": "BadFile", "exc_module": "shop"})
+    assert finding(world.audit(), "failed-unexpectedly").text.endswith("(1 BadFile)")
+
+
 @pytest.mark.parametrize("is_listed", [True, False])
 def test_of_a_long_reason_the_beginning_is_told(world: World, *, is_listed: bool) -> None:
     message = "it is " + "very " * 60 + "empty"
@@ -669,13 +676,36 @@ def test_of_two_messages_of_one_retry_the_first_that_is_due_may_begin(
     assert ("early" in codes(world.audit(), Verdict.FAIL)) is is_early
 
 
-def test_a_worker_may_begin_a_task_a_millisecond_early(world: World) -> None:
+def test_the_first_message_of_a_task_without_a_number_of_retries_is_not_held_against_the_time_of_a_retry(
+    world: World,
+) -> None:
+    world.intend("x")
+    world.say("worker-1", "intended", "x", name="mail", retries=1, due=2_000.0)
+    world.say("worker-1", "accepted", "x", confirmed=True)
+    world.say("worker-1", "started", "x", t=1_900.0)
+    world.say("worker-1", "finished", "x", state="SUCCESS", t=1_901.0)
+    world.record("x")
+    world.mail("x")
+    assert "early" not in codes(world.audit(), Verdict.FAIL)
+
+
+@pytest.mark.parametrize("retries", [0, 7], ids=["of that publish", "of no publish"])
+def test_a_worker_may_begin_a_task_a_millisecond_early(world: World, retries: int) -> None:
     world.intend("x", due=2_000.001)
-    world.say("worker-1", "started", "x", t=2_000.0)
+    # The difference of both as it is calculated, to the last digit.
+    world.say("worker-1", "started", "x", t=2_000.001 - 0.001, retries=retries)
     world.say("worker-1", "finished", "x", state="SUCCESS", t=2_001.0)
     world.record("x")
     world.mail("x")
     assert world.audit().verdict is Verdict.PASS
+
+
+def test_a_task_whose_retry_was_sent_and_never_accepted_is_unknown(world: World) -> None:
+    world.intend("x")
+    world.execute("x", state="RETRY")
+    world.say("worker-1", "intended", "x", name="mail", retries=1)
+    found = world.audit()
+    assert (found.fates[Fate.UNKNOWN], found.fates[Fate.LOST]) == (1, 0)
 
 
 def test_a_revocation_of_nobodys_task_is_no_execution(world: World) -> None:
@@ -802,6 +832,21 @@ def test_a_damaged_line_of_effects_makes_a_missing_effect_unknown(world: World, 
     found = audit(world.folder)
     assert codes(found, Verdict.UNKNOWN) == {"effects-damaged", "unknown"}
     assert (found.fates[Fate.LOST], found.fates[Fate.UNKNOWN]) == (0, 1)
+
+
+def test_a_line_of_effects_that_is_cut_off_at_the_end_is_not_a_damaged_one(world: World) -> None:
+    file = world.write().effects / "mailbox.jsonl"
+    file.write_text(file.read_text() + '{"kind": "mail", "task": "a", "ke')
+    found = audit(world.folder)
+    assert found.verdict is Verdict.PASS
+    assert "effects-damaged" not in {one.code for one in found.findings}
+    assert found.witnesses["effects"] == {"files": 1, "torn": 1}
+
+
+def test_beside_a_line_of_effects_that_is_cut_off_the_damaged_ones_are_counted(world: World) -> None:
+    file = world.write().effects / "mailbox.jsonl"
+    file.write_text("nonsense\n" + file.read_text() + '{"kind": "mail", "task": "a", "ke')
+    assert finding(audit(world.folder), "effects-damaged").count == 1
 
 
 def test_an_audit_survives_its_own_json(world: World) -> None:

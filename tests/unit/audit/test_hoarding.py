@@ -60,6 +60,12 @@ def test_a_worker_that_is_busy_meanwhile_is_not_idle(world: World) -> None:
     assert hoarded(world) == []
 
 
+def test_a_worker_that_was_busy_before_is_idle_again(world: World) -> None:
+    run(world, "y", 100, 100, 103, node="worker-2")
+    run(world, "x", 104, 110, 112)
+    assert "worker-2 for 6.0 s" in hoarded(world)[0]
+
+
 def test_a_worker_with_a_second_process_is_idle_for_that_one(world: World) -> None:
     world.lines["worker-2"][1]["concurrency"] = 2
     run(world, "y", 100, 100, 118, node="worker-2")

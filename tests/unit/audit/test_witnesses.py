@@ -882,6 +882,19 @@ def test_each_date_of_the_calendar_is_a_date(run: Run, member: str, date: str) -
     assert view_of(run.folder.path).audit == found
 
 
+@pytest.mark.parametrize("t", ["0.0", "0.5"])
+@pytest.mark.parametrize("member", ["at", "until", "next"])
+def test_each_time_since_the_first_second_of_the_clock_is_a_time(run: Run, member: str, t: str) -> None:
+    found = change(run, LINE, LINE.replace('"task"', f'"{member}":{t},"task"'))
+    assert found.verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("member", ["at", "until", "next"])
+def test_a_time_before_the_clock_began_is_none(run: Run, member: str) -> None:
+    found = change(run, LINE, LINE.replace('"task"', f'"{member}":-0.5,"task"'))
+    assert f"line 3: its {member} is -0.5" in about(found, "journal-incomplete")[2]
+
+
 def test_a_file_that_does_not_say_who_wrote_it_speaks_for_nobody(run: Run) -> None:
     found = change(run, '"kind":"opened"', '"kind":"up"')
     assert about(found, "journal-silent")[0] is Verdict.UNKNOWN
