@@ -583,6 +583,14 @@ def test_the_workers_shares_have_jains_index(world: World, shares: list[int], in
     assert world.audit().fairness == index
 
 
+def test_a_worker_with_a_beat_of_its_own_that_began_nothing_has_its_share(world: World) -> None:
+    world.nodes.append("worker-2")
+    world.say("worker-2", "ready")
+    world.say("worker-2.9", "ready")
+    world.lines["worker-2.9"][0]["role"] = "beat"
+    assert world.audit().workers == {"worker-1": 2, "worker-2": 0}
+
+
 @pytest.mark.parametrize(
     ("fairness", "verdict", "code"),
     [(0.8, Verdict.PASS, set()), (0.81, Verdict.FAIL, {"unfair"})],
@@ -706,6 +714,14 @@ def test_a_task_whose_retry_was_sent_and_never_accepted_is_unknown(world: World)
     world.say("worker-1", "intended", "x", name="mail", retries=1)
     found = world.audit()
     assert (found.fates[Fate.UNKNOWN], found.fates[Fate.LOST]) == (1, 0)
+
+
+def test_a_message_of_nobodys_task_is_no_execution_before_it_begins(world: World) -> None:
+    world.say("worker-1", "received", "x", name="mail")
+    world.say("worker-1", "exited", child=9, code=0)
+    found = world.audit()
+    assert found.verdict is Verdict.PASS
+    assert sum(found.fates.values()) == 2
 
 
 def test_a_revocation_of_nobodys_task_is_no_execution(world: World) -> None:

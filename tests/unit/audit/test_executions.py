@@ -170,6 +170,19 @@ def test_a_process_is_killed_by_what_ended_it_after_the_task_began(world: World)
     assert "mail (x) began 2 times, its process was killed by SIGKILL" in lost(world)
 
 
+@pytest.mark.parametrize("often", ["worker-1", "worker-2"])
+def test_of_two_workers_whose_processes_were_killed_the_one_that_began_the_task_more_often_is_told(
+    world: World, often: str
+) -> None:
+    world.intend("x")
+    for worker, code in (("worker-1", -9), ("worker-2", -11)):
+        for number in range(2 if worker == often else 1):
+            begin(world, "x", process=f"{worker}.{number + 7}")
+            world.say(worker, "exited", child=number + 7, code=code)
+    signal = "SIGKILL" if often == "worker-1" else "SIGSEGV"
+    assert f"mail (x) began 3 times, its process was killed by {signal}" in lost(world)
+
+
 def test_a_process_that_was_killed_while_it_unwound_its_task_is_told(world: World) -> None:
     world.intend("x")
     begin(world, "x")

@@ -66,6 +66,27 @@ def test_a_worker_that_was_busy_before_is_idle_again(world: World) -> None:
     assert "worker-2 for 6.0 s" in hoarded(world)[0]
 
 
+def test_a_worker_that_held_a_message_is_idle_once_that_has_run(world: World) -> None:
+    # From 102, `first` runs on worker-1; that has nothing more to do from 110 on, when worker-2 holds one.
+    run(world, "y", 100, 100, 118, node="worker-2")
+    run(world, "x", 112, 118, 119, node="worker-2")
+    (text,) = hoarded(world)
+    assert "begun: worker-1 for 6.0 s. Most were held by worker-2" in text
+
+
+def test_what_a_worker_held_while_only_it_had_nothing_to_do_does_not_count(world: World) -> None:
+    world.nodes.append("worker-3")
+    say(world, 100, "worker-3", "settings", concurrency=2)
+    say(world, 100, "worker-3", "ready")
+    # Worker-1 holds `x` for seven seconds, and worker-2 has nothing to do in five of them. Worker-3 holds `z` for eight
+    # seconds, and has a free process itself; the others work.
+    run(world, "x", 103, 110, 119)
+    run(world, "y", 108, 108, 119, node="worker-2")
+    run(world, "long", 108, 108, 119, node="worker-3")
+    run(world, "z", 110, 118, 119, node="worker-3")
+    assert "Most were held by worker-1" in hoarded(world)[0]
+
+
 def test_a_worker_with_a_second_process_is_idle_for_that_one(world: World) -> None:
     world.lines["worker-2"][1]["concurrency"] = 2
     run(world, "y", 100, 100, 118, node="worker-2")

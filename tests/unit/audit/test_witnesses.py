@@ -945,7 +945,7 @@ def test_what_is_no_regular_file_is_said_and_not_read(run: Run, folder: str, mak
     run.write()
     make(run.folder.path / folder / "zero.1.1.jsonl")
     found = audit(run.folder)
-    assert about(found, f"{folder}-unreadable")[2] == "zero.1.1.jsonl: no regular file."
+    assert about(found, f"{folder}-unreadable")[1:] == (1, "zero.1.1.jsonl: no regular file.")
     assert found.verdict is Verdict.UNKNOWN
 
 
