@@ -78,9 +78,9 @@ def test_what_a_worker_held_while_only_it_had_nothing_to_do_does_not_count(world
     world.nodes.append("worker-3")
     say(world, 100, "worker-3", "settings", concurrency=2)
     say(world, 100, "worker-3", "ready")
-    # Worker-1 holds `x` for seven seconds, and worker-2 has nothing to do in five of them. Worker-3 holds `z` for eight
-    # seconds, and has a free process itself; the others work.
-    run(world, "x", 103, 110, 119)
+    # Worker-1 holds `first` for two seconds and `x` for four, while worker-3 has a free process. Worker-3 holds `z` for
+    # eight seconds, and then its own process is the only one that is free.
+    run(world, "x", 106, 110, 119)
     run(world, "y", 108, 108, 119, node="worker-2")
     run(world, "long", 108, 108, 119, node="worker-3")
     run(world, "z", 110, 118, 119, node="worker-3")
