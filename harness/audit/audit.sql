@@ -399,7 +399,6 @@ WITH known_of AS (
            expect_result IS NOT NULL OR expect_digest IS NOT NULL OR expect_text IS NOT NULL AS expects_result,
            wanted[5] AS expect_error,
            coalesce(said.starts, 0) AS starts,
-           coalesce(said.ends, 0) AS ends,
            greatest(coalesce(said.starts - said.ends, 0), 0) AS cut_short,
            coalesce(said.again, 0) AS again,
            said.last_start_t,
