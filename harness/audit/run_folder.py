@@ -213,7 +213,10 @@ class RunFolder:
 
 def own_command() -> str:
     """Return the command line of this process without secrets, to be pasted into a shell."""
-    return shlex.join([Path(sys.argv[0]).name, *map(without_secret, sys.argv[1:])])
+    program = Path(sys.argv[0]).name
+    # With -m, Python puts the module's file there.
+    began = ["python", "-m", "harness"] if program == "__main__.py" else [program]
+    return shlex.join([*began, *map(without_secret, sys.argv[1:])])
 
 
 def row_file(kind: str) -> str:

@@ -7,13 +7,28 @@ from urllib.parse import quote
 
 from harness.measure.durations import write_duration
 from harness.printable import printable
+from harness.records.expectation import Delivery, Effects, Promise
+from harness.records.typed_json import DAMAGED
 from harness.records.values import Json
 from harness.records.verdict import Fate, Finding, Reason, Verdict
 from harness.report.html import Html, details, table, tag
+from harness.report.lives import NO_PROCESS, Happening
 from harness.report.run_view import RunView
 
 _MOST_CANVASES = 30
+_MOST_MOMENTS = 8
+"""The moments of a task that its finding names. A task that runs again and again has more; its life has all."""
+_TOLD = {"intended": "sent", "started": "began", "finished": "ended", "revoked": "revoked", "discarded": "discarded"}
+"""The kinds of a journal's lines that a finding tells of its tasks, and the words for them."""
+_UNWOUND = "UNKNOWN"
+"""The state of an execution whose process was stopped: that is no end."""
 _LONGEST_JSON_CHARS = 20_000
+_DELIVERIES = {Delivery.AT_LEAST_ONCE: "it runs at least once", Delivery.AT_MOST_ONCE: "it runs at most once"}
+_EFFECTS = {
+    Effects.EXACTLY_ONCE: "it has each effect exactly once",
+    Effects.ONCE_UNLESS_KILLED: "it has each effect once, and once more for each of its runs that was cut short",
+    Effects.AT_LEAST_ONCE: "it has each effect at least once",
+}
 FATE_WORDS = {
     Fate.OK: "ran, was recorded as expected, and had its effects as often as promised",
     Fate.FAILED: "failed, and that is accounted for",
@@ -63,8 +78,23 @@ def accounting(view: RunView) -> Html:
         "Accounting",
         tag("p", identity, class_="identity"),
         tag("p", holds, f" No task was {', '.join(none)}." if none else None),
+        tag("p", promised) if (promised := _promised(view)) else None,
         table("Fates", ("fate", "tasks", "share", "what that means of a task"), rows) if rows else None,
     )
+
+
+def _promised(view: RunView) -> str:
+    """Return the promise of each task in a sentence; an empty text if run.json does not say it."""
+    try:
+        promise = Promise.from_json(view.about["promise"])
+    except DAMAGED:
+        return ""
+    said = [_DELIVERIES[promise.delivery], _EFFECTS[promise.effects]]
+    if promise.recorded:
+        said.append("how it ended is in the result table")
+    if promise.deadline_s is not None:
+        said.append(f"it succeeds within {write_duration(promise.deadline_s)} after it is due")
+    return f"Promised of each task: {'; '.join(said)}."
 
 
 def findings(view: RunView) -> Html:
@@ -83,10 +113,31 @@ def findings(view: RunView) -> Html:
 
 
 def _brief(view: RunView, number: int) -> str:
-    """Return a task's name, and when it was sent."""
+    """Return a task's name, and when it was sent, began, was met by a fault, and ended."""
     life = view.lives.life(number)
-    sent = next((one.t for one in life.events if one.kind == "intended"), None)
-    return " ".join(filter(None, [life.name, "" if sent is None else f"sent at {sent - view.lives.base_t:.3f} s"]))
+    moments = [(one.t, _moment(view, one)) for one in life.events if one.kind in _TOLD]
+    moments += [
+        (fault.injected_t, f"met by {fault.fault}")
+        for fault in view.faults
+        if fault.injected_t is not None and life.task in fault.tasks
+    ]
+    said = [f"{text} at {t - view.lives.base_t:.3f} s" for t, text in sorted(moments)]
+    if len(said) > _MOST_MOMENTS:
+        said[_MOST_MOMENTS - 1 : -1] = ["..."]
+    return f"{life.name} {', '.join(said)}".strip()
+
+
+def _moment(view: RunView, one: Happening) -> str:
+    if one.kind != "finished":
+        what = _TOLD[one.kind]
+    elif one.text.startswith(_UNWOUND):
+        what = "interrupted"
+    else:
+        what = f"ended as {one.text.partition(' ')[0].rstrip(':')}"
+    told = (
+        "" if one.kind == "intended" or one.process == NO_PROCESS else f" on {view.lives.processes[one.process].node}"
+    )
+    return f"{what}{told}"
 
 
 def _finding(number: int, finding: Finding, lives: Mapping[str, str]) -> Html:
@@ -146,6 +197,7 @@ def faults(view: RunView) -> Html:
             fault.planned or fault.fault,
             fault.node or "-",
             at(fault.injected_t),
+            at(fault.healing_t),
             at(fault.healed_t),
             f"{fault.overlapped:,}",
             _fault_words(fault.text, fault.missing, fault.error),
@@ -153,7 +205,16 @@ def faults(view: RunView) -> Html:
         )
         for fault in view.faults
     ]
-    heads = ("fault", "node", "broken at (s)", "healed at (s)", "tasks met", "in words", "first tasks")
+    heads = (
+        "fault",
+        "node",
+        "broken at (s)",
+        "healing from (s)",
+        "healed at (s)",
+        "tasks met",
+        "in words",
+        "first tasks",
+    )
     return section("faults", "Faults", table("What was broken on purpose; seconds of the run", heads, rows))
 
 

@@ -183,6 +183,15 @@ def test_of_two_workers_whose_processes_were_killed_the_one_that_began_the_task_
     assert f"mail (x) began 3 times, its process was killed by {signal}" in lost(world)
 
 
+def test_a_process_that_was_killed_in_the_second_of_its_runs_of_a_task_is_told(world: World) -> None:
+    world.intend("x")
+    begin(world, "x")
+    end(world, "x", state="RETRY")
+    begin(world, "x")
+    world.say("worker-1", "exited", child=7, code=-9)
+    assert "mail (x) began 2 times, its process was killed by SIGKILL" in lost(world)
+
+
 def test_a_process_that_was_killed_while_it_unwound_its_task_is_told(world: World) -> None:
     world.intend("x")
     begin(world, "x")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.audit.run_folder import RunFolder
-from harness.records.expectation import Promise
+from harness.records.expectation import Delivery, Promise
 from harness.records.moment import Moment
 from harness.records.survival import Cell, Demand, Outcome, Remedy, Result, Survival
 from harness.report.html import Html, join, table, tag
@@ -165,6 +165,36 @@ def test_a_run_has_its_verdict_its_identity_and_each_section(world: World) -> No
     assert sections == ["findings", "accounting", "timeline", "latency", "workers", "tasks", "about"]
     assert '<a href="#task=b">' in text
     assert lives_in(text)["tasks"] == ["a", "b"]
+
+
+def test_a_finding_tells_what_became_of_its_task_and_when(world: World) -> None:
+    world.fine("a")
+    world.intend("b")
+    world.execute("b", state=None)
+    world.execute("b", state="UNKNOWN")
+    world.intend("c")
+    world.execute("c", state="FAILURE")
+    text = made(world)
+    begun = "began on worker-1 at 6.000 s, began on worker-1 at 7.000 s, interrupted on worker-1 at 8.000 s"
+    assert f"mail sent at 4.000 s, {begun}</li>" in text
+    assert "mail sent at 9.000 s, began on worker-1 at 11.000 s, ended as FAILURE on worker-1 at 12.000 s</li>" in text
+
+
+def test_of_a_task_that_began_often_the_first_moments_and_the_last_are_told(world: World) -> None:
+    world.intend("a")
+    for _ in range(9):
+        world.execute("a", state=None)
+    (told,) = re.findall(r"mail (sent at .*?)</li>", made(world))
+    assert told.count("began") == 7
+    assert told.endswith("began on worker-1 at 7.000 s, ..., began on worker-1 at 10.000 s")
+
+
+def test_the_page_says_what_was_promised(world: World) -> None:
+    world.fine("a")
+    assert "it runs at least once; it has each effect exactly once; how it ended is in the result table." in made(world)
+    world.promise = Promise(delivery=Delivery.AT_MOST_ONCE, recorded=False, deadline_s=5.0)
+    text = made(world)
+    assert "it runs at most once; it has each effect exactly once; it succeeds within 5 s after it is due." in text
 
 
 def test_each_plot_has_a_table_with_a_caption(world: World) -> None:
