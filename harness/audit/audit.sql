@@ -98,7 +98,7 @@ FROM summed LEFT JOIN dead USING (task, worker) LEFT JOIN grown USING (worker, p
 -- reason: the worker had held a message for longer without an acknowledgement.
 CREATE TABLE cut AS
 SELECT owner.node AS worker, line.t,
-       TRY_CAST(nullif(regexp_extract(line.reason, 'delivery acknowledgement .*imeout value used: (\d+) ms', 1), '') AS BIGINT)
+       TRY_CAST(regexp_extract(line.reason, 'delivery acknowledgement .*imeout value used: (\d+) ms', 1) AS BIGINT)
            AS overdue_ms
 FROM line JOIN owner USING (file) WHERE line.kind = 'disconnected';
 
