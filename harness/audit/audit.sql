@@ -89,7 +89,7 @@ WITH said AS (
          FROM said GROUP BY task, worker
      )
 SELECT summed.*, arg_max(dead.code, dead.began_t) AS code,
-       coalesce(arg_max(dead.is_starved, dead.began_t), false) AS is_starved,
+       arg_max(dead.is_starved, dead.began_t) AS is_starved,
        arg_max(grown.kb, dead.began_t) FILTER (dead.is_starved) AS grown_kb
 FROM summed LEFT JOIN dead USING (task, worker) LEFT JOIN grown USING (worker, process) GROUP BY ALL;
 

@@ -215,6 +215,14 @@ def test_a_failure_without_a_word_is_told_by_its_class_alone(world: World) -> No
     assert finding(world.audit(), "failed-unexpectedly").text.endswith("(1 BadFile)")
 
 
+def test_a_task_that_failed_and_then_was_revoked_is_told_by_its_row(world: World) -> None:
+    world.intend("x")
+    world.say("worker-1", "started", "x", retries=0)
+    world.say("worker-1", "finished", "x", state="FAILURE", error="KeyError: 1")
+    world.record("x", "REVOKED", {"exc_type": "TaskRevokedError", "exc_message": ["revoked"]})
+    assert finding(world.audit(), "failed-unexpectedly").text.endswith("(1 revoked: revoked)")
+
+
 @pytest.mark.parametrize("is_listed", [True, False])
 def test_of_a_long_reason_the_beginning_is_told(world: World, *, is_listed: bool) -> None:
     message = "it is " + "very " * 60 + "empty"

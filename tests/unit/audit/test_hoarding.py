@@ -144,6 +144,18 @@ def test_a_worker_that_does_not_say_how_many_tasks_it_runs_at_once_is_compared_w
     assert hoarded(world) == []
 
 
+@pytest.mark.parametrize(("times", "idle"), [((103, 103, 106), "7.0 s"), ((103, 103, 113), "3.0 s"), (None, "8.0 s")])
+def test_what_begins_or_ends_within_a_slot_is_summed_up_in_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, times: tuple[int, int, int] | None, idle: str
+) -> None:
+    monkeypatch.setattr("harness.audit.witnesses._SLOT_S", 10.0)
+    # In the first ten seconds worker-1 holds messages for two and for six seconds.
+    run(world, "x", 104, 110, 119)
+    if times:
+        run(world, "y", *times, node="worker-2")
+    assert f"worker-2 for {idle}" in hoarded(world)[0]
+
+
 def test_of_a_long_journal_one_task_of_several_stands_for_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.audit.witnesses._LINES_OF_LOADS", 50)
     for number in range(40):
