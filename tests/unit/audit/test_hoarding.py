@@ -94,6 +94,14 @@ def test_a_worker_with_a_second_process_is_idle_for_that_one(world: World) -> No
     assert "worker-2 for 9.0 s" in hoarded(world)[0]
 
 
+def test_a_worker_whose_processes_begin_their_tasks_at_the_same_time_is_busy_with_all_of_them(world: World) -> None:
+    world.lines["worker-2"][1]["concurrency"] = 2
+    run(world, "y", 100, 100, 118, node="worker-2")
+    run(world, "z", 100, 100, 118, node="worker-2")
+    run(world, "x", 103, 110, 112)
+    assert hoarded(world) == []
+
+
 def test_more_messages_than_idle_processes_count_for_the_processes(world: World) -> None:
     run(world, "x", 103, 110, 112)
     run(world, "y", 103, 112, 113)

@@ -54,6 +54,15 @@ def test_a_step_that_begins_while_its_predecessor_runs_is_out_of_order(world: Wo
     assert "never" not in text
 
 
+def test_a_step_that_begins_again_after_its_predecessor_ended_began_too_early_all_the_same(world: World) -> None:
+    send_chain(world)
+    intend(world, "b")
+    world.execute("b", node="worker-2", state=None)
+    world.say("worker-1", "finished", "a", state="SUCCESS")
+    world.execute("b", node="worker-2")
+    check(world, "b")
+
+
 def test_a_step_that_begins_before_its_predecessor_began_is_out_of_order(world: World) -> None:
     # The producer was killed before it could say that the first task was accepted.
     intend(world, "a", ("b", "next"), outcome=None)
