@@ -123,6 +123,29 @@ def test_a_worker_that_runs_no_more_was_idle_until_its_last_line(world: World) -
     assert "worker-2 for 5.0 s" in hoarded(world)[0]
 
 
+def test_a_worker_that_runs_no_more_was_idle_until_the_last_line_of_its_processes(world: World) -> None:
+    run(world, "x", 103, 110, 112)
+    assert world.remains
+    world.remains["alive"] = ["worker-1"]
+    say(world, 106, "worker-2.7", "down")
+    say(world, 101, "worker-2.8", "down")
+    assert "worker-2 for 5.0 s" in hoarded(world)[0]
+
+
+def test_a_worker_that_is_ready_again_was_there_from_the_first_time(world: World) -> None:
+    run(world, "x", 103, 110, 112)
+    say(world, 108, "worker-2", "ready")
+    assert "worker-2 for 9.0 s" in hoarded(world)[0]
+
+
+def test_a_worker_that_starts_again_with_fewer_processes_is_compared_with_those(world: World) -> None:
+    world.lines["worker-2"][1]["concurrency"] = 5
+    say(world, 101, "worker-2", "settings", concurrency=1)
+    run(world, "x", 103, 110, 112)
+    run(world, "y", 103, 112, 113)
+    assert "worker-2 for 11.0 s" in hoarded(world)[0]
+
+
 def test_a_message_that_its_worker_never_began_is_not_hoarded(world: World) -> None:
     run(world, "x", 103, 110, 112)
     world.lines["worker-1"] = [line for line in world.lines["worker-1"] if line.get("task") != "x"]

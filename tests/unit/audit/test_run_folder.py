@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.audit import run_folder as module
-from harness.audit.run_folder import RunFolder
+from harness.audit.run_folder import RunFolder, own_command
 from harness.errors import RunFolderError
 
 
@@ -192,3 +192,18 @@ def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="no UTF-8: rename it"):
         RunFolder.create(tmp_path / "odd\udcff", "emails")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["/usr/bin/harness", "run", "emails"], "harness run emails"),
+        (["/src/harness/__main__.py", "run", "e mails"], "python -m harness run 'e mails'"),
+        (["locust", "--host", "amqp://me:secret@there"], "locust --host 'amqp://me:***@there'"),
+    ],
+)
+def test_the_command_that_made_a_run_can_be_pasted_and_has_no_secret(
+    monkeypatch: pytest.MonkeyPatch, argv: list[str], command: str
+) -> None:
+    monkeypatch.setattr("sys.argv", argv)
+    assert own_command() == command

@@ -443,6 +443,28 @@ def test_none_is_pickled_as_no_result_and_judged_all_the_same(
     assert fates(run.audit()) == {fate: 1}
 
 
+@pytest.mark.parametrize(("expected", "fate"), [(2, Fate.OK), (1, Fate.WRONG)])
+def test_of_two_values_that_workers_returned_the_last_is_in_a_row_that_cannot_be_read(
+    run: Run, expected: Json, fate: Fate
+) -> None:
+    run.intend("x", Expect(result=expected))
+    run.run("x", returned=[1])
+    run.run("x", returned=[2])
+    run.record("x", b"\x80\x05K\x02.")
+    assert fates(run.audit()) == {fate: 1}
+
+
+@pytest.mark.parametrize("pickled", ["no text", "a text that is no JSON"])
+@pytest.mark.parametrize(("expected", "fate"), [(1, Fate.OK), (2, Fate.WRONG)])
+def test_what_a_worker_returned_stands_for_a_large_row_and_for_one_that_is_no_json(
+    run: Run, pickled: str, expected: Json, fate: Fate
+) -> None:
+    run.intend("x", Expect(result=expected))
+    run.run("x", returned=[1])
+    run.record("x", b"\x80" * 4_000 if pickled == "no text" else b"I1.")
+    assert fates(run.audit()) == {fate: 1}
+
+
 def test_what_a_worker_said_does_not_stand_for_a_result_that_can_be_read(run: Run) -> None:
     run.intend("x", Expect(result=1))
     run.run("x", returned=[1])

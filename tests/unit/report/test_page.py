@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,15 @@ def test_the_page_says_what_was_promised(world: World) -> None:
     world.promise = Promise(delivery=Delivery.AT_MOST_ONCE, recorded=False, deadline_s=5.0)
     text = made(world)
     assert "it runs at most once; it has each effect exactly once; it succeeds within 5 s after it is due." in text
+
+
+@pytest.mark.parametrize("promise", [None, [], {"delivery": "sometimes"}, {}])
+def test_a_promise_that_no_run_writes_is_left_out(world: World, promise: Any) -> None:
+    world.fine("a")
+    view = view_of(world.write().path)
+    text = page(replace(view, about={**view.about, "promise": promise}))
+    assert "Promised of each task" not in text
+    assert "The sum is right" in text
 
 
 def test_each_plot_has_a_table_with_a_caption(world: World) -> None:
