@@ -164,7 +164,8 @@ def _unit(session: nox.Session) -> None:
 def _docker(session: nox.Session) -> None:
     # Most of these tests wait for a container or a timer, so that two processors bear two files at a time. The tests of
     # a file stay together: they share its stack. Chosen tests are run alone, where their output is seen at once.
-    side_by_side = () if session.posargs else ("--numprocesses", "2", "--dist", "loadfile")
+    # The longest are told: whoever adds a test sees what it costs.
+    side_by_side = () if session.posargs else ("--numprocesses", "2", "--dist", "loadfile", "--durations=30")
     wanted = "docker" if session.posargs else "docker and not catalogue"
     session.run("pytest", *_TESTS, "-m", wanted, *side_by_side, *session.posargs)
 

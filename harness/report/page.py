@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from harness import __version__
 from harness.measure.durations import write_duration
 from harness.records.verdict import Fate
-from harness.report import page_plots, page_sections, page_survive
+from harness.report import page_findings, page_plots, page_sections, page_survive
 from harness.report.document import asset, document
 from harness.report.html import Html, details, table, tag
 from harness.report.page_data import lives_of, packed, plain, timeline_of
@@ -24,7 +24,7 @@ def page(view: RunView, cell_reports: Mapping[str, str] | None = None) -> str:
     plots = timeline_of(view)
     scripts = [asset("uPlot.iife.min.js"), asset("report.js")] if view.audit is not None else []
     sections = [
-        page_sections.findings(view),
+        page_findings.findings(view),
         page_sections.accounting(view),
         page_survive.survival(view, cell_reports or {}),
         page_sections.load(view),

@@ -10,18 +10,11 @@ from harness.printable import printable
 from harness.records.expectation import Delivery, Effects, Promise
 from harness.records.typed_json import DAMAGED
 from harness.records.values import Json
-from harness.records.verdict import Fate, Finding, Reason, Verdict
+from harness.records.verdict import Fate
 from harness.report.html import Html, details, table, tag
-from harness.report.lives import NO_PROCESS, Happening
 from harness.report.run_view import RunView
 
 _MOST_CANVASES = 30
-_MOST_MOMENTS = 8
-"""The moments of a task that its finding names. A task that runs again and again has more; its life has all."""
-_TOLD = {"intended": "sent", "started": "began", "finished": "ended", "revoked": "revoked", "discarded": "discarded"}
-"""The kinds of a journal's lines that a finding tells of its tasks, and the words for them."""
-_UNWOUND = "UNKNOWN"
-"""The state of an execution whose process was stopped: that is no end."""
 _LONGEST_JSON_CHARS = 20_000
 _DELIVERIES = {Delivery.AT_LEAST_ONCE: "it runs at least once", Delivery.AT_MOST_ONCE: "it runs at most once"}
 _EFFECTS = {
@@ -97,90 +90,10 @@ def _promised(view: RunView) -> str:
     return f"Promised of each task: {'; '.join(said)}."
 
 
-def findings(view: RunView) -> Html:
-    """Return each finding, the worst first, with its reasons and remedies."""
-    audited = view.audit
-    if audited is None:
-        return Html()
-    order = list(Verdict)
-    ordered = sorted(audited.findings, key=lambda one: -order.index(one.verdict))
-    named = {task for one in ordered for task in one.tasks}
-    lives = {task: _brief(view, number) for number, task in enumerate(view.lives.tasks) if task in named}
-    articles = [_finding(number, one, lives) for number, one in enumerate(ordered, start=1)]
-    if audited.tracebacks:
-        articles.append(details("The traceback of the first task that failed", map(_pre, audited.tracebacks)))
-    return section("findings", "Findings", articles or tag("p", "There is nothing to say."))
-
-
-def _brief(view: RunView, number: int) -> str:
-    """Return a task's name, and when it was sent, began, was met by a fault, and ended."""
-    life = view.lives.life(number)
-    moments = [(one.t, _moment(view, one)) for one in life.events if one.kind in _TOLD]
-    moments += [
-        (fault.injected_t, f"met by {fault.fault}")
-        for fault in view.faults
-        if fault.injected_t is not None and life.task in fault.tasks
-    ]
-    said = [f"{text} at {t - view.lives.base_t:.3f} s" for t, text in sorted(moments)]
-    if len(said) > _MOST_MOMENTS:
-        said[_MOST_MOMENTS - 1 : -1] = ["..."]
-    return f"{life.name} {', '.join(said)}".strip()
-
-
-def _moment(view: RunView, one: Happening) -> str:
-    if one.kind != "finished":
-        what = _TOLD[one.kind]
-    elif one.text.startswith(_UNWOUND):
-        what = "interrupted"
-    else:
-        what = f"ended as {one.text.partition(' ')[0].rstrip(':')}"
-    told = (
-        "" if one.kind == "intended" or one.process == NO_PROCESS else f" on {view.lives.processes[one.process].node}"
-    )
-    return f"{what}{told}"
-
-
-def _finding(number: int, finding: Finding, lives: Mapping[str, str]) -> Html:
-    more = finding.count - len(finding.tasks)
-    tasks = None
-    if finding.tasks:
-        links = [tag("li", task_link(task), f" {lives.get(task, '')}") for task in finding.tasks]
-        rest = tag("li", f"and {more:,} more: the list of tasks below has them") if more > 0 else None
-        tasks = tag("ul", links, rest, class_="tasks", aria_label=f"Tasks of finding {number}")
-    return tag(
-        "article",
-        tag(
-            "h3",
-            tag("span", finding.verdict.value, class_=f"badge {finding.verdict.value}"),
-            f" {finding.code}",
-            f" ({finding.count:,})" if finding.count > 1 else None,
-        ),
-        tag("p", sentence(finding.text)),
-        map(_reason, finding.reasons),
-        tasks,
-        class_=f"finding {finding.verdict.value}",
-    )
-
-
-def _reason(reason: Reason) -> Html:
-    source = f" [{reason.source}]" if reason.source else ""
-    return tag(
-        "dl",
-        (tag("dt", "Reason"), tag("dd", reason.text)),
-        (tag("dt", "Remedy"), tag("dd", tag("code", reason.remedy))) if reason.remedy else None,
-        (tag("dt", "Price"), tag("dd", f"{reason.price}{source}")) if reason.price else None,
-        class_="reason",
-    )
-
-
 def sentence(text: str) -> str:
     """Return a text as a sentence: with a capital, and an end."""
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
-
-
-def _pre(text: str) -> Html:
-    return tag("pre", text, tabindex=0, class_="scroll", role="region", aria_label="Traceback")
 
 
 def faults(view: RunView) -> Html:
