@@ -136,6 +136,10 @@ class LiveStack:
             self._ordering.release()
 
     def _look(self) -> LiveView:
+        # Before the journal is read: a task leaves its line before it is held, and is then shown as one that runs.
+        holds = tuple(
+            _shown(number, hold, name) for number, (name, hold) in list(self._holds.items()) if not hold.is_over
+        )
         self._ledger.update()
         notes = list[str]()
         names = {name for said in self._ledger.settings.values() for name in said.get("tasks", ())}
@@ -147,9 +151,7 @@ class LiveStack:
             nodes=tuple(self._nodes(notes)),
             queues=self._queues(notes),
             tasks=self._latest.tasks(),
-            holds=tuple(
-                _shown(number, hold, name) for number, (name, hold) in list(self._holds.items()) if not hold.is_over
-            ),
+            holds=holds,
             names=tuple(sorted(map(str, names))),
             notes=tuple(notes),
         )

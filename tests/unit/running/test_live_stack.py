@@ -203,6 +203,29 @@ def test_a_task_is_held_and_let_go(live: LiveStack, world: World, monkeypatch: p
     assert live.view().holds == ()
 
 
+def test_a_task_that_is_held_while_the_stack_is_looked_at_is_shown_with_the_next_look_like_its_line_in_the_journal(
+    live: LiveStack, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, ask = [0.0], world.broker.queues
+    monkeypatch.setattr("harness.running.live_stack.REAL", SimpleNamespace(now=lambda: now[0]))
+    live.do(Order(do=Do.HOLD, moment=Moment.STARTED))
+    passed = threading.Thread(target=world.holds.reach, args=(Moment.STARTED, "t-1", "shop.pay"), daemon=True)
+
+    def begins_meanwhile(vhost: str) -> list[QueueCount]:
+        if not world.holds.seen:
+            passed.start()
+            with world.holds.changed:
+                world.holds.changed.wait_for(lambda: bool(world.holds.seen), 20)
+        return ask(vhost)
+
+    monkeypatch.setattr(world.broker, "queues", begins_meanwhile)
+    assert live.view().holds[0].held == ""
+    now[0] = 1.0
+    assert live.view().holds[0].held == "t-1 on producer"
+    live.do(Order(do=Do.LET_GO, hold=1))
+    passed.join(20)
+
+
 @pytest.mark.parametrize(
     ("order", "seen"),
     [
