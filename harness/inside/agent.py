@@ -53,7 +53,7 @@ from harness.inside.live_settings import confirms, options_of, plain, settings_o
 from harness.inside.missing_module import AppImport
 from harness.inside.node_clock import ClockWatch, real_time
 from harness.inside.open_transactions import OpenTransactions
-from harness.records.event import LATE_WORD_S, Kind
+from harness.records.event import LATE_WORD_S, UNWOUND, Kind
 from harness.records.journal import Writer
 from harness.records.message import Message, consumer_tag, is_transient, place_of, task_of
 from harness.records.moment import Moment
@@ -300,7 +300,7 @@ class Agent:
         since_store_s = time.monotonic() - self._stored_at.pop(task_id, math.inf)
         if task.request.is_eager:
             return
-        said: dict[str, Json] = {"state": state or "UNKNOWN"}
+        said: dict[str, Json] = {"state": state or UNWOUND}
         traceback = self._tracebacks.pop(task_id, None)
         if isinstance(retval, BaseException):
             said["error"] = in_short(retval)

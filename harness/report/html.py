@@ -65,7 +65,12 @@ def table(caption: str, heads: Iterable[str], rows: Iterable[Iterable[object]], 
         tag("tbody", body),
         **attributes,
     )
-    return tag("div", made, class_="scroll", tabindex=0, role="region", aria_label=caption)
+    return scrolled("div", caption, made)
+
+
+def scrolled(name: str, label: str, *children: object) -> Html:
+    """Return an element that can be scrolled by keyboard where it is too wide, with a label for a screen reader."""
+    return tag(name, *children, class_="scroll", tabindex=0, role="region", aria_label=label)
 
 
 def details(summary: str, *children: object) -> Html:

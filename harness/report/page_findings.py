@@ -1,19 +1,24 @@
 """The report's section of the findings: what was seen, why, what to change, and what became of the tasks."""
 
 from collections.abc import Mapping
+from operator import itemgetter
 
+from harness.records.event import UNWOUND, Kind
 from harness.records.verdict import Finding, Reason, Verdict
-from harness.report.html import Html, details, tag
+from harness.report.html import Html, details, scrolled, tag
 from harness.report.lives import NO_PROCESS, Happening
 from harness.report.page_sections import section, sentence, task_link
 from harness.report.run_view import RunView
 
 _MOST_MOMENTS = 8
 """The moments of a task that its finding names. A task that runs again and again has more; its life has all."""
-_TOLD = {"intended": "sent", "started": "began", "finished": "ended", "revoked": "revoked", "discarded": "discarded"}
-"""The kinds of a journal's lines that a finding tells of its tasks, and the words for them."""
-_UNWOUND = "UNKNOWN"
-"""The state of an execution whose process was stopped: that is no end."""
+_TOLD: Mapping[str, str] = {
+    Kind.INTENDED: "sent",
+    Kind.STARTED: "began",
+    Kind.REVOKED: "revoked",
+    Kind.DISCARDED: "discarded",
+}
+"""The kinds of a journal's lines that a finding tells of its tasks as they are, and the words for them."""
 
 
 def findings(view: RunView) -> Html:
@@ -34,29 +39,28 @@ def findings(view: RunView) -> Html:
 def _brief(view: RunView, number: int) -> str:
     """Return a task's name, and when it was sent, began, was met by a fault, and ended."""
     life = view.lives.life(number)
-    moments = [(one.t, _moment(view, one)) for one in life.events if one.kind in _TOLD]
+    moments = [(one.t, _moment(view, one)) for one in life.events if one.kind in {*_TOLD, Kind.FINISHED}]
     moments += [
         (fault.injected_t, f"met by {fault.fault}")
         for fault in view.faults
         if fault.injected_t is not None and life.task in fault.tasks
     ]
-    said = [f"{text} at {t - view.lives.base_t:.3f} s" for t, text in sorted(moments)]
+    said = [f"{text} at {t - view.lives.base_t:.3f} s" for t, text in sorted(moments, key=itemgetter(0))]
     if len(said) > _MOST_MOMENTS:
         said[_MOST_MOMENTS - 1 : -1] = ["..."]
     return f"{life.name} {', '.join(said)}".strip()
 
 
 def _moment(view: RunView, one: Happening) -> str:
-    if one.kind != "finished":
+    if one.kind != Kind.FINISHED:
         what = _TOLD[one.kind]
-    elif one.text.startswith(_UNWOUND):
+    elif one.text.startswith(UNWOUND):
         what = "interrupted"
     else:
         what = f"ended as {one.text.partition(' ')[0].rstrip(':')}"
-    told = (
-        "" if one.kind == "intended" or one.process == NO_PROCESS else f" on {view.lives.processes[one.process].node}"
-    )
-    return f"{what}{told}"
+    if one.kind == Kind.INTENDED or one.process == NO_PROCESS:
+        return what
+    return f"{what} on {view.lives.processes[one.process].node}"
 
 
 def _finding(number: int, finding: Finding, lives: Mapping[str, str]) -> Html:
@@ -93,4 +97,4 @@ def _reason(reason: Reason) -> Html:
 
 
 def _pre(text: str) -> Html:
-    return tag("pre", text, tabindex=0, class_="scroll", role="region", aria_label="Traceback")
+    return scrolled("pre", "Traceback", text)

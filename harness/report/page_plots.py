@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from harness.audit.beat.tick_records import EntryTicks
 from harness.measure.durations import write_duration
-from harness.report.html import Html, details, join, table, tag
+from harness.report.html import Html, details, join, scrolled, table, tag
 from harness.report.page_data import problems_of
 from harness.report.run_view import RunView
 from harness.report.view_tables import NodeLife
@@ -242,4 +242,4 @@ def _calendar(times: Sequence[float], zone: tzinfo) -> Html:
     made = tag("table", tag("caption", "Ticks in each hour"), tag("thead", head), tag("tbody", rows), class_="calendar")
     more = (last - first).days + 1 - len(days)
     rest = tag("p", f"{more} more days are not shown.") if more > 0 else None
-    return join([tag("div", made, class_="scroll", tabindex=0, role="region", aria_label="Calendar of ticks"), rest])
+    return join([scrolled("div", "Calendar of ticks", made), rest])

@@ -11,7 +11,7 @@ from harness.records.expectation import Delivery, Effects, Promise
 from harness.records.typed_json import DAMAGED
 from harness.records.values import Json
 from harness.records.verdict import Fate
-from harness.report.html import Html, details, table, tag
+from harness.report.html import Html, details, scrolled, table, tag
 from harness.report.run_view import RunView
 
 _MOST_CANVASES = 30
@@ -287,7 +287,7 @@ def about(view: RunView) -> Html:
         "The run",
         (
             tag("p", "The command that repeats it:"),
-            tag("pre", command, class_="scroll", tabindex=0, role="region", aria_label="Command"),
+            scrolled("pre", "Command", command),
         )
         if command
         else None,
@@ -316,4 +316,4 @@ def _json(name: str, value: Json) -> Html:
     text = json.dumps(value, indent=2, ensure_ascii=False)
     if len(text) > _LONGEST_JSON_CHARS:
         text = f"{text[:_LONGEST_JSON_CHARS]}\n… the file in the run folder has all."
-    return tag("pre", text, class_="scroll", tabindex=0, role="region", aria_label=name)
+    return scrolled("pre", name, text)

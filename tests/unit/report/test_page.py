@@ -181,6 +181,17 @@ def test_a_finding_tells_what_became_of_its_task_and_when(world: World) -> None:
     assert "mail sent at 9.000 s, began on worker-1 at 11.000 s, ended as FAILURE on worker-1 at 12.000 s</li>" in text
 
 
+def test_what_happens_in_one_instant_is_told_in_its_order(world: World) -> None:
+    """A clock may show the same time more than once."""
+    world.intend("b")
+    world.execute("b", state="FAILURE")
+    for lines in world.lines.values():
+        for line in lines[1:]:
+            line["t"] = 1_000.0
+    said = "mail sent at 0.000 s, began on worker-1 at 0.000 s, ended as FAILURE on worker-1 at 0.000 s</li>"
+    assert said in made(world)
+
+
 def test_of_a_task_that_began_often_the_first_moments_and_the_last_are_told(world: World) -> None:
     world.intend("a")
     for _ in range(9):
