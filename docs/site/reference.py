@@ -57,7 +57,7 @@ def commands() -> str:
     text = ["# Commands", "", "What `harness --help` and the help of each command say.", ""]
     root = click.Context(cli, info_name="harness", **cli.context_settings)
     text += _command(cli, root)
-    for name, command in sorted(cli.every().items()):
+    for name, command in cli.every().items():
         text += _command(command, click.Context(command, info_name=name, parent=root, **cli.context_settings))
     return "\n".join(text)
 

@@ -352,9 +352,12 @@ def test_large_results_and_expectations_are_judged_in_less_memory_than_they_take
     assert fates(run.audit()) == {Fate.OK: 39, Fate.WRONG: 1}
 
 
-@pytest.mark.parametrize(("processors", "threads"), [(None, "1"), (2, "2"), (64, "4")])
-def test_on_a_machine_of_many_processors_no_more_threads_share_the_memory(
-    run: Run, monkeypatch: pytest.MonkeyPatch, processors: int | None, threads: str
+@pytest.mark.parametrize(
+    ("size", "processors", "threads"),
+    [(11_000_000, None, "1"), (11_000_000, 2, "2"), (11_000_000, 64, "4"), (9_000_000, 64, "1")],
+)
+def test_only_for_much_evidence_some_threads_share_the_memory_however_many_processors_there_are(
+    run: Run, monkeypatch: pytest.MonkeyPatch, size: int, processors: int | None, threads: str
 ) -> None:
     connect, given = duckdb.connect, []
 
@@ -366,24 +369,10 @@ def test_on_a_machine_of_many_processors_no_more_threads_share_the_memory(
     monkeypatch.setattr(duckdb, "connect", connected)
     run.work("a", b"1")
     with (run.folder.path / "much").open("wb") as much:
-        much.truncate(11_000_000)
-    assert run.audit().verdict is Verdict.PASS
-    assert given == [threads]
-
-
-def test_little_evidence_is_audited_by_one_thread_which_is_as_fast(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect, given = duckdb.connect, []
-
-    def connected(database: str, *, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
-        given.append(config["threads"])
-        return connect(database, config=config)
-
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(duckdb, "connect", connected)
-    run.work("a", b"1")
+        much.truncate(size)
     (run.folder.path / "gone").symlink_to("nowhere")
     assert run.audit().verdict is Verdict.PASS
-    assert given == ["1"]
+    assert given == [threads]
 
 
 def test_evidence_that_is_too_much_for_the_memory_is_said_with_its_folder(
