@@ -45,7 +45,9 @@ class Case(NamedTuple):
     workers: Sequence[str] | None
     """The workers of the executions, of a task that began more than once or did not end."""
     code: int | None
-    """The exit code of the process of the last execution that was cut short, as far as its parent reported it."""
+    """The exit code of the process of the last execution that was cut short, as far as its parent reported it.
+
+    Of several workers, it is of the one that began the task most often."""
     discarded: str | None
     """The reason for which a worker discarded its message."""
     overdue_ms: int | None

@@ -34,7 +34,7 @@ class OfConsumerTimeout:
 
 @dataclass(frozen=True)
 class OfDeliveryMode:
-    """Whether messages are on the broker's disk. A quorum queue keeps each, whatever its mode."""
+    """The setting that puts messages on the broker's disk. A quorum queue keeps each, whatever its mode."""
 
     setting: str = "task_default_delivery_mode"
     remedies: Sequence[str] = ("app.conf.task_default_delivery_mode = 2",)

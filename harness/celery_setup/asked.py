@@ -1,4 +1,4 @@
-"""What a test that is written for pytest-celery asks for beside containers: images, networks and volumes.
+"""The images, networks and volumes that a test written for pytest-celery asks for beside containers.
 
 None of them is there. Each has a name that its containers come back with.
 """

@@ -35,7 +35,7 @@ _WITHOUT_EFFECT = frozenset({"detach", "labels", "name", "network", "remove", "a
 
 
 class ContainerClient:
-    """As much of docker-py's client as pytest-docker-tools uses."""
+    """The part of docker-py's client that pytest-docker-tools uses."""
 
     def __init__(self, session: SharedParts, asking: Callable[[], Asking]) -> None:
         """Take the session whose parts are used, and a function that returns who asks at present."""

@@ -22,7 +22,7 @@ JUNIT = "junit.xml"
 
 
 class CiOutput:
-    """What a run writes for the CI system around it; nothing, unless it is asked for."""
+    """The output of a run for the CI system around it; nothing, unless it is asked for."""
 
     def __init__(self, name: str, *, is_asked: bool, as_json: bool, has_junit: bool) -> None:
         """Begin the output.

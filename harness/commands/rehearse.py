@@ -136,7 +136,7 @@ def rehearse_(**said: Any) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """What the command line says."""
+    """The arguments of the command line."""
 
     scenario: str | None
     tasks: tuple[str, ...]

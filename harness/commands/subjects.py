@@ -1,4 +1,4 @@
-"""What `harness survive` and `harness rehearse` send: the steps of a scenario, or tasks of an app."""
+"""The subjects that `harness survive` and `harness rehearse` send: the steps of a scenario, or tasks of an app."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath

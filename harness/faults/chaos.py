@@ -43,7 +43,7 @@ _MOST_OTHERS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """What there is to break."""
+    """The parts of a stack that can be broken."""
 
     workers: int
     has_mailbox: bool

@@ -118,7 +118,7 @@ class ClockJump(NodeFault):
 
 
 class _Work(JournalSilence):
-    """What a node does on a wrong clock: it is not silent."""
+    """The work of a node on a wrong clock: it is not silent."""
 
     def __init__(self, folder: RunFolder, node: str) -> None:
         """Note what the journal holds now."""

@@ -63,7 +63,7 @@ class Target(Protocol):
 
     @property
     def link(self) -> TcpLink:
-        """What the clients reach the broker through. Raises UsageError if the stack has none."""
+        """The link through which the clients reach the broker. Raises UsageError if the stack has none."""
 
     def nodes(self) -> Sequence[Node]:
         """Return the nodes that are the stack's own."""

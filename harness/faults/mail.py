@@ -45,7 +45,7 @@ class MailFault(Fault):
     @property
     @abstractmethod
     def _doing(self) -> str:
-        """What happened to a mail, in words, such as `refused with 451`."""
+        """Return what happened to a mail, in words, such as `refused with 451`."""
 
     def inject(self) -> None:
         """Set the rule. Raises UsageError if the stack has no mailbox, HarnessError if that does not answer."""

@@ -100,7 +100,7 @@ class Ended:
 
 @dataclass(slots=True)
 class _Channel:
-    """What is open on a channel. The keys are delivery tags, in rising order."""
+    """The messages that are open on a channel. The keys are delivery tags, in rising order."""
 
     confirms: bool = False
     published: int = 0

@@ -1,4 +1,4 @@
-"""What a worker says of its app: the settings that are in force, and the options of each task that differ from them."""
+"""The settings that are in force in a worker, and the options of each task that differ from them, as it says itself."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta

@@ -102,7 +102,7 @@ class Window:
 
 
 class Signs:
-    """What the journal says of recoveries: collected event by event, and calculated at the end.
+    """The signs of recoveries in the journal: collected event by event, and summed up at the end.
 
     Memory: eight bytes for each execution and each message that was delivered again.
     """

@@ -21,7 +21,7 @@ OPEN = "OPEN"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where something happened: a process of a node, and a lane of it. Spans of one lane never overlap."""
+    """The place of an event: a process of a node, and a lane of it. Spans of one lane never overlap."""
 
     node: str
     pid: int
@@ -80,7 +80,7 @@ RunKey = tuple[str, str, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What is known of a task's last publishing."""
+    """The last publishing of a task, as far as it is known."""
 
     begin_t: float
     due_t: float

@@ -42,7 +42,7 @@ _SECONDS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1, "weeks"
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What a project says of one setting at one place."""
+    """The value that a project gives one setting at one place."""
 
     setting: str
     """Its name of today, such as `task_acks_late`."""

@@ -1,4 +1,4 @@
-"""How a project's own image starts its worker: word by word, because a shell in between decides who gets a signal."""
+"""The way an own image starts its worker: word by word, because a shell in between decides who gets a signal."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What may lose or double the tasks of a project: read from its settings and its tasks, before anything runs."""
+"""The risks to lose or double the tasks of a project: read from its settings and its tasks, before anything runs."""
 
 import ast
 import json
@@ -46,7 +46,7 @@ class Risk:
 
 @dataclass(frozen=True, kw_only=True)
 class _Project:
-    """What was read of a project."""
+    """The parts of a project that were read."""
 
     sources: Sources
     settings: Mapping[str, Sequence[Said]]
@@ -118,7 +118,7 @@ class _Project:
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """What the modules of a project, without its tests, tell before anything runs."""
+    """The outlook that the modules of a project, without its tests, give before anything runs."""
 
     risks: tuple[Risk, ...]
     """What may cost tasks. A value that is calculated, or is said under a condition, is not known here, and no risk is

@@ -1,4 +1,4 @@
-"""What `harness init` writes into a project: settings, a test, a line in .gitignore. It overwrites nothing."""
+"""The output of `harness init` in a project: settings, a test, a line in .gitignore. It overwrites nothing."""
 
 import difflib
 import json

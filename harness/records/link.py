@@ -1,4 +1,4 @@
-"""What the harness and a stack's link tell each other: JSON objects, one a line. Standard library only.
+"""The messages between the harness and a stack's link: JSON objects, one a line. Standard library only.
 
 The harness connects to the link's socket for each thing that it wants, and sends an `Order`. The link answers each with
 a `Report`. A disturbance lasts until an order ends it, or until its connection ends, however that comes.
@@ -25,7 +25,7 @@ class Way(StrEnum):
 
 
 class Trouble(StrEnum):
-    """What the link does to a connection."""
+    """The kinds of trouble that the link makes for a connection."""
 
     LATENCY = "latency"
     """Every byte comes `amount` seconds late."""
@@ -44,7 +44,7 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbance(Record):
-    """What is done to the connections of one client, or of all."""
+    """A disturbance of the connections of one client, or of all."""
 
     trouble: Trouble
     client: str | None = None
@@ -59,7 +59,7 @@ class Disturbance(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Order(Record):
-    """What the link is to do. Without a member, it only reports on the disturbance of this connection."""
+    """An order to the link. Without a member, it only reports on the disturbance of this connection."""
 
     listen: str | None = None
     """The name of a client, for which the link is to listen on a port of its own."""
@@ -71,7 +71,7 @@ class Order(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Record):
-    """What a disturbance has done until now."""
+    """The account of what a disturbance has done until now."""
 
     port: int | None = None
     """For `listen`: the port."""

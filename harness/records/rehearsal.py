@@ -1,4 +1,4 @@
-"""What a deploy did, as it was rehearsed: rehearsal.json."""
+"""The record of a rehearsed deploy: rehearsal.json."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

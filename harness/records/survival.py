@@ -1,4 +1,4 @@
-"""What became of tasks that were held at each moment of their lives while the worst was done to them: survive.json."""
+"""The fates of tasks that were held at each moment of their lives while the worst was done to them: survive.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -93,7 +93,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """What is worse and what is better than in an earlier outcome, which is the measure."""
+    """The comparison with an earlier outcome, which is the measure: what is worse, and what is better."""
 
     worse: tuple[Change, ...] = ()
     better: tuple[Change, ...] = ()
@@ -104,7 +104,7 @@ class Baseline:
 
     @property
     def is_apart(self) -> bool:
-        """Whether nothing that the earlier outcome has was tried again, so that it measures nothing."""
+        """Return whether nothing that the earlier outcome has was tried again, so that it measures nothing."""
         return self.not_tried > 0 and self.tried_again == 0
 
     @property

@@ -1,4 +1,4 @@
-"""What a run checks, as a CI system lists it: a few checks of the same names in every run, each with its findings.
+"""The checks of a run, as a CI system lists them: a few of the same names in every run, each with its findings.
 
 Every finding of an audit belongs to exactly one check, so that the worst check has the verdict of the audit.
 """

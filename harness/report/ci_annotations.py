@@ -1,4 +1,4 @@
-"""What CI systems show beside a job: commands in the log for GitHub Actions, and a file of links for GitLab."""
+"""The remarks that CI systems show at a job: commands in the log for GitHub Actions, a file of links for GitLab."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What the page's script reads: the lives, the logs and the timeline, as JSON."""
+"""The data that the page's script reads: the lives, the logs and the timeline, as JSON."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""What a deploy did, for a terminal and as Markdown."""
+"""The report of a rehearsed deploy, for a terminal and as Markdown."""
 
 from collections.abc import Iterator, Sequence
 

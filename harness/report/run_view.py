@@ -27,7 +27,7 @@ MOST_LIVES = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """What is to be said of a run."""
+    """All that is to be said of a run."""
 
     name: str
     kind: str

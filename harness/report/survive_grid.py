@@ -1,4 +1,4 @@
-"""What survived, as tables: the moments of a task's life down, the faults across. For a terminal and as Markdown."""
+"""The grid of what survived, for a terminal and as Markdown: a task's moments down, the faults across."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

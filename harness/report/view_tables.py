@@ -1,4 +1,4 @@
-"""What a view takes from a run's journals and effects: timeline, nodes, ticks, and the lives of the tasks."""
+"""The tables of a view, from a run's journals and effects: timeline, nodes, ticks, and the lives of the tasks."""
 
 import math
 from collections import defaultdict
@@ -59,7 +59,7 @@ class Timeline:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What one worker did."""
+    """The work of one worker."""
 
     node: str
     starts: int
@@ -78,7 +78,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeLife:
-    """When a node was up, and what happened to it."""
+    """The life of a node: when it was up, and what happened to it."""
 
     node: str
     marks: tuple[Mark, ...]
@@ -105,7 +105,7 @@ class NodeLife:
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """What the journals and the effects tell."""
+    """The tables of what the journals and the effects tell."""
 
     lives: Lives = field(default_factory=Lives)
     timeline: Timeline | None = None

@@ -1,4 +1,4 @@
-"""What to send first to the web producer's own routes that come with the harness."""
+"""The first request to the web producer's own routes that come with the harness."""
 
 import json
 import shlex

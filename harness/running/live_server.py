@@ -35,7 +35,7 @@ _HTML, _JSON, _TEXT = "text/html", "application/json", "text/plain"
 
 
 class Served(Protocol):
-    """What is shown and done; `LiveStack` implements it. Each may raise HarnessError."""
+    """The stack that is shown and takes orders; `LiveStack` implements it. Each may raise HarnessError."""
 
     def view(self) -> LiveView:
         """Return the stack as it is now."""
@@ -52,7 +52,7 @@ class Served(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class _Site:
-    """What the requests of one server share."""
+    """The data that the requests of one server share."""
 
     served: Served
     page: str

@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 
 
 class Do(StrEnum):
-    """What a button does."""
+    """The actions of the buttons."""
 
     SEND = "send"
     FIRST = "first"
@@ -49,7 +49,7 @@ class Do(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Order(Record):
-    """What somebody wants to be done, as the page sends it."""
+    """An order of somebody at the page, as the page sends it."""
 
     do: Do
     name: str = ""

@@ -97,7 +97,7 @@ def ticks_stalled(evidence: Evidence) -> None:
 
 @plant({Fate.FAILED: -1}, TICKS_DOUBTFUL=UNKNOWN)
 def ticks_doubtful(evidence: Evidence) -> None:
-    """In a time-lapse a tick is as late as sending the one before took."""
+    """One tick of a time-lapse is as late as sending the one before took."""
     lines = _day(evidence, ticks=[*hours(18), o_clock(18) + 300.0])
     wake = wake_of(lines, o_clock(17))
     wake["took_s"] = 300.0
@@ -126,7 +126,7 @@ def ticks_unscheduled(evidence: Evidence) -> None:
 
 @plant({Fate.FAILED: -1}, TICKS_UNSENT=UNKNOWN)
 def ticks_unsent(evidence: Evidence) -> None:
-    """In a time-lapse the broker takes one tick without an answer."""
+    """The broker takes one tick of a time-lapse without an answer."""
     lines = _day(evidence)
     lines.remove(next(line for line in lines if line["kind"] == "accepted"))
     as_timelapse(evidence)

@@ -18,7 +18,7 @@ from harness.stack.stack_spec import StackSpec
 
 @dataclass(frozen=True, kw_only=True)
 class AppNodes:
-    """What the nodes share: the app's image and environment, and its folder as they see it."""
+    """The parts that the nodes share: the app's image and environment, and its folder as they see it."""
 
     spec: StackSpec
     place: AppPlace

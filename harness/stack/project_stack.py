@@ -1,4 +1,4 @@
-"""From the settings of a project to the stack that they describe. Every door comes through here."""
+"""The stack that the settings of a project describe. Every door comes through here."""
 
 import os
 from functools import lru_cache

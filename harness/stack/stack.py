@@ -213,7 +213,7 @@ class Stack(AccountedSystem):
 
     @property
     def link(self) -> TcpLink:
-        """What the clients reach the broker through. Raises UsageError if this stack has none."""
+        """The link through which the clients reach the broker. Raises UsageError if this stack has none."""
         if self._link is None:
             raise UsageError(
                 "this stack has no link to disturb; ask for one with @pytest.mark.stack(link=True), or with link=True "
