@@ -213,9 +213,9 @@ class RunFolder:
 
 def own_command() -> str:
     """Return the command line of this process without secrets, to be pasted into a shell."""
-    program = Path(sys.argv[0])
+    program = Path(sys.argv[0]).name
     # With -m, Python puts the module's file there.
-    began = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
+    began = ["python", "-m", "harness"] if program == "__main__.py" else [program]
     return shlex.join([*began, *map(without_secret, sys.argv[1:])])
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import TextIO
 
 from locust import User
 
-from harness.audit.run_folder import own_command
 from harness.console import columns_of
 from harness.errors import UsageError
 from harness.loadtest.messages import Order
@@ -55,7 +55,8 @@ def order_of(options: argparse.Namespace, parts: Mapping[str, Part], output: Tex
         timeout_s=parse_duration_s(options.drain_timeout),
         width=columns_of(output),
         is_colourful=output.isatty() and "NO_COLOR" not in os.environ,
-        command=own_command(),
+        # With `python -m`, the first argument is a path.
+        command=shlex.join(["locust", *sys.argv[1:]]),
         about=Asked(
             rate=options.rate,
             stages=options.stages,

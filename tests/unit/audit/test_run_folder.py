@@ -199,7 +199,6 @@ def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
     [
         (["/usr/bin/harness", "run", "emails"], "harness run emails"),
         (["/src/harness/__main__.py", "run", "e mails"], "python -m harness run 'e mails'"),
-        (["/lib/locust/__main__.py", "-f", "load.py"], "python -m locust -f load.py"),
         (["locust", "--host", "amqp://me:secret@there"], "locust --host 'amqp://me:***@there'"),
     ],
 )
