@@ -230,21 +230,21 @@ SELECT min(t), max(t) FROM line WHERE kind IN ('received', 'started', 'finished'
 -- name: presence_count
 SELECT count(*) FROM presence;
 
+-- name: helds
+-- For how long a worker held a message: from its receipt, or from the time before which the task must not run, until the
+-- worker began the task. One that it did not begin does not count. One task of $one_in is looked at.
+CREATE TABLE held AS
+SELECT owner.node, line.task, max(greatest(line.t, coalesce(line.eta, 0))) FILTER (kind = 'received') AS from_t,
+       min(line.t) FILTER (kind = 'started') AS until_t
+FROM line JOIN owner USING (file)
+WHERE kind IN ('received', 'started') AND hash(line.task) % $one_in::UBIGINT = 0
+GROUP BY owner.node, line.task HAVING until_t > from_t;
+
 -- name: loads
 -- Per worker and slot of time: how many more executions are open and messages held at its end than at its beginning,
--- and the seconds that these changes add in the slot itself. A message is held from its receipt, or from the time before
--- which it must not run, until the worker begins its task; one that the worker does not begin does not count. One task
--- of $one_in is looked at, and stands for as many.
+-- and the seconds that these changes add in the slot itself. A message in `held` stands for $one_in.
 CREATE TABLE load AS
-WITH held AS (
-         SELECT owner.node, line.task,
-                max(greatest(line.t, coalesce(line.eta, 0))) FILTER (kind = 'received') AS from_t,
-                min(line.t) FILTER (kind = 'started') AS until_t
-         FROM line JOIN owner USING (file)
-         WHERE kind IN ('received', 'started') AND hash(line.task) % $one_in::UBIGINT = 0
-         GROUP BY owner.node, line.task HAVING until_t > from_t
-     ),
-     change AS (
+WITH change AS (
          SELECT owner.node, t, CASE kind WHEN 'started' THEN 1 ELSE -1 END AS running, 0 AS held
          FROM line JOIN owner USING (file) WHERE kind = 'started' OR kind = 'finished' AND outside IS NOT true
          UNION ALL SELECT node, from_t, 0, $one_in::BIGINT FROM held
@@ -281,19 +281,9 @@ WITH slot AS (SELECT unnest(generate_series(0, (SELECT max(slot) FROM load))) AS
 SELECT node, sum(least(idle_s, held_by_others_s)) AS idle_s, sum(least(held_s, idle_of_others_s)) AS held_s
 FROM compared GROUP BY node ORDER BY idle_s DESC, node;
 
--- name: waits
--- Tasks that waited in a worker for longer than $least_s seconds before it began them. A wait for the time before which
--- a task must not run does not count. One task of $one_in is looked at.
-CREATE TABLE wait AS
-SELECT DISTINCT task FROM (
-    SELECT owner.node, line.task, max(greatest(line.t, coalesce(line.eta, 0))) FILTER (kind = 'received') AS from_t,
-           min(line.t) FILTER (kind = 'started') AS until_t
-    FROM line JOIN owner USING (file)
-    WHERE kind IN ('received', 'started') AND hash(line.task) % $one_in::UBIGINT = 0 GROUP BY owner.node, line.task
-) WHERE until_t - from_t > $least_s;
-
 -- name: waited
-SELECT task FROM wait;
+-- Tasks that waited in a worker for longer than $least_s seconds before it began them.
+SELECT DISTINCT task FROM held WHERE until_t - from_t > $least_s;
 
 -- name: growths
 -- Per worker: by how many MiB its processes grew in 1,000 tasks, and over how many tasks that was measured. The slope of
@@ -582,7 +572,6 @@ WHERE (disorder.has_ended OR result.status IS DISTINCT FROM 'SUCCESS')
 
 -- name: chords
 -- Every chord whose body was not sent although no member failed: what it waits for, and whether that can still come.
--- `waits_for` has the first 3 members, as a finding shows them (`_SHOWN` in explain.py).
 CREATE TABLE chord AS
 WITH body AS (
          SELECT DISTINCT task, name FROM promised WHERE way = 'body' AND task IS NOT NULL
@@ -607,8 +596,7 @@ SELECT body.task AS task, body.name,
        bool_or(unsent OR (known.ending IS NOT NULL AND NOT recorded AND $results_readable) OR known.fate = 'lost')
            AS is_hopeless,
        -- Where members were never sent, the body waits for these, whatever the others left.
-       coalesce(min(known.task, 3) FILTER (unsent), min(known.task, 3) FILTER (NOT recorded)) AS waits_for,
-       coalesce(nullif(count(*) FILTER (unsent), 0), count(*) FILTER (NOT recorded)) AS awaited
+       coalesce(list(known.task) FILTER (unsent), list(known.task) FILTER (NOT recorded)) AS waits_for
 FROM body JOIN known ON known.body = body.task
 GROUP BY body.task, body.name
 HAVING NOT bool_or(coalesce(known.ending IN ('FAILURE', 'REVOKED'), false));
@@ -735,8 +723,8 @@ SELECT told.task, told.traceback, told.worker FROM told JOIN fact USING (task)
 WHERE fate = 'failed' AND ending <> expect_state ORDER BY told.task LIMIT 1;
 
 -- name: chord_stories
--- The evidence on some chords; see `ChordStory`.
-SELECT chord.task, chord.name, chord.members, chord.unsent, chord.waits_for, chord.awaited,
+-- The evidence on some chords; see `ChordStory`. A finding shows the first 3 members (`_SHOWN` in explain.py).
+SELECT chord.task, chord.name, chord.members, chord.unsent, list_sort(waits_for)[:3], coalesce(len(waits_for), 0),
        unlock_task.task AS unlock, coalesce(run.starts, 0) AS looks
 FROM chord
 LEFT JOIN (SELECT task AS body, predecessor AS task FROM promised

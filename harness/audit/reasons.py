@@ -10,6 +10,7 @@ from harness.audit.evidence_database import Database
 from harness.audit.live_settings import LiveSettings
 from harness.audit.reason_rules import RULES
 from harness.audit.remains import QueueLeft, Remains
+from harness.audit.worker_findings import HOARDED_S
 from harness.records.finding_codes import Code
 from harness.records.message import DEFAULT_QUEUE
 from harness.records.values import Json
@@ -24,7 +25,7 @@ _FOUND_BY: Mapping[str, tuple[str, Mapping[str, Json]]] = {
     Code.LEFT_AFTER_END: ("left_after_end", {}),
     Code.CHORDS_HOPELESS: ("of_chord_members", {}),
     Code.RESTLESS: ("retrying", {}),
-    Code.HOARDED: ("waited", {}),
+    Code.HOARDED: ("waited", {"least_s": HOARDED_S}),
 }
 """The queries that find the tasks of a finding whose reason is looked for."""
 

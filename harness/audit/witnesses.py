@@ -25,7 +25,6 @@ from harness.audit.json_lines import LineFiles, shown
 from harness.audit.remains import Remains
 from harness.audit.row_file import RowFile
 from harness.audit.run_folder import RunFolder, row_file
-from harness.audit.worker_findings import HOARDED_S
 from harness.errors import ResultsError, RunFolderError
 from harness.records import values
 from harness.records.event import LATE_WORD_S
@@ -218,8 +217,8 @@ class Witnesses:
         for begin_t, end_t in self.database.all("work_span") if workers > 1 else ():
             slot = {"begin_t": begin_t, "slot_s": max((end_t - begin_t) / _SLOTS, _SLOT_S)}
             one_in = lines // _LINES_OF_LOADS + 1
+            self.database.run("helds", one_in=one_in)
             self.database.run("loads", one_in=one_in, **slot)
-            self.database.run("waits", one_in=one_in, least_s=HOARDED_S)
             self._work = {**slot, "end_t": end_t}
 
     def hoarded(self) -> list[tuple[str, float, float]]:

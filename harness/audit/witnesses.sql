@@ -101,7 +101,7 @@ DROP TABLE line;
 -- The kinds of effects that queries find in the app's own database, and whether all rows were seen at the end. The key
 -- of such an effect begins with its kind and a colon.
 CREATE TABLE row_kind AS
-SELECT kind, list_contains($seen::VARCHAR[], kind) AS seen FROM (SELECT DISTINCT unnest($kinds::VARCHAR[]) AS kind);
+SELECT kind, list_contains($seen::VARCHAR[], kind) AS seen FROM (SELECT unnest($kinds::VARCHAR[]) AS kind);
 
 -- name: effects
 CREATE TABLE effect AS

@@ -35,7 +35,10 @@ def remains(source: Source, *, clock: Clock = REAL) -> Remains:
         if clock.now() >= until_s:
             # Some worker holds messages and did not journal it, so the tasks in them are unknown.
             known = len(found.held)
-            reason = f"{known + excess} messages are unacknowledged, {known} are accounted for"
+            reason = (
+                f"{known + excess} messages are unacknowledged, {known} are accounted for: a worker without a journal "
+                "has them, or one whose connection the broker has not given up yet"
+            )
             return replace(found, reason=reason)
         clock.sleep(INTERVAL_S)
 

@@ -55,10 +55,18 @@ class Wait:
         """Seconds from the last look until the wait is over if no task ends; not above 0 if it is over."""
         return min(self._limits.timeout_s - self.idle_s, self._limits.limit_s - self.waited_s)
 
-    @property
-    def over(self) -> How | None:
-        """The limit that was reached; None if none was."""
-        if self.idle_s >= self._limits.timeout_s:
+    def over(self, *, given_back_after_s: float = 0.0) -> How | None:
+        """Return the limit that was reached; None if none was.
+
+        Args:
+            given_back_after_s: the seconds in which the broker gives back what a connection holds that is gone, if that
+                is all that is waited for. A caller that leaves the time-out at its default, or allows more, waits as
+                long for the next task to end.
+        """
+        timeout_s = self._limits.timeout_s
+        if timeout_s >= TIMEOUT_S:
+            timeout_s = max(timeout_s, given_back_after_s)
+        if self.idle_s >= timeout_s:
             return How.TIMEOUT
         return How.LIMIT if self.waited_s >= self._limits.limit_s else None
 

@@ -35,6 +35,11 @@ standstill."""
 _SHOWN = 3
 """The number of items that an announcement names, and of members that a chord does. It is one line, which has no room
 for more."""
+_MISSED_HEARTBEATS = 3
+"""The intervals without a heartbeat in which RabbitMQ gives up a connection whose peer is gone: it looks once in each,
+and needs two looks without any data (its `rabbit_heartbeat`). Only then does it deliver again what was on that
+connection. A smaller number would call such messages unknown; a larger one would delay the end of a run in which a
+worker without a journal holds them."""
 DELAYED = "celery_delayed_"
 """The prefix of the queues in which native delayed delivery keeps messages."""
 
@@ -48,6 +53,8 @@ class Item:
     can_move: bool
     several: str = ""
     """A description of several items of this kind, to follow their number; empty if there is no such kind."""
+    given_back_after_s: float = 0.0
+    """The seconds after which the broker delivers it again at the latest if its holder is gone; 0 if it does not."""
 
 
 class Source(Protocol):
@@ -121,7 +128,10 @@ def _over(items: Sequence[Item], ledger: Ledger, wait: Wait, *, is_calm: bool) -
     """Return why the wait is over; None if it is not."""
     if not items and not ledger.unended:
         return How.REST
-    return How.STUCK if is_calm else wait.over
+    if is_calm:
+        return How.STUCK
+    # If there is anything else in flight, the wait ends as usual.
+    return wait.over(given_back_after_s=min((item.given_back_after_s for item in items), default=0.0))
 
 
 class _Calm:
@@ -303,7 +313,9 @@ class _View:
         known = len(self.ledger.held(self.alive, unacked=True))
         if queue.unacked > known:
             can_move = bool(self.alive) or look is None or look.consumers > 0
-            yield Item(text=f"{queue.unacked} of `{queue.name}` are with a consumer", can_move=can_move)
+            after_s = _MISSED_HEARTBEATS * max(self.ledger.heartbeats.values(), default=0.0)
+            text = f"{queue.unacked} of `{queue.name}` are with a consumer"
+            yield Item(text=text, can_move=can_move, given_back_after_s=after_s)
 
     def _expire_soon(self, queue: str) -> bool:
         return any(

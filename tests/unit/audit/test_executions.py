@@ -130,6 +130,17 @@ def test_a_failed_run_beside_a_success_is_told_and_changes_nothing(world: World)
     assert "began 2 times" in finding(found, "ran-again").text
 
 
+def test_a_run_that_its_task_asked_for_is_no_run_again(world: World) -> None:
+    world.intend("x")
+    world.execute("x", state="RETRY")
+    world.execute("x")
+    world.record("x")
+    world.mail("x")
+    assert "ran-again" not in codes(world.audit(), Verdict.PASS)
+    world.execute("x")
+    assert "ran-again" in codes(world.audit(), Verdict.PASS)
+
+
 def test_a_failure_that_was_expected_is_no_failed_run(world: World) -> None:
     world.intend("x", expect={"state": "FAILURE"}, effects=[])
     begin(world, "x")

@@ -63,6 +63,27 @@ def test_a_step_that_begins_again_after_its_predecessor_ended_began_too_early_al
     check(world, "b")
 
 
+def test_a_step_of_a_task_that_is_published_again_is_held_against_the_first_time(world: World) -> None:
+    send_chain(world)
+    intend(world, "b")
+    world.execute("b", node="worker-2")
+    world.say("worker-1", "finished", "a", state="RETRY")
+    intend(world, "a", ("b", "next"))
+    world.execute("a")
+    check(world, "b")
+
+
+def test_a_task_that_began_before_another_one_announced_it_as_its_next_step_is_in_order(world: World) -> None:
+    """The task was replaced by a chain that ends with it."""
+    world.intend("a", expect={}, effects=None)
+    world.intend("b", expect={}, effects=None)
+    world.execute("b", node="worker-2")
+    world.record("b")
+    intend(world, "a", ("b", "next"))
+    world.execute("a")
+    check(world)
+
+
 def test_a_step_that_begins_before_its_predecessor_began_is_out_of_order(world: World) -> None:
     # The producer was killed before it could say that the first task was accepted.
     intend(world, "a", ("b", "next"), outcome=None)

@@ -306,6 +306,12 @@ def sent_after_the_cut(world: World) -> None:
     queue(world)
 
 
+def sent_in_the_instant_of_the_cut(world: World) -> None:
+    world.say("worker-1", "disconnected", reason="ConnectionResetError", t=5_000.0)
+    world.intend("x", transient=True, t=5_000.0)
+    queue(world)
+
+
 def kept_on_disk_and_cut(world: World) -> None:
     world.intend("x")
     cut(world)
@@ -525,6 +531,10 @@ PAIRS = [
         {DELIVERY: 2}, sent_after_the_cut,
     ),
     Pair(
+        "lost", dropped_with_its_broker, {DELIVERY: 1}, f"{DELIVERY} is 1 (app)", f"app.conf.{DELIVERY} = 2",
+        {DELIVERY: 2}, sent_in_the_instant_of_the_cut,
+    ),
+    Pair(
         "lost", dropped_with_its_broker, {DELIVERY: "transient"}, f"{DELIVERY} is 'transient' (app)",
         f"app.conf.{DELIVERY} = 2", {DELIVERY: 2}, kept_on_disk_and_cut,
     ),
@@ -645,6 +655,69 @@ def test_a_chord_that_waits_for_ever_is_explained_by_its_member(world: World) ->
     world.remains["messages"] = ["y"]
     (reason,) = finding(world.audit(), "chords-hopeless").reasons
     assert (reason.text, reason.tasks) == ("task_ignore_result is True (task mail)", ("x",))
+
+
+def test_a_member_that_two_chords_wait_for_in_vain_counts_once_in_their_reason(world: World) -> None:
+    settings(world, {"ignore_result": True})
+    steps = [{"task": body, "name": "sum", "way": "body"} for body in ("first", "second")]
+    world.intend("x", expect={}, effects=[], steps=steps, follow=["first", "second"])
+    begin(world)
+    end(world, ignored=True)
+    found = finding(world.audit(), "chords-hopeless")
+    assert (found.count, found.tasks) == (2, ("first", "second"))
+    (reason,) = found.reasons
+    assert (reason.setting, reason.count, reason.tasks) == ("task_ignore_result", 1, ("x",))
+
+
+def test_all_members_that_a_chord_waits_for_in_vain_count_in_its_reason(world: World) -> None:
+    settings(world, {"ignore_result": True})
+    members = [f"m{number}" for number in range(5)]
+    for member in members:
+        step = {"task": "body", "name": "sum", "way": "body"}
+        world.intend(member, expect={}, effects=[], steps=[step], follow=["body"])
+        world.say("worker-1.7", "started", member, name="mail", retries=0)
+        world.say("worker-1.7", "finished", member, state="SUCCESS", ignored=True)
+    found = finding(world.audit(), "chords-hopeless")
+    assert "sum (body) waits for m0, m1, m2 and 2 more" in found.text
+    (reason,) = found.reasons
+    assert (reason.setting, reason.count, reason.tasks) == ("task_ignore_result", 5, ("m0", "m1", "m2"))
+
+
+def test_only_tasks_that_waited_for_more_than_a_second_count_as_messages_taken_ahead(world: World) -> None:
+    settings(world)
+    waited_beside_an_idle_worker(world)
+    world.intend("y", effects=[])
+    world.say("worker-1", "received", "y", name="mail")
+    world.say("worker-1.7", "started", "y", name="mail", retries=0)
+    world.say("worker-1.7", "finished", "y", state="SUCCESS")
+    # It is delivered again much later.
+    world.say("worker-1.7", "started", "y", name="mail", retries=0)
+    world.say("worker-1.7", "finished", "y", state="SUCCESS")
+    world.record("y")
+    (reason,) = finding(world.audit(), "hoarded").reasons
+    assert (reason.setting, reason.count, reason.tasks) == ("worker_prefetch_multiplier", 1, ("x",))
+
+
+def test_a_broadcast_that_runs_once_on_each_worker_did_not_come_back(world: World) -> None:
+    settings(world, None, **LATE)
+    world.nodes.append("worker-2")
+    world.say("worker-2", "settings", **{**DEFAULTS, **LATE})
+    world.intend("x")
+    for process in ("worker-1.7", "worker-2.7"):
+        world.say(process, "started", "x", name="mail", retries=0)
+        world.say(process, "finished", "x", state="SUCCESS")
+    twice(world)
+    assert finding(world.audit(), "duplicated").reasons == (NONE,)
+
+
+def test_a_process_that_had_too_little_memory_later_says_nothing_of_the_task_that_died_before(world: World) -> None:
+    """The number of a process that was killed is given to a later one."""
+    settings(world)
+    grow(world, 50_000, 90_000, 137_000)
+    killed_child(world)
+    world.say("worker-1", "exited", child=7, code=-9, out_of_memory=True)
+    (reason,) = finding(world.audit(), "failed-unexpectedly").reasons
+    assert reason.setting == "task_acks_late"
 
 
 def test_an_app_that_never_rests_is_explained_by_the_task_that_retries(world: World) -> None:

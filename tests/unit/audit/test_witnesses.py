@@ -144,6 +144,13 @@ def test_any_text_is_a_status(run: Run, status: str | None) -> None:
     assert "unfinished-rows" in codes(found)
 
 
+def test_a_status_that_is_no_text_is_none(run: Run) -> None:
+    run.intend("a")
+    run.run("a")
+    run.rows.append(("a", b"\xff\xfe", b"1"))
+    assert "ended as SUCCESS, and its row says nothing of a state" in about(run.audit(), "unrecorded")[2]
+
+
 def test_an_id_that_is_no_text_is_an_unexpected_row_and_stops_nothing(run: Run) -> None:
     run.work("a", b"1")
     run.rows.append((b"\xff\xfe", "SUCCESS", b"1"))
@@ -273,8 +280,11 @@ def test_a_result_that_is_no_json_is_unknown_with_the_reason_where_it_was_asked_
 
 def test_a_result_nested_too_deep_to_be_read_is_never_what_was_expected(run: Run) -> None:
     run.work("short", b"[" * 40 + b"]" * 40, Expect(result=[]))
-    run.work("deep", b"[" * 900_000 + b"]" * 900_000, Expect(result=[]))
-    assert fates(run.audit()) == {Fate.WRONG: 1, Fate.UNKNOWN: 1}
+    run.work("deep", b"[" * 2_000 + b"]" * 2_000, Expect(result=[]))
+    run.work("deeper", b"[" * 900_000 + b"]" * 900_000, Expect(result=[]))
+    found = run.audit()
+    assert fates(found) == {Fate.WRONG: 1, Fate.UNKNOWN: 2}
+    assert about(found, "undecoded")[1] == 2
 
 
 @pytest.mark.parametrize("length", [10, 1_000, 100_000])
@@ -969,6 +979,16 @@ def test_only_a_journal_that_cannot_be_read_may_hold_the_end_of_a_task(run: Run,
     assert fates(audit(run.folder)) == {Fate.OK: 1, fate: 1}
 
 
+def test_where_a_file_of_effects_cannot_be_read_a_missing_effect_is_unknown(run: Run) -> None:
+    run.nodes.append("mailbox")
+    run.work("x", b"1", Expect(effects=["mail:x"]))
+    run.mails = [{"t": 1.0, "kind": "mail", "key": "other", "task": "x"}]
+    run.write()
+    assert fates(audit(run.folder)) == {Fate.LOST: 1}
+    (run.folder.effects / "zero.1.1.jsonl").mkdir()
+    assert fates(audit(run.folder)) == {Fate.UNKNOWN: 1}
+
+
 def test_a_file_may_be_called_anything(run: Run) -> None:
     run.work("a", b"1")
     run.write()
@@ -1048,6 +1068,7 @@ def test_remains_of_wrong_types_are_unknown(run: Run, damage: dict[str, Json]) -
     run.folder.write("broker.json", run.folder.read("broker.json") | damage)
     found = audit(run.folder)
     assert about(found, "broker-unread")[0] is Verdict.UNKNOWN
+    assert found.to_json()["witnesses"]["broker"] == {"readable": False, "left": 0}
 
 
 # Rows that were stored and are not there.
@@ -1081,7 +1102,7 @@ def test_a_row_that_was_cleaned_up_after_its_time_is_accounted_for(run: Run) -> 
     assert (fates(found), found.verdict) == ({Fate.OK: 3}, Verdict.PASS)
     verdict, number, text = about(found, "row-expired")
     assert (verdict, number) == (Verdict.PASS, 1)
-    assert "ran celery.backend_cleanup 3600 s later, with result_expires of 3600 s" in text
+    assert text.endswith("ran celery.backend_cleanup 3600 s later, with result_expires of 3600 s")
 
 
 def test_of_several_cleanups_that_one_is_named_that_found_the_row_expired(run: Run) -> None:
@@ -1130,6 +1151,13 @@ def test_a_row_that_two_workers_wrote_is_told_with_the_last_of_them(run: Run) ->
     run.say("worker-2", "started", "x", name="work")
     run.say("worker-2", "finished", "x", state="SUCCESS", store_s=0.01)
     assert "written at 00:16:45 UTC by worker-2, and gone" in about(run.audit(), "row-deleted")[2]
+
+
+def test_a_row_that_is_gone_is_told_also_where_a_journal_does_not_say_whose_it_is(run: Run) -> None:
+    run.intend("x")
+    run.run("x", store_s=0.01)
+    run.lines["worker-1.1.1"][0]["kind"] = "up"
+    assert "row-deleted" in codes(run.audit())
 
 
 def test_of_several_cleanups_before_its_time_the_first_is_named(run: Run) -> None:

@@ -27,10 +27,10 @@ def test_as_long_as_tasks_end_the_limit_alone_ends_it() -> None:
     wait = Wait(Limits(timeout_s=2, limit_s=5), time.clock)
     for ended in range(5):
         wait.note(ended)
-        assert (wait.over, wait.idle_s) == (None, 0.0)
+        assert (wait.over(), wait.idle_s) == (None, 0.0)
         wait.rest(1)
     wait.note(5)
-    assert (wait.over, wait.waited_s) == (How.LIMIT, 5.0)
+    assert (wait.over(), wait.waited_s) == (How.LIMIT, 5.0)
 
 
 def test_where_no_task_ends_the_timeout_ends_it() -> None:
@@ -39,10 +39,10 @@ def test_where_no_task_ends_the_timeout_ends_it() -> None:
     wait.note(0)
     wait.rest(1.5)
     wait.note(0)
-    assert (wait.over, wait.left_s) == (None, 0.5)
+    assert (wait.over(), wait.left_s) == (None, 0.5)
     wait.rest(1.5)
     wait.note(0)
-    assert (wait.over, time.slept) == (How.TIMEOUT, [1.5, 0.5])
+    assert (wait.over(), time.slept) == (How.TIMEOUT, [1.5, 0.5])
     # Whoever goes on all the same does not spin.
     wait.rest(1.5)
     assert time.slept[-1] == 1.5

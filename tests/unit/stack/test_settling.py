@@ -118,6 +118,68 @@ def test_unacknowledged_messages_that_somebody_may_still_have_are_waited_for(
     assert world.settle(timeout_s=20).how is How.TIMEOUT
 
 
+def cut_off(world: World, heartbeat_s: float = 60.0) -> None:
+    """Have the broker still wait for a worker that is gone, after everything has ended."""
+    world.say("worker-1", "ready", queues={"celery": {}}, heartbeat_s=heartbeat_s)
+    world.send("a")
+    world.end("a")
+    world.holds(unacked=1, consumers=1)
+
+
+def test_the_broker_has_the_time_to_give_up_a_connection_that_is_gone(world: World) -> None:
+    cut_off(world)
+    world.later = [(170.0, lambda: setattr(world, "queues", []))]
+    settled = world.settle()
+    assert settled.how is How.REST
+    assert settled.waited_s == pytest.approx(170.0, abs=0.2)
+
+
+def test_a_message_that_the_broker_does_not_give_back_by_three_heartbeats_is_with_somebody(world: World) -> None:
+    cut_off(world)
+    settled = world.settle()
+    assert (settled.how, settled.waiting) == (How.TIMEOUT, ("1 of `celery` are with a consumer",))
+    assert settled.waited_s == pytest.approx(180.0, abs=0.2)
+
+
+def test_the_exact_time_of_three_heartbeats_is_enough(world: World) -> None:
+    cut_off(world)
+    assert world.settle(step_s=0.5).waited_s == 180.0
+
+
+def test_whoever_allows_less_time_for_the_next_task_does_not_wait_for_heartbeats(world: World) -> None:
+    cut_off(world)
+    settled = world.settle(timeout_s=59.0)
+    assert settled.how is How.TIMEOUT
+    assert settled.waited_s == pytest.approx(59.0, abs=0.2)
+
+
+def test_whoever_allows_less_time_in_total_does_not_wait_for_heartbeats(world: World) -> None:
+    cut_off(world)
+    settled = world.settle(limit_s=100.0)
+    assert settled.how is How.LIMIT
+    assert settled.waited_s == pytest.approx(100.0, abs=0.2)
+
+
+def test_a_connection_without_heartbeats_is_not_given_up(world: World) -> None:
+    cut_off(world, heartbeat_s=0.0)
+    assert world.settle().waited_s == pytest.approx(60.0, abs=0.2)
+
+
+def test_of_several_workers_the_slowest_heartbeat_counts(world: World) -> None:
+    world.say("worker-2", "ready", queues={}, heartbeat_s=30.0)
+    cut_off(world, heartbeat_s=40.0)
+    assert world.settle().waited_s == pytest.approx(120.0, abs=0.2)
+
+
+def test_beside_a_task_that_hangs_nobody_waits_for_heartbeats(world: World) -> None:
+    cut_off(world)
+    world.holds(unacked=2, consumers=1)
+    world.send("b")
+    world.say("worker-1", "received", "b", name="nap")
+    world.say("worker-1", "started", "b", name="nap")
+    assert world.settle().waited_s == pytest.approx(60.0, abs=0.2)
+
+
 def test_a_queue_that_a_worker_consumed_and_lost_sight_of_is_waited_for(world: World) -> None:
     world.send("a")
     world.holds(ready=1)
