@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
-from harness.audit.live_settings import LiveSettings
+from harness.audit.live_settings import LiveSettings, Value
 from harness.audit.remains import QueueLeft
 from harness.records.values import Json
 
@@ -133,7 +133,7 @@ class OfTask:
             return None
         change = {option if name == self.option else name: value for name, value in self.change.items()}
         app_change = {f"task_{name}": value for name, value in change.items()}
-        remedy = app_line(app_change) if found.where == "app" else task_line(change)
+        remedy = app_line(app_change) if found.where == "app" else _line_for(found, change)
         return Blame(f"task_{option}", found.value, found.where, remedy)
 
 
@@ -158,7 +158,9 @@ class OfLimit:
         found = live.option(self.option, case.name, case.workers or (), default=self.option)
         if found is None or not isinstance(found.value, int | float) or not found.value:
             return None
-        return Blame(self.setting, found.value, found.where, f"@app.task({self.option}={2 * found.value:g})")
+        twice = 2 * found.value
+        change: dict[str, Json] = {self.option: round(twice) if twice == round(twice) else twice}
+        return Blame(self.setting, found.value, found.where, _line_for(found, change))
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ class OfTaskAlone:
         found = live.option(self.setting, case.name, case.workers or ())
         if found is None or found.where == "app" or not self.is_bad(found.value):
             return None
-        return Blame(self.setting, found.value, found.where, self.remedies[0])
+        return Blame(self.setting, found.value, found.where, _line_for(found, {self.setting: self.new}))
 
 
 @dataclass(frozen=True)
@@ -333,6 +335,14 @@ def app_line(change: Mapping[str, Json]) -> str:
 def task_line(change: Mapping[str, Json]) -> str:
     """Return the line that sets options of a task."""
     return f"@app.task({', '.join(f'{name}={value!r}' for name, value in change.items())})"
+
+
+def _line_for(found: Value, change: Mapping[str, Json]) -> str:
+    """Return the line that sets options of a task where they are set now: Celery lets annotations win."""
+    if found.annotated is None:
+        return task_line(change)
+    options = ", ".join(f"{_literal(name)}: {_literal(value)}" for name, value in change.items())
+    return f"app.conf.task_annotations = {{{_literal(found.annotated)}: {{{options}}}}}"
 
 
 def queue_line(name: str, arguments: Mapping[str, Json]) -> str:

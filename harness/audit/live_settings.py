@@ -24,7 +24,9 @@ class Value(NamedTuple):
 
     value: Json
     where: str
-    """`app`, or `task` with the task's name."""
+    """`app`; `task` with the task's name; or `task_annotations` with the key that sets it there."""
+    annotated: str | None = None
+    """This key: the task's name, or `*`; None if it is not set there."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ class LiveSettings:
             own = worker.options.get(task or "", {})
             setting = default or f"task_{name}"
             if name in own:
-                found.append(Value(own[name], f"task {task}"))
+                annotated = own.get("annotated")
+                key = annotated.get(name) if isinstance(annotated, Mapping) else None
+                where = f"task {task}" if key is None else f"task_annotations of {key}"
+                found.append(Value(own[name], where, key))
             else:
                 # A setting that is not set is not journaled.
                 found.append(Value(worker.settings.get(setting), _APP))

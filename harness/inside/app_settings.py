@@ -10,7 +10,9 @@ from typing import Any
 
 import celery
 from celery import Celery, signals
+from celery.app.annotations import prepare
 from celery.app.defaults import SETTING_KEYS
+from celery.utils.functional import firstmethod
 
 from harness.records.values import Json
 
@@ -50,8 +52,8 @@ def tune_sqlite(results_url: str) -> None:
 def use_settings(settings: Mapping[str, Json]) -> None:
     """Make these settings override those of the app that this process is about to run.
 
-    `task_annotations` come after the app's own, so that an option that only the app's own name stays. A name that
-    neither Celery nor the app knows ends the process: it would change nothing, and nobody would notice.
+    Of `task_annotations`, each option wins over the app's own annotation of it, and what they do not name stays. A name
+    that neither Celery nor the app knows ends the process: it would change nothing, and nobody would notice.
     """
 
     def on_import_modules(sender: Celery, **_: Any) -> None:
@@ -60,9 +62,28 @@ def use_settings(settings: Mapping[str, Json]) -> None:
         own = sender.conf.task_annotations
         sender.conf.update(settings)
         if own and (more := settings.get("task_annotations")):
-            sender.conf.task_annotations = [*(own if isinstance(own, list | tuple) else [own]), more]
+            sender.conf.task_annotations = [_Annotations(own, more)]
 
     signals.import_modules.connect(on_import_modules, weak=False)
+
+
+class _Annotations:
+    """The annotations of an app's tasks with others that win over them.
+
+    Celery asks a list of annotations for the first that knows a task, and lets what holds for all tasks win over that.
+    In a list, the app's own would therefore hide the others.
+    """
+
+    def __init__(self, own: Any, others: Any) -> None:
+        self._all = (prepare(own), prepare(others))
+
+    def annotate(self, task: Any) -> dict[str, Any]:
+        """Return the options of a task, as Celery asks for them."""
+        found: dict[str, Any] = {}
+        for annotations in self._all:
+            found |= firstmethod("annotate")(annotations, task) or {}
+            found |= firstmethod("annotate_any")(annotations) or {}
+        return found
 
 
 def _unknown(name: str) -> str:

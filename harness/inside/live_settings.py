@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from celery import Celery, Task
+from celery.utils.functional import firstmethod
 
 from harness.records.values import Json
 
@@ -123,7 +124,17 @@ def _options(task: Task, conf: Mapping[str, Any]) -> dict[str, Json]:
         max_retries = (getattr(task, "retry_kwargs", None) or {}).get("max_retries", max_retries)
     if max_retries != Task.max_retries:
         said["max_retries"] = plain(max_retries)
+    if annotated := {option: key for option, key in _annotated(task).items() if option in said}:
+        said["annotated"] = annotated
     return said
+
+
+def _annotated(task: Task) -> dict[str, str]:
+    """Return the options that `task_annotations` sets, each with its key there. Celery lets `*` win over a name."""
+    annotations = task.app.annotations
+    named = firstmethod("annotate")(annotations, task) or {}
+    for_all = firstmethod("annotate_any")(annotations) or {}
+    return dict.fromkeys(named, task.name) | dict.fromkeys(for_all, "*")
 
 
 def _pool_name(pool: type) -> str:

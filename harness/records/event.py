@@ -168,6 +168,8 @@ class Options(TypedDict, total=False):
     """The most retries, of those that `autoretry_for` causes if it is there; left out for Celery's own 3."""
     autoretry_for: Sequence[str]
     """The names of the classes of errors after which the task runs again by itself."""
+    annotated: Mapping[str, str]
+    """The options among them that `task_annotations` set, each with its key there: the task's name, or `*`."""
 
 
 class Embedded(TypedDict, total=False):

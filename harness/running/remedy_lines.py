@@ -47,7 +47,19 @@ def settings_of_lines(lines: Iterable[str], task: str) -> dict[str, Json]:
                         options |= said
                 case ast.Assign(targets=[ast.Attribute(attr=name)], value=value) if _is_literal(value):
                     settings[name] = _value(value)
-    return settings | ({"task_annotations": {task: options}} if options else {})
+    if options:
+        annotations = settings.get("task_annotations", {})
+        settings["task_annotations"] = {**annotations, task: annotations.get(task, {}) | options}
+    return settings
+
+
+def laid_over(settings: Mapping[str, Json], more: Mapping[str, Json]) -> dict[str, Json]:
+    """Return settings with others over them: of `task_annotations`, each option over that of the same key."""
+    own, others = settings.get("task_annotations"), more.get("task_annotations")
+    if not isinstance(own, Mapping) or not isinstance(others, Mapping):
+        return {**settings, **more}
+    annotations = {**own, **{key: {**own.get(key, {}), **options} for key, options in others.items()}}
+    return {**settings, **more, "task_annotations": annotations}
 
 
 def _parsed(line: str) -> Sequence[ast.stmt]:

@@ -22,7 +22,7 @@ from harness.records.moment import Arrival, Moment
 from harness.records.survival import Cell, Demand, Outcome, Remedy, Result, Survival
 from harness.records.values import Json
 from harness.records.verdict import Fate, Finding, Reason, Verdict
-from harness.running.remedy_lines import settings_of_lines, without_repetition
+from harness.running.remedy_lines import laid_over, settings_of_lines, without_repetition
 from harness.scenario import Drive, Scenario
 from harness.stack.shared_parts import SharedParts
 from harness.stack.stack import Stack, StackSpec
@@ -218,7 +218,7 @@ def survive(
                 if more == lines or not settings:
                     break
                 lines, total = more, total + len(results)
-                stack = replace(trial.subject.stack, settings={**trial.subject.stack.settings, **settings})
+                stack = replace(trial.subject.stack, settings=laid_over(trial.subject.stack.settings, settings))
                 results = tried(replace(trial.subject, stack=stack), [one.cell for one in results])
             if lines:
                 survival.remedies.append(Remedy(task=life.task, lines=lines, results=tuple(results)))

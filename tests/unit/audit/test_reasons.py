@@ -626,6 +626,38 @@ def test_workers_that_differ_leave_the_reason_open_unless_one_of_them_had_the_ta
     assert finding(world.audit(), "lost").reasons == (NONE,)
 
 
+@pytest.mark.parametrize("key", ["mail", "*"])
+def test_an_option_that_annotations_set_is_changed_there(world: World, key: str) -> None:
+    """A decorator's option would change nothing: Celery lets annotations win."""
+    settings(world, {"acks_late": False, "annotated": {"acks_late": key}}, **LATE)
+    died_in_mid_task(world)
+    (reason,) = finding(world.audit(), "lost").reasons
+    assert reason.text == f"task_acks_late is False (task_annotations of {key})"
+    assert reason.remedy == f'app.conf.task_annotations = {{"{key}": {{"acks_late": True}}}}'
+
+
+def test_a_limit_that_annotations_set_is_changed_there(world: World) -> None:
+    settings(world, {"time_limit": 2, "annotated": {"time_limit": "mail"}})
+    limited(world)
+    (reason,) = finding(world.audit(), "failed-unexpectedly").reasons
+    assert reason.remedy == 'app.conf.task_annotations = {"mail": {"time_limit": 4}}'
+
+
+def test_endless_retries_that_annotations_set_are_ended_there(world: World) -> None:
+    settings(world, {"max_retries": None, "annotated": {"max_retries": "*"}})
+    retries(world)
+    waits(world)
+    (reason,) = finding(world.audit(), "pending").reasons
+    assert reason.remedy == 'app.conf.task_annotations = {"*": {"max_retries": 3}}'
+
+
+@pytest.mark.parametrize("annotated", [5, None, [], {"other": "mail"}])
+def test_what_is_not_said_to_be_annotated_is_an_option_of_the_task(world: World, annotated: object) -> None:
+    settings(world, {"acks_late": False, "annotated": annotated}, **LATE)
+    died_in_mid_task(world)
+    assert finding(world.audit(), "lost").reasons[0].remedy == "@app.task(acks_late=True)"
+
+
 def test_tasks_are_grouped_by_their_reason_that_of_the_most_first(world: World) -> None:
     settings(world, {"acks_late": False}, **LATE)
     for task in "abc":

@@ -1,6 +1,7 @@
 """Settings that a node sets in the app that it runs."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from celery import Celery, signals
@@ -29,10 +30,35 @@ def test_they_win_over_the_apps_own(app: Celery) -> None:
     assert (app.conf.task_acks_late, app.conf.shop_colour) == (True, "blue")
 
 
+def work() -> None:
+    """Do nothing; Celery makes a task of it."""
+
+
+def task(app: Celery, name: str = "pay") -> Any:
+    """Return a task as a worker runs it: Celery annotates it when the app is complete."""
+    app.task(work, name=name, shared=False)
+    app.finalize()
+    return app.tasks[name]
+
+
 def test_the_apps_own_annotations_stay(app: Celery) -> None:
-    more = {"*": {"acks_late": True}}
-    overridden(app, {"task_annotations": more})
-    assert app.conf.task_annotations == [{"pay": {"rate_limit": "1/s"}}, more]
+    overridden(app, {"task_annotations": {"*": {"acks_late": True}}})
+    assert (task(app).rate_limit, task(app).acks_late) == ("1/s", True)
+    assert (task(app, "other").rate_limit, task(app, "other").acks_late) == (None, True)
+
+
+@pytest.mark.parametrize("own", ["pay", "*"])
+@pytest.mark.parametrize("named", ["pay", "*"])
+def test_an_annotation_wins_over_the_apps_own_of_the_same_task_or_of_all(app: Celery, own: str, named: str) -> None:
+    app.conf.task_annotations = ({own: {"acks_late": False, "rate_limit": "2/s"}},)
+    overridden(app, {"task_annotations": {named: {"acks_late": True}}})
+    assert (task(app).acks_late, task(app).rate_limit) == (True, "2/s")
+
+
+def test_without_annotations_of_its_own_an_app_has_the_others(app: Celery) -> None:
+    app.conf.task_annotations = None
+    overridden(app, {"task_annotations": {"pay": {"acks_late": True}}})
+    assert task(app).acks_late is True
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from harness.audit.audit import Audit
 from harness.records.moment import Arrival, Moment
 from harness.records.survival import Cell, Demand, Outcome, Result, Survival
+from harness.records.values import Json
 from harness.records.verdict import Fate, Finding, Verdict
 from harness.running import remedy_lines, survive
 from harness.running.survive import KILL_POOL_PROCESS, KILL_WORKER, Life, OneTask, Subject, Trial
@@ -217,12 +218,41 @@ def test_where_nothing_broke_nothing_is_run_again(tmp_path: Path, asked: list[tu
             ["@app.task(acks_late=True)", "@app.task(max_retries=3)", "app.conf.x = {'y': 1}"],
             {"task_annotations": {"pay": {"acks_late": True, "max_retries": 3}}, "x": {"y": 1}},
         ),
+        (
+            ['app.conf.task_annotations = {"*": {"acks_late": True}}', "@app.task(max_retries=3)"],
+            {"task_annotations": {"*": {"acks_late": True}, "pay": {"max_retries": 3}}},
+        ),
+        (
+            ['app.conf.task_annotations = {"pay": {"acks_late": True}}', "@app.task(max_retries=3)"],
+            {"task_annotations": {"pay": {"acks_late": True, "max_retries": 3}}},
+        ),
         # What no line of Python says, or no value, is not tried.
         (["@app.task(time_limit=...)", "delete the queue first", "celery -A app worker --pool=prefork"], {}),
     ],
 )
 def test_a_remedy_is_what_its_lines_would_do(lines: list[str], settings: dict[str, object]) -> None:
     assert remedy_lines.settings_of_lines(lines, "pay") == settings
+
+
+def test_a_remedy_changes_of_the_annotations_that_are_there_only_what_it_names() -> None:
+    there = {"x": 1, "task_annotations": {"*": {"acks_late": False, "rate_limit": "1/s"}, "pay": {"max_retries": 9}}}
+    remedy = {"y": 2, "task_annotations": {"*": {"acks_late": True}, "mail": {"time_limit": 8}}}
+    assert remedy_lines.laid_over(there, remedy) == {
+        "x": 1,
+        "y": 2,
+        "task_annotations": {
+            "*": {"acks_late": True, "rate_limit": "1/s"},
+            "pay": {"max_retries": 9},
+            "mail": {"time_limit": 8},
+        },
+    }
+
+
+@pytest.mark.parametrize("there", [{}, {"task_annotations": None}, {"task_annotations": ["shop.Annotations"]}])
+def test_where_no_annotations_are_there_that_can_be_changed_a_remedy_has_its_own(there: dict[str, Json]) -> None:
+    remedy: dict[str, Json] = {"task_annotations": {"pay": {"acks_late": True}}}
+    assert remedy_lines.laid_over(there, remedy) == remedy
+    assert remedy_lines.laid_over(remedy, {"x": 1}) == {**remedy, "x": 1}
 
 
 @pytest.mark.parametrize(
