@@ -36,7 +36,7 @@ class _Worker:
     node: str
     settings: Mapping[str, Json]
     options: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
-    """The options of each task that differ from the settings, by the task's name."""
+    """The options that each task or its annotations set, by the task's name."""
 
 
 class LiveSettings:

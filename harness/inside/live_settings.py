@@ -1,8 +1,8 @@
-"""The settings that are in force in a worker, and the options of each task that differ from them, as it says itself."""
+"""The settings that are in force in a worker, and the options that its tasks set themselves, as it says itself."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from celery import Celery, Task
@@ -87,7 +87,7 @@ def settings_of(worker: Any) -> dict[str, Json]:
 
 
 def options_of(app: Celery) -> Iterator[dict[str, Json]]:
-    """Yield the options of each task that differ from the app's settings, of 500 tasks at most."""
+    """Yield the options that each task sets itself, or that annotations set, of 500 tasks at most."""
     differing = ({"name": task.name, **options} for task in _own_tasks(app) if (options := _options(task, app.conf)))
     yield from islice(differing, _MOST_TASKS)
 
@@ -107,10 +107,11 @@ def _own_tasks(app: Celery) -> list[Task]:
 
 
 def _options(task: Task, conf: Mapping[str, Any]) -> dict[str, Json]:
-    said = {}
+    said, annotated = {}, _annotated(task)
+    own = {*_own(task), *annotated}
     for option, setting in _OPTIONS.items():
         value = getattr(task, option, None)
-        if value is not None and value != conf.get(setting):
+        if value is not None and (option in own or value != conf.get(setting)):
             said[option] = plain(value)
     if said.get("acks_on_timeout") == said.get(
         "acks_on_failure_or_timeout", conf.get("task_acks_on_failure_or_timeout")
@@ -124,9 +125,19 @@ def _options(task: Task, conf: Mapping[str, Any]) -> dict[str, Json]:
         max_retries = (getattr(task, "retry_kwargs", None) or {}).get("max_retries", max_retries)
     if max_retries != Task.max_retries:
         said["max_retries"] = plain(max_retries)
-    if annotated := {option: key for option, key in _annotated(task).items() if option in said}:
-        said["annotated"] = annotated
+    if keys := {option: key for option, key in annotated.items() if option in said}:
+        said["annotated"] = keys
     return said
+
+
+def _own(task: Task) -> Iterator[str]:
+    """Yield the attributes that a task's decorator and base classes set.
+
+    When Celery binds a task to its app, it copies the settings into the attributes that are not set. It marks the class
+    with `__bound__` before that, and a class keeps its attributes in the order in which they were set.
+    """
+    for cls in takewhile(lambda cls: cls is not Task, type(task).__mro__):
+        yield from takewhile(lambda name: name != "__bound__", vars(cls))
 
 
 def _annotated(task: Task) -> dict[str, str]:

@@ -149,7 +149,7 @@ class Settings(TypedDict, total=False):
 
 
 class Options(TypedDict, total=False):
-    """The options of one task. An option that is left out is as the app's settings say."""
+    """The options that one task sets itself, or annotations set. One that is left out is as the app's settings say."""
 
     name: str
     """The task's registered name."""

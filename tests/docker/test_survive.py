@@ -54,3 +54,22 @@ def test_what_early_acknowledgement_loses_is_found_and_the_remedy_is_proven(
     assert seen[survive.KILL_POOL_PROCESS, Moment.RETURNED].outcome is Outcome.FAILED
     (remedy,) = survival.remedies
     assert [one.outcome for one in remedy.results] == [Outcome.RAN_TWICE, Outcome.RAN_TWICE], remedy.results
+
+
+def test_what_the_apps_own_annotations_lose_is_mended_by_an_annotation(session: SharedParts, tmp_path: Path) -> None:
+    annotated = APP.replace("acks_late=False", "acks_late=True")
+    (tmp_path / "shop.py").write_text(f'{annotated}\napp.conf.task_annotations = {{"*": {{"acks_late": False}}}}\n')
+    subject = survive.Subject(
+        name="shop.pay",
+        stack=StackSpec(app="shop", app_folder=tmp_path),
+        scenario=survive.OneTask("shop.pay", [3], {}),
+    )
+    runs = tmp_path / "runs"
+    trial = survive.trial(session, subject, runs, {survive.KILL_WORKER: (Moment.STARTED,)})
+    survival = survive.survive(session, [trial], runs, name="shop", demand=Demand.AT_LEAST_ONCE)
+    (lost,) = survival.results
+    assert lost.outcome is Outcome.LOST
+    assert "task_acks_late is False (task_annotations of *)" in " ".join(lost.reasons)
+    (remedy,) = survival.remedies
+    assert remedy.lines == ('app.conf.task_annotations = {"*": {"acks_late": True}}',)
+    assert [one.outcome for one in remedy.results] == [Outcome.RAN_TWICE]

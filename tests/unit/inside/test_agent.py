@@ -522,7 +522,7 @@ def test_a_worker_says_which_tasks_of_its_app_it_knows_and_none_of_celerys_own(a
 
 
 @pytest.mark.usefixtures("agent")
-def test_a_worker_says_what_is_in_force_its_command_line_first_and_which_tasks_differ_from_it(
+def test_a_worker_says_what_is_in_force_its_command_line_first_and_which_options_tasks_set_themselves(
     app: Celery, folder: Path
 ) -> None:
     app.conf.update(task_acks_late=True, task_time_limit=60, worker_soft_shutdown_timeout=5, result_expires=None)
@@ -538,12 +538,13 @@ def test_a_worker_says_what_is_in_force_its_command_line_first_and_which_tasks_d
     assert (settings["worker_soft_shutdown_timeout"], settings["result_expires"]) == (5, None)
     assert settings["worker_max_memory_per_child"] == 90_000
     assert "task_acks_on_timeout" not in settings
-    differing = {about.pop("name"): about for _, _, about in options}
+    said_of = {about.pop("name"): about for _, _, about in options}
     # An app also has the shared tasks of every module that another test of this process has imported.
     own = {"early", "quiet", "sure", "same"}
-    assert {name: about for name, about in differing.items() if name in own} == {
+    assert {name: about for name, about in said_of.items() if name in own} == {
         "early": {"acks_late": False, "time_limit": 5, "acks_on_failure_or_timeout": False},
         "quiet": {"ignore_result": True},
+        "same": {"acks_late": True, "time_limit": 60},
         "sure": {"autoretry_for": ["OSError"], "max_retries": None},
     }
 
