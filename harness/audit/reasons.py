@@ -78,6 +78,7 @@ class Reasons:
                     setting=blame.setting,
                     value=blame.value,
                     where=blame.where,
+                    seen=rule.seen,
                     remedy=blame.remedy,
                     price=rule.price,
                     source=rule.source,

@@ -62,7 +62,9 @@ class Reason:
     value: Json = None
     """The value that it had in the running worker."""
     where: str = ""
-    """The place where it was set: `app`, `worker`, `sender`, or a task or a queue with its name."""
+    """The place where it was set: `app`, `worker`, `sender`, or a task, a queue or an annotation with its name."""
+    seen: str = ""
+    """What was seen of the tasks that makes it to blame, as a clause; empty in a record that does not say it."""
     remedy: str = ""
     """The line to paste."""
     price: str = ""
@@ -88,6 +90,7 @@ class Reason:
             setting=None if value["setting"] is None else str(value["setting"]),
             value=value["value"],
             where=str(value["where"]),
+            seen=str(value.get("seen", "")),
             remedy=str(value["remedy"]),
             price=str(value["price"]),
             source=str(value["source"]),

@@ -89,7 +89,7 @@ def _reason(reason: Reason) -> Html:
     source = f" [{reason.source}]" if reason.source else ""
     return tag(
         "dl",
-        (tag("dt", "Reason"), tag("dd", reason.text)),
+        (tag("dt", "Reason"), tag("dd", ": ".join(filter(None, (reason.text, reason.seen))))),
         (tag("dt", "Remedy"), tag("dd", tag("code", reason.remedy))) if reason.remedy else None,
         (tag("dt", "Price"), tag("dd", f"{reason.price}{source}")) if reason.price else None,
         class_="reason",

@@ -1,7 +1,7 @@
 """Why a promise was broken: each rule with its setting, with its remedy, and with another cause."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -583,6 +583,8 @@ def test_each_setting_that_is_to_blame_is_named_with_its_value_and_what_to_chang
     (reason,) = finding(audited(world, pair.provoke, pair.to_blame), pair.code).reasons
     assert (reason.text, reason.remedy) == (pair.reason, pair.remedy)
     assert (reason.count, reason.tasks) == (1, ("x",))
+    assert reason.seen
+    assert Reason.from_json(asdict(reason)) == reason
     assert reason.price
     assert reason.source
 

@@ -181,6 +181,17 @@ def test_a_finding_tells_what_became_of_its_task_and_when(world: World) -> None:
     assert "mail sent at 9.000 s, began on worker-1 at 11.000 s, ended as FAILURE on worker-1 at 12.000 s</li>" in text
 
 
+def test_a_reason_tells_how_the_setting_is_to_blame(world: World) -> None:
+    world.say("worker-1", "settings", task_acks_late=False)
+    world.intend("x")
+    world.execute("x", state=None)
+    world.say("worker-1", "exited", child=1, code=-9)
+    assert (
+        "<dt>Reason</dt><dd>task_acks_late is False (app): it began, its worker died or was stopped, and its message had "
+        "been acknowledged before it began</dd>"
+    ) in made(world)
+
+
 def test_what_happens_in_one_instant_is_told_in_its_order(world: World) -> None:
     """A clock may show the same time more than once."""
     world.intend("b")
