@@ -79,19 +79,24 @@ def _finding(number: int, finding: Finding, lives: Mapping[str, str]) -> Html:
             f" ({finding.count:,})" if finding.count > 1 else None,
         ),
         tag("p", sentence(finding.text)),
-        map(_reason, finding.reasons),
+        [_reason(reason, among_others=len(finding.reasons) > 1) for reason in finding.reasons],
         tasks,
         class_=f"finding {finding.verdict.value}",
     )
 
 
-def _reason(reason: Reason) -> Html:
+def _reason(reason: Reason, *, among_others: bool) -> Html:
+    """Return a reason with its remedy, and the tasks that have it if others of the finding have another one."""
     source = f" [{reason.source}]" if reason.source else ""
+    links = [(" " if number else "", task_link(task)) for number, task in enumerate(reason.tasks)]
+    more = reason.count - len(reason.tasks)
+    tasks = (tag("dt", "Tasks"), tag("dd", links, f" and {more:,} more" if more > 0 else None))
     return tag(
         "dl",
         (tag("dt", "Reason"), tag("dd", ": ".join(filter(None, (reason.text, reason.seen))))),
         (tag("dt", "Remedy"), tag("dd", tag("code", reason.remedy))) if reason.remedy else None,
         (tag("dt", "Price"), tag("dd", f"{reason.price}{source}")) if reason.price else None,
+        tasks if among_others and reason.tasks else None,
         class_="reason",
     )
 

@@ -323,13 +323,14 @@ def transient_in_a_quorum_queue(world: World) -> None:
     queue(world, "quorum")
 
 
-def grow(world: World, *peaks_kb: int) -> None:
+def grow(world: World, *peaks_kb: int, child: int = 7) -> None:
     """Have a process end tasks, and grow by each to such a peak."""
     for number, peak_kb in enumerate(peaks_kb):
-        world.intend(f"before-{number}", effects=[], expect={})
-        world.say("worker-1.7", "started", f"before-{number}", name="mail")
-        world.say("worker-1.7", "finished", f"before-{number}", state="SUCCESS", peak_kb=peak_kb)
-        world.record(f"before-{number}")
+        task = f"before-{child}-{number}"
+        world.intend(task, effects=[], expect={})
+        world.say(f"worker-1.{child}", "started", task, name="mail")
+        world.say(f"worker-1.{child}", "finished", task, state="SUCCESS", peak_kb=peak_kb)
+        world.record(task)
 
 
 def starved(world: World, *peaks_kb: int) -> None:
@@ -752,6 +753,19 @@ def test_a_process_that_had_too_little_memory_later_says_nothing_of_the_task_tha
     world.say("worker-1", "exited", child=7, code=-9, out_of_memory=True)
     (reason,) = finding(world.audit(), "failed-unexpectedly").reasons
     assert reason.setting == "task_acks_late"
+
+
+def test_of_two_processes_that_had_too_little_memory_for_a_task_the_last_one_counts(world: World) -> None:
+    settings(world)
+    grow(world, 50_000, 90_000, 137_000)
+    grow(world, 50_000, 90_000, 187_000, child=8)
+    world.intend("x", effects=[])
+    for child in (7, 8):
+        begin(world, child)
+        world.say("worker-1", "exited", child=child, code=-9, out_of_memory=True)
+    fail(world, "WorkerLostError")
+    (reason,) = finding(world.audit(), "failed-unexpectedly").reasons
+    assert reason.remedy == f"app.conf.{MEMORY} = 180000"
 
 
 def test_an_app_that_never_rests_is_explained_by_the_task_that_retries(world: World) -> None:

@@ -187,9 +187,23 @@ def test_a_reason_tells_how_the_setting_is_to_blame(world: World) -> None:
     world.execute("x", state=None)
     world.say("worker-1", "exited", child=1, code=-9)
     assert (
-        "<dt>Reason</dt><dd>task_acks_late is False (app): it began, its worker died or was stopped, and its message had "
-        "been acknowledged before it began</dd>"
+        "<dt>Reason</dt><dd>task_acks_late is False (app): it began, its worker died or was stopped, and its message "
+        "had been acknowledged before it began</dd>"
     ) in made(world)
+
+
+def test_of_several_reasons_each_tells_its_tasks(world: World) -> None:
+    world.say("worker-1", "settings", task_acks_late=False)
+    for task in ("v", "w", "x", "y"):
+        world.intend(task)
+        world.execute(task, state=None)
+    world.say("worker-1", "exited", child=1, code=-9)
+    assert "<dt>Tasks</dt>" not in made(world)
+    world.fine("z")
+    world.mails.pop()
+    text = re.sub(r"<[^>]+>", "|", made(world))
+    assert re.search(r"Tasks\|+v\|+ \|+w\|+ \|+x\|+ and 1 more\|", text), text
+    assert re.search(r"no setting is known to be the reason\|+Tasks\|+z\|", text)
 
 
 def test_what_happens_in_one_instant_is_told_in_its_order(world: World) -> None:
