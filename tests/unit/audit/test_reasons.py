@@ -768,6 +768,19 @@ def test_of_two_processes_that_had_too_little_memory_for_a_task_the_last_one_cou
     assert reason.remedy == f"app.conf.{MEMORY} = 180000"
 
 
+def test_a_process_that_somebody_killed_after_one_had_too_little_memory_died_of_that(world: World) -> None:
+    settings(world)
+    grow(world, 50_000, 90_000, 137_000)
+    world.intend("x", effects=[])
+    begin(world)
+    world.say("worker-1", "exited", child=7, code=-9, out_of_memory=True)
+    begin(world, 8)
+    die(world, 8)
+    fail(world, "WorkerLostError")
+    (reason,) = finding(world.audit(), "failed-unexpectedly").reasons
+    assert reason.setting == "task_acks_late"
+
+
 def test_an_app_that_never_rests_is_explained_by_the_task_that_retries(world: World) -> None:
     settings(world, {"max_retries": None})
     retries(world)
