@@ -88,8 +88,8 @@ def settings_of(worker: Any) -> dict[str, Json]:
 
 def options_of(app: Celery) -> Iterator[dict[str, Json]]:
     """Yield the options that each task sets itself, or that annotations set, of 500 tasks at most."""
-    differing = ({"name": task.name, **options} for task in _own_tasks(app) if (options := _options(task, app.conf)))
-    yield from islice(differing, _MOST_TASKS)
+    said = ({"name": task.name, **options} for task in _own_tasks(app) if (options := _options(task, app.conf)))
+    yield from islice(said, _MOST_TASKS)
 
 
 def plain(value: Any) -> Json:
