@@ -79,11 +79,14 @@ class _Annotations:
 
     def annotate(self, task: Any) -> dict[str, Any]:
         """Return the options of a task, as Celery asks for them."""
-        found: dict[str, Any] = {}
-        for annotations in self._all:
-            found |= firstmethod("annotate")(annotations, task) or {}
-            found |= firstmethod("annotate_any")(annotations) or {}
-        return found
+        both = (options for annotations in self._all for options in annotations_of(task, annotations).values())
+        return {option: value for options in both for option, value in options.items()}
+
+
+def annotations_of(task: Any, annotations: Any) -> dict[str, dict[str, Any]]:
+    """Return what prepared annotations set of a task, by key: the task's name, then `*`, which Celery lets win."""
+    named = firstmethod("annotate")(annotations, task)
+    return {task.name: named or {}, "*": firstmethod("annotate_any")(annotations) or {}}
 
 
 def _unknown(name: str) -> str:

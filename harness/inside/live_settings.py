@@ -6,8 +6,8 @@ from itertools import islice, takewhile
 from typing import Any
 
 from celery import Celery, Task
-from celery.utils.functional import firstmethod
 
+from harness.inside.app_settings import annotations_of
 from harness.records.values import Json
 
 _SETTINGS = (
@@ -141,11 +141,9 @@ def _own(task: Task) -> Iterator[str]:
 
 
 def _annotated(task: Task) -> dict[str, str]:
-    """Return the options that `task_annotations` sets, each with its key there. Celery lets `*` win over a name."""
-    annotations = task.app.annotations
-    named = firstmethod("annotate")(annotations, task) or {}
-    for_all = firstmethod("annotate_any")(annotations) or {}
-    return dict.fromkeys(named, task.name) | dict.fromkeys(for_all, "*")
+    """Return the options that `task_annotations` sets, each with the key that wins there."""
+    said = annotations_of(task, task.app.annotations)
+    return {option: key for key, options in said.items() for option in options}
 
 
 def _pool_name(pool: type) -> str:

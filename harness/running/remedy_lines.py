@@ -47,10 +47,7 @@ def settings_of_lines(lines: Iterable[str], task: str) -> dict[str, Json]:
                         options |= said
                 case ast.Assign(targets=[ast.Attribute(attr=name)], value=value) if _is_literal(value):
                     settings[name] = _value(value)
-    if options:
-        annotations = settings.get("task_annotations", {})
-        settings["task_annotations"] = {**annotations, task: annotations.get(task, {}) | options}
-    return settings
+    return laid_over(settings, {"task_annotations": {task: options}} if options else {})
 
 
 def laid_over(settings: Mapping[str, Json], more: Mapping[str, Json]) -> dict[str, Json]:

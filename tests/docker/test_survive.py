@@ -29,17 +29,21 @@ def session(_harness_session: SharedParts) -> SharedParts:
     return _harness_session
 
 
+def shop(folder: Path, source: str) -> survive.Subject:
+    """Return the task of an app whose source is written into a folder."""
+    (folder / "shop.py").write_text(source)
+    return survive.Subject(
+        name="shop.pay",
+        stack=StackSpec(app="shop", app_folder=folder),
+        scenario=survive.OneTask("shop.pay", [3], {}),
+    )
+
+
 def test_what_early_acknowledgement_loses_is_found_and_the_remedy_is_proven(
     session: SharedParts, tmp_path: Path
 ) -> None:
-    (tmp_path / "shop.py").write_text(APP)
-    subject = survive.Subject(
-        name="shop.pay",
-        stack=StackSpec(app="shop", app_folder=tmp_path),
-        scenario=survive.OneTask("shop.pay", [3], {}),
-    )
     runs = tmp_path / "runs"
-    trial = survive.trial(session, subject, runs, WANTED)
+    trial = survive.trial(session, shop(tmp_path, APP), runs, WANTED)
     (life,) = trial.lives
     assert life.has_own_process
     # Early: the message is acknowledged before the task begins.
@@ -58,14 +62,9 @@ def test_what_early_acknowledgement_loses_is_found_and_the_remedy_is_proven(
 
 def test_what_the_apps_own_annotations_lose_is_mended_by_an_annotation(session: SharedParts, tmp_path: Path) -> None:
     annotated = APP.replace("acks_late=False", "acks_late=True")
-    (tmp_path / "shop.py").write_text(f'{annotated}\napp.conf.task_annotations = {{"*": {{"acks_late": False}}}}\n')
-    subject = survive.Subject(
-        name="shop.pay",
-        stack=StackSpec(app="shop", app_folder=tmp_path),
-        scenario=survive.OneTask("shop.pay", [3], {}),
-    )
+    source = f'{annotated}\napp.conf.task_annotations = {{"*": {{"acks_late": False}}}}\n'
     runs = tmp_path / "runs"
-    trial = survive.trial(session, subject, runs, {survive.KILL_WORKER: (Moment.STARTED,)})
+    trial = survive.trial(session, shop(tmp_path, source), runs, {survive.KILL_WORKER: (Moment.STARTED,)})
     survival = survive.survive(session, [trial], runs, name="shop", demand=Demand.AT_LEAST_ONCE)
     (lost,) = survival.results
     assert lost.outcome is Outcome.LOST
