@@ -182,7 +182,8 @@ ONLY = {
     "harness.inside.app_settings": INSIDE,
     "harness.inside.breakpoints": ("harness.records.moment",),
     "harness.inside.app_results": INSIDE,
-    "harness.inside.live_settings": INSIDE,
+    # It tells what annotations set as the settings from outside lay them over the app's own.
+    "harness.inside.live_settings": (*INSIDE, "harness.inside.app_settings"),
     "harness.inside.node_clock": INSIDE,
     "harness.inside.app_routes": (*INSIDE, "harness.records.route"),
     "harness.inside.beat_watch": (*INSIDE, "harness.records.moment"),
