@@ -42,7 +42,7 @@ class Happening:
     t: float
     """Unix time in seconds."""
     kind: str
-    """The kind of the journal line, or EFFECT."""
+    """The kind of the journal line, or EFFECT. The end of a process belongs to what had not ended in it."""
     process: int
     """The number of its process; NO_PROCESS if there is none."""
     text: str

@@ -1,12 +1,13 @@
 """The report's section of the findings: what was seen, why, what to change, and what became of the tasks."""
 
+import math
 from collections.abc import Mapping
 from operator import itemgetter
 
 from harness.records.event import UNWOUND, Kind
 from harness.records.verdict import Finding, Reason, Verdict
 from harness.report.html import Html, details, scrolled, tag
-from harness.report.lives import NO_PROCESS, Happening
+from harness.report.lives import EFFECT, NO_PROCESS, Happening, Life
 from harness.report.page_sections import section, sentence, task_link
 from harness.report.run_view import RunView
 
@@ -17,8 +18,10 @@ _TOLD: Mapping[str, str] = {
     Kind.STARTED: "began",
     Kind.REVOKED: "revoked",
     Kind.DISCARDED: "discarded",
+    EFFECT: "had its effect",
 }
-"""The kinds of a journal's lines that a finding tells of its tasks as they are, and the words for them."""
+"""The kinds of events that a finding tells of its tasks as they are, and the words for them."""
+_NAMED = {*_TOLD, Kind.FINISHED, Kind.EXITED}
 
 
 def findings(view: RunView) -> Html:
@@ -37,22 +40,44 @@ def findings(view: RunView) -> Html:
 
 
 def _brief(view: RunView, number: int) -> str:
-    """Return a task's name, and when it was sent, began, was met by a fault, and ended."""
+    """Return a task's name, and the times of its life that tell what became of it."""
     life = view.lives.life(number)
-    moments = [(one.t, _moment(view, one)) for one in life.events if one.kind in {*_TOLD, Kind.FINISHED}]
+    moments = [(one.t, _moment(view, one)) for one in life.events if one.kind in _NAMED]
     moments += [
-        (fault.injected_t, f"met by {fault.fault}")
+        (fault.injected_t, f"hit by the fault {fault.fault}")
         for fault in view.faults
         if fault.injected_t is not None and life.task in fault.tasks
     ]
+    moments += _disconnections(view, life)
     said = [f"{text} at {t - view.lives.base_t:.3f} s" for t, text in sorted(moments, key=itemgetter(0))]
     if len(said) > _MOST_MOMENTS:
         said[_MOST_MOMENTS - 1 : -1] = ["..."]
     return f"{life.name} {', '.join(said)}".strip()
 
 
+def _disconnections(view: RunView, life: Life) -> list[tuple[float, str]]:
+    """Return when a worker lost its connection to the broker between a delivery of the task to it and the task's end.
+
+    Without an end, all that came after the delivery count.
+    """
+    taken: dict[str, float] = {}
+    for one in life.events:
+        if one.kind in {Kind.RECEIVED, Kind.STARTED} and one.process != NO_PROCESS:
+            taken.setdefault(view.lives.processes[one.process].node, one.t)
+    end_t = life.events[-1].t if any(one.kind == Kind.FINISHED for one in life.events) else math.inf
+    return [
+        (mark.t, f"{node.node} lost its connection to the broker")
+        for node in view.tables.nodes
+        if node.node in taken
+        for mark in node.marks
+        if mark.kind == Kind.DISCONNECTED and taken[node.node] <= mark.t <= end_t
+    ]
+
+
 def _moment(view: RunView, one: Happening) -> str:
-    if one.kind != Kind.FINISHED:
+    if one.kind == Kind.EXITED:
+        what = f"its process ended {one.text}"
+    elif one.kind != Kind.FINISHED:
         what = _TOLD[one.kind]
     elif one.text.startswith(UNWOUND):
         what = "interrupted"

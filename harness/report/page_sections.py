@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
+from harness.audit.remains import How, Settled
 from harness.measure.durations import write_duration
 from harness.printable import printable
 from harness.records.expectation import Delivery, Effects, Promise
@@ -279,7 +280,8 @@ def about(view: RunView) -> Html:
     shown: Iterator[tuple[str, Json]] = ((name, said[name]) for name in _SETTINGS if name in said)
     parts = [details(name, _json(name, value)) for name, value in shown]
     if view.left:
-        parts.append(details("what was left in the broker", _json("what was left in the broker", view.left)))
+        what = "what was left in the broker"
+        parts.append(details(what, (_rest(view.left), _json(what, view.left))))
     seed = said.get("seed")
     command = view.command
     return section(
@@ -296,6 +298,24 @@ def about(view: RunView) -> Html:
         parts,
     )
 
+
+def _rest(left: Mapping[str, Json]) -> Html | None:
+    """Return why the wait for rest ended; None without a wait, or if what is told of it cannot be read."""
+    try:
+        settled = Settled.from_json(left["settled"])
+    except DAMAGED:
+        return None
+    return tag(
+        "p", f"The wait until nothing moves ended after {settled.waited_s:.1f} s: {_ENDS_OF_WAITS[settled.how]}."
+    )
+
+
+_ENDS_OF_WAITS: Mapping[How, str] = {
+    How.REST: "nothing was in flight any more, and every task had ended",
+    How.STUCK: "something was in flight or had not ended, and nothing could change that any more",
+    How.TIMEOUT: "no task ended within the time-out",
+    How.LIMIT: "tasks still ended when the longest wait was over",
+}
 
 _SETTINGS = (
     "stack",

@@ -115,10 +115,12 @@ SELECT node, count(*) FILTER (kind = 'started'), count(*) FILTER (kind = 'finish
 FROM (SELECT view_process.node, view_process.role, view_process.pid, kind, state FROM view_line JOIN view_process USING (file))
 GROUP BY node HAVING bool_or(role = 'worker') OR count(*) FILTER (kind = 'started') > 0 ORDER BY node;
 
+-- name: view_exit_text
+CREATE MACRO exit_text(code) AS CASE WHEN code < 0 THEN concat('by signal ', -code) ELSE concat('with code ', code) END;
+
 -- name: view_node_marks
 SELECT view_process.node, view_line.t, kind,
-       CASE kind WHEN 'exited' THEN concat('process ', child, CASE WHEN code < 0 THEN concat(' by signal ', -code)
-                                           ELSE concat(' with code ', code) END)
+       CASE kind WHEN 'exited' THEN concat('process ', child, ' ', exit_text(code))
                  WHEN 'clock' THEN concat('moved by ', offset_s, ' s')
                  WHEN 'down' THEN coalesce(signal, '')
                  ELSE coalesce(reason, '') END AS text
@@ -161,6 +163,21 @@ SELECT task.task, coalesce(task.name, (SELECT any_value(name) FROM view_line WHE
        task.fate, task.status, left(task.result, $long), task.note, parent.number
 FROM view_task AS task LEFT JOIN view_task AS parent ON parent.task = task.parent ORDER BY task.number;
 
+-- name: view_deaths
+-- Executions that had not ended when their process did, as its parent says.
+CREATE TABLE view_death AS
+WITH gone AS (
+    SELECT view_process.node, child AS pid, t, code FROM view_line JOIN view_process USING (file) WHERE kind = 'exited'
+), child AS (
+    SELECT view_process.file, number, t, code FROM view_process JOIN gone USING (node, pid)
+), begun AS (
+    SELECT task, file, max(t) FILTER (kind = 'started') AS began_t FROM view_line
+    WHERE task IS NOT NULL AND kind IN ('started', 'finished') AND file IN (SELECT file FROM child) GROUP BY task, file
+    HAVING began_t > coalesce(max(t) FILTER (kind = 'finished' AND state <> 'UNKNOWN'), 0)
+)
+SELECT task, number AS process, min(t) AS t, arg_min(code, t) AS code
+FROM begun JOIN child USING (file) WHERE t >= began_t GROUP BY task, number;
+
 -- name: view_events
 SELECT view_task.number, view_line.t, kind, view_process.number AS process,
        CASE kind
@@ -176,6 +193,8 @@ SELECT view_task.number, view_line.t, kind, view_process.number AS process,
        WHEN 'committed' THEN CASE WHEN rolled_back THEN 'rolled back' ELSE '' END
        ELSE coalesce(reason, '') END AS text, n
 FROM view_line JOIN view_task USING (task) JOIN view_process USING (file)
+UNION ALL
+SELECT view_task.number, view_death.t, 'exited', process, exit_text(code), 0 FROM view_death JOIN view_task USING (task)
 UNION ALL
 SELECT view_task.number, view_effect.t, 'effect', -1, left(key, $long), 0 FROM view_effect JOIN view_task USING (task)
 ORDER BY 1, 2, 6, 3;

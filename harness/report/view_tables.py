@@ -136,7 +136,7 @@ def read_tables(
     if not has_facts:
         database.run("view_no_facts")
     notes = _load(database, folder)
-    for query in ("view_processes", "view_marks", "view_runs", "view_stages"):
+    for query in ("view_processes", "view_marks", "view_runs", "view_stages", "view_exit_text", "view_deaths"):
         database.run(query)
     database.run("view_tasks", named=list(named), most=most, long=_LONG_CHARS)
     ((begin_t, end_t),) = database.all("view_span")

@@ -5,7 +5,7 @@
   const byId = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
   const MOST_MATCHES = 50, MOST_LOG_LINES = 400, MOST_FAMILY = 150;
-  const GONE_BAD = new Set(["refused", "unknown", "revoked", "discarded", "retried", "errback"]);
+  const GONE_BAD = new Set(["refused", "unknown", "revoked", "discarded", "retried", "errback", "exited"]);
 
   function make(name, attributes, ...children) {
     const made = document.createElement(name);
@@ -136,6 +136,9 @@
         open.set(event.owner, event);
       } else if (event.kind === "finished" && open.has(event.owner)) {
         spans.push({ lane: event.where, begin: open.get(event.owner).t, end: event.t, css: "run", text: "ran" });
+        open.delete(event.owner);
+      } else if (event.kind === "exited" && open.has(event.owner)) {
+        spans.push({ lane: event.where, begin: open.get(event.owner).t, end: event.t, css: "run open", text: `began, and had not ended when its process ended ${event.text}`, cut: true });
         open.delete(event.owner);
       }
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.audit.remains import Remains
 from harness.audit.run_folder import RunFolder
 from harness.records.expectation import Delivery, Promise
 from harness.records.moment import Moment
@@ -181,6 +182,31 @@ def test_a_finding_tells_what_became_of_its_task_and_when(world: World) -> None:
     assert "mail sent at 9.000 s, began on worker-1 at 11.000 s, ended as FAILURE on worker-1 at 12.000 s</li>" in text
 
 
+def test_a_finding_tells_when_the_process_of_its_task_ended_and_when_it_had_its_effect(world: World) -> None:
+    world.intend("b")
+    world.execute("b", node="worker-1.7", state=None)
+    world.mails.append({"t": 1_002.5, "kind": "mail", "key": "mail:b", "task": "b"})
+    world.say("worker-1", "exited", child=7, code=-9)
+    died = "its process ended by signal 9 on worker-1 at 3.000 s"
+    assert f"began on worker-1 at 2.000 s, had its effect at 2.500 s, {died}</li>" in made(world)
+
+
+def test_a_finding_tells_when_a_worker_that_had_its_task_lost_the_broker(world: World) -> None:
+    for worker in ("worker-1", "worker-2"):
+        world.say(worker, "disconnected", reason="before")
+    world.intend("b")
+    world.execute("b", state=None)
+    for worker in ("worker-1", "worker-2"):
+        world.say(worker, "disconnected", reason="while it ran")
+    world.intend("c")
+    world.execute("c")
+    world.say("worker-1", "disconnected", reason="after it ended")
+    text = made(world)
+    lost = "worker-1 lost its connection to the broker"
+    assert f"mail sent at 0.000 s, began on worker-1 at 2.000 s, {lost} at 3.000 s, {lost} at 9.000 s</li>" in text
+    assert "mail sent at 5.000 s, began on worker-1 at 7.000 s, ended as SUCCESS on worker-1 at 8.000 s</li>" in text
+
+
 def test_a_reason_tells_how_the_setting_is_to_blame(world: World) -> None:
     world.say("worker-1", "settings", task_acks_late=False)
     world.intend("x")
@@ -224,6 +250,15 @@ def test_of_a_task_that_began_often_the_first_moments_and_the_last_are_told(worl
     (told,) = re.findall(r"mail (sent at .*?)</li>", made(world))
     assert told.count("began") == 7
     assert told.endswith("began on worker-1 at 7.000 s, ..., began on worker-1 at 10.000 s")
+
+
+def test_the_page_says_why_the_wait_for_rest_ended(world: World) -> None:
+    world.intend("a")
+    assert "The wait until nothing moves" not in made(world)
+    world.remains = {**Remains().to_json(), "settled": {"how": "stuck", "waited_s": 3.21}}
+    assert "nothing moves ended after 3.2 s: something was in flight or had not ended, and nothing could" in made(world)
+    world.remains = {**Remains().to_json(), "settled": {"how": "odd", "waited_s": 3.21}}
+    assert "The wait until nothing moves" not in made(world)
 
 
 def test_the_page_says_what_was_promised(world: World) -> None:

@@ -86,6 +86,40 @@ def test_a_life_has_every_event_with_its_process_in_the_order_of_time(world: Wor
     assert (told.name, told.status, told.result) == ("mail", "SUCCESS", '{"ok": "a"}')
 
 
+def test_the_end_of_a_process_belongs_to_the_tasks_that_had_not_ended_in_it(world: World) -> None:
+    for task in ("ended", "open", "interrupted", "elsewhere", "stored"):
+        world.intend(task)
+    world.execute("ended", node="worker-1.7")
+    world.execute("open", node="worker-1.7", state=None)
+    world.execute("interrupted", node="worker-1.7", state="UNKNOWN")
+    world.execute("elsewhere", node="worker-2.7", state=None)
+    world.execute("stored", node="worker-1.8", state=None)
+    world.say("worker-1", "finished", "stored", state="FAILURE", outside=True)
+    world.say("worker-1", "exited", child=7, code=-9)
+    world.say("worker-1", "exited", child=8, code=1)
+    world.say("worker-1", "exited", child=7, code=0)
+    view = seen(world)
+    told = {task: [one for one in life(view, task).events if one.kind == "exited"] for task in view.lives.tasks}
+    assert {task: [one.text for one in ends] for task, ends in told.items()} == {
+        "ended": [],
+        "open": ["by signal 9"],
+        "interrupted": ["by signal 9"],
+        "elsewhere": [],
+        "stored": ["with code 1"],
+    }
+    (end,) = told["open"]
+    assert (view.lives.processes[end.process].node, view.lives.processes[end.process].pid) == ("worker-1", 7)
+    assert [one.kind for one in life(view, "open").events][-2:] == ["started", "exited"]
+
+
+def test_a_process_that_ended_before_a_task_began_says_nothing_of_it(world: World) -> None:
+    """A container that starts again counts its process ids anew."""
+    world.intend("a")
+    world.say("worker-1", "exited", child=7, code=-9)
+    world.execute("a", node="worker-1.7", state=None)
+    assert "exited" not in [one.kind for one in life(seen(world), "a").events]
+
+
 def test_a_task_that_nobody_sent_has_a_life_too(world: World) -> None:
     world.fine("a")
     world.say("worker-1", "started", "stray", name="odd", retries=0)
