@@ -329,20 +329,23 @@ def app_line(change: Mapping[str, Json]) -> str:
     if len(change) == 1:
         ((name, value),) = change.items()
         return f"app.conf.{name} = {value!r}"
-    return f"app.conf.update({', '.join(f'{name}={value!r}' for name, value in change.items())})"
+    return f"app.conf.update({_arguments(change)})"
 
 
 def task_line(change: Mapping[str, Json]) -> str:
     """Return the line that sets options of a task."""
-    return f"@app.task({', '.join(f'{name}={value!r}' for name, value in change.items())})"
+    return f"@app.task({_arguments(change)})"
 
 
 def _line_for(found: Value, change: Mapping[str, Json]) -> str:
     """Return the line that sets options of a task where they are set now: Celery lets annotations win."""
     if found.annotated is None:
         return task_line(change)
-    options = ", ".join(f"{_literal(name)}: {_literal(value)}" for name, value in change.items())
-    return f"app.conf.task_annotations = {{{_literal(found.annotated)}: {{{options}}}}}"
+    return f"app.conf.task_annotations[{_literal(found.annotated)}].update({_arguments(change)})"
+
+
+def _arguments(change: Mapping[str, Json]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in change.items())
 
 
 def queue_line(name: str, arguments: Mapping[str, Json]) -> str:

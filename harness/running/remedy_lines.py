@@ -30,24 +30,34 @@ def settings_of_lines(lines: Iterable[str], task: str) -> dict[str, Json]:
     """Return the Celery settings that do what some lines would do if they were pasted into the app.
 
     Args:
-        lines: such as `@app.task(acks_late=True)`, `app.conf.task_acks_late = True` or `app.conf.update(...)`. Others
-            do nothing.
+        lines: such as `@app.task(acks_late=True)`, `app.conf.task_acks_late = True`, `app.conf.update(...)` or
+            `app.conf.task_annotations["*"].update(...)`. Others do nothing.
         task: the task whose decorator is meant.
     """
     settings: dict[str, Json] = {}
-    options: dict[str, Json] = {}
     for line in lines:
         for statement in _parsed(line.removeprefix("@")):
             match statement:
                 case ast.Expr(value=ast.Call(func=called, keywords=keywords)):
                     said = {one.arg: _value(one.value) for one in keywords if one.arg and _is_literal(one.value)}
-                    if ast.unparse(called) == "app.conf.update":
-                        settings |= said
-                    else:
-                        options |= said
+                    if said:
+                        settings = laid_over(settings, _set_by(called, said, task))
                 case ast.Assign(targets=[ast.Attribute(attr=name)], value=value) if _is_literal(value):
-                    settings[name] = _value(value)
-    return laid_over(settings, {"task_annotations": {task: options}} if options else {})
+                    settings = laid_over(settings, {name: _value(value)})
+    return settings
+
+
+def _set_by(called: ast.expr, said: Mapping[str, Json], task: str) -> Mapping[str, Json]:
+    """Return the settings that a call with these keywords sets; empty if it is none of those that set any."""
+    match called:
+        case ast.Attribute(value=ast.Attribute(attr="conf"), attr="update"):
+            return said
+        case ast.Attribute(value=ast.Subscript(slice=ast.Constant(value=str(key))), attr="update"):
+            return {"task_annotations": {key: said}}
+        case ast.Attribute(attr="task"):
+            return {"task_annotations": {task: said}}
+        case _:
+            return {}
 
 
 def laid_over(settings: Mapping[str, Json], more: Mapping[str, Json]) -> dict[str, Json]:

@@ -70,5 +70,5 @@ def test_what_the_apps_own_annotations_lose_is_mended_by_an_annotation(session: 
     assert lost.outcome is Outcome.LOST
     assert "task_acks_late is False (task_annotations of *)" in " ".join(lost.reasons)
     (remedy,) = survival.remedies
-    assert remedy.lines == ('app.conf.task_annotations = {"*": {"acks_late": True}}',)
+    assert remedy.lines == ('app.conf.task_annotations["*"].update(acks_late=True)',)
     assert [one.outcome for one in remedy.results] == [Outcome.RAN_TWICE]

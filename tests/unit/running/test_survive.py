@@ -219,14 +219,19 @@ def test_where_nothing_broke_nothing_is_run_again(tmp_path: Path, asked: list[tu
             {"task_annotations": {"pay": {"acks_late": True, "max_retries": 3}}, "x": {"y": 1}},
         ),
         (
-            ['app.conf.task_annotations = {"*": {"acks_late": True}}', "@app.task(max_retries=3)"],
+            ['app.conf.task_annotations["*"].update(acks_late=True)', "@app.task(max_retries=3)"],
             {"task_annotations": {"*": {"acks_late": True}, "pay": {"max_retries": 3}}},
         ),
         (
-            ['app.conf.task_annotations = {"pay": {"acks_late": True}}', "@app.task(max_retries=3)"],
+            ["@app.task(max_retries=3)", 'app.conf.task_annotations["pay"].update(acks_late=True)'],
             {"task_annotations": {"pay": {"acks_late": True, "max_retries": 3}}},
         ),
+        (
+            [f'app.conf.task_annotations["*"].update({one}=True)' for one in ("acks_late", "ignore_result")],
+            {"task_annotations": {"*": {"acks_late": True, "ignore_result": True}}},
+        ),
         # What no line of Python says, or no value, is not tried.
+        (['Queue("mails", queue_arguments={"x-queue-type": "quorum"})', "app.task(...)", "app.conf.update(x=...)"], {}),
         (["@app.task(time_limit=...)", "delete the queue first", "celery -A app worker --pool=prefork"], {}),
     ],
 )
