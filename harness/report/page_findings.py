@@ -44,7 +44,7 @@ def _brief(view: RunView, number: int) -> str:
     life = view.lives.life(number)
     moments = [(one.t, _moment(view, one)) for one in life.events if one.kind in _NAMED]
     moments += [
-        (fault.injected_t, f"hit by the fault {fault.fault}")
+        (fault.injected_t, f"the fault {fault.fault} seen in force")
         for fault in view.faults
         if fault.injected_t is not None and life.task in fault.tasks
     ]

@@ -1,4 +1,4 @@
--- The queries of a run's view, in DuckDB's SQL. The audit has left its tables (`fact`, `effect`, `told`); see audit.sql
+-- The queries of a run's view, in DuckDB's SQL. The audit has left its tables (`fact`, `want`, `told`, `promised`); see audit.sql
 -- there. Each query has a name; bind parameters are written $name.
 
 -- name: view_no_facts
@@ -10,6 +10,7 @@ CREATE TABLE fact (
 );
 CREATE TABLE told (task VARCHAR, traceback VARCHAR, worker VARCHAR);
 CREATE TABLE promised (predecessor VARCHAR, task VARCHAR, name VARCHAR, way VARCHAR);
+CREATE TABLE want (task VARCHAR, key VARCHAR);
 
 -- name: view_line_table
 CREATE TABLE view_line (
@@ -203,10 +204,19 @@ ORDER BY 1, 2, 6, 3;
 CREATE TABLE view_effect (task VARCHAR, key VARCHAR, t DOUBLE);
 
 -- name: view_effects
+-- An effect that names no task belongs to each task that expects it, by its key or by another name.
 INSERT INTO view_effect
-SELECT task, key, t FROM read_json($files, format = 'newline_delimited', maximum_object_size = $longest,
-    ignore_errors = true, columns = {task: 'VARCHAR', key: 'VARCHAR', t: 'DOUBLE'})
-WHERE task IS NOT NULL AND key IS NOT NULL;
+WITH seen AS (
+    SELECT row_number() OVER () AS number, task, key, t, also FROM read_json($files, format = 'newline_delimited',
+        maximum_object_size = $longest, ignore_errors = true,
+        columns = {task: 'VARCHAR', key: 'VARCHAR', t: 'DOUBLE', also: 'VARCHAR[]'})
+    WHERE key IS NOT NULL
+), named AS (
+    SELECT number, t, key FROM seen WHERE task IS NULL UNION ALL SELECT number, t, unnest(also) FROM seen WHERE task IS NULL
+)
+SELECT task, key, t FROM seen WHERE task IS NOT NULL
+UNION ALL
+SELECT want.task, min(key), min(t) FROM named JOIN want USING (key) GROUP BY want.task, number;
 
 -- name: view_follows
 -- What follows a task by its message, in a chain or as the body of a chord.

@@ -86,6 +86,31 @@ def test_a_life_has_every_event_with_its_process_in_the_order_of_time(world: Wor
     assert (told.name, told.status, told.result) == ("mail", "SUCCESS", '{"ok": "a"}')
 
 
+def test_an_effect_that_names_no_task_belongs_to_those_that_expect_it(world: World) -> None:
+    world.intend("a", effects=["mail:to=ada", "mail:subject=Hello"])
+    world.intend("b", effects=["mail:subject=Hello"])
+    world.intend("c", effects=["mail:c"])
+    world.intend("d", effects=["order:1"])
+    names = ["mail:to=ada", "mail:subject=Hello"]
+    world.mails += [
+        {"t": 1_020.0, "kind": "mail", "key": "mail:one", "task": None, "also": names},
+        {"t": 1_021.0, "kind": "mail", "key": "mail:two", "task": None, "also": names},
+        {"t": 1_022.0, "kind": "mail", "key": "mail:c", "task": None},
+        {"t": 1_023.0, "kind": "mail", "key": "order:1", "task": "c"},
+    ]
+    view = seen(world)
+    told = {
+        task: [(one.t, one.text) for one in life(view, task).events if one.kind == EFFECT] for task in view.lives.tasks
+    }
+    hello = "mail:subject=Hello"
+    assert told == {
+        "a": [(1_020.0, hello), (1_021.0, hello)],
+        "b": [(1_020.0, hello), (1_021.0, hello)],
+        "c": [(1_022.0, "mail:c"), (1_023.0, "order:1")],
+        "d": [],
+    }
+
+
 def test_the_end_of_a_process_belongs_to_the_tasks_that_had_not_ended_in_it(world: World) -> None:
     for task in ("ended", "open", "interrupted", "elsewhere", "stored"):
         world.intend(task)
