@@ -43,16 +43,29 @@ def _brief(view: RunView, number: int) -> str:
     """Return a task's name, and the times of its life that tell what became of it."""
     life = view.lives.life(number)
     moments = [(one.t, _moment(view, one)) for one in life.events if one.kind in _NAMED]
-    moments += [
-        (fault.injected_t, f"the fault {fault.fault} seen in force")
-        for fault in view.faults
-        if fault.injected_t is not None and life.task in fault.tasks
-    ]
+    moments += _faults(view, life)
     moments += _disconnections(view, life)
     said = [f"{text} at {t - view.lives.base_t:.3f} s" for t, text in sorted(moments, key=itemgetter(0))]
     if len(said) > _MOST_MOMENTS:
         said[_MOST_MOMENTS - 1 : -1] = ["..."]
     return f"{life.name} {', '.join(said)}".strip()
+
+
+def _faults(view: RunView, life: Life) -> list[tuple[float, str]]:
+    """Return when each fault was seen in force that met the task.
+
+    A fault of the broker also counts for a task that was sent before and that no worker ever took. It is not among
+    those that the fault met: these were with a worker.
+    """
+    kinds = {one.kind for one in life.events}
+    is_untaken = not kinds & {Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.REVOKED, Kind.DISCARDED}
+    sent_t = life.events[0].t if Kind.INTENDED in kinds and is_untaken else math.inf
+    return [
+        (fault.injected_t, f"the fault {fault.fault} seen in force")
+        for fault in view.faults
+        if fault.injected_t is not None
+        and (life.task in fault.tasks or (sent_t < fault.injected_t and (fault.node or "").startswith("broker-")))
+    ]
 
 
 def _disconnections(view: RunView, life: Life) -> list[tuple[float, str]]:

@@ -207,6 +207,28 @@ def test_a_finding_tells_when_a_worker_that_had_its_task_lost_the_broker(world: 
     assert "mail sent at 5.000 s, began on worker-1 at 7.000 s, ended as SUCCESS on worker-1 at 8.000 s</li>" in text
 
 
+def test_a_finding_tells_which_faults_met_its_task_and_when_the_broker_was_struck_that_had_it(world: World) -> None:
+    for task in ("met", "untaken", "taken"):
+        world.intend(task)
+    world.execute("met", state=None)
+    world.execute("taken", state=None)
+    world.say("worker-1", "exited", child=1, code=-9)
+    world.intend("later")
+    common = {"text": "It struck.", "missing": None, "error": None}
+    faults = [
+        {**common, "fault": "kill-worker", "node": "worker-1", "injected_t": 1_008.5, "tasks": ["met"]},
+        {**common, "fault": "restart-broker", "node": "broker-1", "injected_t": 1_008.75},
+    ]
+    world.folder.write("faults.json", {"format": 1, "faults": faults})
+    said = dict(re.findall(r"<li><a[^>]*><code>(\w+)</code></a> mail (.*?)</li>", made(world)))
+    assert {task: re.findall(r"the fault (\S+ seen in force at \S+) s", text) for task, text in said.items()} == {
+        "met": ["kill-worker seen in force at 8.500"],
+        "untaken": ["restart-broker seen in force at 8.750"],
+        "taken": [],
+        "later": [],
+    }
+
+
 def test_a_reason_tells_how_the_setting_is_to_blame(world: World) -> None:
     world.say("worker-1", "settings", task_acks_late=False)
     world.intend("x")
