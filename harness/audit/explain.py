@@ -164,7 +164,7 @@ class Explainer:
                 f": there is no queue `{story.queue or DEFAULT_QUEUE}`: it was deleted, or no queue is bound to that "
                 "routing key"
             )
-        return ": look for a queue that was purged or deleted, and for a worker that dropped it"
+        return ": look for a queue that was purged or deleted, a broker that lost it, and a worker that dropped it"
 
     def _duplicated(self, story: Story) -> str:
         times = self.database.all("repeated_keys", task=story.task)

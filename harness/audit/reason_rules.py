@@ -53,6 +53,11 @@ _LOST_OR_AWAITED = _LOST | {Code.CHORDS_HOPELESS}
 _FAILED = frozenset({Code.WRONG, Code.FAILED_UNEXPECTEDLY})
 _DUPLICATED = frozenset({Code.DUPLICATED})
 _CONFIGURATION = "Celery's documentation, Configuration and defaults"
+_BEGINS_AGAIN = "a task whose worker dies begins once more, and does again what it had done"
+_BEGINS_EACH_TIME = (
+    "a task that kills its process begins again each time, on a classic queue without end, and does again what it had "
+    "done"
+)
 RULES = (
     Rule(
         codes=_LOST,
@@ -83,23 +88,26 @@ RULES = (
             ),
             (
                 "x-max-length",
-                "has room for a limited number of messages",
+                "has room for a limited number of messages: a full one drops its oldest, and tells no sender",
                 {"x-overflow": "reject-publish"},
-                "who sends to the full queue is refused",
+                "who sends to the full queue is refused, and has to send again",
                 "Queue Length Limit",
             ),
             (
                 "x-max-length-bytes",
-                "has room for a limited number of bytes",
+                "has room for a limited number of bytes: a full one drops its oldest, and tells no sender",
                 {"x-overflow": "reject-publish"},
-                "who sends to the full queue is refused",
+                "who sends to the full queue is refused, and has to send again",
                 "Queue Length Limit",
             ),
         )
     ),
     Rule(
         codes=_LOST,
-        seen="no worker ever began it, it was sent as transient, and then a worker lost its connection to the broker",
+        seen=(
+            "no worker ever began it, it was sent as transient, which a broker that stops does not keep, and then a "
+            "worker lost its connection to the broker"
+        ),
         holds=lambda case: case.starts == 0 and case.ending is None and case.is_transient,
         blamed=OfDeliveryMode(),
         value="1 or transient",
@@ -112,7 +120,7 @@ RULES = (
         holds=lambda case: _is_unended(case) and case.status == "RETRY" and not case.is_retried,
         blamed=OfTask("acks_late", off, {"acks_late": True}),
         value="False",
-        price="a task whose worker dies begins once more",
+        price=_BEGINS_AGAIN,
         source="Celery's documentation, Workers Guide: Soft Shutdown",
     ),
     Rule(
@@ -121,7 +129,7 @@ RULES = (
         holds=_is_unended,
         blamed=OfTask("acks_late", off, {"acks_late": True}),
         value="False",
-        price="a task whose worker dies begins once more",
+        price=_BEGINS_AGAIN,
         source=f"{_CONFIGURATION}: task_acks_late",
     ),
     Rule(
@@ -144,12 +152,15 @@ RULES = (
             given={"acks_late": on, "retry_on_worker_lost": off},
         ),
         value="False or None",
-        price="a task that kills its process begins again each time, on a classic queue without end",
+        price=_BEGINS_EACH_TIME,
         source="celery/celery#1628",
     ),
     Rule(
         codes=_FAILED,
-        seen="its pool process was killed or ended (WorkerLostError), with early acknowledgement",
+        seen=(
+            "its pool process was killed or ended (WorkerLostError), and its message had been acknowledged before it "
+            "began"
+        ),
         holds=lambda case: case.ending == "FAILURE" and case.error == "WorkerLostError",
         blamed=OfTask(
             "acks_late",
@@ -158,7 +169,7 @@ RULES = (
             given={"retry_on_worker_lost": off},
         ),
         value="False",
-        price="a task that kills its process begins again each time, on a classic queue without end",
+        price=_BEGINS_EACH_TIME,
         source="celery/celery#1628",
     ),
     Rule(
@@ -227,7 +238,7 @@ RULES = (
         holds=lambda case: case.redelivered and case.code is not None,
         blamed=OfTask("reject_on_worker_lost", on, {"reject_on_worker_lost": False}, given={"acks_late": on}),
         value="True",
-        price="such a task ends as a FAILURE, WorkerLostError",
+        price="such a task ends as a FAILURE, WorkerLostError, with what it had done by then",
         source=f"{_CONFIGURATION}: task_reject_on_worker_lost",
     ),
     Rule(
@@ -313,7 +324,7 @@ RULES = (
         holds=lambda case: case.starts > 0,
         blamed=OfPrefetch(),
         value="any but 1",
-        price="a worker asks the broker for each message; a task whose worker dies begins once more",
+        price=f"a worker asks the broker for each message; {_BEGINS_AGAIN}",
         source="Celery's documentation, Optimizing: Prefetch Limits",
     ),
 )

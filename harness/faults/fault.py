@@ -108,6 +108,8 @@ class Fault(ABC):
         self._now: Callable[[], float] = time.time
         self.node: str | None = None
         """The name of the broken node."""
+        self.begun_t: float | None = None
+        """The time when breaking it began, Unix time in seconds; None before."""
         self.injected_t: float | None = None
         """The time when it was seen broken, Unix time in seconds; None before."""
         self.healing_t: float | None = None
@@ -197,7 +199,7 @@ class Fault(ABC):
         if self.injected_t is None or self.healed_t is None:
             return None
         return Window(
-            injected_t=self.injected_t,
+            begun_t=self.begun_t or self.injected_t,
             healing_t=self.healing_t or self.healed_t,
             healed_t=self.healed_t,
             node=self.node,

@@ -40,6 +40,7 @@ def account_of(
         planned=planned,
         fault=fault.name,
         node=fault.node,
+        begun_t=fault.begun_t,
         injected_t=fault.injected_t,
         healing_t=fault.healing_t,
         healed_t=fault.healed_t,

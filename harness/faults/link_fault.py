@@ -55,6 +55,7 @@ class LinkFault(Fault):
         client = self._choose()
         self.node = client or "every client"
         self._receipts = Receipts(self._stack.folder.journal)
+        self.begun_t = self._now()
         self._disturbing = self._stack.link.disturb(self._disturbance(client))
         self.injected_t = self._now()
         self._report = self._disturbing.report()

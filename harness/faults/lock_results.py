@@ -29,6 +29,7 @@ class LockResults(Fault):
 
     def inject(self) -> None:
         """Lock the tables. Raises ResultsError if they are locked already, or are not there."""
+        self.begun_t = self._now()
         self._lock = lock(self._stack.results)
         self._was_held = None
         if self._lock.is_held():

@@ -54,6 +54,7 @@ class MailFault(Fault):
             raise UsageError("the stack has no mailbox; ask for one with mailbox=True, or the fixture `mailbox`.")
         (self._mailbox,) = boxes
         self.node = self._mailbox.name
+        self.begun_t = self._now()
         self._rule = self._begin(self._mailbox)
         if not self._mailbox.applies(self._rule):
             raise WaitTimeout(f"{self.node} did not apply its new rule within ten seconds.")

@@ -41,6 +41,7 @@ class NodeFault(Fault):
         silence = self._silence_of(victim)
         self._victim, self._silence, self.node = victim, silence, victim.name
         self._before_it_breaks(victim)
+        self.begun_t = self._now()
         self._break(victim)
         self.injected_t = self._now()
         silence.begin(self.injected_t)

@@ -16,7 +16,7 @@ class Noop(Fault):
 
     def inject(self) -> None:
         """Record the time."""
-        self.injected_t = self._now()
+        self.begun_t = self.injected_t = self._now()
 
     def heal(self) -> None:
         """Record the time."""

@@ -156,6 +156,8 @@ class FaultAccount(Record):
     """The name of the fault."""
     node: str | None = None
     """The name of the node that was broken; None if none was."""
+    begun_t: float | None = field(default=None, metadata=LEFT_OUT)
+    """The time when breaking it began, Unix time; None if it was not begun, and in the folder of an older version."""
     injected_t: float | None = None
     """The time when the node was seen broken, Unix time; None if it was not."""
     healing_t: float | None = field(default=None, metadata=LEFT_OUT)
@@ -170,6 +172,11 @@ class FaultAccount(Record):
     """Number of these tasks that were delivered again, for a fault that follows them; else None."""
     recovery: Recovery | None = field(default=None, metadata=LEFT_OUT)
     """The recovery; None if the fault did not land."""
+
+    @property
+    def begin_t(self) -> float | None:
+        """The earliest time from which it may have been broken; None if it was not injected."""
+        return None if self.injected_t is None else self.begun_t or self.injected_t
 
 
 @dataclass(frozen=True, kw_only=True)

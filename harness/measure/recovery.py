@@ -76,7 +76,7 @@ class Recovery(Record):
         elif self.backlog_s:
             yield f"after {write_duration(self.backlog_s)} the backlog was back where it had been"
         else:
-            yield "the backlog stayed where it had been"
+            yield "the backlog did not grow"
         if self.throughput is not None:
             yield f"the throughput afterwards was {self.throughput:.0%} of that before"
         if self.redelivered:
@@ -87,7 +87,7 @@ class Recovery(Record):
 class Window:
     """The times of a fault, Unix time in seconds, and what it met."""
 
-    injected_t: float
+    begun_t: float
     healing_t: float
     """When healing began."""
     healed_t: float
@@ -98,7 +98,7 @@ class Window:
 
     def holds(self, t: float) -> bool:
         """Return whether a time is after the injection, and before the next fault."""
-        return self.injected_t < t <= self.until_t
+        return self.begun_t < t <= self.until_t
 
 
 class Signs:
@@ -156,18 +156,20 @@ class Signs:
             samples: see `backlog_recovery`; None to take them from the journal.
         """
         seen = self._samples(window) if samples is None else list(samples)
-        if seen and not seen[-1][1]:
+        is_empty = bool(seen) and not seen[-1][1]
+        empty_t = next((t for t, backlog in seen if t >= window.healed_t and not backlog), None)
+        if empty_t is None and is_empty:
+            empty_t = window.healed_t
+        if is_empty:
             # Nothing was in flight at the end, and nothing more came: it stayed so.
             seen.append((seen[-1][0] + CALM_S, 0))
         first_t = self._first_task(window)
         return Recovery(
-            noticed_s=_after(window.injected_t, self._first_sign(window)),
+            noticed_s=_after(window.begun_t, self._first_sign(window)),
             reconnected_s=_after(window.healing_t, self._reconnected(window)),
             first_task_s=_after(window.healing_t, first_t),
-            backlog_s=_rounded(backlog_recovery(seen, injected_t=window.injected_t, healed_t=window.healed_t)),
-            empty_s=_after(
-                window.healing_t, next((t for t, backlog in seen if t >= window.healed_t and not backlog), None)
-            ),
+            backlog_s=_rounded(backlog_recovery(seen, begun_t=window.begun_t, healed_t=window.healed_t)),
+            empty_s=_after(window.healing_t, empty_t),
             throughput=self._throughput(window, first_t, seen),
             redelivered=sum(map(window.holds, self._again)),
         )
@@ -180,7 +182,7 @@ class Signs:
         """Return when the last node that had lost its connection was ready again; None if none had, or one was not."""
         back = []
         for node, ready in self._back.items():
-            again = self._up[node] if any(t <= window.injected_t for t in self._up[node]) else []
+            again = self._up[node] if any(t <= window.begun_t for t in self._up[node]) else []
             lost_t = min(filter(window.holds, (*self._lost[node], *again)), default=None)
             if lost_t is not None:
                 back.append(min((t for t in ready if t > lost_t and window.holds(t)), default=None))
@@ -194,9 +196,9 @@ class Signs:
 
     def _throughput(self, window: Window, first_t: float | None, samples: Sequence[tuple[float, int]]) -> float | None:
         first_sent_t, last_sent_t = self._sent_t
-        begin_t = max(window.injected_t - BEFORE_S, first_sent_t)
-        before_s = window.injected_t - begin_t
-        before = self._stages.ended_between(begin_t, window.injected_t) if before_s >= _LEAST_S else 0
+        begin_t = max(window.begun_t - BEFORE_S, first_sent_t)
+        before_s = window.begun_t - begin_t
+        before = self._stages.ended_between(begin_t, window.begun_t) if before_s >= _LEAST_S else 0
         if before < _LEAST_TASKS or first_t is None:
             return None
         again_t = max(first_t, window.healed_t)
@@ -209,7 +211,7 @@ class Signs:
         return round((after / after_s) / (before / before_s), 3)
 
     def _samples(self, window: Window) -> list[tuple[float, int]]:
-        begin_t = window.injected_t - BEFORE_S
+        begin_t = window.begun_t - BEFORE_S
         end_t = min(self._last_t, window.healed_t + _LONGEST_S)
         steps = range(int(max(0.0, end_t - begin_t) / _STEP_S) + 1)
         samples = [(t, self._stages.in_flight_at(t)) for t in (begin_t + step * _STEP_S for step in steps)]
@@ -222,8 +224,8 @@ class Signs:
 def until_next(windows: Iterable[Window]) -> list[Window]:
     """Return the windows of a run's faults, each ending where the next fault began."""
     every = list(windows)
-    begins = [one.injected_t for one in every]
-    return [replace(one, until_t=min((t for t in begins if t > one.injected_t), default=inf)) for one in every]
+    begins = [one.begun_t for one in every]
+    return [replace(one, until_t=min((t for t in begins if t > one.begun_t), default=inf)) for one in every]
 
 
 def _after(begin_t: float, t: float | None) -> float | None:
@@ -234,9 +236,7 @@ def _rounded(value_s: float | None) -> float | None:
     return None if value_s is None else round(value_s, 3)
 
 
-def backlog_recovery(
-    samples: Sequence[tuple[float, int]], *, injected_t: float, healed_t: float | None
-) -> float | None:
+def backlog_recovery(samples: Sequence[tuple[float, int]], *, begun_t: float, healed_t: float | None) -> float | None:
     """Return the seconds from an injection until the backlog was back at its reference and stayed there for 3 s.
 
     The reference is the highest backlog of the 10 s before; for the margin see MARGIN_TASKS. 0 if the backlog was never
@@ -244,24 +244,24 @@ def backlog_recovery(
 
     Args:
         samples: about one a second or more, in time order: Unix time in seconds, backlog.
-        injected_t: the time when the fault was injected.
+        begun_t: the time when the fault was injected.
         healed_t: the time when it was healed; None if it was not.
 
     Returns:
         Seconds; None if the backlog did not return, or if nothing was measured before the fault or for 3 s afterwards.
     """
-    before = [backlog for t, backlog in samples if injected_t - BEFORE_S <= t <= injected_t]
+    before = [backlog for t, backlog in samples if begun_t - BEFORE_S <= t <= begun_t]
     if not before:
         return None
     most = max(before) + max(MARGIN_TASKS, max(before) * MARGIN_SHARE)
-    after = [(t, backlog <= most) for t, backlog in samples if t > injected_t]
+    after = [(t, backlog <= most) for t, backlog in samples if t > begun_t]
     # A backlog that comes and goes while the fault lasts has not recovered. A backlog that grows after the end, as
     # after a pause of the broker, must do so within CALM_S; later growth has other reasons.
-    end_t = (after[-1][0] if after else injected_t) if healed_t is None else healed_t + CALM_S
-    left_t = max((t for t, is_back in after if not is_back and t <= end_t), default=injected_t)
+    end_t = (after[-1][0] if after else begun_t) if healed_t is None else healed_t + CALM_S
+    left_t = max((t for t, is_back in after if not is_back and t <= end_t), default=begun_t)
     for number, (t, _) in enumerate(after):
         if t > left_t and after[-1][0] >= t + CALM_S:
             calm = [is_back for later_t, is_back in after[number:] if later_t <= t + CALM_S]
             if all(calm):
-                return 0.0 if left_t == injected_t else t - injected_t
+                return 0.0 if left_t == begun_t else t - begun_t
     return None

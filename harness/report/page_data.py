@@ -56,13 +56,13 @@ def faults_of(view: RunView) -> list[Json]:
     base_t = view.lives.base_t
     return [
         [
-            round(fault.injected_t - base_t, _DIGITS),
+            round(fault.begin_t - base_t, _DIGITS),
             None if fault.healed_t is None else round(fault.healed_t - base_t, _DIGITS),
             printable(f"{fault.planned or fault.fault or 'fault'}{f' on {fault.node}' if fault.node else ''}"),
             printable(fault.node or ""),
         ]
         for fault in view.faults
-        if fault.injected_t is not None
+        if fault.begin_t is not None
     ]
 
 

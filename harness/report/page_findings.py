@@ -21,6 +21,8 @@ _TOLD: Mapping[str, str] = {
     EFFECT: "had its effect",
 }
 """The kinds of events that a finding tells of its tasks as they are, and the words for them."""
+_REMARK = "remark"
+"""What stands at a finding that breaks no promise."""
 _NAMED = {*_TOLD, Kind.FINISHED, Kind.EXITED}
 
 
@@ -32,7 +34,8 @@ def findings(view: RunView) -> Html:
     order = list(Verdict)
     ordered = sorted(audited.findings, key=lambda one: -order.index(one.verdict))
     named = {task for one in ordered for task in one.tasks}
-    lives = {task: _brief(view, number) for number, task in enumerate(view.lives.tasks) if task in named}
+    lives = {task: f"{name} was never sent" for _, task, name in view.lives.unsent if task in named}
+    lives |= {task: _brief(view, number) for number, task in enumerate(view.lives.tasks) if task in named}
     articles = [_finding(number, one, lives) for number, one in enumerate(ordered, start=1)]
     if audited.tracebacks:
         articles.append(details("The traceback of the first task that failed", map(_pre, audited.tracebacks)))
@@ -52,7 +55,7 @@ def _brief(view: RunView, number: int) -> str:
 
 
 def _faults(view: RunView, life: Life) -> list[tuple[float, str]]:
-    """Return when each fault was seen in force that met the task.
+    """Return when each fault struck that met the task: from when it may have been broken.
 
     A fault of the broker also counts for a task that was sent before and that no worker ever took. It is not among
     those that the fault met: these were with a worker.
@@ -61,10 +64,10 @@ def _faults(view: RunView, life: Life) -> list[tuple[float, str]]:
     is_untaken = not kinds & {Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.REVOKED, Kind.DISCARDED}
     sent_t = life.events[0].t if Kind.INTENDED in kinds and is_untaken else math.inf
     return [
-        (fault.injected_t, f"the fault {fault.fault} seen in force")
+        (fault.begin_t, f"struck by {fault.fault}")
         for fault in view.faults
-        if fault.injected_t is not None
-        and (life.task in fault.tasks or (sent_t < fault.injected_t and (fault.node or "").startswith("broker-")))
+        if fault.begin_t is not None
+        and (life.task in fault.tasks or (sent_t < fault.begin_t and (fault.node or "").startswith("broker-")))
     ]
 
 
@@ -102,6 +105,7 @@ def _moment(view: RunView, one: Happening) -> str:
 
 
 def _finding(number: int, finding: Finding, lives: Mapping[str, str]) -> Html:
+    is_remark = finding.verdict is Verdict.PASS
     more = finding.count - len(finding.tasks)
     tasks = None
     if finding.tasks:
@@ -112,7 +116,7 @@ def _finding(number: int, finding: Finding, lives: Mapping[str, str]) -> Html:
         "article",
         tag(
             "h3",
-            tag("span", finding.verdict.value, class_=f"badge {finding.verdict.value}"),
+            tag("span", _REMARK if is_remark else finding.verdict.value, class_=f"badge {finding.verdict.value}"),
             f" {finding.code}",
             f" ({finding.count:,})" if finding.count > 1 else None,
         ),

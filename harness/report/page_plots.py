@@ -100,9 +100,9 @@ def nodes(view: RunView) -> Html:
         )
 
     windows = [
-        rect(fault.injected_t, fault.healed_t or end_t, "fault", fault.planned or fault.fault)
+        rect(fault.begin_t, fault.healed_t or end_t, "fault", fault.planned or fault.fault)
         for fault in view.faults
-        if fault.injected_t is not None
+        if fault.begin_t is not None
     ]
     lanes = []
     for life in view.tables.nodes:
@@ -122,7 +122,8 @@ def nodes(view: RunView) -> Html:
             tag("h3", "Nodes"),
             tag(
                 "p",
-                "Full bars are times in which a node was up. An open end: it ended without a word. Shaded: a fault.",
+                "Full bars are times in which a node was up. An open end is the last line of its journal: it was killed "
+                "after that, or was still up. Shaded: a fault.",
             ),
             tag(
                 "div",
@@ -146,7 +147,7 @@ def _node_rows(life: NodeLife, base_t: float) -> Iterator[tuple[str, str, str, s
     if len(life.marks) > _MOST_MARKS:
         yield life.node, "", f"and {len(life.marks) - _MOST_MARKS:,} more events", "the journal has all"
     if life.marks[-1].kind != "down":
-        yield life.node, f"{life.last_t - base_t:.3f}", "last line of its journal", "it has not said that it ends"
+        yield life.node, f"{life.last_t - base_t:.3f}", "last line of its journal", "killed after that, or still up"
 
 
 def ticks(view: RunView) -> Html:

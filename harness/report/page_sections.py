@@ -110,6 +110,7 @@ def faults(view: RunView) -> Html:
         (
             fault.planned or fault.fault,
             fault.node or "-",
+            at(fault.begun_t),
             at(fault.injected_t),
             at(fault.healing_t),
             at(fault.healed_t),
@@ -122,7 +123,8 @@ def faults(view: RunView) -> Html:
     heads = (
         "fault",
         "node",
-        "broken at (s)",
+        "breaking from (s)",
+        "seen broken at (s)",
         "healing from (s)",
         "healed at (s)",
         "tasks met",
@@ -177,7 +179,7 @@ def stages(view: RunView) -> Html:
     words = {
         "publish": "sent until confirmed",
         "queue": "due until begun",
-        "run": "an execution",
+        "run": "an execution that ended",
         "e2e": "due until success",
     }
     rows = [
@@ -294,7 +296,9 @@ def about(view: RunView) -> Html:
         if command
         else None,
         tag("p", f"Seed: {seed}. The same seed sends the same tasks.") if seed is not None else None,
-        table("Versions", ("what", "version"), rows) if rows else None,
+        table("Versions where the harness ran; the workers may have others", ("what", "version"), rows)
+        if rows
+        else None,
         parts,
     )
 

@@ -86,10 +86,10 @@ class PerfettoTrace:
     def end(self) -> None:
         """Write the faults, the last values, and the end."""
         self._count(self._last_t, 0, is_last=True)
-        for number, fault in enumerate(one for one in self._faults if one.injected_t is not None):
+        for number, fault in enumerate(one for one in self._faults if one.begin_t is not None):
             track = _FIRST_TRACK - 1 - number
             self._name(_RUN, "thread_name", f"fault {fault.fault}", track)
-            begin_t, end_t = float(fault.injected_t or 0.0), self._last_t if fault.healed_t is None else fault.healed_t
+            begin_t, end_t = float(fault.begin_t or 0.0), self._last_t if fault.healed_t is None else fault.healed_t
             args = {"what": fault.text, "node": fault.node, "tasks": fault.overlapped}
             self._slice(fault.planned or fault.fault, (begin_t, max(end_t, begin_t)), (_RUN, track), args)
         origin = {"begun (Unix time)": repr(self._origin_t or 0.0), **self._about}

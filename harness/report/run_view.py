@@ -113,7 +113,7 @@ def view_of(path: Path, *, most_lives: int = MOST_LIVES) -> RunView:
     load = _load(folder, notes)
     faults = load.faults if load is not None else _faults(folder, notes)
     tables = found[0]
-    windows = [(fault.injected_t - 1, (fault.healed_t or fault.injected_t) + 2) for fault in faults if fault.injected_t]
+    windows = [(fault.begin_t - 1, (fault.healed_t or fault.begin_t) + 2) for fault in faults if fault.begin_t]
     is_load = (folder.path / "load.json").exists()
     verdict, sentence = _judged(shown, load) if load is not None or not is_load else _without_load(shown)
     return RunView(

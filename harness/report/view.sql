@@ -60,7 +60,7 @@ SELECT task,
        arg_min(coalesce(due, t), t) FILTER (kind = 'intended') AS due_t,
        min(t) FILTER (kind = 'accepted') AS accepted_t,
        min(t) FILTER (kind = 'started') AS started_t,
-       max(t) FILTER (kind = 'finished' AND outside IS NOT true AND state IN ('SUCCESS', 'FAILURE')
+       max(t) FILTER (kind = 'finished' AND state IN ('SUCCESS', 'FAILURE')
                       OR kind IN ('revoked', 'discarded')) AS ended_t,
        min(t) FILTER (kind = 'finished' AND state = 'SUCCESS') AS success_t,
        arg_min(parent, t) FILTER (kind = 'intended' AND parent <> task) AS parent

@@ -149,7 +149,7 @@
       spans.push({ lane: event.where, begin: event.t, end: fault ? fault[0] : null, css: "run open", text, cut: true });
     }
     for (const event of held.values()) spans.push({ lane: event.where, begin: event.t, end: null, css: "hold", text: "held, and not begun" });
-    if (published !== null && events.some((event) => event.kind === "accepted")) spans.push({ lane: "broker", begin: published, end: null, css: "wait", text: "in the broker, and nobody took it" });
+    if (published !== null && events.some((event) => event.kind === "accepted")) spans.push({ lane: "broker", begin: published, end: null, css: "wait", text: "accepted by the broker, and no worker took it" });
     return spans;
   }
 

@@ -80,7 +80,7 @@ def test_tasks_are_counted_by_their_names() -> None:
 
 def test_a_lost_task_that_nobody_began_is_told_with_what_its_queue_does() -> None:
     nobody = "no worker ever began mail (x)"
-    look = ": look for a queue that was purged or deleted, and for a worker that dropped it"
+    look = ": look for a queue that was purged or deleted, a broker that lost it, and a worker that dropped it"
     assert told(Fate.LOST) == nobody + look
     assert told(Fate.LOST, queue()) == nobody + look
     assert told(Fate.LOST, queue(max_length=5)) == f"{nobody}: `celery` holds no more messages than 5"

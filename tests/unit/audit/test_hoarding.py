@@ -87,6 +87,15 @@ def test_what_a_worker_held_while_only_it_had_nothing_to_do_does_not_count(world
     assert "Most were held by worker-1" in hoarded(world)[0]
 
 
+def test_a_worker_that_held_nothing_is_not_told_as_the_one_that_held(world: World) -> None:
+    world.nodes.append("worker-3")
+    say(world, 100, "worker-3", "settings", concurrency=1)
+    say(world, 100, "worker-3", "ready")
+    # Worker-3 is busy all the time, and both others have nothing to do for long: more than worker-1 held.
+    run(world, "busy", 100, 100, 120, node="worker-3")
+    assert "Most were held by worker-1" in hoarded(world)[0]
+
+
 def test_a_worker_with_a_second_process_is_idle_for_that_one(world: World) -> None:
     world.lines["worker-2"][1]["concurrency"] = 2
     run(world, "y", 100, 100, 118, node="worker-2")

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import time as wall_time
@@ -45,11 +45,13 @@ from harness.faults import (
 )
 from harness.faults.broker_alarm import BrokerAlarm
 from harness.faults.fault import Fault
+from harness.faults.fault_account import account_of
 from harness.faults.fault_text import fault_of
 from harness.faults.injections import Injections
 from harness.faults.kill import signal_of
 from harness.faults.silence import JournalSilence
 from harness.faults.timetable import FaultTimetable, Planned, parse
+from harness.measure.load_account import FaultAccount
 from harness.records.event import Kind
 from harness.records.journal import Writer
 from harness.records.moment import Arrival, Moment
@@ -330,8 +332,9 @@ def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time)
     assert fault.landed() == "it was not injected."
     fault.heal()
     assert (fault.injected_t, fault.healed_t) == (None, None), "nothing was broken, so nothing is healed"
+    assert fault.begun_t is None
     fault.inject()
-    assert fault.injected_t == BEGIN_T
+    assert fault.begun_t == fault.injected_t == BEGIN_T
     assert str(fault.landed()).endswith("was not healed.")
     time.t += 2
     fault.heal()
@@ -342,6 +345,23 @@ def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time)
     assert fault.landed() is None
     assert box(stack.workers[0]).now == box(stack.broker).now == UP
     assert (fault.name, fault.injected_t, fault.healed_t) == (name, BEGIN_T, BEGIN_T + 2)
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_fault_counts_from_when_breaking_began_and_says_when_it_was_seen(stack: FakeStack, time: Time) -> None:
+    class SlowKill(Kill):
+        def _break(self, victim: Node) -> None:
+            time.t += 0.5
+            super()._break(victim)
+
+    fault = strike(SlowKill().on(stack, now=time), time)
+    account = account_of(fault, "It was killed.")
+    assert (account.begun_t, account.injected_t) == (BEGIN_T, BEGIN_T + 0.5)
+    assert (account.begin_t, FaultAccount.from_json(account.to_json())) == (BEGIN_T, account)
+    assert fault.window is not None
+    assert fault.window.begun_t == BEGIN_T
+    # An older folder does not have it.
+    assert replace(account, begun_t=None).begin_t == BEGIN_T + 0.5
 
 
 @pytest.mark.parametrize("fault", [Kill, Partition, Pause])

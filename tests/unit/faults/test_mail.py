@@ -66,7 +66,9 @@ def test_a_fault_of_the_mail_server_keeps_the_contract(text: str, stack: FakeSta
     fault.heal()
     assert (fault.injected_t, fault.healed_t, fault.landed()) == (None, None, "it was not injected.")
     fault.inject()
+    assert fault.begun_t is not None
     assert fault.injected_t is not None
+    assert fault.begun_t <= fault.injected_t
     assert str(fault.landed()) == "mailbox was not healed."
     fault.heal()
     healed_t = fault.healed_t

@@ -39,7 +39,7 @@ class Journal:
 
     def recovery(self, *, node: str | None = "worker-1", until_t: float = float("inf")) -> Recovery:
         window = Window(
-            injected_t=INJECTED_T, healing_t=HEALING_T, healed_t=HEALED_T, node=node, tasks={"met"}, until_t=until_t
+            begun_t=INJECTED_T, healing_t=HEALING_T, healed_t=HEALED_T, node=node, tasks={"met"}, until_t=until_t
         )
         return self.signs.recovery(window)
 
@@ -64,9 +64,13 @@ def test_a_run_without_any_sign_has_no_figures_but_those_of_its_tasks(journal: J
     assert found.throughput == pytest.approx(1.0, abs=0.03)
     assert found.empty_s == pytest.approx(1.0, abs=0.11)
     assert found.words().startswith("from the healing on, the first task after 3.04 s, nothing in flight after 1")
-    assert found.words().endswith(
-        "the backlog stayed where it had been; the throughput afterwards was 100% of that before"
-    )
+    assert found.words().endswith("the backlog did not grow; the throughput afterwards was 100% of that before")
+
+
+def test_what_was_at_rest_before_the_healing_ended_was_at_rest_then() -> None:
+    journal = Journal()
+    journal.run("only", INJECTED_T - 1, HEALING_T + 0.2)
+    assert journal.recovery().empty_s == HEALED_T - HEALING_T
 
 
 @pytest.mark.parametrize(
@@ -144,7 +148,7 @@ def test_a_backlog_that_grew_and_went_is_measured_to_its_end(journal: Journal) -
 
 
 def test_a_backlog_that_is_empty_at_the_end_stays_so(journal: Journal) -> None:
-    window = Window(injected_t=1000, healing_t=1001, healed_t=1002, node=None, tasks=())
+    window = Window(begun_t=1000, healing_t=1001, healed_t=1002, node=None, tasks=())
     samples = [(999.0, 0), (1001.0, 50), (1003.0, 5), (1004.0, 0)]
     assert journal.signs.recovery(window, samples).backlog_s == 3.0
     # With tasks in flight, nobody knows how long it would have stayed there.
@@ -187,7 +191,7 @@ def test_messages_that_are_delivered_again_are_counted(journal: Journal) -> None
 
 def test_each_fault_counts_until_the_next_one() -> None:
     windows = [
-        Window(injected_t=t, healing_t=t + 1, healed_t=t + 1, node=None, tasks=()) for t in (30.0, 10.0, 20.0, 20.0)
+        Window(begun_t=t, healing_t=t + 1, healed_t=t + 1, node=None, tasks=()) for t in (30.0, 10.0, 20.0, 20.0)
     ]
     assert [one.until_t for one in until_next(windows)] == [float("inf"), 20.0, 30.0, 30.0]
 
@@ -195,7 +199,7 @@ def test_each_fault_counts_until_the_next_one() -> None:
 def recovered(backlogs: Sequence[int], *, injected_s: float, healed_s: float | None) -> float | None:
     """Return the recovery from a fault, where `backlogs` were seen at 0 s, 1 s and so on."""
     samples = [(float(t), backlog) for t, backlog in enumerate(backlogs)]
-    return backlog_recovery(samples, injected_t=injected_s, healed_t=healed_s)
+    return backlog_recovery(samples, begun_t=injected_s, healed_t=healed_s)
 
 
 STILL = [3, 4, 3, 2, 4, 3, 4, 3, 2, 3]

@@ -216,17 +216,34 @@ def test_a_finding_tells_which_faults_met_its_task_and_when_the_broker_was_struc
     world.intend("later")
     common = {"text": "It struck.", "missing": None, "error": None}
     faults = [
-        {**common, "fault": "kill-worker", "node": "worker-1", "injected_t": 1_008.5, "tasks": ["met"]},
+        {
+            **common,
+            "fault": "kill-worker",
+            "node": "worker-1",
+            "injected_t": 1_009.5,
+            "begun_t": 1_008.5,
+            "tasks": ["met"],
+        },
         {**common, "fault": "restart-broker", "node": "broker-1", "injected_t": 1_008.75},
     ]
     world.folder.write("faults.json", {"format": 1, "faults": faults})
     said = dict(re.findall(r"<li><a[^>]*><code>(\w+)</code></a> mail (.*?)</li>", made(world)))
-    assert {task: re.findall(r"the fault (\S+ seen in force at \S+) s", text) for task, text in said.items()} == {
-        "met": ["kill-worker seen in force at 8.500"],
-        "untaken": ["restart-broker seen in force at 8.750"],
+    assert {task: re.findall(r"struck by (\S+ at \S+) s", text) for task, text in said.items()} == {
+        "met": ["kill-worker at 8.500"],
+        "untaken": ["restart-broker at 8.750"],
         "taken": [],
         "later": [],
     }
+
+
+def test_a_finding_that_breaks_no_promise_is_a_remark(world: World) -> None:
+    world.fine("a")
+    world.say("worker-1", "started", "a", retries=0)
+    world.say("worker-1", "finished", "a", state="SUCCESS")
+    world.intend("b")
+    text = re.sub(r"<[^>]+>", "|", made(world))
+    assert re.search(r"\|fail\|+ lost\|", text), text
+    assert re.search(r"\|remark\|+ ran-again\|", text), text
 
 
 def test_a_reason_tells_how_the_setting_is_to_blame(world: World) -> None:

@@ -221,6 +221,15 @@ def test_the_backlog_is_what_was_accepted_and_has_not_ended(world: World) -> Non
     assert max(line.backlog) == 3
 
 
+def test_a_task_whose_failure_its_parent_process_told_is_no_backlog(world: World) -> None:
+    world.intend("a")
+    world.execute("a", node="worker-1.7", state=None)
+    world.say("worker-1", "finished", "a", state="FAILURE", outside=True)
+    line = seen(world).timeline
+    assert line is not None
+    assert (max(line.backlog), line.backlog[-1]) == (1, 0)
+
+
 def test_a_refused_task_is_no_backlog(world: World) -> None:
     world.fine("a")
     world.intend("b", "refused", reason="full")

@@ -42,6 +42,13 @@ def test_a_message_that_another_queue_got_rid_of_is_dead_where_nobody_consumes(w
     assert Remains.from_json(left.to_json()).dead == (letter,)
 
 
+def test_what_there_is_none_of_is_left_out_of_the_file() -> None:
+    assert set(Remains().to_json()) == {"readable", "queues", "messages", "anonymous", "held", "dead"}
+    left = Remains(alive=["worker-1"], differing=["A queue differs."], asked_t=5.0)
+    assert (left.to_json()["alive"], Remains.from_json(left.to_json()).alive) == (["worker-1"], ("worker-1",))
+    assert {"alive", "differing", "t"} < set(left.to_json())
+
+
 @pytest.mark.parametrize("death", [Death(queue="celery_delayed_3", reason="expired", count=1), None])
 def test_a_message_that_native_delayed_delivery_has_moved_is_no_dead_letter(world: World, death: Death | None) -> None:
     world.holds("mails", ready=1)
