@@ -122,8 +122,8 @@ def nodes(view: RunView) -> Html:
             tag("h3", "Nodes"),
             tag(
                 "p",
-                "Full bars are times in which a node was up. An open end is the last line of its journal: it was killed "
-                "after that, or was still up. Shaded: a fault.",
+                "Full bars are times in which a node was up. An open end is the last line of its journal: it was "
+                "killed, or was still up. Shaded: a fault.",
             ),
             tag(
                 "div",
@@ -147,7 +147,7 @@ def _node_rows(life: NodeLife, base_t: float) -> Iterator[tuple[str, str, str, s
     if len(life.marks) > _MOST_MARKS:
         yield life.node, "", f"and {len(life.marks) - _MOST_MARKS:,} more events", "the journal has all"
     if life.marks[-1].kind != "down":
-        yield life.node, f"{life.last_t - base_t:.3f}", "last line of its journal", "killed after that, or still up"
+        yield life.node, f"{life.last_t - base_t:.3f}", "last line of its journal", "it was killed, or was still up"
 
 
 def ticks(view: RunView) -> Html:

@@ -331,8 +331,7 @@ def test_every_fault_keeps_the_contract(name: str, stack: FakeStack, time: Time)
     assert fault.name == name
     assert fault.landed() == "it was not injected."
     fault.heal()
-    assert (fault.injected_t, fault.healed_t) == (None, None), "nothing was broken, so nothing is healed"
-    assert fault.begun_t is None
+    assert (fault.begun_t, fault.injected_t, fault.healed_t) == (None,) * 3, "nothing was broken, so nothing is healed"
     fault.inject()
     assert fault.begun_t == fault.injected_t == BEGIN_T
     assert str(fault.landed()).endswith("was not healed.")
