@@ -55,7 +55,7 @@ def _brief(view: RunView, number: int) -> str:
 
 
 def _faults(view: RunView, life: Life) -> list[tuple[float, str]]:
-    """Return when each fault struck that met the task: from when it may have been broken.
+    """Return when each fault began that met the task.
 
     A fault of the broker also counts for a task that was sent before and that no worker ever took. It is not among
     those that the fault met: these were with a worker.
@@ -64,7 +64,7 @@ def _faults(view: RunView, life: Life) -> list[tuple[float, str]]:
     is_untaken = not kinds & {Kind.RECEIVED, Kind.STARTED, Kind.FINISHED, Kind.REVOKED, Kind.DISCARDED}
     sent_t = life.events[0].t if Kind.INTENDED in kinds and is_untaken else math.inf
     return [
-        (fault.begin_t, f"struck by {fault.fault}")
+        (fault.begin_t, f"the fault {fault.fault} began")
         for fault in view.faults
         if fault.begin_t is not None
         and (life.task in fault.tasks or (sent_t < fault.begin_t and (fault.node or "").startswith("broker-")))

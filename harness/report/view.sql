@@ -82,7 +82,9 @@ UNION ALL SELECT 'run', t, greatest(run_s, 0) FROM view_run
 UNION ALL SELECT 'e2e', success_t, greatest(success_t - due_t, 0) FROM view_mark WHERE success_t >= sent_t;
 
 -- name: view_span
-SELECT min(t), max(t) FROM view_line WHERE task IS NOT NULL;
+-- From the first event of a task to the last one, or until a worker had the broker again.
+SELECT min(t) FILTER (task IS NOT NULL), max(t) FILTER (task IS NOT NULL OR kind IN ('disconnected', 'reconnected'))
+FROM view_line;
 
 -- name: view_rates
 SELECT floor((t - $begin_t) / $bin_s)::INTEGER AS bin, kind,

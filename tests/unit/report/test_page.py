@@ -228,9 +228,9 @@ def test_a_finding_tells_which_faults_met_its_task_and_when_the_broker_was_struc
     ]
     world.folder.write("faults.json", {"format": 1, "faults": faults})
     said = dict(re.findall(r"<li><a[^>]*><code>(\w+)</code></a> mail (.*?)</li>", made(world)))
-    assert {task: re.findall(r"struck by (\S+ at \S+) s", text) for task, text in said.items()} == {
-        "met": ["kill-worker at 8.500"],
-        "untaken": ["restart-broker at 8.750"],
+    assert {task: re.findall(r"the fault (\S+ began at \S+) s", text) for task, text in said.items()} == {
+        "met": ["kill-worker began at 8.500"],
+        "untaken": ["restart-broker began at 8.750"],
         "taken": [],
         "later": [],
     }

@@ -230,6 +230,20 @@ def test_a_task_whose_failure_its_parent_process_told_is_no_backlog(world: World
     assert (max(line.backlog), line.backlog[-1]) == (1, 0)
 
 
+def test_the_timeline_lasts_until_a_worker_has_the_broker_again(world: World) -> None:
+    world.say("worker-1", "reconnected")
+    world.fine("a")
+    world.say("worker-1", "disconnected", reason="it went away")
+    line = seen(world).timeline
+    assert line is not None
+    assert line.begin_t <= 1_001.0 < 1_005.0 <= line.end_t < 1_006.0
+    world.say("worker-1", "reconnected")
+    world.say("worker-1", "down")
+    line = seen(world).timeline
+    assert line is not None
+    assert line.begin_t <= 1_001.0 < 1_006.0 <= line.end_t < 1_007.0
+
+
 def test_a_refused_task_is_no_backlog(world: World) -> None:
     world.fine("a")
     world.intend("b", "refused", reason="full")
