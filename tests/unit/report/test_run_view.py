@@ -236,12 +236,13 @@ def test_the_timeline_lasts_until_a_worker_has_the_broker_again(world: World) ->
     world.say("worker-1", "disconnected", reason="it went away")
     line = seen(world).timeline
     assert line is not None
-    assert line.begin_t <= 1_001.0 < 1_005.0 <= line.end_t < 1_006.0
+    assert line.begin_t <= 1_001.0
+    assert 1_005.0 <= line.end_t < 1_006.0
     world.say("worker-1", "reconnected")
     world.say("worker-1", "down")
     line = seen(world).timeline
     assert line is not None
-    assert line.begin_t <= 1_001.0 < 1_006.0 <= line.end_t < 1_007.0
+    assert 1_006.0 <= line.end_t < 1_007.0
 
 
 def test_a_refused_task_is_no_backlog(world: World) -> None:
