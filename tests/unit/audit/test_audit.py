@@ -106,6 +106,13 @@ def pickled(world: World) -> None:
     world.mail("x")
 
 
+def pickled_where_only_a_digest_was_expected(world: World) -> None:
+    world.intend("x", expect={"start": '{"ok": "x', "digest": "0" * 64})
+    world.execute("x")
+    world.record("x", result=b"\x80\x05K\x01.")
+    world.mail("x")
+
+
 def row_without_execution(world: World) -> None:
     world.intend("x")
     world.record("x")
@@ -134,6 +141,7 @@ def left_in_the_broker(world: World) -> None:
         (producer_died, Fate.UNKNOWN, Verdict.UNKNOWN),
         (without_confirm_and_gone, Fate.UNKNOWN, Verdict.UNKNOWN),
         (pickled, Fate.UNKNOWN, Verdict.UNKNOWN),
+        (pickled_where_only_a_digest_was_expected, Fate.UNKNOWN, Verdict.UNKNOWN),
         (row_without_execution, Fate.UNKNOWN, Verdict.UNKNOWN),
         (left_in_the_broker, Fate.PENDING, Verdict.UNKNOWN),
     ],

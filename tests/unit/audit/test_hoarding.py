@@ -141,6 +141,12 @@ def test_a_worker_that_runs_no_more_was_idle_until_the_last_line_of_its_processe
     assert "worker-2 for 5.0 s" in hoarded(world)[0]
 
 
+def test_a_worker_is_idle_from_when_it_was_ready_itself(world: World) -> None:
+    run(world, "x", 103, 110, 112)
+    world.lines["worker-2"][-1]["t"] = 106.0
+    assert "worker-2 for 4.0 s" in hoarded(world)[0]
+
+
 def test_a_worker_that_is_ready_again_was_there_from_the_first_time(world: World) -> None:
     run(world, "x", 103, 110, 112)
     say(world, 108, "worker-2", "ready")
