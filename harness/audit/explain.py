@@ -14,6 +14,7 @@ from harness.records.message import DEFAULT_QUEUE
 from harness.records.values import Json
 from harness.records.verdict import Fate
 
+_NOBODY = "no worker ever began "
 _SHOWN = 3
 """The number of tasks, or of other items, that a finding explains. Each takes a sentence, so that more would make the
 finding too long to read."""
@@ -100,8 +101,16 @@ class Explainer:
         if tell is None:
             return ""
         stories = [Story(*row) for row in self.database.all("stories", tasks=list(tasks[:_SHOWN]))]
-        told = list(dict.fromkeys(text for story in stories if (text := tell(story))))
-        return "; ".join(told)
+        # What is to be said of several tasks that nobody began is said once.
+        told: dict[str, str] = {}
+        for story in stories:
+            text = tell(story)
+            nobody, name, why = text.partition(of(story))
+            if nobody == _NOBODY:
+                told[why] = f"{told[why]}, {name}" if why in told else f"{nobody}{name}"
+            elif text:
+                told[text] = ""
+        return "; ".join(f"{names}{text}" for text, names in told.items())
 
     def _tellers(self) -> Mapping[Fate, Callable[[Story], str]]:
         return {
@@ -123,7 +132,7 @@ class Explainer:
         if story.starts:
             where = f" on {shortened(story.workers)}" if story.workers else ""
             return f"{of(story)} {began(story)}{where} and never came to an end{self._drop(story)}"
-        return f"no worker ever began {of(story)}{self._limits(story)}"
+        return f"{_NOBODY}{of(story)}{self._limits(story)}"
 
     def _dead(self, task: str) -> DeadLetter | None:
         return next((letter for letter in self.witnesses.remains.dead if letter.task == task), None)

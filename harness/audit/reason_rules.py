@@ -53,10 +53,10 @@ _LOST_OR_AWAITED = _LOST | {Code.CHORDS_HOPELESS}
 _FAILED = frozenset({Code.WRONG, Code.FAILED_UNEXPECTEDLY})
 _DUPLICATED = frozenset({Code.DUPLICATED})
 _CONFIGURATION = "Celery's documentation, Configuration and defaults"
-_BEGINS_AGAIN = "a task whose worker dies begins once more, and does again what it had done"
+_BEGINS_AGAIN = "a task whose worker dies begins once more: unless it is idempotent, it does again what it had done"
 _BEGINS_EACH_TIME = (
-    "a task that kills its process begins again each time, on a classic queue without end, and does again what it had "
-    "done"
+    "a task that kills its process begins again each time, on a classic queue without end: unless it is idempotent, it "
+    "does again what it had done"
 )
 RULES = (
     Rule(
@@ -90,14 +90,14 @@ RULES = (
                 "x-max-length",
                 "has room for a limited number of messages: a full one drops its oldest, and tells no sender",
                 {"x-overflow": "reject-publish"},
-                "who sends to the full queue is refused, and has to send again",
+                "who sends to the full queue is refused, learns it with confirm_publish alone, and has to send again",
                 "Queue Length Limit",
             ),
             (
                 "x-max-length-bytes",
                 "has room for a limited number of bytes: a full one drops its oldest, and tells no sender",
                 {"x-overflow": "reject-publish"},
-                "who sends to the full queue is refused, and has to send again",
+                "who sends to the full queue is refused, learns it with confirm_publish alone, and has to send again",
                 "Queue Length Limit",
             ),
         )
@@ -238,7 +238,7 @@ RULES = (
         holds=lambda case: case.redelivered and case.code is not None,
         blamed=OfTask("reject_on_worker_lost", on, {"reject_on_worker_lost": False}, given={"acks_late": on}),
         value="True",
-        price="such a task ends as a FAILURE, WorkerLostError, with what it had done by then",
+        price="such a task ends as a FAILURE, WorkerLostError: what it had not done by then is never done",
         source=f"{_CONFIGURATION}: task_reject_on_worker_lost",
     ),
     Rule(

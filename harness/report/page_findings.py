@@ -92,8 +92,8 @@ def _disconnections(view: RunView, life: Life) -> list[tuple[float, str]]:
 
 def _moment(view: RunView, one: Happening) -> str:
     if one.kind == Kind.EXITED:
-        what = f"its process ended {one.text}"
-    elif one.kind != Kind.FINISHED:
+        return f"{view.lives.processes[one.process].node} noticed that its process had ended {one.text}"
+    if one.kind != Kind.FINISHED:
         what = _TOLD[one.kind]
     elif one.text.startswith(UNWOUND):
         what = "interrupted"

@@ -1,12 +1,13 @@
 """The parts of the report that are drawn without a script: bars, lanes and calendars, as SVG with a table beside it."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from harness.audit.beat.tick_records import EntryTicks
 from harness.measure.durations import write_duration
+from harness.records.values import Json
 from harness.report.html import Html, details, join, scrolled, table, tag
 from harness.report.page_data import problems_of
 from harness.report.run_view import RunView
@@ -115,7 +116,10 @@ def nodes(view: RunView) -> Html:
         )
         lanes.append(tag("div", tag("span", life.node), drawing, class_="lane"))
     base_t = view.lives.base_t
-    rows = [row for life in view.tables.nodes for row in _node_rows(life, base_t)]
+    alive = view.left.get("alive")
+    rows = [
+        row for life in view.tables.nodes for row in _node_rows(life, base_t, alive if isinstance(alive, list) else ())
+    ]
     heads = ("node", "second of the run", "event", "more")
     return join(
         [
@@ -141,13 +145,14 @@ def _mark(kind: str) -> str:
     return "bad" if kind in {"disconnected", "exited", "died"} else "good"
 
 
-def _node_rows(life: NodeLife, base_t: float) -> Iterator[tuple[str, str, str, str]]:
+def _node_rows(life: NodeLife, base_t: float, alive: Container[Json]) -> Iterator[tuple[str, str, str, str]]:
     for mark in life.marks[:_MOST_MARKS]:
         yield life.node, f"{mark.t - base_t:.3f}", mark.kind, mark.text
     if len(life.marks) > _MOST_MARKS:
         yield life.node, "", f"and {len(life.marks) - _MOST_MARKS:,} more events", "the journal has all"
     if life.marks[-1].kind != "down":
-        yield life.node, f"{life.last_t - base_t:.3f}", "last line of its journal", "it was killed, or was still up"
+        end = "it was still up" if life.node in alive else "it was killed, or was still up"
+        yield life.node, f"{life.last_t - base_t:.3f}", "last line of its journal", end
 
 
 def ticks(view: RunView) -> Html:

@@ -179,7 +179,7 @@ def stages(view: RunView) -> Html:
     words = {
         "publish": "sent until confirmed",
         "queue": "due until begun",
-        "run": "an execution that ended",
+        "run": "an execution that ended, without storing its result",
         "e2e": "due until success",
     }
     rows = [
@@ -309,14 +309,15 @@ def _rest(left: Mapping[str, Json]) -> Html | None:
         settled = Settled.from_json(left["settled"])
     except DAMAGED:
         return None
-    return tag(
-        "p", f"The wait until nothing moves ended after {settled.waited_s:.1f} s: {_ENDS_OF_WAITS[settled.how]}."
-    )
+    why = _ENDS_OF_WAITS[settled.how]
+    if settled.how is How.STUCK and not settled.waiting:
+        why = "nothing was in flight, a task had not ended, and nothing could change that any more"
+    return tag("p", f"The wait until nothing moves ended after {settled.waited_s:.1f} s: {why}.")
 
 
 _ENDS_OF_WAITS: Mapping[How, str] = {
     How.REST: "nothing was in flight any more, and every task had ended",
-    How.STUCK: "something was in flight or had not ended, and nothing could change that any more",
+    How.STUCK: "something was in flight, and nothing could change that any more",
     How.TIMEOUT: "no task ended within the time-out",
     How.LIMIT: "tasks still ended when the longest wait was over",
 }

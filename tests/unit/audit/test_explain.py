@@ -92,6 +92,17 @@ def test_a_lost_task_that_nobody_began_is_told_with_what_its_queue_does() -> Non
     assert told(Fate.LOST, queue(), queue="mails").startswith(f"{nobody}: there is no queue `mails`: it was deleted")
 
 
+def test_of_several_tasks_that_nobody_began_the_cause_is_told_once() -> None:
+    lost = [story(task=task, queue=queue) for task, queue in (("x", "mails"), ("y", "news"), ("z", "mails"))]
+    began = story(task="v", starts=1)
+    said = explainer(lost[0], lost[1], began, lost[2], left=queue("mails", max_length=5)).fate(Fate.LOST, ["x"])
+    assert said == (
+        "no worker ever began mail (x), mail (z): `mails` holds no more messages than 5; "
+        "no worker ever began mail (y): there is no queue `news`: it was deleted, or no queue is bound to that routing "
+        "key; mail (v) began once and never came to an end"
+    )
+
+
 def test_a_lost_task_that_began_is_told_with_why_it_was_not_delivered_again() -> None:
     assert told(Fate.LOST, starts=1) == "mail (x) began once and never came to an end"
     where = told(Fate.LOST, starts=2, workers="worker-1, worker-2")

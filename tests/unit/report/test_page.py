@@ -187,7 +187,7 @@ def test_a_finding_tells_when_the_process_of_its_task_ended_and_when_it_had_its_
     world.execute("b", node="worker-1.7", state=None)
     world.mails.append({"t": 1_002.5, "kind": "mail", "key": "mail:b", "task": "b"})
     world.say("worker-1", "exited", child=7, code=-9)
-    died = "its process ended by signal 9 on worker-1 at 3.000 s"
+    died = "worker-1 noticed that its process had ended by signal 9 at 3.000 s"
     assert f"began on worker-1 at 2.000 s, had its effect at 2.500 s, {died}</li>" in made(world)
 
 
@@ -291,11 +291,25 @@ def test_of_a_task_that_began_often_the_first_moments_and_the_last_are_told(worl
     assert told.endswith("began on worker-1 at 7.000 s, ..., began on worker-1 at 10.000 s")
 
 
+def test_a_worker_that_answered_when_the_broker_was_asked_was_up(world: World) -> None:
+    world.say("worker-1", "up")
+    world.say("worker-2", "up")
+    world.fine("a")
+    world.remains = Remains(alive=["worker-1"]).to_json()
+    text = re.sub(r"(<[^>]+>)+", "|", made(world))
+    assert re.search(r"\|worker-1\|[\d.-]+\|last line of its journal\|it was still up\|", text), text
+    assert re.search(r"\|worker-2\|[\d.-]+\|last line of its journal\|it was killed, or was still up\|", text), text
+
+
 def test_the_page_says_why_the_wait_for_rest_ended(world: World) -> None:
     world.intend("a")
     assert "The wait until nothing moves" not in made(world)
     world.remains = {**Remains().to_json(), "settled": {"how": "stuck", "waited_s": 3.21}}
-    assert "nothing moves ended after 3.2 s: something was in flight or had not ended, and nothing could" in made(world)
+    assert "nothing moves ended after 3.2 s: nothing was in flight, a task had not ended, and nothing could" in made(
+        world
+    )
+    world.remains["settled"]["waiting"] = ["1 message in `mails`"]
+    assert "nothing moves ended after 3.2 s: something was in flight, and nothing could change" in made(world)
     world.remains = {**Remains().to_json(), "settled": {"how": "odd", "waited_s": 3.21}}
     assert "The wait until nothing moves" not in made(world)
 
