@@ -106,7 +106,7 @@ SELECT kind, list_contains($seen::VARCHAR[], kind) AS seen FROM (SELECT unnest($
 -- name: effects
 CREATE TABLE effect AS
 SELECT key, task, kind, also, parse_filename(filename) AS file
-FROM read_json($files, format = 'newline_delimited', maximum_object_size = $longest, ignore_errors = true, filename = true, columns = {
+FROM read_json($files, format = 'newline_delimited', maximum_object_size = $longest, ignore_errors = true, columns = {
     kind: 'VARCHAR', key: 'VARCHAR', task: 'VARCHAR', also: 'VARCHAR[]'
 });
 

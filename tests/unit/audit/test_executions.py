@@ -94,9 +94,10 @@ def test_a_message_that_came_again_is_no_broadcast(world: World) -> None:
     assert world.audit().fates[Fate.DUPLICATED] == 1
 
 
-def test_a_task_that_was_published_twice_is_no_broadcast(world: World) -> None:
+@pytest.mark.parametrize("outcome", ["accepted", "unconfirmed", None])
+def test_a_task_that_was_published_twice_is_no_broadcast(world: World, outcome: str | None) -> None:
     world.promise = Promise(delivery=Delivery.AT_MOST_ONCE)
-    world.intend("x")
+    world.intend("x", outcome)
     broadcast(world)
     end(world, "x", process="worker-2.3")
     assert world.audit().fates[Fate.DUPLICATED] == 1

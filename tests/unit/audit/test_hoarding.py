@@ -96,6 +96,16 @@ def test_a_worker_that_held_nothing_is_not_told_as_the_one_that_held(world: Worl
     assert "Most were held by worker-1" in hoarded(world)[0]
 
 
+def test_of_several_idle_workers_the_one_that_was_idle_longest_is_told_first(world: World) -> None:
+    world.nodes.append("worker-3")
+    say(world, 100, "worker-3", "settings", concurrency=1)
+    say(world, 100, "worker-3", "ready")
+    run(world, "y", 103, 103, 107, node="worker-2")
+    run(world, "x", 103, 110, 112)
+    say(world, 120, "worker-3", "down")
+    assert "worker-3 for 9.0 s, worker-2 for 5.0 s" in hoarded(world)[0]
+
+
 def test_a_worker_with_a_second_process_is_idle_for_that_one(world: World) -> None:
     world.lines["worker-2"][1]["concurrency"] = 2
     run(world, "y", 100, 100, 118, node="worker-2")

@@ -112,6 +112,31 @@ def test_a_step_that_its_predecessor_sends_before_its_own_end_is_told_is_in_orde
     check(world)
 
 
+def test_what_happens_in_one_instant_is_in_order(world: World) -> None:
+    """A clock may show the same time more than once."""
+    send_chain(world)
+    intend(world, "b")
+    world.execute("b", node="worker-2")
+    world.say("worker-1", "finished", "a", state="SUCCESS", since_store_s=0.0)
+    check(world, "b")
+    began = next(line for line in world.lines["worker-2"] if line["kind"] == "started")
+    world.lines["worker-1"][-1]["t"] = began["t"]
+    check(world)
+
+
+def test_a_step_that_begins_in_the_instant_in_which_its_predecessor_sends_it_is_in_order(world: World) -> None:
+    send_chain(world)
+    intend(world, "b", parent="a")
+    sent = next(line for line in world.lines["producer"] if line.get("parent") == "a")
+    world.execute("b", node="worker-2")
+    world.say("worker-1", "finished", "a", state="SUCCESS")
+    began = next(line for line in world.lines["worker-2"] if line["kind"] == "started")
+    began["t"] = sent["t"]
+    check(world)
+    began["t"] -= 0.5
+    check(world, "b")
+
+
 def test_a_step_that_another_task_sends_meanwhile_is_out_of_order(world: World) -> None:
     send_chain(world)
     intend(world, "b", parent="z")
