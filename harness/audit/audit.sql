@@ -9,7 +9,7 @@ CREATE TABLE entry AS
 SELECT task,
        arg_min(name, t) FILTER (kind = 'intended') AS name,
        arg_max(queue, t) FILTER (kind = 'intended') AS queue,
-       arg_max(coalesce(transient, false), t) FILTER (kind = 'intended') AS is_transient,
+       coalesce(max(t) FILTER (kind = 'intended' AND transient) = max(t) FILTER (kind = 'intended'), false) AS is_transient,
        arg_min(coalesce(due, t), t) FILTER (kind = 'intended') AS due_t,
        max(t) FILTER (kind = 'intended') AS last_intended_t,
        max(expires) AS expires,
@@ -19,8 +19,11 @@ SELECT task,
        bool_or(kind = 'accepted') AS known,
        CASE WHEN coalesce(max(t) FILTER (kind = 'intended') > max(t) FILTER (kind NOT IN ('intended', 'expected')), true)
             THEN 'none'
-            ELSE arg_max(CASE WHEN confirmed IS false THEN 'unconfirmed' ELSE kind END, t)
-                 FILTER (kind NOT IN ('intended', 'expected'))
+            -- A number of each outcome takes less time than its word.
+            ELSE ['accepted', 'unconfirmed', 'refused', 'unknown'][
+                arg_max(CASE kind WHEN 'accepted' THEN CASE WHEN confirmed IS false THEN 2 ELSE 1 END
+                                  WHEN 'refused' THEN 3 ELSE 4 END, t)
+                FILTER (kind NOT IN ('intended', 'expected'))]
             END AS outcome
 FROM line WHERE kind IN ('intended', 'expected', 'accepted', 'refused', 'unknown') AND task IS NOT NULL
 GROUP BY task HAVING bool_or(kind = 'intended');

@@ -76,16 +76,18 @@ class RowFile:
         status = f"CASE WHEN status IN ('SUCCESS', 'FAILURE') THEN status ELSE {_hexadecimal('status')} END"
         columns = (_hexadecimal("task_id"), status, result, done)
         query = "SELECT " + " || ',' || ".join(columns) + f" FROM {_TABLE}"  # noqa: S608 - all parts are constants.
-        with self._connected() as connection, target.open("w", encoding="ascii") as file:
+        with self._connected() as connection, target.open("wb") as file:
             if not self._has_table(connection, _COLUMNS + (("date_done",) if dated else ())):
                 return 0
             # Each row takes some bytes. More rows than bytes means that the file generates rows while it is read.
             log = self._path.with_name(f"{self._path.name}-wal")
             most = _LEAST_BYTES + _bytes_of(self._path) + _bytes_of(log)
             count = 0
+            # The lines are ASCII, so that nobody has to decode them.
+            connection.text_factory = bytes
             rows = connection.execute(query)
             while lines := rows.fetchmany(_MANY_ROWS):
-                file.write("\n".join([line for (line,) in lines]) + "\n")
+                file.write(b"\n".join([line for (line,) in lines]) + b"\n")
                 count += len(lines)
                 if count > most:
                     raise ResultsError(f"{self._name} has more rows than bytes.")
