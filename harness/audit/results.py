@@ -4,7 +4,6 @@ The file is long because every question to the tables, of a small or a large fil
 """
 
 import json
-import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -14,18 +13,15 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.pool import NullPool
 
+from harness.audit.sqlite_file import BUSY_TIMEOUT_S, open_read_only
 from harness.errors import ResultsError
 from harness.records.values import Json
 
-_BUSY_TIMEOUT_S = 60.0
-"""The longest wait for a locked SQLite file; the workers wait as long (`harness.inside.app_settings`). Celery's
-default, four attempts of 5 s, turned finished tasks into failures while the file was locked; 60 s did not."""
 _FOLD_TIMEOUT_S = 5.0
 """The longest wait for a file that is to be folded. It is short, because nothing is lost if the log stays."""
 _QUERY_TIMEOUT_S = 60.0
@@ -124,7 +120,7 @@ def create(path: Path) -> None:
         ResultsError: the file cannot be written (no disk left, no permission).
     """
     try:
-        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
         try:
             (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
         finally:
@@ -341,36 +337,6 @@ class Results:
     def where(self) -> str:
         """The URL for display: without a password, and without options, which may hold one too."""
         return self._url.set(query={}).render_as_string(hide_password=True)
-
-
-def open_read_only(path: Path) -> sqlite3.Connection:
-    """Open a SQLite file so that nothing can be written through the connection, and no log is left behind.
-
-    Raises:
-        sqlite3.Error: there is no such file, or it cannot be opened.
-    """
-    # A read-only connection leaves a write-ahead log behind, even an empty one. A connection that may write but is told
-    # not to removes it.
-    where = f"file:{quote(os.fsencode(path))}"
-    try:
-        return _opened(f"{where}?mode=rw")
-    except sqlite3.OperationalError:
-        if not path.exists() or os.access(path, os.W_OK):
-            raise
-        # In a read-only folder, no process can write now.
-        return sqlite3.connect(f"{where}?mode=ro&immutable=1", uri=True)
-
-
-def _opened(where: str) -> sqlite3.Connection:
-    """Open a connection that reads and does not write; close it if that fails. Raises sqlite3.Error."""
-    connection = sqlite3.connect(where, uri=True, timeout=_BUSY_TIMEOUT_S)
-    try:
-        connection.execute("PRAGMA query_only=ON")
-        connection.execute("SELECT count(*) FROM sqlite_master")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _chunks(tasks: Iterable[str]) -> Iterator[list[str]]:

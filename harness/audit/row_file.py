@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from threading import Event
 
-from harness.audit.results import open_read_only
+from harness.audit.sqlite_file import open_read_only
 from harness.errors import ResultsError
 
 _LONG_BYTES = 2_048

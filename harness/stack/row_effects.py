@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from harness.audit.results import open_read_only
 from harness.audit.run_folder import RunFolder, row_file
+from harness.audit.sqlite_file import open_read_only
 from harness.containers.app_node import RUN_INSIDE, AppNode
 from harness.containers.service import Lease
 from harness.project.needs import APP_INSIDE, EffectQuery

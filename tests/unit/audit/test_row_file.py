@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -218,3 +220,9 @@ def test_a_file_may_have_as_many_rows_as_bytes_with_its_log(
     monkeypatch.setattr(row_file, "_LEAST_BYTES", most - 1)
     with pytest.raises(ResultsError, match="more rows than bytes"):
         file.export(tmp_path / "rows.csv", dated=False)
+
+
+def test_an_audit_does_without_sqlalchemy() -> None:
+    """It would take an eighth of a second of each audit."""
+    said = "import sys, harness.audit.audit; sys.exit('sqlalchemy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0
