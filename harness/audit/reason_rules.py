@@ -238,7 +238,7 @@ RULES = (
         holds=lambda case: case.redelivered and case.code is not None,
         blamed=OfTask("reject_on_worker_lost", on, {"reject_on_worker_lost": False}, given={"acks_late": on}),
         value="True",
-        price="such a task ends as a FAILURE, WorkerLostError: what it had not done by then is never done",
+        price="such a task ends as a FAILURE, WorkerLostError, half done; to keep both, make its effect idempotent",
         source=f"{_CONFIGURATION}: task_reject_on_worker_lost",
     ),
     Rule(
