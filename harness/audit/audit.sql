@@ -696,7 +696,8 @@ SELECT fact.task, fact.name, fact.queue, fact.starts, fact.ending, fact.outcome,
        discard.reason AS discarded, discard.worker AS discarded_by,
        (SELECT string_agg(worker || coalesce(' ' || state, '') || coalesce(' (' || error || ')', ''), ', ' ORDER BY worker)
         FROM execution WHERE execution.task = fact.task) AS workers,
-       (SELECT arg_max(code, starts) FROM execution WHERE execution.task = fact.task AND code IS NOT NULL) AS code
+       (SELECT arg_max(code, starts) FROM execution WHERE execution.task = fact.task AND code IS NOT NULL) AS code,
+       coalesce(fact.is_transient AND fact.last_intended_t < (SELECT max(t) FROM cut), false) AS is_transient
 FROM fact LEFT JOIN discard USING (task) WHERE fact.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY fact.task;
 
 -- name: order_stories

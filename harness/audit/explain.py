@@ -44,6 +44,8 @@ class Story(NamedTuple):
     discarded_by: str | None
     workers: str | None
     code: int | None
+    is_transient: bool
+    """True if it was sent as transient, and a worker lost its connection after that."""
 
 
 class ChordStory(NamedTuple):
@@ -173,6 +175,8 @@ class Explainer:
                 f": there is no queue `{story.queue or DEFAULT_QUEUE}`: it was deleted, or no queue is bound to that "
                 "routing key"
             )
+        if story.is_transient:
+            return ": it was sent as transient, and a worker lost its connection to the broker after that"
         return ": look for a queue that was purged or deleted, a broker that lost it, and a worker that dropped it"
 
     def _duplicated(self, story: Story) -> str:

@@ -234,7 +234,7 @@ RULES = (
     ),
     Rule(
         codes=_DUPLICATED,
-        seen="its pool process died, and its message came back",
+        seen="its pool process died, and its message, acknowledged late, came back: it did again what it had done",
         holds=lambda case: case.redelivered and case.code is not None,
         blamed=OfTask("reject_on_worker_lost", on, {"reject_on_worker_lost": False}, given={"acks_late": on}),
         value="True",

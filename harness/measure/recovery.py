@@ -65,7 +65,7 @@ class Recovery(Record):
     def _parts(self) -> Iterator[str]:
         if self.noticed_s is not None:
             yield f"noticed after {write_duration(self.noticed_s)}"
-        healed = {"connected again": self.reconnected_s, "the first task": self.first_task_s}
+        healed = {"ready again": self.reconnected_s, "the first task": self.first_task_s}
         after = [f"{name} after {write_duration(value_s)}" for name, value_s in healed.items() if value_s is not None]
         if self.empty_s is not None:
             after.append(f"nothing in flight after {write_duration(self.empty_s)}")
@@ -156,11 +156,8 @@ class Signs:
             samples: see `backlog_recovery`; None to take them from the journal.
         """
         seen = self._samples(window) if samples is None else list(samples)
-        is_empty = bool(seen) and not seen[-1][1]
-        empty_t = next((t for t, backlog in seen if t >= window.healed_t and not backlog), None)
-        if empty_t is None and is_empty:
-            empty_t = window.healed_t
-        if is_empty:
+        empty_t = self._emptied(window, seen)
+        if seen and not seen[-1][1]:
             # Nothing was in flight at the end, and nothing more came: it stayed so.
             seen.append((seen[-1][0] + CALM_S, 0))
         first_t = self._first_task(window)
@@ -173,6 +170,12 @@ class Signs:
             throughput=self._throughput(window, first_t, seen),
             redelivered=sum(map(window.holds, self._again)),
         )
+
+    @staticmethod
+    def _emptied(window: Window, seen: Sequence[tuple[float, int]]) -> float | None:
+        """Return when nothing was in flight any more after the healing; None if that was not seen."""
+        empty_t = next((t for t, backlog in seen if t >= window.healed_t and not backlog), None)
+        return window.healed_t if empty_t is None and seen and not seen[-1][1] else empty_t
 
     def _first_sign(self, window: Window) -> float | None:
         met = (t for t, task in self._errors if task in window.tasks)

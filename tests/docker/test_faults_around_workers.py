@@ -83,7 +83,7 @@ def test_a_worker_that_is_cut_off_for_longer_connects_again(stack: Stack) -> Non
     (account,) = stack.folder.read("faults.json")["faults"]
     recovery = account["recovery"]
     assert 0 < recovery["reconnected_s"] < recovery["first_task_s"]
-    assert "connected again after" in said(audit, "fault")
+    assert "ready again after" in said(audit, "fault")
 
 
 @pytest.mark.stack(**STACK)

@@ -83,6 +83,8 @@ def test_a_lost_task_that_nobody_began_is_told_with_what_its_queue_does() -> Non
     look = ": look for a queue that was purged or deleted, a broker that lost it, and a worker that dropped it"
     assert told(Fate.LOST) == nobody + look
     assert told(Fate.LOST, queue()) == nobody + look
+    gone = ": it was sent as transient, and a worker lost its connection to the broker after that"
+    assert told(Fate.LOST, queue(), is_transient=True) == nobody + gone
     assert told(Fate.LOST, queue(max_length=5)) == f"{nobody}: `celery` holds no more messages than 5"
     both = told(Fate.LOST, queue("mails", max_length=5, message_ttl=9), queue="mails")
     assert (

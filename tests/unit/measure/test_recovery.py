@@ -122,7 +122,7 @@ def test_it_is_reconnected_when_the_last_one_is(journal: Journal) -> None:
     journal.write(1009.5, Kind.READY, node="beat-1")
     journal.write(1020, Kind.READY, node="worker-2")
     assert journal.recovery().reconnected_s == 4.5
-    assert "connected again after 4.5 s" in journal.recovery().words()
+    assert "ready again after 4.5 s" in journal.recovery().words()
 
 
 def test_one_that_was_back_before_the_healing_took_no_time(journal: Journal) -> None:
