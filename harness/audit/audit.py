@@ -343,7 +343,7 @@ def _other_findings(
 def _more(code: str, tasks: tuple[str, ...], explainer: Explainer) -> str:
     """Return further details of the tasks of a finding, by its code."""
     if code == "failed_unexpectedly":
-        return f" ({explainer.reasons()})"
+        return f" ({explainer.reasons()}){explainer.failed_without_effects()}"
     if code == "out_of_order":
         return _also(explainer.order(tasks))
     if code == "ran_before_commit":

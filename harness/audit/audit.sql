@@ -649,6 +649,10 @@ FROM (SELECT *, CASE WHEN codec = 'json' THEN value::JSON END AS said FROM fact)
 WHERE fate = 'failed' AND ending <> expect_state
 GROUP BY ALL ORDER BY count DESC, error LIMIT 3;
 
+-- name: failed_without_effects
+-- Tasks that failed unexpectedly, and of whose expected effects some never came.
+SELECT task FROM fact WHERE fate = 'failed' AND ending <> expect_state AND absent > unwatched;
+
 -- name: refused_but_ran
 SELECT task FROM fact WHERE outcome = 'refused' AND NOT known AND ran;
 

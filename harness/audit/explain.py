@@ -230,6 +230,14 @@ class Explainer:
         said = (f"{count} {error}: {message}".rstrip(": ") for error, message, count in self.database.all("reasons"))
         return "; ".join(shortened(one) for one in said)
 
+    def failed_without_effects(self) -> str:
+        """Return how many of the tasks that failed unexpectedly did not have their effects, as text; empty if none."""
+        count, tasks = self.database.sample("failed_without_effects")
+        if not count or not self.witnesses.effects_readable:
+            return ""
+        keys = [shown(key) for task in tasks[:_SHOWN] for (key,) in self.database.all("absent_keys", task=task)]
+        return f"; effects of {count} of them never came: {_few(keys)}"
+
     def workers(self, tasks: Sequence[str]) -> str:
         """Return the outcome of the first tasks on each worker, as text."""
         stories = [Story(*row) for row in self.database.all("stories", tasks=list(tasks[:_SHOWN]))]

@@ -181,6 +181,7 @@ def fail(world: World, *failures: tuple[str, str]) -> str:
         world.intend(task)
         world.execute(task, state="FAILURE")
         world.record(task, "FAILURE", {"exc_type": error, "exc_message": [message], "exc_module": "shop"})
+        world.mail(task)
     return finding(world.audit(), "failed-unexpectedly").text
 
 
@@ -216,10 +217,35 @@ def test_the_reasons_of_unexpected_failures_are_not_those_of_other_failures(worl
     assert "Refused" not in text
 
 
+def test_effects_that_an_unexpected_failure_did_not_have_are_told(world: World) -> None:
+    text = fail(world, ("BadFile", ""), ("BadFile", ""), ("BadFile", ""))
+    assert "never came" not in text
+    world.mails = [mail for mail in world.mails if mail["task"] not in {"x0", "x2"}]
+    # An expected failure does without its effects, which is a loss of its own.
+    world.intend("expected", expect={"state": "FAILURE"})
+    world.execute("expected", state="FAILURE")
+    world.record("expected", "FAILURE", {"exc_type": "BadFile"})
+    said = finding(world.audit(), "failed-unexpectedly").text
+    assert said == f'{text}; effects of 2 of them never came: "mail:x0", "mail:x2"'
+
+
+def test_effects_that_nobody_could_see_are_not_missed_in_a_failure(world: World) -> None:
+    world.intend("x")
+    world.execute("x", state="FAILURE")
+    world.record("x", "FAILURE", {"exc_type": "BadFile"})
+    assert 'effects of 1 of them never came: "mail:x"' in finding(world.audit(), "failed-unexpectedly").text
+    (world.folder.effects / "others.jsonl").write_text("no JSON\n")
+    assert finding(world.audit(), "failed-unexpectedly").text.endswith("(1 BadFile)")
+    (world.folder.effects / "others.jsonl").unlink()
+    world.unwitnessed = ["effects"]
+    assert finding(world.audit(), "failed-unexpectedly").text.endswith("(1 BadFile)")
+
+
 def test_a_failure_without_a_word_is_told_by_its_class_alone(world: World) -> None:
     world.intend("x")
     world.execute("x", state="FAILURE")
     world.record("x", "FAILURE", {"exc_type": "BadFile", "exc_module": "shop"})
+    world.mail("x")
     assert finding(world.audit(), "failed-unexpectedly").text.endswith("(1 BadFile)")
 
 
@@ -228,6 +254,7 @@ def test_a_task_that_failed_and_then_was_revoked_is_told_by_its_row(world: World
     world.say("worker-1", "started", "x", retries=0)
     world.say("worker-1", "finished", "x", state="FAILURE", error="KeyError: 1")
     world.record("x", "REVOKED", {"exc_type": "TaskRevokedError", "exc_message": ["revoked"]})
+    world.mail("x")
     assert finding(world.audit(), "failed-unexpectedly").text.endswith("(1 revoked: revoked)")
 
 
