@@ -4,7 +4,7 @@
 (() => {
   const byId = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
-  const MOST_MATCHES = 50, MOST_LOG_LINES = 400, MOST_FAMILY = 150;
+  const MOST_MATCHES = 500, MOST_LOG_LINES = 400, MOST_FAMILY = 150;
   const GONE_BAD = new Set(["refused", "unknown", "revoked", "discarded", "retried", "errback", "exited"]);
 
   function make(name, attributes, ...children) {
