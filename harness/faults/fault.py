@@ -194,12 +194,17 @@ class Fault(ABC):
         """Return what was done, and which tasks were affected, in a few words."""
 
     @property
+    def begin_t(self) -> float | None:
+        """The earliest time from which it may have been broken, Unix time in seconds; None if it was not injected."""
+        return None if self.injected_t is None else self.begun_t or self.injected_t
+
+    @property
     def window(self) -> Window | None:
         """The times of the fault and what it met; None if it was not injected and healed."""
-        if self.injected_t is None or self.healed_t is None:
+        if self.begin_t is None or self.healed_t is None:
             return None
         return Window(
-            begun_t=self.begun_t or self.injected_t,
+            begun_t=self.begin_t,
             healing_t=self.healing_t or self.healed_t,
             healed_t=self.healed_t,
             node=self.node,

@@ -97,7 +97,7 @@ class Injections:
         if reason is not None:
             text = f"{fault.name} did not land: {reason}"
             return Finding(code=Code.FAULT_NOT_LANDED, verdict=Verdict.UNKNOWN, count=1, text=text)
-        begin_t, end_t = fault.begun_t or 0.0, fault.healed_t or 0.0
+        begin_t, end_t = fault.begin_t or 0.0, fault.healed_t or 0.0
         if fault.meets_tasks and not fault.tasks and not is_any_sent(self._stack.folder.journal, begin_t, end_t):
             text = (
                 f"{fault.name}: {fault.words()}; nor was a task sent until it was healed. So this run does not "

@@ -276,7 +276,7 @@ class FaultTimetable:
 
     def _told(self, record: Record, recovery: Recovery | None) -> str:
         fault = record.fault
-        begin_s, end_s = (t - self._begin_t for t in (fault.begun_t or 0.0, fault.healed_t or 0.0))
+        begin_s, end_s = (t - self._begin_t for t in (fault.begin_t or 0.0, fault.healed_t or 0.0))
         after = "" if recovery is None else f"; {recovery.words()}"
         return f"{record.planned}: {fault.words()}; from {begin_s:.1f} s until {end_s:.1f} s of the run{after}."
 

@@ -1,13 +1,12 @@
 """The parts of the report that are drawn without a script: bars, lanes and calendars, as SVG with a table beside it."""
 
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from harness.audit.beat.tick_records import EntryTicks
 from harness.measure.durations import write_duration
-from harness.records.values import Json
 from harness.report.html import Html, details, join, scrolled, table, tag
 from harness.report.page_data import problems_of
 from harness.report.run_view import RunView
@@ -115,11 +114,7 @@ def nodes(view: RunView) -> Html:
             "svg", windows, spans, marks, viewBox=f"0 0 {_WIDTH} 10", preserveAspectRatio="none", aria_hidden="true"
         )
         lanes.append(tag("div", tag("span", life.node), drawing, class_="lane"))
-    base_t = view.lives.base_t
-    alive = view.left.get("alive")
-    rows = [
-        row for life in view.tables.nodes for row in _node_rows(life, base_t, alive if isinstance(alive, list) else ())
-    ]
+    rows = [row for life in view.tables.nodes for row in _node_rows(view, life)]
     heads = ("node", "second of the run", "event", "more")
     return join(
         [
@@ -145,13 +140,14 @@ def _mark(kind: str) -> str:
     return "bad" if kind in {"disconnected", "exited", "died"} else "good"
 
 
-def _node_rows(life: NodeLife, base_t: float, alive: Container[Json]) -> Iterator[tuple[str, str, str, str]]:
+def _node_rows(view: RunView, life: NodeLife) -> Iterator[tuple[str, str, str, str]]:
+    base_t = view.lives.base_t
     for mark in life.marks[:_MOST_MARKS]:
         yield life.node, f"{mark.t - base_t:.3f}", mark.kind, mark.text
     if len(life.marks) > _MOST_MARKS:
         yield life.node, "", f"and {len(life.marks) - _MOST_MARKS:,} more events", "the journal has all"
     if life.marks[-1].kind != "down":
-        end = "it was still up" if life.node in alive else "it was killed, or was still up"
+        end = "it was still up" if life.node in view.alive else "it was killed, or was still up"
         yield life.node, f"{life.last_t - base_t:.3f}", "last line of its journal", end
 
 

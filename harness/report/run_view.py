@@ -60,6 +60,12 @@ class RunView:
         return self.tables.timeline
 
     @property
+    def alive(self) -> Sequence[Json]:
+        """The names of the workers that ran when the broker was asked; empty if nobody asked it."""
+        named = self.left.get("alive")
+        return named if isinstance(named, list) else ()
+
+    @property
     def command(self) -> str:
         """The command that repeats the run; empty if it is not known."""
         test = self.about.get("test")

@@ -15,8 +15,7 @@ def world(tmp_path: Path) -> World:
     """Return the world of a run of two workers, each with one process, that ran for 20 seconds."""
     world = World(RunFolder.create(tmp_path, "test"))
     for node in ("worker-1", "worker-2"):
-        say(world, 100, node, "settings", concurrency=1)
-        say(world, 100, node, "ready")
+        come_up(world, node)
     world.remains = {"readable": True, "queues": [], "messages": [], "held": [], "alive": ["worker-1", "worker-2"]}
     run(world, "first", 100, 102, 110)
     run(world, "last", 119, 119, 120)
@@ -26,6 +25,12 @@ def world(tmp_path: Path) -> World:
 def say(world: World, t: float, process: str, kind: str, task: str | None = None, **data: Any) -> None:
     world.say(process, kind, task, **data)
     world.lines[process][-1]["t"] = float(t)
+
+
+def come_up(world: World, node: str, *, concurrency: int = 1) -> None:
+    """Let a worker say its settings, and that it is ready, when the run begins."""
+    say(world, 100, node, "settings", concurrency=concurrency)
+    say(world, 100, node, "ready")
 
 
 def run(world: World, task: str, *times: float, node: str = "worker-1", **data: Any) -> None:
@@ -76,8 +81,7 @@ def test_a_worker_that_held_a_message_is_idle_once_that_has_run(world: World) ->
 
 def test_what_a_worker_held_while_only_it_had_nothing_to_do_does_not_count(world: World) -> None:
     world.nodes.append("worker-3")
-    say(world, 100, "worker-3", "settings", concurrency=2)
-    say(world, 100, "worker-3", "ready")
+    come_up(world, "worker-3", concurrency=2)
     # Worker-1 holds `first` for two seconds and `x` for four, while worker-3 has a free process. Worker-3 holds `z` for
     # eight seconds, and then its own process is the only one that is free.
     run(world, "x", 106, 110, 119)
@@ -89,8 +93,7 @@ def test_what_a_worker_held_while_only_it_had_nothing_to_do_does_not_count(world
 
 def test_a_worker_that_held_nothing_is_not_told_as_the_one_that_held(world: World) -> None:
     world.nodes.append("worker-3")
-    say(world, 100, "worker-3", "settings", concurrency=1)
-    say(world, 100, "worker-3", "ready")
+    come_up(world, "worker-3")
     # Worker-3 is busy all the time, and both others have nothing to do for long: more than worker-1 held.
     run(world, "busy", 100, 100, 120, node="worker-3")
     assert "Most were held by worker-1" in hoarded(world)[0]
@@ -98,8 +101,7 @@ def test_a_worker_that_held_nothing_is_not_told_as_the_one_that_held(world: Worl
 
 def test_of_several_idle_workers_the_one_that_was_idle_longest_is_told_first(world: World) -> None:
     world.nodes.append("worker-3")
-    say(world, 100, "worker-3", "settings", concurrency=1)
-    say(world, 100, "worker-3", "ready")
+    come_up(world, "worker-3")
     run(world, "y", 103, 103, 107, node="worker-2")
     run(world, "x", 103, 110, 112)
     say(world, 120, "worker-3", "down")
