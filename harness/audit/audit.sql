@@ -380,8 +380,10 @@ CREATE TABLE fact AS
 WITH known_of AS (
     SELECT said.* EXCLUDE (
                expect, starts, ends, again, last_start_t, ignored, succeeded, success_t, failed, revoked, discarded, error,
-               last_state, stored_t, stored_file
+               last_state, stored_t, stored_file, is_transient
            ),
+           -- A broker loses such a message if it stops, which a worker's lost connection shows.
+           coalesce(said.is_transient AND said.last_intended_t < (SELECT max(t) FROM cut), false) AS is_transient,
            -- Each parsing of a JSON text takes time.
            json_extract_string(said.expect, ['$.state', '$.digest', '$.text', '$.start', '$.error']) AS wanted,
            coalesce(wanted[1], 'SUCCESS') AS expect_state,
@@ -701,7 +703,7 @@ SELECT fact.task, fact.name, fact.queue, fact.starts, fact.ending, fact.outcome,
        (SELECT string_agg(worker || coalesce(' ' || state, '') || coalesce(' (' || error || ')', ''), ', ' ORDER BY worker)
         FROM execution WHERE execution.task = fact.task) AS workers,
        (SELECT arg_max(code, starts) FROM execution WHERE execution.task = fact.task AND code IS NOT NULL) AS code,
-       coalesce(fact.is_transient AND fact.last_intended_t < (SELECT max(t) FROM cut), false) AS is_transient
+       fact.is_transient
 FROM fact LEFT JOIN discard USING (task) WHERE fact.task IN (SELECT unnest($tasks::VARCHAR[])) ORDER BY fact.task;
 
 -- name: order_stories
@@ -764,7 +766,7 @@ SELECT count(*) AS size, min(task, 3) AS tasks, name, coalesce(queue, $default_q
        starts, starts > greatest(times, deliveries) AS redelivered, again > 0 AS is_retried, cut_short > 0 AS is_cut_short,
        NOT ignored AND coalesce(success_t < last_start_t, false) AS stored_before, workers, code,
        left(discard.reason, 200) AS discarded, overdue.ms AS overdue_ms,
-       coalesce(is_transient AND last_intended_t < (SELECT max(t) FROM cut), false) AS is_transient,
+       is_transient,
        coalesce(is_starved, false) AS is_starved, grown_kb
 FROM found JOIN fact USING (task) LEFT JOIN death USING (task) LEFT JOIN discard USING (task)
 LEFT JOIN overdue USING (task)
